@@ -1,0 +1,106 @@
+//! `hook`: read, journal, deliver what is due. What Claude Code runs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::{now, print};
+use crate::cli::Hook;
+use crate::config::{self, Config};
+use crate::convex::{Call, Kind};
+use crate::deadline::{Deadline, HOOK_BUDGET};
+use crate::delivery::{Delivery, Report};
+use crate::hook_input::{self, Event, EventKind, SILENCE};
+use crate::intake;
+use crate::journal::{Entry, Journal};
+use crate::owner::{self, Owner};
+use crate::render;
+
+/// What a SessionStart may take for the network: the user waits for the agent to start.
+const START_BUDGET: Duration = Duration::from_millis(300);
+
+/// Runs the hook. An error is for `--verbose` and `--strict`; it stands in the journal's notes too, where there is one.
+pub fn run(options: Hook, start: Instant) -> Result<()> {
+    let deadline = Deadline::after(start, HOOK_BUDGET);
+    let config = Config::load(&config::environment())?;
+    if config.is_disabled {
+        return if options.strict { Err(anyhow!("recording is switched off by CONVEX_SIDECAR_DISABLED=1")) } else { Ok(()) };
+    }
+    let input = hook_input::read_value(std::io::stdin(), SILENCE, deadline).and_then(|json| hook_input::parse(&json));
+    if options.dry_run {
+        return rehearse(&config, &input?);
+    }
+    let mut say = |text: &str| {
+        if options.verbose {
+            eprintln!("{}", render::escape_block(text));
+        }
+    };
+    let mut journal = Journal::open(&config.journal)?;
+    let result = input.map_err(anyhow::Error::from).and_then(|event| record(&mut journal, &config, &event, deadline, &mut say));
+    let problem = result.as_ref().err().or(config.problem.as_ref());
+    if let Some(problem) = problem {
+        journal.write(|write| write.note(&format!("hook: {problem:#}"), now().0))?;
+    }
+    let report = result?;
+    match (report, &config.deployment) {
+        (_, Err(problem)) => bail!("recorded, but not delivered: {problem:#}"),
+        (Report { problem: Some(problem), .. }, _) => bail!("recorded, but not delivered: {problem}"),
+        (_, Ok(None)) if options.strict => bail!("recorded, but not delivered: no Convex deployment is configured"),
+        _ => Ok(()),
+    }
+}
+
+fn record(journal: &mut Journal, config: &Config, event: &Event, deadline: Deadline, say: &mut dyn FnMut(&str)) -> Result<Report> {
+    say(&format!("event: {}", serde_json::to_string(event)?));
+    let (now, jitter) = now();
+    intake::record_event(journal, config, event, owner(config).as_ref(), &owner::host(), now).context("could not journal the event")?;
+    if tells_of_transcript(event) {
+        intake::read_transcript(journal, config, &event.session_id, now, deadline)?;
+    }
+    intake::sweep(journal, config, now)?;
+    intake::settle(journal, config, now, deadline)?;
+    let entry = entry(journal, event)?;
+    say(&format!("document: {}", entry.document));
+    let Ok(Some(deployment)) = &config.deployment else {
+        say("not sent: no Convex deployment is configured; the session is in this machine's journal");
+        return Ok(Report::default());
+    };
+    let is_start = matches!(event.kind, EventKind::SessionStart { .. });
+    let deadline = if is_start { deadline.within(START_BUDGET) } else { deadline };
+    Delivery::new(journal, deployment, deadline, now, jitter).deliver_hook(&event.session_id, say)
+}
+
+/// Does all but the sending, prints it, and takes it back.
+fn rehearse(config: &Config, event: &Event) -> Result<()> {
+    let mut journal = Journal::rehearse(&config.journal)?;
+    let (now, _) = now();
+    intake::record_event(&mut journal, config, event, owner(config).as_ref(), &owner::host(), now)?;
+    intake::read_transcript(&mut journal, config, &event.session_id, now, Deadline::never())?;
+    let entry = entry(&journal, event)?;
+    let path = if entry.delivered_revision == 0 { "agents:createAgentSession" } else { "agents:updateAgentSession" };
+    let request = match &config.deployment {
+        Ok(Some(deployment)) => Call::new(Kind::Mutation, path, &entry.document)?.describe(deployment),
+        Ok(None) => "none, because no Convex deployment is configured".to_owned(),
+        Err(problem) => format!("none, because {problem:#}"),
+    };
+    let event = serde_json::to_string(event)?;
+    print(&render::escape_block(&format!("event: {event}\ndocument: {}\nrequest: {request}\n", entry.document)))
+}
+
+fn entry(journal: &Journal, event: &Event) -> Result<Entry> {
+    let entry = journal.by_prefix(&event.session_id, 1)?.pop();
+    entry.with_context(|| format!("session {} is not in the journal", event.session_id))
+}
+
+fn owner(config: &Config) -> Option<Owner> {
+    match config.owner_pid {
+        Some(pid) => Owner::of_process(pid),
+        None if config.is_in_client => Owner::of_this_hook(),
+        None => None,
+    }
+}
+
+/// At the start there is nothing new in the transcript, and the user waits.
+fn tells_of_transcript(event: &Event) -> bool {
+    !matches!(event.kind, EventKind::SessionStart { .. } | EventKind::UserPromptSubmit { .. })
+}

@@ -1,0 +1,39 @@
+//! `sync`: deliver all that is due, close runs whose process is gone, finish transcripts that were read in part.
+
+use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{load_config, now, print};
+use crate::deadline::Deadline;
+use crate::delivery::Delivery;
+use crate::intake;
+use crate::journal::Journal;
+
+/// Runs `sync`.
+pub fn run() -> Result<()> {
+    let config = load_config()?;
+    let mut journal = Journal::open(&config.journal)?;
+    let (now, jitter) = now();
+    intake::sweep(&mut journal, &config, now)?;
+    intake::settle(&mut journal, &config, now, Deadline::never())?;
+    let deployment = config.require_deployment()?;
+    let (due, elsewhere) = journal.pending(Some(deployment.name()))?;
+    let bar = ProgressBar::new(due);
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} sessions  {per_sec}  {eta} left")?);
+    let mut progress = |done: usize| bar.set_position(done as u64);
+    let report = Delivery::new(&mut journal, deployment, Deadline::never(), now, jitter).deliver_all(&mut progress, &mut |_| {})?;
+    bar.finish_and_clear();
+    let (left, _) = journal.pending(Some(deployment.name()))?;
+    print(&format!("{} delivered to {}, {left} pending\n", sessions(report.delivered as u64), deployment.name()))?;
+    if elsewhere > 0 {
+        print(&format!("{} wait for another deployment\n", sessions(elsewhere)))?;
+    }
+    match report.problem {
+        Some(problem) if left > 0 => bail!("could not deliver everything: {problem}"),
+        _ => Ok(()),
+    }
+}
+
+fn sessions(count: u64) -> String {
+    format!("{count} session{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,339 @@
+//! Where settings come from, and the rules about them: the only room that reads the environment.
+//!
+//! URL and admin key are a pair from one source. An environment URL with a file's key would send the key to whoever
+//! could set the environment; a project's `.env.local` is never read, because a repository must not be able to
+//! redirect the record or the key.
+
+#![expect(clippy::disallowed_methods, reason = "this is the room that reads environment and configuration")]
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::Deserialize;
+use url::{Host, Url};
+
+use crate::redact::Redactor;
+use crate::session::Labels;
+
+/// How much of an output is kept, in bytes, unless configured: a long answer, and far below Convex's 1 MiB a document.
+const DEFAULT_MAX_OUTPUT: usize = 65_536;
+/// The most that may be configured, so that input and output together stay below 1 MiB.
+const GREATEST_MAX_OUTPUT: usize = 400_000;
+
+const URL: &str = "CONVEX_SELF_HOSTED_URL";
+const KEY: &str = "CONVEX_SELF_HOSTED_ADMIN_KEY";
+
+/// The environment, as values.
+pub type Environment = HashMap<String, String>;
+
+/// The environment of this process; variables that are no text or empty are left out.
+#[must_use]
+pub fn environment() -> Environment {
+    let texts = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// An admin key. It is shown nowhere: not in messages, not by `{:?}`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminKey(String);
+
+impl AdminKey {
+    /// The value of the `Authorization` header.
+    #[must_use]
+    pub fn authorization(&self) -> String {
+        format!("Convex {}", self.0)
+    }
+}
+
+impl fmt::Debug for AdminKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminKey(…)")
+    }
+}
+
+/// A Convex deployment and the key to it.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// The base URL, without a path.
+    pub url: Url,
+    /// Its admin key.
+    pub key: AdminKey,
+}
+
+impl Deployment {
+    /// The URL as the journal knows it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+
+    /// Whether the deployment is on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.url)
+    }
+}
+
+/// All settings.
+#[derive(Debug)]
+pub struct Config {
+    /// The journal's path.
+    pub journal: PathBuf,
+    /// The configuration file's path, whether it is there or not.
+    pub file: PathBuf,
+    /// Where to deliver; `None` when nothing is configured, an error when it is configured wrongly.
+    pub deployment: Result<Option<Deployment>>,
+    /// How text is kept.
+    pub redactor: Redactor,
+    /// How much of an output is kept, in bytes.
+    pub max_output_bytes: usize,
+    /// What the user says of this session.
+    pub labels: Labels,
+    /// The owner that the user names.
+    pub owner_pid: Option<u32>,
+    /// Whether a Claude Code client runs this.
+    pub is_in_client: bool,
+    /// Whether the user switched recording off.
+    pub is_disabled: bool,
+    /// What is wrong with the configuration file. Then only metadata is kept and nothing is sent, because the file may
+    /// have asked for that.
+    pub problem: Option<anyhow::Error>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    url: Option<String>,
+    admin_key: Option<String>,
+    capture: Capture,
+    redact: Option<bool>,
+    redact_patterns: Vec<String>,
+    max_output_bytes: Option<usize>,
+    allow_insecure_http: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Capture {
+    #[default]
+    Full,
+    Metadata,
+}
+
+impl Config {
+    /// The settings that this environment and the configuration file give.
+    pub fn load(environment: &Environment) -> Result<Self> {
+        let (file, journal) = paths(environment)?;
+        let read = match std::fs::read_to_string(&file) {
+            Ok(text) => parse(&text).with_context(|| format!("could not parse {}", file.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
+            Err(error) => Err(error).with_context(|| format!("could not read {}", file.display())),
+        };
+        Ok(Self::of(environment, read, file, journal))
+    }
+
+    fn of(environment: &Environment, read: Result<File>, file: PathBuf, journal: PathBuf) -> Self {
+        let settings = read.and_then(|settings| Ok((settings.redactor(&file)?, settings)));
+        let (redactor, settings, problem) = match settings {
+            Ok((redactor, settings)) => (redactor, settings, None),
+            Err(problem) => (Redactor::metadata_only(), File::default(), Some(problem)),
+        };
+        let deployment = match &problem {
+            None => deployment(environment, &settings, &file),
+            Some(problem) => Err(anyhow!("{problem:#}")),
+        };
+        Self {
+            deployment,
+            redactor,
+            max_output_bytes: settings.max_output(),
+            labels: Labels {
+                agent_type: environment.get("CONVEX_SIDECAR_AGENT_TYPE").cloned(),
+                workflow_key: environment.get("CONVEX_SIDECAR_WORKFLOW").cloned(),
+            },
+            owner_pid: environment.get("CONVEX_SIDECAR_OWNER_PID").and_then(|pid| pid.parse().ok()),
+            is_in_client: environment.get("CLAUDECODE").is_some_and(|value| value == "1"),
+            is_disabled: environment.get("CONVEX_SIDECAR_DISABLED").is_some_and(|value| value == "1"),
+            problem,
+            file,
+            journal,
+        }
+    }
+
+    /// The deployment, for commands that cannot do without one.
+    pub fn require_deployment(&self) -> Result<&Deployment> {
+        match &self.deployment {
+            Ok(Some(deployment)) => Ok(deployment),
+            Ok(None) => {
+                bail!("no Convex deployment is configured; set {URL} and {KEY}, or `url` and `admin_key` in {}", self.file.display())
+            }
+            Err(problem) => bail!("{problem:#}"),
+        }
+    }
+}
+
+impl File {
+    fn max_output(&self) -> usize {
+        self.max_output_bytes.unwrap_or(DEFAULT_MAX_OUTPUT)
+    }
+
+    fn redactor(&self, file: &Path) -> Result<Redactor> {
+        ensure!(
+            self.max_output() <= GREATEST_MAX_OUTPUT,
+            "could not use {}: max_output_bytes is {}, but a Convex document has room for {GREATEST_MAX_OUTPUT} at most",
+            file.display(),
+            self.max_output()
+        );
+        if self.capture == Capture::Metadata {
+            return Ok(Redactor::metadata_only());
+        }
+        let redactor = Redactor::new(self.redact.unwrap_or(true), &self.redact_patterns, self.max_output());
+        redactor.with_context(|| format!("could not use a pattern of redact_patterns in {}", file.display()))
+    }
+}
+
+/// `config.toml` and `journal.db`.
+fn paths(environment: &Environment) -> Result<(PathBuf, PathBuf)> {
+    if let Some(home) = environment.get("CONVEX_SIDECAR_HOME") {
+        let home = Path::new(home);
+        return Ok((home.join("config.toml"), home.join("journal.db")));
+    }
+    let folders = directories::ProjectDirs::from("", "", "convex-sidecar")
+        .ok_or_else(|| anyhow!("could not find a home folder; set CONVEX_SIDECAR_HOME to a folder for config and journal"))?;
+    let state = folders.state_dir().unwrap_or_else(|| folders.data_local_dir());
+    Ok((folders.config_dir().join("config.toml"), state.join("journal.db")))
+}
+
+/// Parses `config.toml`. A syntax error is told by its line and what is wrong there, never by the line itself, which
+/// may hold the key.
+fn parse(text: &str) -> Result<File> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        anyhow!("line {line}: {}", error.message())
+    })
+}
+
+/// The pair of URL and key, from one source.
+fn deployment(environment: &Environment, file: &File, path: &Path) -> Result<Option<Deployment>> {
+    let pair = match (environment.get(URL), environment.get(KEY)) {
+        (Some(url), Some(key)) => (url, key),
+        (Some(_), None) => bail!("{URL} is set but {KEY} is not; URL and key must come from one source, so set both or neither"),
+        (None, Some(_)) => bail!("{KEY} is set but {URL} is not; URL and key must come from one source, so set both or neither"),
+        (None, None) => match (&file.url, &file.admin_key) {
+            (Some(url), Some(key)) => (url, key),
+            (None, None) => return Ok(None),
+            (Some(_), None) => bail!("`url` is set but `admin_key` is not in {}; set both or neither", path.display()),
+            (None, Some(_)) => bail!("`admin_key` is set but `url` is not in {}; set both or neither", path.display()),
+        },
+    };
+    let (url, key) = pair;
+    ensure!(
+        key.trim().bytes().all(|byte| byte.is_ascii_graphic()),
+        "the admin key holds a space, a line feed or a character that is not ASCII; copy it again, in one piece"
+    );
+    Ok(Some(Deployment { url: check_url(url, file.allow_insecure_http)?, key: AdminKey(key.trim().to_owned()) }))
+}
+
+fn check_url(text: &str, allow_insecure_http: bool) -> Result<Url> {
+    // The text is not repeated: it may hold a password.
+    let url = Url::parse(text.trim())
+        .map_err(|error| anyhow!("could not parse the deployment's URL: {error}; it looks like http://127.0.0.1:3210"))?;
+    ensure!(url.username().is_empty() && url.password().is_none(), "the deployment's URL holds a user name or a password; remove it");
+    ensure!(url.path() == "/" && url.query().is_none(), "the deployment's URL has a path or a query; it looks like http://127.0.0.1:3210");
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback(&url) || allow_insecure_http => {}
+        "http" => bail!(
+            "the admin key is not sent over plain http to {}; use https, or set allow_insecure_http = true in config.toml",
+            url.host_str().unwrap_or_default()
+        ),
+        other => bail!("the deployment's URL has the scheme {other}; use https, or http on this machine"),
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "convex-self-hosted|0123456789abcdef";
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn config(pairs: &[(&str, &str)], file: &str) -> Config {
+        Config::of(&environment(pairs), parse(file), PathBuf::from("config.toml"), PathBuf::from("journal.db"))
+    }
+
+    fn problem(pairs: &[(&str, &str)], file: &str) -> String {
+        format!("{:#}", config(pairs, file).deployment.unwrap_err())
+    }
+
+    #[test]
+    fn url_and_key_are_a_pair_of_one_source() {
+        let file = format!("url = 'http://127.0.0.1:3210'\nadmin_key = '{SECRET}'");
+        assert!(
+            problem(&[(URL, "http://127.0.0.1:1")], &file)
+                .starts_with("CONVEX_SELF_HOSTED_URL is set but CONVEX_SELF_HOSTED_ADMIN_KEY is not")
+        );
+        assert!(problem(&[(KEY, SECRET)], &file).starts_with("CONVEX_SELF_HOSTED_ADMIN_KEY is set but CONVEX_SELF_HOSTED_URL is not"));
+        assert!(problem(&[], "url = 'http://127.0.0.1:1'").contains("`admin_key` is not in config.toml"));
+        let both = config(&[(URL, "http://127.0.0.1:1"), (KEY, "k|1")], &file).deployment.unwrap().unwrap();
+        assert_eq!((both.name(), both.key.authorization().as_str()), ("http://127.0.0.1:1", "Convex k|1"));
+        assert_eq!(config(&[], &file).deployment.unwrap().unwrap().name(), "http://127.0.0.1:3210");
+        assert!(config(&[], "").deployment.unwrap().is_none());
+    }
+
+    #[test]
+    fn plain_http_goes_to_this_machine_only() {
+        for url in ["http://127.0.0.1:3210", "http://localhost:3210/", "http://[::1]:3210", "https://example.com"] {
+            assert!(config(&[(URL, url), (KEY, SECRET)], "").deployment.is_ok(), "{url}");
+        }
+        for url in [
+            "http://example.com",
+            "http://127.0.0.1.example.com",
+            "http://10.0.0.1:3210",
+            "ftp://localhost",
+            "localhost:3210",
+            "https://a:b@example.com",
+            "http://localhost/x",
+        ] {
+            assert!(config(&[(URL, url), (KEY, SECRET)], "").deployment.is_err(), "{url}");
+        }
+        assert!(config(&[(URL, "http://10.0.0.1:3210"), (KEY, SECRET)], "allow_insecure_http = true").deployment.is_ok());
+    }
+
+    #[test]
+    fn a_malformed_file_keeps_no_text_sends_nothing_and_is_named_without_its_content() {
+        for file in [
+            format!("admin_key = '{SECRET}\nurl = 'x'"),
+            format!("admin_kez = '{SECRET}'"),
+            format!("admin_key = '{SECRET}'\nredact_patterns = ['(']"),
+            format!("admin_key = '{SECRET}'\nmax_output_bytes = 10000000"),
+        ] {
+            let config = config(&[(URL, "http://127.0.0.1:1"), (KEY, SECRET)], &file);
+            let problem = format!("{:#}", config.problem.unwrap());
+            assert!(!problem.contains("0123456789"), "{problem}");
+            assert!(config.deployment.is_err());
+            assert_eq!(config.redactor.keep("text"), None);
+        }
+    }
+
+    #[test]
+    fn the_key_is_not_shown() {
+        let config = config(&[(URL, "http://127.0.0.1:1"), (KEY, SECRET)], "");
+        assert!(!format!("{config:?}").contains("0123456789"));
+    }
+}

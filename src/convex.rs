@@ -1,0 +1,229 @@
+//! Convex's HTTP API, as far as it is used: one call, and what its answer means. The only user of reqwest.
+//!
+//! What a real backend answers was recorded (`tests/fixtures/convex-backend-2026-06-30`). Whatever goes wrong inside a
+//! function is HTTP 200 with `"status":"error"`, and its text may be left out (`REDACT_LOGS_TO_CLIENT`); so the verdict
+//! rests on status and `errorData`, and only the wording of a remedy on the text.
+
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use reqwest::blocking::Client;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::config::Deployment;
+use crate::deadline::Deadline;
+
+/// How long a connection may take, so that a dead server costs a hook little.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long a request may take where no hook waits for it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of an answer is read, in bytes.
+const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+/// How much of a server's text is repeated in a message, in bytes.
+const MAX_MESSAGE: usize = 500;
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// The function ran; its value.
+    Success(Value),
+    /// The session is not there: create it.
+    SessionNotFound,
+    /// The function refused these arguments; others may pass.
+    Refused(String),
+    /// Nothing gets through at present, whatever is sent.
+    Unavailable(String),
+}
+
+/// Which kind of function is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "Convex's own words")]
+pub enum Kind {
+    Query,
+    Mutation,
+}
+
+/// A call of a function.
+#[derive(Debug, Clone)]
+pub struct Call {
+    kind: Kind,
+    path: &'static str,
+    body: String,
+}
+
+impl Call {
+    /// A call of `path` with arguments that are JSON already.
+    pub fn new(kind: Kind, path: &'static str, args: &str) -> Result<Self> {
+        let args = RawValue::from_string(args.to_owned()).context("could not read stored JSON")?;
+        let body = serde_json::json!({ "path": path, "format": "json" });
+        let mut body = serde_json::to_string(&body)?;
+        body.pop();
+        Ok(Self { kind, path, body: format!("{body},\"args\":{}}}", args.get()) })
+    }
+
+    /// The function's name.
+    #[must_use]
+    pub const fn path(&self) -> &'static str {
+        self.path
+    }
+
+    /// The body, JSON.
+    #[must_use]
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    const fn route(&self) -> &'static str {
+        match self.kind {
+            Kind::Query => "api/query",
+            Kind::Mutation => "api/mutation",
+        }
+    }
+
+    /// The request as it may be shown: the key left out.
+    #[must_use]
+    pub fn describe(&self, deployment: &Deployment) -> String {
+        format!("POST {}{}\nAuthorization: Convex …\n{}", deployment.url, self.route(), self.body)
+    }
+}
+
+/// A connection to one deployment.
+#[derive(Debug)]
+pub struct Convex<'a> {
+    client: Client,
+    deployment: &'a Deployment,
+    deadline: Deadline,
+}
+
+impl<'a> Convex<'a> {
+    /// Prepares calls to `deployment`, all of which end by `deadline`. Nothing is sent yet.
+    pub fn new(deployment: &'a Deployment, deadline: Deadline) -> Result<Self> {
+        // An error only says that it was installed before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut headers = HeaderMap::new();
+        let mut authorization =
+            HeaderValue::from_str(&deployment.key.authorization()).context("could not use the admin key as a header")?;
+        authorization.set_sensitive(true);
+        headers.insert(AUTHORIZATION, authorization);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            HeaderName::from_static("convex-client"),
+            HeaderValue::from_static(concat!("convex-sidecar-", env!("CARGO_PKG_VERSION"))),
+        );
+        let mut builder =
+            Client::builder().default_headers(headers).redirect(reqwest::redirect::Policy::none()).connect_timeout(CONNECT_TIMEOUT);
+        if deployment.is_loopback() {
+            builder = builder.no_proxy();
+        }
+        if deployment.url.scheme() == "http" {
+            // Reading the system's certificates takes longer than the rest of a hook.
+            builder = builder.tls_certs_only([]);
+        }
+        Ok(Self { client: builder.build().context("could not prepare the HTTP client")?, deployment, deadline })
+    }
+
+    /// Makes one call. Every failure is a [`Verdict`]: a hook has nobody to tell.
+    #[must_use]
+    pub fn call(&self, call: &Call) -> Verdict {
+        let timeout = self.deadline.remaining(REQUEST_TIMEOUT);
+        if timeout.is_zero() {
+            return Verdict::Unavailable("no time was left for the request".to_owned());
+        }
+        let url = match self.deployment.url.join(call.route()) {
+            Ok(url) => url,
+            Err(error) => return Verdict::Unavailable(error.to_string()),
+        };
+        let answer = match self.client.post(url).timeout(timeout).body(call.body.clone()).send() {
+            Ok(answer) => answer,
+            Err(error) => return Verdict::Unavailable(format!("could not reach {}: {}", self.deployment.name(), reason(&error))),
+        };
+        let status = answer.status().as_u16();
+        let mut body = Vec::new();
+        match answer.take(MAX_ANSWER).read_to_end(&mut body) {
+            Ok(_) => verdict(status, &body),
+            Err(error) => Verdict::Unavailable(format!("the answer broke off: {error}")),
+        }
+    }
+}
+
+/// The innermost cause: reqwest's own text repeats the URL and says little.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return if error.is_connect() { "the connection timed out".to_owned() } else { "no answer in time".to_owned() };
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    status: Option<String>,
+    #[serde(default)]
+    value: Value,
+    error_message: Option<String>,
+    #[serde(default)]
+    error_data: Value,
+    code: Option<String>,
+    message: Option<String>,
+}
+
+/// What an answer means.
+#[must_use]
+pub fn verdict(status: u16, body: &[u8]) -> Verdict {
+    let answer: Option<Answer> = serde_json::from_slice(body).ok();
+    match (status, answer) {
+        (200 | 560, Some(Answer { status: Some(status), value, .. })) if status == "success" => Verdict::Success(value),
+        (200 | 560, Some(answer)) if answer.status.as_deref() == Some("error") => function_error(&answer),
+        (401 | 403, answer) => Verdict::Unavailable(format!(
+            "{}; the admin key is missing or belongs to another instance: make a new one with `generate_admin_key.sh`",
+            http_error(status, answer.as_ref())
+        )),
+        // What Convex calls a bad request is a bad document; anything else of the kind is not Convex.
+        (400 | 413, answer @ Some(Answer { code: Some(_), .. })) => match answer.as_ref().and_then(|answer| answer.code.as_deref()) {
+            Some("BadJsonBody") => Verdict::Refused(http_error(status, answer.as_ref())),
+            _ => Verdict::Unavailable(http_error(status, answer.as_ref())),
+        },
+        (413, answer) => Verdict::Refused(http_error(status, answer.as_ref())),
+        (404 | 405, answer) => Verdict::Unavailable(format!("{}; is this URL a Convex deployment's?", http_error(status, answer.as_ref()))),
+        (300..=399, answer) => {
+            Verdict::Unavailable(format!("{}; a redirect is not followed, set the final URL", http_error(status, answer.as_ref())))
+        }
+        (200, _) => Verdict::Unavailable("the answer is not Convex's; is this URL a Convex deployment's?".to_owned()),
+        (_, answer) => Verdict::Unavailable(http_error(status, answer.as_ref())),
+    }
+}
+
+fn function_error(answer: &Answer) -> Verdict {
+    let text = answer.error_message.as_deref().unwrap_or_default();
+    let is = |known: &str| text.contains(known);
+    if answer.error_data.get("code").and_then(Value::as_str) == Some("SESSION_NOT_FOUND") {
+        Verdict::SessionNotFound
+    } else if is("Could not find public function") {
+        Verdict::Unavailable(format!("{}; deploy the functions with `npx convex deploy`", excerpt(text)))
+    } else if is("while this deployment is paused") {
+        Verdict::Unavailable(excerpt(text))
+    } else {
+        Verdict::Refused(excerpt(text))
+    }
+}
+
+fn http_error(status: u16, answer: Option<&Answer>) -> String {
+    let code = answer.and_then(|answer| answer.code.as_deref()).map(|code| format!(" {}", excerpt(code))).unwrap_or_default();
+    let message = answer.and_then(|answer| answer.message.as_deref()).map(|message| format!(": {}", excerpt(message))).unwrap_or_default();
+    format!("HTTP {status}{code}{message}")
+}
+
+/// A server's text, on one line and cut, without the request id that would make each message another one.
+fn excerpt(text: &str) -> String {
+    let text = text.strip_prefix("[Request ID: ").and_then(|rest| rest.split_once("] ")).map_or(text, |(_, rest)| rest);
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line[..line.floor_char_boundary(MAX_MESSAGE)].to_owned()
+}

@@ -1,0 +1,214 @@
+//! Journal × Convex under a deadline: sends what is due, and believes only a success.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::config::Deployment;
+use crate::convex::{Call, Convex, Kind, Verdict};
+use crate::deadline::Deadline;
+use crate::journal::{Entry, Journal};
+use crate::session::Millis;
+
+/// How many sessions are sent in one request, and how many bytes at the most: far below Convex's limits of 16 MiB a
+/// request and one second a function.
+const MAX_BATCH: usize = 32;
+/// In bytes; see [`MAX_BATCH`].
+const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// How many other sessions a hook sends along with its own.
+const ALONG: usize = 16;
+/// The first wait after a failure, in milliseconds; it doubles with each further one.
+const FIRST_WAIT: Millis = 5_000;
+/// The longest wait, in milliseconds.
+const LONGEST_WAIT: Millis = 300_000;
+/// What a hook may take for other sessions than its own: it is the agent that waits.
+const ALONG_BUDGET: Duration = Duration::from_millis(400);
+
+/// Receives each step in words, for `--verbose`; the key is never among them.
+pub type Trace<'a> = &'a mut dyn FnMut(&str);
+
+/// Sends sessions to one deployment.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    journal: &'a mut Journal,
+    deployment: &'a Deployment,
+    deadline: Deadline,
+    now: Millis,
+    /// From 0 to 1, so that many machines do not come back at the same moment.
+    jitter: f64,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Sessions that Convex has confirmed.
+    pub delivered: usize,
+    /// Sessions that Convex refused.
+    pub refused: usize,
+    /// Why nothing gets through, or why the last session was refused.
+    pub problem: Option<String>,
+}
+
+impl<'a> Delivery<'a> {
+    /// A delivery to `deployment` that ends by `deadline`.
+    pub fn new(journal: &'a mut Journal, deployment: &'a Deployment, deadline: Deadline, now: Millis, jitter: f64) -> Self {
+        Self { journal, deployment, deadline, now, jitter }
+    }
+
+    /// Sends the session of a hook, then some others that are due. Nothing is tried before the backoff is over.
+    pub fn deliver_hook(&mut self, session_id: &str, trace: Trace<'_>) -> Result<Report> {
+        let mut report = Report::default();
+        let (name, now) = (self.deployment.name(), self.now);
+        if let Some(backoff) = self.journal.backoff(name)?
+            && backoff.retry_at > now
+        {
+            trace(&format!("not sent: next try in {} s, because {}", (backoff.retry_at - now + 999) / 1_000, backoff.last_error));
+            report.problem = Some(backoff.last_error);
+            return Ok(report);
+        }
+        let own = self.journal.write(|write| write.lease_one(session_id, name, now))?;
+        let mut convex = Convex::new(self.deployment, self.deadline)?;
+        if let Some(own) = own
+            && !self.deliver_one(&convex, &own, &mut report, trace)?
+        {
+            return Ok(report);
+        }
+        let others = self.journal.write(|write| write.lease(name, ALONG, now))?;
+        if !others.is_empty() {
+            self.deadline = self.deadline.within(ALONG_BUDGET);
+            convex = Convex::new(self.deployment, self.deadline)?;
+            self.deliver_batch(&convex, &others, &mut report, trace)?;
+        }
+        Ok(report)
+    }
+
+    /// Sends all that is due, whatever the backoff says. `progress` receives how many sessions are done.
+    pub fn deliver_all(&mut self, progress: &mut dyn FnMut(usize), trace: Trace<'_>) -> Result<Report> {
+        let mut report = Report::default();
+        let (name, now) = (self.deployment.name(), self.now);
+        self.journal.write(|write| write.retry_now(name))?;
+        let convex = Convex::new(self.deployment, self.deadline)?;
+        loop {
+            let entries = self.journal.write(|write| write.lease(name, MAX_BATCH, now))?;
+            if entries.is_empty() {
+                return Ok(report);
+            }
+            let mut rest = &entries[..];
+            while !rest.is_empty() {
+                let (batch, later) = rest.split_at(batch_length(rest));
+                if !self.deliver_batch(&convex, batch, &mut report, trace)? {
+                    self.journal.write(|write| write.release(later))?;
+                    return Ok(report);
+                }
+                progress(report.delivered + report.refused);
+                rest = later;
+            }
+        }
+    }
+
+    /// Sends several sessions in one request, or each by itself when one of them is refused. `false` when nothing gets
+    /// through.
+    fn deliver_batch(&mut self, convex: &Convex<'_>, entries: &[Entry], report: &mut Report, trace: Trace<'_>) -> Result<bool> {
+        if let [entry] = entries {
+            return self.deliver_one(convex, entry, report, trace);
+        }
+        let documents: Vec<&str> = entries.iter().map(|entry| entry.document.as_str()).collect();
+        let call = Call::new(Kind::Mutation, "agents:syncAgentSessions", &format!("{{\"sessions\":[{}]}}", documents.join(",")))?;
+        match self.send(convex, &call, trace) {
+            Verdict::Success(_) => self.confirm(entries, report),
+            Verdict::Unavailable(why) => self.give_up(entries, why, report),
+            Verdict::Refused(_) | Verdict::SessionNotFound => {
+                for (index, entry) in entries.iter().enumerate() {
+                    if !self.deliver_one(convex, entry, report, trace)? {
+                        self.journal.write(|write| write.release(&entries[index..]))?;
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Sends one session. `false` when nothing gets through.
+    fn deliver_one(&mut self, convex: &Convex<'_>, entry: &Entry, report: &mut Report, trace: Trace<'_>) -> Result<bool> {
+        let path = if entry.delivered_revision == 0 { "agents:createAgentSession" } else { "agents:updateAgentSession" };
+        let mut verdict = self.send(convex, &Call::new(Kind::Mutation, path, &entry.document)?, trace);
+        if verdict == Verdict::SessionNotFound {
+            // The deployment's data was wiped since.
+            verdict = self.send(convex, &Call::new(Kind::Mutation, "agents:createAgentSession", &entry.document)?, trace);
+        }
+        match verdict {
+            Verdict::Success(_) => self.confirm(std::slice::from_ref(entry), report),
+            Verdict::Unavailable(why) => self.give_up(std::slice::from_ref(entry), why, report),
+            Verdict::SessionNotFound => self.refuse(entry, "createAgentSession does not create; deploy the functions anew", report),
+            Verdict::Refused(why) => self.refuse(entry, &why, report),
+        }
+    }
+
+    fn send(&self, convex: &Convex<'_>, call: &Call, trace: Trace<'_>) -> Verdict {
+        trace(&format!("request: {}", call.describe(self.deployment)));
+        let verdict = convex.call(call);
+        trace(&match &verdict {
+            Verdict::Success(value) => format!("answer: success {value}"),
+            Verdict::SessionNotFound => "answer: session not found, it is created".to_owned(),
+            Verdict::Refused(why) => format!("answer: refused: {why}"),
+            Verdict::Unavailable(why) => format!("no delivery: {why}"),
+        });
+        verdict
+    }
+
+    fn confirm(&mut self, entries: &[Entry], report: &mut Report) -> Result<bool> {
+        let name = self.deployment.name();
+        self.journal.write(|write| {
+            entries.iter().try_for_each(|entry| write.delivered(entry, name))?;
+            write.back_on(name)
+        })?;
+        report.delivered += entries.len();
+        Ok(true)
+    }
+
+    fn refuse(&mut self, entry: &Entry, why: &str, report: &mut Report) -> Result<bool> {
+        let (now, jitter) = (self.now, self.jitter);
+        self.journal.write(|write| write.refused(&entry.session_id, why, |failures| now + wait(failures, jitter)))?;
+        report.refused += 1;
+        report.problem = Some(format!("session {}: {why}", entry.session_id));
+        Ok(true)
+    }
+
+    fn give_up(&mut self, entries: &[Entry], why: String, report: &mut Report) -> Result<bool> {
+        let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
+        self.journal.write(|write| {
+            write.release(entries)?;
+            write.back_off(name, &why, |failures| now + wait(failures, jitter))
+        })?;
+        report.problem = Some(why);
+        Ok(false)
+    }
+}
+
+/// How long to wait after so many failures in a row, in milliseconds: exponential, and between half and all of it.
+#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "at most five minutes")]
+fn wait(failures: u32, jitter: f64) -> Millis {
+    let longest = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_WAIT);
+    longest / 2 + (longest as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as Millis
+}
+
+fn batch_length(entries: &[Entry]) -> usize {
+    let mut bytes = 0;
+    let fits = entries.iter().take_while(|entry| {
+        bytes += entry.document.len();
+        bytes <= MAX_BATCH_BYTES
+    });
+    fits.count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_five_minutes_and_is_jittered() {
+        assert_eq!([1, 2, 3, 7, 8, 4_000_000_000].map(|failures| wait(failures, 1.0)), [5_000, 10_000, 20_000, 300_000, 300_000, 300_000]);
+        assert_eq!(wait(1, 0.0), 2_500);
+    }
+}

@@ -1,0 +1,223 @@
+//! Journal × events and transcripts: everything that makes a session's document change.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::hook_input::Event;
+use crate::journal::{Journal, Record, Write};
+use crate::owner::Owner;
+use crate::session::{Millis, ReadState, Session, TranscriptState};
+use crate::transcript::facts::{Facts, Source};
+use crate::transcript::reader::{self, Checkpoint, Outcome};
+use crate::transcript::summary::Summary;
+
+/// How long after the end of a session its transcript may still grow, in milliseconds.
+const SETTLING: Millis = 5_000;
+/// How much of a hook's time is kept for delivery.
+const DELIVERY_RESERVE: Duration = Duration::from_millis(300);
+/// How often a reading is begun anew because another process was faster or a file was replaced.
+const MAX_ATTEMPTS: usize = 8;
+/// How deep below `subagents/` and how many files are looked for.
+const MAX_DEPTH: usize = 8;
+/// The most subagent files of one session.
+const MAX_FILES: usize = 10_000;
+
+/// Journals the bare event: before this returns nothing else is done, and when it returns it is durable.
+pub fn record_event(journal: &mut Journal, config: &Config, event: &Event, owner: Option<&Owner>, host: &str, now: Millis) -> Result<()> {
+    journal.write(|write| {
+        let mut record = match write.load(&event.session_id)? {
+            Some(record) => record,
+            None => new_record(write, &event.session_id, host, now)?,
+        };
+        let is_owner_here = record.session.apply(event, owner, &config.labels, &config.redactor, now);
+        if let Ok(Some(deployment)) = &config.deployment {
+            write.assign(&event.session_id, deployment.name())?;
+        }
+        store(write, &record, config, now)?;
+        let Some(owner) = owner.filter(|_| is_owner_here) else { return Ok(()) };
+        for other in write.others_of(owner, &event.session_id)? {
+            if let Some(mut record) = write.load(&other)?
+                && record.session.supersede(owner, now)
+            {
+                store(write, &record, config, now)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Ends the runs whose process is gone. Returns the sessions that it touched.
+pub fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<Vec<String>> {
+    let mut swept = Vec::new();
+    for (session_id, owners) in journal.open_owners()? {
+        if !owners.iter().any(Owner::is_gone) {
+            continue;
+        }
+        let was_swept = journal.write(|write| {
+            let Some(mut record) = write.load(&session_id)? else { return Ok(false) };
+            let was_swept = record.session.sweep(Owner::is_gone, now);
+            store(write, &record, config, now)?;
+            Ok(was_swept)
+        })?;
+        if was_swept {
+            swept.push(session_id);
+        }
+    }
+    Ok(swept)
+}
+
+/// Reads what was appended to the transcripts of all sessions that are not settled.
+pub fn settle(journal: &mut Journal, config: &Config, now: Millis, deadline: Deadline) -> Result<()> {
+    for session_id in journal.unsettled()? {
+        if deadline.is_over() {
+            break;
+        }
+        read_transcript(journal, config, &session_id, now, deadline)?;
+    }
+    Ok(())
+}
+
+/// Reads what was appended to the session's transcript and its subagents', as far as the deadline lets it.
+pub fn read_transcript(journal: &mut Journal, config: &Config, session_id: &str, now: Millis, deadline: Deadline) -> Result<()> {
+    let deadline = deadline.keeping(DELIVERY_RESERVE);
+    for _ in 0..MAX_ATTEMPTS {
+        let Some(record) = journal.load(session_id)? else { return Ok(()) };
+        let known: HashMap<_, _> = journal.checkpoints(session_id)?.into_iter().collect();
+        let Some(stretch) = read_files(&record, &known, config, deadline) else {
+            start_anew(journal, config, session_id, now)?;
+            continue;
+        };
+        let state = stretch.state;
+        if absorb(journal, config, &record, stretch, now)? && (state != ReadState::Partial || deadline.is_over()) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Takes back all that was counted of a session's files, because one of them is another file now.
+fn start_anew(journal: &mut Journal, config: &Config, session_id: &str, now: Millis) -> Result<()> {
+    journal.write(|write| {
+        write.forget_reading(session_id)?;
+        let Some(mut record) = write.load(session_id)? else { return Ok(()) };
+        record.summary = Summary::default();
+        record.read_version += 1;
+        store(write, &record, config, now)
+    })
+}
+
+struct Stretch {
+    facts: Facts,
+    checkpoints: Vec<(PathBuf, Checkpoint)>,
+    state: ReadState,
+}
+
+/// Reads what is new in each file. `None` when one of them is not the file that was read before.
+fn read_files(record: &Record, known: &HashMap<PathBuf, Checkpoint>, config: &Config, deadline: Deadline) -> Option<Stretch> {
+    let mut stretch = Stretch { facts: Facts::default(), checkpoints: Vec::new(), state: ReadState::Missing };
+    let Some(main) = record.session.transcript_path.as_deref().map(Path::new) else { return Some(stretch) };
+    if !known.is_empty() {
+        stretch.state = ReadState::Complete;
+    }
+    let subagents = subagent_files(main);
+    let files = std::iter::once((main.to_owned(), Source::Main)).chain(subagents.into_iter().map(|path| (path, Source::Subagent)));
+    for (path, source) in files {
+        let Ok(mut file) = reader::open(&path) else { continue };
+        let from = known.get(&path).cloned().unwrap_or_default();
+        if from == Checkpoint::default()
+            && let Some(id) = subagent_id(&path)
+        {
+            stretch.facts.add_subagent(id);
+        }
+        stretch.state = ReadState::Complete;
+        let (checkpoint, is_all) = match reader::read(&mut file, &from, source, &mut stretch.facts, &config.redactor, deadline) {
+            Ok(Outcome::End(checkpoint)) => (checkpoint, true),
+            Ok(Outcome::More(checkpoint)) => (checkpoint, false),
+            Ok(Outcome::Replaced) => return None,
+            // What was read before the error is not lost: it is read again from the same place.
+            Err(_) => return Some(Stretch { state: ReadState::Partial, facts: Facts::default(), checkpoints: Vec::new() }),
+        };
+        if checkpoint != from {
+            stretch.checkpoints.push((path, checkpoint));
+        }
+        if !is_all {
+            stretch.state = ReadState::Partial;
+            break;
+        }
+    }
+    Some(stretch)
+}
+
+/// Counts a stretch. `false` when another process has counted since `record` was loaded: then the stretch is void.
+fn absorb(journal: &mut Journal, config: &Config, record: &Record, stretch: Stretch, now: Millis) -> Result<bool> {
+    let session_id = record.session.session_id.clone();
+    if stretch.checkpoints.is_empty() && stretch.state == record.transcript.state {
+        let is_settled = stretch.state != ReadState::Partial && !is_settling(&record.session, now);
+        journal.write(|write| write.settle(&session_id, is_settled))?;
+        return Ok(true);
+    }
+    let read_version = record.read_version;
+    journal.write(|write| {
+        let Some(mut record) = write.load(&session_id)?.filter(|record| record.read_version == read_version) else { return Ok(false) };
+        let row_id = write.row_id(&session_id)?;
+        record.summary.absorb(stretch.facts, |item| write.count(row_id, item))?;
+        for (path, checkpoint) in &stretch.checkpoints {
+            write.checkpoint(&session_id, &path.to_string_lossy(), checkpoint)?;
+        }
+        record.transcript = TranscriptState { state: stretch.state, bytes: write.bytes_read(&session_id)? };
+        record.read_version += 1;
+        store(write, &record, config, now)?;
+        Ok(true)
+    })
+}
+
+/// Stores the session, and marks it for one more look at its transcript when it has only just ended.
+fn store(write: &Write<'_>, record: &Record, config: &Config, now: Millis) -> Result<()> {
+    write.store(record, config.max_output_bytes, now)?;
+    let is_partial = record.transcript.state == ReadState::Partial;
+    write.settle(&record.session.session_id, !is_partial && !is_settling(&record.session, now))
+}
+
+/// Whether the session has ended so lately that the client may still be writing its last records.
+fn is_settling(session: &Session, now: Millis) -> bool {
+    let ended_at = session.runs.iter().filter_map(|run| run.end.as_ref().map(|end| end.at)).max();
+    !session.is_open() && ended_at.is_some_and(|at| now - at < SETTLING)
+}
+
+fn new_record(write: &Write<'_>, session_id: &str, host: &str, now: Millis) -> Result<Record> {
+    let session = Session::new(session_id, host, now);
+    write.insert(&session, now)?;
+    Ok(Record { session, summary: Summary::default(), transcript: TranscriptState::default(), read_version: 0 })
+}
+
+/// The id in `agent-<id>.jsonl`.
+fn subagent_id(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix("agent-")?.strip_suffix(".jsonl")
+}
+
+/// `<session>/subagents/**/agent-<id>.jsonl` beside `<session>.jsonl`, in a steady order. Links are not followed.
+fn subagent_files(main: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![(main.with_extension("").join("subagents"), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => folders.push((path, depth + 1)),
+                Ok(kind) if kind.is_file() && subagent_id(&path).is_some() => files.push(path),
+                _ => {}
+            }
+        }
+        if files.len() >= MAX_FILES {
+            break;
+        }
+    }
+    files.sort();
+    files
+}

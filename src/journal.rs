@@ -1,0 +1,587 @@
+//! The journal: what is known of every session on this machine, durably, and what of it Convex has confirmed.
+//!
+//! State, not events, is delivered: one row a session holds the latest document and a revision that grows with every
+//! change. A session is due when `revision > delivered_revision`, so a week offline costs one request a session and
+//! there is no queue to overflow. This room is the only user of SQLite.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, named_params, params};
+
+use crate::owner::Owner;
+use crate::session::{Millis, ReadState, Session, Status, TranscriptState};
+use crate::transcript::reader::Checkpoint;
+use crate::transcript::summary::{Counted, Item, Summary};
+
+/// The version of the schema below, kept in `user_version`.
+const SCHEMA_VERSION: i64 = 1;
+/// How long a write waits for another process's write, at most.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(800);
+/// How many notes are kept.
+const MAX_NOTES: i64 = 1_000;
+/// How long a session that another process is delivering is left to it, in milliseconds.
+const LEASE: Millis = 2_000;
+
+/// `read_from` is the reading's version: it changes with every absorbed stretch, so that of two processes that read
+/// the same stretch at once only one counts it.
+const SCHEMA: &str = "
+CREATE TABLE sessions (
+  id                 INTEGER PRIMARY KEY,
+  session_id         TEXT NOT NULL UNIQUE,
+  session            TEXT NOT NULL,
+  summary            TEXT NOT NULL,
+  read_version       INTEGER NOT NULL DEFAULT 0,
+  read_state         TEXT NOT NULL DEFAULT 'missing',
+  has_open_owner     INTEGER NOT NULL DEFAULT 0,
+  is_settled         INTEGER NOT NULL DEFAULT 1,
+  document           TEXT NOT NULL,
+  status             TEXT NOT NULL,
+  workflow_key       TEXT,
+  updated_at         INTEGER NOT NULL,
+  revision           INTEGER NOT NULL,
+  delivered_revision INTEGER NOT NULL DEFAULT 0,
+  deployment         TEXT,
+  failures           INTEGER NOT NULL DEFAULT 0,
+  retry_at           INTEGER NOT NULL DEFAULT 0,
+  last_error         TEXT
+);
+CREATE INDEX sessions_by_updated ON sessions (updated_at);
+CREATE INDEX sessions_due ON sessions (retry_at) WHERE revision > delivered_revision;
+CREATE INDEX sessions_open ON sessions (id) WHERE has_open_owner;
+CREATE INDEX sessions_unsettled ON sessions (id) WHERE NOT is_settled;
+CREATE TABLE transcripts (
+  session INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  path    TEXT NOT NULL,
+  offset  INTEGER NOT NULL,
+  inode   INTEGER NOT NULL,
+  head    INTEGER NOT NULL,
+  head_length INTEGER NOT NULL,
+  PRIMARY KEY (session, path)
+) WITHOUT ROWID;
+CREATE TABLE counted (
+  key     INTEGER NOT NULL,
+  session INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  is_own  INTEGER NOT NULL,
+  name    TEXT NOT NULL,
+  a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL,
+  PRIMARY KEY (key, session)
+) WITHOUT ROWID;
+CREATE INDEX counted_by_session ON counted (session);
+CREATE TABLE deployments (
+  url        TEXT PRIMARY KEY,
+  failures   INTEGER NOT NULL,
+  retry_at   INTEGER NOT NULL,
+  last_error TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE notes (
+  at   INTEGER NOT NULL,
+  note TEXT NOT NULL
+);
+PRAGMA user_version = 1;
+";
+
+/// The journal, open.
+#[derive(Debug)]
+pub struct Journal {
+    connection: Connection,
+    is_dry: bool,
+}
+
+/// A session's row.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The session as its events tell it.
+    pub session: Session,
+    /// The session as its transcript tells it.
+    pub summary: Summary,
+    /// How much of the transcript was read.
+    pub transcript: TranscriptState,
+    /// The version of that reading.
+    pub read_version: i64,
+}
+
+/// A session as it is shown and delivered.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The session id.
+    pub session_id: String,
+    /// The document as it is sent, JSON.
+    pub document: String,
+    /// Its revision.
+    pub revision: i64,
+    /// The revision that Convex has confirmed; 0 for none.
+    pub delivered_revision: i64,
+    /// The deployment that it belongs to, once one is known.
+    pub deployment: Option<String>,
+    /// Why the last delivery failed.
+    pub last_error: Option<String>,
+}
+
+/// Which sessions are wanted.
+#[derive(Debug, Default, Clone)]
+pub struct Filter {
+    /// Only those with this status.
+    pub status: Option<Status>,
+    /// Only those of this workflow.
+    pub workflow_key: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// How the deliveries to a deployment have gone lately.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoff {
+    /// Failures in a row.
+    pub failures: u32,
+    /// Before this time nothing is tried.
+    pub retry_at: Millis,
+    /// Why the last one failed.
+    pub last_error: String,
+}
+
+impl Journal {
+    /// Opens the journal at `path`, making it and its folder when they are not there.
+    pub fn open(path: &Path) -> Result<Self> {
+        create_private(path).with_context(|| format!("could not create the journal {}", path.display()))?;
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX);
+        let connection = connection.with_context(|| format!("could not open the journal {}", path.display()))?;
+        Self::prepare(connection, false).with_context(|| format!("could not use the journal {}", path.display()))
+    }
+
+    /// A journal that is gone when it is closed.
+    pub fn in_memory() -> Result<Self> {
+        Self::prepare(Connection::open_in_memory()?, false)
+    }
+
+    /// The journal at `path` for a rehearsal: what is written is taken back when it is closed.
+    pub fn rehearse(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Self::in_memory();
+        }
+        let mut journal = Self::open(path)?;
+        journal.connection.execute_batch("BEGIN IMMEDIATE")?;
+        journal.is_dry = true;
+        Ok(journal)
+    }
+
+    fn prepare(connection: Connection, is_dry: bool) -> Result<Self> {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if version > SCHEMA_VERSION {
+            bail!("it was written by a newer convex-sidecar (schema {version}, this one knows {SCHEMA_VERSION}); update convex-sidecar");
+        }
+        if version < SCHEMA_VERSION {
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+        }
+        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;")?;
+        connection.set_prepared_statement_cache_capacity(32);
+        let mut journal = Self { connection, is_dry };
+        if version < SCHEMA_VERSION {
+            journal.write(|write| {
+                // Another process may have been faster.
+                let version: i64 = write.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+                if version == 0 {
+                    write.connection.execute_batch(SCHEMA)?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(journal)
+    }
+
+    /// Runs `work` in one transaction, which is durable when this returns `Ok`.
+    pub fn write<T>(&mut self, work: impl FnOnce(&Write<'_>) -> Result<T>) -> Result<T> {
+        if self.is_dry {
+            return work(&Write { connection: &self.connection });
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = work(&Write { connection: &transaction })?;
+        transaction.commit()?;
+        Ok(result)
+    }
+
+    /// The session's row.
+    pub fn load(&self, session_id: &str) -> Result<Option<Record>> {
+        load(&self.connection, session_id)
+    }
+
+    /// Where the reading of each of the session's files stopped.
+    pub fn checkpoints(&self, session_id: &str) -> Result<Vec<(PathBuf, Checkpoint)>> {
+        let sql =
+            "SELECT path, offset, inode, head, head_length FROM transcripts WHERE session = (SELECT id FROM sessions WHERE session_id = ?)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([session_id], |row| {
+            let checkpoint =
+                Checkpoint { offset: unsigned(row, 1)?, inode: unsigned(row, 2)?, head: (unsigned(row, 3)?, unsigned(row, 4)?) };
+            Ok((PathBuf::from(row.get::<_, String>(0)?), checkpoint))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Sessions with an open run of a known owner, and those owners.
+    pub fn open_owners(&self) -> Result<Vec<(String, Vec<Owner>)>> {
+        let mut statement = self.connection.prepare_cached("SELECT session FROM sessions WHERE has_open_owner")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let mut open = Vec::new();
+        for row in rows {
+            let session: Session = serde_json::from_str(&row?)?;
+            open.push((session.session_id.clone(), session.open_owners().cloned().collect()));
+        }
+        Ok(open)
+    }
+
+    /// Sessions whose transcript is to be looked at once more: ended since the last look, or read in part.
+    pub fn unsettled(&self) -> Result<Vec<String>> {
+        let mut statement = self.connection.prepare_cached("SELECT session_id FROM sessions WHERE NOT is_settled")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Sessions, the last changed first.
+    pub fn entries(&self, filter: &Filter) -> Result<Vec<Entry>> {
+        let sql = format!(
+            "SELECT {ENTRY} FROM sessions WHERE (:status IS NULL OR status = :status) AND (:workflow IS NULL OR workflow_key = :workflow)
+             ORDER BY updated_at DESC, id DESC LIMIT :limit"
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let parameters = named_params! {
+            ":status": filter.status.map(Status::as_str),
+            ":workflow": filter.workflow_key,
+            ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
+        };
+        let rows = statement.query_map(parameters, entry)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The sessions whose id starts with `prefix`, at most `limit`.
+    pub fn by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<Entry>> {
+        let sql = format!(
+            "SELECT {ENTRY} FROM sessions WHERE substr(session_id, 1, length(?1)) = ?1 ORDER BY session_id = ?1 DESC, session_id LIMIT ?2"
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let rows = statement.query_map(params![prefix, i64::try_from(limit)?], entry)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// How many sessions wait for delivery to `deployment`, and how many for another one.
+    pub fn pending(&self, deployment: Option<&str>) -> Result<(u64, u64)> {
+        let sql = "SELECT coalesce(sum(deployment IS NULL OR deployment IS ?1), 0), coalesce(sum(deployment IS NOT NULL AND deployment IS NOT ?1), 0)
+                   FROM sessions WHERE revision > delivered_revision";
+        Ok(self.connection.query_row(sql, [deployment], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))?)
+    }
+
+    /// How the deliveries to `deployment` have gone lately.
+    pub fn backoff(&self, deployment: &str) -> Result<Option<Backoff>> {
+        let sql = "SELECT failures, retry_at, last_error FROM deployments WHERE url = ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let row =
+            statement.query_row([deployment], |row| Ok(Backoff { failures: row.get(0)?, retry_at: row.get(1)?, last_error: row.get(2)? }));
+        Ok(row.optional()?)
+    }
+
+    /// The latest notes, the newest first.
+    pub fn notes(&self, limit: usize) -> Result<Vec<(Millis, String)>> {
+        let mut statement = self.connection.prepare("SELECT at, note FROM notes ORDER BY rowid DESC LIMIT ?")?;
+        let rows = statement.query_map([i64::try_from(limit)?], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+const ENTRY: &str = "session_id, document, revision, delivered_revision, deployment, last_error";
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        session_id: row.get(0)?,
+        document: row.get(1)?,
+        revision: row.get(2)?,
+        delivered_revision: row.get(3)?,
+        deployment: row.get(4)?,
+        last_error: row.get(5)?,
+    })
+}
+
+/// SQLite's integers are signed; hashes and sizes are stored by their bits.
+fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(index).map(i64::cast_unsigned)
+}
+
+fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
+    let sql = "SELECT session, summary, read_version, read_state,
+                 (SELECT coalesce(sum(offset), 0) FROM transcripts WHERE transcripts.session = sessions.id)
+               FROM sessions WHERE session_id = ?";
+    let mut statement = connection.prepare_cached(sql)?;
+    let row = statement.query_row([session_id], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get::<_, String>(3)?, unsigned(row, 4)?))
+    });
+    let Some((session, summary, read_version, state, bytes)) = row.optional()? else { return Ok(None) };
+    let state = match state.as_str() {
+        "complete" => ReadState::Complete,
+        "partial" => ReadState::Partial,
+        _ => ReadState::Missing,
+    };
+    Ok(Some(Record {
+        session: serde_json::from_str(&session).context("could not read a session in the journal")?,
+        summary: serde_json::from_str(&summary).context("could not read a summary in the journal")?,
+        transcript: TranscriptState { state, bytes },
+        read_version,
+    }))
+}
+
+/// The journal within a transaction.
+#[derive(Debug)]
+pub struct Write<'a> {
+    connection: &'a Connection,
+}
+
+impl Write<'_> {
+    /// The session's row.
+    pub fn load(&self, session_id: &str) -> Result<Option<Record>> {
+        load(self.connection, session_id)
+    }
+
+    /// Makes the session's row.
+    pub fn insert(&self, session: &Session, now: Millis) -> Result<()> {
+        let sql =
+            "INSERT INTO sessions (session_id, session, summary, document, status, updated_at, revision) VALUES (?, ?, ?, '', '', ?, 0)";
+        let summary = serde_json::to_string(&Summary::default())?;
+        self.connection.prepare_cached(sql)?.execute(params![session.session_id, serde_json::to_string(session)?, summary, now])?;
+        Ok(())
+    }
+
+    /// Stores the session. The revision grows when its document changes, and only then; it is at least `now`, so that
+    /// a journal made anew goes on above what the server holds, and at least one more, should the clock be set back.
+    pub fn store(&self, record: &Record, max_output: usize, now: Millis) -> Result<()> {
+        let session = &record.session;
+        let sql = "SELECT revision, updated_at, document FROM sessions WHERE session_id = ?";
+        let (revision, updated_at, stored): (i64, Millis, String) =
+            self.connection.prepare_cached(sql)?.query_row([&session.session_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let mut document = session.document(&record.summary, record.transcript, max_output, revision, updated_at);
+        if serde_json::to_string(&document)? != stored {
+            document.revision = now.max(revision + 1);
+            document.metadata.updated_at = now;
+        }
+        let sql = "UPDATE sessions SET session = :session, summary = :summary, read_version = :read_version, read_state = :read_state,
+                     has_open_owner = :has_open_owner, document = :document, status = :status, workflow_key = :workflow_key,
+                     updated_at = :updated_at, retry_at = iif(revision = :revision, retry_at, 0), revision = :revision
+                   WHERE session_id = :session_id";
+        self.connection.prepare_cached(sql)?.execute(named_params! {
+            ":session": serde_json::to_string(session)?,
+            ":summary": serde_json::to_string(&record.summary)?,
+            ":read_version": record.read_version,
+            ":read_state": match record.transcript.state {
+                ReadState::Complete => "complete",
+                ReadState::Partial => "partial",
+                ReadState::Missing => "missing",
+            },
+            ":has_open_owner": session.open_owners().next().is_some(),
+            ":document": serde_json::to_string(&document)?,
+            ":status": document.status.as_str(),
+            ":workflow_key": session.workflow_key,
+            ":updated_at": document.metadata.updated_at,
+            ":revision": document.revision,
+            ":session_id": session.session_id,
+        })?;
+        Ok(())
+    }
+
+    /// Sets the deployment that the session belongs to from now on; all of it is due there when that is another one.
+    pub fn assign(&self, session_id: &str, deployment: &str) -> Result<()> {
+        let sql = "UPDATE sessions SET deployment = ?2, delivered_revision = iif(deployment IS NULL, delivered_revision, 0), failures = 0, retry_at = 0, last_error = NULL
+                   WHERE session_id = ?1 AND deployment IS NOT ?2";
+        self.connection.prepare_cached(sql)?.execute([session_id, deployment])?;
+        Ok(())
+    }
+
+    /// Sessions other than `session_id` with an open run of `owner`.
+    pub fn others_of(&self, owner: &Owner, session_id: &str) -> Result<Vec<String>> {
+        let sql = "SELECT session FROM sessions WHERE has_open_owner AND session_id <> ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([session_id], |row| row.get::<_, String>(0))?;
+        let mut others = Vec::new();
+        for row in rows {
+            let session: Session = serde_json::from_str(&row?)?;
+            if session.open_owners().any(|open| open == owner) {
+                others.push(session.session_id);
+            }
+        }
+        Ok(others)
+    }
+
+    /// Whether the session's transcript needs no further look.
+    pub fn settle(&self, session_id: &str, is_settled: bool) -> Result<()> {
+        let sql = "UPDATE sessions SET is_settled = ?2 WHERE session_id = ?1 AND is_settled <> ?2";
+        self.connection.prepare_cached(sql)?.execute(params![session_id, is_settled])?;
+        Ok(())
+    }
+
+    /// Remembers where the reading of a file of the session stopped.
+    pub fn checkpoint(&self, session_id: &str, path: &str, checkpoint: &Checkpoint) -> Result<()> {
+        let sql = "INSERT OR REPLACE INTO transcripts (session, path, offset, inode, head, head_length)
+                   VALUES ((SELECT id FROM sessions WHERE session_id = ?), ?, ?, ?, ?, ?)";
+        let Checkpoint { offset, inode, head: (head, head_length) } = *checkpoint;
+        let [offset, inode, head, head_length] = [offset, inode, head, head_length].map(u64::cast_signed);
+        self.connection.prepare_cached(sql)?.execute(params![session_id, path, offset, inode, head, head_length])?;
+        Ok(())
+    }
+
+    /// Forgets what was read of the session's files, so that they are read anew.
+    pub fn forget_reading(&self, session_id: &str) -> Result<()> {
+        for table in ["transcripts", "counted"] {
+            let sql = format!("DELETE FROM {table} WHERE session = (SELECT id FROM sessions WHERE session_id = ?)");
+            self.connection.execute(&sql, [session_id])?;
+        }
+        Ok(())
+    }
+
+    /// The bytes read of the session's files.
+    pub fn bytes_read(&self, session_id: &str) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(offset), 0) FROM transcripts WHERE session = (SELECT id FROM sessions WHERE session_id = ?)";
+        Ok(self.connection.prepare_cached(sql)?.query_row([session_id], |row| unsigned(row, 0))?)
+    }
+
+    /// Looks an item of the session up, remembers it with the larger figures, and says what was known of it.
+    pub fn count(&self, session_id: i64, item: &Item<'_>) -> Result<Counted> {
+        let key = item.key.cast_signed();
+        let sql = "SELECT session, is_own, name, a, b, c, d FROM counted WHERE key = ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([key])?;
+        let mut counted = Counted { name: item.name.to_owned(), ..Counted::default() };
+        let mut is_known_elsewhere = false;
+        let mut is_own = None;
+        while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(0)? != session_id {
+                is_known_elsewhere |= row.get::<_, bool>(1)?;
+                continue;
+            }
+            is_own = Some(row.get::<_, bool>(1)?);
+            if counted.name.is_empty() {
+                counted.name = row.get(2)?;
+            }
+            counted.before = Some([unsigned(row, 3)?, unsigned(row, 4)?, unsigned(row, 5)?, unsigned(row, 6)?]);
+        }
+        let is_own = is_own.unwrap_or(!is_known_elsewhere);
+        counted.inherited = !is_own;
+        let before = counted.before.unwrap_or_default();
+        let after: [u64; 4] = std::array::from_fn(|index| before[index].max(item.figures[index]));
+        if counted.before != Some(after) {
+            let sql = "INSERT OR REPLACE INTO counted (key, session, is_own, name, a, b, c, d) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+            let [a, b, c, d] = after.map(u64::cast_signed);
+            self.connection.prepare_cached(sql)?.execute(params![key, session_id, is_own, counted.name, a, b, c, d])?;
+        }
+        Ok(counted)
+    }
+
+    /// The row id of the session.
+    pub fn row_id(&self, session_id: &str) -> Result<i64> {
+        Ok(self.connection.prepare_cached("SELECT id FROM sessions WHERE session_id = ?")?.query_row([session_id], |row| row.get(0))?)
+    }
+
+    /// Sessions due at `deployment`, the longest waiting first, at most `limit`. They are left to this process for a
+    /// while: of many hooks at once each delivers others.
+    pub fn lease(&self, deployment: &str, limit: usize, now: Millis) -> Result<Vec<Entry>> {
+        let sql = format!(
+            "SELECT {ENTRY} FROM sessions WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?) AND retry_at <= ?
+             ORDER BY updated_at LIMIT ?"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows = statement.query_map(params![deployment, now, i64::try_from(limit)?], entry)?;
+        let entries: Vec<Entry> = rows.collect::<rusqlite::Result<_>>()?;
+        let mut lease = self.connection.prepare_cached("UPDATE sessions SET retry_at = ?2 WHERE session_id = ?1")?;
+        for entry in &entries {
+            lease.execute(params![entry.session_id, now + LEASE])?;
+        }
+        Ok(entries)
+    }
+
+    /// This session, when it is due at `deployment` and not being retried; another process's lease is ignored, because
+    /// it may hold an older revision.
+    pub fn lease_one(&self, session_id: &str, deployment: &str, now: Millis) -> Result<Option<Entry>> {
+        let sql = format!(
+            "SELECT {ENTRY} FROM sessions WHERE session_id = ? AND revision > delivered_revision AND (deployment IS NULL OR deployment = ?)
+               AND (failures = 0 OR retry_at <= ?)"
+        );
+        let entry = self.connection.prepare_cached(&sql)?.query_row(params![session_id, deployment, now], entry).optional()?;
+        if entry.is_some() {
+            self.connection
+                .prepare_cached("UPDATE sessions SET retry_at = ?2 WHERE session_id = ?1")?
+                .execute(params![session_id, now + LEASE])?;
+        }
+        Ok(entry)
+    }
+
+    /// Makes everything that waits for `deployment` due now, because a person asks for it.
+    pub fn retry_now(&self, deployment: &str) -> Result<()> {
+        let sql = "UPDATE sessions SET retry_at = 0 WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?)";
+        self.connection.execute(sql, [deployment])?;
+        Ok(())
+    }
+
+    /// Remembers that Convex has confirmed this revision.
+    pub fn delivered(&self, entry: &Entry, deployment: &str) -> Result<()> {
+        let sql = "UPDATE sessions SET delivered_revision = max(delivered_revision, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL
+                   WHERE session_id = ?1 AND (deployment IS NULL OR deployment = ?3)";
+        self.connection.prepare_cached(sql)?.execute(params![entry.session_id, entry.revision, deployment])?;
+        Ok(())
+    }
+
+    /// Remembers that Convex refused this session's document; `retry_at` gives from the failures so far when to try again.
+    pub fn refused(&self, session_id: &str, why: &str, retry_at: impl Fn(u32) -> Millis) -> Result<()> {
+        let failures: u32 =
+            self.connection.query_row("SELECT failures FROM sessions WHERE session_id = ?", [session_id], |row| row.get(0))?;
+        let sql = "UPDATE sessions SET failures = ?2, retry_at = ?3, last_error = ?4 WHERE session_id = ?1";
+        self.connection.prepare_cached(sql)?.execute(params![session_id, failures + 1, retry_at(failures + 1), why])?;
+        Ok(())
+    }
+
+    /// Gives leased sessions back, because the deployment could not be reached.
+    pub fn release(&self, entries: &[Entry]) -> Result<()> {
+        let mut statement = self.connection.prepare_cached("UPDATE sessions SET retry_at = 0 WHERE session_id = ?")?;
+        for entry in entries {
+            statement.execute([&entry.session_id])?;
+        }
+        Ok(())
+    }
+
+    /// Remembers that the deployment could not be reached or takes nothing.
+    pub fn back_off(&self, deployment: &str, why: &str, retry_at: impl Fn(u32) -> Millis) -> Result<()> {
+        let sql = "SELECT failures FROM deployments WHERE url = ?";
+        let failures: u32 = self.connection.query_row(sql, [deployment], |row| row.get(0)).optional()?.unwrap_or_default();
+        let sql = "INSERT OR REPLACE INTO deployments (url, failures, retry_at, last_error) VALUES (?, ?, ?, ?)";
+        self.connection.prepare_cached(sql)?.execute(params![deployment, failures + 1, retry_at(failures + 1), why])?;
+        Ok(())
+    }
+
+    /// Remembers that the deployment answers.
+    pub fn back_on(&self, deployment: &str) -> Result<()> {
+        self.connection.prepare_cached("DELETE FROM deployments WHERE url = ?")?.execute([deployment])?;
+        Ok(())
+    }
+
+    /// Adds a note for `doctor`.
+    pub fn note(&self, note: &str, now: Millis) -> Result<()> {
+        self.connection.execute("INSERT INTO notes (at, note) VALUES (?, ?)", params![now, note])?;
+        self.connection.execute("DELETE FROM notes WHERE rowid <= (SELECT max(rowid) FROM notes) - ?", [MAX_NOTES])?;
+        Ok(())
+    }
+}
+
+/// Makes the file, readable for its user only, and its folder likewise. SQLite gives its other files the same mode.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(folder)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}

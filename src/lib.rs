@@ -1,0 +1,24 @@
+//! The rooms of convex-sidecar, in the order in which the data passes through them.
+//!
+//! ```text
+//! stdin ─ HookInput ─┐
+//!                    ├─ Session (pure fold) ── Journal (SQLite) ── Delivery (deadline, backoff) ── Convex (HTTP)
+//! transcript JSONL ──┘
+//! ```
+//!
+//! A library only so that tests, fuzz targets and benches can reach the pure rooms; users run the binary.
+
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod convex;
+pub mod deadline;
+pub mod delivery;
+pub mod hook_input;
+pub mod intake;
+pub mod journal;
+pub mod owner;
+pub mod redact;
+pub mod render;
+pub mod session;
+pub mod transcript;

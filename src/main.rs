@@ -1,0 +1,66 @@
+//! Parse, run, exit.
+//!
+//! ```text
+//! stdin ─ HookInput ─┐
+//!                    ├─ Session (pure fold) ── Journal (SQLite) ── Delivery (deadline, backoff) ── Convex (HTTP)
+//! transcript JSONL ──┘
+//! ```
+
+#![expect(clippy::disallowed_methods, reason = "the deadline of a hook is reckoned from the start of the process")]
+
+use std::io::IsTerminal;
+use std::process::exit;
+use std::time::Instant;
+
+use clap::{CommandFactory, Parser};
+use convex_sidecar::cli::{Cli, Command, Hook};
+use convex_sidecar::command;
+
+/// Wrong command line; sysexits' `EX_USAGE`. Never 2: for the client that means "block".
+const USAGE: i32 = 64;
+
+fn main() {
+    let start = Instant::now();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        let _ = error.print();
+        exit(if error.use_stderr() { USAGE } else { 0 });
+    });
+    let command = cli.command.unwrap_or_else(|| {
+        if std::io::stdin().is_terminal() {
+            let _ = Cli::command().print_help();
+            exit(USAGE);
+        }
+        Command::Hook(Hook::default())
+    });
+    let result = match command {
+        Command::Hook(options) => run_hook(options, start),
+        Command::Sync => command::sync::run(),
+        Command::Sessions(options) => command::sessions::run(&options),
+        Command::Show(options) => command::show::run(&options),
+    };
+    if let Err(error) = result {
+        eprintln!("convex-sidecar: {error:#}");
+        exit(1);
+    }
+    // Not by returning: that would wait for threads that still read stdin or resolve a name.
+    exit(0);
+}
+
+/// The agent must not notice its recorder: whatever happens, exit 0 and silence, unless the user asks otherwise.
+fn run_hook(options: Hook, start: Instant) -> anyhow::Result<()> {
+    let failure = i32::from(options.strict);
+    std::panic::set_hook(Box::new(move |panic| {
+        if options.verbose {
+            eprintln!("convex-sidecar: {panic}");
+        }
+        exit(failure);
+    }));
+    match command::hook::run(options, start) {
+        Err(error) if options.verbose || options.dry_run => {
+            eprintln!("convex-sidecar: {error:#}");
+            exit(failure.max(i32::from(options.dry_run)));
+        }
+        Err(_) => exit(failure),
+        Ok(()) => Ok(()),
+    }
+}

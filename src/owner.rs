@@ -1,0 +1,160 @@
+//! Who runs this hook, and whether it is still alive.
+//!
+//! A client that is killed fires no event, so the only sign of its end is that its process is gone. A process is
+//! known by its id and the time it started, because ids are used again.
+
+#![expect(clippy::disallowed_methods, reason = "this is the room that asks the operating system about processes")]
+
+use serde::{Deserialize, Serialize};
+
+/// How many ancestors are looked at: a hook has one or two shells between itself and the client.
+const MAX_ANCESTORS: usize = 8;
+/// Programs that stand between a client and its hook, by file name without `.exe`.
+const SHELLS: [&str; 16] =
+    ["sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox", "cmd", "powershell", "pwsh", "env", "timeout", "nice", "sudo", "login"];
+
+/// The process on whose behalf a hook runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Process id.
+    pub pid: u32,
+    /// When it started: clock ticks since boot on Linux (as in `/proc/PID/stat`), epoch seconds elsewhere.
+    pub start_time: u64,
+    /// Where the process id means anything: boot and process namespace on Linux. A journal on a shared volume is
+    /// written by several containers, of which none can say whether another's process lives.
+    pub place: String,
+}
+
+/// A process as far as it matters here.
+#[derive(Debug)]
+struct Process {
+    name: String,
+    parent: u32,
+    start_time: u64,
+}
+
+impl Owner {
+    /// The process `pid`, if it is alive.
+    #[must_use]
+    pub fn of_process(pid: u32) -> Option<Self> {
+        Process::find(pid).map(|process| Self { pid, start_time: process.start_time, place: place() })
+    }
+
+    /// The nearest ancestor of this process that is not a shell.
+    #[must_use]
+    pub fn of_this_hook() -> Option<Self> {
+        let mut pid = Process::find(std::process::id())?.parent;
+        for _ in 0..MAX_ANCESTORS {
+            let process = Process::find(pid)?;
+            let name = process.name.trim_start_matches('-').trim_end_matches(".exe");
+            if !SHELLS.contains(&name) {
+                return (pid > 1).then(|| Self { pid, start_time: process.start_time, place: place() });
+            }
+            pid = process.parent;
+        }
+        None
+    }
+
+    /// Whether it is known to have ended.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let here = place();
+        if self.place == here {
+            return Process::find(self.pid).is_none_or(|process| process.start_time.abs_diff(self.start_time) > JITTER);
+        }
+        // After a reboot nothing of before is alive; of another container on the same boot nothing is known.
+        boot_of(&self.place) != boot_of(&here) && machine_of(&self.place) == machine_of(&here)
+    }
+}
+
+fn boot_of(place: &str) -> Option<&str> {
+    place.split('/').nth(1)
+}
+
+fn machine_of(place: &str) -> Option<&str> {
+    place.split('/').next()
+}
+
+/// The name of this machine.
+#[must_use]
+pub fn host() -> String {
+    #[cfg(target_os = "linux")]
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    #[cfg(not(target_os = "linux"))]
+    let name = sysinfo::System::host_name();
+    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Start times are exact on Linux; elsewhere they are reckoned from the time since boot and can be a second off.
+const JITTER: u64 = if cfg!(target_os = "linux") { 0 } else { 2 };
+
+/// `<machine>/<boot>/<process namespace>`.
+#[cfg(target_os = "linux")]
+fn place() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let namespace = std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default();
+    format!("{}/{}/{namespace}", host(), read("/proc/sys/kernel/random/boot_id"))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn place() -> String {
+    format!("{}/{}/", host(), sysinfo::System::boot_time() / 60)
+}
+
+impl Process {
+    /// The fields of `/proc/PID/stat`: `pid (name) state ppid … starttime …`; the name may hold anything.
+    #[cfg(target_os = "linux")]
+    fn find(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+        let mut fields = rest.split(' ');
+        // A zombie has ended, only its parent has not noticed.
+        let is_zombie = matches!(fields.next()?, "Z" | "X");
+        let parent = fields.next()?.parse().ok()?;
+        let start_time = fields.nth(17)?.parse().ok()?;
+        (!is_zombie).then(|| Self { name: name.to_owned(), parent, start_time })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn find(pid: u32) -> Option<Self> {
+        use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+        let pid = Pid::from_u32(pid);
+        let mut system = System::new();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, ProcessRefreshKind::nothing());
+        let process = system.process(pid)?;
+        Some(Self {
+            name: process.name().to_string_lossy().into_owned(),
+            parent: process.parent().map_or(0, Pid::as_u32),
+            start_time: process.start_time(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_lives_and_an_ended_one_is_gone() {
+        let own = Owner::of_process(std::process::id()).unwrap();
+        assert!(!own.is_gone());
+        assert!(Owner { start_time: own.start_time + 1_000, ..own }.is_gone());
+
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let owner = Owner::of_process(child.id()).unwrap();
+        assert!(!owner.is_gone());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(owner.is_gone());
+    }
+
+    #[test]
+    fn of_another_container_nothing_is_known_but_nothing_outlives_a_reboot() {
+        let own = Owner::of_process(std::process::id()).unwrap();
+        let (machine, boot) = (machine_of(&own.place).unwrap().to_owned(), boot_of(&own.place).unwrap().to_owned());
+        let elsewhere = |place: String| Owner { place, start_time: 1, ..own.clone() };
+        assert!(!elsewhere(format!("{machine}/{boot}/pid:[1]")).is_gone());
+        assert!(!elsewhere(format!("another/{boot}x/pid:[1]")).is_gone());
+        assert!(elsewhere(format!("{machine}/{boot}x/pid:[1]")).is_gone());
+    }
+}

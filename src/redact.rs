@@ -1,0 +1,261 @@
+//! Masks secrets in text before anything is kept, and cuts text to what is kept.
+//!
+//! People paste keys into prompts and agents print them (claude-code#63593). Masking is by the shapes that vendors
+//! document for their tokens, and by assignments such as `password=…`; ordinary text, code and hashes stay as they are.
+//! It is a net, not a wall: a secret without a shape passes, which is what `capture = "metadata"` is for.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use regex_lite::Regex;
+use serde::{Deserialize, Serialize};
+
+/// How far beyond the kept length text is still masked, so that a secret across the cut is masked whole, in bytes.
+/// Longer than any token and than a PEM block of a 4096-bit key.
+const OVERLAP: usize = 16 * 1024;
+
+/// A text as it is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// Masked, and cut on a character boundary.
+    pub text: String,
+    /// The length of the whole text, in bytes.
+    pub bytes: u64,
+    /// Whether `text` is only its beginning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cut: bool,
+}
+
+/// How text is kept: not at all, cut, masked.
+#[derive(Debug)]
+pub struct Redactor {
+    keeps_text: bool,
+    masks: bool,
+    patterns: Vec<Regex>,
+    max_bytes: usize,
+}
+
+/// The shape of one kind of secret. It is only looked for in texts that hold one of its needles, because compiling
+/// and running every expression over every text would cost more than the rest of a hook.
+struct Shape {
+    kind: &'static str,
+    needles: &'static [&'static str],
+    expression: &'static str,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+const fn shape(kind: &'static str, needles: &'static [&'static str], expression: &'static str) -> Shape {
+    Shape { kind, needles, expression, compiled: OnceLock::new() }
+}
+
+/// In an expression with groups `before` and `after`, what they match stays.
+static SHAPES: [Shape; 17] = [
+    shape(
+        "private key",
+        &["PRIVATE KEY"],
+        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----|$)",
+    ),
+    shape("anthropic", &["sk-ant-"], r"\bsk-ant-[A-Za-z0-9_-]{16,}"),
+    shape("openai", &["sk-"], r"\bsk-(?:(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{20,}|[A-Za-z0-9]{20,})"),
+    shape("github", &["ghp_", "gho_", "ghu_", "ghs_", "ghr_"], r"\bgh[pousr]_[A-Za-z0-9]{30,}"),
+    shape("github", &["github_pat_"], r"\bgithub_pat_[A-Za-z0-9_]{22,}"),
+    shape("aws", &["AKIA", "ASIA", "ABIA", "ACCA"], r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"),
+    shape("slack", &["xox"], r"\bxox[a-z]-[A-Za-z0-9-]{10,}"),
+    shape("slack", &["xapp-"], r"\bxapp-[0-9]-[A-Za-z0-9-]{10,}"),
+    shape("slack", &["hooks.slack.com/"], r"(?<before>hooks\.slack\.com/(?:services|workflows)/)[A-Za-z0-9_/+-]{20,}"),
+    shape("stripe", &["_live_", "_test_"], r"\b[srp]k_(?:live|test)_[A-Za-z0-9]{10,}"),
+    shape("stripe", &["whsec_"], r"\bwhsec_[A-Za-z0-9+/=]{16,}"),
+    shape("google", &["AIza"], r"\bAIza[0-9A-Za-z_-]{35}"),
+    shape("google", &["ya29.", "GOCSPX-"], r"\b(?:ya29\.|GOCSPX-)[0-9A-Za-z_-]{20,}"),
+    shape("jwt", &["eyJ"], r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
+    shape("convex key", &["|"], r"\b[a-z][a-z0-9:-]*\|[0-9a-f]{40,}\b"),
+    shape("password", &["://"], r"(?<before>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?<after>@)"),
+    shape("secret", &["=", ":"], ASSIGNMENT),
+];
+
+/// `password=…` and its like: a name that says so, then a quoted value without spaces, or a bare one as it stands in
+/// `.env` files and queries (no space before it, not a call or a member of something, and a digit among its
+/// characters unless the name says password), or the value of an `Authorization` header.
+const ASSIGNMENT: &str = concat!(
+    r#"(?i)(?<before>\b[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?-?key|access_?-?key|private_?-?key|credentials?)"#,
+    r#"[a-z0-9_]*["']?\s*(?:=|:|=>|:=)\s*["'])[^\s"'<>${}()]{6,}"#,
+    r#"|(?<before2>\b[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|pwd)[a-z0-9_]*=)[^\s"'<>${}();,&.\[\]]{4,}"#,
+    r#"|(?<before3>\b[a-z0-9_.-]*(?:secret|token|api_?-?key|access_?-?key|private_?-?key|credentials?)[a-z0-9_]*=)"#,
+    r#"[A-Za-z_+/-]*[0-9][A-Za-z0-9_+/=-]{7,}"#,
+    r#"|(?<before4>\bauthorization["']?\s*[:=]\s*["']?(?:bearer|basic|convex)\s+)[^\s"']{8,}"#,
+);
+
+/// Values that code assigns to such names.
+const PLAIN: [&str; 12] =
+    ["none", "null", "true", "false", "undefined", "string", "password", "passwd", "secret", "token", "required", "optional"];
+
+impl Shape {
+    fn expression(&self) -> Option<&Regex> {
+        self.compiled.get_or_init(|| Regex::new(self.expression).ok()).as_ref()
+    }
+
+    fn mask<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
+        if !self.needles.iter().any(|needle| memchr::memmem::find(text.as_bytes(), needle.as_bytes()).is_some()) {
+            return text;
+        }
+        let Some(expression) = self.expression() else { return text };
+        replace(expression, self.kind, text)
+    }
+}
+
+fn replace<'a>(expression: &Regex, kind: &str, text: Cow<'a, str>) -> Cow<'a, str> {
+    let masked = expression.replace_all(&text, |captures: &regex_lite::Captures<'_>| {
+        let group = |names: &[&str]| names.iter().find_map(|name| captures.name(name)).map_or("", |group| group.as_str());
+        let before = group(&["before", "before2", "before3", "before4"]);
+        let value = &captures[0][before.len()..];
+        if PLAIN.iter().any(|plain| value.eq_ignore_ascii_case(plain)) {
+            return captures[0].to_owned();
+        }
+        format!("{before}[redacted {kind}]{}", group(&["after"]))
+    });
+    match masked {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(masked) => Cow::Owned(masked),
+    }
+}
+
+impl Redactor {
+    /// A redactor that keeps at most `max_bytes` of each text, masked by the built-in shapes (`masks`) and `patterns`.
+    pub fn new(masks: bool, patterns: &[String], max_bytes: usize) -> Result<Self, regex_lite::Error> {
+        let patterns = patterns.iter().map(|pattern| Regex::new(pattern)).collect::<Result<_, _>>()?;
+        Ok(Self { keeps_text: true, masks, patterns, max_bytes })
+    }
+
+    /// A redactor that keeps no text at all (`capture = "metadata"`).
+    #[must_use]
+    pub const fn metadata_only() -> Self {
+        Self { keeps_text: false, masks: true, patterns: Vec::new(), max_bytes: 0 }
+    }
+
+    /// The text as it is kept; `None` when no text is kept or nothing but white space is there.
+    #[must_use]
+    pub fn keep(&self, text: &str) -> Option<Text> {
+        let text = text.trim();
+        if !self.keeps_text || text.is_empty() {
+            return None;
+        }
+        let near = &text[..text.floor_char_boundary(self.max_bytes.saturating_add(OVERLAP))];
+        let masked = self.mask(near);
+        let cut = masked.floor_char_boundary(self.max_bytes);
+        Some(Text { is_cut: near.len() < text.len() || cut < masked.len(), text: masked[..cut].to_owned(), bytes: text.len() as u64 })
+    }
+
+    fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut masked = Cow::Borrowed(text);
+        if self.masks {
+            masked = SHAPES.iter().fold(masked, |text, shape| shape.mask(text));
+        }
+        self.patterns.iter().fold(masked, |text, pattern| replace(pattern, "pattern", text))
+    }
+}
+
+impl Text {
+    /// One text of several parts, a line each, kept to `max_bytes`.
+    #[must_use]
+    pub fn join<'a>(parts: impl IntoIterator<Item = &'a Self>, max_bytes: usize) -> Option<Self> {
+        let mut parts = parts.into_iter();
+        let mut joined = parts.next()?.clone();
+        for part in parts {
+            if !joined.is_cut {
+                joined.text.push('\n');
+                joined.text.push_str(&part.text);
+                joined.is_cut = part.is_cut;
+            }
+            joined.bytes += 1 + part.bytes;
+        }
+        let cut = joined.text.floor_char_boundary(max_bytes);
+        joined.is_cut |= cut < joined.text.len();
+        joined.text.truncate(cut);
+        Some(joined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(text: &str) -> String {
+        Redactor::new(true, &["ACME-[0-9]{4}".to_owned()], 65_536).unwrap().keep(text).unwrap().text
+    }
+
+    #[test]
+    fn every_expression_compiles() {
+        for shape in &SHAPES {
+            assert!(shape.expression().is_some(), "{}", shape.kind);
+        }
+    }
+
+    #[test]
+    fn every_kind_of_secret_is_masked() {
+        // Put together here so that no scanner takes this file for a leak.
+        let body = "Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4zAb3dEf6hIj9k";
+        let hex = "0123456789abcdef".repeat(4);
+        let secrets = [
+            format!("sk-ant-{}-{body}", "api03"),
+            format!("sk-proj-{body}"),
+            format!("sk-{body}"),
+            format!("ghp_{}", &body[..36]),
+            format!("github_pat_{body}"),
+            format!("AKIA{}", "IOSFODNN7EXAMPLE"),
+            format!("xoxb-{}-{}", "1234567890", &body[..24]),
+            format!("sk_live_{}", &body[..24]),
+            format!("AIza{}", &body[..35]),
+            format!("eyJ{}.eyJ{}.{}", &body[..20], &body[..30], &body[..40]),
+            format!("-----BEGIN RSA PRIVATE KEY-----\n{body}\n{body}\n-----END RSA PRIVATE KEY-----"),
+            format!("-----BEGIN PRIVATE KEY-----\n{body}\nnever ends"),
+            format!("convex-self-hosted|{hex}"),
+            "ACME-1234".to_owned(),
+        ];
+        for secret in &secrets {
+            let masked = keep(&format!("before {secret} after"));
+            assert!(masked.starts_with("before [redacted "), "{masked}");
+            let middle = &secret[secret.len() / 2..];
+            assert!(!masked.contains(&middle[..middle.len().min(8)]), "{masked}");
+        }
+        assert_eq!(keep("password=hunter2 x"), "password=[redacted secret] x");
+        assert_eq!(keep(r#"{"db_password": "correct-horse"}"#), r#"{"db_password": "[redacted secret]"}"#);
+        assert_eq!(keep("API_KEY=abc123def456"), "API_KEY=[redacted secret]");
+        assert_eq!(keep("Authorization: Bearer abcdefghijkl"), "Authorization: Bearer [redacted secret]");
+        assert_eq!(keep("postgres://me:s3cret@db/x"), "postgres://me:[redacted password]@db/x");
+    }
+
+    #[test]
+    fn ordinary_text_code_and_hashes_stay() {
+        for text in [
+            "let token = parser.next_token();",
+            "password: string; secret: Option<String>",
+            "the token: it is parsed, then password handling is next",
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "risk-assessment-of-a-very-long-kebab-case-name",
+            "https://example.com:8080/a@b?x=y",
+            "cat a | 0123",
+            "msg_63d2ee84395f43e38b4befd8 toolu_9b3707f35a9440559149",
+            "max_tokens=4096 token_count: 123456789",
+            "def f(password=None, token=token): pass",
+            "password = get_password()",
+        ] {
+            assert_eq!(keep(text), text);
+        }
+    }
+
+    #[test]
+    fn text_is_cut_on_a_character_boundary_with_its_full_length() {
+        let redactor = Redactor::new(true, &[], 5).unwrap();
+        let text = redactor.keep("aééé").unwrap();
+        assert_eq!((text.text.as_str(), text.bytes, text.is_cut), ("aéé", 7, true));
+        let text = redactor.keep("aéé").unwrap();
+        assert_eq!((text.text.as_str(), text.bytes, text.is_cut), ("aéé", 5, false));
+    }
+
+    #[test]
+    fn a_secret_across_the_cut_leaves_no_part_of_itself() {
+        let redactor = Redactor::new(true, &[], 20).unwrap();
+        let text = redactor.keep(&format!("0123456789 ghp_{}", "a1".repeat(18))).unwrap();
+        assert_eq!(text.text, "0123456789 [redacted");
+    }
+}

@@ -1,0 +1,318 @@
+//! What a stretch of transcript says, before it is known which of it is this session's own.
+//!
+//! A stretch may be read twice, overlap a line, or be the copy of another session's history that a fork starts with.
+//! So facts are keyed by the ids that the client gave them; [`super::summary`] counts each key once. Facts of two
+//! stretches need no order except [`Step`]s and the answer, which only the main chain has.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::records::{self, Block, Envelope, Record, Usage, mend};
+use crate::redact::{Redactor, Text};
+
+/// How many facts are gathered before they are handed over, so that memory does not grow with the file.
+const MAX_FACTS: usize = 32_768;
+/// How many bytes of kept text are gathered before they are handed over.
+const MAX_TEXT: usize = 4 * 1024 * 1024;
+
+/// The 64-bit hash of a client's id, with its kind. A chance of 3 in 10⁸ that two of a million collide.
+pub type Key = u64;
+
+/// Where a stretch was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// `<session>.jsonl`.
+    Main,
+    /// `<session>/subagents/**/agent-<id>.jsonl`.
+    Subagent,
+}
+
+/// One API message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// The model that wrote it.
+    pub model: String,
+    /// The largest figures of its lines.
+    pub usage: Usage,
+    /// The times of its first and last line, in epoch milliseconds.
+    pub span: Span,
+}
+
+/// The first and the last of some points in time, in epoch milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Span {
+    /// The first.
+    pub first: Option<i64>,
+    /// The last.
+    pub last: Option<i64>,
+}
+
+impl Span {
+    /// The span from `at` to `at`.
+    #[must_use]
+    pub const fn at(at: Option<i64>) -> Self {
+        Self { first: at, last: at }
+    }
+
+    /// Widens the span so that it holds `other`.
+    pub fn include(&mut self, other: Self) {
+        self.first = self.first.into_iter().chain(other.first).min();
+        self.last = self.last.into_iter().chain(other.last).max();
+    }
+}
+
+/// One tool call, of which the call and its failure may stand in different stretches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tool {
+    /// The tool's name, known from the call.
+    pub name: Option<String>,
+    /// Whether its result was an error.
+    pub failed: bool,
+}
+
+/// What moves the conversation on, in the order of the main chain.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "`at` is epoch milliseconds, `key` that of the record or message")]
+pub enum Step {
+    /// A human asked.
+    Prompt { key: Key, at: Option<i64>, text: Option<Text> },
+    /// The model answered, in whatever form.
+    Reply { key: Key, at: Option<i64> },
+    /// The API failed.
+    ApiError { key: Key, at: Option<i64>, text: Option<Text> },
+}
+
+/// The texts of the last message of the main chain that has any.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Answer {
+    /// The key of the message.
+    pub message: Key,
+    /// The time of its last line.
+    pub at: Option<i64>,
+    /// Its text blocks by the key of their line, so that a repeated line adds nothing.
+    pub parts: Vec<(Key, Text)>,
+}
+
+/// The state records and envelope fields of which the last one counts.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[expect(missing_docs, reason = "the names are the client's")]
+pub struct Latest {
+    pub custom_title: Option<Text>,
+    pub ai_title: Option<Text>,
+    pub cost_usd: Option<f64>,
+    pub model: Option<String>,
+    pub cwd: Option<String>,
+    pub git_branch: Option<String>,
+    pub version: Option<String>,
+    pub entrypoint: Option<String>,
+    pub permission_mode: Option<String>,
+}
+
+impl Latest {
+    /// Takes what `later` knows.
+    pub fn update(&mut self, later: Self) {
+        fn take<T>(ours: &mut Option<T>, theirs: Option<T>) {
+            if theirs.is_some() {
+                *ours = theirs;
+            }
+        }
+        take(&mut self.custom_title, later.custom_title);
+        take(&mut self.ai_title, later.ai_title);
+        take(&mut self.cost_usd, later.cost_usd);
+        take(&mut self.model, later.model);
+        take(&mut self.cwd, later.cwd);
+        take(&mut self.git_branch, later.git_branch);
+        take(&mut self.version, later.version);
+        take(&mut self.entrypoint, later.entrypoint);
+        take(&mut self.permission_mode, later.permission_mode);
+    }
+}
+
+/// What a stretch of transcript says.
+#[derive(Debug, Default, PartialEq)]
+pub struct Facts {
+    /// API messages by id.
+    pub messages: HashMap<Key, Message>,
+    /// Tool calls by id.
+    pub tools: HashMap<Key, Tool>,
+    /// Subagents by id.
+    pub subagents: HashSet<Key>,
+    /// Compactions by record id.
+    pub compactions: HashSet<Key>,
+    /// The main chain's steps, in order.
+    pub steps: Vec<Step>,
+    /// The last answer of the stretch.
+    pub answer: Option<Answer>,
+    /// The last state.
+    pub latest: Latest,
+    /// Lines that are not JSON objects.
+    pub malformed_lines: u64,
+    /// Lines longer than the reader's cap.
+    pub skipped_lines: u64,
+    text_bytes: usize,
+}
+
+impl Facts {
+    /// Whether it is time to hand these facts over.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.messages.len() + self.tools.len() + self.steps.len() >= MAX_FACTS || self.text_bytes >= MAX_TEXT
+    }
+
+    /// Adds what one line says, its texts masked by `redactor`. `false` when the line is not a JSON object.
+    pub fn add(&mut self, line: &[u8], source: Source, redactor: &Redactor) -> bool {
+        if let Ok((envelope, record)) = records::parse(line) {
+            self.add_record(line, source, redactor, &envelope, record);
+            return true;
+        }
+        let mended = mend(line);
+        match mended.as_deref().map(records::parse) {
+            Some(Ok((envelope, record))) => {
+                self.add_record(line, source, redactor, &envelope, record);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that a subagent's file exists.
+    pub fn add_subagent(&mut self, id: &str) {
+        self.subagents.insert(key(b'a', id.as_bytes()));
+    }
+
+    fn add_record(&mut self, line: &[u8], source: Source, redactor: &Redactor, envelope: &Envelope<'_>, record: Record<'_>) {
+        let uuid = key(b'u', envelope.uuid.as_ref().map_or(line, |uuid| uuid.as_bytes()));
+        let main = source == Source::Main && !envelope.sidechain;
+        if main {
+            self.add_envelope(envelope);
+        } else if let Some(id) = &envelope.agent_id {
+            self.add_subagent(id);
+        } else if source == Source::Main && envelope.is_root && matches!(record, Record::Prompt { .. }) {
+            // Older clients wrote subagents into the main file, without an id: the first record of each has no parent.
+            self.subagents.insert(uuid);
+        }
+        let at = envelope.at;
+        match record {
+            Record::Prompt { text } if main => {
+                let text = self.keep(&text, redactor);
+                self.steps.push(Step::Prompt { key: uuid, at, text });
+            }
+            Record::ApiError { text } if main => {
+                let text = self.keep(&text, redactor);
+                self.steps.push(Step::ApiError { key: uuid, at, text });
+            }
+            Record::Assistant { id, model, usage, blocks } => {
+                self.add_message(&id, &model, usage, at);
+                let mut texts = Vec::new();
+                for block in blocks {
+                    match block {
+                        Block::Text(text) => texts.push(text),
+                        Block::ToolUse { id, name } => {
+                            self.tools.entry(key(b't', id.as_bytes())).or_default().name = Some(name.into_owned());
+                        }
+                    }
+                }
+                if main {
+                    self.add_reply(key(b'm', id.as_bytes()), uuid, at, &texts, redactor);
+                    self.latest.model = Some(model.into_owned());
+                }
+            }
+            Record::ToolErrors(ids) => {
+                for id in ids {
+                    self.tools.entry(key(b't', id.as_bytes())).or_default().failed = true;
+                }
+            }
+            Record::CompactBoundary => {
+                self.compactions.insert(uuid);
+            }
+            Record::Title { custom: true, text } => self.latest.custom_title = redactor.keep(&text),
+            Record::Title { custom: false, text } => self.latest.ai_title = redactor.keep(&text),
+            Record::Cost { usd } => self.latest.cost_usd = Some(usd),
+            Record::Prompt { .. } | Record::ApiError { .. } | Record::Other => {}
+        }
+    }
+
+    fn add_envelope(&mut self, envelope: &Envelope<'_>) {
+        let owned = |field: &Option<Cow<'_, str>>| field.as_ref().map(|text| text.clone().into_owned());
+        self.latest.update(Latest {
+            cwd: owned(&envelope.cwd),
+            git_branch: owned(&envelope.git_branch),
+            version: owned(&envelope.version),
+            entrypoint: owned(&envelope.entrypoint),
+            permission_mode: owned(&envelope.permission_mode),
+            ..Latest::default()
+        });
+    }
+
+    fn add_message(&mut self, id: &str, model: &str, usage: Usage, at: Option<i64>) {
+        let message =
+            self.messages.entry(key(b'm', id.as_bytes())).or_insert_with(|| Message { model: model.to_owned(), usage, span: Span::at(at) });
+        message.usage = message.usage.max(usage);
+        message.span.include(Span::at(at));
+    }
+
+    fn add_reply(&mut self, message: Key, line: Key, at: Option<i64>, texts: &[Cow<'_, str>], redactor: &Redactor) {
+        match self.steps.last_mut() {
+            Some(Step::Reply { key, at: last }) if *key == message => *last = at.or(*last),
+            _ => self.steps.push(Step::Reply { key: message, at }),
+        }
+        if texts.is_empty() {
+            return;
+        }
+        let parts = texts.iter().filter_map(|text| redactor.keep(text)).map(|text| (line, text)).collect();
+        let later = Answer { message, at, parts };
+        match &mut self.answer {
+            Some(answer) => answer.follow(later),
+            None => self.answer = Some(later),
+        }
+    }
+
+    fn keep(&mut self, text: &str, redactor: &Redactor) -> Option<Text> {
+        let text = redactor.keep(text)?;
+        self.text_bytes += text.text.len();
+        Some(text)
+    }
+}
+
+impl Answer {
+    /// Takes `later`, which is more of the same message or a message of its own.
+    pub fn follow(&mut self, later: Self) {
+        if later.message != self.message {
+            *self = later;
+            return;
+        }
+        self.at = later.at.or(self.at);
+        let known: HashSet<Key> = self.parts.iter().map(|(line, _)| *line).collect();
+        self.parts.extend(later.parts.into_iter().filter(|(line, _)| !known.contains(line)));
+    }
+}
+
+impl Usage {
+    /// The larger of each figure.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self::from(std::array::from_fn(|index| self.figures()[index].max(other.figures()[index])))
+    }
+
+    /// The figures in the order of the fields.
+    #[must_use]
+    pub const fn figures(self) -> [u64; 4] {
+        [self.input_tokens, self.output_tokens, self.cache_read_input_tokens, self.cache_creation_input_tokens]
+    }
+}
+
+impl From<[u64; 4]> for Usage {
+    fn from([input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens]: [u64; 4]) -> Self {
+        Self { input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens }
+    }
+}
+
+/// The key of an id of some kind: `m`essage, `t`ool use, record (`u`uid), `a`gent.
+fn key(kind: u8, id: &[u8]) -> Key {
+    let mut bytes = Vec::with_capacity(id.len() + 1);
+    bytes.push(kind);
+    bytes.extend_from_slice(id);
+    xxh3_64(&bytes)
+}

@@ -1,0 +1,537 @@
+//! The wire shape of one transcript line, and the record that it stands for.
+//!
+//! The format is the client's own and undocumented; what is relied on was measured on client 2.1.197
+//! (`tests/fixtures/claude-code-2.1.197`). Every field may be missing or have another type: a line is only malformed
+//! when it is not a JSON object.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// The model name of messages that the client wrote itself, such as API errors.
+const SYNTHETIC: &str = "<synthetic>";
+/// The greatest integer that a Convex number (float64) holds exactly; figures beyond it are garbage.
+const MAX_FIGURE: f64 = 9_007_199_254_740_991.0;
+/// How the client marks user records that no human wrote, besides `isMeta`.
+const NOT_HUMAN: [&str; 6] =
+    ["<command-name>", "<command-message>", "<local-command-", "<bash-", "[Request interrupted by user", "<task-notification>"];
+
+/// A JSON value of which only scalars matter: whatever else stands in its place is passed over without an error.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Scalar<'a> {
+    /// A string.
+    Text(Cow<'a, str>),
+    /// `true` or `false`.
+    Bool(bool),
+    /// Any number.
+    Number(f64),
+    /// Missing, null, an array or an object.
+    #[default]
+    Other,
+}
+
+impl Scalar<'_> {
+    /// The string, when it is one and not empty.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// As [`Scalar::text`], owned.
+    #[must_use]
+    pub fn owned(&self) -> Option<String> {
+        self.text().map(str::to_owned)
+    }
+
+    fn is_true(&self) -> bool {
+        matches!(self, Self::Bool(true))
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+    fn figure(&self) -> u64 {
+        match self {
+            Self::Number(number) if (0.0..=MAX_FIGURE).contains(number) => *number as u64,
+            _ => 0,
+        }
+    }
+
+    fn time(&self) -> Option<i64> {
+        self.text()?.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Borrowed(text)))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Scalar::Bool(value))
+    }
+    #[expect(clippy::cast_precision_loss, reason = "figures beyond 2^53 are not used")]
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(Scalar::Number(value as f64))
+    }
+    #[expect(clippy::cast_precision_loss, reason = "figures beyond 2^53 are not used")]
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(Scalar::Number(value as f64))
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        Ok(Scalar::Number(value))
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Scalar::Other)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+}
+
+/// What every record may carry about where and when it was written.
+#[derive(Debug, Default)]
+pub struct Envelope<'a> {
+    /// The record's own id; a copy in a fork's file keeps it.
+    pub uuid: Option<Cow<'a, str>>,
+    /// When it was written, in epoch milliseconds.
+    pub at: Option<i64>,
+    /// Whether it belongs to a subagent.
+    pub sidechain: bool,
+    /// Which subagent, where the client says so.
+    pub agent_id: Option<Cow<'a, str>>,
+    /// Whether it has no parent: the first record of a chain.
+    pub is_root: bool,
+    /// The working directory, branch, client version, entrypoint and permission mode at that time.
+    pub cwd: Option<Cow<'a, str>>,
+    #[expect(missing_docs, reason = "see cwd")]
+    pub git_branch: Option<Cow<'a, str>>,
+    #[expect(missing_docs, reason = "see cwd")]
+    pub version: Option<Cow<'a, str>>,
+    #[expect(missing_docs, reason = "see cwd")]
+    pub entrypoint: Option<Cow<'a, str>>,
+    #[expect(missing_docs, reason = "see cwd")]
+    pub permission_mode: Option<Cow<'a, str>>,
+}
+
+/// Token counts of one message, or of many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names are those of the Messages API")]
+pub struct Usage {
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub cache_read_input_tokens: u64,
+    pub cache_creation_input_tokens: u64,
+}
+
+/// One content block of an assistant message.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the names are those of the Messages API")]
+pub enum Block<'a> {
+    Text(Cow<'a, str>),
+    ToolUse { id: Cow<'a, str>, name: Cow<'a, str> },
+}
+
+/// What one line says, as far as it matters here.
+#[derive(Debug)]
+pub enum Record<'a> {
+    /// Something a human typed.
+    Prompt {
+        /// The text of all its text blocks.
+        text: Cow<'a, str>,
+    },
+    /// The results of tool calls: the ids of those that failed.
+    ToolErrors(Vec<Cow<'a, str>>),
+    /// One line of an API message; most messages are several lines.
+    Assistant {
+        /// The message id, the same on all its lines.
+        id: Cow<'a, str>,
+        /// The model that wrote it.
+        model: Cow<'a, str>,
+        /// The figures so far: early lines carry smaller ones.
+        usage: Usage,
+        /// The line's content blocks.
+        blocks: Vec<Block<'a>>,
+    },
+    /// The client's note that the API failed, as the user saw it.
+    ApiError {
+        /// The text.
+        text: Cow<'a, str>,
+    },
+    /// The conversation was compacted.
+    CompactBoundary,
+    /// A title, by the user (`custom`) or by a model.
+    Title {
+        /// Whether the user chose it.
+        custom: bool,
+        /// The title.
+        text: Cow<'a, str>,
+    },
+    /// The client's own reckoning of the cost, cumulative.
+    Cost {
+        /// US dollars.
+        usd: f64,
+    },
+    /// Anything else.
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(default, borrow, rename = "type")]
+    kind: Scalar<'a>,
+    #[serde(default, borrow)]
+    subtype: Scalar<'a>,
+    #[serde(default, borrow)]
+    uuid: Scalar<'a>,
+    #[serde(default, borrow, rename = "parentUuid")]
+    parent_uuid: Scalar<'a>,
+    #[serde(default, borrow)]
+    timestamp: Scalar<'a>,
+    #[serde(default, borrow, rename = "isSidechain")]
+    is_sidechain: Scalar<'a>,
+    #[serde(default, borrow, rename = "isMeta")]
+    is_meta: Scalar<'a>,
+    #[serde(default, borrow, rename = "isCompactSummary")]
+    is_compact_summary: Scalar<'a>,
+    #[serde(default, borrow, rename = "isApiErrorMessage")]
+    is_api_error: Scalar<'a>,
+    #[serde(default, borrow, rename = "agentId")]
+    agent_id: Scalar<'a>,
+    #[serde(default, borrow)]
+    cwd: Scalar<'a>,
+    #[serde(default, borrow, rename = "gitBranch")]
+    git_branch: Scalar<'a>,
+    #[serde(default, borrow)]
+    version: Scalar<'a>,
+    #[serde(default, borrow)]
+    entrypoint: Scalar<'a>,
+    #[serde(default, borrow, rename = "permissionMode")]
+    permission_mode: Scalar<'a>,
+    #[serde(default, borrow)]
+    origin: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(default, borrow, rename = "customTitle")]
+    custom_title: Scalar<'a>,
+    #[serde(default, borrow, rename = "aiTitle")]
+    ai_title: Scalar<'a>,
+    #[serde(default, borrow)]
+    summary: Scalar<'a>,
+    #[serde(default, borrow, rename = "totalCostUSD")]
+    total_cost_usd: Scalar<'a>,
+}
+
+#[derive(Deserialize)]
+struct Origin<'a> {
+    #[serde(default, borrow)]
+    kind: Scalar<'a>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(default, borrow)]
+    id: Scalar<'a>,
+    #[serde(default, borrow)]
+    model: Scalar<'a>,
+    #[serde(default, borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    content: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the Messages API")]
+struct WireUsage<'a> {
+    #[serde(default, borrow)]
+    input_tokens: Scalar<'a>,
+    #[serde(default, borrow)]
+    output_tokens: Scalar<'a>,
+    #[serde(default, borrow)]
+    cache_read_input_tokens: Scalar<'a>,
+    #[serde(default, borrow)]
+    cache_creation_input_tokens: Scalar<'a>,
+}
+
+#[derive(Deserialize)]
+struct WireBlock<'a> {
+    #[serde(default, borrow, rename = "type")]
+    kind: Scalar<'a>,
+    #[serde(default, borrow)]
+    text: Scalar<'a>,
+    #[serde(default, borrow)]
+    id: Scalar<'a>,
+    #[serde(default, borrow)]
+    name: Scalar<'a>,
+    #[serde(default, borrow)]
+    tool_use_id: Scalar<'a>,
+    #[serde(default, borrow)]
+    is_error: Scalar<'a>,
+}
+
+/// Parses one line.
+pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
+    let line: Line<'_> = object(line)?;
+    let record = line.record();
+    Ok((line.into_envelope(), record))
+}
+
+/// Parses a JSON object; an array, which serde would take as a struct's fields in order, is an error.
+pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
+    match json.trim_ascii_start().first() {
+        Some(b'{') | None => serde_json::from_slice(json),
+        Some(_) => Err(serde::de::Error::custom("expected a JSON object at line 1 column 1")),
+    }
+}
+
+impl<'a> Line<'a> {
+    fn record(&self) -> Record<'a> {
+        match self.kind.text() {
+            Some("user") => self.user(),
+            Some("assistant") => self.assistant(),
+            Some("system") if self.subtype.text() == Some("compact_boundary") => Record::CompactBoundary,
+            Some("custom-title") => title(&self.custom_title, true),
+            Some("ai-title") => title(&self.ai_title, false),
+            Some("summary") => title(&self.summary, false),
+            Some("cost-state") => match self.total_cost_usd {
+                Scalar::Number(usd) if usd >= 0.0 => Record::Cost { usd },
+                _ => Record::Other,
+            },
+            _ => Record::Other,
+        }
+    }
+
+    fn user(&self) -> Record<'a> {
+        let blocks = match self.content() {
+            Some(Content::Text(text)) => return self.prompt(text),
+            Some(Content::Blocks(blocks)) => blocks,
+            None => return Record::Other,
+        };
+        if blocks.iter().any(|block| block.kind.text() == Some("tool_result")) {
+            let failed = blocks.into_iter().filter(|block| block.is_error.is_true());
+            return Record::ToolErrors(failed.filter_map(|block| cow(block.tool_use_id)).collect());
+        }
+        let mut texts = blocks.into_iter().filter(|block| block.kind.text() == Some("text")).filter_map(|block| cow(block.text));
+        let Some(first) = texts.next() else { return Record::Other };
+        self.prompt(texts.fold(first, |all, text| Cow::Owned(format!("{all}\n{text}"))))
+    }
+
+    /// A text of a `user` record is a human's unless the client marks it as its own.
+    fn prompt(&self, text: Cow<'a, str>) -> Record<'a> {
+        let origin = self.origin.and_then(|raw| serde_json::from_str::<Origin<'_>>(raw.get()).ok());
+        let by_human = origin.is_none_or(|origin| origin.kind.text().is_none_or(|kind| kind == "human"));
+        let marked = self.is_meta.is_true() || self.is_compact_summary.is_true();
+        let by_client = NOT_HUMAN.iter().any(|mark| text.trim_start().starts_with(mark));
+        if by_human && !marked && !by_client { Record::Prompt { text } } else { Record::Other }
+    }
+
+    fn assistant(&self) -> Record<'a> {
+        let Some(message) = self.message() else { return Record::Other };
+        let blocks = match self.content() {
+            Some(Content::Text(text)) => vec![Block::Text(text)],
+            Some(Content::Blocks(blocks)) => blocks.into_iter().filter_map(WireBlock::into_block).collect(),
+            None => Vec::new(),
+        };
+        if message.model.text() == Some(SYNTHETIC) || self.is_api_error.is_true() {
+            if !self.is_api_error.is_true() {
+                return Record::Other;
+            }
+            let texts = blocks.into_iter().find_map(|block| if let Block::Text(text) = block { Some(text) } else { None });
+            return Record::ApiError { text: texts.unwrap_or(Cow::Borrowed("API Error")) };
+        }
+        let usage = message.usage.and_then(|raw| serde_json::from_str::<WireUsage<'_>>(raw.get()).ok()).unwrap_or_default();
+        match (cow(message.id), cow(message.model)) {
+            (Some(id), model) => Record::Assistant { id, model: model.unwrap_or(Cow::Borrowed("unknown")), usage: usage.figures(), blocks },
+            (None, _) => Record::Other,
+        }
+    }
+
+    fn message(&self) -> Option<Message<'a>> {
+        serde_json::from_str(self.message?.get()).ok()
+    }
+
+    fn content(&self) -> Option<Content<'a>> {
+        let raw = self.message()?.content?.get();
+        match raw.as_bytes().first()? {
+            b'"' => match serde_json::from_str(raw).ok()? {
+                Scalar::Text(text) => Some(Content::Text(text)),
+                _ => None,
+            },
+            b'[' => serde_json::from_str(raw).ok().map(Content::Blocks),
+            _ => None,
+        }
+    }
+
+    fn into_envelope(self) -> Envelope<'a> {
+        Envelope {
+            is_root: self.parent_uuid.text().is_none(),
+            at: self.timestamp.time(),
+            sidechain: self.is_sidechain.is_true(),
+            uuid: cow(self.uuid),
+            agent_id: cow(self.agent_id),
+            cwd: cow(self.cwd),
+            git_branch: cow(self.git_branch),
+            version: cow(self.version),
+            entrypoint: cow(self.entrypoint),
+            permission_mode: cow(self.permission_mode),
+        }
+    }
+}
+
+enum Content<'a> {
+    Text(Cow<'a, str>),
+    Blocks(Vec<WireBlock<'a>>),
+}
+
+impl<'a> WireBlock<'a> {
+    fn into_block(self) -> Option<Block<'a>> {
+        match self.kind.text()? {
+            "text" => cow(self.text).map(Block::Text),
+            "tool_use" | "server_tool_use" => Some(Block::ToolUse { id: cow(self.id)?, name: cow(self.name)? }),
+            _ => None,
+        }
+    }
+}
+
+impl WireUsage<'_> {
+    fn figures(&self) -> Usage {
+        Usage {
+            input_tokens: self.input_tokens.figure(),
+            output_tokens: self.output_tokens.figure(),
+            cache_read_input_tokens: self.cache_read_input_tokens.figure(),
+            cache_creation_input_tokens: self.cache_creation_input_tokens.figure(),
+        }
+    }
+}
+
+fn title<'a>(text: &Scalar<'a>, custom: bool) -> Record<'a> {
+    match text.clone() {
+        Scalar::Text(text) if !text.is_empty() => Record::Title { custom, text },
+        _ => Record::Other,
+    }
+}
+
+fn cow(scalar: Scalar<'_>) -> Option<Cow<'_, str>> {
+    match scalar {
+        Scalar::Text(text) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+/// Makes text of JSON that is valid but for what no Rust string can hold: bytes that are not UTF-8 and lone
+/// surrogates (`\ud83d` without its other half), both of which become U+FFFD. `None` when there is nothing to mend.
+#[must_use]
+pub fn mend(json: &[u8]) -> Option<Vec<u8>> {
+    let text = String::from_utf8_lossy(json);
+    let bytes = text.as_bytes();
+    let mut mended = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (before, escape) = rest.split_at(at);
+        mended.extend_from_slice(before);
+        let length = match surrogate(escape) {
+            Some(0xD800..=0xDBFF) if matches!(escape.get(6..).and_then(surrogate), Some(0xDC00..=0xDFFF)) => 12,
+            Some(_) => {
+                mended.extend_from_slice(b"\\ufffd");
+                rest = &escape[6..];
+                continue;
+            }
+            None => escape.len().min(2),
+        };
+        mended.extend_from_slice(&escape[..length]);
+        rest = &escape[length..];
+    }
+    mended.extend_from_slice(rest);
+    (mended != json).then_some(mended)
+}
+
+/// The value of a `\uXXXX` escape at the start of `bytes`, when it is one half of a surrogate pair.
+fn surrogate(bytes: &[u8]) -> Option<u32> {
+    let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
+    let value = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    (0xD800..=0xDFFF).contains(&value).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(json: &str) -> String {
+        format!("{:?}", parse(json.as_bytes()).unwrap().1)
+    }
+
+    #[test]
+    fn only_what_a_human_typed_is_a_prompt() {
+        let user =
+            |fields: &str, content: &str| record(&format!(r#"{{"type":"user"{fields},"message":{{"role":"user","content":{content}}}}}"#));
+        assert_eq!(user("", r#""hi""#), r#"Prompt { text: "hi" }"#);
+        assert_eq!(
+            user(r#","origin":{"kind":"human"}"#, r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#),
+            r#"Prompt { text: "a\nb" }"#
+        );
+        assert_eq!(user(r#","isMeta":true"#, r#""hi""#), "Other");
+        assert_eq!(user(r#","isCompactSummary":true"#, r#""hi""#), "Other");
+        assert_eq!(user(r#","origin":{"kind":"task-notification"}"#, r#""hi""#), "Other");
+        assert_eq!(user("", r#""<command-name>/clear</command-name>""#), "Other");
+        assert_eq!(user("", r#""<local-command-stdout></local-command-stdout>""#), "Other");
+        assert_eq!(
+            user("", r#"[{"type":"tool_result","tool_use_id":"t1","is_error":true},{"type":"tool_result","tool_use_id":"t2"}]"#),
+            r#"ToolErrors(["t1"])"#
+        );
+    }
+
+    #[test]
+    fn unknown_types_and_values_are_no_error() {
+        for json in [
+            "{}",
+            r#"{"type":"new"}"#,
+            r#"{"type":7}"#,
+            r#"{"type":"user","message":[1]}"#,
+            r#"{"type":"assistant","message":{"content":{}}}"#,
+        ] {
+            assert_eq!(record(json), "Other", "{json}");
+        }
+        assert!(parse(b"not json").is_err());
+        assert!(parse(b"[]").is_err());
+    }
+
+    #[test]
+    fn figures_that_are_none_count_as_zero() {
+        let json = r#"{"type":"assistant","message":{"id":"m","model":"x","usage":{"input_tokens":-1,"output_tokens":"7","cache_read_input_tokens":1e300,"cache_creation_input_tokens":5}}}"#;
+        assert!(record(json).contains("input_tokens: 0, output_tokens: 0, cache_read_input_tokens: 0, cache_creation_input_tokens: 5"));
+    }
+
+    #[test]
+    fn mending_touches_only_lone_surrogates_and_bad_bytes() {
+        assert_eq!(mend(br#"{"a":"\ud83d\ude00 \\ud83d ok"}"#), None);
+        assert_eq!(mend(br#"{"a":"\ud83d x \ude00"}"#).unwrap(), br#"{"a":"\ufffd x \ufffd"}"#);
+        assert_eq!(mend(b"{\"a\":\"\xff\"}").unwrap(), "{\"a\":\"\u{fffd}\"}".as_bytes());
+        assert_eq!(mend(br#""\ud83d"#).unwrap(), br#""\ufffd"#);
+    }
+}

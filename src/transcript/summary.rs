@@ -1,0 +1,193 @@
+//! The figures of one session, kept up to date with each stretch of its transcript files that is read.
+//!
+//! Whatever way the files are cut between reads, the figures equal those of one full read: every fact is counted by
+//! the difference that its key makes, and what is already counted makes none.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{Answer, Facts, Key, Latest, Span, Step};
+use super::records::Usage;
+use crate::redact::Text;
+
+/// A fact that is counted once on this machine: a message, a tool call, a prompt.
+#[derive(Debug)]
+pub struct Item<'a> {
+    /// Its key.
+    pub key: Key,
+    /// A tool's name; empty otherwise.
+    pub name: &'a str,
+    /// Its figures; the largest ever seen count.
+    pub figures: [u64; 4],
+}
+
+/// What was known of an [`Item`] before.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// Another session had it first, so it is history that a fork copied.
+    pub inherited: bool,
+    /// Its figures, when this session already knew it.
+    pub before: Option<[u64; 4]>,
+    /// Its name, as far as known now.
+    pub name: String,
+}
+
+/// Calls and failures of one tool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct ToolFigures {
+    pub calls: u64,
+    pub errors: u64,
+}
+
+/// The figures and texts of one session, from its transcript files.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Summary {
+    /// Human prompts.
+    pub prompts: u64,
+    /// Prompts that got an answer of any kind.
+    pub turns: u64,
+    /// API messages, subagents' included.
+    pub api_messages: u64,
+    /// Tool calls by name.
+    pub tools: BTreeMap<String, ToolFigures>,
+    /// Compactions.
+    pub compactions: u64,
+    /// Subagents.
+    pub subagents: u64,
+    /// Token counts by model.
+    pub usage_by_model: BTreeMap<String, Usage>,
+    /// Token counts of messages that another session had first.
+    pub inherited: Option<Usage>,
+    /// The first prompt of its own.
+    pub input: Option<Text>,
+    /// The last answer of its own.
+    pub answer: Option<Answer>,
+    /// The error in which the last turn ended, if it did.
+    pub error: Option<Text>,
+    /// When the last step was written, in epoch milliseconds.
+    pub stepped_at: Option<i64>,
+    /// From the first to the last step or message of its own.
+    pub span: Span,
+    /// The last state.
+    pub latest: Latest,
+    /// Lines that are not JSON objects.
+    pub malformed_lines: u64,
+    /// Lines longer than the reader's cap.
+    pub skipped_lines: u64,
+    /// A prompt of its own is not answered yet.
+    awaits_reply: bool,
+}
+
+impl Summary {
+    /// Counts the facts of the next stretch. `count` looks an item up, remembers it, and says what was known.
+    pub fn absorb<E>(&mut self, facts: Facts, mut count: impl FnMut(&Item<'_>) -> Result<Counted, E>) -> Result<(), E> {
+        for (key, message) in facts.messages {
+            let figures = message.usage.figures();
+            let counted = count(&Item { key, name: "", figures })?;
+            let before = counted.before.unwrap_or_default();
+            let more = Usage::from(std::array::from_fn(|index| figures[index].saturating_sub(before[index])));
+            if counted.inherited {
+                self.inherited.get_or_insert_default().add(more);
+                continue;
+            }
+            self.api_messages += u64::from(counted.before.is_none());
+            self.usage_by_model.entry(message.model).or_default().add(more);
+            self.span.include(message.span);
+        }
+        for (key, tool) in facts.tools {
+            let figures = [u64::from(tool.name.is_some()), u64::from(tool.failed), 0, 0];
+            let counted = count(&Item { key, name: tool.name.as_deref().unwrap_or_default(), figures })?;
+            if !counted.inherited {
+                self.count_tool(counted, figures);
+            }
+        }
+        for key in facts.subagents {
+            self.subagents += u64::from(is_new(&count(&Item { key, name: "", figures: [0; 4] })?));
+        }
+        for key in facts.compactions {
+            self.compactions += u64::from(is_new(&count(&Item { key, name: "", figures: [0; 4] })?));
+        }
+        for step in facts.steps {
+            self.step(step, &mut count)?;
+        }
+        if let Some(answer) = facts.answer {
+            let own = !count(&Item { key: answer.message, name: "", figures: [0; 4] })?.inherited;
+            match &mut self.answer {
+                Some(last) if own => last.follow(answer),
+                None if own => self.answer = Some(answer),
+                _ => {}
+            }
+        }
+        self.latest.update(facts.latest);
+        self.malformed_lines += facts.malformed_lines;
+        self.skipped_lines += facts.skipped_lines;
+        Ok(())
+    }
+
+    /// A call counts when it is first seen; its failure once both the call and the failure were seen.
+    fn count_tool(&mut self, counted: Counted, figures: [u64; 4]) {
+        let before = counted.before.unwrap_or_default();
+        let (called, failed) = (before[0].max(figures[0]) == 1, before[1].max(figures[1]) == 1);
+        let (was_called, had_failed) = (before[0] == 1, before[1] == 1);
+        if called {
+            let tool = self.tools.entry(counted.name).or_default();
+            tool.calls += u64::from(!was_called);
+            tool.errors += u64::from(failed && !(was_called && had_failed));
+        }
+    }
+
+    fn step<E>(&mut self, step: Step, count: &mut impl FnMut(&Item<'_>) -> Result<Counted, E>) -> Result<(), E> {
+        let (Step::Prompt { key, at, .. } | Step::Reply { key, at } | Step::ApiError { key, at, .. }) = step;
+        let counted = count(&Item { key, name: "", figures: [0; 4] })?;
+        if counted.inherited {
+            return Ok(());
+        }
+        match step {
+            Step::Reply { .. } => {
+                self.turns += u64::from(std::mem::take(&mut self.awaits_reply));
+                self.error = None;
+            }
+            // A record that stands there twice was counted the first time.
+            _ if counted.before.is_some() => return Ok(()),
+            Step::Prompt { text, .. } => {
+                if self.prompts == 0 {
+                    self.input = text;
+                }
+                self.prompts += 1;
+                self.awaits_reply = true;
+                self.error = None;
+            }
+            Step::ApiError { text, .. } => {
+                self.turns += u64::from(std::mem::take(&mut self.awaits_reply));
+                self.error = Some(text.unwrap_or_default());
+            }
+        }
+        self.stepped_at = at.or(self.stepped_at);
+        self.span.include(Span::at(at));
+        Ok(())
+    }
+
+    /// Token counts of all models.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.usage_by_model.values().fold(Usage::default(), |mut sum, usage| {
+            sum.add(*usage);
+            sum
+        })
+    }
+}
+
+impl Usage {
+    /// Adds each figure.
+    pub fn add(&mut self, more: Self) {
+        let (ours, theirs) = (self.figures(), more.figures());
+        *self = Self::from(std::array::from_fn(|index| ours[index].saturating_add(theirs[index])));
+    }
+}
+
+fn is_new(counted: &Counted) -> bool {
+    !counted.inherited && counted.before.is_none()
+}

@@ -1,0 +1,148 @@
+//! What `hook` promises to the client and to a user who pipes JSON by hand.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use crate::support::{Backend, Capture, Client, Machine};
+
+const SECRET: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";
+
+fn session_start(machine: &Machine) -> String {
+    Capture::new("print-mode").hooks(machine)[0].json.clone()
+}
+
+#[test]
+fn is_silent_without_any_configuration() {
+    let machine = Machine::new();
+    machine.sidecar(&["hook"]).stdin(session_start(&machine)).run().silent();
+    machine.sidecar(&[]).stdin(session_start(&machine)).run().silent();
+    assert_eq!(machine.documents().len(), 1);
+}
+
+#[test]
+fn is_silent_and_leaves_a_dead_server_alone_until_the_backoff_is_over() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let machine = Machine::new().deployment(&format!("http://127.0.0.1:{port}"), SECRET);
+    machine.sidecar(&["hook"]).stdin(session_start(&machine)).run().silent();
+    let again = machine.sidecar(&["hook", "--verbose"]).stdin(session_start(&machine)).run();
+    assert_eq!((again.status, again.stdout.as_str()), (0, ""));
+    assert!(again.stderr.contains("not sent: next try in "), "{}", again.stderr);
+    let sessions = machine.sidecar(&["sessions"]).run().ok();
+    assert!(sessions.contains("1 not in Convex yet: could not reach http://127.0.0.1:"), "{sessions}");
+}
+
+#[test]
+fn does_not_wait_for_a_stdin_that_stays_open() {
+    let machine = Machine::new();
+    let start = Instant::now();
+    let mut child = machine.sidecar(&["hook"]).stdin(session_start(&machine)).spawn();
+    assert!(child.wait().unwrap().success());
+    let mut output = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
+    child.stderr.take().unwrap().read_to_end(&mut output).unwrap();
+    assert_eq!(output, b"");
+    assert_eq!(machine.documents().len(), 1);
+    // Not a measurement: a hook that waited for the end of its input would still be waiting.
+    assert!(start.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn bad_input_is_no_concern_of_the_client_but_stands_in_the_notes() {
+    for input in ["", "not json", "[1,2]", "{\"session_id\":", r#"{"session_id":"../x","hook_event_name":"Stop"}"#] {
+        let machine = Machine::new();
+        machine.sidecar(&["hook"]).stdin(input).run().silent();
+        let strict = machine.sidecar(&["hook", "--strict", "--verbose"]).stdin(input).run();
+        assert_eq!((strict.status, strict.stdout.as_str()), (1, ""), "{input}");
+        assert!(strict.stderr.starts_with("convex-sidecar: could not "), "{}", strict.stderr);
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_64_and_never_2() {
+    let machine = Machine::new();
+    for args in [&["hook", "--no-such-option"][..], &["no-such-command"], &["show"]] {
+        assert_eq!(machine.sidecar(args).run().status, 64, "{args:?}");
+    }
+    assert_eq!(machine.sidecar(&["--help"]).run().status, 0);
+    assert_eq!(machine.sidecar(&["--version"]).run().ok(), format!("convex-sidecar {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn dry_run_shows_event_document_and_request_and_changes_nothing() {
+    let machine = Machine::new().deployment("http://127.0.0.1:9", SECRET);
+    let shown = machine.sidecar(&["hook", "--dry-run"]).stdin(session_start(&machine)).run().ok();
+    let lines: Vec<_> = shown.lines().collect();
+    assert!(lines[0].starts_with(r#"event: {"sessionId":"6ecd139f-"#), "{shown}");
+    assert!(lines[1].starts_with(r#"document: {"sessionId":"6ecd139f-"#), "{shown}");
+    assert_eq!(lines[2..4], ["request: POST http://127.0.0.1:9/api/mutation", "Authorization: Convex …"]);
+    assert!(lines[4].starts_with(r#"{"format":"json","path":"agents:createAgentSession","args":{"sessionId":"#), "{shown}");
+    assert!(!machine.sidecar_home().exists());
+
+    // The same beside a journal that is there.
+    machine.sidecar(&["hook"]).stdin(session_start(&machine)).run().silent();
+    let before = machine.documents();
+    let end = &Capture::new("print-mode").hooks(&machine)[3].json;
+    let shown = machine.sidecar(&["hook", "--dry-run"]).stdin(end).run().ok();
+    assert!(shown.contains(r#""status":"completed""#), "{shown}");
+    assert_eq!(machine.documents(), before);
+}
+
+#[test]
+fn verbose_says_what_happens_and_strict_answers_by_the_exit_code() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let told = machine.sidecar(&["hook", "--verbose", "--strict"]).stdin(session_start(&machine)).run();
+    assert_eq!((told.status, told.stdout.as_str()), (0, ""), "{}", told.stderr);
+    for part in ["event: {", "document: {", "request: POST http://127.0.0.1:", "Authorization: Convex …", "answer: success {"] {
+        assert!(told.stderr.contains(part), "{part} in {}", told.stderr);
+    }
+    assert!(!told.stderr.contains(&backend.key));
+
+    let foreign = Machine::new().deployment(&backend.url, SECRET);
+    let refused = foreign.sidecar(&["hook", "--verbose", "--strict"]).stdin(session_start(&foreign)).run();
+    assert_eq!(refused.status, 1);
+    assert!(refused.stderr.contains("recorded, but not delivered: HTTP 401 BadAdminKey"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains(&SECRET[20..]));
+
+    let alone = Machine::new();
+    assert_eq!(alone.sidecar(&["hook", "--strict"]).stdin(session_start(&alone)).run().status, 1);
+}
+
+#[test]
+fn disabled_records_nothing() {
+    let machine = Machine::new().env("CONVEX_SIDECAR_DISABLED", "1");
+    machine.sidecar(&["hook"]).stdin(session_start(&machine)).run().silent();
+    assert!(!machine.sidecar_home().exists());
+}
+
+#[test]
+fn a_killed_client_is_swept_by_the_next_invocation_with_its_answer_from_the_transcript() {
+    let (machine, capture) = (Machine::new(), Capture::new("print-mode"));
+    capture.place_transcripts(&machine);
+    let mut client = Client::start();
+    let hooks = capture.hooks(&machine);
+    machine.sidecar(&["hook"]).stdin(&hooks[0].json).owner(&client).run().silent();
+    assert_eq!(machine.documents()[0]["status"], "running");
+    client.kill();
+    let other = Capture::new("api-error").hooks(&machine)[0].json.clone();
+    machine.sidecar(&["hook"]).stdin(other).run().silent();
+    let document = machine.document("6ecd139f");
+    assert_eq!(document["status"], "abandoned");
+    assert_eq!(document["output"], "Done. FINAL ANSWER 42.");
+    assert_eq!(document["metadata"]["runs"][0]["endedBy"], "swept");
+    assert_eq!(document["metadata"]["usage"]["inputTokens"], 246);
+}
+
+#[test]
+fn of_the_client_it_is_the_nearest_ancestor_that_is_no_shell() {
+    // `sh -c 'hook; true'` keeps the shell between this process and the hook.
+    let machine = Machine::new();
+    let command = format!("{} hook; true", env!("CARGO_BIN_EXE_convex-sidecar"));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &command]).env_clear().env("CONVEX_SIDECAR_HOME", machine.sidecar_home()).env("CLAUDECODE", "1");
+    let mut child = shell.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), session_start(&machine).as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    let run = &machine.document("6ecd139f")["metadata"]["runs"][0];
+    assert_eq!(run["owner"]["pid"], std::process::id());
+}

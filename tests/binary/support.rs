@@ -1,0 +1,284 @@
+//! The fluent builder that runs the binary, the captured sessions, and the stand-ins for client and server.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A machine: its home folder, with the sidecar's home and the client's projects below it.
+pub struct Machine {
+    home: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Output {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// Demands success and silence on stderr; returns stdout.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!((self.status, self.stderr.as_str()), (0, ""), "{}", self.stdout);
+        self.stdout
+    }
+
+    /// Demands what a hook promises: exit 0 and not a byte.
+    #[track_caller]
+    pub fn silent(self) {
+        assert_eq!((self.status, self.stdout.as_str(), self.stderr.as_str()), (0, "", ""));
+    }
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        Self { home: TempDir::new().unwrap(), environment: Vec::new() }
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The sidecar's own folder.
+    pub fn sidecar_home(&self) -> PathBuf {
+        self.home().join("sidecar")
+    }
+
+    /// The client's folder of transcripts.
+    pub fn projects(&self) -> PathBuf {
+        self.home().join(".claude/projects/-home-dev-proj")
+    }
+
+    /// Sets a variable for all commands from now on.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Configures a deployment.
+    pub fn deployment(self, url: &str, key: &str) -> Self {
+        self.env("CONVEX_SELF_HOSTED_URL", url).env("CONVEX_SELF_HOSTED_ADMIN_KEY", key)
+    }
+
+    /// The binary with these arguments.
+    pub fn sidecar(&self, args: &[&str]) -> Sidecar {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_convex-sidecar"));
+        command.args(args).env_clear().env("CONVEX_SIDECAR_HOME", self.sidecar_home()).current_dir(self.home());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Sidecar { command, stdin: None }
+    }
+
+    /// The documents of all sessions, from the journal.
+    pub fn documents(&self) -> Vec<Value> {
+        json_lines(&self.sidecar(&["sessions", "--json", "--limit", "1000"]).run().ok())
+    }
+
+    /// The document of one session, from the journal.
+    #[track_caller]
+    pub fn document(&self, session_id: &str) -> Value {
+        serde_json::from_str(&self.sidecar(&["show", session_id, "--json"]).run().ok()).unwrap()
+    }
+}
+
+pub fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// One run of the binary.
+pub struct Sidecar {
+    command: Command,
+    stdin: Option<Vec<u8>>,
+}
+
+impl Sidecar {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Says on whose behalf the hook runs.
+    pub fn owner(self, client: &Client) -> Self {
+        self.env("CONVEX_SIDECAR_OWNER_PID", &client.0.id().to_string())
+    }
+
+    pub fn stdin(mut self, input: impl AsRef<[u8]>) -> Self {
+        self.stdin = Some(input.as_ref().to_vec());
+        self
+    }
+
+    pub fn run(self) -> Output {
+        let is_piped = self.stdin.is_some();
+        let mut child = self.spawn();
+        if is_piped {
+            drop(child.stdin.take());
+        }
+        let output = child.wait_with_output().unwrap();
+        Output {
+            status: output.status.code().expect("ended by a signal"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Starts it and writes its stdin, which stays open.
+    pub fn spawn(mut self) -> Child {
+        let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+        let mut child = self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        if let (Some(input), Some(pipe)) = (self.stdin, &mut child.stdin) {
+            // A hook that refuses its input may close the pipe before all is written.
+            let _ = pipe.write_all(&input);
+        }
+        child
+    }
+}
+
+/// A process that stands for the client which runs hooks; it ends with the test.
+pub struct Client(Child);
+
+impl Client {
+    pub fn start() -> Self {
+        Self(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A captured hook input, with the paths of the machine it is replayed on.
+#[derive(Debug, Clone)]
+pub struct Captured {
+    pub event: String,
+    pub json: String,
+}
+
+/// A captured run of the real client.
+pub struct Capture {
+    pub name: &'static str,
+    folder: PathBuf,
+}
+
+pub const CAPTURES: [&str; 7] = ["api-error", "fork", "interactive-clear", "parallel-tools", "print-mode", "resume", "subagent"];
+
+impl Capture {
+    pub fn new(name: &'static str) -> Self {
+        Self { name, folder: root().join("tests/fixtures/claude-code-2.1.197").join(name) }
+    }
+
+    /// The hook inputs in the order of their arrival.
+    pub fn hooks(&self, machine: &Machine) -> Vec<Captured> {
+        let mut paths: Vec<_> = std::fs::read_dir(self.folder.join("hooks")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        let captured = paths.iter().map(|path| {
+            let json = std::fs::read_to_string(path).unwrap().replace("/home/dev", machine.home().to_str().unwrap());
+            let event = path.file_stem().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
+            Captured { event, json }
+        });
+        captured.collect()
+    }
+
+    /// Puts the transcripts where the hooks say that they are.
+    pub fn place_transcripts(&self, machine: &Machine) {
+        copy_folder(&self.folder.join("transcripts"), &machine.projects());
+    }
+
+    /// What the record of each of its sessions must say, by session id.
+    pub fn expected(&self) -> serde_json::Map<String, Value> {
+        let path = root().join("tests/fixtures/claude-code-2.1.197/expected.json");
+        let mut all: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        all[self.name].as_object_mut().map(std::mem::take).unwrap()
+    }
+}
+
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The real Convex functions behind Convex's HTTP API (`tests/backend`); it ends with the test.
+pub struct Backend {
+    process: Child,
+    pub url: String,
+    pub key: String,
+}
+
+impl Backend {
+    pub fn start() -> Self {
+        let mut process = Command::new("node")
+            .args(["--import", "tsx", "tests/backend/main.ts"])
+            .current_dir(root())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node is needed; `make test` installs what else the backend needs");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).expect("the backend says where it listens");
+        let text = |name: &str| ready[name].as_str().unwrap().to_owned();
+        Self { url: text("url"), key: text("adminKey"), process }
+    }
+
+    /// A machine that delivers here.
+    pub fn machine(&self) -> Machine {
+        Machine::new().deployment(&self.url, &self.key)
+    }
+
+    /// The calls of Convex functions so far, in order.
+    pub fn calls(&self) -> Vec<String> {
+        let requests: Vec<Value> = serde_json::from_str(&self.ask("GET", "_test/requests", "")).unwrap();
+        requests.iter().filter_map(|request| request["function"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Deletes all data, as a new volume does.
+    pub fn wipe(&self) {
+        self.ask("POST", "_test/wipe", "{}");
+    }
+
+    /// One request to the test-only routes; HTTP/1.0, so that the answer ends with the connection.
+    fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
+        let length = body.len();
+        write!(stream, "{method} /{path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(" 200 "), "{answer}");
+        body.to_owned()
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
