@@ -1,0 +1,44 @@
+# The commands of this project. A newcomer needs Rust, Node and make; everything else is installed here.
+
+CARGO_DENY := target/tools/bin/cargo-deny
+CARGO_DENY_VERSION := 0.20.2
+NPM_CI := npm ci --no-audit --no-fund --loglevel=error
+
+.PHONY: demo test client-test lint clean
+
+# Records a captured session of the real client into a temporary home, and shows it.
+demo:
+	cargo build --locked --quiet
+	sh tests/demo.sh target/debug/convex-sidecar
+
+# All tests but those with the real client: the pure rooms, the real binary, the real Convex functions.
+test: node_modules
+	cargo test --locked --lib --test binary
+	npm test
+
+# The real Claude Code, from npm, against a stand-in for the Messages API.
+client-test: node_modules tests/client/node_modules
+	cargo build --locked --release
+	node --test tests/client/client.test.mjs
+
+lint: node_modules $(CARGO_DENY)
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	$(CARGO_DENY) --locked check licenses bans sources
+	npm run --silent typecheck
+	npm run --silent lint
+
+node_modules: package-lock.json
+	$(NPM_CI)
+	touch $@
+
+tests/client/node_modules: tests/client/package-lock.json
+	cd tests/client && $(NPM_CI)
+	touch $@
+
+$(CARGO_DENY):
+	cargo install --locked --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny
+
+clean:
+	cargo clean
+	rm -rf node_modules tests/client/node_modules

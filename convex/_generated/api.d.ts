@@ -1,0 +1,44 @@
+/* eslint-disable */
+/**
+ * Generated `api` utility.
+ *
+ * THIS CODE IS AUTOMATICALLY GENERATED.
+ *
+ * To regenerate, run `npx convex dev`.
+ * @module
+ */
+
+import type {
+  ApiFromModules,
+  FilterApi,
+  FunctionReference,
+} from "convex/server";
+import type * as agents from "../agents.js";
+import type * as model_agents from "../model/agents.js";
+import type * as model_validators from "../model/validators.js";
+import type * as model_workflows from "../model/workflows.js";
+import type * as workflows from "../workflows.js";
+
+/**
+ * A utility for referencing Convex functions in your app's API.
+ *
+ * Usage:
+ * ```js
+ * const myFunctionReference = api.myModule.myFunction;
+ * ```
+ */
+declare const fullApi: ApiFromModules<{
+  agents: typeof agents;
+  "model/agents": typeof model_agents;
+  "model/validators": typeof model_validators;
+  "model/workflows": typeof model_workflows;
+  workflows: typeof workflows;
+}>;
+export declare const api: FilterApi<
+  typeof fullApi,
+  FunctionReference<any, "public">
+>;
+export declare const internal: FilterApi<
+  typeof fullApi,
+  FunctionReference<any, "internal">
+>;

@@ -1,0 +1,289 @@
+/**
+ * The promise of the sessions' table: whatever is delivered, in whatever order and how often, there is one row a session, and it is the newest
+ * revision.
+ */
+import { convexTest } from "convex-test";
+import { expect, it } from "vitest";
+import { internal } from "./_generated/api";
+import type { AgentSession } from "./model/validators";
+import schema from "./schema";
+
+const { createAgentSession, updateAgentSession, syncAgentSessions, deleteAgentSession, getAgentSession, listAgentSessions } =
+  internal.agents;
+const modules = import.meta.glob(["./**/*.{ts,js}", "!./**/*.test.ts"]);
+const FIRST_PAGE = { numItems: 10, cursor: null };
+
+function deployment() {
+  return convexTest(schema, modules);
+}
+
+type Deployment = ReturnType<typeof deployment>;
+
+/** A session as the sidecar sends it, with every field that may be left out left out. */
+function session(fields: Partial<AgentSession> = {}, metadata: Partial<AgentSession["metadata"]> = {}): AgentSession {
+  return {
+    sessionId: "s1",
+    agentType: "main",
+    status: "running",
+    revision: 1,
+    ...fields,
+    metadata: {
+      startedAt: 1000,
+      updatedAt: 1000,
+      host: "laptop",
+      cwd: "/home/dev/proj",
+      models: [],
+      runs: [],
+      transcript: { path: "/home/dev/t.jsonl", state: "complete", bytes: 0 },
+      prompts: 0,
+      turns: 0,
+      apiMessages: 0,
+      toolCalls: 0,
+      toolErrors: 0,
+      tools: [],
+      compactions: 0,
+      subagents: 0,
+      usage: tokens(0),
+      usageByModel: [],
+      ...metadata,
+    },
+  };
+}
+
+function tokens(count: number) {
+  return { inputTokens: count, outputTokens: count, cacheReadInputTokens: count, cacheCreationInputTokens: count };
+}
+
+/** With every field there is. */
+function fullSession(): AgentSession {
+  return session(
+    { status: "completed", input: "say hello", output: "Hello.", error: "none", revision: 7, workflowKey: "release" },
+    {
+      completedAt: 3000,
+      durationMs: 2000,
+      gitBranch: "main",
+      entrypoint: "cli",
+      clientVersion: "2.1.197",
+      permissionMode: "default",
+      model: "claude-opus",
+      models: ["claude-opus"],
+      title: "greeting",
+      runs: [
+        { startedAt: 1000 },
+        { owner: { pid: 1, startTime: 2 }, startedAt: 1, source: "resume", endedAt: 2, reason: "other", endedBy: "hook" },
+      ],
+      transcript: { path: "/home/dev/t.jsonl", state: "partial", bytes: 12, skippedLines: 1 },
+      tools: [{ name: "Bash", calls: 2, errors: 1 }],
+      usageByModel: [{ model: "claude-opus", ...tokens(3) }],
+      inheritedUsage: tokens(1),
+      costUsd: 0.25,
+      costSource: "client",
+      outputTruncated: true,
+      outputBytes: 70_000,
+    },
+  );
+}
+
+function storedSessions(t: Deployment) {
+  return t.run((ctx) => ctx.db.query("agentSessions").take(100));
+}
+
+function storedWorkflows(t: Deployment) {
+  return t.run((ctx) => ctx.db.query("workflows").take(100));
+}
+
+async function listedIds(t: Deployment, selection: { status?: AgentSession["status"]; workflowKey?: string } = {}) {
+  const { page } = await t.query(listAgentSessions, { paginationOpts: FIRST_PAGE, ...selection });
+  return page.map(({ sessionId }) => sessionId);
+}
+
+it("stores every field that is sent and reads it back with the key of its workflow", async () => {
+  const t = deployment();
+  expect(await t.mutation(createAgentSession, fullSession())).toEqual({ outcome: "created", revision: 7 });
+  const [workflow] = await storedWorkflows(t);
+  const stored = await t.query(getAgentSession, { sessionId: "s1" });
+  const { metadata, ...fields } = fullSession();
+  expect(stored).toMatchObject(fields);
+  expect(stored?.metadata).toEqual({ ...metadata, workflowId: workflow?._id });
+});
+
+it("replaces the row as a whole: what the newer revision does not say is gone", async () => {
+  const t = deployment();
+  await t.mutation(createAgentSession, fullSession());
+  const newer = session({ revision: 8 });
+  expect(await t.mutation(updateAgentSession, newer)).toEqual({ outcome: "updated", revision: 8 });
+  const stored = await t.query(getAgentSession, { sessionId: "s1" });
+  expect({ ...stored, _id: undefined, _creationTime: undefined }).toEqual(newer);
+});
+
+it("changes nothing on the same or an older revision, and says which one it holds", async () => {
+  const t = deployment();
+  await t.mutation(createAgentSession, session({ revision: 3, output: "third" }));
+  for (const revision of [3, 2]) {
+    const receipt = { outcome: "unchanged", revision: 3 };
+    expect(await t.mutation(createAgentSession, session({ revision, output: "late" }))).toEqual(receipt);
+    expect(await t.mutation(updateAgentSession, session({ revision, output: "late" }))).toEqual(receipt);
+  }
+  expect(await storedSessions(t)).toMatchObject([{ revision: 3, output: "third" }]);
+});
+
+it("does not update a session it does not know, and says so as data", async () => {
+  const t = deployment();
+  await expect(t.mutation(updateAgentSession, session())).rejects.toMatchObject({
+    data: { code: "SESSION_NOT_FOUND", sessionId: "s1" },
+  });
+  expect(await storedSessions(t)).toEqual([]);
+});
+
+/** What the sidecar may do with one revision. An update of an unknown session is followed by a create. */
+const deliveries = {
+  create: (t: Deployment, sent: AgentSession) => t.mutation(createAgentSession, sent),
+  update: (t: Deployment, sent: AgentSession) =>
+    t.mutation(updateAgentSession, sent).catch(() => t.mutation(createAgentSession, sent)),
+  sync: (t: Deployment, sent: AgentSession) => t.mutation(syncAgentSessions, { sessions: [sent, sent] }),
+};
+
+function permutations<T>(items: T[]): T[][] {
+  if (items.length === 0) return [[]];
+  return items.flatMap((item, index) => permutations(items.toSpliced(index, 1)).map((rest) => [item, ...rest]));
+}
+
+const ways = Object.values(deliveries);
+/** 120 orders of five deliveries, two of them repeated; the way of each delivery differs from order to order. */
+const orders = permutations([1, 2, 3, 3, 1]).map((revisions, order) =>
+  revisions.map((revision, index) => ({ revision, way: (order + index * (1 + (order % 2))) % ways.length })),
+);
+
+it("ends in the same single row for every order, repetition and way of delivery", { timeout: 30_000 }, async () => {
+  const text = ["", "first", "second", "third"];
+  for (const order of orders) {
+    const t = deployment();
+    for (const { revision, way } of order) {
+      await ways[way]?.(t, session({ revision, output: text[revision] ?? "", workflowKey: "w" }, { updatedAt: revision }));
+    }
+    const [row, ...more] = await storedSessions(t);
+    expect([row?.revision, row?.output, row?.metadata.updatedAt, more.length], JSON.stringify(order)).toEqual([3, "third", 3, 0]);
+    expect(await storedWorkflows(t)).toHaveLength(1);
+  }
+});
+
+it("synchronises many sessions at once, several revisions of one among them", async () => {
+  const t = deployment();
+  await t.mutation(createAgentSession, session({ sessionId: "old", revision: 5 }));
+  const sessions = [
+    session({ sessionId: "new", revision: 2 }),
+    session({ sessionId: "new", revision: 1 }),
+    session({ sessionId: "new", revision: 3 }),
+    session({ sessionId: "old", revision: 5 }),
+  ];
+  expect(await t.mutation(syncAgentSessions, { sessions })).toEqual([
+    { outcome: "created", revision: 2 },
+    { outcome: "unchanged", revision: 2 },
+    { outcome: "updated", revision: 3 },
+    { outcome: "unchanged", revision: 5 },
+  ]);
+  expect(await storedSessions(t)).toHaveLength(2);
+});
+
+it("makes the workflow that a session names, once for all the sessions that name it", async () => {
+  const t = deployment();
+  await t.mutation(createAgentSession, session({ sessionId: "a", workflowKey: "release" }, { startedAt: 500 }));
+  await t.mutation(syncAgentSessions, { sessions: [session({ sessionId: "b", workflowKey: "release" })] });
+  const made = { key: "release", task: "", status: "running", currentStep: "", artifacts: [] };
+  const workflows = await storedWorkflows(t);
+  expect(workflows).toMatchObject([{ ...made, metadata: { createdAt: 500, updatedAt: 500 } }]);
+  const rows = await storedSessions(t);
+  expect(rows.map(({ metadata }) => metadata.workflowId)).toEqual([workflows[0]?._id, workflows[0]?._id]);
+});
+
+it("makes no workflow for a revision that is not stored", async () => {
+  const t = deployment();
+  await t.mutation(createAgentSession, session({ revision: 2 }));
+  await t.mutation(createAgentSession, session({ revision: 1, workflowKey: "late" }));
+  expect(await storedWorkflows(t)).toEqual([]);
+});
+
+it("lists newest first by status, by workflow, by both and by neither", async () => {
+  const t = deployment();
+  const sessions = [
+    session({ sessionId: "oldest", status: "completed", workflowKey: "w" }, { updatedAt: 1 }),
+    session({ sessionId: "newest", status: "completed" }, { updatedAt: 4 }),
+    session({ sessionId: "failed", status: "failed", workflowKey: "w" }, { updatedAt: 3 }),
+    session({ sessionId: "middle", status: "completed", workflowKey: "w" }, { updatedAt: 2 }),
+  ];
+  await t.mutation(syncAgentSessions, { sessions });
+  expect(await listedIds(t)).toEqual(["newest", "failed", "middle", "oldest"]);
+  expect(await listedIds(t, { status: "completed" })).toEqual(["newest", "middle", "oldest"]);
+  expect(await listedIds(t, { workflowKey: "w" })).toEqual(["failed", "middle", "oldest"]);
+  expect(await listedIds(t, { workflowKey: "w", status: "completed" })).toEqual(["middle", "oldest"]);
+  expect(await listedIds(t, { status: "abandoned" })).toEqual([]);
+  expect(await listedIds(t, { workflowKey: "nobody's" })).toEqual([]);
+});
+
+it("lists a session in the form in which it is got", async () => {
+  const t = deployment();
+  await t.mutation(createAgentSession, fullSession());
+  const { page } = await t.query(listAgentSessions, { paginationOpts: FIRST_PAGE });
+  expect(page).toEqual([await t.query(getAgentSession, { sessionId: "s1" })]);
+});
+
+it("goes from page to page without missing or repeating a session", async () => {
+  const t = deployment();
+  const sessionIds = Array.from({ length: 7 }, (_, index) => `s${index}`);
+  // All of the same time, which is where a cursor by time alone would stumble.
+  await t.mutation(syncAgentSessions, { sessions: sessionIds.map((sessionId) => session({ sessionId })) });
+  const listed: string[] = [];
+  for (let cursor: string | null = null, isDone = false; !isDone; ) {
+    const found: Awaited<ReturnType<typeof nextPage>> = await nextPage(t, cursor);
+    listed.push(...found.page.map(({ sessionId }) => sessionId));
+    ({ continueCursor: cursor, isDone } = found);
+  }
+  expect(listed).toEqual(sessionIds.toReversed());
+});
+
+function nextPage(t: Deployment, cursor: string | null) {
+  return t.query(listAgentSessions, { paginationOpts: { numItems: 3, cursor } });
+}
+
+it("ends a page early rather than read more than a query may", async () => {
+  const t = deployment();
+  const output = "x".repeat(1_000_000);
+  for (let count = 0; count < 12; count += 1) {
+    await t.mutation(createAgentSession, session({ sessionId: `s${count}`, output }));
+  }
+  const { page, isDone, continueCursor } = await t.query(listAgentSessions, { paginationOpts: { numItems: 12, cursor: null } });
+  expect([page.length, isDone]).toEqual([9, false]);
+  const rest = await t.query(listAgentSessions, { paginationOpts: { numItems: 12, cursor: continueCursor } });
+  expect([rest.page.length, rest.isDone]).toEqual([3, true]);
+});
+
+it("knows nothing of an unknown session", async () => {
+  const t = deployment();
+  expect(await t.query(getAgentSession, { sessionId: "s1" })).toBeNull();
+  expect(await t.mutation(deleteAgentSession, { sessionId: "s1" })).toEqual({ deleted: false });
+});
+
+it("deletes a session and leaves its workflow, which others may share", async () => {
+  const t = deployment();
+  await t.mutation(createAgentSession, session({ workflowKey: "w" }));
+  expect(await t.mutation(deleteAgentSession, { sessionId: "s1" })).toEqual({ deleted: true });
+  expect(await storedSessions(t)).toEqual([]);
+  expect(await storedWorkflows(t)).toHaveLength(1);
+});
+
+it.each<[string, object]>([
+  ["no session id", { sessionId: undefined }],
+  ["a status that does not exist", { status: "paused" }],
+  ["a revision that is no number", { revision: "1" }],
+  ["null for what may be absent", { output: null }],
+  ["a field that is not in the contract", { surprise: 1 }],
+  ["metadata that is incomplete", { metadata: { startedAt: 1 } }],
+  ["an id of a workflow in place of its key", { metadata: { ...session().metadata, workflowId: "w" } }],
+  ["a made-up source of the cost", { metadata: { ...session().metadata, costSource: "guess" } }],
+])("refuses a session with %s", async (_, wrong) => {
+  const t = deployment();
+  const sent = { ...session(), ...wrong };
+  await expect(t.mutation(createAgentSession, sent)).rejects.toThrow("Validator error");
+  await expect(t.mutation(syncAgentSessions, { sessions: [session(), sent] })).rejects.toThrow("Validator error");
+  expect(await storedSessions(t)).toEqual([]);
+});

@@ -1,0 +1,49 @@
+/**
+ * The functions that record and read agent sessions. All are internal: what was asked and answered is reachable with the admin key only. What
+ * they do is in model/agents.ts.
+ */
+import { paginationOptsValidator, paginationResultValidator } from "convex/server";
+import { v } from "convex/values";
+import { internalMutation, internalQuery } from "./_generated/server";
+import * as Agents from "./model/agents";
+import { agentSession, agentSessionView, sessionReceipt, sessionStatus } from "./model/validators";
+
+export const createAgentSession = internalMutation({
+  args: agentSession,
+  returns: sessionReceipt,
+  handler: (ctx, session) => Agents.createAgentSession(ctx, session),
+});
+
+export const updateAgentSession = internalMutation({
+  args: agentSession,
+  returns: sessionReceipt,
+  handler: (ctx, session) => Agents.updateAgentSession(ctx, session),
+});
+
+export const syncAgentSessions = internalMutation({
+  args: { sessions: v.array(agentSession) },
+  returns: v.array(sessionReceipt),
+  handler: (ctx, { sessions }) => Agents.syncAgentSessions(ctx, sessions),
+});
+
+export const deleteAgentSession = internalMutation({
+  args: { sessionId: v.string() },
+  returns: v.object({ deleted: v.boolean() }),
+  handler: (ctx, { sessionId }) => Agents.deleteAgentSession(ctx, sessionId),
+});
+
+export const getAgentSession = internalQuery({
+  args: { sessionId: v.string() },
+  returns: v.union(agentSessionView, v.null()),
+  handler: (ctx, { sessionId }) => Agents.getAgentSession(ctx, sessionId),
+});
+
+export const listAgentSessions = internalQuery({
+  args: {
+    paginationOpts: paginationOptsValidator,
+    status: v.optional(sessionStatus),
+    workflowKey: v.optional(v.string()),
+  },
+  returns: paginationResultValidator(agentSessionView),
+  handler: (ctx, { paginationOpts, ...selection }) => Agents.listAgentSessions(ctx, selection, paginationOpts),
+});

@@ -1,0 +1,41 @@
+/**
+ * What must hold for every function, also for one that is added later: only the admin key reaches it, and it says what it takes and gives. A
+ * public function would be open to anyone who can reach the port.
+ */
+import { expect, it } from "vitest";
+
+interface Exported {
+  isInternal?: boolean;
+  isPublic?: boolean;
+  exportArgs?: () => string;
+  exportReturns?: () => string;
+}
+
+const modules = import.meta.glob<Record<string, Exported>>(["./**/*.ts", "!./**/*.test.ts", "!./_generated/**"], { eager: true });
+
+const functions = Object.entries(modules).flatMap(([path, exports]) =>
+  Object.entries(exports)
+    .filter(([, exported]) => exported.isInternal ?? exported.isPublic ?? exported.exportArgs)
+    .map(([name, exported]) => [`${path.slice(2, -3)}:${name}`, exported] as const),
+);
+
+it("deploys the functions of the contract and no other", () => {
+  expect(functions.map(([name]) => name).sort()).toEqual([
+    "agents:createAgentSession",
+    "agents:deleteAgentSession",
+    "agents:getAgentSession",
+    "agents:listAgentSessions",
+    "agents:syncAgentSessions",
+    "agents:updateAgentSession",
+    "workflows:createWorkflow",
+    "workflows:getWorkflow",
+    "workflows:listWorkflows",
+    "workflows:updateWorkflow",
+  ]);
+});
+
+it.each(functions)("%s is internal and has validators for its arguments and its return value", (_, exported) => {
+  expect([exported.isInternal, exported.isPublic]).toEqual([true, undefined]);
+  expect(exported.exportArgs?.()).toContain('"type":"object"');
+  expect(exported.exportReturns?.()).not.toBe("null");
+});

@@ -1,0 +1,108 @@
+/**
+ * How a delivered session becomes the stored one. A delivery is the whole session at some revision, and it may arrive late, twice or out of
+ * order: the highest revision is kept and replaces the row as a whole, so every order of deliveries ends in the same row.
+ */
+import type { PaginationOptions } from "convex/server";
+import { ConvexError } from "convex/values";
+import type { Doc } from "../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
+import type {
+  AgentSession,
+  AgentSessionRow,
+  AgentSessionView,
+  SessionReceipt,
+  SessionStatus,
+} from "./validators";
+import { findWorkflow, workflowOfSession } from "./workflows";
+
+/** A query may read 16 MiB. Sessions carry text, so a page ends early, at half of that, rather than fail; its cursor goes on from there. */
+const PAGE_BYTES = 8 * 1024 * 1024;
+
+/** On a session that exists it is an update: the answer to the first request may have been lost. */
+export async function createAgentSession(ctx: MutationCtx, session: AgentSession): Promise<SessionReceipt> {
+  const stored = await findSession(ctx, session.sessionId);
+  if (stored) return await replaceIfNewer(ctx, stored, session);
+  await ctx.db.insert("agentSessions", await toRow(ctx, session));
+  return { outcome: "created", revision: session.revision };
+}
+
+export async function updateAgentSession(ctx: MutationCtx, session: AgentSession): Promise<SessionReceipt> {
+  const stored = await findSession(ctx, session.sessionId);
+  if (!stored) throw new ConvexError({ code: "SESSION_NOT_FOUND", sessionId: session.sessionId });
+  return await replaceIfNewer(ctx, stored, session);
+}
+
+/** One after the other, because a batch may hold several revisions of a session. */
+export async function syncAgentSessions(ctx: MutationCtx, sessions: AgentSession[]): Promise<SessionReceipt[]> {
+  const receipts: SessionReceipt[] = [];
+  for (const session of sessions) receipts.push(await createAgentSession(ctx, session));
+  return receipts;
+}
+
+export async function deleteAgentSession(ctx: MutationCtx, sessionId: string): Promise<{ deleted: boolean }> {
+  const stored = await findSession(ctx, sessionId);
+  if (stored) await ctx.db.delete("agentSessions", stored._id);
+  return { deleted: stored !== null };
+}
+
+export async function getAgentSession(ctx: QueryCtx, sessionId: string): Promise<AgentSessionView | null> {
+  const stored = await findSession(ctx, sessionId);
+  return stored && (await toView(ctx, stored));
+}
+
+/** Newest first. A workflow nobody has named has no sessions. */
+export async function listAgentSessions(
+  ctx: QueryCtx,
+  { status, workflowKey }: { status?: SessionStatus; workflowKey?: string },
+  paginationOpts: PaginationOptions,
+) {
+  const workflow = workflowKey === undefined ? undefined : await findWorkflow(ctx, workflowKey);
+  if (workflow === null) return { page: [], isDone: true, continueCursor: "" };
+  const rows = await selectSessions(ctx, status, workflow?._id)
+    .order("desc")
+    .paginate({ ...paginationOpts, maximumBytesRead: PAGE_BYTES });
+  return { ...rows, page: await Promise.all(rows.page.map((row) => toView(ctx, row))) };
+}
+
+function selectSessions(ctx: QueryCtx, status?: SessionStatus, workflowId?: Doc<"workflows">["_id"]) {
+  const sessions = ctx.db.query("agentSessions");
+  if (workflowId !== undefined && status !== undefined) {
+    return sessions.withIndex("by_workflow_and_status", (q) =>
+      q.eq("metadata.workflowId", workflowId).eq("status", status),
+    );
+  }
+  if (workflowId !== undefined) {
+    return sessions.withIndex("by_workflow", (q) => q.eq("metadata.workflowId", workflowId));
+  }
+  if (status !== undefined) return sessions.withIndex("by_status", (q) => q.eq("status", status));
+  return sessions.withIndex("by_updated");
+}
+
+function findSession(ctx: QueryCtx, sessionId: string): Promise<Doc<"agentSessions"> | null> {
+  return ctx.db
+    .query("agentSessions")
+    .withIndex("by_session", (q) => q.eq("sessionId", sessionId))
+    .unique();
+}
+
+async function replaceIfNewer(
+  ctx: MutationCtx,
+  stored: Doc<"agentSessions">,
+  session: AgentSession,
+): Promise<SessionReceipt> {
+  if (session.revision <= stored.revision) return { outcome: "unchanged", revision: stored.revision };
+  await ctx.db.replace("agentSessions", stored._id, await toRow(ctx, session));
+  return { outcome: "updated", revision: session.revision };
+}
+
+async function toRow(ctx: MutationCtx, { workflowKey, ...session }: AgentSession): Promise<AgentSessionRow> {
+  if (workflowKey === undefined) return session;
+  const workflowId = await workflowOfSession(ctx, workflowKey, session.metadata.startedAt);
+  return { ...session, metadata: { ...session.metadata, workflowId } };
+}
+
+async function toView(ctx: QueryCtx, row: Doc<"agentSessions">): Promise<AgentSessionView> {
+  const { workflowId } = row.metadata;
+  const workflow = workflowId && (await ctx.db.get("workflows", workflowId));
+  return workflow ? { ...row, workflowKey: workflow.key } : row;
+}

@@ -1,0 +1,143 @@
+/**
+ * The shapes of the record, said once: the schema stores them, the functions accept and return them. What travels and what is stored differ in
+ * one thing only: a session travels with the key of its workflow and is stored with the workflow's id.
+ */
+import { v, type Infer } from "convex/values";
+
+const usage = {
+  inputTokens: v.number(),
+  outputTokens: v.number(),
+  cacheReadInputTokens: v.number(),
+  cacheCreationInputTokens: v.number(),
+};
+
+/** One life of a client process on the session. */
+const run = v.object({
+  owner: v.optional(v.object({ pid: v.number(), startTime: v.number() })),
+  startedAt: v.number(),
+  source: v.optional(v.string()),
+  endedAt: v.optional(v.number()),
+  reason: v.optional(v.string()),
+  endedBy: v.optional(v.union(v.literal("hook"), v.literal("superseded"), v.literal("swept"))),
+});
+
+const transcript = v.object({
+  path: v.string(),
+  state: v.union(v.literal("complete"), v.literal("partial"), v.literal("missing")),
+  bytes: v.number(),
+  skippedLines: v.optional(v.number()),
+});
+
+/** Times are epoch milliseconds. */
+const sessionMetadata = {
+  startedAt: v.number(),
+  completedAt: v.optional(v.number()),
+  updatedAt: v.number(),
+  durationMs: v.optional(v.number()),
+  host: v.string(),
+  cwd: v.string(),
+  gitBranch: v.optional(v.string()),
+  entrypoint: v.optional(v.string()),
+  clientVersion: v.optional(v.string()),
+  permissionMode: v.optional(v.string()),
+  model: v.optional(v.string()),
+  models: v.array(v.string()),
+  title: v.optional(v.string()),
+  runs: v.array(run),
+  transcript,
+  prompts: v.number(),
+  turns: v.number(),
+  apiMessages: v.number(),
+  toolCalls: v.number(),
+  toolErrors: v.number(),
+  tools: v.array(v.object({ name: v.string(), calls: v.number(), errors: v.number() })),
+  compactions: v.number(),
+  subagents: v.number(),
+  usage: v.object(usage),
+  usageByModel: v.array(v.object({ model: v.string(), ...usage })),
+  inheritedUsage: v.optional(v.object(usage)),
+  costUsd: v.optional(v.number()),
+  costSource: v.optional(v.literal("client")),
+  outputTruncated: v.optional(v.boolean()),
+  outputBytes: v.optional(v.number()),
+};
+
+export const sessionStatus = v.union(
+  v.literal("running"),
+  v.literal("completed"),
+  v.literal("failed"),
+  v.literal("abandoned"),
+);
+
+const session = {
+  sessionId: v.string(),
+  agentType: v.string(),
+  status: sessionStatus,
+  input: v.optional(v.string()),
+  output: v.optional(v.string()),
+  error: v.optional(v.string()),
+  revision: v.number(),
+};
+
+/** A session as it travels. */
+export const agentSession = v.object({
+  ...session,
+  workflowKey: v.optional(v.string()),
+  metadata: v.object(sessionMetadata),
+});
+
+/** A session as it is stored. */
+export const agentSessionRow = v.object({
+  ...session,
+  metadata: v.object({ workflowId: v.optional(v.id("workflows")), ...sessionMetadata }),
+});
+
+/** A session as it is read: the row, and the key of its workflow beside it. */
+export const agentSessionView = agentSessionRow.extend({
+  _id: v.id("agentSessions"),
+  _creationTime: v.number(),
+  workflowKey: v.optional(v.string()),
+});
+
+const outcome = v.union(v.literal("created"), v.literal("updated"), v.literal("unchanged"));
+
+/** What became of a delivered session, and the revision that is stored now. */
+export const sessionReceipt = v.object({ outcome, revision: v.number() });
+
+export const workflowStatus = v.union(
+  v.literal("pending"),
+  v.literal("running"),
+  v.literal("completed"),
+  v.literal("failed"),
+);
+
+/** A workflow as it is stored. */
+export const workflowRow = v.object({
+  key: v.string(),
+  task: v.string(),
+  status: workflowStatus,
+  currentStep: v.string(),
+  artifacts: v.array(v.string()),
+  metadata: v.object({ createdAt: v.number(), updatedAt: v.number() }),
+});
+
+/** A change to a workflow as it travels: what is left out stays as it is. */
+export const workflowChange = workflowRow
+  .pick("task", "status", "currentStep", "artifacts")
+  .partial()
+  .extend({ key: v.string(), updatedAt: v.number() });
+
+/** A workflow as it is read. */
+export const workflowView = workflowRow.extend({ _id: v.id("workflows"), _creationTime: v.number() });
+
+/** What became of a change, and the time of the change that is stored now. */
+export const workflowReceipt = v.object({ outcome, updatedAt: v.number() });
+
+export type AgentSession = Infer<typeof agentSession>;
+export type AgentSessionRow = Infer<typeof agentSessionRow>;
+export type AgentSessionView = Infer<typeof agentSessionView>;
+export type SessionReceipt = Infer<typeof sessionReceipt>;
+export type SessionStatus = Infer<typeof sessionStatus>;
+export type WorkflowChange = Infer<typeof workflowChange>;
+export type WorkflowReceipt = Infer<typeof workflowReceipt>;
+export type WorkflowStatus = Infer<typeof workflowStatus>;

@@ -1,0 +1,90 @@
+/** The promise of the workflows' table: one row a key, made and changed by whoever names it, and the last change wins. */
+import { convexTest } from "convex-test";
+import { expect, it } from "vitest";
+import { internal } from "./_generated/api";
+import type { WorkflowChange } from "./model/validators";
+import schema from "./schema";
+
+const { createWorkflow, updateWorkflow, getWorkflow, listWorkflows } = internal.workflows;
+const modules = import.meta.glob(["./**/*.{ts,js}", "!./**/*.test.ts"]);
+const FIRST_PAGE = { numItems: 10, cursor: null };
+
+function deployment() {
+  return convexTest(schema, modules);
+}
+
+it("makes a workflow of what is said and fills in the rest", async () => {
+  const t = deployment();
+  const receipt = await t.mutation(createWorkflow, { key: "release", task: "ship it", updatedAt: 5 });
+  expect(receipt).toEqual({ outcome: "created", updatedAt: 5 });
+  expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({
+    key: "release",
+    task: "ship it",
+    status: "running",
+    currentStep: "",
+    artifacts: [],
+    metadata: { createdAt: 5, updatedAt: 5 },
+  });
+});
+
+it("changes what is said and keeps the rest, whether by update or by a repeated create", async () => {
+  const t = deployment();
+  await t.mutation(createWorkflow, { key: "release", task: "ship it", artifacts: ["notes.md"], updatedAt: 5 });
+  await t.mutation(updateWorkflow, { key: "release", currentStep: "tag", updatedAt: 6 });
+  const receipt = await t.mutation(createWorkflow, { key: "release", status: "completed", updatedAt: 7 });
+  expect(receipt).toEqual({ outcome: "updated", updatedAt: 7 });
+  expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({
+    task: "ship it",
+    status: "completed",
+    currentStep: "tag",
+    artifacts: ["notes.md"],
+    metadata: { createdAt: 5, updatedAt: 7 },
+  });
+});
+
+it("lets the last writer win, not the last to arrive", async () => {
+  const t = deployment();
+  await t.mutation(createWorkflow, { key: "release", currentStep: "build", updatedAt: 5 });
+  await t.mutation(updateWorkflow, { key: "release", currentStep: "tag", updatedAt: 8 });
+  for (const updatedAt of [8, 6]) {
+    const late = { key: "release", currentStep: "test", updatedAt };
+    expect(await t.mutation(updateWorkflow, late)).toEqual({ outcome: "unchanged", updatedAt: 8 });
+    expect(await t.mutation(createWorkflow, late)).toEqual({ outcome: "unchanged", updatedAt: 8 });
+  }
+  expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({ currentStep: "tag" });
+});
+
+it("does not update a workflow it does not know, and says so as data", async () => {
+  const t = deployment();
+  await expect(t.mutation(updateWorkflow, { key: "nobody's", updatedAt: 1 })).rejects.toMatchObject({
+    data: { code: "WORKFLOW_NOT_FOUND", key: "nobody's" },
+  });
+  expect(await t.query(getWorkflow, { key: "nobody's" })).toBeNull();
+});
+
+it("lists newest first, of one status or of all, page by page", async () => {
+  const t = deployment();
+  await t.mutation(createWorkflow, { key: "oldest", status: "failed", updatedAt: 1 });
+  await t.mutation(createWorkflow, { key: "newest", status: "failed", updatedAt: 3 });
+  await t.mutation(createWorkflow, { key: "middle", updatedAt: 2 });
+  const all = await t.query(listWorkflows, { paginationOpts: FIRST_PAGE });
+  expect(all.page.map(({ key }) => key)).toEqual(["newest", "middle", "oldest"]);
+  const failed = await t.query(listWorkflows, { paginationOpts: FIRST_PAGE, status: "failed" });
+  expect(failed.page.map(({ key }) => key)).toEqual(["newest", "oldest"]);
+  const { continueCursor } = await t.query(listWorkflows, { paginationOpts: { numItems: 2, cursor: null } });
+  const rest = await t.query(listWorkflows, { paginationOpts: { numItems: 2, cursor: continueCursor } });
+  expect([rest.page.map(({ key }) => key), rest.isDone]).toEqual([["oldest"], true]);
+});
+
+it.each<[string, object]>([
+  ["no key", { key: undefined }],
+  ["no time", { updatedAt: undefined }],
+  ["a status that is a session's", { status: "abandoned" }],
+  ["artifacts that are not text", { artifacts: [1] }],
+  ["a field that is not in the contract", { surprise: 1 }],
+])("refuses a change with %s", async (_, wrong) => {
+  const t = deployment();
+  const change = { key: "release", updatedAt: 1, ...wrong } as WorkflowChange;
+  await expect(t.mutation(createWorkflow, change)).rejects.toThrow("Validator error");
+  expect((await t.query(listWorkflows, { paginationOpts: FIRST_PAGE })).page).toEqual([]);
+});

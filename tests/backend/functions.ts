@@ -1,0 +1,198 @@
+/**
+ * Runs deployed functions as a Convex backend does. `convex-test` brings the database and the transactions; what it leaves to the backend is here:
+ * who may call what, the checks of arguments, documents and return values, the limits, the log lines, and the words of every failure.
+ */
+import { inspect } from "node:util";
+import { convexTest } from "convex-test";
+import { getConvexSize, jsonToConvex, type JSONValue, type ValidatorJSON, type Value } from "convex/values";
+import { guardWrites, runningWrites, warnOfSize, type Schema } from "./documents";
+import { display, hasLoneSurrogate, malformed, mismatch } from "./validation";
+
+const MAX_ARGUMENT_BYTES = 16 * 1024 * 1024;
+
+export type FunctionType = "Query" | "Mutation" | "Action";
+
+/** What `npx convex deploy` would push: the schema, and each module by its path without the ending. */
+export interface Deployment {
+  schema: Schema;
+  modules: Record<string, Record<string, unknown>>;
+}
+
+export interface Call {
+  path: string;
+  args: JSONValue;
+  encoded: boolean;
+  /** Undefined where any type will do. */
+  type: FunctionType | undefined;
+  isAdmin: boolean;
+}
+
+export type Outcome = { logLines: string[] } & (
+  | { status: "success"; value: Value }
+  | { status: "error"; errorMessage: string; errorData?: Value }
+);
+
+export class Functions {
+  paused = false;
+  readonly #deployment: Deployment;
+  #database: Database;
+
+  constructor(deployment: Deployment) {
+    this.#deployment = deployment;
+    this.#database = emptyDatabase(deployment.schema);
+  }
+
+  wipe(): void {
+    this.#database = emptyDatabase(this.#deployment.schema);
+  }
+
+  async run(call: Call): Promise<Outcome> {
+    const logLines: string[] = [];
+    try {
+      return { status: "success", value: await this.#value(call, logLines), logLines };
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      return { status: "error", errorMessage: error.message, ...error.data, logLines };
+    }
+  }
+
+  async #value(call: Call, logLines: string[]): Promise<Value> {
+    if (this.paused) {
+      const remedy = "Resume the deployment in the dashboard settings to allow functions to run.";
+      throw new Failure(`Cannot run functions while this deployment is paused. ${remedy}`);
+    }
+    if (call.isAdmin && call.path === "_system/cli/modules:apiSpec") return apiSpec(this.#deployment);
+    const found = this.#find(call);
+    const args = checkedArguments(found, call, logLines);
+    try {
+      return await this.#execute(found, args, logLines);
+    } catch (error) {
+      throw error instanceof Failure ? error : thrownBy(found, error as Error);
+    }
+  }
+
+  #find({ path, type, isAdmin }: Call): Found {
+    const [module = "", name = "default"] = path.replace(".js:", ":").split(":");
+    const fn = this.#deployment.modules[module]?.[name];
+    if (!isRegistered(fn) || (fn.isInternal && !isAdmin)) {
+      throw new Failure(`Could not find public function for '${path.replace(".js:", ":")}'.`);
+    }
+    const identifier = `${module}.js:${name}`;
+    const defined = typeOf(fn);
+    if (type !== undefined && type !== defined) {
+      throw new Failure(`Trying to execute ${identifier} as ${type}, but it is defined as ${defined}.`);
+    }
+    return { fn, identifier, module };
+  }
+
+  /** The handler runs inline, so that a refused return value still undoes its writes: convex-test would look at it after the commit. */
+  async #execute({ fn }: Found, args: Value, logLines: string[]): Promise<Value> {
+    const handler = async (ctx: unknown): Promise<Value> => {
+      globalThis.console = collectingConsole(logLines); // For this call only: convex-test gives every call its own globals.
+      const value = (await fn._handler(ctx, args)) ?? null;
+      const returns = JSON.parse(fn.exportReturns()) as ValidatorJSON | null;
+      const complaint = returns && mismatch(returns, value);
+      if (complaint) throw new Failure(`ReturnsValidationError: ${complaint}\n`);
+      return value;
+    };
+    return await runningWrites.run({ schema: this.#deployment.schema, logLines }, () => {
+      if (fn.isQuery) return this.#database.query(handler);
+      return fn.isMutation ? this.#database.mutation(handler) : this.#database.action(handler);
+    });
+  }
+}
+
+type Database = ReturnType<typeof emptyDatabase>;
+
+/** What `query`, `mutation` and `action` of convex/server make of a function. */
+interface RegisteredFunction {
+  isQuery?: true;
+  isMutation?: true;
+  isAction?: true;
+  isInternal?: true;
+  exportArgs: () => string;
+  exportReturns: () => string;
+  _handler: (ctx: unknown, args: Value) => Promise<Value | undefined>;
+}
+
+interface Found {
+  fn: RegisteredFunction;
+  identifier: string;
+  module: string;
+}
+
+/** What goes back to the client as `{"status":"error"}`. */
+class Failure extends Error {
+  readonly data: { errorData?: Value };
+
+  constructor(message: string, data: { errorData?: Value } = {}) {
+    super(`${message}\n`);
+    this.data = data;
+  }
+}
+
+function emptyDatabase(schema: Schema) {
+  // The handlers run inline; convex-test only wants to know where a `convex` folder would be.
+  const database = convexTest({ schema, modules: { "./_generated/api.js": () => Promise.resolve({}) } });
+  guardWrites();
+  return database;
+}
+
+function isRegistered(fn: unknown): fn is RegisteredFunction {
+  return typeof fn === "function" && ("isQuery" in fn || "isMutation" in fn || "isAction" in fn);
+}
+
+function typeOf(fn: RegisteredFunction): FunctionType {
+  if (fn.isQuery) return "Query";
+  return fn.isMutation ? "Mutation" : "Action";
+}
+
+function checkedArguments({ fn, identifier }: Found, call: Call, logLines: string[]): Value {
+  const given = Array.isArray(call.args) && call.args.length === 1 ? (call.args[0] as JSONValue) : call.args;
+  if (hasLoneSurrogate(given)) throw new Failure("Invalid arguments provided");
+  const args = call.encoded ? jsonToConvex(given) : (given as Value);
+  const complaint = malformed(args);
+  if (complaint) throw new Failure(`Invalid arguments for ${identifier}: ${complaint}`);
+  warnOfSize(logLines, "Large size of the function arguments", getConvexSize([args]), MAX_ARGUMENT_BYTES);
+  const validator = JSON.parse(fn.exportArgs()) as ValidatorJSON;
+  const refused = isArguments(args)
+    ? mismatch(validator, args)
+    : `Expected to receive an object as the function's argument. Instead received: ${display(args)}`;
+  if (refused) throw new Failure(`ArgumentValidationError: ${refused}\n`);
+  return args;
+}
+
+function isArguments(args: Value): boolean {
+  return typeof args === "object" && args !== null && !Array.isArray(args);
+}
+
+/** A backend adds where in the source it was thrown; here the module stands for that line. */
+function thrownBy({ module }: Found, error: Error & { data?: Value }): Failure {
+  const message = `Uncaught ${error.name}: ${error.message}\n    at handler (../convex/${module}.ts)`;
+  return new Failure(message, error.data === undefined ? {} : { errorData: error.data });
+}
+
+function collectingConsole(logLines: string[]): Console {
+  const level = (name: string) => (...values: unknown[]) => {
+    logLines.push(`[${name}] ${values.map((value) => inspect(value, { compact: false })).join(" ")}`);
+  };
+  const levels = { log: level("LOG"), info: level("INFO"), warn: level("WARN"), error: level("ERROR"), debug: level("DEBUG") };
+  return { ...console, ...levels };
+}
+
+/** What `npx convex function-spec` reads; not part of the recording. */
+function apiSpec({ modules }: Deployment): Value {
+  return Object.entries(modules).flatMap(([module, exports]) =>
+    Object.entries(exports).flatMap(([name, fn]) => (isRegistered(fn) ? [specOf(`${module}.js:${name}`, fn)] : [])),
+  );
+}
+
+function specOf(identifier: string, fn: RegisteredFunction): Value {
+  return {
+    identifier,
+    functionType: typeOf(fn),
+    visibility: { kind: fn.isInternal ? "internal" : "public" },
+    args: JSON.parse(fn.exportArgs()) as Value,
+    returns: JSON.parse(fn.exportReturns()) as Value,
+  };
+}

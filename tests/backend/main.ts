@@ -1,0 +1,42 @@
+/**
+ * Serves the functions of `convex/` until told to stop: for the tests of the executable, which run it as a child, and for trying things by hand.
+ * It prints where it listens and ends with its parent, even a killed one: when the pipe that is its standard input closes.
+ */
+import { fstatSync, readdirSync } from "node:fs";
+import { parseArgs } from "node:util";
+import type { Schema } from "./documents";
+import type { Deployment } from "./functions";
+import { startBackend } from "./server";
+
+const CONVEX = new URL("../../convex/", import.meta.url);
+
+const { values: flags } = parseArgs({
+  options: {
+    port: { type: "string", default: "0" },
+    "admin-key": { type: "string" },
+    "redact-logs-to-client": { type: "boolean", default: false },
+  },
+});
+
+async function deployment(): Promise<Deployment> {
+  const files = readdirSync(CONVEX).filter((file) => /^\w+\.ts$/.test(file) && file !== "schema.ts");
+  const load = async (file: string) => (await import(new URL(file, CONVEX).href)) as Record<string, unknown>;
+  const modules = await Promise.all(files.map(async (file) => [file.replace(".ts", ""), await load(file)]));
+  const schema = await load("schema.ts");
+  return { schema: schema["default"] as Schema, modules: Object.fromEntries(modules) as Deployment["modules"] };
+}
+
+function endWithParent(): void {
+  const stdin = fstatSync(0);
+  // A terminal or /dev/null is nobody's promise to be there.
+  if (stdin.isFIFO() || stdin.isSocket()) process.stdin.on("close", () => process.exit(0)).resume();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => process.exit(0));
+}
+
+endWithParent();
+const { url, adminKey } = await startBackend(await deployment(), {
+  port: Number(flags.port),
+  redactLogsToClient: flags["redact-logs-to-client"],
+  ...(flags["admin-key"] === undefined ? {} : { adminKey: flags["admin-key"] }),
+});
+process.stdout.write(`${JSON.stringify({ url, adminKey })}\n`);

@@ -1,0 +1,334 @@
+/**
+ * The real functions behind Convex's HTTP API, for tests that talk to a deployment as the sidecar does: over a socket, with an admin key. It
+ * answers what a recorded backend answered (conformance.test.ts), and can be told to fail as backends and networks do (`/_test/`).
+ */
+import { randomBytes } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { convexToJson, type JSONValue, type Value } from "convex/values";
+import { Functions, type Call, type Deployment, type FunctionType, type Outcome } from "./functions";
+import { elementEnds, syntaxError, writeJson } from "./json";
+
+const INSTANCE_NAME = "convex-self-hosted";
+const MAX_BODY_BYTES = 16 * 1024 * 1024;
+
+export interface Options {
+  port?: number;
+  adminKey?: string;
+  /** Keeps what went wrong inside a function, and its log lines, from the client. */
+  redactLogsToClient?: boolean;
+}
+
+export interface Backend {
+  url: string;
+  adminKey: string;
+  close: () => Promise<void>;
+}
+
+/** What `POST /_test/fault` takes: what becomes of the next `times` calls of the API. */
+interface Fault {
+  status?: number;
+  headers?: Record<string, string>;
+  body?: JSONValue;
+  delayMs?: number;
+  dropReply?: boolean;
+  times?: number;
+}
+
+/** What `GET /_test/requests` tells; `status` is null while there is no answer, and when there was none. */
+interface RequestRecord {
+  method: string;
+  path: string;
+  function: string | null;
+  args: JSONValue;
+  authorization: boolean;
+  status: number | null;
+}
+
+export async function startBackend(deployment: Deployment, options: Options = {}): Promise<Backend> {
+  const adminKey = options.adminKey ?? `${INSTANCE_NAME}|${randomBytes(40).toString("hex")}`;
+  const routes = new Routes(new Functions(deployment), adminKey, options.redactLogsToClient ?? false);
+  const server = createServer((request, response) => void routes.serve(request, response));
+  await new Promise<void>((resolve) => server.listen(options.port ?? 0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  return { url: `http://127.0.0.1:${port}`, adminKey, close: () => close(server) };
+}
+
+async function close(server: Server): Promise<void> {
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+}
+
+interface Answer {
+  status: number;
+  headers?: Record<string, string>;
+  body?: string;
+}
+
+/** An answer that is not a function's: `{"code", "message"}`. */
+class Refusal extends Error {
+  readonly answer: Answer;
+
+  constructor(status: number, code: string, message: string, headers: Record<string, string> = {}) {
+    super(message);
+    this.answer = { ...json({ code, message }, status), headers: { "content-type": "application/json", ...headers } };
+  }
+}
+
+const BAD_ADMIN_KEY = "The provided admin key was invalid for this instance";
+
+class Routes {
+  readonly #functions: Functions;
+  readonly #adminKey: string;
+  readonly #redacts: boolean;
+  readonly #records: RequestRecord[] = [];
+  #fault: Fault = { times: 0 };
+
+  constructor(functions: Functions, adminKey: string, redacts: boolean) {
+    this.#functions = functions;
+    this.#adminKey = adminKey;
+    this.#redacts = redacts;
+  }
+
+  async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { pathname } = new URL(request.url ?? "/", "http://localhost");
+    const record = recordOf(request, pathname);
+    if (!pathname.startsWith("/_test/")) this.#records.push(record);
+    const answer = await this.#answer(request, pathname, record).catch(answerOf);
+    if (answer === null || response.destroyed) {
+      response.destroy();
+      return;
+    }
+    record.status = answer.status;
+    response.writeHead(answer.status, answer.headers).end(answer.body);
+    request.resume(); // What is left of a refused body is read and dropped, so that the client gets to read why.
+  }
+
+  async #answer(request: IncomingMessage, path: string, record: RequestRecord): Promise<Answer | null> {
+    if (path.startsWith("/_test/")) return await this.#test(request, path);
+    if (!path.startsWith("/api/")) return plain(path);
+    const body = request.method === "POST" ? await readBody(request) : Buffer.alloc(0);
+    Object.assign(record, called(path, body));
+    const fault = this.#takeFault();
+    if (fault?.delayMs !== undefined) await sleep(fault.delayMs);
+    if (fault?.status !== undefined) return faulty(fault, fault.status);
+    const answer = await this.#api(request, path, body);
+    return fault?.dropReply ? null : answer;
+  }
+
+  #takeFault(): Fault | undefined {
+    const times = this.#fault.times ?? 1;
+    if (times <= 0) return undefined;
+    this.#fault = { ...this.#fault, times: times - 1 };
+    return this.#fault;
+  }
+
+  async #test(request: IncomingMessage, path: string): Promise<Answer> {
+    if (path === "/_test/requests") return json(this.#records as unknown as JSONValue);
+    if (path === "/_test/wipe") this.#functions.wipe();
+    else if (path === "/_test/fault") this.#fault = JSON.parse((await readBody(request)).toString()) as Fault;
+    else return { status: 404 };
+    return json(null);
+  }
+
+  async #api(request: IncomingMessage, path: string, body: Buffer): Promise<Answer> {
+    checkClientVersion(request.headers["convex-client"]);
+    if (path === "/api/check_admin_key") return this.#checkAdminKey(request);
+    const paused = { "/api/v1/pause_deployment": true, "/api/v1/unpause_deployment": false }[path];
+    const type = typeOf(path);
+    if (paused === undefined && type === null) return { status: 404 };
+    if (request.method !== "POST") return { status: 405, headers: { allow: "POST" } };
+    if (paused !== undefined) return this.#pause(request, paused);
+    return await this.#call(request, path, type ?? undefined, body);
+  }
+
+  #checkAdminKey(request: IncomingMessage): Answer {
+    if (!this.#isAdmin(request)) throw new Refusal(401, "BadAdminKey", BAD_ADMIN_KEY);
+    return json({ success: true, allowedOps: [], isReadOnly: false });
+  }
+
+  #pause(request: IncomingMessage, paused: boolean): Answer {
+    if (!this.#isAdmin(request)) throw new Refusal(401, "BadAdminKey", BAD_ADMIN_KEY);
+    this.#functions.paused = paused;
+    return { status: 200 };
+  }
+
+  async #call(request: IncomingMessage, path: string, type: FunctionType | undefined, body: Buffer): Promise<Answer> {
+    const run = runPath(path);
+    const { args, format, ...parsed } = parseCall(request, body, run);
+    if (!["json", "convex_encoded_json"].includes(format)) {
+      throw new Refusal(400, "BadFormat", `format param must be one of [\`json\`]. Got ${format}`);
+    }
+    checkFunctionPath(parsed.path);
+    const isAdmin = this.#isAdmin(request);
+    const call: Call = { path: parsed.path, args, type, encoded: format === "convex_encoded_json", isAdmin };
+    return { ...json(null), body: outcomeJson(await this.#functions.run(call), call.encoded, this.#redacts) };
+  }
+
+  /** False when there is no key: public functions need none. */
+  #isAdmin(request: IncomingMessage): boolean {
+    const { authorization } = request.headers;
+    if (authorization === undefined) return false;
+    const [scheme, key] = authorization.split(/ (.*)/);
+    if (scheme === "Convex" && key === this.#adminKey) return true;
+    throw authorizationRefusal(scheme, key);
+  }
+}
+
+function authorizationRefusal(scheme = "", key: string | undefined): Refusal {
+  if (key === undefined && scheme.includes("|")) return new Refusal(400, "InvalidAdminKey", "Invalid admin key");
+  if (key === undefined || !["Convex", "Bearer"].includes(scheme)) {
+    return new Refusal(400, "InvalidHeaderFailure", "Invalid authentication header");
+  }
+  if (scheme === "Convex") return new Refusal(401, "BadAdminKey", BAD_ADMIN_KEY);
+  const expected = "Check that the token is a valid JWT format with three base64-encoded parts separated by dots.";
+  return new Refusal(401, "InvalidAuthHeader", `Could not parse JWT payload. ${expected}`);
+}
+
+function plain(path: string): Answer {
+  const text = { "/version": "unknown", "/instance_name": INSTANCE_NAME }[path];
+  if (text === undefined) return { status: 404 };
+  return { status: 200, headers: { "content-type": "text/plain; charset=utf-8" }, body: text };
+}
+
+function json(value: JSONValue, status = 200): Answer {
+  return { status, headers: { "content-type": "application/json" }, body: JSON.stringify(value) };
+}
+
+function faulty({ headers, body }: Fault, status: number): Answer {
+  if (typeof body === "string") return { status, headers: headers ?? {}, body };
+  return { status, headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(body ?? {}) };
+}
+
+function answerOf(error: unknown): Answer {
+  if (error instanceof Refusal) return error.answer;
+  process.stderr.write(`${String(error instanceof Error ? error.stack : error)}\n`);
+  return json({ code: "InternalServerError", message: "Your request couldn't be completed. Try again later." }, 500);
+}
+
+function recordOf(request: IncomingMessage, path: string): RequestRecord {
+  const authorization = request.headers.authorization !== undefined;
+  return { method: request.method ?? "", path, function: null, args: null, authorization, status: null };
+}
+
+/** For the record of requests, in which a body that cannot be read is no function call. */
+function called(path: string, body: Buffer): Partial<RequestRecord> {
+  try {
+    const call = JSON.parse(body.toString()) as { path?: string; args?: JSONValue };
+    return { function: runPath(path) ?? call.path ?? null, args: call.args ?? null };
+  } catch {
+    return {};
+  }
+}
+
+async function readBody(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > MAX_BODY_BYTES) throw new Refusal(400, "BadJsonBody", "Failed to buffer the request body: length limit exceeded");
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+function checkClientVersion(version: string | string[] | undefined): void {
+  if (typeof version !== "string") return;
+  const [, name, number] = /^(.+?)-(\d+\.\d+\.\d+.*)$/.exec(version) ?? [];
+  if (number === undefined) {
+    const expected = "Expected format is {client_name}-{semver}, e.g. my-esolang-client-0.0.1";
+    throw new Refusal(400, "InvalidClientVersion", `Failed to parse client version string: '${version}'. ${expected}`);
+  }
+  // Where the support of the npm package begins is not in the recording; 0.0.1 is known to be too old.
+  if (name === "npm" && number.startsWith("0.0.")) {
+    const remedy = "Update your Convex npm version with `npx convex update` or `npm update`.";
+    const message = `The Convex npm package at version ${number} is no longer supported. ${remedy}`;
+    throw new Refusal(400, "ClientVersionUnsupported", message, { "x-convex-deprecation-state": "Unsupported" });
+  }
+}
+
+/** Null when there is no such route, undefined where any type of function may be called. */
+function typeOf(path: string): FunctionType | undefined | null {
+  if (path === "/api/mutation") return "Mutation";
+  if (path === "/api/query") return "Query";
+  if (path === "/api/action") return "Action";
+  return path === "/api/function" || runPath(path) !== undefined ? undefined : null;
+}
+
+/** `/api/run/module/name` names `module:name`. */
+function runPath(path: string): string | undefined {
+  const [, module, name] = /^\/api\/run\/(.+)\/([^/]+)$/.exec(path) ?? [];
+  return module === undefined ? undefined : `${module}:${name}`;
+}
+
+function checkFunctionPath(path: string): void {
+  const [module = ""] = path.split(":");
+  const file = module.split("/").at(-1);
+  const component = module.split("/").find((part) => !/^[\w.]*$/.test(part));
+  const rule =
+    file === ""
+      ? `Module path ${module} doesn't have a filename.`
+      : component !== undefined &&
+        `Path component ${component}.js can only contain alphanumeric characters, underscores, or periods.`;
+  if (rule) throw new Refusal(400, "BadConvexFunctionIdentifier", `${path} is not a valid path to a Convex function. ${rule}`);
+}
+
+interface ParsedCall {
+  path: string;
+  args: JSONValue;
+  format: string;
+}
+
+function parseCall(request: IncomingMessage, body: Buffer, run: string | undefined): ParsedCall {
+  if (!/^application\/(?:json|.+\+json)\b/.test(request.headers["content-type"] ?? "")) {
+    throw new Refusal(400, "BadJsonBody", "Expected request with `Content-Type: application/json`");
+  }
+  const { path = run, args, format = "json" } = parseFields(body);
+  if (typeof path !== "string") throw missing("path", body);
+  if (args === undefined) throw missing("args", body);
+  return { path, args, format: typeof format === "string" ? format : JSON.stringify(format) };
+}
+
+function parseFields(body: Buffer): Record<string, JSONValue | undefined> {
+  const complaint = syntaxError(body);
+  if (complaint) throw new Refusal(400, "BadJsonBody", `Failed to parse the request body as JSON: ${complaint}`);
+  const call = JSON.parse(body.toString()) as JSONValue;
+  if (!Array.isArray(call)) return call as Record<string, JSONValue>;
+  const [element] = call;
+  const found = typeof element === "number" ? `integer \`${element}\`` : typeof element;
+  throw wrongShape(`[0]: invalid type: ${found}, expected a string at ${elementEnds(body)[0]}`);
+}
+
+function missing(field: string, body: Buffer): Refusal {
+  return wrongShape(`missing field \`${field}\` at line 1 column ${body.length}`);
+}
+
+function wrongShape(complaint: string): Refusal {
+  return new Refusal(400, "BadJsonBody", `Failed to deserialize the JSON body into the target type: ${complaint}`);
+}
+
+function outcomeJson(outcome: Outcome, encoded: boolean, redacts: boolean): string {
+  const write = (value: Value) => writeJson(encoded ? convexToJson(value) : plainJson(value));
+  const fields: [string, string][] = [["status", JSON.stringify(outcome.status)]];
+  if (outcome.status === "success") fields.push(["value", write(outcome.value)]);
+  else fields.push(["errorMessage", JSON.stringify(errorMessage(outcome.errorMessage, redacts))]);
+  if (outcome.status === "error" && outcome.errorData !== undefined) fields.push(["errorData", write(outcome.errorData)]);
+  if (outcome.logLines.length > 0 && !redacts) fields.push(["logLines", JSON.stringify(outcome.logLines)]);
+  return `{${fields.map(([name, value]) => `"${name}":${value}`).join(",")}}`;
+}
+
+function errorMessage(message: string, redacts: boolean): string {
+  const prefix = `[Request ID: ${randomBytes(8).toString("hex")}] Server Error`;
+  return redacts ? prefix : `${prefix}\n${message}`;
+}
+
+/** `format: "json"`: what JSON lacks becomes text. */
+function plainJson(value: Value): JSONValue {
+  return JSON.parse(
+    JSON.stringify(value, (_, field: unknown) => {
+      if (typeof field === "bigint") return String(field);
+      return field instanceof ArrayBuffer ? Buffer.from(field).toString("base64") : field;
+    }),
+  ) as JSONValue;
+}

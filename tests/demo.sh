@@ -1,0 +1,33 @@
+#!/bin/sh
+# Does the main job with nothing but the binary: a session of the real client, captured as it was, goes through `hook`
+# into the journal of a temporary home, and is shown from there.
+set -eu
+sidecar=$(realpath "$1")
+capture=$(dirname "$(realpath "$0")")/fixtures/claude-code-2.1.197/print-mode
+home=$(mktemp -d)
+trap 'rm -rf "$home"' EXIT
+export CONVEX_SIDECAR_HOME="$home/sidecar"
+unset CLAUDECODE CONVEX_SELF_HOSTED_URL CONVEX_SELF_HOSTED_ADMIN_KEY
+
+mkdir -p "$home/.claude/projects/-home-dev-proj"
+cp "$capture"/transcripts/*.jsonl "$home/.claude/projects/-home-dev-proj/"
+
+for event in 01-SessionStart 03-Stop 04-SessionEnd; do
+    echo "\$ convex-sidecar hook < $event.json"
+    sed "s#/home/dev/.claude#$home/.claude#" "$capture/hooks/$event.json" | "$sidecar" hook
+done
+echo
+echo '$ convex-sidecar sessions'
+"$sidecar" sessions
+echo
+echo '$ convex-sidecar show 6ecd139f'
+"$sidecar" show 6ecd139f
+cat <<'TEXT'
+
+The session is in the journal (SQLite) of a temporary home. To have sessions in Convex too:
+  export CONVEX_SELF_HOSTED_URL=http://127.0.0.1:3210
+  export CONVEX_SELF_HOSTED_ADMIN_KEY='convex-self-hosted|…'
+  npx convex deploy
+  convex-sidecar sync
+README.md tells where the deployment and the key come from.
+TEXT
