@@ -279,10 +279,8 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Convex answers with floats (`1.0`), the journal with integers.
-#[expect(clippy::cast_possible_truncation, reason = "figures are integers below 2^53")]
 fn number(value: &Value) -> i64 {
-    value.as_i64().or_else(|| value.as_f64().map(|number| number as i64)).unwrap_or_default()
+    value.as_i64().unwrap_or_default()
 }
 
 fn array(value: &Value) -> &[Value] {

@@ -38,9 +38,23 @@ fn ask(config: &Config, path: &'static str, args: &Value) -> Result<Value> {
     let deployment = config.require_deployment()?;
     let convex = Convex::new(deployment, Deadline::never())?;
     match convex.call(&Call::new(Kind::Query, path, &args.to_string())?) {
-        Verdict::Success(value) => Ok(value),
+        Verdict::Success(value) => Ok(integers(value)),
         Verdict::SessionNotFound => Ok(Value::Null),
         Verdict::Refused(why) | Verdict::Unavailable(why) => Err(anyhow!("could not ask Convex: {why}")),
+    }
+}
+
+/// Convex's numbers are floats (`1.0`); whole ones become integers, as the journal has them.
+#[expect(clippy::cast_possible_truncation, reason = "only whole numbers below 2^53 are cast")]
+fn integers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => Value::from(float as i64),
+            _ => Value::Number(number),
+        },
+        Value::Array(values) => values.into_iter().map(integers).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, integers(value))).collect(),
+        other => other,
     }
 }
 

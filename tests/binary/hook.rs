@@ -1,7 +1,6 @@
 //! What `hook` promises to the client and to a user who pipes JSON by hand.
 
 use std::io::Read;
-use std::time::{Duration, Instant};
 
 use crate::support::{Backend, Capture, Client, Machine};
 
@@ -34,16 +33,14 @@ fn is_silent_and_leaves_a_dead_server_alone_until_the_backoff_is_over() {
 #[test]
 fn does_not_wait_for_a_stdin_that_stays_open() {
     let machine = Machine::new();
-    let start = Instant::now();
     let mut child = machine.sidecar(&["hook"]).stdin(session_start(&machine)).spawn();
+    // Here a hook that waits for the end of its input would wait for ever.
     assert!(child.wait().unwrap().success());
     let mut output = Vec::new();
     child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
     child.stderr.take().unwrap().read_to_end(&mut output).unwrap();
     assert_eq!(output, b"");
     assert_eq!(machine.documents().len(), 1);
-    // Not a measurement: a hook that waited for the end of its input would still be waiting.
-    assert!(start.elapsed() < Duration::from_secs(60));
 }
 
 #[test]
