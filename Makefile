@@ -19,7 +19,7 @@ test: node_modules
 # The real Claude Code, from npm, against a stand-in for the Messages API.
 client-test: node_modules tests/client/node_modules
 	cargo build --locked --release
-	node --test tests/client/client.test.mjs
+	node --test --test-reporter=spec tests/client/client.test.mjs
 
 lint: node_modules $(CARGO_DENY)
 	cargo fmt --check

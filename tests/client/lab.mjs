@@ -1,0 +1,118 @@
+// What the client test compares happens between four programs: the real Claude Code, the sidecar its hooks run, Convex, and the Messages API.
+// A lab is one set of them, with a home of its own and an environment of which nothing comes from the session that runs the test: a variable
+// of a surrounding Claude Code would change what the inner one does. No path of a lab names the sidecar or Convex, so that either word in
+// what the model is told can only have come from the hooks.
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join, resolve } from "node:path";
+import { startMessagesApi } from "./messages-api.mjs";
+
+const here = import.meta.dirname;
+const repository = resolve(here, "../..");
+const sidecarBinary = resolve(process.env.CONVEX_SIDECAR_BIN ?? join(repository, "target/release/convex-sidecar"));
+/** A run takes a second; a client that waits for something the lab does not give is stopped here. */
+const TIMEOUT_MS = 60_000;
+
+/** @param hooks where the client gets its hooks from: {plugin, settings}, either or both */
+export async function startLab(hooks) {
+  const home = realpathSync(mkdtempSync(join(tmpdir(), "lab-")));
+  const folder = (name) => (mkdirSync(join(home, name)), join(home, name));
+  const [bin, cwd, configuration] = ["bin", "project", ".claude"].map(folder);
+  symlinkSync(sidecarBinary, join(bin, "convex-sidecar"));
+  if (hooks.settings) writeFileSync(join(configuration, "settings.json"), settingsFile());
+
+  const api = await startMessagesApi();
+  const backend = await startBackend();
+  const env = {
+    PATH: `${bin}${delimiter}${process.env.PATH}`,
+    HOME: home,
+    ANTHROPIC_BASE_URL: api.url,
+    ANTHROPIC_API_KEY: "sk-ant-none",
+    CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
+    DISABLE_AUTOUPDATER: "1",
+    DISABLE_TELEMETRY: "1",
+    DISABLE_ERROR_REPORTING: "1",
+    IS_SANDBOX: "1", // the client refuses --dangerously-skip-permissions to root without it
+    CONVEX_SIDECAR_HOME: join(home, "record"),
+    CONVEX_SELF_HOSTED_URL: backend.url,
+    CONVEX_SELF_HOSTED_ADMIN_KEY: backend.adminKey,
+  };
+  const options = ["--output-format", "json", "--dangerously-skip-permissions"];
+  if (hooks.plugin) options.push("--plugin-dir", repository);
+
+  /** Starts the client on a prompt; `finished` gives its JSON result and the messages the API charged for meanwhile. */
+  function startClaude(prompt, ...more) {
+    const before = api.messages.length;
+    const child = start(clientBinary(), ["-p", prompt, ...options, ...more], { cwd, env });
+    const finished = child.finished.then(({ code, stdout, stderr }) => {
+      if (stderr) throw new Error(`the client complained: ${stderr}`);
+      return { code, result: JSON.parse(stdout), messages: api.messages.slice(before) };
+    });
+    return { ...child, finished };
+  }
+
+  async function sidecar(...args) {
+    const { code, stdout, stderr } = await start(sidecarBinary, args, { cwd, env }).finished;
+    if (code !== 0) throw new Error(`convex-sidecar ${args.join(" ")}: exit ${code}: ${stderr}`);
+    return stdout;
+  }
+
+  const validatePlugin = () => start(clientBinary(), ["plugin", "validate", "--strict", repository], { cwd, env }).finished;
+
+  function stop() {
+    backend.stop();
+    api.close();
+    rmSync(home, { recursive: true, force: true });
+  }
+
+  const claude = (...args) => startClaude(...args).finished;
+  const { query, calls } = backend;
+  return { cwd, startClaude, claude, validatePlugin, sidecar, query, calls, requestsToModel: api.requests, stop };
+}
+
+/** The file users are told to copy, but with this binary's path, as `install` writes it. */
+function settingsFile() {
+  const text = readFileSync(join(repository, "hooks/settings.json"), "utf8");
+  return text.replaceAll('"convex-sidecar hook"', JSON.stringify(`"${sidecarBinary}" hook`));
+}
+
+/** npm installs the one platform package that fits beside the package that names them all; no install script is needed to find it. */
+function clientBinary() {
+  const packages = join(here, "node_modules/@anthropic-ai");
+  return join(packages, readdirSync(packages).find((name) => name.startsWith("claude-code-")), "claude");
+}
+
+/** The project's own functions behind Convex's HTTP API (tests/backend). It says where it listens in one line, and ends with its stdin. */
+async function startBackend() {
+  const command = ["--import", "tsx", "tests/backend/main.ts"];
+  const child = spawn(process.execPath, command, { cwd: repository, stdio: ["pipe", "pipe", "inherit"] });
+  const line = await new Promise((said, failed) => {
+    createInterface({ input: child.stdout }).once("line", said);
+    child.once("exit", (code) => failed(new Error(`the backend ended with ${code} before it listened`)));
+  });
+  const { url, adminKey } = JSON.parse(line);
+
+  async function query(path, args) {
+    const headers = { authorization: `Convex ${adminKey}`, "content-type": "application/json" };
+    const reply = await fetch(`${url}/api/query`, { method: "POST", headers, body: JSON.stringify({ path, args, format: "json" }) });
+    const { status, value, errorMessage } = await reply.json();
+    if (status !== "success") throw new Error(`${path}: ${errorMessage}`);
+    return value;
+  }
+  const calls = async () => (await (await fetch(`${url}/_test/requests`)).json()).filter((request) => request.function !== null);
+  return { url, adminKey, query, calls, stop: () => child.stdin.end() };
+}
+
+function start(file, args, options) {
+  const child = spawn(file, args, { ...options, stdio: ["ignore", "pipe", "pipe"], timeout: TIMEOUT_MS, killSignal: "SIGKILL" });
+  const finished = new Promise((close, failed) => {
+    let [stdout, stderr] = ["", ""];
+    child.stdout.setEncoding("utf8").on("data", (text) => (stdout += text));
+    child.stderr.setEncoding("utf8").on("data", (text) => (stderr += text));
+    child.once("error", failed);
+    child.once("close", (code, signal) => close({ code, signal, stdout, stderr }));
+  });
+  return { pid: child.pid, kill: (signal) => child.kill(signal), finished };
+}
