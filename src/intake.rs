@@ -24,6 +24,8 @@ const DELIVERY_RESERVE: Duration = Duration::from_millis(300);
 const MAX_ATTEMPTS: usize = 8;
 /// How deep below `subagents/` and how many files are looked for.
 const MAX_DEPTH: usize = 8;
+/// How many facts are gathered before they are counted, so that memory does not grow with the number of files.
+const MAX_FACTS: usize = 65_536;
 /// The most subagent files of one session.
 const MAX_FILES: usize = 10_000;
 
@@ -85,15 +87,19 @@ pub fn settle(journal: &mut Journal, config: &Config, now: Millis, deadline: Dea
 /// Reads what was appended to the session's transcript and its subagents', as far as the deadline lets it.
 pub fn read_transcript(journal: &mut Journal, config: &Config, session_id: &str, now: Millis, deadline: Deadline) -> Result<()> {
     let deadline = deadline.keeping(DELIVERY_RESERVE);
-    for _ in 0..MAX_ATTEMPTS {
+    let mut attempts = 0;
+    while attempts < MAX_ATTEMPTS {
         let Some(record) = journal.load(session_id)? else { return Ok(()) };
         let known: HashMap<_, _> = journal.checkpoints(session_id)?.into_iter().collect();
         let Some(stretch) = read_files(&record, &known, config, deadline) else {
             start_anew(journal, config, session_id, now)?;
+            attempts += 1;
             continue;
         };
-        let state = stretch.state;
-        if absorb(journal, config, &record, stretch, now)? && (state != ReadState::Partial || deadline.is_over()) {
+        let is_done = stretch.state != ReadState::Partial || stretch.checkpoints.is_empty();
+        if !absorb(journal, config, &record, stretch, now)? {
+            attempts += 1;
+        } else if is_done || deadline.is_over() {
             return Ok(());
         }
     }
@@ -111,15 +117,16 @@ fn start_anew(journal: &mut Journal, config: &Config, session_id: &str, now: Mil
     })
 }
 
+/// What is new in a session's files.
 struct Stretch {
-    facts: Facts,
+    facts: Vec<Facts>,
     checkpoints: Vec<(PathBuf, Checkpoint)>,
     state: ReadState,
 }
 
 /// Reads what is new in each file. `None` when one of them is not the file that was read before.
 fn read_files(record: &Record, known: &HashMap<PathBuf, Checkpoint>, config: &Config, deadline: Deadline) -> Option<Stretch> {
-    let mut stretch = Stretch { facts: Facts::default(), checkpoints: Vec::new(), state: ReadState::Missing };
+    let mut stretch = Stretch { facts: Vec::new(), checkpoints: Vec::new(), state: ReadState::Missing };
     let Some(main) = record.session.transcript_path.as_deref().map(Path::new) else { return Some(stretch) };
     if !known.is_empty() {
         stretch.state = ReadState::Complete;
@@ -127,27 +134,28 @@ fn read_files(record: &Record, known: &HashMap<PathBuf, Checkpoint>, config: &Co
     let subagents = subagent_files(main);
     let files = std::iter::once((main.to_owned(), Source::Main)).chain(subagents.into_iter().map(|path| (path, Source::Subagent)));
     for (path, source) in files {
-        let Ok(mut file) = reader::open(&path) else { continue };
+        let Ok(file) = reader::open(&path) else { continue };
         let from = known.get(&path).cloned().unwrap_or_default();
         if from == Checkpoint::default()
             && let Some(id) = subagent_id(&path)
         {
-            stretch.facts.add_subagent(id);
+            stretch.facts.push(Facts::of_subagent(id));
         }
         stretch.state = ReadState::Complete;
-        let (checkpoint, is_all) = match reader::read(&mut file, &from, source, &mut stretch.facts, &config.redactor, deadline) {
-            Ok(Outcome::End(checkpoint)) => (checkpoint, true),
-            Ok(Outcome::More(checkpoint)) => (checkpoint, false),
+        match reader::read(&file, &from, source, &config.redactor, deadline) {
+            Ok(Outcome::Read { facts, checkpoint, is_all }) => {
+                stretch.facts.extend(facts);
+                if checkpoint != from {
+                    stretch.checkpoints.push((path, checkpoint));
+                }
+                if !is_all || stretch.facts.iter().map(Facts::len).sum::<usize>() > MAX_FACTS {
+                    stretch.state = ReadState::Partial;
+                    break;
+                }
+            }
             Ok(Outcome::Replaced) => return None,
-            // What was read before the error is not lost: it is read again from the same place.
-            Err(_) => return Some(Stretch { state: ReadState::Partial, facts: Facts::default(), checkpoints: Vec::new() }),
-        };
-        if checkpoint != from {
-            stretch.checkpoints.push((path, checkpoint));
-        }
-        if !is_all {
-            stretch.state = ReadState::Partial;
-            break;
+            // Nothing is taken from a file that cannot be read; the next look tries again.
+            Err(_) => stretch.state = ReadState::Partial,
         }
     }
     Some(stretch)
@@ -165,7 +173,9 @@ fn absorb(journal: &mut Journal, config: &Config, record: &Record, stretch: Stre
     journal.write(|write| {
         let Some(mut record) = write.load(&session_id)?.filter(|record| record.read_version == read_version) else { return Ok(false) };
         let row_id = write.row_id(&session_id)?;
-        record.summary.absorb(stretch.facts, |item| write.count(row_id, item))?;
+        for facts in stretch.facts {
+            record.summary.absorb(facts, |item| write.count(row_id, item))?;
+        }
         for (path, checkpoint) in &stretch.checkpoints {
             write.checkpoint(&session_id, &path.to_string_lossy(), checkpoint)?;
         }

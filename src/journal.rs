@@ -24,8 +24,12 @@ const MAX_NOTES: i64 = 1_000;
 /// How long a session that another process is delivering is left to it, in milliseconds.
 const LEASE: Millis = 2_000;
 
-/// `read_from` is the reading's version: it changes with every absorbed stretch, so that of two processes that read
-/// the same stretch at once only one counts it.
+/// `read_version` changes with every absorbed stretch, so that of two processes that read the same stretch at once only
+/// one counts it. `born` and `made` are the transcript's [`reader::birth`](crate::transcript::reader::birth).
+///
+/// `counted` has a row for every message, tool call and prompt on this machine, under the session that had it first;
+/// `inherited` those that a fork copied. They have neither an index by session nor a foreign key, because a row is
+/// inserted a hundred thousand times for each time that a session's rows are deleted.
 const SCHEMA: &str = "
 CREATE TABLE sessions (
   id                 INTEGER PRIMARY KEY,
@@ -36,6 +40,8 @@ CREATE TABLE sessions (
   read_state         TEXT NOT NULL DEFAULT 'missing',
   has_open_owner     INTEGER NOT NULL DEFAULT 0,
   is_settled         INTEGER NOT NULL DEFAULT 1,
+  born               INTEGER,
+  made               INTEGER,
   document           TEXT NOT NULL,
   status             TEXT NOT NULL,
   workflow_key       TEXT,
@@ -61,14 +67,18 @@ CREATE TABLE transcripts (
   PRIMARY KEY (session, path)
 ) WITHOUT ROWID;
 CREATE TABLE counted (
+  key     INTEGER PRIMARY KEY,
+  session INTEGER NOT NULL,
+  name    TEXT NOT NULL,
+  a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL
+);
+CREATE TABLE inherited (
+  session INTEGER NOT NULL,
   key     INTEGER NOT NULL,
-  session INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
-  is_own  INTEGER NOT NULL,
   name    TEXT NOT NULL,
   a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL,
-  PRIMARY KEY (key, session)
+  PRIMARY KEY (session, key)
 ) WITHOUT ROWID;
-CREATE INDEX counted_by_session ON counted (session);
 CREATE TABLE deployments (
   url        TEXT PRIMARY KEY,
   failures   INTEGER NOT NULL,
@@ -428,7 +438,7 @@ impl Write<'_> {
 
     /// Forgets what was read of the session's files, so that they are read anew.
     pub fn forget_reading(&self, session_id: &str) -> Result<()> {
-        for table in ["transcripts", "counted"] {
+        for table in ["transcripts", "counted", "inherited"] {
             let sql = format!("DELETE FROM {table} WHERE session = (SELECT id FROM sessions WHERE session_id = ?)");
             self.connection.execute(&sql, [session_id])?;
         }
@@ -441,36 +451,42 @@ impl Write<'_> {
         Ok(self.connection.prepare_cached(sql)?.query_row([session_id], |row| unsigned(row, 0))?)
     }
 
-    /// Looks an item of the session up, remembers it with the larger figures, and says what was known of it.
-    pub fn count(&self, session_id: i64, item: &Item<'_>) -> Result<Counted> {
+    /// Counts an item for the session in `row`: remembers its largest figures and says what was known of it.
+    ///
+    /// Nearly all items are new, so an insert is tried first: one step in the key's B-tree.
+    pub fn count(&self, row: i64, item: &Item<'_>) -> Result<Counted> {
+        let sql = "INSERT OR IGNORE INTO counted (session, key, name, a, b, c, d) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        if self.insert_item(sql, row, item)? {
+            return Ok(Counted { inherited: false, before: None, name: item.name.to_owned() });
+        }
         let key = item.key.cast_signed();
-        let sql = "SELECT session, is_own, name, a, b, c, d FROM counted WHERE key = ?";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([key])?;
-        let mut counted = Counted { name: item.name.to_owned(), ..Counted::default() };
-        let mut is_known_elsewhere = false;
-        let mut is_own = None;
-        while let Some(row) = rows.next()? {
-            if row.get::<_, i64>(0)? != session_id {
-                is_known_elsewhere |= row.get::<_, bool>(1)?;
-                continue;
+        let owner: i64 =
+            self.connection.prepare_cached("SELECT session FROM counted WHERE key = ?")?.query_row([key], |owner| owner.get(0))?;
+        let inherited = owner != row;
+        if inherited {
+            let sql = "INSERT OR IGNORE INTO inherited (session, key, name, a, b, c, d) VALUES (?, ?, ?, ?, ?, ?, ?)";
+            if self.insert_item(sql, row, item)? {
+                return Ok(Counted { inherited, before: None, name: item.name.to_owned() });
             }
-            is_own = Some(row.get::<_, bool>(1)?);
-            if counted.name.is_empty() {
-                counted.name = row.get(2)?;
-            }
-            counted.before = Some([unsigned(row, 3)?, unsigned(row, 4)?, unsigned(row, 5)?, unsigned(row, 6)?]);
         }
-        let is_own = is_own.unwrap_or(!is_known_elsewhere);
-        counted.inherited = !is_own;
-        let before = counted.before.unwrap_or_default();
+        let table = if inherited { "inherited" } else { "counted" };
+        let sql = format!("SELECT name, a, b, c, d FROM {table} WHERE key = ? AND session = ?");
+        let (known, before) = self.connection.prepare_cached(&sql)?.query_row([key, row], |known| {
+            Ok((known.get::<_, String>(0)?, [unsigned(known, 1)?, unsigned(known, 2)?, unsigned(known, 3)?, unsigned(known, 4)?]))
+        })?;
+        let name = if item.name.is_empty() { known.clone() } else { item.name.to_owned() };
         let after: [u64; 4] = std::array::from_fn(|index| before[index].max(item.figures[index]));
-        if counted.before != Some(after) {
-            let sql = "INSERT OR REPLACE INTO counted (key, session, is_own, name, a, b, c, d) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        if (after, &name) != (before, &known) {
+            let sql = format!("UPDATE {table} SET name = ?, a = ?, b = ?, c = ?, d = ? WHERE key = ? AND session = ?");
             let [a, b, c, d] = after.map(u64::cast_signed);
-            self.connection.prepare_cached(sql)?.execute(params![key, session_id, is_own, counted.name, a, b, c, d])?;
+            self.connection.prepare_cached(&sql)?.execute(params![name, a, b, c, d, key, row])?;
         }
-        Ok(counted)
+        Ok(Counted { inherited, before: Some(before), name })
+    }
+
+    fn insert_item(&self, sql: &str, row: i64, item: &Item<'_>) -> Result<bool> {
+        let [a, b, c, d] = item.figures.map(u64::cast_signed);
+        Ok(self.connection.prepare_cached(sql)?.execute(params![row, item.key.cast_signed(), item.name, a, b, c, d])? == 1)
     }
 
     /// The row id of the session.

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::records::{self, Block, Envelope, Record, Usage, mend};
+use super::records::{self, Block, Envelope, Record, Usage, is_dull, mend};
 use crate::redact::{Redactor, Text};
 
 /// How many facts are gathered before they are handed over, so that memory does not grow with the file.
@@ -32,8 +32,8 @@ pub enum Source {
 /// One API message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// The model that wrote it.
-    pub model: String,
+    /// The model that wrote it: its place in [`Facts::names`].
+    pub model: usize,
     /// The largest figures of its lines.
     pub usage: Usage,
     /// The times of its first and last line, in epoch milliseconds.
@@ -66,8 +66,8 @@ impl Span {
 /// One tool call, of which the call and its failure may stand in different stretches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tool {
-    /// The tool's name, known from the call.
-    pub name: Option<String>,
+    /// The tool's name, known from the call: its place in [`Facts::names`].
+    pub name: Option<usize>,
     /// Whether its result was an error.
     pub failed: bool,
 }
@@ -133,6 +133,8 @@ impl Latest {
 /// What a stretch of transcript says.
 #[derive(Debug, Default, PartialEq)]
 pub struct Facts {
+    /// The names of models and tools, each once.
+    pub names: Vec<String>,
     /// API messages by id.
     pub messages: HashMap<Key, Message>,
     /// Tool calls by id.
@@ -151,57 +153,112 @@ pub struct Facts {
     pub malformed_lines: u64,
     /// Lines longer than the reader's cap.
     pub skipped_lines: u64,
-    text_bytes: usize,
 }
 
 impl Facts {
-    /// Whether it is time to hand these facts over.
+    /// The fact that a subagent's file exists.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.messages.len() + self.tools.len() + self.steps.len() >= MAX_FACTS || self.text_bytes >= MAX_TEXT
+    pub fn of_subagent(id: &str) -> Self {
+        Self { subagents: HashSet::from([key(b'a', id.as_bytes())]), ..Self::default() }
     }
 
-    /// Adds what one line says, its texts masked by `redactor`. `false` when the line is not a JSON object.
-    pub fn add(&mut self, line: &[u8], source: Source, redactor: &Redactor) -> bool {
+    /// How many there are, as a measure of the memory they take.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages.len() + self.tools.len() + self.steps.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Gathers facts from lines.
+#[derive(Debug)]
+pub struct Gatherer<'a> {
+    facts: Facts,
+    redactor: &'a Redactor,
+    /// The texts of the last message that has any, as they stand there: only the last of a stretch is worth masking.
+    answer: Option<RawAnswer>,
+    text_bytes: usize,
+}
+
+#[derive(Debug)]
+struct RawAnswer {
+    message: Key,
+    at: Option<i64>,
+    parts: Vec<(Key, String)>,
+}
+
+impl<'a> Gatherer<'a> {
+    /// A gatherer that keeps text as `redactor` says.
+    #[must_use]
+    pub fn new(redactor: &'a Redactor) -> Self {
+        Self { facts: Facts::default(), redactor, answer: None, text_bytes: 0 }
+    }
+
+    /// Whether it is time to hand the facts over.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.facts.len() >= MAX_FACTS || self.text_bytes >= MAX_TEXT
+    }
+
+    /// The facts, their texts masked.
+    #[must_use]
+    pub fn finish(mut self) -> Facts {
+        self.facts.answer = self.answer.map(|answer| Answer {
+            message: answer.message,
+            at: answer.at,
+            parts: answer.parts.iter().filter_map(|(line, text)| Some((*line, self.redactor.keep(text)?))).collect(),
+        });
+        self.facts
+    }
+
+    /// Notes a line that is too long to be read.
+    pub fn skip(&mut self) {
+        self.facts.skipped_lines += 1;
+    }
+
+    /// Adds what a whole line says.
+    pub fn add(&mut self, line: &[u8], source: Source) {
+        if !is_dull(line) && !line.trim_ascii().is_empty() && !self.add_if_whole(line, source) {
+            self.facts.malformed_lines += 1;
+        }
+    }
+
+    /// Adds what a line says of which it is not known whether it is whole. `false` when it is not a JSON object.
+    pub fn add_if_whole(&mut self, line: &[u8], source: Source) -> bool {
         if let Ok((envelope, record)) = records::parse(line) {
-            self.add_record(line, source, redactor, &envelope, record);
+            self.add_record(line, source, &envelope, record);
             return true;
         }
         let mended = mend(line);
         match mended.as_deref().map(records::parse) {
             Some(Ok((envelope, record))) => {
-                self.add_record(line, source, redactor, &envelope, record);
+                self.add_record(line, source, &envelope, record);
                 true
             }
             _ => false,
         }
     }
 
-    /// Notes that a subagent's file exists.
-    pub fn add_subagent(&mut self, id: &str) {
-        self.subagents.insert(key(b'a', id.as_bytes()));
-    }
-
-    fn add_record(&mut self, line: &[u8], source: Source, redactor: &Redactor, envelope: &Envelope<'_>, record: Record<'_>) {
+    fn add_record(&mut self, line: &[u8], source: Source, envelope: &Envelope<'_>, record: Record<'_>) {
         let uuid = key(b'u', envelope.uuid.as_ref().map_or(line, |uuid| uuid.as_bytes()));
         let main = source == Source::Main && !envelope.sidechain;
-        if main {
-            self.add_envelope(envelope);
-        } else if let Some(id) = &envelope.agent_id {
-            self.add_subagent(id);
-        } else if source == Source::Main && envelope.is_root && matches!(record, Record::Prompt { .. }) {
-            // Older clients wrote subagents into the main file, without an id: the first record of each has no parent.
-            self.subagents.insert(uuid);
+        if matches!(record, Record::Prompt { .. } | Record::Assistant { .. } | Record::ApiError { .. }) {
+            self.add_envelope(envelope, main, source == Source::Main && matches!(record, Record::Prompt { .. }), uuid);
         }
         let at = envelope.at;
         match record {
             Record::Prompt { text } if main => {
-                let text = self.keep(&text, redactor);
-                self.steps.push(Step::Prompt { key: uuid, at, text });
+                let text = self.keep(&text);
+                self.facts.steps.push(Step::Prompt { key: uuid, at, text });
             }
             Record::ApiError { text } if main => {
-                let text = self.keep(&text, redactor);
-                self.steps.push(Step::ApiError { key: uuid, at, text });
+                let text = self.keep(&text);
+                self.facts.steps.push(Step::ApiError { key: uuid, at, text });
             }
             Record::Assistant { id, model, usage, blocks } => {
                 self.add_message(&id, &model, usage, at);
@@ -210,69 +267,101 @@ impl Facts {
                     match block {
                         Block::Text(text) => texts.push(text),
                         Block::ToolUse { id, name } => {
-                            self.tools.entry(key(b't', id.as_bytes())).or_default().name = Some(name.into_owned());
+                            let name = self.name(&name);
+                            self.facts.tools.entry(key(b't', id.as_bytes())).or_default().name = Some(name);
                         }
                     }
                 }
                 if main {
-                    self.add_reply(key(b'm', id.as_bytes()), uuid, at, &texts, redactor);
-                    self.latest.model = Some(model.into_owned());
+                    self.add_reply(key(b'm', id.as_bytes()), uuid, at, texts);
+                    take(&mut self.facts.latest.model, &model);
                 }
             }
             Record::ToolErrors(ids) => {
                 for id in ids {
-                    self.tools.entry(key(b't', id.as_bytes())).or_default().failed = true;
+                    self.facts.tools.entry(key(b't', id.as_bytes())).or_default().failed = true;
                 }
             }
             Record::CompactBoundary => {
-                self.compactions.insert(uuid);
+                self.facts.compactions.insert(uuid);
             }
-            Record::Title { custom: true, text } => self.latest.custom_title = redactor.keep(&text),
-            Record::Title { custom: false, text } => self.latest.ai_title = redactor.keep(&text),
-            Record::Cost { usd } => self.latest.cost_usd = Some(usd),
+            Record::Title { custom: true, text } => self.facts.latest.custom_title = self.redactor.keep(&text),
+            Record::Title { custom: false, text } => self.facts.latest.ai_title = self.redactor.keep(&text),
+            Record::Cost { usd } => self.facts.latest.cost_usd = Some(usd),
             Record::Prompt { .. } | Record::ApiError { .. } | Record::Other => {}
         }
     }
 
-    fn add_envelope(&mut self, envelope: &Envelope<'_>) {
-        let owned = |field: &Option<Cow<'_, str>>| field.as_ref().map(|text| text.clone().into_owned());
-        self.latest.update(Latest {
-            cwd: owned(&envelope.cwd),
-            git_branch: owned(&envelope.git_branch),
-            version: owned(&envelope.version),
-            entrypoint: owned(&envelope.entrypoint),
-            permission_mode: owned(&envelope.permission_mode),
-            ..Latest::default()
-        });
+    fn add_envelope(&mut self, envelope: &Envelope<'_>, main: bool, may_open_sidechain: bool, uuid: Key) {
+        if let Some(id) = envelope.agent_id.as_deref().filter(|_| !main) {
+            self.facts.subagents.insert(key(b'a', id.as_bytes()));
+        } else if !main && may_open_sidechain && envelope.is_root {
+            // Older clients wrote subagents into the main file, without an id: the first record of each has no parent.
+            self.facts.subagents.insert(uuid);
+        }
+        if !main {
+            return;
+        }
+        let latest = &mut self.facts.latest;
+        for (ours, theirs) in [
+            (&mut latest.cwd, &envelope.cwd),
+            (&mut latest.git_branch, &envelope.git_branch),
+            (&mut latest.version, &envelope.version),
+            (&mut latest.entrypoint, &envelope.entrypoint),
+            (&mut latest.permission_mode, &envelope.permission_mode),
+        ] {
+            if let Some(theirs) = theirs {
+                take(ours, theirs);
+            }
+        }
     }
 
     fn add_message(&mut self, id: &str, model: &str, usage: Usage, at: Option<i64>) {
-        let message =
-            self.messages.entry(key(b'm', id.as_bytes())).or_insert_with(|| Message { model: model.to_owned(), usage, span: Span::at(at) });
+        let model = self.name(model);
+        let message = self.facts.messages.entry(key(b'm', id.as_bytes()));
+        let message = message.or_insert(Message { model, usage, span: Span::at(at) });
         message.usage = message.usage.max(usage);
         message.span.include(Span::at(at));
     }
 
-    fn add_reply(&mut self, message: Key, line: Key, at: Option<i64>, texts: &[Cow<'_, str>], redactor: &Redactor) {
-        match self.steps.last_mut() {
+    fn add_reply(&mut self, message: Key, line: Key, at: Option<i64>, texts: Vec<Cow<'_, str>>) {
+        match self.facts.steps.last_mut() {
             Some(Step::Reply { key, at: last }) if *key == message => *last = at.or(*last),
-            _ => self.steps.push(Step::Reply { key: message, at }),
+            _ => self.facts.steps.push(Step::Reply { key: message, at }),
         }
         if texts.is_empty() {
             return;
         }
-        let parts = texts.iter().filter_map(|text| redactor.keep(text)).map(|text| (line, text)).collect();
-        let later = Answer { message, at, parts };
-        match &mut self.answer {
-            Some(answer) => answer.follow(later),
-            None => self.answer = Some(later),
+        let answer = match &mut self.answer {
+            Some(answer) if answer.message == message => answer,
+            answer => answer.insert(RawAnswer { message, at, parts: Vec::new() }),
+        };
+        answer.at = at.or(answer.at);
+        if answer.parts.iter().all(|(known, _)| *known != line) {
+            answer.parts.extend(texts.into_iter().map(|text| (line, text.into_owned())));
         }
     }
 
-    fn keep(&mut self, text: &str, redactor: &Redactor) -> Option<Text> {
-        let text = redactor.keep(text)?;
+    fn keep(&mut self, text: &str) -> Option<Text> {
+        let text = self.redactor.keep(text)?;
         self.text_bytes += text.text.len();
         Some(text)
+    }
+
+    /// The place of a name. Sessions use some dozens, so the search is short.
+    fn name(&mut self, name: &str) -> usize {
+        let names = &mut self.facts.names;
+        names.iter().position(|known| known == name).unwrap_or_else(|| {
+            names.push(name.to_owned());
+            names.len() - 1
+        })
+    }
+}
+
+/// Takes a text without making a new string of one that is the same.
+fn take(ours: &mut Option<String>, theirs: &str) {
+    if ours.as_deref() != Some(theirs) {
+        *ours = Some(theirs.to_owned());
     }
 }
 

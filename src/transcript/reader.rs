@@ -4,13 +4,17 @@
 //! [`Checkpoint`] says where the last read stopped, lines are streamed, and the deadline cuts a read anywhere.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
+use std::num::NonZero;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::facts::{Facts, Source};
+use super::facts::{Facts, Gatherer, Source};
+use super::records;
 use crate::deadline::Deadline;
 use crate::redact::Redactor;
 
@@ -18,6 +22,16 @@ use crate::redact::Redactor;
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
 /// How much is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
+/// How much new transcript is worth a second thread, in bytes: a thread costs some 50 µs, this much a few ms.
+const PARALLEL: u64 = 8 * 1024 * 1024;
+/// How much a thread takes at once, in bytes.
+const SEGMENT: u64 = 4 * 1024 * 1024;
+/// More threads would only wait for memory, and the agent needs the machine, too.
+const MAX_THREADS: usize = 4;
+/// How many facts are gathered in one round, so that memory does not grow with the file.
+const MAX_FACTS: usize = 65_536;
+/// How far into a file its first time is looked for, in bytes.
+const BEGINNING: u64 = 64 * 1024;
 /// How much of a file's beginning tells it from another one, in bytes: its first record holds ids and a time.
 const HEAD: u64 = 1_024;
 
@@ -33,12 +47,17 @@ pub struct Checkpoint {
 }
 
 /// What came of reading a file.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Outcome {
-    /// All that is there was taken, but for a last line that is only half written.
-    End(Checkpoint),
-    /// There is more, because the deadline was over or the facts were full.
-    More(Checkpoint),
+    /// What the new lines say, in their order, and where the next read starts.
+    Read {
+        /// The facts of each segment.
+        facts: Vec<Facts>,
+        /// Where the next read starts.
+        checkpoint: Checkpoint,
+        /// Whether all was taken, but for a last line that is only half written.
+        is_all: bool,
+    },
     /// The file is not the one that the checkpoint knows, or was cut: it has to be read anew.
     Replaced,
 }
@@ -74,74 +93,207 @@ fn inode(_: &Metadata) -> u64 {
     0
 }
 
-/// Reads `file` on from `from` and adds what it says to `facts`.
-pub fn read(
-    file: &mut File,
-    from: &Checkpoint,
-    source: Source,
-    facts: &mut Facts,
-    redactor: &Redactor,
-    deadline: Deadline,
-) -> io::Result<Outcome> {
+/// Reads `file` on from `from`. A long stretch is read by both cores, in rounds that bound what is held in memory.
+pub fn read(file: &File, from: &Checkpoint, source: Source, redactor: &Redactor, deadline: Deadline) -> io::Result<Outcome> {
     let metadata = file.metadata()?;
-    let inode = inode(&metadata);
+    let (inode, length) = (inode(&metadata), metadata.len());
     let is_known = from.offset > 0;
-    if is_known && (inode != from.inode || metadata.len() < from.offset || head(file, from.head.1)? != from.head.0) {
+    if is_known && (inode != from.inode || length < from.offset || head(file, from.head.1)? != from.head.0) {
         return Ok(Outcome::Replaced);
     }
-    if is_known && metadata.len() == from.offset {
-        return Ok(Outcome::End(from.clone()));
+    if length == from.offset {
+        return Ok(Outcome::Read { facts: Vec::new(), checkpoint: from.clone(), is_all: true });
     }
-    file.seek(SeekFrom::Start(from.offset))?;
-    let (taken, at_end) = read_lines(&mut *file, source, facts, redactor, deadline)?;
-    let offset = from.offset + taken;
+    let round = Round { file, from: from.offset, length, source, redactor, deadline, next: AtomicU64::new(0), facts: AtomicUsize::new(0) };
+    let (facts, offset, is_all) = if length - from.offset > PARALLEL { round.read_by_all_cores()? } else { round.read_alone()? };
     let head_length = offset.min(HEAD);
     let checkpoint = Checkpoint { offset, inode, head: (head(file, head_length)?, head_length) };
-    Ok(if at_end { Outcome::End(checkpoint) } else { Outcome::More(checkpoint) })
+    Ok(Outcome::Read { facts, checkpoint, is_all })
 }
 
-fn head(file: &mut File, length: u64) -> io::Result<u64> {
-    file.seek(SeekFrom::Start(0))?;
+/// The time of the first record that has one, and that of the file's making: of two sessions that hold the same
+/// messages, the one that is earlier by them had them first.
+pub fn birth(file: &File) -> io::Result<(i64, i64)> {
+    let mut beginning = Vec::new();
+    At { file, position: 0 }.take(BEGINNING).read_to_end(&mut beginning)?;
+    let first = beginning.split(|&byte| byte == b'\n').filter_map(|line| records::parse(line).ok()).find_map(|(envelope, _)| envelope.at);
+    let made = file.metadata()?.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    Ok((first.unwrap_or(i64::MAX), made.and_then(|time| i64::try_from(time.as_millis()).ok()).unwrap_or_default()))
+}
+
+fn head(file: &File, length: u64) -> io::Result<u64> {
     let mut bytes = Vec::new();
-    file.take(length).read_to_end(&mut bytes)?;
+    At { file, position: 0 }.take(length).read_to_end(&mut bytes)?;
     Ok(xxh3_64(&bytes))
 }
 
-/// Adds the facts of all whole lines. Returns how many bytes were taken, and whether that was all.
+/// Reads a shared file from a position of its own.
+struct At<'a> {
+    file: &'a File,
+    position: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        #[cfg(unix)]
+        let length = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.position)?;
+        #[cfg(windows)]
+        let length = std::os::windows::fs::FileExt::seek_read(self.file, buffer, self.position)?;
+        self.position += length as u64;
+        Ok(length)
+    }
+}
+
+/// One round of reading a file.
+struct Round<'a> {
+    file: &'a File,
+    from: u64,
+    length: u64,
+    source: Source,
+    redactor: &'a Redactor,
+    deadline: Deadline,
+    /// The next segment that nobody has taken.
+    next: AtomicU64,
+    /// How many facts are gathered.
+    facts: AtomicUsize,
+}
+
+/// What one segment says, and up to where it was taken.
+struct Segment {
+    facts: Facts,
+    offset: u64,
+    is_whole: bool,
+}
+
+impl Round<'_> {
+    fn read_alone(&self) -> io::Result<(Vec<Facts>, u64, bool)> {
+        let mut gatherer = Gatherer::new(self.redactor);
+        let input = At { file: self.file, position: self.from };
+        let (taken, end) = read_lines(input, u64::MAX, self.source, &mut gatherer, self.deadline)?;
+        Ok((vec![gatherer.finish()], self.from + taken, end == End::Input))
+    }
+
+    fn read_by_all_cores(&self) -> io::Result<(Vec<Facts>, u64, bool)> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+        let mut segments: Vec<(u64, Segment)> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| self.take_segments())).collect();
+            let mut all = Vec::new();
+            for worker in workers {
+                all.extend(worker.join().map_err(|_| io::Error::other("a reading thread panicked"))??);
+            }
+            io::Result::Ok(all)
+        })?;
+        segments.sort_unstable_by_key(|(index, _)| *index);
+        let (mut facts, mut offset) = (Vec::new(), self.from);
+        for (_, segment) in segments {
+            offset = offset.max(segment.offset);
+            facts.push(segment.facts);
+            if !segment.is_whole {
+                return Ok((facts, offset, false));
+            }
+        }
+        let is_all = self.next.load(Ordering::Relaxed) >= (self.length - self.from).div_ceil(SEGMENT);
+        Ok((facts, offset, is_all))
+    }
+
+    /// Takes segment after segment; what is taken is always a beginning of the round without gaps.
+    fn take_segments(&self) -> io::Result<Vec<(u64, Segment)>> {
+        let mut segments = Vec::new();
+        while self.facts.load(Ordering::Relaxed) < MAX_FACTS && !self.deadline.is_over() {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let start = self.from + index * SEGMENT;
+            if start >= self.length {
+                break;
+            }
+            let segment = self.read_segment(start)?;
+            self.facts.fetch_add(segment.facts.len(), Ordering::Relaxed);
+            segments.push((index, segment));
+        }
+        Ok(segments)
+    }
+
+    /// Reads the lines that start between `start` and the end of its segment.
+    fn read_segment(&self, start: u64) -> io::Result<Segment> {
+        let mut gatherer = Gatherer::new(self.redactor);
+        let mut input = At { file: self.file, position: start };
+        if start > self.from {
+            input.position -= 1;
+            if !skip_line(&mut input, start + SEGMENT)? {
+                return Ok(Segment { facts: gatherer.finish(), offset: 0, is_whole: true });
+            }
+        }
+        let from = input.position;
+        let (taken, end) = read_lines(input, (start + SEGMENT).saturating_sub(from), self.source, &mut gatherer, self.deadline)?;
+        Ok(Segment { facts: gatherer.finish(), offset: from + taken, is_whole: end != End::Cut })
+    }
+}
+
+/// Moves past the next line feed. `false` when there is none before `end`.
+fn skip_line(input: &mut At<'_>, end: u64) -> io::Result<bool> {
+    let mut buffer = [0; 8 * 1024];
+    while input.position < end {
+        let start = input.position;
+        let length = input.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(false);
+        }
+        if let Some(at) = memchr::memchr(b'\n', &buffer[..length]) {
+            input.position = start + at as u64 + 1;
+            return Ok(input.position < end);
+        }
+    }
+    Ok(false)
+}
+
+/// Why reading lines stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The input is at its end.
+    Input,
+    /// The next line starts beyond the bound.
+    Bound,
+    /// The deadline was over, or the facts were full.
+    Cut,
+}
+
+/// Adds the facts of all whole lines that start within `bound` bytes. Returns how many bytes were taken.
 ///
 /// The last line counts without its line feed when it is a whole JSON object, because a copied file may lack it.
 pub fn read_lines(
     mut input: impl Read,
+    bound: u64,
     source: Source,
-    facts: &mut Facts,
-    redactor: &Redactor,
+    gatherer: &mut Gatherer<'_>,
     deadline: Deadline,
-) -> io::Result<(u64, bool)> {
-    let mut buffer = Vec::with_capacity(CHUNK);
+) -> io::Result<(u64, End)> {
+    let mut buffer = Vec::with_capacity(2 * CHUNK);
     let mut taken = 0;
     // How much of the line at the start of the buffer was dropped because it is over the cap.
     let mut dropped = 0;
     loop {
         let searched = buffer.len();
         if (&mut input).take(CHUNK as u64).read_to_end(&mut buffer)? == 0 {
-            if dropped == 0 && !buffer.is_empty() && facts.add(&buffer, source, redactor) {
+            if dropped == 0 && !buffer.is_empty() && taken < bound && gatherer.add_if_whole(&buffer, source) {
                 taken += buffer.len() as u64;
             }
-            return Ok((taken, true));
+            return Ok((taken, End::Input));
         }
         let mut start = 0;
-        while let Some(length) = memchr::memchr(b'\n', &buffer[start.max(searched)..]).map(|at| at + start.max(searched) - start) {
-            let line = &buffer[start..start + length];
-            if dropped > 0 || line.len() > MAX_LINE {
-                facts.skipped_lines += 1;
-            } else if !line.trim_ascii().is_empty() && !facts.add(line, source, redactor) {
-                facts.malformed_lines += 1;
+        for at in memchr::memchr_iter(b'\n', &buffer[searched..]) {
+            if taken >= bound {
+                return Ok((taken, End::Bound));
             }
-            taken += dropped + length as u64 + 1;
+            let end = searched + at;
+            if dropped > 0 || end - start > MAX_LINE {
+                gatherer.skip();
+            } else {
+                gatherer.add(&buffer[start..end], source);
+            }
+            taken += dropped + (end + 1 - start) as u64;
             dropped = 0;
-            start += length + 1;
-            if facts.is_full() {
-                return Ok((taken, false));
+            start = end + 1;
+            if gatherer.is_full() {
+                return Ok((taken, End::Cut));
             }
         }
         buffer.drain(..start);
@@ -149,8 +301,11 @@ pub fn read_lines(
             dropped += buffer.len() as u64;
             buffer.clear();
         }
+        if taken >= bound {
+            return Ok((taken, End::Bound));
+        }
         if deadline.is_over() {
-            return Ok((taken, false));
+            return Ok((taken, End::Cut));
         }
     }
 }
@@ -160,11 +315,11 @@ mod tests {
     use super::*;
 
     fn read_all(bytes: &[u8]) -> (Facts, u64) {
-        let mut facts = Facts::default();
         let redactor = Redactor::new(true, &[], 1_000).unwrap();
-        let (taken, at_end) = read_lines(bytes, Source::Main, &mut facts, &redactor, Deadline::never()).unwrap();
-        assert!(at_end);
-        (facts, taken)
+        let mut gatherer = Gatherer::new(&redactor);
+        let (taken, end) = read_lines(bytes, u64::MAX, Source::Main, &mut gatherer, Deadline::never()).unwrap();
+        assert_eq!(end, End::Input);
+        (gatherer.finish(), taken)
     }
 
     fn prompt(text: &str) -> Vec<u8> {
@@ -196,6 +351,39 @@ mod tests {
         bytes.extend_from_slice(&prompt("bb"));
         let (facts, taken) = read_all(&bytes);
         assert_eq!((facts.steps.len(), facts.skipped_lines, facts.malformed_lines, taken), (2, 1, 0, bytes.len() as u64));
+    }
+
+    #[test]
+    fn segments_say_what_one_read_says() {
+        let mut bytes = Vec::new();
+        let filler = "x".repeat(700_000);
+        for index in 0..40 {
+            let text = if index % 7 == 0 { &filler } else { "short" };
+            bytes.extend_from_slice(
+                format!("{{\"type\":\"user\",\"uuid\":\"{index}\",\"message\":{{\"content\":\"{text}\"}}}}\n").as_bytes(),
+            );
+        }
+        bytes.extend_from_slice(&vec![b'y'; 13 * 1024 * 1024]);
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&prompt("last"));
+        let mut path = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut path, &bytes).unwrap();
+        let redactor = Redactor::new(true, &[], 1_000).unwrap();
+        let file = open(path.path()).unwrap();
+        let mut checkpoint = Checkpoint::default();
+        let mut steps = Vec::new();
+        loop {
+            let outcome = read(&file, &checkpoint, Source::Main, &redactor, Deadline::never()).unwrap();
+            let Outcome::Read { facts, checkpoint: next, is_all } = outcome else { panic!("replaced") };
+            steps.extend(facts.into_iter().flat_map(|facts| facts.steps));
+            checkpoint = next;
+            if is_all {
+                break;
+            }
+        }
+        assert_eq!(checkpoint.offset, bytes.len() as u64);
+        assert_eq!(steps, read_all(&bytes).0.steps);
+        assert_eq!(steps.len(), 41);
     }
 
     #[test]

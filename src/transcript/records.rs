@@ -6,11 +6,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use jiff::Timestamp;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
 /// The model name of messages that the client wrote itself, such as API errors.
 const SYNTHETIC: &str = "<synthetic>";
@@ -111,6 +112,114 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Scalar::Other)
+    }
+}
+
+/// An object whose place something else may take, which is passed over without an error.
+#[derive(Debug)]
+struct Lenient<T>(Option<T>);
+
+impl<T> Default for Lenient<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LenientVisitor(PhantomData))
+    }
+}
+
+struct LenientVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for LenientVisitor<T> {
+    type Value = Lenient<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(|value| Lenient(Some(value)))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Lenient(None))
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+}
+
+/// The content of a message: a text, or blocks.
+#[derive(Debug, Default)]
+enum Content<'a> {
+    Text(Cow<'a, str>),
+    Blocks(Vec<WireBlock<'a>>),
+    #[default]
+    Other,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ContentVisitor)
+    }
+}
+
+struct ContentVisitor;
+
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = Content<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Content::Text(Cow::Borrowed(text)))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Content::Text(Cow::Owned(text.to_owned())))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut blocks = Vec::new();
+        while let Some(Lenient(block)) = seq.next_element::<Lenient<WireBlock<'de>>>()? {
+            blocks.extend(block);
+        }
+        Ok(Content::Blocks(blocks))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Content::Other)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Content::Other)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Content::Other)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Content::Other)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Content::Other)
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Content::Other)
     }
 }
 
@@ -235,9 +344,9 @@ struct Line<'a> {
     #[serde(default, borrow, rename = "permissionMode")]
     permission_mode: Scalar<'a>,
     #[serde(default, borrow)]
-    origin: Option<&'a RawValue>,
+    origin: Lenient<Origin<'a>>,
     #[serde(default, borrow)]
-    message: Option<&'a RawValue>,
+    message: Lenient<Message<'a>>,
     #[serde(default, borrow, rename = "customTitle")]
     custom_title: Scalar<'a>,
     #[serde(default, borrow, rename = "aiTitle")]
@@ -248,25 +357,25 @@ struct Line<'a> {
     total_cost_usd: Scalar<'a>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Origin<'a> {
     #[serde(default, borrow)]
     kind: Scalar<'a>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Message<'a> {
     #[serde(default, borrow)]
     id: Scalar<'a>,
     #[serde(default, borrow)]
     model: Scalar<'a>,
     #[serde(default, borrow)]
-    usage: Option<&'a RawValue>,
+    usage: Lenient<WireUsage<'a>>,
     #[serde(default, borrow)]
-    content: Option<&'a RawValue>,
+    content: Content<'a>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "the names are those of the Messages API")]
 struct WireUsage<'a> {
     #[serde(default, borrow)]
@@ -279,7 +388,7 @@ struct WireUsage<'a> {
     cache_creation_input_tokens: Scalar<'a>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct WireBlock<'a> {
     #[serde(default, borrow, rename = "type")]
     kind: Scalar<'a>,
@@ -297,9 +406,7 @@ struct WireBlock<'a> {
 
 /// Parses one line.
 pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
-    let line: Line<'_> = object(line)?;
-    let record = line.record();
-    Ok((line.into_envelope(), record))
+    object::<Line<'_>>(line).map(Line::into_parts)
 }
 
 /// Parses a JSON object; an array, which serde would take as a struct's fields in order, is an error.
@@ -311,27 +418,29 @@ pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
 }
 
 impl<'a> Line<'a> {
-    fn record(&self) -> Record<'a> {
-        match self.kind.text() {
-            Some("user") => self.user(),
-            Some("assistant") => self.assistant(),
-            Some("system") if self.subtype.text() == Some("compact_boundary") => Record::CompactBoundary,
-            Some("custom-title") => title(&self.custom_title, true),
-            Some("ai-title") => title(&self.ai_title, false),
-            Some("summary") => title(&self.summary, false),
-            Some("cost-state") => match self.total_cost_usd {
+    fn into_parts(mut self) -> (Envelope<'a>, Record<'a>) {
+        let message = self.message.0.take();
+        let record = match (self.kind.text(), message) {
+            (Some("user"), Some(message)) => self.user(message.content),
+            (Some("assistant"), Some(message)) => self.assistant(message),
+            (Some("system"), _) if self.subtype.text() == Some("compact_boundary") => Record::CompactBoundary,
+            (Some("custom-title"), _) => title(&self.custom_title, true),
+            (Some("ai-title"), _) => title(&self.ai_title, false),
+            (Some("summary"), _) => title(&self.summary, false),
+            (Some("cost-state"), _) => match self.total_cost_usd {
                 Scalar::Number(usd) if usd >= 0.0 => Record::Cost { usd },
                 _ => Record::Other,
             },
             _ => Record::Other,
-        }
+        };
+        (self.into_envelope(), record)
     }
 
-    fn user(&self) -> Record<'a> {
-        let blocks = match self.content() {
-            Some(Content::Text(text)) => return self.prompt(text),
-            Some(Content::Blocks(blocks)) => blocks,
-            None => return Record::Other,
+    fn user(&self, content: Content<'a>) -> Record<'a> {
+        let blocks = match content {
+            Content::Text(text) => return self.prompt(text),
+            Content::Blocks(blocks) => blocks,
+            Content::Other => return Record::Other,
         };
         if blocks.iter().any(|block| block.kind.text() == Some("tool_result")) {
             let failed = blocks.into_iter().filter(|block| block.is_error.is_true());
@@ -344,47 +453,31 @@ impl<'a> Line<'a> {
 
     /// A text of a `user` record is a human's unless the client marks it as its own.
     fn prompt(&self, text: Cow<'a, str>) -> Record<'a> {
-        let origin = self.origin.and_then(|raw| serde_json::from_str::<Origin<'_>>(raw.get()).ok());
-        let by_human = origin.is_none_or(|origin| origin.kind.text().is_none_or(|kind| kind == "human"));
+        let by_human = self.origin.0.as_ref().and_then(|origin| origin.kind.text()).is_none_or(|kind| kind == "human");
         let marked = self.is_meta.is_true() || self.is_compact_summary.is_true();
         let by_client = NOT_HUMAN.iter().any(|mark| text.trim_start().starts_with(mark));
         if by_human && !marked && !by_client { Record::Prompt { text } } else { Record::Other }
     }
 
-    fn assistant(&self) -> Record<'a> {
-        let Some(message) = self.message() else { return Record::Other };
-        let blocks = match self.content() {
-            Some(Content::Text(text)) => vec![Block::Text(text)],
-            Some(Content::Blocks(blocks)) => blocks.into_iter().filter_map(WireBlock::into_block).collect(),
-            None => Vec::new(),
+    fn assistant(&self, message: Message<'a>) -> Record<'a> {
+        let blocks = match message.content {
+            Content::Text(text) => vec![Block::Text(text)],
+            Content::Blocks(blocks) => blocks.into_iter().filter_map(WireBlock::into_block).collect(),
+            Content::Other => Vec::new(),
         };
-        if message.model.text() == Some(SYNTHETIC) || self.is_api_error.is_true() {
-            if !self.is_api_error.is_true() {
-                return Record::Other;
-            }
-            let texts = blocks.into_iter().find_map(|block| if let Block::Text(text) = block { Some(text) } else { None });
-            return Record::ApiError { text: texts.unwrap_or(Cow::Borrowed("API Error")) };
+        if self.is_api_error.is_true() {
+            let text = blocks.into_iter().find_map(|block| if let Block::Text(text) = block { Some(text) } else { None });
+            return Record::ApiError { text: text.unwrap_or(Cow::Borrowed("API Error")) };
         }
-        let usage = message.usage.and_then(|raw| serde_json::from_str::<WireUsage<'_>>(raw.get()).ok()).unwrap_or_default();
         match (cow(message.id), cow(message.model)) {
-            (Some(id), model) => Record::Assistant { id, model: model.unwrap_or(Cow::Borrowed("unknown")), usage: usage.figures(), blocks },
-            (None, _) => Record::Other,
-        }
-    }
-
-    fn message(&self) -> Option<Message<'a>> {
-        serde_json::from_str(self.message?.get()).ok()
-    }
-
-    fn content(&self) -> Option<Content<'a>> {
-        let raw = self.message()?.content?.get();
-        match raw.as_bytes().first()? {
-            b'"' => match serde_json::from_str(raw).ok()? {
-                Scalar::Text(text) => Some(Content::Text(text)),
-                _ => None,
+            (_, Some(model)) if model == SYNTHETIC => Record::Other,
+            (Some(id), model) => Record::Assistant {
+                id,
+                model: model.unwrap_or(Cow::Borrowed("unknown")),
+                usage: message.usage.0.unwrap_or_default().figures(),
+                blocks,
             },
-            b'[' => serde_json::from_str(raw).ok().map(Content::Blocks),
-            _ => None,
+            (None, _) => Record::Other,
         }
     }
 
@@ -404,9 +497,33 @@ impl<'a> Line<'a> {
     }
 }
 
-enum Content<'a> {
-    Text(Cow<'a, str>),
-    Blocks(Vec<WireBlock<'a>>),
+/// The record types that can say something; all others are passed over.
+const TELLING: [&[u8]; 7] = [b"user", b"assistant", b"system", b"custom-title", b"ai-title", b"summary", b"cost-state"];
+/// How the client begins a record that holds nothing but tool results.
+const TOOL_RESULT: &[u8] = br#""type":"user","message":{"role":"user","content":[{"tool_use_id":""#;
+/// How far into a line its beginning is looked for, in bytes.
+const BEGINNING: usize = 512;
+
+/// Whether a whole line is sure to say nothing that counts, found without parsing it: nine tenths of a transcript are
+/// the results of tools that did not fail, attachments, snapshots and progress. It knows the client's own way of
+/// writing them (2.1.197); what is written otherwise is parsed. A quotation mark within a JSON string is escaped, so
+/// what is searched for cannot stand inside one.
+#[must_use]
+pub fn is_dull(line: &[u8]) -> bool {
+    if let Some(rest) = line.strip_prefix(br#"{"type":""#) {
+        let kind = rest.split(|&byte| byte == b'"').next().unwrap_or_default();
+        return !TELLING.contains(&kind);
+    }
+    let beginning = &line[..line.len().min(BEGINNING)];
+    // The second brace opens the first object within the record.
+    let Some(inner) = beginning.get(1..).and_then(|rest| memchr::memchr(b'{', rest)).map(|at| at + 1) else { return false };
+    if beginning[..inner].ends_with(br#""attachment":"#) {
+        return true;
+    }
+    let before_message = TOOL_RESULT.iter().position(|&byte| byte == b'{').unwrap_or_default();
+    let Some(start) = inner.checked_sub(before_message) else { return false };
+    beginning[start..].starts_with(TOOL_RESULT)
+        && memchr::memmem::find_iter(line, br#""is_error""#).all(|at| line[at..].starts_with(br#""is_error":false"#))
 }
 
 impl<'a> WireBlock<'a> {
@@ -519,6 +636,34 @@ mod tests {
         }
         assert!(parse(b"not json").is_err());
         assert!(parse(b"[]").is_err());
+    }
+
+    #[test]
+    fn only_lines_that_say_nothing_are_dull() {
+        let result = |end: &str| {
+            format!(
+                r#"{{"parentUuid":"a","isSidechain":false,"promptId":"p","type":"user","message":{{"role":"user","content":[{{"tool_use_id":"t","type":"tool_result","content":"{{\"is_error\":true}}"{end}}}]}}}}"#
+            )
+        };
+        assert!(is_dull(result(r#","is_error":false"#).as_bytes()));
+        assert!(is_dull(result("").as_bytes()));
+        assert!(!is_dull(result(r#","is_error":true"#).as_bytes()));
+        assert!(!is_dull(result(r#","is_error": true"#).as_bytes()));
+        assert!(is_dull(br#"{"type":"file-history-snapshot","snapshot":{}}"#));
+        assert!(is_dull(br#"{"parentUuid":null,"isSidechain":false,"attachment":{"type":"x"},"type":"attachment"}"#));
+        for line in [
+            "",
+            "{",
+            "{}",
+            r#"{"type":"user","message":{"content":"hi"}}"#,
+            r#"{"type":"assistant"}"#,
+            r#"{"isMeta":false,"message":{"id":"m"}}"#,
+        ] {
+            assert!(!is_dull(line.as_bytes()), "{line}");
+        }
+        // One within another record is not the record.
+        let nested = format!(r#"{{"parentUuid":"a","data":{{"x":1}},{}t"}}]}}}}"#, std::str::from_utf8(TOOL_RESULT).unwrap());
+        assert!(!is_dull(nested.as_bytes()));
     }
 
     #[test]

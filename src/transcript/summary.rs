@@ -3,7 +3,7 @@
 //! Whatever way the files are cut between reads, the figures equal those of one full read: every fact is counted by
 //! the difference that its key makes, and what is already counted makes none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,8 @@ pub struct Summary {
 impl Summary {
     /// Counts the facts of the next stretch. `count` looks an item up, remembers it, and says what was known.
     pub fn absorb<E>(&mut self, facts: Facts, mut count: impl FnMut(&Item<'_>) -> Result<Counted, E>) -> Result<(), E> {
-        for (key, message) in facts.messages {
+        // In the order of the keys, because the journal keeps them in that order.
+        for (key, message) in in_order(facts.messages) {
             let figures = message.usage.figures();
             let counted = count(&Item { key, name: "", figures })?;
             let before = counted.before.unwrap_or_default();
@@ -94,12 +95,16 @@ impl Summary {
                 continue;
             }
             self.api_messages += u64::from(counted.before.is_none());
-            self.usage_by_model.entry(message.model).or_default().add(more);
+            let model = &facts.names[message.model];
+            match self.usage_by_model.get_mut(model) {
+                Some(usage) => usage.add(more),
+                None => drop(self.usage_by_model.insert(model.clone(), more)),
+            }
             self.span.include(message.span);
         }
-        for (key, tool) in facts.tools {
+        for (key, tool) in in_order(facts.tools) {
             let figures = [u64::from(tool.name.is_some()), u64::from(tool.failed), 0, 0];
-            let counted = count(&Item { key, name: tool.name.as_deref().unwrap_or_default(), figures })?;
+            let counted = count(&Item { key, name: tool.name.map_or("", |name| &facts.names[name]), figures })?;
             if !counted.inherited {
                 self.count_tool(counted, figures);
             }
@@ -186,6 +191,12 @@ impl Usage {
         let (ours, theirs) = (self.figures(), more.figures());
         *self = Self::from(std::array::from_fn(|index| ours[index].saturating_add(theirs[index])));
     }
+}
+
+fn in_order<T>(facts: HashMap<Key, T>) -> Vec<(Key, T)> {
+    let mut facts: Vec<_> = facts.into_iter().collect();
+    facts.sort_unstable_by_key(|(key, _)| key.cast_signed());
+    facts
 }
 
 fn is_new(counted: &Counted) -> bool {
