@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::session::Status;
@@ -23,6 +25,8 @@ pub enum Command {
     Hook(Hook),
     /// Deliver all that is due, and finish what hooks had no time for
     Sync,
+    /// Record past sessions from the client's transcripts, newest first
+    Import(Import),
     /// List recorded sessions, newest first
     Sessions(Sessions),
     /// Show one session
@@ -41,6 +45,14 @@ pub struct Hook {
     /// Exit 1 unless the event was recorded and delivered
     #[arg(long, conflicts_with = "dry_run")]
     pub strict: bool,
+}
+
+/// Options of `import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Where the transcripts are [default: the client's projects folder]
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
 }
 
 /// Options of `sessions`.

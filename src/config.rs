@@ -90,6 +90,8 @@ pub struct Config {
     pub redactor: Redactor,
     /// How much of an output is kept, in bytes.
     pub max_output_bytes: usize,
+    /// The client's folder of transcripts.
+    pub projects: PathBuf,
     /// What the user says of this session.
     pub labels: Labels,
     /// The owner that the user names.
@@ -149,6 +151,7 @@ impl Config {
             deployment,
             redactor,
             max_output_bytes: settings.max_output(),
+            projects: projects(environment),
             labels: Labels {
                 agent_type: environment.get("CONVEX_SIDECAR_AGENT_TYPE").cloned(),
                 workflow_key: environment.get("CONVEX_SIDECAR_WORKFLOW").cloned(),
@@ -204,6 +207,13 @@ fn paths(environment: &Environment) -> Result<(PathBuf, PathBuf)> {
         .ok_or_else(|| anyhow!("could not find a home folder; set CONVEX_SIDECAR_HOME to a folder for config and journal"))?;
     let state = folders.state_dir().unwrap_or_else(|| folders.data_local_dir());
     Ok((folders.config_dir().join("config.toml"), state.join("journal.db")))
+}
+
+/// `projects` in the client's own folder, `CLAUDE_CONFIG_DIR` or `~/.claude`.
+fn projects(environment: &Environment) -> PathBuf {
+    let home = || environment.get("HOME").or_else(|| environment.get("USERPROFILE")).map(|home| Path::new(home).join(".claude"));
+    let client = environment.get("CLAUDE_CONFIG_DIR").map(PathBuf::from).or_else(home);
+    client.unwrap_or_else(|| PathBuf::from(".claude")).join("projects")
 }
 
 /// Parses `config.toml`. A syntax error is told by its line and what is wrong there, never by the line itself, which

@@ -1,6 +1,7 @@
 //! Journal × events and transcripts: everything that makes a session's document change.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,8 +91,13 @@ pub fn read_transcript(journal: &mut Journal, config: &Config, session_id: &str,
     let mut attempts = 0;
     while attempts < MAX_ATTEMPTS {
         let Some(record) = journal.load(session_id)? else { return Ok(()) };
-        let known: HashMap<_, _> = journal.checkpoints(session_id)?.into_iter().collect();
-        let Some(stretch) = read_files(&record, &known, config, deadline) else {
+        let Some(main) = record.session.transcript_path.as_deref().map(Path::new).map(find_transcript) else { return Ok(()) };
+        if main.is_file() && journal.write(|write| write.take_stale(session_id))? {
+            start_anew(journal, config, session_id, now)?;
+            continue;
+        }
+        let known = journal.checkpoints(session_id)?.into_iter().collect();
+        let Some(stretch) = read_files(&main, &known, config, deadline) else {
             start_anew(journal, config, session_id, now)?;
             attempts += 1;
             continue;
@@ -117,22 +123,42 @@ fn start_anew(journal: &mut Journal, config: &Config, session_id: &str, now: Mil
     })
 }
 
-/// What is new in a session's files.
-struct Stretch {
-    facts: Vec<Facts>,
-    checkpoints: Vec<(PathBuf, Checkpoint)>,
-    state: ReadState,
+/// Where the client says that the transcript is, or where it is: under another folder of the client's projects, when
+/// the session went on in another working directory (`<projects>/<folder>/<session>.jsonl`).
+fn find_transcript(stated: &Path) -> PathBuf {
+    let moved = || {
+        let (name, projects) = (stated.file_name()?, stated.parent()?.parent()?);
+        std::fs::read_dir(projects).ok()?.flatten().map(|folder| folder.path().join(name)).find(|path| path.is_file())
+    };
+    if stated.exists() { stated.to_owned() } else { moved().unwrap_or_else(|| stated.to_owned()) }
 }
 
-/// Reads what is new in each file. `None` when one of them is not the file that was read before.
-fn read_files(record: &Record, known: &HashMap<PathBuf, Checkpoint>, config: &Config, deadline: Deadline) -> Option<Stretch> {
-    let mut stretch = Stretch { facts: Vec::new(), checkpoints: Vec::new(), state: ReadState::Missing };
-    let Some(main) = record.session.transcript_path.as_deref().map(Path::new) else { return Some(stretch) };
+/// What is new in a session's files.
+pub struct Stretch {
+    facts: Vec<Facts>,
+    checkpoints: Vec<(PathBuf, Checkpoint)>,
+    birth: Option<(i64, i64)>,
+    /// How much of the files was read, this stretch included.
+    pub state: ReadState,
+}
+
+impl Stretch {
+    /// Moves `known` to where this stretch ends. `false` when it holds nothing new.
+    pub fn advance(&self, known: &mut BTreeMap<PathBuf, Checkpoint>) -> bool {
+        known.extend(self.checkpoints.iter().cloned());
+        !self.checkpoints.is_empty()
+    }
+}
+
+/// Reads what is new in a transcript and its subagents' files. `None` when one of them is not the file that was read
+/// before.
+pub fn read_files(main: &Path, known: &BTreeMap<PathBuf, Checkpoint>, config: &Config, deadline: Deadline) -> Option<Stretch> {
+    let mut stretch = Stretch { facts: Vec::new(), checkpoints: Vec::new(), birth: None, state: ReadState::Missing };
     if !known.is_empty() {
         stretch.state = ReadState::Complete;
     }
     let subagents = subagent_files(main);
-    let files = std::iter::once((main.to_owned(), Source::Main)).chain(subagents.into_iter().map(|path| (path, Source::Subagent)));
+    let files = iter::once((main.to_owned(), Source::Main)).chain(subagents.into_iter().map(|path| (path, Source::Subagent)));
     for (path, source) in files {
         let Ok(file) = reader::open(&path) else { continue };
         let from = known.get(&path).cloned().unwrap_or_default();
@@ -140,6 +166,9 @@ fn read_files(record: &Record, known: &HashMap<PathBuf, Checkpoint>, config: &Co
             && let Some(id) = subagent_id(&path)
         {
             stretch.facts.push(Facts::of_subagent(id));
+        }
+        if from == Checkpoint::default() && source == Source::Main {
+            stretch.birth = reader::birth(&file).ok();
         }
         stretch.state = ReadState::Complete;
         match reader::read(&file, &from, source, &config.redactor, deadline) {
@@ -172,23 +201,61 @@ fn absorb(journal: &mut Journal, config: &Config, record: &Record, stretch: Stre
     let read_version = record.read_version;
     journal.write(|write| {
         let Some(mut record) = write.load(&session_id)?.filter(|record| record.read_version == read_version) else { return Ok(false) };
-        let row_id = write.row_id(&session_id)?;
-        for facts in stretch.facts {
-            record.summary.absorb(facts, |item| write.count(row_id, item))?;
-        }
-        for (path, checkpoint) in &stretch.checkpoints {
-            write.checkpoint(&session_id, &path.to_string_lossy(), checkpoint)?;
-        }
-        record.transcript = TranscriptState { state: stretch.state, bytes: write.bytes_read(&session_id)? };
-        record.read_version += 1;
+        count(write, &mut record, stretch)?;
         store(write, &record, config, now)?;
         Ok(true)
     })
 }
 
+/// Counts a stretch in the session's summary.
+fn count(write: &Write<'_>, record: &mut Record, stretch: Stretch) -> Result<()> {
+    let session_id = &record.session.session_id;
+    if let Some(birth) = stretch.birth {
+        write.bear(session_id, birth)?;
+    }
+    let row = write.row_id(session_id)?;
+    let counter = write.counter(row)?;
+    record.summary.absorb(Facts::join(stretch.facts), |item| counter.count(item))?;
+    for (path, checkpoint) in &stretch.checkpoints {
+        write.checkpoint(session_id, &path.to_string_lossy(), checkpoint)?;
+    }
+    record.transcript = TranscriptState { state: stretch.state, bytes: write.bytes_read(session_id)? };
+    record.read_version += 1;
+    Ok(())
+}
+
+/// Records a session of the past, or what is new of it. `read_version` is that of the reading which `stretch` goes on
+/// from; 0 for a session that nobody knows. `false` when another process has counted since.
+pub fn import(write: &Write<'_>, config: &Config, past: &Past<'_>, read_version: i64, stretch: Stretch, now: Millis) -> Result<bool> {
+    let mut record = match write.load(past.session_id)? {
+        Some(record) if record.read_version == read_version => record,
+        Some(_) => return Ok(false),
+        None => new_record(write, past.session_id, past.host, past.modified_at)?,
+    };
+    let is_from_hooks = !record.session.runs.is_empty();
+    record.session.transcript_path.get_or_insert_with(|| past.path.to_string_lossy().into_owned());
+    count(write, &mut record, stretch)?;
+    let changed_at = if is_from_hooks { now } else { record.summary.span.last.unwrap_or(past.modified_at) };
+    write.store(&record, config.max_output_bytes, now, changed_at)?;
+    write.settle(past.session_id, record.transcript.state != ReadState::Partial)?;
+    Ok(true)
+}
+
+/// A transcript that is found, not told of by a hook.
+pub struct Past<'a> {
+    /// The session's id, by the file's name.
+    pub session_id: &'a str,
+    /// The file.
+    pub path: &'a Path,
+    /// This machine.
+    pub host: &'a str,
+    /// When the file was last written.
+    pub modified_at: Millis,
+}
+
 /// Stores the session, and marks it for one more look at its transcript when it has only just ended.
 fn store(write: &Write<'_>, record: &Record, config: &Config, now: Millis) -> Result<()> {
-    write.store(record, config.max_output_bytes, now)?;
+    write.store(record, config.max_output_bytes, now, now)?;
     let is_partial = record.transcript.state == ReadState::Partial;
     write.settle(&record.session.session_id, !is_partial && !is_settling(&record.session, now))
 }

@@ -4,11 +4,13 @@
 //! change. A session is due when `revision > delivered_revision`, so a week offline costs one request a session and
 //! there is no queue to overflow. This room is the only user of SQLite.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, named_params, params};
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, named_params, params};
 
 use crate::owner::Owner;
 use crate::session::{Millis, ReadState, Session, Status, TranscriptState};
@@ -25,7 +27,8 @@ const MAX_NOTES: i64 = 1_000;
 const LEASE: Millis = 2_000;
 
 /// `read_version` changes with every absorbed stretch, so that of two processes that read the same stretch at once only
-/// one counts it. `born` and `made` are the transcript's [`reader::birth`](crate::transcript::reader::birth).
+/// one counts it. `born` and `made` are the transcript's [`reader::birth`](crate::transcript::reader::birth). A session
+/// `is_stale` when an older one has claimed what it had counted as its own; then it is read anew.
 ///
 /// `counted` has a row for every message, tool call and prompt on this machine, under the session that had it first;
 /// `inherited` those that a fork copied. They have neither an index by session nor a foreign key, because a row is
@@ -40,6 +43,7 @@ CREATE TABLE sessions (
   read_state         TEXT NOT NULL DEFAULT 'missing',
   has_open_owner     INTEGER NOT NULL DEFAULT 0,
   is_settled         INTEGER NOT NULL DEFAULT 1,
+  is_stale           INTEGER NOT NULL DEFAULT 0,
   born               INTEGER,
   made               INTEGER,
   document           TEXT NOT NULL,
@@ -185,7 +189,9 @@ impl Journal {
         if version < SCHEMA_VERSION {
             connection.pragma_update(None, "journal_mode", "WAL")?;
         }
-        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;")?;
+        connection.execute_batch(
+            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;",
+        )?;
         connection.set_prepared_statement_cache_capacity(32);
         let mut journal = Self { connection, is_dry };
         if version < SCHEMA_VERSION {
@@ -215,6 +221,13 @@ impl Journal {
     /// The session's row.
     pub fn load(&self, session_id: &str) -> Result<Option<Record>> {
         load(&self.connection, session_id)
+    }
+
+    /// The versions of all readings, by session.
+    pub fn read_versions(&self) -> Result<HashMap<String, i64>> {
+        let mut statement = self.connection.prepare("SELECT session_id, read_version FROM sessions")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Where the reading of each of the session's files stopped.
@@ -362,7 +375,8 @@ impl Write<'_> {
 
     /// Stores the session. The revision grows when its document changes, and only then; it is at least `now`, so that
     /// a journal made anew goes on above what the server holds, and at least one more, should the clock be set back.
-    pub fn store(&self, record: &Record, max_output: usize, now: Millis) -> Result<()> {
+    /// `changed_at` is what the document says of when it changed: `now`, but for sessions of the past.
+    pub fn store(&self, record: &Record, max_output: usize, now: Millis, changed_at: Millis) -> Result<()> {
         let session = &record.session;
         let sql = "SELECT revision, updated_at, document FROM sessions WHERE session_id = ?";
         let (revision, updated_at, stored): (i64, Millis, String) =
@@ -370,7 +384,7 @@ impl Write<'_> {
         let mut document = session.document(&record.summary, record.transcript, max_output, revision, updated_at);
         if serde_json::to_string(&document)? != stored {
             document.revision = now.max(revision + 1);
-            document.metadata.updated_at = now;
+            document.metadata.updated_at = changed_at;
         }
         let sql = "UPDATE sessions SET session = :session, summary = :summary, read_version = :read_version, read_state = :read_state,
                      has_open_owner = :has_open_owner, document = :document, status = :status, workflow_key = :workflow_key,
@@ -436,6 +450,19 @@ impl Write<'_> {
         Ok(())
     }
 
+    /// Remembers which of two sessions is the older one by their transcripts.
+    pub fn bear(&self, session_id: &str, (born, made): (i64, i64)) -> Result<()> {
+        let sql = "UPDATE sessions SET born = ?, made = ? WHERE session_id = ?";
+        self.connection.prepare_cached(sql)?.execute(params![born, made, session_id])?;
+        Ok(())
+    }
+
+    /// Whether an older session has claimed what this one had counted; asked once, then it is forgotten.
+    pub fn take_stale(&self, session_id: &str) -> Result<bool> {
+        let sql = "UPDATE sessions SET is_stale = 0 WHERE session_id = ? AND is_stale";
+        Ok(self.connection.prepare_cached(sql)?.execute([session_id])? == 1)
+    }
+
     /// Forgets what was read of the session's files, so that they are read anew.
     pub fn forget_reading(&self, session_id: &str) -> Result<()> {
         for table in ["transcripts", "counted", "inherited"] {
@@ -451,42 +478,10 @@ impl Write<'_> {
         Ok(self.connection.prepare_cached(sql)?.query_row([session_id], |row| unsigned(row, 0))?)
     }
 
-    /// Counts an item for the session in `row`: remembers its largest figures and says what was known of it.
-    ///
-    /// Nearly all items are new, so an insert is tried first: one step in the key's B-tree.
-    pub fn count(&self, row: i64, item: &Item<'_>) -> Result<Counted> {
+    /// Counts items for the session in `row`.
+    pub fn counter(&self, row: i64) -> Result<Counter<'_>> {
         let sql = "INSERT OR IGNORE INTO counted (session, key, name, a, b, c, d) VALUES (?, ?, ?, ?, ?, ?, ?)";
-        if self.insert_item(sql, row, item)? {
-            return Ok(Counted { inherited: false, before: None, name: item.name.to_owned() });
-        }
-        let key = item.key.cast_signed();
-        let owner: i64 =
-            self.connection.prepare_cached("SELECT session FROM counted WHERE key = ?")?.query_row([key], |owner| owner.get(0))?;
-        let inherited = owner != row;
-        if inherited {
-            let sql = "INSERT OR IGNORE INTO inherited (session, key, name, a, b, c, d) VALUES (?, ?, ?, ?, ?, ?, ?)";
-            if self.insert_item(sql, row, item)? {
-                return Ok(Counted { inherited, before: None, name: item.name.to_owned() });
-            }
-        }
-        let table = if inherited { "inherited" } else { "counted" };
-        let sql = format!("SELECT name, a, b, c, d FROM {table} WHERE key = ? AND session = ?");
-        let (known, before) = self.connection.prepare_cached(&sql)?.query_row([key, row], |known| {
-            Ok((known.get::<_, String>(0)?, [unsigned(known, 1)?, unsigned(known, 2)?, unsigned(known, 3)?, unsigned(known, 4)?]))
-        })?;
-        let name = if item.name.is_empty() { known.clone() } else { item.name.to_owned() };
-        let after: [u64; 4] = std::array::from_fn(|index| before[index].max(item.figures[index]));
-        if (after, &name) != (before, &known) {
-            let sql = format!("UPDATE {table} SET name = ?, a = ?, b = ?, c = ?, d = ? WHERE key = ? AND session = ?");
-            let [a, b, c, d] = after.map(u64::cast_signed);
-            self.connection.prepare_cached(&sql)?.execute(params![name, a, b, c, d, key, row])?;
-        }
-        Ok(Counted { inherited, before: Some(before), name })
-    }
-
-    fn insert_item(&self, sql: &str, row: i64, item: &Item<'_>) -> Result<bool> {
-        let [a, b, c, d] = item.figures.map(u64::cast_signed);
-        Ok(self.connection.prepare_cached(sql)?.execute(params![row, item.key.cast_signed(), item.name, a, b, c, d])? == 1)
+        Ok(Counter { connection: self.connection, row, insert: RefCell::new(self.connection.prepare_cached(sql)?) })
     }
 
     /// The row id of the session.
@@ -581,6 +576,77 @@ impl Write<'_> {
         self.connection.execute("DELETE FROM notes WHERE rowid <= (SELECT max(rowid) FROM notes) - ?", [MAX_NOTES])?;
         Ok(())
     }
+}
+
+/// Counts items for one session: remembers the largest figures of each and says what was known of it.
+pub struct Counter<'a> {
+    connection: &'a Connection,
+    row: i64,
+    insert: RefCell<CachedStatement<'a>>,
+}
+
+impl Counter<'_> {
+    /// Counts one. Nearly all items are new, so an insert is tried first: one step in the key's B-tree.
+    pub fn count(&self, item: &Item<'_>) -> Result<Counted> {
+        let new = |inherited| Counted { inherited, before: None, name: item.name.to_owned() };
+        if insert(&mut self.insert.borrow_mut(), self.row, item)? {
+            return Ok(new(false));
+        }
+        let key = item.key.cast_signed();
+        let owner: i64 =
+            self.connection.prepare_cached("SELECT session FROM counted WHERE key = ?")?.query_row([key], |owner| owner.get(0))?;
+        if owner == self.row {
+            return self.grow("counted", item);
+        }
+        if self.take_over(owner)? {
+            let sql = "UPDATE counted SET session = ?, name = iif(?2 = '', name, ?2), a = max(a, ?), b = max(b, ?), c = max(c, ?), d = max(d, ?) WHERE key = ?";
+            let [a, b, c, d] = item.figures.map(u64::cast_signed);
+            self.connection.prepare_cached(sql)?.execute(params![self.row, item.name, a, b, c, d, key])?;
+            return Ok(new(false));
+        }
+        let sql = "INSERT OR IGNORE INTO inherited (session, key, name, a, b, c, d) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        if insert(&mut self.connection.prepare_cached(sql)?, self.row, item)? {
+            return Ok(new(true));
+        }
+        Ok(Counted { inherited: true, ..self.grow("inherited", item)? })
+    }
+
+    /// Takes the larger figures for an item that the session knows.
+    fn grow(&self, table: &str, item: &Item<'_>) -> Result<Counted> {
+        let key = item.key.cast_signed();
+        let sql = format!("SELECT name, a, b, c, d FROM {table} WHERE key = ? AND session = ?");
+        let (known, before) = self.connection.prepare_cached(&sql)?.query_row([key, self.row], |known| {
+            Ok((known.get::<_, String>(0)?, [unsigned(known, 1)?, unsigned(known, 2)?, unsigned(known, 3)?, unsigned(known, 4)?]))
+        })?;
+        let name = if item.name.is_empty() { known.clone() } else { item.name.to_owned() };
+        let after: [u64; 4] = std::array::from_fn(|index| before[index].max(item.figures[index]));
+        if (after, &name) != (before, &known) {
+            let sql = format!("UPDATE {table} SET name = ?, a = ?, b = ?, c = ?, d = ? WHERE key = ? AND session = ?");
+            let [a, b, c, d] = after.map(u64::cast_signed);
+            self.connection.prepare_cached(&sql)?.execute(params![name, a, b, c, d, key, self.row])?;
+        }
+        Ok(Counted { inherited: false, before: Some(before), name })
+    }
+
+    /// Whether this session had first what was counted for `owner`, because it is older: forks may be read before their
+    /// parents. The owner is then to be read anew.
+    fn take_over(&self, owner: i64) -> Result<bool> {
+        let sql =
+            "SELECT (younger.born, younger.made) > (older.born, older.made), younger.is_stale FROM sessions AS younger, sessions AS older
+                   WHERE older.id = ? AND younger.id = ?";
+        let answer = |answer: &Row<'_>| Ok((answer.get::<_, Option<bool>>(0)?, answer.get::<_, bool>(1)?));
+        let answer = self.connection.prepare_cached(sql)?.query_row([self.row, owner], answer).optional()?;
+        let Some((Some(true), is_marked)) = answer else { return Ok(false) };
+        if !is_marked {
+            self.connection.prepare_cached("UPDATE sessions SET is_stale = 1, is_settled = 0 WHERE id = ?")?.execute([owner])?;
+        }
+        Ok(true)
+    }
+}
+
+fn insert(statement: &mut CachedStatement<'_>, row: i64, item: &Item<'_>) -> Result<bool> {
+    let [a, b, c, d] = item.figures.map(u64::cast_signed);
+    Ok(statement.execute(params![row, item.key.cast_signed(), item.name, a, b, c, d])? == 1)
 }
 
 /// Makes the file, readable for its user only, and its folder likewise. SQLite gives its other files the same mode.

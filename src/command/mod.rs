@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the verbs give the time to the rooms that must not ask for it")]
 
 pub mod hook;
+pub mod import;
 pub mod sessions;
 pub mod show;
 pub mod sync;

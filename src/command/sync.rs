@@ -4,10 +4,12 @@ use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{load_config, now, print};
+use crate::config::Deployment;
 use crate::deadline::Deadline;
 use crate::delivery::Delivery;
 use crate::intake;
 use crate::journal::Journal;
+use crate::session::Millis;
 
 /// Runs `sync`.
 pub fn run() -> Result<()> {
@@ -16,12 +18,15 @@ pub fn run() -> Result<()> {
     let (now, jitter) = now();
     intake::sweep(&mut journal, &config, now)?;
     intake::settle(&mut journal, &config, now, Deadline::never())?;
-    let deployment = config.require_deployment()?;
+    deliver(&mut journal, config.require_deployment()?, now, jitter)
+}
+
+/// Delivers all that is due, with a progress bar, and says what came of it.
+pub(super) fn deliver(journal: &mut Journal, deployment: &Deployment, now: Millis, jitter: f64) -> Result<()> {
     let (due, elsewhere) = journal.pending(Some(deployment.name()))?;
-    let bar = ProgressBar::new(due);
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} sessions  {per_sec}  {eta} left")?);
+    let bar = ProgressBar::new(due).with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} sessions  {per_sec}  {eta} left")?);
     let mut progress = |done: usize| bar.set_position(done as u64);
-    let report = Delivery::new(&mut journal, deployment, Deadline::never(), now, jitter).deliver_all(&mut progress, &mut |_| {})?;
+    let report = Delivery::new(journal, deployment, Deadline::never(), now, jitter).deliver_all(&mut progress, &mut |_| {})?;
     bar.finish_and_clear();
     let (left, _) = journal.pending(Some(deployment.name()))?;
     print(&format!("{} delivered to {}, {left} pending\n", sessions(report.delivered as u64), deployment.name()))?;
@@ -34,6 +39,7 @@ pub fn run() -> Result<()> {
     }
 }
 
-fn sessions(count: u64) -> String {
+/// So many sessions, in words.
+pub(super) fn sessions(count: u64) -> String {
     format!("{count} session{}", if count == 1 { "" } else { "s" })
 }

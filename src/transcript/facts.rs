@@ -5,9 +5,9 @@
 //! stretches need no order except [`Step`]s and the answer, which only the main chain has.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::records::{self, Block, Envelope, Record, Usage, is_dull, mend};
 use crate::redact::{Redactor, Text};
@@ -135,14 +135,14 @@ impl Latest {
 pub struct Facts {
     /// The names of models and tools, each once.
     pub names: Vec<String>,
-    /// API messages by id.
-    pub messages: HashMap<Key, Message>,
-    /// Tool calls by id.
-    pub tools: HashMap<Key, Tool>,
+    /// API messages by id, each once, in the order of the keys.
+    pub messages: Vec<(Key, Message)>,
+    /// Tool calls by id, likewise.
+    pub tools: Vec<(Key, Tool)>,
     /// Subagents by id.
-    pub subagents: HashSet<Key>,
+    pub subagents: BTreeSet<Key>,
     /// Compactions by record id.
-    pub compactions: HashSet<Key>,
+    pub compactions: BTreeSet<Key>,
     /// The main chain's steps, in order.
     pub steps: Vec<Step>,
     /// The last answer of the stretch.
@@ -159,7 +159,7 @@ impl Facts {
     /// The fact that a subagent's file exists.
     #[must_use]
     pub fn of_subagent(id: &str) -> Self {
-        Self { subagents: HashSet::from([key(b'a', id.as_bytes())]), ..Self::default() }
+        Self { subagents: BTreeSet::from([key(b'a', id.as_bytes())]), ..Self::default() }
     }
 
     /// How many there are, as a measure of the memory they take.
@@ -173,6 +173,63 @@ impl Facts {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// The facts of stretches that follow one another.
+    #[must_use]
+    pub fn join(stretches: Vec<Self>) -> Self {
+        let mut stretches = stretches.into_iter();
+        let mut joined = stretches.next().unwrap_or_default();
+        for later in stretches {
+            let places: Vec<usize> = later.names.iter().map(|name| place(&mut joined.names, name)).collect();
+            joined
+                .messages
+                .extend(later.messages.into_iter().map(|(key, message)| (key, Message { model: places[message.model], ..message })));
+            joined
+                .tools
+                .extend(later.tools.into_iter().map(|(key, tool)| (key, Tool { name: tool.name.map(|name| places[name]), ..tool })));
+            joined.subagents.extend(later.subagents);
+            joined.compactions.extend(later.compactions);
+            joined.steps.extend(later.steps);
+            match (&mut joined.answer, later.answer) {
+                (Some(answer), Some(later)) => answer.follow(later),
+                (answer @ None, later) => *answer = later,
+                (Some(_), None) => {}
+            }
+            joined.latest.update(later.latest);
+            joined.malformed_lines += later.malformed_lines;
+            joined.skipped_lines += later.skipped_lines;
+        }
+        joined.sort();
+        joined
+    }
+
+    /// Puts messages and tools in the order of their keys, each once, as the journal keeps them.
+    fn sort(&mut self) {
+        self.messages.sort_by_key(|(key, _)| key.cast_signed());
+        self.messages.dedup_by(|(key, later), (same, message)| {
+            key == same && {
+                message.usage = message.usage.max(later.usage);
+                message.span.include(later.span);
+                true
+            }
+        });
+        self.tools.sort_by_key(|(key, _)| key.cast_signed());
+        self.tools.dedup_by(|(key, later), (same, tool)| {
+            key == same && {
+                tool.name = later.name.or(tool.name);
+                tool.failed |= later.failed;
+                true
+            }
+        });
+    }
+}
+
+/// The place of a name. Sessions use some dozens, so the search is short.
+fn place(names: &mut Vec<String>, name: &str) -> usize {
+    names.iter().position(|known| known == name).unwrap_or_else(|| {
+        names.push(name.to_owned());
+        names.len() - 1
+    })
 }
 
 /// Gathers facts from lines.
@@ -213,6 +270,7 @@ impl<'a> Gatherer<'a> {
             at: answer.at,
             parts: answer.parts.iter().filter_map(|(line, text)| Some((*line, self.redactor.keep(text)?))).collect(),
         });
+        self.facts.sort();
         self.facts
     }
 
@@ -245,20 +303,20 @@ impl<'a> Gatherer<'a> {
     }
 
     fn add_record(&mut self, line: &[u8], source: Source, envelope: &Envelope<'_>, record: Record<'_>) {
-        let uuid = key(b'u', envelope.uuid.as_ref().map_or(line, |uuid| uuid.as_bytes()));
+        let uuid = || key(b'u', envelope.uuid.as_ref().map_or(line, |uuid| uuid.as_bytes()));
         let main = source == Source::Main && !envelope.sidechain;
         if matches!(record, Record::Prompt { .. } | Record::Assistant { .. } | Record::ApiError { .. }) {
-            self.add_envelope(envelope, main, source == Source::Main && matches!(record, Record::Prompt { .. }), uuid);
+            self.add_envelope(envelope, main, source == Source::Main && matches!(record, Record::Prompt { .. }), &uuid);
         }
         let at = envelope.at;
         match record {
             Record::Prompt { text } if main => {
                 let text = self.keep(&text);
-                self.facts.steps.push(Step::Prompt { key: uuid, at, text });
+                self.facts.steps.push(Step::Prompt { key: uuid(), at, text });
             }
             Record::ApiError { text } if main => {
                 let text = self.keep(&text);
-                self.facts.steps.push(Step::ApiError { key: uuid, at, text });
+                self.facts.steps.push(Step::ApiError { key: uuid(), at, text });
             }
             Record::Assistant { id, model, usage, blocks } => {
                 self.add_message(&id, &model, usage, at);
@@ -267,23 +325,23 @@ impl<'a> Gatherer<'a> {
                     match block {
                         Block::Text(text) => texts.push(text),
                         Block::ToolUse { id, name } => {
-                            let name = self.name(&name);
-                            self.facts.tools.entry(key(b't', id.as_bytes())).or_default().name = Some(name);
+                            let name = place(&mut self.facts.names, &name);
+                            self.facts.tools.push((key(b't', id.as_bytes()), Tool { name: Some(name), failed: false }));
                         }
                     }
                 }
                 if main {
-                    self.add_reply(key(b'm', id.as_bytes()), uuid, at, texts);
+                    self.add_reply(key(b'm', id.as_bytes()), &uuid, at, texts);
                     take(&mut self.facts.latest.model, &model);
                 }
             }
             Record::ToolErrors(ids) => {
                 for id in ids {
-                    self.facts.tools.entry(key(b't', id.as_bytes())).or_default().failed = true;
+                    self.facts.tools.push((key(b't', id.as_bytes()), Tool { name: None, failed: true }));
                 }
             }
             Record::CompactBoundary => {
-                self.facts.compactions.insert(uuid);
+                self.facts.compactions.insert(uuid());
             }
             Record::Title { custom: true, text } => self.facts.latest.custom_title = self.redactor.keep(&text),
             Record::Title { custom: false, text } => self.facts.latest.ai_title = self.redactor.keep(&text),
@@ -292,12 +350,12 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    fn add_envelope(&mut self, envelope: &Envelope<'_>, main: bool, may_open_sidechain: bool, uuid: Key) {
+    fn add_envelope(&mut self, envelope: &Envelope<'_>, main: bool, may_open_sidechain: bool, uuid: &impl Fn() -> Key) {
         if let Some(id) = envelope.agent_id.as_deref().filter(|_| !main) {
             self.facts.subagents.insert(key(b'a', id.as_bytes()));
         } else if !main && may_open_sidechain && envelope.is_root {
             // Older clients wrote subagents into the main file, without an id: the first record of each has no parent.
-            self.facts.subagents.insert(uuid);
+            self.facts.subagents.insert(uuid());
         }
         if !main {
             return;
@@ -317,14 +375,21 @@ impl<'a> Gatherer<'a> {
     }
 
     fn add_message(&mut self, id: &str, model: &str, usage: Usage, at: Option<i64>) {
-        let model = self.name(model);
-        let message = self.facts.messages.entry(key(b'm', id.as_bytes()));
-        let message = message.or_insert(Message { model, usage, span: Span::at(at) });
-        message.usage = message.usage.max(usage);
-        message.span.include(Span::at(at));
+        let key = key(b'm', id.as_bytes());
+        match self.facts.messages.last_mut() {
+            // The lines of a message mostly follow one another.
+            Some((last, message)) if *last == key => {
+                message.usage = message.usage.max(usage);
+                message.span.include(Span::at(at));
+            }
+            _ => {
+                let model = place(&mut self.facts.names, model);
+                self.facts.messages.push((key, Message { model, usage, span: Span::at(at) }));
+            }
+        }
     }
 
-    fn add_reply(&mut self, message: Key, line: Key, at: Option<i64>, texts: Vec<Cow<'_, str>>) {
+    fn add_reply(&mut self, message: Key, line: &impl Fn() -> Key, at: Option<i64>, texts: Vec<Cow<'_, str>>) {
         match self.facts.steps.last_mut() {
             Some(Step::Reply { key, at: last }) if *key == message => *last = at.or(*last),
             _ => self.facts.steps.push(Step::Reply { key: message, at }),
@@ -337,6 +402,7 @@ impl<'a> Gatherer<'a> {
             answer => answer.insert(RawAnswer { message, at, parts: Vec::new() }),
         };
         answer.at = at.or(answer.at);
+        let line = line();
         if answer.parts.iter().all(|(known, _)| *known != line) {
             answer.parts.extend(texts.into_iter().map(|text| (line, text.into_owned())));
         }
@@ -346,15 +412,6 @@ impl<'a> Gatherer<'a> {
         let text = self.redactor.keep(text)?;
         self.text_bytes += text.text.len();
         Some(text)
-    }
-
-    /// The place of a name. Sessions use some dozens, so the search is short.
-    fn name(&mut self, name: &str) -> usize {
-        let names = &mut self.facts.names;
-        names.iter().position(|known| known == name).unwrap_or_else(|| {
-            names.push(name.to_owned());
-            names.len() - 1
-        })
     }
 }
 
@@ -400,8 +457,5 @@ impl From<[u64; 4]> for Usage {
 
 /// The key of an id of some kind: `m`essage, `t`ool use, record (`u`uid), `a`gent.
 fn key(kind: u8, id: &[u8]) -> Key {
-    let mut bytes = Vec::with_capacity(id.len() + 1);
-    bytes.push(kind);
-    bytes.extend_from_slice(id);
-    xxh3_64(&bytes)
+    xxh3_64_with_seed(id, u64::from(kind))
 }

@@ -266,24 +266,29 @@ pub fn read_lines(
     gatherer: &mut Gatherer<'_>,
     deadline: Deadline,
 ) -> io::Result<(u64, End)> {
-    let mut buffer = Vec::with_capacity(2 * CHUNK);
+    let mut buffer = vec![0; 2 * CHUNK];
+    let mut filled = 0;
     let mut taken = 0;
     // How much of the line at the start of the buffer was dropped because it is over the cap.
     let mut dropped = 0;
     loop {
-        let searched = buffer.len();
-        if (&mut input).take(CHUNK as u64).read_to_end(&mut buffer)? == 0 {
-            if dropped == 0 && !buffer.is_empty() && taken < bound && gatherer.add_if_whole(&buffer, source) {
-                taken += buffer.len() as u64;
+        if buffer.len() - filled < CHUNK {
+            buffer.resize(filled + CHUNK, 0);
+        }
+        let length = read_some(&mut input, &mut buffer[filled..])?;
+        if length == 0 {
+            let rest = &buffer[..filled];
+            if dropped == 0 && !rest.is_empty() && taken < bound && gatherer.add_if_whole(rest, source) {
+                taken += rest.len() as u64;
             }
             return Ok((taken, End::Input));
         }
         let mut start = 0;
-        for at in memchr::memchr_iter(b'\n', &buffer[searched..]) {
+        for at in memchr::memchr_iter(b'\n', &buffer[filled..filled + length]) {
             if taken >= bound {
                 return Ok((taken, End::Bound));
             }
-            let end = searched + at;
+            let end = filled + at;
             if dropped > 0 || end - start > MAX_LINE {
                 gatherer.skip();
             } else {
@@ -296,16 +301,27 @@ pub fn read_lines(
                 return Ok((taken, End::Cut));
             }
         }
-        buffer.drain(..start);
-        if dropped > 0 || buffer.len() > MAX_LINE {
-            dropped += buffer.len() as u64;
-            buffer.clear();
+        filled += length;
+        buffer.copy_within(start..filled, 0);
+        filled -= start;
+        if dropped > 0 || filled > MAX_LINE {
+            dropped += filled as u64;
+            filled = 0;
         }
         if taken >= bound {
             return Ok((taken, End::Bound));
         }
         if deadline.is_over() {
             return Ok((taken, End::Cut));
+        }
+    }
+}
+
+fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match input.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
         }
     }
 }

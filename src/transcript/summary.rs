@@ -3,7 +3,7 @@
 //! Whatever way the files are cut between reads, the figures equal those of one full read: every fact is counted by
 //! the difference that its key makes, and what is already counted makes none.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,13 +84,15 @@ pub struct Summary {
 impl Summary {
     /// Counts the facts of the next stretch. `count` looks an item up, remembers it, and says what was known.
     pub fn absorb<E>(&mut self, facts: Facts, mut count: impl FnMut(&Item<'_>) -> Result<Counted, E>) -> Result<(), E> {
-        // In the order of the keys, because the journal keeps them in that order.
-        for (key, message) in in_order(facts.messages) {
+        // Which messages are history that a fork copied; asked once, because their steps follow.
+        let mut copied = HashSet::new();
+        for (key, message) in facts.messages {
             let figures = message.usage.figures();
             let counted = count(&Item { key, name: "", figures })?;
             let before = counted.before.unwrap_or_default();
             let more = Usage::from(std::array::from_fn(|index| figures[index].saturating_sub(before[index])));
             if counted.inherited {
+                copied.insert(key);
                 self.inherited.get_or_insert_default().add(more);
                 continue;
             }
@@ -102,7 +104,7 @@ impl Summary {
             }
             self.span.include(message.span);
         }
-        for (key, tool) in in_order(facts.tools) {
+        for (key, tool) in facts.tools {
             let figures = [u64::from(tool.name.is_some()), u64::from(tool.failed), 0, 0];
             let counted = count(&Item { key, name: tool.name.map_or("", |name| &facts.names[name]), figures })?;
             if !counted.inherited {
@@ -116,10 +118,10 @@ impl Summary {
             self.compactions += u64::from(is_new(&count(&Item { key, name: "", figures: [0; 4] })?));
         }
         for step in facts.steps {
-            self.step(step, &mut count)?;
+            self.step(step, &copied, &mut count)?;
         }
         if let Some(answer) = facts.answer {
-            let own = !count(&Item { key: answer.message, name: "", figures: [0; 4] })?.inherited;
+            let own = !copied.contains(&answer.message);
             match &mut self.answer {
                 Some(last) if own => last.follow(answer),
                 None if own => self.answer = Some(answer),
@@ -144,32 +146,33 @@ impl Summary {
         }
     }
 
-    fn step<E>(&mut self, step: Step, count: &mut impl FnMut(&Item<'_>) -> Result<Counted, E>) -> Result<(), E> {
-        let (Step::Prompt { key, at, .. } | Step::Reply { key, at } | Step::ApiError { key, at, .. }) = step;
-        let counted = count(&Item { key, name: "", figures: [0; 4] })?;
-        if counted.inherited {
-            return Ok(());
-        }
-        match step {
-            Step::Reply { .. } => {
+    fn step<E>(&mut self, step: Step, copied: &HashSet<Key>, count: &mut impl FnMut(&Item<'_>) -> Result<Counted, E>) -> Result<(), E> {
+        let at = match step {
+            Step::Reply { key, .. } if copied.contains(&key) => return Ok(()),
+            Step::Reply { at, .. } => {
                 self.turns += u64::from(std::mem::take(&mut self.awaits_reply));
                 self.error = None;
+                at
             }
             // A record that stands there twice was counted the first time.
-            _ if counted.before.is_some() => return Ok(()),
-            Step::Prompt { text, .. } => {
+            Step::Prompt { key, .. } | Step::ApiError { key, .. } if !is_new(&count(&Item { key, name: "", figures: [0; 4] })?) => {
+                return Ok(());
+            }
+            Step::Prompt { at, text, .. } => {
                 if self.prompts == 0 {
                     self.input = text;
                 }
                 self.prompts += 1;
                 self.awaits_reply = true;
                 self.error = None;
+                at
             }
-            Step::ApiError { text, .. } => {
+            Step::ApiError { at, text, .. } => {
                 self.turns += u64::from(std::mem::take(&mut self.awaits_reply));
                 self.error = Some(text.unwrap_or_default());
+                at
             }
-        }
+        };
         self.stepped_at = at.or(self.stepped_at);
         self.span.include(Span::at(at));
         Ok(())
@@ -191,12 +194,6 @@ impl Usage {
         let (ours, theirs) = (self.figures(), more.figures());
         *self = Self::from(std::array::from_fn(|index| ours[index].saturating_add(theirs[index])));
     }
-}
-
-fn in_order<T>(facts: HashMap<Key, T>) -> Vec<(Key, T)> {
-    let mut facts: Vec<_> = facts.into_iter().collect();
-    facts.sort_unstable_by_key(|(key, _)| key.cast_signed());
-    facts
 }
 
 fn is_new(counted: &Counted) -> bool {

@@ -1,0 +1,172 @@
+//! `import`: record past sessions from the client's transcripts, before it deletes them (after 30 days by default).
+//!
+//! Threads read and parse, this one counts: SQLite has one writer. Each session's figures and the checkpoints that
+//! they rest on are committed together, so an interrupted import goes on where it stopped, and a repeated one finds
+//! nothing new.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context, Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{load_config, now, print, sync};
+use crate::cli::Import;
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::hook_input::is_session_id;
+use crate::intake::{self, Past, Stretch};
+use crate::journal::Journal;
+use crate::owner;
+use crate::session::{Millis, ReadState};
+use crate::transcript::reader::Checkpoint;
+
+/// How many stretches may wait to be counted, so that memory does not grow with the number of files.
+const WAITING: usize = 16;
+/// How many stretches are committed at once: a commit costs an `fsync`.
+const COMMIT: usize = 128;
+
+/// A transcript to be read.
+struct Transcript {
+    session_id: String,
+    path: PathBuf,
+    modified_at: Millis,
+    bytes: u64,
+    read_version: i64,
+    known: BTreeMap<PathBuf, Checkpoint>,
+}
+
+/// What a thread read: the place of the transcript, and a stretch of it. `None` when a file was replaced since.
+type Read = (usize, Option<Stretch>);
+
+/// Runs `import`.
+pub fn run(options: &Import) -> Result<()> {
+    let config = load_config()?;
+    let folder = options.folder.as_ref().unwrap_or(&config.projects);
+    ensure!(folder.is_dir(), "could not find the folder {}; name the one with the client's transcripts", folder.display());
+    let mut journal = Journal::open(&config.journal)?;
+    let transcripts = find(folder, &journal)?;
+    let bytes = transcripts.iter().map(|transcript| transcript.bytes).sum();
+    let bar = ProgressBar::new(bytes)
+        .with_style(ProgressStyle::with_template("{bar:30} {msg} sessions  {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left")?);
+    let (now, jitter) = now();
+    let next = AtomicUsize::new(0);
+    let redo = std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(WAITING);
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        for _ in 0..cores {
+            let (sender, next, transcripts, config) = (sender.clone(), &next, &transcripts, &config);
+            scope.spawn(move || read(transcripts, next, config, &sender));
+        }
+        drop(sender);
+        count(&mut journal, &config, &transcripts, &receiver, &bar, now)
+    })?;
+    for session_id in redo {
+        intake::read_transcript(&mut journal, &config, &session_id, now, Deadline::never())?;
+    }
+    intake::settle(&mut journal, &config, now, Deadline::never())?;
+    bar.finish_and_clear();
+    print(&format!("{} read from {}\n", sync::sessions(transcripts.len() as u64), folder.display()))?;
+    match &config.deployment {
+        Ok(Some(deployment)) => sync::deliver(&mut journal, deployment, now, jitter),
+        _ => Ok(()),
+    }
+}
+
+/// `<folder>/**/<session>.jsonl`, newest first. Subagents' files belong to their session.
+fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
+    let mut versions = journal.read_versions()?;
+    let mut transcripts = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("could not read the folder {}", folder.display()))?;
+        for entry in entries.flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let Ok(kind) = entry.file_type() else { continue };
+            let session_id = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
+            match session_id {
+                None if kind.is_dir() && name != "subagents" => folders.push(path),
+                Some(id) if kind.is_file() && is_session_id(id) && !id.starts_with("agent-") => {
+                    let Ok(metadata) = entry.metadata() else { continue };
+                    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+                    let read_version = versions.remove(id);
+                    transcripts.push(Transcript {
+                        session_id: id.to_owned(),
+                        known: if read_version.is_some() { journal.checkpoints(id)?.into_iter().collect() } else { BTreeMap::new() },
+                        path,
+                        modified_at: Millis::try_from(modified.as_millis()).unwrap_or_default(),
+                        bytes: metadata.len(),
+                        read_version: read_version.unwrap_or_default(),
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+    transcripts.sort_by_key(|transcript| std::cmp::Reverse(transcript.modified_at));
+    Ok(transcripts)
+}
+
+/// Takes transcript after transcript and reads each to its end.
+fn read(transcripts: &[Transcript], next: &AtomicUsize, config: &Config, sender: &SyncSender<Read>) {
+    loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let Some(transcript) = transcripts.get(index) else { return };
+        let mut known = transcript.known.clone();
+        loop {
+            let stretch = intake::read_files(&transcript.path, &known, config, Deadline::never());
+            let goes_on = stretch.as_ref().is_some_and(|stretch| stretch.state == ReadState::Partial && stretch.advance(&mut known));
+            if sender.send((index, stretch)).is_err() {
+                return;
+            }
+            if !goes_on {
+                break;
+            }
+        }
+    }
+}
+
+/// Counts what the threads read. Returns the sessions that another process counted meanwhile or whose files changed.
+fn count(
+    journal: &mut Journal,
+    config: &Config,
+    transcripts: &[Transcript],
+    receiver: &Receiver<Read>,
+    bar: &ProgressBar,
+    now: Millis,
+) -> Result<Vec<String>> {
+    let host = owner::host();
+    let mut versions: Vec<i64> = transcripts.iter().map(|transcript| transcript.read_version).collect();
+    let mut redo = Vec::new();
+    let mut done = 0_u64;
+    while let Ok(first) = receiver.recv() {
+        journal.write(|write| {
+            for (index, stretch) in std::iter::once(first).chain(receiver.iter()).take(COMMIT) {
+                let transcript = &transcripts[index];
+                let past =
+                    Past { session_id: &transcript.session_id, path: &transcript.path, host: &host, modified_at: transcript.modified_at };
+                let Some(stretch) = stretch else {
+                    redo.push(transcript.session_id.clone());
+                    continue;
+                };
+                let is_whole = stretch.state != ReadState::Partial;
+                if intake::import(write, config, &past, versions[index], stretch, now)? {
+                    versions[index] += 1;
+                } else {
+                    redo.push(transcript.session_id.clone());
+                }
+                if is_whole {
+                    done += 1;
+                    bar.inc(transcript.bytes);
+                    bar.set_message(format!("{done}/{}", transcripts.len()));
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(redo)
+}
