@@ -92,7 +92,7 @@ pub fn read_transcript(journal: &mut Journal, config: &Config, session_id: &str,
     while attempts < MAX_ATTEMPTS {
         let Some(record) = journal.load(session_id)? else { return Ok(()) };
         let Some(main) = record.session.transcript_path.as_deref().map(Path::new).map(find_transcript) else { return Ok(()) };
-        if main.is_file() && journal.write(|write| write.take_stale(session_id))? {
+        if record.is_stale && main.is_file() {
             start_anew(journal, config, session_id, now)?;
             continue;
         }
@@ -269,7 +269,7 @@ fn is_settling(session: &Session, now: Millis) -> bool {
 fn new_record(write: &Write<'_>, session_id: &str, host: &str, now: Millis) -> Result<Record> {
     let session = Session::new(session_id, host, now);
     write.insert(&session, now)?;
-    Ok(Record { session, summary: Summary::default(), transcript: TranscriptState::default(), read_version: 0 })
+    Ok(Record { session, summary: Summary::default(), transcript: TranscriptState::default(), read_version: 0, is_stale: false })
 }
 
 /// The id in `agent-<id>.jsonl`.

@@ -114,6 +114,8 @@ pub struct Record {
     pub transcript: TranscriptState,
     /// The version of that reading.
     pub read_version: i64,
+    /// Whether an older session has claimed what this one had counted, so that it is to be read anew.
+    pub is_stale: bool,
 }
 
 /// A session as it is shown and delivered.
@@ -331,14 +333,14 @@ fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
 }
 
 fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
-    let sql = "SELECT session, summary, read_version, read_state,
+    let sql = "SELECT session, summary, read_version, read_state, is_stale,
                  (SELECT coalesce(sum(offset), 0) FROM transcripts WHERE transcripts.session = sessions.id)
                FROM sessions WHERE session_id = ?";
     let mut statement = connection.prepare_cached(sql)?;
     let row = statement.query_row([session_id], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get::<_, String>(3)?, unsigned(row, 4)?))
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get::<_, String>(3)?, row.get(4)?, unsigned(row, 5)?))
     });
-    let Some((session, summary, read_version, state, bytes)) = row.optional()? else { return Ok(None) };
+    let Some((session, summary, read_version, state, is_stale, bytes)) = row.optional()? else { return Ok(None) };
     let state = match state.as_str() {
         "complete" => ReadState::Complete,
         "partial" => ReadState::Partial,
@@ -349,6 +351,7 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
         summary: serde_json::from_str(&summary).context("could not read a summary in the journal")?,
         transcript: TranscriptState { state, bytes },
         read_version,
+        is_stale,
     }))
 }
 
@@ -433,9 +436,9 @@ impl Write<'_> {
         Ok(others)
     }
 
-    /// Whether the session's transcript needs no further look.
+    /// Whether the session's transcript needs no further look; a stale one always does.
     pub fn settle(&self, session_id: &str, is_settled: bool) -> Result<()> {
-        let sql = "UPDATE sessions SET is_settled = ?2 WHERE session_id = ?1 AND is_settled <> ?2";
+        let sql = "UPDATE sessions SET is_settled = (?2 AND NOT is_stale) WHERE session_id = ?1 AND is_settled <> (?2 AND NOT is_stale)";
         self.connection.prepare_cached(sql)?.execute(params![session_id, is_settled])?;
         Ok(())
     }
@@ -457,18 +460,13 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Whether an older session has claimed what this one had counted; asked once, then it is forgotten.
-    pub fn take_stale(&self, session_id: &str) -> Result<bool> {
-        let sql = "UPDATE sessions SET is_stale = 0 WHERE session_id = ? AND is_stale";
-        Ok(self.connection.prepare_cached(sql)?.execute([session_id])? == 1)
-    }
-
     /// Forgets what was read of the session's files, so that they are read anew.
     pub fn forget_reading(&self, session_id: &str) -> Result<()> {
         for table in ["transcripts", "counted", "inherited"] {
             let sql = format!("DELETE FROM {table} WHERE session = (SELECT id FROM sessions WHERE session_id = ?)");
             self.connection.execute(&sql, [session_id])?;
         }
+        self.connection.execute("UPDATE sessions SET is_stale = 0 WHERE session_id = ?", [session_id])?;
         Ok(())
     }
 

@@ -27,7 +27,7 @@ fn assert_as_expected(machine: &Machine, capture: &Capture, how: &str) {
 }
 
 /// The document in the form of `expected.json`: texts beside figures, and of the runs what is the same in each replay.
-fn comparable(document: &Value, expected: &Value) -> Value {
+pub fn comparable(document: &Value, expected: &Value) -> Value {
     let metadata = &document["metadata"];
     let mut comparable = json!({ "status": document["status"], "hookEvents": expected["hookEvents"] });
     for name in ["input", "output", "error"] {

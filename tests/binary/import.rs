@@ -1,0 +1,146 @@
+//! Past sessions, from the client's transcripts.
+
+use serde_json::{Value, json};
+
+use crate::replay::comparable;
+use crate::support::{Backend, CAPTURES, Capture, Machine, copy_folder, root};
+
+/// Puts the transcripts of all captures into the client's projects folder, a folder for each.
+fn place_all(machine: &Machine) {
+    for name in CAPTURES {
+        let transcripts = root().join("tests/fixtures/claude-code-2.1.197").join(name).join("transcripts");
+        copy_folder(&transcripts, &machine.home().join(".claude/projects").join(name));
+    }
+}
+
+fn machine() -> Machine {
+    let machine = Machine::new();
+    let home = machine.home().to_str().unwrap().to_owned();
+    machine.env("HOME", &home)
+}
+
+/// All documents by session id, without what differs from one import to another.
+fn documents(machine: &Machine) -> Vec<Value> {
+    let mut documents = machine.documents();
+    for document in &mut documents {
+        document["revision"] = Value::Null;
+    }
+    documents.sort_by_key(|document| document["sessionId"].to_string());
+    documents
+}
+
+#[test]
+fn past_sessions_have_the_figures_of_hooks_but_no_runs() {
+    let machine = machine();
+    place_all(&machine);
+    let said = machine.sidecar(&["import"]).run().ok();
+    assert!(said.starts_with("9 sessions read from "), "{said}");
+    for name in CAPTURES {
+        for (session_id, mut expected) in Capture::new(name).expected() {
+            expected["runs"] = json!([]);
+            let document = machine.document(&session_id);
+            assert_eq!(comparable(&document, &expected), expected, "{name}");
+            assert!(document["metadata"]["startedAt"].as_i64() < document["metadata"]["completedAt"].as_i64(), "{document:#}");
+        }
+    }
+}
+
+#[test]
+fn a_second_import_finds_nothing_new_and_a_grown_file_only_what_is_new() {
+    let machine = machine();
+    place_all(&machine);
+    machine.sidecar(&["import"]).run().ok();
+    let before = machine.documents();
+    machine.sidecar(&["import"]).run().ok();
+    assert_eq!(machine.documents(), before);
+
+    let path = machine.home().join(".claude/projects/print-mode/6ecd139f-dbf0-4634-8ed8-e4a4170ff7fb.jsonl");
+    let more = r#"{"type":"user","uuid":"u9","timestamp":"2026-11-22T23:09:00.000Z","message":{"role":"user","content":"and more"}}"#;
+    std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + more).unwrap();
+    machine.sidecar(&["import"]).run().ok();
+    assert_eq!(machine.document("6ecd139f")["metadata"]["prompts"], 2);
+    let unchanged = |documents: Vec<Value>| documents.into_iter().filter(|document| document["sessionId"] != before[0]["sessionId"]).count();
+    assert_eq!(unchanged(machine.documents()), unchanged(before.clone()));
+}
+
+#[test]
+fn sessions_known_from_hooks_keep_what_only_hooks_know() {
+    let machine = machine();
+    let capture = Capture::new("print-mode");
+    for hook in capture.hooks(&machine) {
+        machine.sidecar(&["hook"]).stdin(hook.json).run().silent();
+    }
+    let runs = machine.document("6ecd139f")["metadata"]["runs"].clone();
+    place_all(&machine);
+    machine.sidecar(&["import"]).run().ok();
+    let document = machine.document("6ecd139f");
+    assert_eq!(document["metadata"]["runs"], runs);
+    assert_eq!(document["metadata"]["usage"]["inputTokens"], 246);
+}
+
+/// Whichever of them is read first, the fork's copy of the history is its parent's.
+#[test]
+fn a_fork_may_be_read_before_its_parent() {
+    let machine = machine();
+    let parent = machine.home().join(".claude/projects/fork/cb59ddfc-5ec4-4b59-b897-bf42b0ff09ef.jsonl");
+    place_all(&machine);
+    let kept = std::fs::read(&parent).unwrap();
+    std::fs::remove_file(&parent).unwrap();
+    machine.sidecar(&["import"]).run().ok();
+    assert_eq!(machine.document("6a24769d")["metadata"]["apiMessages"], 4, "nobody else has them");
+    std::fs::write(&parent, kept).unwrap();
+    machine.sidecar(&["import"]).run().ok();
+    for (session_id, mut expected) in Capture::new("fork").expected() {
+        expected["runs"] = json!([]);
+        assert_eq!(comparable(&machine.document(&session_id), &expected), expected);
+    }
+}
+
+#[test]
+fn an_interrupted_import_goes_on_and_each_session_is_delivered_once_in_batches() {
+    let backend = Backend::start();
+    let (whole, cut) = (machine(), machine());
+    for machine in [&whole, &cut] {
+        for number in 0..150 {
+            let project = machine.home().join(format!(".claude/projects/p{}", number % 5));
+            std::fs::create_dir_all(&project).unwrap();
+            // One prompt, and messages of 40 KB together, whose ids only this session has.
+            let mut lines = format!("{{\"type\":\"user\",\"uuid\":\"u{number}\",\"timestamp\":\"2026-11-22T23:00:00.000Z\",\"message\":{{\"content\":\"prompt {number}\"}}}}\n");
+            for message in 0..200 {
+                lines += &format!(
+                    "{{\"type\":\"assistant\",\"timestamp\":\"2026-11-22T23:00:01.000Z\",\"message\":{{\"id\":\"m{number}-{message}\",\"model\":\"x\",\"usage\":{{\"input_tokens\":{message}}},\"content\":[{{\"type\":\"text\",\"text\":\"answer {message}\"}}]}}}}\n"
+                );
+            }
+            std::fs::write(project.join(format!("s{number}.jsonl")), lines).unwrap();
+        }
+    }
+    whole.sidecar(&["import"]).run().ok();
+    for wait in [5, 15, 30, 60] {
+        let mut child = cut.sidecar(&["import"]).spawn();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    cut.sidecar(&["import"]).run().ok();
+    let of = |machine: &Machine| {
+        let mut documents = documents(machine);
+        documents.iter_mut().for_each(|document| document["metadata"]["transcript"]["path"] = Value::Null);
+        documents
+    };
+    assert_eq!(of(&cut), of(&whole));
+    assert_eq!(of(&cut).len(), 150);
+
+    let cut = cut.deployment(&backend.url, &backend.key);
+    let said = cut.sidecar(&["import"]).run().ok();
+    assert!(said.contains("150 sessions delivered"), "{said}");
+    let calls = backend.calls();
+    assert!(calls.iter().all(|call| call == "agents:syncAgentSessions") && calls.len() <= 5, "{calls:?}");
+    let rows = cut.sidecar(&["sessions", "--remote", "--json", "--limit", "1000"]).run().ok();
+    assert_eq!(rows.lines().count(), 150);
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    let output = Machine::new().sidecar(&["import", "no/such/folder"]).run();
+    assert_eq!((output.status, output.stderr.as_str()), (1, "convex-sidecar: could not find the folder no/such/folder; name the one with the client's transcripts\n"));
+}
