@@ -4,7 +4,7 @@ CARGO_DENY := target/tools/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
-.PHONY: demo test client-test lint clean
+.PHONY: demo test client-test bench lint clean
 
 # Records a captured session of the real client into a temporary home, and shows it.
 demo:
@@ -20,6 +20,10 @@ test: node_modules
 client-test: node_modules tests/client/node_modules
 	cargo build --locked --release
 	node --test --test-reporter=spec tests/client/client.test.mjs
+
+# What it costs beside what a user would take instead; writes docs/benchmarks.md.
+bench: node_modules
+	BENCH_REPORT=docs/benchmarks.md cargo bench --locked --bench side_by_side
 
 lint: node_modules $(CARGO_DENY)
 	cargo fmt --check

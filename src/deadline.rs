@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-/// What a hook may take from process start, with 0.2 s kept back of the promised 1.2 s for the process's own start
-/// and end on a busy machine.
-pub const HOOK_BUDGET: Duration = Duration::from_secs(1);
+/// What a hook may take from process start, with some of the promised 1.2 s kept back for the process's own start and
+/// end on a busy machine.
+pub const HOOK_BUDGET: Duration = Duration::from_millis(1_050);
 
 /// The point in time at which an invocation stops starting anything. `None` for commands a person waits for.
 #[derive(Debug, Clone, Copy)]

@@ -20,13 +20,13 @@ use crate::transcript::summary::Summary;
 /// How long after the end of a session its transcript may still grow, in milliseconds.
 const SETTLING: Millis = 5_000;
 /// How much of a hook's time is kept for delivery.
-const DELIVERY_RESERVE: Duration = Duration::from_millis(300);
+const DELIVERY_RESERVE: Duration = Duration::from_millis(200);
 /// How often a reading is begun anew because another process was faster or a file was replaced.
 const MAX_ATTEMPTS: usize = 8;
 /// How deep below `subagents/` and how many files are looked for.
 const MAX_DEPTH: usize = 8;
 /// How many facts are gathered before they are counted, so that memory does not grow with the number of files.
-const MAX_FACTS: usize = 65_536;
+const MAX_FACTS: usize = 49_152;
 /// The most subagent files of one session.
 const MAX_FILES: usize = 10_000;
 
@@ -88,28 +88,43 @@ pub fn settle(journal: &mut Journal, config: &Config, now: Millis, deadline: Dea
 /// Reads what was appended to the session's transcript and its subagents', as far as the deadline lets it.
 pub fn read_transcript(journal: &mut Journal, config: &Config, session_id: &str, now: Millis, deadline: Deadline) -> Result<()> {
     let deadline = deadline.keeping(DELIVERY_RESERVE);
-    let mut attempts = 0;
-    while attempts < MAX_ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         let Some(record) = journal.load(session_id)? else { return Ok(()) };
         let Some(main) = record.session.transcript_path.as_deref().map(Path::new).map(find_transcript) else { return Ok(()) };
         if record.is_stale && main.is_file() {
             start_anew(journal, config, session_id, now)?;
             continue;
         }
-        let known = journal.checkpoints(session_id)?.into_iter().collect();
-        let Some(stretch) = read_files(&main, &known, config, deadline) else {
-            start_anew(journal, config, session_id, now)?;
-            attempts += 1;
-            continue;
-        };
-        let is_done = stretch.state != ReadState::Partial || stretch.checkpoints.is_empty();
-        if !absorb(journal, config, &record, stretch, now)? {
-            attempts += 1;
-        } else if is_done || deadline.is_over() {
+        if read_on(journal, config, record, &main, now, deadline)? {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// Reads and counts round after round; while one is counted, the next is read. `false` when it has to be begun anew.
+fn read_on(journal: &mut Journal, config: &Config, mut record: Record, main: &Path, now: Millis, deadline: Deadline) -> Result<bool> {
+    let mut known = journal.checkpoints(&record.session.session_id)?.into_iter().collect();
+    let mut next = read_files(main, &known, config, deadline);
+    loop {
+        let Some(stretch) = next else {
+            start_anew(journal, config, &record.session.session_id, now)?;
+            return Ok(false);
+        };
+        let goes_on = stretch.state == ReadState::Partial && stretch.advance(&mut known) && !deadline.is_over();
+        if !goes_on {
+            return absorb(journal, config, &record, stretch, now);
+        }
+        let (is_counted, later) = std::thread::scope(|scope| {
+            let reading = scope.spawn(|| read_files(main, &known, config, deadline));
+            (absorb(journal, config, &record, stretch, now), reading.join().unwrap_or_default())
+        });
+        if !is_counted? {
+            return Ok(false);
+        }
+        record.read_version += 1;
+        next = later;
+    }
 }
 
 /// Takes back all that was counted of a session's files, because one of them is another file now.

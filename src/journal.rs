@@ -192,7 +192,7 @@ impl Journal {
             connection.pragma_update(None, "journal_mode", "WAL")?;
         }
         connection.execute_batch(
-            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;",
+            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -4096;",
         )?;
         connection.set_prepared_statement_cache_capacity(32);
         let mut journal = Self { connection, is_dry };

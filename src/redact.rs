@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
+use memchr::memmem::Finder;
 use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -41,11 +42,12 @@ struct Shape {
     kind: &'static str,
     needles: &'static [&'static str],
     expression: &'static str,
+    finders: OnceLock<Vec<Finder<'static>>>,
     compiled: OnceLock<Option<Regex>>,
 }
 
 const fn shape(kind: &'static str, needles: &'static [&'static str], expression: &'static str) -> Shape {
-    Shape { kind, needles, expression, compiled: OnceLock::new() }
+    Shape { kind, needles, expression, finders: OnceLock::new(), compiled: OnceLock::new() }
 }
 
 /// In an expression with groups `before` and `after`, what they match stays.
@@ -95,7 +97,8 @@ impl Shape {
     }
 
     fn mask<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
-        if !self.needles.iter().any(|needle| memchr::memmem::find(text.as_bytes(), needle.as_bytes()).is_some()) {
+        let finders = self.finders.get_or_init(|| self.needles.iter().map(Finder::new).collect());
+        if finders.iter().all(|finder| finder.find(text.as_bytes()).is_none()) {
             return text;
         }
         let Some(expression) = self.expression() else { return text };

@@ -77,11 +77,11 @@ pub struct Tool {
 #[expect(missing_docs, reason = "`at` is epoch milliseconds, `key` that of the record or message")]
 pub enum Step {
     /// A human asked.
-    Prompt { key: Key, at: Option<i64>, text: Option<Text> },
+    Prompt { key: Key, at: Option<i64>, text: Option<Box<Text>> },
     /// The model answered, in whatever form.
     Reply { key: Key, at: Option<i64> },
     /// The API failed.
-    ApiError { key: Key, at: Option<i64>, text: Option<Text> },
+    ApiError { key: Key, at: Option<i64>, text: Option<Box<Text>> },
 }
 
 /// The texts of the last message of the main chain that has any.
@@ -408,10 +408,10 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    fn keep(&mut self, text: &str) -> Option<Text> {
+    fn keep(&mut self, text: &str) -> Option<Box<Text>> {
         let text = self.redactor.keep(text)?;
         self.text_bytes += text.text.len();
-        Some(text)
+        Some(Box::new(text))
     }
 }
 

@@ -23,13 +23,13 @@ pub const MAX_LINE: usize = 4 * 1024 * 1024;
 /// How much is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
 /// How much new transcript is worth a second thread, in bytes: a thread costs some 50 µs, this much a few ms.
-const PARALLEL: u64 = 8 * 1024 * 1024;
+const PARALLEL: u64 = 16 * 1024 * 1024;
 /// How much a thread takes at once, in bytes.
-const SEGMENT: u64 = 4 * 1024 * 1024;
+const SEGMENT: u64 = 8 * 1024 * 1024;
 /// More threads would only wait for memory, and the agent needs the machine, too.
 const MAX_THREADS: usize = 4;
 /// How many facts are gathered in one round, so that memory does not grow with the file.
-const MAX_FACTS: usize = 65_536;
+const MAX_FACTS: usize = 49_152;
 /// How far into a file its first time is looked for, in bytes.
 const BEGINNING: u64 = 64 * 1024;
 /// How much of a file's beginning tells it from another one, in bytes: its first record holds ids and a time.
@@ -169,7 +169,7 @@ impl Round<'_> {
     fn read_alone(&self) -> io::Result<(Vec<Facts>, u64, bool)> {
         let mut gatherer = Gatherer::new(self.redactor);
         let input = At { file: self.file, position: self.from };
-        let (taken, end) = read_lines(input, u64::MAX, self.source, &mut gatherer, self.deadline)?;
+        let (taken, end) = read_lines(input, u64::MAX, &mut Vec::new(), self.source, &mut gatherer, self.deadline)?;
         Ok((vec![gatherer.finish()], self.from + taken, end == End::Input))
     }
 
@@ -199,13 +199,14 @@ impl Round<'_> {
     /// Takes segment after segment; what is taken is always a beginning of the round without gaps.
     fn take_segments(&self) -> io::Result<Vec<(u64, Segment)>> {
         let mut segments = Vec::new();
+        let mut buffer = Vec::new();
         while self.facts.load(Ordering::Relaxed) < MAX_FACTS && !self.deadline.is_over() {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let start = self.from + index * SEGMENT;
             if start >= self.length {
                 break;
             }
-            let segment = self.read_segment(start)?;
+            let segment = self.read_segment(start, &mut buffer)?;
             self.facts.fetch_add(segment.facts.len(), Ordering::Relaxed);
             segments.push((index, segment));
         }
@@ -213,7 +214,7 @@ impl Round<'_> {
     }
 
     /// Reads the lines that start between `start` and the end of its segment.
-    fn read_segment(&self, start: u64) -> io::Result<Segment> {
+    fn read_segment(&self, start: u64, buffer: &mut Vec<u8>) -> io::Result<Segment> {
         let mut gatherer = Gatherer::new(self.redactor);
         let mut input = At { file: self.file, position: start };
         if start > self.from {
@@ -223,7 +224,7 @@ impl Round<'_> {
             }
         }
         let from = input.position;
-        let (taken, end) = read_lines(input, (start + SEGMENT).saturating_sub(from), self.source, &mut gatherer, self.deadline)?;
+        let (taken, end) = read_lines(input, (start + SEGMENT).saturating_sub(from), buffer, self.source, &mut gatherer, self.deadline)?;
         Ok(Segment { facts: gatherer.finish(), offset: from + taken, is_whole: end != End::Cut })
     }
 }
@@ -256,17 +257,19 @@ pub enum End {
     Cut,
 }
 
-/// Adds the facts of all whole lines that start within `bound` bytes. Returns how many bytes were taken.
+/// Adds the facts of all whole lines that start within `bound` bytes. Returns how many bytes were taken. `buffer` is for
+/// use again.
 ///
 /// The last line counts without its line feed when it is a whole JSON object, because a copied file may lack it.
 pub fn read_lines(
     mut input: impl Read,
     bound: u64,
+    buffer: &mut Vec<u8>,
     source: Source,
     gatherer: &mut Gatherer<'_>,
     deadline: Deadline,
 ) -> io::Result<(u64, End)> {
-    let mut buffer = vec![0; 2 * CHUNK];
+    buffer.resize(buffer.len().max(2 * CHUNK), 0);
     let mut filled = 0;
     let mut taken = 0;
     // How much of the line at the start of the buffer was dropped because it is over the cap.
@@ -333,7 +336,7 @@ mod tests {
     fn read_all(bytes: &[u8]) -> (Facts, u64) {
         let redactor = Redactor::new(true, &[], 1_000).unwrap();
         let mut gatherer = Gatherer::new(&redactor);
-        let (taken, end) = read_lines(bytes, u64::MAX, Source::Main, &mut gatherer, Deadline::never()).unwrap();
+        let (taken, end) = read_lines(bytes, u64::MAX, &mut Vec::new(), Source::Main, &mut gatherer, Deadline::never()).unwrap();
         assert_eq!(end, End::Input);
         (gatherer.finish(), taken)
     }

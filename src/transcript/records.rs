@@ -7,8 +7,10 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
+use memchr::memmem::Finder;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -412,7 +414,11 @@ pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
 /// Parses a JSON object; an array, which serde would take as a struct's fields in order, is an error.
 pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
     match json.trim_ascii_start().first() {
-        Some(b'{') | None => serde_json::from_slice(json),
+        // Text is checked once, as a whole: from bytes, serde_json checks each of a line's hundred strings by itself.
+        Some(b'{') | None => match std::str::from_utf8(json) {
+            Ok(text) => serde_json::from_str(text),
+            Err(error) => Err(serde::de::Error::custom(error)),
+        },
         Some(_) => Err(serde::de::Error::custom("expected a JSON object at line 1 column 1")),
     }
 }
@@ -501,6 +507,8 @@ impl<'a> Line<'a> {
 const TELLING: [&[u8]; 7] = [b"user", b"assistant", b"system", b"custom-title", b"ai-title", b"summary", b"cost-state"];
 /// How the client begins a record that holds nothing but tool results.
 const TOOL_RESULT: &[u8] = br#""type":"user","message":{"role":"user","content":[{"tool_use_id":""#;
+/// What says of a tool result whether it failed.
+static IS_ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""is_error""#));
 /// How far into a line its beginning is looked for, in bytes.
 const BEGINNING: usize = 512;
 
@@ -522,8 +530,7 @@ pub fn is_dull(line: &[u8]) -> bool {
     }
     let before_message = TOOL_RESULT.iter().position(|&byte| byte == b'{').unwrap_or_default();
     let Some(start) = inner.checked_sub(before_message) else { return false };
-    beginning[start..].starts_with(TOOL_RESULT)
-        && memchr::memmem::find_iter(line, br#""is_error""#).all(|at| line[at..].starts_with(br#""is_error":false"#))
+    beginning[start..].starts_with(TOOL_RESULT) && IS_ERROR.find_iter(line).all(|at| line[at..].starts_with(br#""is_error":false"#))
 }
 
 impl<'a> WireBlock<'a> {

@@ -160,7 +160,7 @@ impl Summary {
             }
             Step::Prompt { at, text, .. } => {
                 if self.prompts == 0 {
-                    self.input = text;
+                    self.input = text.map(|text| *text);
                 }
                 self.prompts += 1;
                 self.awaits_reply = true;
@@ -169,7 +169,7 @@ impl Summary {
             }
             Step::ApiError { at, text, .. } => {
                 self.turns += u64::from(std::mem::take(&mut self.awaits_reply));
-                self.error = Some(text.unwrap_or_default());
+                self.error = Some(text.map(|text| *text).unwrap_or_default());
                 at
             }
         };

@@ -59,7 +59,8 @@ fn a_second_import_finds_nothing_new_and_a_grown_file_only_what_is_new() {
     std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + more).unwrap();
     machine.sidecar(&["import"]).run().ok();
     assert_eq!(machine.document("6ecd139f")["metadata"]["prompts"], 2);
-    let unchanged = |documents: Vec<Value>| documents.into_iter().filter(|document| document["sessionId"] != before[0]["sessionId"]).count();
+    let unchanged =
+        |documents: Vec<Value>| documents.into_iter().filter(|document| document["sessionId"] != before[0]["sessionId"]).count();
     assert_eq!(unchanged(machine.documents()), unchanged(before.clone()));
 }
 
@@ -105,7 +106,9 @@ fn an_interrupted_import_goes_on_and_each_session_is_delivered_once_in_batches()
             let project = machine.home().join(format!(".claude/projects/p{}", number % 5));
             std::fs::create_dir_all(&project).unwrap();
             // One prompt, and messages of 40 KB together, whose ids only this session has.
-            let mut lines = format!("{{\"type\":\"user\",\"uuid\":\"u{number}\",\"timestamp\":\"2026-11-22T23:00:00.000Z\",\"message\":{{\"content\":\"prompt {number}\"}}}}\n");
+            let mut lines = format!(
+                "{{\"type\":\"user\",\"uuid\":\"u{number}\",\"timestamp\":\"2026-11-22T23:00:00.000Z\",\"message\":{{\"content\":\"prompt {number}\"}}}}\n"
+            );
             for message in 0..200 {
                 lines += &format!(
                     "{{\"type\":\"assistant\",\"timestamp\":\"2026-11-22T23:00:01.000Z\",\"message\":{{\"id\":\"m{number}-{message}\",\"model\":\"x\",\"usage\":{{\"input_tokens\":{message}}},\"content\":[{{\"type\":\"text\",\"text\":\"answer {message}\"}}]}}}}\n"
@@ -142,5 +145,8 @@ fn an_interrupted_import_goes_on_and_each_session_is_delivered_once_in_batches()
 #[test]
 fn a_folder_that_is_not_there_is_named() {
     let output = Machine::new().sidecar(&["import", "no/such/folder"]).run();
-    assert_eq!((output.status, output.stderr.as_str()), (1, "convex-sidecar: could not find the folder no/such/folder; name the one with the client's transcripts\n"));
+    assert_eq!(
+        (output.status, output.stderr.as_str()),
+        (1, "convex-sidecar: could not find the folder no/such/folder; name the one with the client's transcripts\n")
+    );
 }

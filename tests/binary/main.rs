@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a test fails by panicking, and is an edge")]
 #![allow(missing_docs, reason = "tests say by their names what they hold")]
 
+mod canary;
 mod hook;
+mod hostile;
+mod import;
 mod readme;
 mod replay;
 mod support;
+mod transcript;

@@ -21,6 +21,8 @@ fn commands(language: &str) -> Vec<String> {
 fn every_command_of_the_sidecar_works_as_it_stands_there() {
     let backend = Backend::start();
     let machine = backend.machine();
+    let home = machine.home().to_str().unwrap().to_owned();
+    let machine = machine.env("HOME", &home);
     for name in CAPTURES {
         let capture = Capture::new(name);
         capture.place_transcripts(&machine);
