@@ -13,7 +13,7 @@ demo:
 
 # All tests but those with the real client: the pure rooms, the real binary, the real Convex functions.
 test: node_modules
-	cargo test --locked --lib --test binary
+	cargo test --locked --lib --test binary --test transcripts
 	npm test
 
 # The real Claude Code, from npm, against a stand-in for the Messages API.

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::deadline::Deadline;
+use crate::redact::Redactor;
 use crate::transcript::records::{Scalar, mend, object};
 
 /// The largest hook input that is read, in bytes: a prompt with pasted files can be some megabytes.
@@ -180,6 +181,24 @@ impl Wire<'_> {
             permission_mode: self.permission_mode.owned(),
             kind,
         })
+    }
+}
+
+impl Event {
+    /// The event with its texts as they are kept, for showing it.
+    #[must_use]
+    pub fn masked(&self, redactor: &Redactor) -> Self {
+        let keep = |text: &Option<String>| text.as_deref().and_then(|text| redactor.keep(text)).map(|text| text.text);
+        let kind = match &self.kind {
+            EventKind::SessionStart { source, model, title } => {
+                EventKind::SessionStart { source: source.clone(), model: model.clone(), title: keep(title) }
+            }
+            EventKind::UserPromptSubmit { prompt } => EventKind::UserPromptSubmit { prompt: keep(prompt) },
+            EventKind::Stop { last_assistant_message } => EventKind::Stop { last_assistant_message: keep(last_assistant_message) },
+            EventKind::StopFailure { error } => EventKind::StopFailure { error: redactor.keep(error).unwrap_or_default().text },
+            other => other.clone(),
+        };
+        Self { kind, ..self.clone() }
     }
 }
 

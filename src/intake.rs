@@ -192,7 +192,7 @@ pub fn read_files(main: &Path, known: &BTreeMap<PathBuf, Checkpoint>, config: &C
                 if checkpoint != from {
                     stretch.checkpoints.push((path, checkpoint));
                 }
-                if !is_all || stretch.facts.iter().map(Facts::len).sum::<usize>() > MAX_FACTS {
+                if !is_all || stretch.facts.iter().map(Facts::weight).sum::<usize>() > MAX_FACTS {
                     stretch.state = ReadState::Partial;
                     break;
                 }

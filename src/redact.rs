@@ -144,8 +144,11 @@ impl Redactor {
         }
         let near = &text[..text.floor_char_boundary(self.max_bytes.saturating_add(OVERLAP))];
         let masked = self.mask(near);
-        let cut = masked.floor_char_boundary(self.max_bytes);
-        Some(Text { is_cut: near.len() < text.len() || cut < masked.len(), text: masked[..cut].to_owned(), bytes: text.len() as u64 })
+        // What is left of a secret that was cut with the text has no shape; masking may have brought it near.
+        let is_near = near.len() < text.len();
+        let safe = if is_near { masked.len().saturating_sub(OVERLAP) } else { masked.len() };
+        let cut = masked.floor_char_boundary(self.max_bytes.min(safe));
+        Some(Text { is_cut: is_near || cut < masked.len(), text: masked[..cut].to_owned(), bytes: text.len() as u64 })
     }
 
     fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {

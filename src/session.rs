@@ -383,7 +383,7 @@ impl Session {
 
     /// The final answer, by whoever knows of the later one: at Stop the transcript may lag behind the hook.
     fn output(&self, summary: &Summary, max_output: usize) -> Option<Text> {
-        let from_transcript = summary.answer.as_ref();
+        let from_transcript = summary.answers.last();
         match &self.answer {
             Some(answer) if from_transcript.and_then(|answer| answer.at).is_none_or(|at| at <= answer.at) => Some(answer.text.clone()),
             _ => Text::join(from_transcript?.parts.iter().map(|(_, text)| text), max_output),

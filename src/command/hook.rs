@@ -51,7 +51,7 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
 }
 
 fn record(journal: &mut Journal, config: &Config, event: &Event, deadline: Deadline, say: &mut dyn FnMut(&str)) -> Result<Report> {
-    say(&format!("event: {}", serde_json::to_string(event)?));
+    say(&format!("event: {}", serde_json::to_string(&event.masked(&config.redactor))?));
     let (now, jitter) = now();
     intake::record_event(journal, config, event, owner(config).as_ref(), &owner::host(), now).context("could not journal the event")?;
     if tells_of_transcript(event) {
@@ -83,7 +83,7 @@ fn rehearse(config: &Config, event: &Event) -> Result<()> {
         Ok(None) => "none, because no Convex deployment is configured".to_owned(),
         Err(problem) => format!("none, because {problem:#}"),
     };
-    let event = serde_json::to_string(event)?;
+    let event = serde_json::to_string(&event.masked(&config.redactor))?;
     print(&render::escape_block(&format!("event: {event}\ndocument: {}\nrequest: {request}\n", entry.document)))
 }
 

@@ -17,6 +17,11 @@ const MAX_FACTS: usize = 32_768;
 /// How many bytes of kept text are gathered before they are handed over.
 const MAX_TEXT: usize = 4 * 1024 * 1024;
 
+/// How many messages with text are remembered at the end of a stretch.
+const MAX_ANSWERS: usize = 4;
+/// What a fact takes in memory, about, in bytes.
+const BYTES_PER_FACT: usize = 80;
+
 /// The 64-bit hash of a client's id, with its kind. A chance of 3 in 10⁸ that two of a million collide.
 pub type Key = u64;
 
@@ -84,21 +89,76 @@ pub enum Step {
     ApiError { key: Key, at: Option<i64>, text: Option<Box<Text>> },
 }
 
-/// The texts of the last message of the main chain that has any.
+/// The texts of one message of the main chain.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Answer {
+pub struct Answer<T = Text> {
     /// The key of the message.
     pub message: Key,
     /// The time of its last line.
     pub at: Option<i64>,
     /// Its text blocks by the key of their line, so that a repeated line adds nothing.
-    pub parts: Vec<(Key, Text)>,
+    pub parts: Vec<(Key, T)>,
+}
+
+/// The last messages of the main chain that have text, in the order of their last lines. The final answer is the last
+/// one; some before it are kept because a message may go on after another one has begun.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Answers<T = Text>(Vec<Answer<T>>);
+
+impl<T> Default for Answers<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Answers<T> {
+    /// Takes more of a message, or a new one. A line that is known already, and a message that is older than the last
+    /// one, are lines written again.
+    pub fn take(&mut self, more: Answer<T>) {
+        let place = self.0.iter().position(|answer| answer.message == more.message);
+        if let Some(place) = place {
+            let known: HashSet<Key> = self.0[place].parts.iter().map(|(line, _)| *line).collect();
+            if more.parts.iter().all(|(line, _)| known.contains(line)) {
+                return;
+            }
+            let newest = self.last().and_then(|last| last.at);
+            let mut answer = self.0.remove(place);
+            // Times grow along the list, also where a line has none.
+            answer.at = more.at.max(answer.at).max(newest);
+            answer.parts.extend(more.parts.into_iter().filter(|(line, _)| !known.contains(line)));
+            self.0.push(answer);
+        } else if !is_before(more.at, self.last().and_then(|last| last.at)) {
+            let newest = self.last().and_then(|last| last.at);
+            self.0.push(Answer { at: more.at.max(newest), ..more });
+            if self.0.len() > MAX_ANSWERS {
+                self.0.remove(0);
+            }
+        }
+    }
+
+    /// The final answer.
+    #[must_use]
+    pub fn last(&self) -> Option<&Answer<T>> {
+        self.0.last()
+    }
+
+    /// All of them, in order.
+    pub fn into_all(self) -> impl Iterator<Item = Answer<T>> {
+        self.0.into_iter()
+    }
+}
+
+/// Whether both times are known and `at` is the earlier one.
+#[must_use]
+pub fn is_before(at: Option<i64>, other: Option<i64>) -> bool {
+    at.zip(other).is_some_and(|(at, other)| at < other)
 }
 
 /// The state records and envelope fields of which the last one counts.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "the names are the client's")]
 pub struct Latest {
+    pub at: Option<i64>,
     pub custom_title: Option<Text>,
     pub ai_title: Option<Text>,
     pub cost_usd: Option<f64>,
@@ -121,6 +181,10 @@ impl Latest {
         take(&mut self.custom_title, later.custom_title);
         take(&mut self.ai_title, later.ai_title);
         take(&mut self.cost_usd, later.cost_usd);
+        if is_before(later.at, self.at) {
+            return;
+        }
+        take(&mut self.at, later.at);
         take(&mut self.model, later.model);
         take(&mut self.cwd, later.cwd);
         take(&mut self.git_branch, later.git_branch);
@@ -145,8 +209,8 @@ pub struct Facts {
     pub compactions: BTreeSet<Key>,
     /// The main chain's steps, in order.
     pub steps: Vec<Step>,
-    /// The last answer of the stretch.
-    pub answer: Option<Answer>,
+    /// The last answers of the stretch.
+    pub answers: Answers,
     /// The last state.
     pub latest: Latest,
     /// Lines that are not JSON objects.
@@ -166,6 +230,16 @@ impl Facts {
     #[must_use]
     pub fn len(&self) -> usize {
         self.messages.len() + self.tools.len() + self.steps.len()
+    }
+
+    /// As [`Facts::len`], with the texts of prompts reckoned in.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let bytes = self.steps.iter().map(|step| match step {
+            Step::Prompt { text: Some(text), .. } | Step::ApiError { text: Some(text), .. } => text.text.len(),
+            _ => 0,
+        });
+        self.len() + bytes.sum::<usize>() / BYTES_PER_FACT
     }
 
     /// Whether there are none.
@@ -190,11 +264,7 @@ impl Facts {
             joined.subagents.extend(later.subagents);
             joined.compactions.extend(later.compactions);
             joined.steps.extend(later.steps);
-            match (&mut joined.answer, later.answer) {
-                (Some(answer), Some(later)) => answer.follow(later),
-                (answer @ None, later) => *answer = later,
-                (Some(_), None) => {}
-            }
+            later.answers.into_all().for_each(|answer| joined.answers.take(answer));
             joined.latest.update(later.latest);
             joined.malformed_lines += later.malformed_lines;
             joined.skipped_lines += later.skipped_lines;
@@ -237,23 +307,16 @@ fn place(names: &mut Vec<String>, name: &str) -> usize {
 pub struct Gatherer<'a> {
     facts: Facts,
     redactor: &'a Redactor,
-    /// The texts of the last message that has any, as they stand there: only the last of a stretch is worth masking.
-    answer: Option<RawAnswer>,
+    /// The last answers as they stand there: only the last of a stretch are worth masking.
+    answers: Answers<String>,
     text_bytes: usize,
-}
-
-#[derive(Debug)]
-struct RawAnswer {
-    message: Key,
-    at: Option<i64>,
-    parts: Vec<(Key, String)>,
 }
 
 impl<'a> Gatherer<'a> {
     /// A gatherer that keeps text as `redactor` says.
     #[must_use]
     pub fn new(redactor: &'a Redactor) -> Self {
-        Self { facts: Facts::default(), redactor, answer: None, text_bytes: 0 }
+        Self { facts: Facts::default(), redactor, answers: Answers::default(), text_bytes: 0 }
     }
 
     /// Whether it is time to hand the facts over.
@@ -265,11 +328,10 @@ impl<'a> Gatherer<'a> {
     /// The facts, their texts masked.
     #[must_use]
     pub fn finish(mut self) -> Facts {
-        self.facts.answer = self.answer.map(|answer| Answer {
-            message: answer.message,
-            at: answer.at,
-            parts: answer.parts.iter().filter_map(|(line, text)| Some((*line, self.redactor.keep(text)?))).collect(),
-        });
+        for answer in self.answers.into_all() {
+            let parts = answer.parts.iter().filter_map(|(line, text)| Some((*line, self.redactor.keep(text)?)));
+            self.facts.answers.take(Answer { message: answer.message, at: answer.at, parts: parts.collect() });
+        }
         self.facts.sort();
         self.facts
     }
@@ -332,7 +394,9 @@ impl<'a> Gatherer<'a> {
                 }
                 if main {
                     self.add_reply(key(b'm', id.as_bytes()), &uuid, at, texts);
-                    take(&mut self.facts.latest.model, &model);
+                    if self.facts.latest.at == at || at.is_none() {
+                        take(&mut self.facts.latest.model, &model);
+                    }
                 }
             }
             Record::ToolErrors(ids) => {
@@ -343,8 +407,11 @@ impl<'a> Gatherer<'a> {
             Record::CompactBoundary => {
                 self.facts.compactions.insert(uuid());
             }
-            Record::Title { custom: true, text } => self.facts.latest.custom_title = self.redactor.keep(&text),
-            Record::Title { custom: false, text } => self.facts.latest.ai_title = self.redactor.keep(&text),
+            Record::Title { custom, text } => {
+                let latest = &mut self.facts.latest;
+                let title = if custom { &mut latest.custom_title } else { &mut latest.ai_title };
+                *title = self.redactor.keep(&text).or(title.take());
+            }
             Record::Cost { usd } => self.facts.latest.cost_usd = Some(usd),
             Record::Prompt { .. } | Record::ApiError { .. } | Record::Other => {}
         }
@@ -357,10 +424,11 @@ impl<'a> Gatherer<'a> {
             // Older clients wrote subagents into the main file, without an id: the first record of each has no parent.
             self.facts.subagents.insert(uuid());
         }
-        if !main {
+        let latest = &mut self.facts.latest;
+        if !main || is_before(envelope.at, latest.at) {
             return;
         }
-        let latest = &mut self.facts.latest;
+        latest.at = envelope.at.or(latest.at);
         for (ours, theirs) in [
             (&mut latest.cwd, &envelope.cwd),
             (&mut latest.git_branch, &envelope.git_branch),
@@ -391,20 +459,13 @@ impl<'a> Gatherer<'a> {
 
     fn add_reply(&mut self, message: Key, line: &impl Fn() -> Key, at: Option<i64>, texts: Vec<Cow<'_, str>>) {
         match self.facts.steps.last_mut() {
-            Some(Step::Reply { key, at: last }) if *key == message => *last = at.or(*last),
+            Some(Step::Reply { key, at: last }) if *key == message => *last = at.max(*last),
             _ => self.facts.steps.push(Step::Reply { key: message, at }),
         }
-        if texts.is_empty() {
-            return;
-        }
-        let answer = match &mut self.answer {
-            Some(answer) if answer.message == message => answer,
-            answer => answer.insert(RawAnswer { message, at, parts: Vec::new() }),
-        };
-        answer.at = at.or(answer.at);
         let line = line();
-        if answer.parts.iter().all(|(known, _)| *known != line) {
-            answer.parts.extend(texts.into_iter().map(|text| (line, text.into_owned())));
+        let parts: Vec<_> = texts.into_iter().filter(|text| !text.trim().is_empty()).map(|text| (line, text.into_owned())).collect();
+        if !parts.is_empty() {
+            self.answers.take(Answer { message, at, parts });
         }
     }
 
@@ -419,19 +480,6 @@ impl<'a> Gatherer<'a> {
 fn take(ours: &mut Option<String>, theirs: &str) {
     if ours.as_deref() != Some(theirs) {
         *ours = Some(theirs.to_owned());
-    }
-}
-
-impl Answer {
-    /// Takes `later`, which is more of the same message or a message of its own.
-    pub fn follow(&mut self, later: Self) {
-        if later.message != self.message {
-            *self = later;
-            return;
-        }
-        self.at = later.at.or(self.at);
-        let known: HashSet<Key> = self.parts.iter().map(|(line, _)| *line).collect();
-        self.parts.extend(later.parts.into_iter().filter(|(line, _)| !known.contains(line)));
     }
 }
 

@@ -207,7 +207,7 @@ impl Round<'_> {
                 break;
             }
             let segment = self.read_segment(start, &mut buffer)?;
-            self.facts.fetch_add(segment.facts.len(), Ordering::Relaxed);
+            self.facts.fetch_add(segment.facts.weight(), Ordering::Relaxed);
             segments.push((index, segment));
         }
         Ok(segments)

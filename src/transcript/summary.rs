@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Answer, Facts, Key, Latest, Span, Step};
+use super::facts::{Answers, Facts, Key, Latest, Span, Step, is_before};
 use super::records::Usage;
 use crate::redact::Text;
 
@@ -63,8 +63,8 @@ pub struct Summary {
     pub inherited: Option<Usage>,
     /// The first prompt of its own.
     pub input: Option<Text>,
-    /// The last answer of its own.
-    pub answer: Option<Answer>,
+    /// The last answers of its own.
+    pub answers: Answers,
     /// The error in which the last turn ended, if it did.
     pub error: Option<Text>,
     /// When the last step was written, in epoch milliseconds.
@@ -77,6 +77,8 @@ pub struct Summary {
     pub malformed_lines: u64,
     /// Lines longer than the reader's cap.
     pub skipped_lines: u64,
+    /// When the last prompt or API error of its own was written.
+    asked_or_failed_at: Option<i64>,
     /// A prompt of its own is not answered yet.
     awaits_reply: bool,
 }
@@ -120,12 +122,9 @@ impl Summary {
         for step in facts.steps {
             self.step(step, &copied, &mut count)?;
         }
-        if let Some(answer) = facts.answer {
-            let own = !copied.contains(&answer.message);
-            match &mut self.answer {
-                Some(last) if own => last.follow(answer),
-                None if own => self.answer = Some(answer),
-                _ => {}
+        for answer in facts.answers.into_all() {
+            if !copied.contains(&answer.message) {
+                self.answers.take(answer);
             }
         }
         self.latest.update(facts.latest);
@@ -148,7 +147,8 @@ impl Summary {
 
     fn step<E>(&mut self, step: Step, copied: &HashSet<Key>, count: &mut impl FnMut(&Item<'_>) -> Result<Counted, E>) -> Result<(), E> {
         let at = match step {
-            Step::Reply { key, .. } if copied.contains(&key) => return Ok(()),
+            // A reply that is older than the last prompt or error is a line written again.
+            Step::Reply { key, at } if copied.contains(&key) || is_before(at, self.asked_or_failed_at) => return Ok(()),
             Step::Reply { at, .. } => {
                 self.turns += u64::from(std::mem::take(&mut self.awaits_reply));
                 self.error = None;
@@ -163,6 +163,7 @@ impl Summary {
                     self.input = text.map(|text| *text);
                 }
                 self.prompts += 1;
+                self.asked_or_failed_at = at.max(self.asked_or_failed_at);
                 self.awaits_reply = true;
                 self.error = None;
                 at
@@ -170,10 +171,11 @@ impl Summary {
             Step::ApiError { at, text, .. } => {
                 self.turns += u64::from(std::mem::take(&mut self.awaits_reply));
                 self.error = Some(text.map(|text| *text).unwrap_or_default());
+                self.asked_or_failed_at = at.max(self.asked_or_failed_at);
                 at
             }
         };
-        self.stepped_at = at.or(self.stepped_at);
+        self.stepped_at = at.max(self.stepped_at);
         self.span.include(Span::at(at));
         Ok(())
     }

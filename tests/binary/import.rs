@@ -127,7 +127,9 @@ fn an_interrupted_import_goes_on_and_each_session_is_delivered_once_in_batches()
     cut.sidecar(&["import"]).run().ok();
     let of = |machine: &Machine| {
         let mut documents = documents(machine);
-        documents.iter_mut().for_each(|document| document["metadata"]["transcript"]["path"] = Value::Null);
+        for document in &mut documents {
+            document["metadata"]["transcript"]["path"] = Value::Null;
+        }
         documents
     };
     assert_eq!(of(&cut), of(&whole));

@@ -1,6 +1,12 @@
 //! Tests that drive the real binary, with an empty environment and a temporary home, as a hook is driven.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a test fails by panicking, and is an edge")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::format_push_string,
+    reason = "a test fails by panicking, and is an edge"
+)]
 #![allow(missing_docs, reason = "tests say by their names what they hold")]
 
 mod canary;

@@ -2,7 +2,6 @@
 //! the machines are noisy. `make bench` runs it and keeps the table in docs/benchmarks.md.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a bench fails by panicking, and is an edge")]
-#![expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "figures are shown with three digits")]
 #![allow(missing_docs, reason = "a bench is a program")]
 
 mod transcripts;

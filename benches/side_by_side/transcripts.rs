@@ -2,6 +2,8 @@
 //! (`tests/fixtures/claude-code-2.1.197`), with the sizes that users report: mostly tool results of some kilobytes,
 //! which the client writes twice (`content` and `toolUseResult`), answers of one, two or three lines, attachments.
 
+#![expect(clippy::format_push_string, clippy::cast_possible_truncation, reason = "lines are put together as they are read")]
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -49,7 +51,7 @@ pub fn write(path: &Path, bytes: u64, seed: u64) -> io::Result<String> {
 /// A prompt, some calls of tools, an answer.
 pub fn turn(numbers: &mut Numbers, session: &str, count: &mut u64) -> String {
     let mut lines = String::new();
-    let mut end = |count: &mut u64| {
+    let end = |count: &mut u64| {
         *count += 1;
         let (minute, second) = (*count / 60 % 60, *count % 60);
         format!(
@@ -75,7 +77,7 @@ pub fn turn(numbers: &mut Numbers, session: &str, count: &mut u64) -> String {
             r#"{{"parentUuid":"{count:032x}","isSidechain":false,"message":{{"id":"msg_{message:024x}","type":"message","role":"assistant","model":"claude-opus-4-8","content":["#
         );
         let mut block = |block: String, count: &mut u64| {
-            lines += &format!(r#"{head}{block}],"stop_reason":"tool_use","stop_sequence":null,{usage}{}"#, end(count))
+            lines += &format!(r#"{head}{block}],"stop_reason":"tool_use","stop_sequence":null,{usage}{}"#, end(count));
         };
         if numbers.below(10) < 4 {
             block(
