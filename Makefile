@@ -4,7 +4,7 @@ CARGO_DENY := target/tools/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
-.PHONY: demo test client-test bench lint clean
+.PHONY: demo test client-test bench fuzz lint clean
 
 # Records a captured session of the real client into a temporary home, and shows it.
 demo:
@@ -24,6 +24,11 @@ client-test: node_modules tests/client/node_modules
 # What it costs beside what a user would take instead; writes docs/benchmarks.md.
 bench: node_modules
 	BENCH_REPORT=docs/benchmarks.md cargo bench --locked --bench side_by_side
+
+# Five minutes of hostile input for the parsers; needs a nightly toolchain and cargo-fuzz.
+fuzz:
+	cd fuzz && nice cargo +nightly fuzz run transcript -- -max_total_time=150 -max_len=4096
+	cd fuzz && nice cargo +nightly fuzz run hook_input -- -max_total_time=150 -max_len=2048 -detect_leaks=0
 
 lint: node_modules $(CARGO_DENY)
 	cargo fmt --check

@@ -90,7 +90,9 @@ pub fn read_transcript(journal: &mut Journal, config: &Config, session_id: &str,
     let deadline = deadline.keeping(DELIVERY_RESERVE);
     for _ in 0..MAX_ATTEMPTS {
         let Some(record) = journal.load(session_id)? else { return Ok(()) };
-        let Some(main) = record.session.transcript_path.as_deref().map(Path::new).map(find_transcript) else { return Ok(()) };
+        let Some(main) = record.session.transcript_path.as_deref().map(Path::new).map(|stated| find_transcript(stated, session_id)) else {
+            return Ok(());
+        };
         if record.is_stale && main.is_file() {
             start_anew(journal, config, session_id, now)?;
             continue;
@@ -140,9 +142,12 @@ fn start_anew(journal: &mut Journal, config: &Config, session_id: &str, now: Mil
 
 /// Where the client says that the transcript is, or where it is: under another folder of the client's projects, when
 /// the session went on in another working directory (`<projects>/<folder>/<session>.jsonl`).
-fn find_transcript(stated: &Path) -> PathBuf {
+fn find_transcript(stated: &Path, session_id: &str) -> PathBuf {
     let moved = || {
         let (name, projects) = (stated.file_name()?, stated.parent()?.parent()?);
+        if name != format!("{session_id}.jsonl").as_str() {
+            return None;
+        }
         std::fs::read_dir(projects).ok()?.flatten().map(|folder| folder.path().join(name)).find(|path| path.is_file())
     };
     if stated.exists() { stated.to_owned() } else { moved().unwrap_or_else(|| stated.to_owned()) }

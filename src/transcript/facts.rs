@@ -122,10 +122,15 @@ impl<T> Answers<T> {
                 return;
             }
             let newest = self.last().and_then(|last| last.at);
+            let new = more.parts.into_iter().filter(|(line, _)| !known.contains(line));
+            if is_before(more.at, newest) {
+                self.0[place].parts.extend(new);
+                return;
+            }
             let mut answer = self.0.remove(place);
+            answer.parts.extend(new);
             // Times grow along the list, also where a line has none.
-            answer.at = more.at.max(answer.at).max(newest);
-            answer.parts.extend(more.parts.into_iter().filter(|(line, _)| !known.contains(line)));
+            answer.at = more.at.max(newest);
             self.0.push(answer);
         } else if !is_before(more.at, self.last().and_then(|last| last.at)) {
             let newest = self.last().and_then(|last| last.at);
@@ -154,43 +159,65 @@ pub fn is_before(at: Option<i64>, other: Option<i64>) -> bool {
     at.zip(other).is_some_and(|(at, other)| at < other)
 }
 
+/// A field of which the latest value counts: not every record carries it, and old records may be written again.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Dated {
+    at: Option<i64>,
+    text: Option<String>,
+}
+
+impl Dated {
+    /// The latest value.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        self.text.clone()
+    }
+
+    /// Takes a value unless it is older than the one that is known.
+    fn take(&mut self, at: Option<i64>, text: &str) {
+        if is_before(at, self.at) {
+            return;
+        }
+        self.at = at.max(self.at);
+        if self.text.as_deref() != Some(text) {
+            self.text = Some(text.to_owned());
+        }
+    }
+}
+
 /// The state records and envelope fields of which the last one counts.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "the names are the client's")]
 pub struct Latest {
-    pub at: Option<i64>,
     pub custom_title: Option<Text>,
     pub ai_title: Option<Text>,
     pub cost_usd: Option<f64>,
-    pub model: Option<String>,
-    pub cwd: Option<String>,
-    pub git_branch: Option<String>,
-    pub version: Option<String>,
-    pub entrypoint: Option<String>,
-    pub permission_mode: Option<String>,
+    pub model: Dated,
+    pub cwd: Dated,
+    pub git_branch: Dated,
+    pub version: Dated,
+    pub entrypoint: Dated,
+    pub permission_mode: Dated,
 }
 
 impl Latest {
     /// Takes what `later` knows.
     pub fn update(&mut self, later: Self) {
-        fn take<T>(ours: &mut Option<T>, theirs: Option<T>) {
-            if theirs.is_some() {
-                *ours = theirs;
+        self.custom_title = later.custom_title.or(self.custom_title.take());
+        self.ai_title = later.ai_title.or(self.ai_title.take());
+        self.cost_usd = later.cost_usd.or(self.cost_usd);
+        for (ours, theirs) in [
+            (&mut self.model, later.model),
+            (&mut self.cwd, later.cwd),
+            (&mut self.git_branch, later.git_branch),
+            (&mut self.version, later.version),
+            (&mut self.entrypoint, later.entrypoint),
+            (&mut self.permission_mode, later.permission_mode),
+        ] {
+            if let Some(text) = theirs.text {
+                ours.take(theirs.at, &text);
             }
         }
-        take(&mut self.custom_title, later.custom_title);
-        take(&mut self.ai_title, later.ai_title);
-        take(&mut self.cost_usd, later.cost_usd);
-        if is_before(later.at, self.at) {
-            return;
-        }
-        take(&mut self.at, later.at);
-        take(&mut self.model, later.model);
-        take(&mut self.cwd, later.cwd);
-        take(&mut self.git_branch, later.git_branch);
-        take(&mut self.version, later.version);
-        take(&mut self.entrypoint, later.entrypoint);
-        take(&mut self.permission_mode, later.permission_mode);
     }
 }
 
@@ -394,9 +421,7 @@ impl<'a> Gatherer<'a> {
                 }
                 if main {
                     self.add_reply(key(b'm', id.as_bytes()), &uuid, at, texts);
-                    if self.facts.latest.at == at || at.is_none() {
-                        take(&mut self.facts.latest.model, &model);
-                    }
+                    self.facts.latest.model.take(at, &model);
                 }
             }
             Record::ToolErrors(ids) => {
@@ -424,11 +449,10 @@ impl<'a> Gatherer<'a> {
             // Older clients wrote subagents into the main file, without an id: the first record of each has no parent.
             self.facts.subagents.insert(uuid());
         }
-        let latest = &mut self.facts.latest;
-        if !main || is_before(envelope.at, latest.at) {
+        if !main {
             return;
         }
-        latest.at = envelope.at.or(latest.at);
+        let latest = &mut self.facts.latest;
         for (ours, theirs) in [
             (&mut latest.cwd, &envelope.cwd),
             (&mut latest.git_branch, &envelope.git_branch),
@@ -437,7 +461,7 @@ impl<'a> Gatherer<'a> {
             (&mut latest.permission_mode, &envelope.permission_mode),
         ] {
             if let Some(theirs) = theirs {
-                take(ours, theirs);
+                ours.take(envelope.at, theirs);
             }
         }
     }
@@ -473,13 +497,6 @@ impl<'a> Gatherer<'a> {
         let text = self.redactor.keep(text)?;
         self.text_bytes += text.text.len();
         Some(Box::new(text))
-    }
-}
-
-/// Takes a text without making a new string of one that is the same.
-fn take(ours: &mut Option<String>, theirs: &str) {
-    if ours.as_deref() != Some(theirs) {
-        *ours = Some(theirs.to_owned());
     }
 }
 

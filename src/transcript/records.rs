@@ -526,11 +526,14 @@ pub fn is_dull(line: &[u8]) -> bool {
     // The second brace opens the first object within the record.
     let Some(inner) = beginning.get(1..).and_then(|rest| memchr::memchr(b'{', rest)).map(|at| at + 1) else { return false };
     if beginning[..inner].ends_with(br#""attachment":"#) {
-        return true;
+        let end = &line[line.len().saturating_sub(BEGINNING)..];
+        return memchr::memmem::find(end, br#""type":"attachment","uuid":"#).is_some();
     }
     let before_message = TOOL_RESULT.iter().position(|&byte| byte == b'{').unwrap_or_default();
-    let Some(start) = inner.checked_sub(before_message) else { return false };
-    beginning[start..].starts_with(TOOL_RESULT) && IS_ERROR.find_iter(line).all(|at| line[at..].starts_with(br#""is_error":false"#))
+    let Some(rest) = inner.checked_sub(before_message).and_then(|start| beginning[start..].strip_prefix(TOOL_RESULT)) else { return false };
+    let Some(id) = memchr::memchr(b'"', rest) else { return false };
+    rest[id..].starts_with(br#"","type":"tool_result","#)
+        && IS_ERROR.find_iter(line).all(|at| line[at..].starts_with(br#""is_error":false"#))
 }
 
 impl<'a> WireBlock<'a> {
@@ -657,7 +660,9 @@ mod tests {
         assert!(!is_dull(result(r#","is_error":true"#).as_bytes()));
         assert!(!is_dull(result(r#","is_error": true"#).as_bytes()));
         assert!(is_dull(br#"{"type":"file-history-snapshot","snapshot":{}}"#));
-        assert!(is_dull(br#"{"parentUuid":null,"isSidechain":false,"attachment":{"type":"x"},"type":"attachment"}"#));
+        assert!(is_dull(br#"{"parentUuid":null,"isSidechain":false,"attachment":{"type":"x"},"type":"attachment","uuid":"u"}"#));
+        assert!(!is_dull(br#"{"attachment":{},"type":"user","message":{"content":"hi"}}"#));
+        assert!(!is_dull(result("").replace("tool_result", "text").as_bytes()));
         for line in [
             "",
             "{",
