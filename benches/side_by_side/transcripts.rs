@@ -55,7 +55,7 @@ pub fn turn(numbers: &mut Numbers, session: &str, count: &mut u64) -> String {
         *count += 1;
         let (minute, second) = (*count / 60 % 60, *count % 60);
         format!(
-            r#""uuid":"{count:032x}","timestamp":"2026-11-22T{:02}:{minute:02}:{second:02}.000Z","userType":"external","entrypoint":"cli","cwd":"/home/dev/proj","sessionId":"{session}","version":"2.1.197","gitBranch":"main"}}
+            r#""uuid":"{session}-{count:x}","timestamp":"2026-11-22T{:02}:{minute:02}:{second:02}.000Z","userType":"external","entrypoint":"cli","cwd":"/home/dev/proj","sessionId":"{session}","version":"2.1.197","gitBranch":"main"}}
 "#,
             *count / 3_600 % 24
         )

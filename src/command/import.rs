@@ -27,7 +27,7 @@ use crate::transcript::reader::Checkpoint;
 
 /// How many stretches may wait to be counted, so that memory does not grow with the number of files.
 const WAITING: usize = 16;
-/// How many stretches are committed at once: a commit costs an `fsync`.
+/// How many stretches are committed at once, at most: a commit costs an `fsync`.
 const COMMIT: usize = 128;
 
 /// A transcript to be read.
@@ -145,7 +145,8 @@ fn count(
     let mut done = 0_u64;
     while let Ok(first) = receiver.recv() {
         journal.write(|write| {
-            for (index, stretch) in std::iter::once(first).chain(receiver.iter()).take(COMMIT) {
+            // Only what is there already: waiting for more would keep hooks from the journal.
+            for (index, stretch) in std::iter::once(first).chain(receiver.try_iter()).take(COMMIT) {
                 let transcript = &transcripts[index];
                 let past =
                     Past { session_id: &transcript.session_id, path: &transcript.path, host: &host, modified_at: transcript.modified_at };

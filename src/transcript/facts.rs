@@ -115,13 +115,12 @@ impl<T> Answers<T> {
     /// Takes more of a message, or a new one. A line that is known already, and a message that is older than the last
     /// one, are lines written again.
     pub fn take(&mut self, more: Answer<T>) {
-        let place = self.0.iter().position(|answer| answer.message == more.message);
-        if let Some(place) = place {
+        let newest = self.last().and_then(|last| last.at);
+        if let Some(place) = self.0.iter().position(|answer| answer.message == more.message) {
             let known: HashSet<Key> = self.0[place].parts.iter().map(|(line, _)| *line).collect();
             if more.parts.iter().all(|(line, _)| known.contains(line)) {
                 return;
             }
-            let newest = self.last().and_then(|last| last.at);
             let new = more.parts.into_iter().filter(|(line, _)| !known.contains(line));
             if is_before(more.at, newest) {
                 self.0[place].parts.extend(new);
@@ -132,8 +131,7 @@ impl<T> Answers<T> {
             // Times grow along the list, also where a line has none.
             answer.at = more.at.max(newest);
             self.0.push(answer);
-        } else if !is_before(more.at, self.last().and_then(|last| last.at)) {
-            let newest = self.last().and_then(|last| last.at);
+        } else if !is_before(more.at, newest) {
             self.0.push(Answer { at: more.at.max(newest), ..more });
             if self.0.len() > MAX_ANSWERS {
                 self.0.remove(0);
