@@ -26,7 +26,7 @@ const MAX_ATTEMPTS: usize = 8;
 /// How deep below `subagents/` and how many files are looked for.
 const MAX_DEPTH: usize = 8;
 /// How many facts are gathered before they are counted, so that memory does not grow with the number of files.
-const MAX_FACTS: usize = 49_152;
+const MAX_FACTS: usize = 65_536;
 /// The most subagent files of one session.
 const MAX_FILES: usize = 10_000;
 
@@ -234,8 +234,8 @@ fn count(write: &Write<'_>, record: &mut Record, stretch: Stretch) -> Result<()>
         write.bear(session_id, birth)?;
     }
     let row = write.row_id(session_id)?;
-    let counter = write.counter(row)?;
-    record.summary.absorb(Facts::join(stretch.facts), |item| counter.count(item))?;
+    let mut counter = write.counter(row, record.read_version + 1)?;
+    record.summary.absorb(stretch.facts, |items| counter.count(items))?;
     for (path, checkpoint) in &stretch.checkpoints {
         write.checkpoint(session_id, &path.to_string_lossy(), checkpoint)?;
     }

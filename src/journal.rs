@@ -4,23 +4,26 @@
 //! change. A session is due when `revision > delivered_revision`, so a week offline costs one request a session and
 //! there is no queue to overflow. This room is the only user of SQLite.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, named_params, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, Statement, TransactionBehavior, named_params, params};
 
 use crate::owner::Owner;
 use crate::session::{Millis, ReadState, Session, Status, TranscriptState};
 use crate::transcript::reader::Checkpoint;
-use crate::transcript::summary::{Counted, Item, Summary};
+use crate::transcript::summary::{BATCH, Counted, Item, Summary};
 
 /// The version of the schema below, kept in `user_version`.
 const SCHEMA_VERSION: i64 = 1;
 /// How long a write waits for another process's write, at most.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long the write-ahead log may be when it is left, in bytes: whoever opens the journal next reads it, at about a
+/// millisecond a MiB.
+const SHORT_LOG: u64 = 1024 * 1024;
 /// How many notes are kept.
 const MAX_NOTES: i64 = 1_000;
 /// How long a session that another process is delivering is left to it, in milliseconds.
@@ -31,7 +34,7 @@ const LEASE: Millis = 2_000;
 /// `is_stale` when an older one has claimed what it had counted as its own; then it is read anew.
 ///
 /// `counted` has a row for every message, tool call and prompt on this machine, under the session that had it first;
-/// `inherited` those that a fork copied. They have neither an index by session nor a foreign key, because a row is
+/// `inherited` those that a fork copied, and `reading` tells what one reading has inserted. They have neither an index by session nor a foreign key, because a row is
 /// inserted a hundred thousand times for each time that a session's rows are deleted.
 const SCHEMA: &str = "
 CREATE TABLE sessions (
@@ -73,11 +76,13 @@ CREATE TABLE transcripts (
 CREATE TABLE counted (
   key     INTEGER PRIMARY KEY,
   session INTEGER NOT NULL,
+  reading INTEGER NOT NULL,
   name    TEXT NOT NULL,
   a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL
 );
 CREATE TABLE inherited (
   session INTEGER NOT NULL,
+  reading INTEGER NOT NULL,
   key     INTEGER NOT NULL,
   name    TEXT NOT NULL,
   a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL,
@@ -101,6 +106,16 @@ PRAGMA user_version = 1;
 pub struct Journal {
     connection: Connection,
     is_dry: bool,
+}
+
+impl Drop for Journal {
+    /// The last one to close a journal moves the log into the database, with two syncs of the disk and two files that
+    /// the next hook has to make anew. So a short log is left where it is; its beginning is used again when it is full.
+    fn drop(&mut self) {
+        let log = self.connection.path().map(|path| format!("{path}-wal"));
+        let is_short = log.and_then(|log| std::fs::metadata(log).ok()).is_some_and(|log| log.len() < SHORT_LOG);
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_short);
+    }
 }
 
 /// A session's row.
@@ -192,7 +207,7 @@ impl Journal {
             connection.pragma_update(None, "journal_mode", "WAL")?;
         }
         connection.execute_batch(
-            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -4096;",
+            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -8192;",
         )?;
         connection.set_prepared_statement_cache_capacity(32);
         let mut journal = Self { connection, is_dry };
@@ -477,9 +492,15 @@ impl Write<'_> {
     }
 
     /// Counts items for the session in `row`.
-    pub fn counter(&self, row: i64) -> Result<Counter<'_>> {
-        let sql = "INSERT OR IGNORE INTO counted (session, key, name, a, b, c, d) VALUES (?, ?, ?, ?, ?, ?, ?)";
-        Ok(Counter { connection: self.connection, row, insert: RefCell::new(self.connection.prepare_cached(sql)?) })
+    pub fn counter(&self, row: i64, reading: i64) -> Result<Counter<'_>> {
+        let rows = |count| {
+            format!(
+                "INSERT OR IGNORE INTO counted (session, reading, key, name, a, b, c, d) VALUES {}",
+                ["(?, ?, ?, ?, ?, ?, ?, ?)"; BATCH][..count].join(", ")
+            )
+        };
+        let (insert, insert_batch) = (self.connection.prepare_cached(&rows(1))?, self.connection.prepare_cached(&rows(BATCH))?);
+        Ok(Counter { connection: self.connection, row, reading, insert, insert_batch })
     }
 
     /// The row id of the session.
@@ -580,16 +601,37 @@ impl Write<'_> {
 pub struct Counter<'a> {
     connection: &'a Connection,
     row: i64,
-    insert: RefCell<CachedStatement<'a>>,
+    reading: i64,
+    insert: CachedStatement<'a>,
+    insert_batch: CachedStatement<'a>,
 }
 
 impl Counter<'_> {
-    /// Counts one. Nearly all items are new, so an insert is tried first: one step in the key's B-tree.
-    pub fn count(&self, item: &Item<'_>) -> Result<Counted> {
-        let new = |inherited| Counted { inherited, before: None, name: item.name.to_owned() };
-        if insert(&mut self.insert.borrow_mut(), self.row, item)? {
-            return Ok(new(false));
+    /// Counts items of different keys. Nearly all are new, so they are inserted first, and only those that were not new
+    /// are looked at.
+    pub fn count(&mut self, items: &[Item<'_>]) -> Result<Vec<Counted>> {
+        if items.len() < BATCH {
+            return items
+                .iter()
+                .map(
+                    |item| {
+                        if insert(&mut self.insert, self.row, self.reading, item)? { Ok(new(item, false)) } else { self.count_known(item) }
+                    },
+                )
+                .collect();
         }
+        bind_all(&mut self.insert_batch, self.row, self.reading, items)?;
+        if self.insert_batch.raw_execute()? == items.len() {
+            return Ok(items.iter().map(|item| new(item, false)).collect());
+        }
+        let mut find = self.connection.prepare_cached("SELECT session = ? AND reading = ? FROM counted WHERE key = ?")?;
+        let mut is_new =
+            |item: &Item<'_>| find.query_row(params![self.row, self.reading, item.key.cast_signed()], |row| row.get::<_, bool>(0));
+        items.iter().map(|item| if is_new(item)? { Ok(new(item, false)) } else { self.count_known(item) }).collect()
+    }
+
+    /// Counts an item that has a row already.
+    fn count_known(&self, item: &Item<'_>) -> Result<Counted> {
         let key = item.key.cast_signed();
         let owner: i64 =
             self.connection.prepare_cached("SELECT session FROM counted WHERE key = ?")?.query_row([key], |owner| owner.get(0))?;
@@ -597,14 +639,15 @@ impl Counter<'_> {
             return self.grow("counted", item);
         }
         if self.take_over(owner)? {
-            let sql = "UPDATE counted SET session = ?, name = iif(?2 = '', name, ?2), a = max(a, ?), b = max(b, ?), c = max(c, ?), d = max(d, ?) WHERE key = ?";
+            let sql = "UPDATE counted SET session = ?, reading = ?, name = iif(?3 = '', name, ?3), a = max(a, ?), b = max(b, ?), c = max(c, ?), d = max(d, ?)
+                       WHERE key = ?";
             let [a, b, c, d] = item.figures.map(u64::cast_signed);
-            self.connection.prepare_cached(sql)?.execute(params![self.row, item.name, a, b, c, d, key])?;
-            return Ok(new(false));
+            self.connection.prepare_cached(sql)?.execute(params![self.row, self.reading, item.name, a, b, c, d, key])?;
+            return Ok(new(item, false));
         }
-        let sql = "INSERT OR IGNORE INTO inherited (session, key, name, a, b, c, d) VALUES (?, ?, ?, ?, ?, ?, ?)";
-        if insert(&mut self.connection.prepare_cached(sql)?, self.row, item)? {
-            return Ok(new(true));
+        let sql = "INSERT OR IGNORE INTO inherited (session, reading, key, name, a, b, c, d) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        if insert(&mut *self.connection.prepare_cached(sql)?, self.row, self.reading, item)? {
+            return Ok(new(item, true));
         }
         Ok(Counted { inherited: true, ..self.grow("inherited", item)? })
     }
@@ -642,9 +685,26 @@ impl Counter<'_> {
     }
 }
 
-fn insert(statement: &mut CachedStatement<'_>, row: i64, item: &Item<'_>) -> Result<bool> {
-    let [a, b, c, d] = item.figures.map(u64::cast_signed);
-    Ok(statement.execute(params![row, item.key.cast_signed(), item.name, a, b, c, d])? == 1)
+fn new(item: &Item<'_>, inherited: bool) -> Counted {
+    Counted { inherited, before: None, name: item.name.to_owned() }
+}
+
+fn insert(statement: &mut Statement<'_>, row: i64, reading: i64, item: &Item<'_>) -> Result<bool> {
+    bind_all(statement, row, reading, std::slice::from_ref(item))?;
+    Ok(statement.raw_execute()? == 1)
+}
+
+/// Binds the columns of `counted`, row after row.
+fn bind_all(statement: &mut Statement<'_>, row: i64, reading: i64, items: &[Item<'_>]) -> Result<()> {
+    for (index, item) in items.iter().enumerate() {
+        let first = 8 * index + 1;
+        let [a, b, c, d] = item.figures.map(u64::cast_signed);
+        statement.raw_bind_parameter(first + 3, item.name)?;
+        for (place, value) in [(0, row), (1, reading), (2, item.key.cast_signed()), (4, a), (5, b), (6, c), (7, d)] {
+            statement.raw_bind_parameter(first + place, value)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the file, readable for its user only, and its folder likewise. SQLite gives its other files the same mode.

@@ -4,12 +4,16 @@
 //! So facts are keyed by the ids that the client gave them; [`super::summary`] counts each key once. Facts of two
 //! stretches need no order except [`Step`]s and the answer, which only the main chain has.
 
-use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::collections::{BTreeSet, HashSet};
+use std::iter::{self, Peekable};
+use std::vec::IntoIter;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::records::{self, Block, Envelope, Record, Usage, is_dull, mend};
+use super::assistant::{self, Habits};
+use super::records::{self, Block, Envelope, Record, Usage, Words, is_dull, mend};
 use crate::redact::{Redactor, Text};
 
 /// How many facts are gathered before they are handed over, so that memory does not grow with the file.
@@ -273,34 +277,9 @@ impl Facts {
         *self == Self::default()
     }
 
-    /// The facts of stretches that follow one another.
-    #[must_use]
-    pub fn join(stretches: Vec<Self>) -> Self {
-        let mut stretches = stretches.into_iter();
-        let mut joined = stretches.next().unwrap_or_default();
-        for later in stretches {
-            let places: Vec<usize> = later.names.iter().map(|name| place(&mut joined.names, name)).collect();
-            joined
-                .messages
-                .extend(later.messages.into_iter().map(|(key, message)| (key, Message { model: places[message.model], ..message })));
-            joined
-                .tools
-                .extend(later.tools.into_iter().map(|(key, tool)| (key, Tool { name: tool.name.map(|name| places[name]), ..tool })));
-            joined.subagents.extend(later.subagents);
-            joined.compactions.extend(later.compactions);
-            joined.steps.extend(later.steps);
-            later.answers.into_all().for_each(|answer| joined.answers.take(answer));
-            joined.latest.update(later.latest);
-            joined.malformed_lines += later.malformed_lines;
-            joined.skipped_lines += later.skipped_lines;
-        }
-        joined.sort();
-        joined
-    }
-
     /// Puts messages and tools in the order of their keys, each once, as the journal keeps them.
     fn sort(&mut self) {
-        self.messages.sort_by_key(|(key, _)| key.cast_signed());
+        self.messages.sort_unstable_by_key(|(key, _)| key.cast_signed());
         self.messages.dedup_by(|(key, later), (same, message)| {
             key == same && {
                 message.usage = message.usage.max(later.usage);
@@ -308,7 +287,7 @@ impl Facts {
                 true
             }
         });
-        self.tools.sort_by_key(|(key, _)| key.cast_signed());
+        self.tools.sort_unstable_by_key(|(key, _)| key.cast_signed());
         self.tools.dedup_by(|(key, later), (same, tool)| {
             key == same && {
                 tool.name = later.name.or(tool.name);
@@ -317,6 +296,32 @@ impl Facts {
             }
         });
     }
+}
+
+/// Merges what each stretch has in the order of its keys, the stretch's place with each, and `add`s what later ones have
+/// of the same key. The journal keeps keys in that order, so neighbours go to the same page.
+pub fn merge<T>(stretches: Vec<Vec<(Key, T)>>, add: impl Fn(&mut T, T)) -> impl Iterator<Item = (usize, Key, T)> {
+    let mut stretches: Vec<_> = stretches.into_iter().map(|items| items.into_iter().peekable()).collect();
+    let next = |items: &mut Peekable<IntoIter<(Key, T)>>, place| items.peek().map(|(key, _)| Reverse((key.cast_signed(), place)));
+    let mut heads: BinaryHeap<_> = stretches.iter_mut().enumerate().filter_map(|(place, items)| next(items, place)).collect();
+    let mut in_order = iter::from_fn(move || {
+        let mut head = heads.peek_mut()?;
+        let place = head.0.1;
+        let (key, item) = stretches[place].next()?;
+        match next(&mut stretches[place], place) {
+            Some(later) => *head = later,
+            None => drop(PeekMut::pop(head)),
+        }
+        Some((place, key, item))
+    })
+    .peekable();
+    iter::from_fn(move || {
+        let (place, key, mut item) = in_order.next()?;
+        while let Some((_, _, later)) = in_order.next_if(|(_, same, _)| *same == key) {
+            add(&mut item, later);
+        }
+        Some((place, key, item))
+    })
 }
 
 /// The place of a name. Sessions use some dozens, so the search is short.
@@ -333,15 +338,16 @@ pub struct Gatherer<'a> {
     facts: Facts,
     redactor: &'a Redactor,
     /// The last answers as they stand there: only the last of a stretch are worth masking.
-    answers: Answers<String>,
+    answers: Answers<Words<'static>>,
     text_bytes: usize,
+    habits: Habits,
 }
 
 impl<'a> Gatherer<'a> {
     /// A gatherer that keeps text as `redactor` says.
     #[must_use]
     pub fn new(redactor: &'a Redactor) -> Self {
-        Self { facts: Facts::default(), redactor, answers: Answers::default(), text_bytes: 0 }
+        Self { facts: Facts::default(), redactor, answers: Answers::default(), text_bytes: 0, habits: Habits::default() }
     }
 
     /// Whether it is time to hand the facts over.
@@ -354,7 +360,7 @@ impl<'a> Gatherer<'a> {
     #[must_use]
     pub fn finish(mut self) -> Facts {
         for answer in self.answers.into_all() {
-            let parts = answer.parts.iter().filter_map(|(line, text)| Some((*line, self.redactor.keep(text)?)));
+            let parts = answer.parts.into_iter().filter_map(|(line, words)| Some((line, self.redactor.keep(&words.into_plain())?)));
             self.facts.answers.take(Answer { message: answer.message, at: answer.at, parts: parts.collect() });
         }
         self.facts.sort();
@@ -375,6 +381,10 @@ impl<'a> Gatherer<'a> {
 
     /// Adds what a line says of which it is not known whether it is whole. `false` when it is not a JSON object.
     pub fn add_if_whole(&mut self, line: &[u8], source: Source) -> bool {
+        if let Some((envelope, record)) = assistant::read(line, &mut self.habits) {
+            self.add_record(line, source, &envelope, record);
+            return true;
+        }
         if let Ok((envelope, record)) = records::parse(line) {
             self.add_record(line, source, &envelope, record);
             return true;
@@ -479,13 +489,13 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    fn add_reply(&mut self, message: Key, line: &impl Fn() -> Key, at: Option<i64>, texts: Vec<Cow<'_, str>>) {
+    fn add_reply(&mut self, message: Key, line: &impl Fn() -> Key, at: Option<i64>, texts: Vec<Words<'_>>) {
         match self.facts.steps.last_mut() {
             Some(Step::Reply { key, at: last }) if *key == message => *last = at.max(*last),
             _ => self.facts.steps.push(Step::Reply { key: message, at }),
         }
         let line = line();
-        let parts: Vec<_> = texts.into_iter().filter(|text| !text.trim().is_empty()).map(|text| (line, text.into_owned())).collect();
+        let parts: Vec<_> = texts.into_iter().filter(|text| !text.is_blank()).map(|text| (line, text.into_owned())).collect();
         if !parts.is_empty() {
             self.answers.take(Answer { message, at, parts });
         }

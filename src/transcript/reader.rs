@@ -29,7 +29,7 @@ const SEGMENT: u64 = 8 * 1024 * 1024;
 /// More threads would only wait for memory, and the agent needs the machine, too.
 const MAX_THREADS: usize = 4;
 /// How many facts are gathered in one round, so that memory does not grow with the file.
-const MAX_FACTS: usize = 49_152;
+const MAX_FACTS: usize = 65_536;
 /// How far into a file its first time is looked for, in bytes.
 const BEGINNING: u64 = 64 * 1024;
 /// How much of a file's beginning tells it from another one, in bytes: its first record holds ids and a time.

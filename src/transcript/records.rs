@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// The model name of messages that the client wrote itself, such as API errors.
-const SYNTHETIC: &str = "<synthetic>";
+pub(super) const SYNTHETIC: &str = "<synthetic>";
 /// The greatest integer that a Convex number (float64) holds exactly; figures beyond it are garbage.
 const MAX_FIGURE: f64 = 9_007_199_254_740_991.0;
 /// How the client marks user records that no human wrote, besides `isMeta`.
@@ -63,10 +64,6 @@ impl Scalar<'_> {
             Self::Number(number) if (0.0..=MAX_FIGURE).contains(number) => *number as u64,
             _ => 0,
         }
-    }
-
-    fn time(&self) -> Option<i64> {
-        self.text()?.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
     }
 }
 
@@ -261,11 +258,61 @@ pub struct Usage {
     pub cache_creation_input_tokens: u64,
 }
 
+/// The words of a text block, maybe still as they stand in JSON: most answers are followed by another before anybody
+/// asks what they say.
+#[derive(Clone)]
+pub enum Words<'a> {
+    /// As they are read.
+    Plain(Cow<'a, str>),
+    /// As they stand between quotation marks; [`unescape`] can read them.
+    Escaped(Cow<'a, str>),
+}
+
+impl<'a> Words<'a> {
+    /// The words as they are read.
+    #[must_use]
+    pub fn into_plain(self) -> Cow<'a, str> {
+        match self {
+            Self::Plain(text) => text,
+            Self::Escaped(text) => Cow::Owned(unescape(&text).unwrap_or_default()),
+        }
+    }
+
+    /// Whether there is nothing but white space.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        match self {
+            Self::Escaped(text) if text.trim_start().starts_with('\\') => self.clone().into_plain().trim().is_empty(),
+            Self::Plain(text) | Self::Escaped(text) => text.trim().is_empty(),
+        }
+    }
+
+    /// The same words, kept for longer than their line.
+    #[must_use]
+    pub fn into_owned(self) -> Words<'static> {
+        match self {
+            Self::Plain(text) => Words::Plain(Cow::Owned(text.into_owned())),
+            Self::Escaped(text) => Words::Escaped(Cow::Owned(text.into_owned())),
+        }
+    }
+}
+
+impl fmt::Debug for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.clone().into_plain().fmt(f)
+    }
+}
+
+/// What a string says that stands in JSON between quotation marks.
+pub(super) fn unescape(raw: &str) -> Option<String> {
+    serde_json::from_str(&format!("\"{raw}\"")).ok()
+}
+
 /// One content block of an assistant message.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the names are those of the Messages API")]
 pub enum Block<'a> {
-    Text(Cow<'a, str>),
+    Text(Words<'a>),
     ToolUse { id: Cow<'a, str>, name: Cow<'a, str> },
 }
 
@@ -467,12 +514,12 @@ impl<'a> Line<'a> {
 
     fn assistant(&self, message: Message<'a>) -> Record<'a> {
         let blocks = match message.content {
-            Content::Text(text) => vec![Block::Text(text)],
+            Content::Text(text) => vec![Block::Text(Words::Plain(text))],
             Content::Blocks(blocks) => blocks.into_iter().filter_map(WireBlock::into_block).collect(),
             Content::Other => Vec::new(),
         };
         if self.is_api_error.is_true() {
-            let text = blocks.into_iter().find_map(|block| if let Block::Text(text) = block { Some(text) } else { None });
+            let text = blocks.into_iter().find_map(|block| if let Block::Text(words) = block { Some(words.into_plain()) } else { None });
             return Record::ApiError { text: text.unwrap_or(Cow::Borrowed("API Error")) };
         }
         match (cow(message.id), cow(message.model)) {
@@ -490,7 +537,7 @@ impl<'a> Line<'a> {
     fn into_envelope(self) -> Envelope<'a> {
         Envelope {
             is_root: self.parent_uuid.text().is_none(),
-            at: self.timestamp.time(),
+            at: self.timestamp.text().and_then(time),
             sidechain: self.is_sidechain.is_true(),
             uuid: cow(self.uuid),
             agent_id: cow(self.agent_id),
@@ -509,6 +556,8 @@ const TELLING: [&[u8]; 7] = [b"user", b"assistant", b"system", b"custom-title", 
 const TOOL_RESULT: &[u8] = br#""type":"user","message":{"role":"user","content":[{"tool_use_id":""#;
 /// What says of a tool result whether it failed.
 static IS_ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""is_error""#));
+/// What says that it did not.
+const SUCCESS: &[u8] = br#""is_error":false"#;
 /// How far into a line its beginning is looked for, in bytes.
 const BEGINNING: usize = 512;
 
@@ -532,14 +581,22 @@ pub fn is_dull(line: &[u8]) -> bool {
     let before_message = TOOL_RESULT.iter().position(|&byte| byte == b'{').unwrap_or_default();
     let Some(rest) = inner.checked_sub(before_message).and_then(|start| beginning[start..].strip_prefix(TOOL_RESULT)) else { return false };
     let Some(id) = memchr::memchr(b'"', rest) else { return false };
-    rest[id..].starts_with(br#"","type":"tool_result","#)
-        && IS_ERROR.find_iter(line).all(|at| line[at..].starts_with(br#""is_error":false"#))
+    if !rest[id..].starts_with(br#"","type":"tool_result","#) {
+        return false;
+    }
+    let mut marks = IS_ERROR.find_iter(line).map(|at| &line[at..]);
+    match marks.next() {
+        None => true,
+        // Its block is the last of the message, so no other mark is of a block.
+        Some(mark) if mark.starts_with(br#""is_error":false}]},"toolUseResult":"#) => true,
+        Some(mark) => mark.starts_with(SUCCESS) && marks.all(|mark| mark.starts_with(SUCCESS)),
+    }
 }
 
 impl<'a> WireBlock<'a> {
     fn into_block(self) -> Option<Block<'a>> {
         match self.kind.text()? {
-            "text" => cow(self.text).map(Block::Text),
+            "text" => cow(self.text).map(|text| Block::Text(Words::Plain(text))),
             "tool_use" | "server_tool_use" => Some(Block::ToolUse { id: cow(self.id)?, name: cow(self.name)? }),
             _ => None,
         }
@@ -555,6 +612,35 @@ impl WireUsage<'_> {
             cache_creation_input_tokens: self.cache_creation_input_tokens.figure(),
         }
     }
+}
+
+/// The epoch milliseconds of a timestamp.
+pub(super) fn time(text: &str) -> Option<i64> {
+    time_as_written(text.as_bytes()).or_else(|| text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond))
+}
+
+/// The days from 1 March of year 0 to 1 January 1970.
+const EPOCH: i64 = 719_468;
+
+/// The same for the one form that the client writes, `2026-11-22T10:00:00.000Z`, and days that all months have.
+fn time_as_written(text: &[u8]) -> Option<i64> {
+    let number = |range: Range<usize>| {
+        text[range].iter().try_fold(0, |number: i64, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
+    };
+    let is_separated = text.len() == 24
+        && [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')].iter().all(|&(at, byte)| text[at] == byte);
+    if !is_separated {
+        return None;
+    }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second, millis) = (number(11..13)?, number(14..16)?, number(17..19)?, number(20..23)?);
+    if !(1970..=2400).contains(&year) || !(1..=12).contains(&month) || !(1..=28).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    // Years begin with March, so that a leap day is the last of its year: days are counted from 1 March of year 0.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    Some((((days - EPOCH) * 24 + hour) * 60 + minute) * 60_000 + second * 1_000 + millis)
 }
 
 fn title<'a>(text: &Scalar<'a>, custom: bool) -> Record<'a> {
@@ -676,6 +762,24 @@ mod tests {
         // One within another record is not the record.
         let nested = format!(r#"{{"parentUuid":"a","data":{{"x":1}},{}t"}}]}}}}"#, std::str::from_utf8(TOOL_RESULT).unwrap());
         assert!(!is_dull(nested.as_bytes()));
+    }
+
+    #[test]
+    fn a_timestamp_as_the_client_writes_it_is_what_jiff_says() {
+        let mut days = 0;
+        for year in [1970, 1999, 2000, 2001, 2024, 2025, 2026, 2100, 2400] {
+            for month in 1..=12 {
+                for day in [1, 9, 28] {
+                    let text = format!("{year:04}-{month:02}-{day:02}T23:05:59.007Z");
+                    assert_eq!(time_as_written(text.as_bytes()), Some(text.parse::<Timestamp>().unwrap().as_millisecond()), "{text}");
+                    days += 1;
+                }
+            }
+        }
+        assert_eq!(days, 9 * 12 * 3);
+        for text in ["2026-11-22T10:00:00Z", "2026-02-30T10:00:00.000Z", "2026-11-22T24:00:00.000Z", "2026-11-2xT10:00:00.000Z", ""] {
+            assert_eq!(time_as_written(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! the difference that its key makes, and what is already counted makes none.
 
 use std::collections::{BTreeMap, HashSet};
+use std::iter;
+use std::mem::take;
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Answers, Facts, Key, Latest, Span, Step, is_before};
+use super::facts::{Answers, Facts, Key, Latest, Message, Span, Step, is_before, merge};
 use super::records::Usage;
 use crate::redact::Text;
 
@@ -39,6 +41,14 @@ pub struct Counted {
 pub struct ToolFigures {
     pub calls: u64,
     pub errors: u64,
+}
+
+/// How many items are counted at once: a statement for each would take a third longer (measured).
+pub const BATCH: usize = 32;
+
+fn batches<T>(items: impl Iterator<Item = T>) -> impl Iterator<Item = Vec<T>> {
+    let mut items = items;
+    iter::from_fn(move || Some(items.by_ref().take(BATCH).collect()).filter(|batch: &Vec<T>| !batch.is_empty()))
 }
 
 /// The figures and texts of one session, from its transcript files.
@@ -84,53 +94,84 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Counts the facts of the next stretch. `count` looks an item up, remembers it, and says what was known.
-    pub fn absorb<E>(&mut self, facts: Facts, mut count: impl FnMut(&Item<'_>) -> Result<Counted, E>) -> Result<(), E> {
+    /// Counts the facts of the next stretches, in their order. `count` looks items up, remembers them, and says of each
+    /// what was known; no key is twice among the items of one call.
+    pub fn absorb<E>(&mut self, mut stretches: Vec<Facts>, mut count: impl FnMut(&[Item<'_>]) -> Result<Vec<Counted>, E>) -> Result<(), E> {
         // Which messages are history that a fork copied; asked once, because their steps follow.
         let mut copied = HashSet::new();
-        for (key, message) in facts.messages {
-            let figures = message.usage.figures();
-            let counted = count(&Item { key, name: "", figures })?;
-            let before = counted.before.unwrap_or_default();
-            let more = Usage::from(std::array::from_fn(|index| figures[index].saturating_sub(before[index])));
-            if counted.inherited {
-                copied.insert(key);
-                self.inherited.get_or_insert_default().add(more);
-                continue;
-            }
-            self.api_messages += u64::from(counted.before.is_none());
-            let model = &facts.names[message.model];
-            match self.usage_by_model.get_mut(model) {
-                Some(usage) => usage.add(more),
-                None => drop(self.usage_by_model.insert(model.clone(), more)),
-            }
-            self.span.include(message.span);
-        }
-        for (key, tool) in facts.tools {
-            let figures = [u64::from(tool.name.is_some()), u64::from(tool.failed), 0, 0];
-            let counted = count(&Item { key, name: tool.name.map_or("", |name| &facts.names[name]), figures })?;
-            if !counted.inherited {
-                self.count_tool(counted, figures);
+        let messages = merge(stretches.iter_mut().map(|facts| take(&mut facts.messages)).collect(), |message: &mut Message, later| {
+            message.usage = message.usage.max(later.usage);
+            message.span.include(later.span);
+        });
+        for batch in batches(messages) {
+            let items: Vec<_> =
+                batch.iter().map(|(_, key, message)| Item { key: *key, name: "", figures: message.usage.figures() }).collect();
+            for ((place, key, message), counted) in batch.iter().zip(count(&items)?) {
+                if self.count_message(message, &stretches[*place].names[message.model], &counted) {
+                    copied.insert(*key);
+                }
             }
         }
-        for key in facts.subagents {
-            self.subagents += u64::from(is_new(&count(&Item { key, name: "", figures: [0; 4] })?));
-        }
-        for key in facts.compactions {
-            self.compactions += u64::from(is_new(&count(&Item { key, name: "", figures: [0; 4] })?));
-        }
-        for step in facts.steps {
-            self.step(step, &copied, &mut count)?;
-        }
-        for answer in facts.answers.into_all() {
-            if !copied.contains(&answer.message) {
-                self.answers.take(answer);
+        let tools = stretches.iter_mut().map(|Facts { names, tools, .. }| {
+            take(tools).into_iter().map(|(key, tool)| (key, (tool.name.map(|name| &*names[name]), tool.failed))).collect()
+        });
+        let tools = merge(tools.collect(), |(name, failed), (later, later_failed)| {
+            *name = name.or(later);
+            *failed |= later_failed;
+        });
+        for batch in batches(tools) {
+            let items: Vec<_> = batch
+                .iter()
+                .map(|(_, key, (name, failed))| Item {
+                    key: *key,
+                    name: name.unwrap_or_default(),
+                    figures: [u64::from(name.is_some()), u64::from(*failed), 0, 0],
+                })
+                .collect();
+            for (item, counted) in items.iter().zip(count(&items)?) {
+                if !counted.inherited {
+                    self.count_tool(counted, item.figures);
+                }
             }
         }
-        self.latest.update(facts.latest);
-        self.malformed_lines += facts.malformed_lines;
-        self.skipped_lines += facts.skipped_lines;
+        let mut count = |key| Ok(count(&[Item { key, name: "", figures: [0; 4] }])?.first().is_none_or(is_new));
+        for facts in stretches {
+            for key in facts.subagents {
+                self.subagents += u64::from(count(key)?);
+            }
+            for key in facts.compactions {
+                self.compactions += u64::from(count(key)?);
+            }
+            for step in facts.steps {
+                self.step(step, &copied, &mut count)?;
+            }
+            for answer in facts.answers.into_all() {
+                if !copied.contains(&answer.message) {
+                    self.answers.take(answer);
+                }
+            }
+            self.latest.update(facts.latest);
+            self.malformed_lines += facts.malformed_lines;
+            self.skipped_lines += facts.skipped_lines;
+        }
         Ok(())
+    }
+
+    /// Whether it is history that a fork copied.
+    fn count_message(&mut self, message: &Message, model: &str, counted: &Counted) -> bool {
+        let (figures, before) = (message.usage.figures(), counted.before.unwrap_or_default());
+        let more = Usage::from(std::array::from_fn(|index| figures[index].saturating_sub(before[index])));
+        if counted.inherited {
+            self.inherited.get_or_insert_default().add(more);
+            return true;
+        }
+        self.api_messages += u64::from(counted.before.is_none());
+        match self.usage_by_model.get_mut(model) {
+            Some(usage) => usage.add(more),
+            None => drop(self.usage_by_model.insert(model.to_owned(), more)),
+        }
+        self.span.include(message.span);
+        false
     }
 
     /// A call counts when it is first seen; its failure once both the call and the failure were seen.
@@ -145,17 +186,17 @@ impl Summary {
         }
     }
 
-    fn step<E>(&mut self, step: Step, copied: &HashSet<Key>, count: &mut impl FnMut(&Item<'_>) -> Result<Counted, E>) -> Result<(), E> {
+    fn step<E>(&mut self, step: Step, copied: &HashSet<Key>, is_new: &mut impl FnMut(Key) -> Result<bool, E>) -> Result<(), E> {
         let at = match step {
             // A reply that is older than the last prompt or error is a line written again.
             Step::Reply { key, at } if copied.contains(&key) || is_before(at, self.asked_or_failed_at) => return Ok(()),
             Step::Reply { at, .. } => {
-                self.turns += u64::from(std::mem::take(&mut self.awaits_reply));
+                self.turns += u64::from(take(&mut self.awaits_reply));
                 self.error = None;
                 at
             }
             // A record that stands there twice was counted the first time.
-            Step::Prompt { key, .. } | Step::ApiError { key, .. } if !is_new(&count(&Item { key, name: "", figures: [0; 4] })?) => {
+            Step::Prompt { key, .. } | Step::ApiError { key, .. } if !is_new(key)? => {
                 return Ok(());
             }
             Step::Prompt { at, text, .. } => {
@@ -169,7 +210,7 @@ impl Summary {
                 at
             }
             Step::ApiError { at, text, .. } => {
-                self.turns += u64::from(std::mem::take(&mut self.awaits_reply));
+                self.turns += u64::from(take(&mut self.awaits_reply));
                 self.error = Some(text.map(|text| *text).unwrap_or_default());
                 self.asked_or_failed_at = at.max(self.asked_or_failed_at);
                 at

@@ -75,7 +75,7 @@ impl Ledger {
             }
         }
         let counted = &mut self.counted;
-        self.summary.absorb(Facts::join(stretch), |item| Ok::<_, Infallible>(Self::count(counted, item))).unwrap();
+        self.summary.absorb(stretch, |items| Ok::<_, Infallible>(items.iter().map(|item| Self::count(counted, item)).collect())).unwrap();
     }
 
     fn document(&self) -> Document {
