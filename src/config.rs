@@ -25,6 +25,22 @@ const GREATEST_MAX_OUTPUT: usize = 400_000;
 
 const URL: &str = "CONVEX_SELF_HOSTED_URL";
 const KEY: &str = "CONVEX_SELF_HOSTED_ADMIN_KEY";
+const HOME: &str = "CONVEX_SIDECAR_HOME";
+/// Variables that libraries read: where configuration is, which proxy is asked, which certificates are believed.
+const LEADING: [&str; 12] = [
+    "HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "APPDATA",
+    "LOCALAPPDATA",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+];
 
 /// The environment, as values.
 pub type Environment = HashMap<String, String>;
@@ -45,6 +61,12 @@ impl AdminKey {
     #[must_use]
     pub fn authorization(&self) -> String {
         format!("Convex {}", self.0)
+    }
+
+    /// The text without the key, should a server have repeated it.
+    #[must_use]
+    pub fn hidden_in(&self, text: &str) -> String {
+        text.replace(&self.0, "…")
     }
 }
 
@@ -103,6 +125,8 @@ pub struct Config {
     /// What is wrong with the configuration file. Then only metadata is kept and nothing is sent, because the file may
     /// have asked for that.
     pub problem: Option<anyhow::Error>,
+    /// What was left out of account, and why.
+    pub warning: Option<anyhow::Error>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -128,13 +152,21 @@ enum Capture {
 impl Config {
     /// The settings that this environment and the configuration file give.
     pub fn load(environment: &Environment) -> Result<Self> {
+        let mut environment = environment.clone();
+        let settings = repository_settings(&environment);
+        let led = lead_back(&mut environment, &settings);
+        let environment = &environment;
         let (file, journal) = paths(environment)?;
         let read = match std::fs::read_to_string(&file) {
             Ok(text) => parse(&text).with_context(|| format!("could not parse {}", file.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
             Err(error) => Err(error).with_context(|| format!("could not read {}", file.display())),
         };
-        Ok(Self::of(environment, read, file, journal))
+        let (read, warning) = match led {
+            Ok(warning) => (read, warning),
+            Err(problem) => (Err(problem), None),
+        };
+        Ok(Self { warning, ..Self::of(environment, read, file, journal) })
     }
 
     fn of(environment: &Environment, read: Result<File>, file: PathBuf, journal: PathBuf) -> Self {
@@ -157,9 +189,10 @@ impl Config {
                 workflow_key: environment.get("CONVEX_SIDECAR_WORKFLOW").cloned(),
             },
             owner_pid: environment.get("CONVEX_SIDECAR_OWNER_PID").and_then(|pid| pid.parse().ok()),
-            is_in_client: environment.get("CLAUDECODE").is_some_and(|value| value == "1"),
+            is_in_client: is_in_client(environment),
             is_disabled: environment.get("CONVEX_SIDECAR_DISABLED").is_some_and(|value| value == "1"),
             problem,
+            warning: None,
             file,
             journal,
         }
@@ -197,9 +230,55 @@ impl File {
     }
 }
 
+/// The settings of the repository that the client works in, with their paths. The client gives their `env` to every
+/// hook, and whoever can write to a repository can write them. Outside the client nobody has applied them.
+fn repository_settings(environment: &Environment) -> Vec<(PathBuf, String)> {
+    let project = environment.get("CLAUDE_PROJECT_DIR").map(PathBuf::from).or_else(|| std::env::current_dir().ok());
+    let Some(project) = project.filter(|_| is_in_client(environment)) else { return Vec::new() };
+    // In the home folder they are the user's own.
+    if ["HOME", "USERPROFILE"].iter().any(|home| environment.get(*home).is_some_and(|home| Path::new(home) == project)) {
+        return Vec::new();
+    }
+    let paths = ["settings.json", "settings.local.json"].map(|name| project.join(".claude").join(name));
+    paths.into_iter().filter_map(|path| Some((path.clone(), std::fs::read_to_string(path).ok()?))).collect()
+}
+
+/// Leaves out of account what a repository's settings say of deployment and home, so that a repository cannot lead the
+/// record or the key elsewhere: then the user's own configuration counts. What cannot be left out, because others read
+/// it from the environment themselves, is an error.
+fn lead_back(environment: &mut Environment, settings: &[(PathBuf, String)]) -> Result<Option<anyhow::Error>> {
+    let mut warning = None;
+    for (path, text) in settings {
+        let json: Option<serde_json::Value> = serde_json::from_str(text).ok();
+        let is_set = |environment: &Environment, name: &str| match (&json, environment.get(name)) {
+            (_, None) => false,
+            (Some(json), Some(value)) => json["env"][name] == value.as_str(),
+            // The client may understand what is no strict JSON.
+            (None, Some(_)) => text.contains(name),
+        };
+        for name in [URL, KEY, HOME] {
+            if is_set(environment, name) {
+                environment.remove(name);
+                warning = Some(anyhow!(
+                    "{name} was ignored, because {} sets it; set it in config.toml or in your own environment",
+                    path.display()
+                ));
+            }
+        }
+        if let Some(name) = LEADING.iter().find(|name| is_set(environment, name)) {
+            bail!("{} sets {name}, which could lead the admin key elsewhere; set it in your own environment", path.display());
+        }
+    }
+    Ok(warning)
+}
+
+fn is_in_client(environment: &Environment) -> bool {
+    environment.get("CLAUDECODE").is_some_and(|value| value == "1")
+}
+
 /// `config.toml` and `journal.db`.
 fn paths(environment: &Environment) -> Result<(PathBuf, PathBuf)> {
-    if let Some(home) = environment.get("CONVEX_SIDECAR_HOME") {
+    if let Some(home) = environment.get(HOME) {
         let home = Path::new(home);
         return Ok((home.join("config.toml"), home.join("journal.db")));
     }
@@ -338,6 +417,28 @@ mod tests {
             assert!(!problem.contains("0123456789"), "{problem}");
             assert!(config.deployment.is_err());
             assert_eq!(config.redactor.keep("text"), None);
+        }
+    }
+
+    #[test]
+    fn a_repository_does_not_lead_elsewhere() {
+        let settings = |text: &str| vec![(PathBuf::from("/repo/.claude/settings.json"), text.to_owned())];
+        let mut led = environment(&[(URL, "https://evil.example"), (KEY, "k"), (HOME, "/repo/x"), ("CONVEX_SIDECAR_WORKFLOW", "w")]);
+        let text = format!(r#"{{"env":{{"{URL}":"https://evil.example","{KEY}":"k","{HOME}":"/repo/x","CONVEX_SIDECAR_WORKFLOW":"w"}}}}"#);
+        let warning = lead_back(&mut led, &settings(&text)).unwrap().unwrap().to_string();
+        assert_eq!(led, environment(&[("CONVEX_SIDECAR_WORKFLOW", "w")]));
+        assert!(warning.contains("was ignored, because /repo/.claude/settings.json sets it"), "{warning}");
+        // The user's own values stay, whatever the repository would have liked.
+        let own = environment(&[(URL, "https://own.example"), (KEY, "own")]);
+        let mut kept = own.clone();
+        assert!(lead_back(&mut kept, &settings(&text)).unwrap().is_none());
+        assert_eq!(kept, own);
+        // With comments it is no strict JSON, but the client may read it.
+        assert!(lead_back(&mut kept, &settings(&format!("// {{\n{{\"env\": {{\"{URL}\": …"))).unwrap().is_some());
+        for name in LEADING {
+            let text = format!(r#"{{"env":{{"{name}":"/repo/x"}}}}"#);
+            let problem = lead_back(&mut environment(&[(name, "/repo/x")]), &settings(&text)).unwrap_err().to_string();
+            assert!(problem.contains(name), "{problem}");
         }
     }
 

@@ -20,7 +20,7 @@ use crate::deadline::Deadline;
 /// How long a connection may take, so that a dead server costs a hook little.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long a request may take where no hook waits for it.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of an answer is read, in bytes.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 /// How much of a server's text is repeated in a message, in bytes.
@@ -144,8 +144,17 @@ impl<'a> Convex<'a> {
         let status = answer.status().as_u16();
         let mut body = Vec::new();
         match answer.take(MAX_ANSWER).read_to_end(&mut body) {
-            Ok(_) => verdict(status, &body),
-            Err(error) => Verdict::Unavailable(format!("the answer broke off: {error}")),
+            Ok(_) => match verdict(status, &body) {
+                Verdict::Refused(why) => Verdict::Refused(self.deployment.key.hidden_in(&why)),
+                Verdict::Unavailable(why) => Verdict::Unavailable(self.deployment.key.hidden_in(&why)),
+                verdict => verdict,
+            },
+            Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>()) {
+                Some(error) if error.is_timeout() => {
+                    Verdict::Unavailable(format!("could not reach {}: no answer in time", self.deployment.name()))
+                }
+                _ => Verdict::Unavailable("the answer broke off".to_owned()),
+            },
         }
     }
 }

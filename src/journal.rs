@@ -5,12 +5,18 @@
 //! there is no queue to overflow. This room is the only user of SQLite.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::config::DbConfig;
-use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, Statement, TransactionBehavior, named_params, params};
+use rusqlite::{
+    CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Statement, TransactionBehavior, named_params, params,
+};
+
+use serde::de::DeserializeOwned;
 
 use crate::owner::Owner;
 use crate::session::{Millis, ReadState, Session, Status, TranscriptState};
@@ -175,7 +181,9 @@ pub struct Backoff {
 impl Journal {
     /// Opens the journal at `path`, making it and its folder when they are not there.
     pub fn open(path: &Path) -> Result<Self> {
-        create_private(path).with_context(|| format!("could not create the journal {}", path.display()))?;
+        create_private(path).with_context(|| {
+            format!("could not create the journal {}; set CONVEX_SIDECAR_HOME to a folder that can be written", path.display())
+        })?;
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX);
         let connection = connection.with_context(|| format!("could not open the journal {}", path.display()))?;
         Self::prepare(connection, false).with_context(|| format!("could not use the journal {}", path.display()))
@@ -266,7 +274,7 @@ impl Journal {
         let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
         let mut open = Vec::new();
         for row in rows {
-            let session: Session = serde_json::from_str(&row?)?;
+            let session: Session = stored(&row?)?;
             open.push((session.session_id.clone(), session.open_owners().cloned().collect()));
         }
         Ok(open)
@@ -362,8 +370,8 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
         _ => ReadState::Missing,
     };
     Ok(Some(Record {
-        session: serde_json::from_str(&session).context("could not read a session in the journal")?,
-        summary: serde_json::from_str(&summary).context("could not read a summary in the journal")?,
+        session: stored(&session)?,
+        summary: stored(&summary)?,
         transcript: TranscriptState { state, bytes },
         read_version,
         is_stale,
@@ -443,7 +451,7 @@ impl Write<'_> {
         let rows = statement.query_map([session_id], |row| row.get::<_, String>(0))?;
         let mut others = Vec::new();
         for row in rows {
-            let session: Session = serde_json::from_str(&row?)?;
+            let session: Session = stored(&row?)?;
             if session.open_owners().any(|open| open == owner) {
                 others.push(session.session_id);
             }
@@ -705,6 +713,75 @@ fn bind_all(statement: &mut Statement<'_>, row: i64, reading: i64, items: &[Item
         }
     }
     Ok(())
+}
+
+/// JSON in the journal that cannot be read.
+#[derive(Debug)]
+struct Unreadable(serde_json::Error);
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "could not read what the journal holds: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+fn stored<T: DeserializeOwned>(json: &str) -> std::result::Result<T, Unreadable> {
+    serde_json::from_str(json).map_err(Unreadable)
+}
+
+/// Whether the error comes from a journal that is damaged: bytes that SQLite or this program cannot have written. A
+/// full disk, a lock or a newer version is none.
+#[must_use]
+pub fn is_damaged(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| match cause.downcast_ref::<rusqlite::Error>() {
+        Some(rusqlite::Error::SqliteFailure(failure, message)) => {
+            let is_other_schema =
+                |text: &String| ["no such table", "no such column", "already exists"].iter().any(|known| text.contains(known));
+            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) || message.as_ref().is_some_and(is_other_schema)
+        }
+        Some(rusqlite::Error::SqlInputError { msg, .. }) => ["no such table", "no such column"].iter().any(|known| msg.contains(known)),
+        Some(error) => matches!(
+            error,
+            rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::Utf8Error(..)
+                | rusqlite::Error::QueryReturnedNoRows
+        ),
+        None => cause.is::<Unreadable>(),
+    })
+}
+
+/// What tells the journal's file from one that may take its place: its inode, or the time of its making in nanoseconds.
+#[must_use]
+pub fn identity(path: &Path) -> Option<u64> {
+    let metadata = std::fs::metadata(path).ok()?;
+    #[cfg(unix)]
+    return Some(std::os::unix::fs::MetadataExt::ino(&metadata));
+    #[cfg(not(unix))]
+    return u64::try_from(metadata.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos()).ok();
+}
+
+/// Keeps a damaged journal under another name, so that a new one can be made in its place. Returns that name, or `None`
+/// when another process has done it already.
+///
+/// The name is that of the damaged file's `identity`, and a name can be taken once: so of many hooks that find the same
+/// damage one moves it, and none moves the new one.
+pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
+    let beside = |path: &Path, suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
+    let aside = beside(path, &format!(".damaged-{identity:x}"));
+    match std::fs::hard_link(path, &aside) {
+        Ok(()) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("could not set {} aside", path.display())),
+    }
+    // The log goes first: SQLite would write it into the new journal.
+    let _ = std::fs::rename(beside(path, "-wal"), beside(&aside, "-wal"));
+    let _ = std::fs::remove_file(beside(path, "-shm"));
+    std::fs::remove_file(path).with_context(|| format!("could not set {} aside", path.display()))?;
+    Ok(Some(aside))
 }
 
 /// Makes the file, readable for its user only, and its folder likewise. SQLite gives its other files the same mode.

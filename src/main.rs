@@ -15,6 +15,7 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser};
 use convex_sidecar::cli::{Cli, Command, Hook};
 use convex_sidecar::command;
+use convex_sidecar::journal::is_damaged;
 
 /// Wrong command line; sysexits' `EX_USAGE`. Never 2: for the client that means "block".
 const USAGE: i32 = 64;
@@ -40,7 +41,9 @@ fn main() {
         Command::Show(options) => command::show::run(&options),
     };
     if let Err(error) = result {
-        eprintln!("convex-sidecar: {error:#}");
+        let remedy =
+            if is_damaged(&error) { "; the next hook keeps the damaged journal under another name and starts a new one" } else { "" };
+        eprintln!("convex-sidecar: {error:#}{remedy}");
         exit(1);
     }
     // Not by returning: that would wait for threads that still read stdin or resolve a name.

@@ -10,9 +10,9 @@ use crate::config::{self, Config};
 use crate::convex::{Call, Kind};
 use crate::deadline::{Deadline, HOOK_BUDGET};
 use crate::delivery::{Delivery, Report};
-use crate::hook_input::{self, Event, EventKind, SILENCE};
+use crate::hook_input::{self, Event, EventKind, InputError, SILENCE};
 use crate::intake;
-use crate::journal::{Entry, Journal};
+use crate::journal::{self, Entry, Journal};
 use crate::owner::{self, Owner};
 use crate::render;
 
@@ -35,19 +35,47 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
             eprintln!("{}", render::escape_block(text));
         }
     };
-    let mut journal = Journal::open(&config.journal)?;
-    let result = input.map_err(anyhow::Error::from).and_then(|event| record(&mut journal, &config, &event, deadline, &mut say));
-    let problem = result.as_ref().err().or(config.problem.as_ref());
-    if let Some(problem) = problem {
-        journal.write(|write| write.note(&format!("hook: {problem:#}"), now().0))?;
+    let identity = journal::identity(&config.journal);
+    let mut result = keep(&config, &input, deadline, &mut say);
+    if let (Err(error), Some(identity)) = (&result, identity)
+        && journal::is_damaged(error)
+    {
+        replace_journal(&config, error, identity)?;
+        result = keep(&config, &input, deadline, &mut say);
     }
-    let report = result?;
-    match (report, &config.deployment) {
+    match (result?, &config.deployment) {
         (_, Err(problem)) => bail!("recorded, but not delivered: {problem:#}"),
         (Report { problem: Some(problem), .. }, _) => bail!("recorded, but not delivered: {problem}"),
         (_, Ok(None)) if options.strict => bail!("recorded, but not delivered: no Convex deployment is configured"),
         _ => Ok(()),
     }
+}
+
+/// Records the event, and what went wrong with it in the journal's notes.
+fn keep(config: &Config, input: &Result<Event, InputError>, deadline: Deadline, say: &mut dyn FnMut(&str)) -> Result<Report> {
+    let mut journal = Journal::open(&config.journal)?;
+    let result = match input {
+        Ok(event) => record(&mut journal, config, event, deadline, say),
+        Err(error) => Err(anyhow!("{error}")),
+    };
+    let problems =
+        result.as_ref().err().into_iter().filter(|error| !journal::is_damaged(error)).chain(&config.problem).chain(&config.warning);
+    if let Some(problem) = problems.into_iter().next() {
+        journal.write(|write| write.note(&format!("hook: {problem:#}"), now().0))?;
+    }
+    result
+}
+
+/// Sets a damaged journal aside, so that the event is recorded in a new one.
+fn replace_journal(config: &Config, error: &anyhow::Error, identity: u64) -> Result<()> {
+    if let Some(aside) = journal::set_aside(&config.journal, identity)? {
+        let note = format!(
+            "hook: the journal was damaged ({error:#}); it is kept as {}, and a new one was started; `convex-sidecar import` records past sessions anew",
+            aside.display()
+        );
+        Journal::open(&config.journal)?.write(|write| write.note(&note, now().0))?;
+    }
+    Ok(())
 }
 
 fn record(journal: &mut Journal, config: &Config, event: &Event, deadline: Deadline, say: &mut dyn FnMut(&str)) -> Result<Report> {

@@ -10,6 +10,8 @@
 #![allow(missing_docs, reason = "tests say by their names what they hold")]
 
 mod canary;
+mod faults;
+mod gate;
 mod hook;
 mod hostile;
 mod import;

@@ -258,6 +258,11 @@ impl Backend {
         requests.iter().filter_map(|request| request["function"].as_str().map(str::to_owned)).collect()
     }
 
+    /// What becomes of the next calls: `{times?, status?, headers?, body?, delayMs?, dropReply?}`.
+    pub fn fault(&self, fault: &Value) {
+        self.ask("POST", "_test/fault", &fault.to_string());
+    }
+
     /// Deletes all data, as a new volume does.
     pub fn wipe(&self) {
         self.ask("POST", "_test/wipe", "{}");

@@ -1,0 +1,151 @@
+//! A gate before a backend: it lets calls through, or does to them what broken servers and networks do.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// What the gate does to a connection.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// Lets it through to the backend.
+    None,
+    /// Takes the request and never answers.
+    Silence,
+    /// Answers one byte a second.
+    Drip,
+    /// Promises a long answer, sends half of it, and closes.
+    CutOff,
+    /// Closes before the request is read.
+    Slam,
+    /// Answers with a status line, headers and body.
+    Answer { head: String, body: Vec<u8> },
+}
+
+impl Fault {
+    /// An answer with this status, as Convex or a proxy before it gives it.
+    pub fn status(status: u16, body: &str) -> Self {
+        Self::Answer { head: format!("HTTP/1.1 {status} Fault\r\nContent-Type: application/json"), body: body.as_bytes().to_vec() }
+    }
+}
+
+/// Listens until it is dropped.
+pub struct Gate {
+    pub url: String,
+    fault: Arc<Mutex<Fault>>,
+    connections: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+    address: SocketAddr,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl Gate {
+    /// A gate before `backend` (`http://127.0.0.1:<port>`), or before nothing.
+    pub fn open(backend: Option<&str>) -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap(), backend)
+    }
+
+    /// The same at a certain address.
+    pub fn at(address: SocketAddr, backend: Option<&str>) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let backend: Option<SocketAddr> = backend.map(|url| url.strip_prefix("http://").unwrap().parse().unwrap());
+        let fault = Arc::new(Mutex::new(Fault::None));
+        let (connections, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let shared = (Arc::clone(&fault), Arc::clone(&connections), Arc::clone(&is_over));
+        let listening = thread::spawn(move || {
+            let (fault, connections, is_over) = shared;
+            for stream in listener.incoming() {
+                if is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                connections.fetch_add(1, Ordering::SeqCst);
+                let fault = fault.lock().unwrap().clone();
+                // The other side may be gone at any time.
+                thread::spawn(move || stream.and_then(|stream| serve(stream, &fault, backend)));
+            }
+        });
+        Self { url: format!("http://{address}"), fault, connections, is_over, address, listening: Some(listening) }
+    }
+
+    /// What it does from now on.
+    pub fn set(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    /// How many connections were made so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+        let _ = self.listening.take().unwrap().join();
+    }
+}
+
+fn serve(mut stream: TcpStream, fault: &Fault, backend: Option<SocketAddr>) -> std::io::Result<()> {
+    match fault {
+        Fault::None => pass(&stream, backend),
+        Fault::Slam => stream.shutdown(Shutdown::Both),
+        Fault::Silence => {
+            read_request(&mut stream)?;
+            // Until the other side has had enough.
+            std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
+        }
+        Fault::Drip => {
+            read_request(&mut stream)?;
+            for byte in b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 31\r\n\r\n" {
+                stream.write_all(&[*byte])?;
+            }
+            for byte in br#"{"status":"success","value":{}}"# {
+                stream.write_all(&[*byte])?;
+                thread::sleep(Duration::from_secs(1));
+            }
+            Ok(())
+        }
+        Fault::CutOff => {
+            read_request(&mut stream)?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"status\":\"succ")
+        }
+        Fault::Answer { head, body } => {
+            read_request(&mut stream)?;
+            write!(stream, "{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
+            stream.write_all(body)
+        }
+    }
+}
+
+fn pass(stream: &TcpStream, backend: Option<SocketAddr>) -> std::io::Result<()> {
+    let Some(backend) = backend else { return stream.shutdown(Shutdown::Both) };
+    let beyond = TcpStream::connect(backend)?;
+    let (mut from, mut to) = (stream.try_clone()?, beyond.try_clone()?);
+    thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    std::io::copy(&mut &beyond, &mut &*stream)?;
+    stream.shutdown(Shutdown::Both)
+}
+
+fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    let mut buffer = [0; 64 * 1024];
+    loop {
+        let length = stream.read(&mut buffer)?;
+        request.extend_from_slice(&buffer[..length]);
+        let text = String::from_utf8_lossy(&request);
+        let whole = text.split_once("\r\n\r\n").map(|(head, _)| {
+            let body = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+            head.len() + 4 + body.unwrap_or(0)
+        });
+        if length == 0 || whole.is_some_and(|whole| request.len() >= whole) {
+            return Ok(());
+        }
+    }
+}
