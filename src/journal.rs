@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +18,7 @@ use rusqlite::{
     CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Statement, TransactionBehavior, named_params, params,
 };
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::owner::Owner;
 use crate::session::{Millis, ReadState, Session, Status, TranscriptState};
@@ -25,7 +27,7 @@ use crate::transcript::summary::{BATCH, Counted, Item, Summary};
 
 /// The version of the schema below, kept in `user_version`.
 const SCHEMA_VERSION: i64 = 1;
-/// How long a write waits for another process's write, at most.
+/// How long a write waits for its turn, and then for a writer that does not queue, at most.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(800);
 /// How long the write-ahead log may be when it is left, in bytes: whoever opens the journal next reads it, at about a
 /// millisecond a MiB.
@@ -112,6 +114,8 @@ PRAGMA user_version = 1;
 pub struct Journal {
     connection: Connection,
     is_dry: bool,
+    /// The file by which writers queue; none for a journal in memory.
+    lock: Option<PathBuf>,
 }
 
 impl Drop for Journal {
@@ -186,12 +190,13 @@ impl Journal {
         })?;
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX);
         let connection = connection.with_context(|| format!("could not open the journal {}", path.display()))?;
-        Self::prepare(connection, false).with_context(|| format!("could not use the journal {}", path.display()))
+        Self::prepare(connection, Some(PathBuf::from(format!("{}-lock", path.display()))))
+            .with_context(|| format!("could not use the journal {}", path.display()))
     }
 
     /// A journal that is gone when it is closed.
     pub fn in_memory() -> Result<Self> {
-        Self::prepare(Connection::open_in_memory()?, false)
+        Self::prepare(Connection::open_in_memory()?, None)
     }
 
     /// The journal at `path` for a rehearsal: what is written is taken back when it is closed.
@@ -205,7 +210,7 @@ impl Journal {
         Ok(journal)
     }
 
-    fn prepare(connection: Connection, is_dry: bool) -> Result<Self> {
+    fn prepare(connection: Connection, lock: Option<PathBuf>) -> Result<Self> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version > SCHEMA_VERSION {
@@ -218,7 +223,7 @@ impl Journal {
             "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -8192;",
         )?;
         connection.set_prepared_statement_cache_capacity(32);
-        let mut journal = Self { connection, is_dry };
+        let mut journal = Self { connection, is_dry: false, lock };
         if version < SCHEMA_VERSION {
             journal.write(|write| {
                 // Another process may have been faster.
@@ -237,6 +242,7 @@ impl Journal {
         if self.is_dry {
             return work(&Write { connection: &self.connection });
         }
+        let _turn = self.lock.as_deref().and_then(turn);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let result = work(&Write { connection: &transaction })?;
         transaction.commit()?;
@@ -340,9 +346,13 @@ impl Journal {
 const ENTRY: &str = "session_id, document, revision, delivered_revision, deployment, last_error";
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let document: String = row.get(1)?;
+    // Whoever takes it relies on it.
+    serde_json::from_str::<IgnoredAny>(&document)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(Unreadable(error))))?;
     Ok(Entry {
         session_id: row.get(0)?,
-        document: row.get(1)?,
+        document,
         revision: row.get(2)?,
         delivered_revision: row.get(3)?,
         deployment: row.get(4)?,
@@ -731,6 +741,31 @@ fn stored<T: DeserializeOwned>(json: &str) -> std::result::Result<T, Unreadable>
     serde_json::from_str(json).map_err(Unreadable)
 }
 
+/// Whether the journal could not be written because others were writing all the time.
+#[must_use]
+pub fn is_busy(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| match cause.downcast_ref::<rusqlite::Error>() {
+        Some(rusqlite::Error::SqliteFailure(failure, _)) => failure.code == ErrorCode::DatabaseBusy,
+        _ => false,
+    })
+}
+
+/// Waits until it is this process's turn to write. SQLite lets waiting processes look again and again, up to 100 ms
+/// apart, and whoever looks at the right moment is next: of 200 hooks at once some never were (measured). A lock of the
+/// system is given in the order of asking. It is a courtesy: after a while the write is tried without it.
+fn turn(path: &Path) -> Option<File> {
+    let lock = private_options().open(path).ok()?;
+    if lock.try_lock().is_ok() {
+        return Some(lock);
+    }
+    // A lock cannot be waited for with a limit, so a thread waits for it.
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = lock.lock().map(|()| sender.send(lock));
+    });
+    receiver.recv_timeout(BUSY_TIMEOUT).ok()
+}
+
 /// Whether the error comes from a journal that is damaged: bytes that SQLite or this program cannot have written. A
 /// full disk, a lock or a newer version is none.
 #[must_use]
@@ -796,9 +831,13 @@ fn create_private(path: &Path) -> std::io::Result<()> {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(folder)?;
     }
-    let mut options = std::fs::OpenOptions::new();
+    private_options().open(path).map(drop)
+}
+
+fn private_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
+    options
 }

@@ -81,7 +81,14 @@ fn replace_journal(config: &Config, error: &anyhow::Error, identity: u64) -> Res
 fn record(journal: &mut Journal, config: &Config, event: &Event, deadline: Deadline, say: &mut dyn FnMut(&str)) -> Result<Report> {
     say(&format!("event: {}", serde_json::to_string(&event.masked(&config.redactor))?));
     let (now, jitter) = now();
-    intake::record_event(journal, config, event, owner(config).as_ref(), &owner::host(), now).context("could not journal the event")?;
+    let owner = owner(config);
+    loop {
+        match intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now) {
+            // There is nothing better to do with the time: an event that is not journalled is lost.
+            Err(error) if journal::is_busy(&error) && !deadline.is_over() => {}
+            result => break result.context("could not journal the event")?,
+        }
+    }
     if tells_of_transcript(event) {
         intake::read_transcript(journal, config, &event.session_id, now, deadline)?;
     }

@@ -22,6 +22,7 @@ use crate::hook_input::is_session_id;
 use crate::intake::{self, Past, Stretch};
 use crate::journal::Journal;
 use crate::owner;
+use crate::render::escape;
 use crate::session::{Millis, ReadState};
 use crate::transcript::reader::Checkpoint;
 
@@ -70,7 +71,7 @@ pub fn run(options: &Import) -> Result<()> {
     }
     intake::settle(&mut journal, &config, now, Deadline::never())?;
     bar.finish_and_clear();
-    print(&format!("{} read from {}\n", sync::sessions(transcripts.len() as u64), folder.display()))?;
+    print(&format!("{} read from {}\n", sync::sessions(transcripts.len() as u64), escape(&folder.to_string_lossy())))?;
     match &config.deployment {
         Ok(Some(deployment)) => sync::deliver(&mut journal, deployment, now, jitter),
         _ => Ok(()),

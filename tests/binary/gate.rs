@@ -135,7 +135,7 @@ fn pass(stream: &TcpStream, backend: Option<SocketAddr>) -> std::io::Result<()> 
 
 fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
     let mut request = Vec::new();
-    let mut buffer = [0; 64 * 1024];
+    let mut buffer = [0; 8 * 1024];
     loop {
         let length = stream.read(&mut buffer)?;
         request.extend_from_slice(&buffer[..length]);

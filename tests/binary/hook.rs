@@ -130,6 +130,25 @@ fn a_killed_client_is_swept_by_the_next_invocation_with_its_answer_from_the_tran
     assert_eq!(document["metadata"]["usage"]["inputTokens"], 246);
 }
 
+/// The same between Stop and SessionEnd: the answer and the figures stay.
+#[test]
+fn a_client_that_is_killed_after_its_answer_is_swept_with_it() {
+    let (machine, capture) = (Machine::new(), Capture::new("print-mode"));
+    capture.place_transcripts(&machine);
+    let mut client = Client::start();
+    for hook in capture.hooks(&machine).iter().filter(|hook| hook.event != "SessionEnd") {
+        machine.sidecar(&["hook"]).stdin(&hook.json).owner(&client).run().silent();
+    }
+    assert_eq!(machine.document("6ecd139f")["status"], "running");
+    client.kill();
+    // Anything sweeps; `sync` has no deployment here, but does it first.
+    assert_eq!(machine.sidecar(&["sync"]).run().status, 1);
+    let document = machine.document("6ecd139f");
+    assert_eq!((&document["status"], &document["output"]), (&"abandoned".into(), &"Done. FINAL ANSWER 42.".into()));
+    assert_eq!(document["metadata"]["runs"][0]["endedBy"], "swept");
+    assert_eq!(document["metadata"]["usage"]["inputTokens"], 246);
+}
+
 #[test]
 fn of_the_client_it_is_the_nearest_ancestor_that_is_no_shell() {
     // `sh -c 'hook; true'` keeps the shell between this process and the hook.

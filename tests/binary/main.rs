@@ -10,12 +10,17 @@
 #![allow(missing_docs, reason = "tests say by their names what they hold")]
 
 mod canary;
+mod crowd;
+mod disk;
 mod faults;
 mod gate;
 mod hook;
 mod hostile;
 mod import;
+mod key;
+mod killed;
 mod readme;
 mod replay;
 mod support;
+mod terminal;
 mod transcript;

@@ -17,6 +17,8 @@ pub fn root() -> &'static Path {
 pub struct Machine {
     home: TempDir,
     environment: Vec<(String, String)>,
+    /// The keys to deployments: no command may say them, no file but `config.toml` may hold them.
+    keys: Vec<String>,
 }
 
 /// What a command printed and how it ended.
@@ -44,7 +46,7 @@ impl Output {
 
 impl Machine {
     pub fn new() -> Self {
-        Self { home: TempDir::new().unwrap(), environment: Vec::new() }
+        Self { home: TempDir::new().unwrap(), environment: Vec::new(), keys: Vec::new() }
     }
 
     pub fn home(&self) -> &Path {
@@ -68,16 +70,36 @@ impl Machine {
     }
 
     /// Configures a deployment.
-    pub fn deployment(self, url: &str, key: &str) -> Self {
+    pub fn deployment(mut self, url: &str, key: &str) -> Self {
+        self.keys.push(key.to_owned());
         self.env("CONVEX_SELF_HOSTED_URL", url).env("CONVEX_SELF_HOSTED_ADMIN_KEY", key)
+    }
+
+    /// Writes the configuration file.
+    pub fn write_config(&self, text: &str) {
+        std::fs::create_dir_all(self.sidecar_home()).unwrap();
+        std::fs::write(self.sidecar_home().join("config.toml"), text).unwrap();
     }
 
     /// The binary with these arguments.
     pub fn sidecar(&self, args: &[&str]) -> Sidecar {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convex-sidecar"));
-        command.args(args).env_clear().env("CONVEX_SIDECAR_HOME", self.sidecar_home()).current_dir(self.home());
+        command.args(args);
+        self.prepare(command)
+    }
+
+    /// A shell script; the binary is its `$0`.
+    #[cfg(unix)]
+    pub fn shell(&self, script: &str) -> Sidecar {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_convex-sidecar")]);
+        self.prepare(command)
+    }
+
+    fn prepare(&self, mut command: Command) -> Sidecar {
+        command.env_clear().env("CONVEX_SIDECAR_HOME", self.sidecar_home()).current_dir(self.home());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        Sidecar { command, stdin: None }
+        Sidecar { command, stdin: None, keys: self.keys.clone() }
     }
 
     /// The documents of all sessions, from the journal.
@@ -92,6 +114,17 @@ impl Machine {
     }
 }
 
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let Ok(entries) = std::fs::read_dir(self.sidecar_home()) else { return };
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.file_name().unwrap() != "config.toml") {
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            let holds_key = self.keys.iter().any(|key| memchr::memmem::find(&bytes, key.as_bytes()).is_some());
+            assert!(!holds_key || std::thread::panicking(), "{} holds the admin key", path.display());
+        }
+    }
+}
+
 pub fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -100,6 +133,7 @@ pub fn json_lines(text: &str) -> Vec<Value> {
 pub struct Sidecar {
     command: Command,
     stdin: Option<Vec<u8>>,
+    keys: Vec<String>,
 }
 
 impl Sidecar {
@@ -113,18 +147,29 @@ impl Sidecar {
         self.env("CONVEX_SIDECAR_OWNER_PID", &client.0.id().to_string())
     }
 
+    /// Runs it in another folder.
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     pub fn stdin(mut self, input: impl AsRef<[u8]>) -> Self {
         self.stdin = Some(input.as_ref().to_vec());
         self
     }
 
+    #[track_caller]
     pub fn run(self) -> Output {
-        let is_piped = self.stdin.is_some();
+        let (is_piped, keys) = (self.stdin.is_some(), self.keys.clone());
         let mut child = self.spawn();
         if is_piped {
             drop(child.stdin.take());
         }
         let output = child.wait_with_output().unwrap();
+        for key in &keys {
+            let is_said = [&output.stdout, &output.stderr].iter().any(|said| memchr::memmem::find(said, key.as_bytes()).is_some());
+            assert!(!is_said, "the admin key was printed");
+        }
         Output {
             status: output.status.code().expect("ended by a signal"),
             stdout: String::from_utf8(output.stdout).unwrap(),

@@ -1,0 +1,67 @@
+//! Many hooks at once on one journal: all are recorded, all arrive, none waits for the others for long.
+
+use std::collections::HashSet;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Backend, json_lines};
+
+const HOOKS: usize = 200;
+const SESSIONS: usize = 50;
+
+fn event(index: usize) -> String {
+    let session = format!("crowd-{}", index % SESSIONS);
+    match index / SESSIONS {
+        0 => json!({"session_id": session, "hook_event_name": "SessionStart", "source": "startup"}),
+        1 => json!({"session_id": session, "hook_event_name": "UserPromptSubmit", "prompt": "go on"}),
+        2 => json!({"session_id": session, "hook_event_name": "Stop", "last_assistant_message": "done"}),
+        _ => json!({"session_id": session, "hook_event_name": "SessionEnd", "reason": "other"}),
+    }
+    .to_string()
+}
+
+#[test]
+fn two_hundred_hooks_of_fifty_sessions_at_once() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let barrier = Barrier::new(HOOKS);
+    let mut times: Vec<Duration> = std::thread::scope(|scope| {
+        let run = |index| {
+            let (machine, barrier) = (&machine, &barrier);
+            move || {
+                let hook = machine.sidecar(&["hook"]).stdin(event(index));
+                barrier.wait();
+                let start = Instant::now();
+                hook.run().silent();
+                start.elapsed()
+            }
+        };
+        let hooks: Vec<_> = (0..HOOKS).map(|index| scope.spawn(run(index))).collect();
+        hooks.into_iter().map(|hook| hook.join().unwrap()).collect()
+    });
+    times.sort_unstable();
+    println!("{HOOKS} hooks at once: {:?} in the middle, {:?} at most", times[HOOKS / 2], times[HOOKS - 1]);
+    let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+    let notes: Vec<String> =
+        journal.prepare("SELECT note FROM notes").unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(notes, Vec::<String>::new());
+
+    machine.sidecar(&["sync"]).run().ok();
+    let documents = machine.documents();
+    assert_eq!(documents.len(), SESSIONS);
+    // None of the four events of any session is missing.
+    for document in &documents {
+        let run = &document["metadata"]["runs"][0];
+        assert_eq!(
+            (&document["status"], &document["output"], &run["source"]),
+            (&json!("completed"), &json!("done"), &json!("startup")),
+            "{document}"
+        );
+    }
+    let rows = json_lines(&machine.sidecar(&["sessions", "--remote", "--json", "--limit", "1000"]).run().ok());
+    let ids: HashSet<&str> = rows.iter().map(|row: &Value| row["sessionId"].as_str().unwrap()).collect();
+    assert_eq!((rows.len(), ids.len()), (SESSIONS, SESSIONS));
+    assert!(rows.iter().all(|row| row["output"] == "done" && row["status"] == "completed"));
+}

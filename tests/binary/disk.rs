@@ -1,0 +1,263 @@
+//! A disk that is full, a home that cannot be written, a journal that is damaged or newer, a configuration that cannot
+//! be read: the hook is silent and keeps what it can; every other command says what is wrong and what to do.
+
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::support::Machine;
+
+fn stop(session: &str) -> String {
+    json!({"session_id": session, "hook_event_name": "Stop", "last_assistant_message": "said", "cwd": "/home/dev/proj"}).to_string()
+}
+
+fn record(machine: &Machine, session: &str) {
+    machine.sidecar(&["hook"]).stdin(stop(session)).run().silent();
+}
+
+fn is_recorded(machine: &Machine, session: &str) -> bool {
+    machine.documents().iter().any(|document| document["sessionId"] == session)
+}
+
+fn journal(machine: &Machine) -> PathBuf {
+    machine.sidecar_home().join("journal.db")
+}
+
+/// The journal's bytes with all of it in one file.
+fn bytes_of_journal(machine: &Machine) -> Vec<u8> {
+    let connection = Connection::open(journal(machine)).unwrap();
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(connection);
+    std::fs::read(journal(machine)).unwrap()
+}
+
+fn put_journal(machine: &Machine, bytes: &[u8]) {
+    std::fs::create_dir_all(machine.sidecar_home()).unwrap();
+    std::fs::write(journal(machine), bytes).unwrap();
+}
+
+/// Journals that were set aside.
+fn aside(machine: &Machine) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(machine.sidecar_home()).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.to_str().unwrap().contains(".damaged-") && !path.to_str().unwrap().ends_with("-wal")).collect()
+}
+
+/// A home with a journal of some pages.
+fn used() -> Machine {
+    let machine = Machine::new();
+    for index in 0..30 {
+        record(&machine, &format!("old-{index}"));
+    }
+    machine
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk() {
+    // Writes beyond this many blocks fail, as they do on a full disk.
+    let limited = |machine: &Machine, blocks: usize, session: &str| {
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" hook");
+        machine.shell(&script).stdin(stop(session)).run().silent();
+    };
+    let mut failed = 0;
+    for blocks in (0..64).chain((64..400).step_by(12)) {
+        let fresh = Machine::new();
+        limited(&fresh, blocks, "new");
+        failed += u32::from(!is_recorded(&fresh, "new"));
+        record(&fresh, "next");
+        assert!(is_recorded(&fresh, "next"), "{blocks} blocks");
+    }
+    assert!(failed > 20, "the disk was hardly ever full: {failed}");
+    let machine = used();
+    for blocks in (0..64).chain((64..400).step_by(12)) {
+        limited(&machine, blocks, &format!("full-{blocks}"));
+        assert!(is_recorded(&machine, "old-29"), "{blocks} blocks");
+    }
+    record(&machine, "next");
+    assert!(is_recorded(&machine, "next"));
+    assert_eq!(aside(&machine), Vec::<PathBuf>::new(), "a full disk is no damage");
+}
+
+#[test]
+fn a_home_that_cannot_be_made() {
+    let machine = Machine::new();
+    let in_its_place = machine.home().join("file");
+    std::fs::write(&in_its_place, "not a folder").unwrap();
+    let mut homes = vec![in_its_place.join("sidecar")];
+    if cfg!(target_os = "linux") {
+        homes.push(PathBuf::from("/proc/no-such-folder"));
+    }
+    for home in homes {
+        let home = home.to_str().unwrap();
+        machine.sidecar(&["hook"]).env("CONVEX_SIDECAR_HOME", home).stdin(stop("s")).run().silent();
+        let past = machine.home().to_str().unwrap();
+        for command in [&["sessions"][..], &["sync"], &["show", "s"], &["import", past]] {
+            let said = machine.sidecar(command).env("CONVEX_SIDECAR_HOME", home).run();
+            assert_eq!(said.status, 1, "{command:?}");
+            assert!(said.stderr.contains(home) && said.stderr.contains("could not "), "{command:?}: {}", said.stderr);
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_home_that_is_read_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let machine = Machine::new();
+    let home = machine.sidecar_home();
+    std::fs::create_dir_all(&home).unwrap();
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o500)).unwrap();
+    let is_root = std::fs::write(home.join("probe"), "").is_ok();
+    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    // Root may write everywhere.
+    if !is_root {
+        let said = machine.sidecar(&["sessions"]).run();
+        assert!(said.stderr.contains("set CONVEX_SIDECAR_HOME to a folder that can be written"), "{}", said.stderr);
+    }
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o700)).unwrap();
+    record(&machine, "later");
+    assert!(is_recorded(&machine, "later"));
+}
+
+/// Runs the hook on a journal of these bytes. Whatever they are, the event is recorded, and nothing of them is deleted.
+fn survive(bytes: &[u8], what: &str) -> bool {
+    let machine = Machine::new();
+    put_journal(&machine, bytes);
+    for command in [&["sessions"][..], &["show", "old-1"], &["sync"]] {
+        let said = machine.sidecar(command).run();
+        if said.status != 0 {
+            // Either it cannot be read, and the remedy is named, or there is nothing wrong but the deployment or the id.
+            let known = ["keeps the damaged journal under another name", "no Convex deployment is configured", "no session"];
+            assert!(known.iter().any(|known| said.stderr.contains(known)), "{what}: {command:?}: {}", said.stderr);
+        }
+        put_journal(&machine, bytes);
+    }
+    machine.sidecar(&["hook"]).stdin(stop("new")).run().silent();
+    let set_aside = aside(&machine);
+    assert!(set_aside.len() <= 1, "{what}");
+    for path in &set_aside {
+        assert!(std::fs::read(path).unwrap() == bytes, "{what}: it was changed before it was set aside");
+        let notes: String = Connection::open(journal(&machine)).unwrap().query_row("SELECT note FROM notes", [], |row| row.get(0)).unwrap();
+        assert!(notes.contains(path.to_str().unwrap()) && notes.contains("convex-sidecar import"), "{notes}");
+    }
+    record(&machine, "another");
+    assert!(machine.sidecar(&["show", "new", "--json"]).run().ok().contains("\"output\":\"said\""), "{what}");
+    !set_aside.is_empty()
+}
+
+#[test]
+fn a_journal_that_is_cut_off_anywhere() {
+    let bytes = bytes_of_journal(&used());
+    let pages = bytes.len() / 4096;
+    assert!(pages >= 10, "{pages}");
+    let mut damaged = 0;
+    for page in 0..pages {
+        damaged += usize::from(survive(&bytes[..page * 4096], &format!("{page} of {pages} pages")));
+        survive(&bytes[..page * 4096 + 100 * page], &format!("{page} pages and a piece"));
+    }
+    assert!(damaged > pages / 2, "{damaged} of {pages}");
+}
+
+#[test]
+fn a_journal_of_random_bytes() {
+    let bytes = bytes_of_journal(&used());
+    let mut state = 7_u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    assert!(survive(&std::iter::repeat_with(|| random().to_le_bytes()[0]).take(50_000).collect::<Vec<_>>(), "noise"));
+    assert!(survive("this is not a database\n".repeat(1_000).as_bytes(), "text"));
+    survive(&[0; 16_384], "zeros");
+    for round in 0..60 {
+        let mut damaged = bytes.clone();
+        let length = [1, 16, 200, 4096][round % 4];
+        // Not in the header's version numbers, which say that a newer program wrote it.
+        let start = 100 + random() % (damaged.len() - 100 - length);
+        for byte in &mut damaged[start..start + length] {
+            *byte = random().to_le_bytes()[0];
+        }
+        let machine = Machine::new();
+        put_journal(&machine, &damaged);
+        machine.sidecar(&["hook"]).stdin(stop("new")).run().silent();
+        assert!(aside(&machine).iter().all(|path| std::fs::read(path).unwrap() == damaged));
+        // What SQLite does not notice, a person's commands may still stumble over, but they say it.
+        let said = machine.sidecar(&["show", "new", "--json"]).run();
+        let is_kept = said.stdout.contains("\"output\":\"said\"") || said.stderr.contains("keeps the damaged journal under another name");
+        assert!(is_kept, "{length} bytes at {start}: {} {}", said.stdout, said.stderr);
+    }
+}
+
+#[test]
+fn many_hooks_that_find_the_same_damage_set_it_aside_once() {
+    let machine = Machine::new();
+    put_journal(&machine, "this is not a database\n".repeat(1_000).as_bytes());
+    std::thread::scope(|scope| {
+        for index in 0..16 {
+            let machine = &machine;
+            scope.spawn(move || record(machine, &format!("s{index}")));
+        }
+    });
+    assert_eq!((aside(&machine).len(), machine.documents().len()), (1, 16));
+}
+
+#[test]
+fn a_journal_of_a_newer_version_is_left_untouched() {
+    let machine = used();
+    Connection::open(journal(&machine)).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    let before = bytes_of_journal(&machine);
+    record(&machine, "new");
+    let past = machine.home().to_str().unwrap();
+    for command in [&["sessions"][..], &["show", "old-1"], &["sync"], &["import", past]] {
+        let said = machine.sidecar(command).run();
+        assert_eq!(said.status, 1);
+        assert!(said.stderr.contains("it was written by a newer convex-sidecar (schema 99"), "{}", said.stderr);
+        assert!(said.stderr.contains("update convex-sidecar"), "{}", said.stderr);
+    }
+    assert!(bytes_of_journal(&machine) == before);
+    assert_eq!(aside(&machine), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_keeps_figures_and_sends_nothing() {
+    // `None` is a folder in its place.
+    for (what, text) in
+        [("a folder", None), ("no TOML", Some("url = \n")), ("no text", Some("\0")), ("an unknown name", Some("adminkey = 'x'"))]
+    {
+        let machine = Machine::new();
+        std::fs::create_dir_all(machine.sidecar_home()).unwrap();
+        let path = machine.sidecar_home().join("config.toml");
+        match text {
+            Some(text) => std::fs::write(&path, text).unwrap(),
+            None => std::fs::create_dir(&path).unwrap(),
+        }
+        record(&machine, "s");
+        let said = machine.sidecar(&["sessions"]).run();
+        assert_eq!(said.status, 1, "{what}");
+        assert!(said.stderr.contains(path.to_str().unwrap()), "{what}: {}", said.stderr);
+        if path.is_dir() {
+            std::fs::remove_dir(&path).unwrap();
+        } else {
+            std::fs::remove_file(&path).unwrap();
+        }
+        let document = machine.document("s");
+        assert_eq!((document["sessionId"].as_str(), document.get("output")), (Some("s"), None), "{what}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back() {
+    let machine = used();
+    let connection = Connection::open(journal(&machine)).unwrap();
+    // As if all had been recorded a year from now.
+    connection.execute("UPDATE sessions SET revision = revision + 31536000000", []).unwrap();
+    let revision = |session: &str| -> i64 {
+        connection.query_row("SELECT revision FROM sessions WHERE session_id = ?", [session], |row| row.get(0)).unwrap()
+    };
+    let before = revision("old-3");
+    let end = json!({"session_id": "old-3", "hook_event_name": "SessionEnd", "reason": "other"}).to_string();
+    machine.sidecar(&["hook"]).stdin(end).run().silent();
+    assert_eq!(revision("old-3"), before + 1);
+    assert_eq!(machine.document("old-3")["status"], "completed");
+}

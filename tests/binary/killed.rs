@@ -1,0 +1,87 @@
+//! Hooks that are killed at any moment lose nothing that they had journalled, and leave a journal that can be read.
+
+use std::collections::HashMap;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Backend, json_lines};
+
+const KILLS: u64 = 1_000;
+const SESSIONS: u64 = 20;
+
+/// A number that differs from the last one, the same in each run of the tests (splitmix64).
+fn chance(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 16
+}
+
+fn event(session: u64, index: u64) -> String {
+    let session = format!("killed-{session}");
+    match index % 4 {
+        0 => json!({"session_id": session, "hook_event_name": "SessionStart", "source": "resume"}),
+        3 => json!({"session_id": session, "hook_event_name": "SessionEnd", "reason": "other"}),
+        _ => json!({"session_id": session, "hook_event_name": "Stop", "last_assistant_message": format!("answer {index}")}),
+    }
+    .to_string()
+}
+
+fn answer(document: &Value) -> u64 {
+    document["output"].as_str().map_or(0, |text| text.strip_prefix("answer ").unwrap().parse().unwrap())
+}
+
+fn by_session(documents: Vec<Value>) -> HashMap<String, Value> {
+    documents.into_iter().map(|document| (document["sessionId"].as_str().unwrap().to_owned(), document)).collect()
+}
+
+#[test]
+fn a_thousand_kills_lose_nothing() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let (mut state, mut known, mut journalled) = (42, HashMap::new(), 0);
+    for index in 1..=KILLS {
+        // A quarter of them while the server answers slowly.
+        let is_slow = index % 4 == 1;
+        if is_slow {
+            backend.fault(&json!({"delayMs": 60, "times": 1}));
+        }
+        let longest = if is_slow { 80_000 } else { 12_000 };
+        let mut hook = machine.sidecar(&["hook"]).stdin(event(index % SESSIONS, index)).spawn();
+        sleep(Duration::from_micros(chance(&mut state) % longest));
+        let _ = hook.kill();
+        hook.wait().unwrap();
+        // Every few kills, because a look costs as much as a hook.
+        if index % 5 == 0 {
+            let now = by_session(machine.documents());
+            for (session, before) in &known {
+                let after: &Value = &now[session];
+                let revision = |document: &Value| document["revision"].as_i64().unwrap();
+                assert!(revision(after) >= revision(before), "{session} went back: {before} to {after}");
+                assert!(answer(after) >= answer(before), "{session} lost an answer: {before} to {after}");
+                journalled += u64::from(revision(after) > revision(before));
+            }
+            known = now;
+        }
+    }
+    assert!(journalled > KILLS / 20, "most hooks were killed before they did anything: {journalled}");
+    backend.fault(&json!({"times": 0}));
+    for session in 0..SESSIONS {
+        for index in [KILLS + 2, KILLS + 3] {
+            machine.sidecar(&["hook"]).stdin(event(session, index)).run().silent();
+        }
+    }
+    machine.sidecar(&["sync"]).run().ok();
+    let mut rows = json_lines(&machine.sidecar(&["sessions", "--remote", "--json", "--limit", "1000"]).run().ok());
+    assert_eq!(rows.len() as u64, SESSIONS);
+    for row in &mut rows {
+        row.as_object_mut().unwrap().retain(|name, _| !name.starts_with('_'));
+        assert_eq!((answer(row), row["status"].as_str()), (KILLS + 2, Some("completed")));
+    }
+    assert_eq!(by_session(rows), by_session(machine.documents()));
+    let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+    let check: String = journal.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+    println!("{KILLS} kills; at {journalled} of {} looks a session had gone on", known.len() as u64 * KILLS / 5);
+}
