@@ -31,6 +31,17 @@ pub enum Command {
     Sessions(Sessions),
     /// Show one session
     Show(Show),
+    /// Check everything between a hook and Convex, and prove it with a synthetic session
+    #[command(after_help = "Example, for a script that wants to know what failed:\n  convex-sidecar doctor --json | grep failed")]
+    Doctor(Doctor),
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print one JSON object a check
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `hook`.

@@ -92,6 +92,12 @@ impl Deployment {
         self.url.as_str().trim_end_matches('/')
     }
 
+    /// The same deployment for a process that this one starts; never for its command line, which others can read.
+    #[must_use]
+    pub fn environment(&self) -> [(&'static str, String); 2] {
+        [(URL, self.name().to_owned()), (KEY, self.key.0.clone())]
+    }
+
     /// Whether the deployment is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {

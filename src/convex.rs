@@ -7,7 +7,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use reqwest::blocking::Client;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -124,6 +124,25 @@ impl<'a> Convex<'a> {
             builder = builder.tls_certs_only([]);
         }
         Ok(Self { client: builder.build().context("could not prepare the HTTP client")?, deployment, deadline })
+    }
+
+    /// What the server says of its version; any deployment answers that, with and without a key.
+    pub fn version(&self) -> Result<String> {
+        let url = self.deployment.url.join("version")?;
+        let timeout = self.deadline.remaining(REQUEST_TIMEOUT);
+        let unreachable = |error: reqwest::Error| anyhow!("could not reach {}: {}", self.deployment.name(), reason(&error));
+        // The key has no business there.
+        let request = self.client.get(url).timeout(timeout).header(AUTHORIZATION, "");
+        let answer = request.send().map_err(unreachable)?;
+        let status = answer.status();
+        let mut text = String::new();
+        let is_text = answer.take(MAX_MESSAGE as u64).read_to_string(&mut text).is_ok();
+        ensure!(status.is_success() && is_text, "{} is no Convex deployment: HTTP {}", self.deployment.name(), status.as_u16());
+        Ok(if text.trim().is_empty() || text.trim() == "unknown" {
+            "version unknown".to_owned()
+        } else {
+            format!("version {}", excerpt(&text))
+        })
     }
 
     /// Makes one call. Every failure is a [`Verdict`]: a hook has nobody to tell.

@@ -335,6 +335,16 @@ impl Journal {
         Ok(row.optional()?)
     }
 
+    /// Looks through the whole file for damage.
+    pub fn check(&self) -> Result<()> {
+        let found: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if found == "ok" {
+            return Ok(());
+        }
+        let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(found));
+        Err(error).context("the journal is damaged")
+    }
+
     /// The latest notes, the newest first.
     pub fn notes(&self, limit: usize) -> Result<Vec<(Millis, String)>> {
         let mut statement = self.connection.prepare("SELECT at, note FROM notes ORDER BY rowid DESC LIMIT ?")?;

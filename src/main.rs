@@ -39,6 +39,7 @@ fn main() {
         Command::Import(options) => command::import::run(&options),
         Command::Sessions(options) => command::sessions::run(&options),
         Command::Show(options) => command::show::run(&options),
+        Command::Doctor(options) => command::doctor::run(&options),
     };
     if let Err(error) = result {
         let remedy =

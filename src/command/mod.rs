@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the verbs give the time to the rooms that must not ask for it")]
 
+pub mod doctor;
 pub mod hook;
 pub mod import;
 pub mod sessions;

@@ -12,6 +12,7 @@
 mod canary;
 mod crowd;
 mod disk;
+mod doctor;
 mod faults;
 mod gate;
 mod hook;

@@ -1,0 +1,201 @@
+//! `doctor` is green on a machine where all is well, and finds each fault that is seeded here, with its remedy.
+
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use crate::gate::{Fault, Gate};
+use crate::support::{Backend, Machine, Output, json_lines};
+
+const SECRET: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";
+
+fn stop(session: &str) -> String {
+    json!({"session_id": session, "hook_event_name": "Stop", "last_assistant_message": "said"}).to_string()
+}
+
+fn doctor(machine: &Machine) -> Output {
+    machine.sidecar(&["doctor"]).run()
+}
+
+/// Demands that `doctor` finds this in a check that came out with `mark`, and names this remedy.
+#[track_caller]
+fn assert_finds(machine: &Machine, mark: &str, found: &str, remedy: &str) {
+    let said = machine.sidecar(&["doctor", "--json"]).run();
+    let checks = json_lines(&said.stdout);
+    let contains = |check: &Value, name: &str, part: &str| check[name].as_str().is_some_and(|text| text.contains(part));
+    let is_found = checks.iter().any(|check| check["mark"] == mark && contains(check, "says", found) && contains(check, "remedy", remedy));
+    assert!(is_found, "{found} → {remedy}: {}{}", said.stdout, said.stderr);
+    let failed = checks.iter().any(|check| check["mark"] == "failed");
+    assert_eq!(said.status, i32::from(failed), "{}", said.stderr);
+    // The table says the same.
+    let table = doctor(machine).stdout;
+    assert!(table.contains(found) && table.contains(&format!("→ {remedy}")[.."→ ".len()]), "{table}");
+}
+
+#[test]
+fn all_is_well() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    let said = doctor(&machine);
+    assert_eq!((said.status, said.stderr.as_str()), (0, ""), "{}", said.stdout);
+    assert!(said.stdout.lines().all(|line| line.starts_with('✓')), "{}", said.stdout);
+    for part in ["executable", "configuration", "journal", "pending", "server", "functions", "proof"] {
+        assert!(said.stdout.contains(part), "{part}: {}", said.stdout);
+    }
+    // The synthetic session is nowhere any more.
+    let rows = json_lines(&machine.sidecar(&["sessions", "--remote", "--json"]).run().ok());
+    assert_eq!((rows.len(), machine.documents().len()), (1, 1));
+    let calls = backend.calls();
+    assert!(calls.iter().any(|call| call == "agents:deleteAgentSession"), "{calls:?}");
+}
+
+#[test]
+fn nothing_is_configured() {
+    assert_finds(&Machine::new(), "warning", "none is configured", "set CONVEX_SELF_HOSTED_URL");
+}
+
+#[test]
+fn sessions_wait_for_a_deployment() {
+    let machine = Machine::new();
+    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    assert_finds(&machine, "warning", "1 session wait for a deployment", "configure one");
+}
+
+#[test]
+fn the_server_is_down_and_sessions_are_pending() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let machine = Machine::new().deployment(&format!("http://{address}"), SECRET);
+    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    assert_finds(&machine, "failed", "could not reach http://127.0.0.1:", "start it (`docker compose up --wait`)");
+    assert_finds(&machine, "warning", "1 session wait, because could not reach", "`convex-sidecar sync` tries now");
+}
+
+#[test]
+fn the_server_is_no_convex() {
+    let gate = Gate::open(None);
+    gate.set(Fault::status(404, "not here"));
+    let machine = Machine::new().deployment(&gate.url, SECRET);
+    assert_finds(&machine, "failed", "is no Convex deployment: HTTP 404", "set the right URL");
+}
+
+#[test]
+fn the_key_belongs_to_another_instance() {
+    let backend = Backend::start();
+    let machine = Machine::new().deployment(&backend.url, SECRET);
+    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    assert_finds(&machine, "failed", "HTTP 401 BadAdminKey", "generate_admin_key.sh");
+    assert_finds(&machine, "warning", "the admin key is missing or belongs to another instance", "`convex-sidecar sync` tries now");
+}
+
+#[test]
+fn the_functions_are_not_deployed() {
+    let gate = Gate::open(None);
+    gate.set(Fault::status(200, r#"{"status":"error","errorMessage":"Could not find public function for 'agents:getAgentSession'. Did you forget to run `npx convex dev` or `npx convex deploy`?"}"#));
+    let machine = Machine::new().deployment(&gate.url, SECRET);
+    assert_finds(&machine, "failed", "agents:getAgentSession", "deploy the functions: `npx convex deploy`");
+}
+
+#[test]
+fn a_session_is_refused() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    machine.sidecar(&["hook"]).stdin(stop("bad")).run().silent();
+    let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+    let spoil =
+        "UPDATE sessions SET revision = revision + 1, document = json_set(document, '$.revision', revision + 1, '$.metadata.host', 7)";
+    assert_eq!(journal.execute(spoil, []).unwrap(), 1);
+    assert_eq!(machine.sidecar(&["sync"]).run().status, 1);
+    assert_finds(&machine, "warning", "bad is refused: ", "deploy the functions anew");
+}
+
+#[test]
+fn sessions_wait_for_another_deployment() {
+    let (backend, address) = (Backend::start(), TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let machine = Machine::new();
+    let other = |command: crate::support::Sidecar| {
+        command.env("CONVEX_SELF_HOSTED_URL", &format!("http://{address}")).env("CONVEX_SELF_HOSTED_ADMIN_KEY", SECRET)
+    };
+    other(machine.sidecar(&["hook"])).stdin(stop("s")).run().silent();
+    let machine = machine.deployment(&backend.url, &backend.key);
+    assert_finds(&machine, "warning", "1 session wait for another deployment", "they go there when it is configured again");
+}
+
+#[test]
+fn bad_input_stands_in_the_notes() {
+    let machine = Machine::new();
+    machine.sidecar(&["hook"]).stdin("not json").run().silent();
+    assert_finds(&machine, "warning", "0 min ago: hook: could not", "it is told for a day");
+}
+
+#[test]
+fn the_journal_is_damaged() {
+    let machine = Machine::new();
+    std::fs::create_dir_all(machine.sidecar_home()).unwrap();
+    std::fs::write(machine.sidecar_home().join("journal.db"), "this is not a database\n".repeat(1_000)).unwrap();
+    assert_finds(&machine, "failed", "file is not a database", "the next hook keeps it under another name");
+    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    assert_finds(&machine, "warning", "the journal was damaged", "it is told for a day");
+}
+
+#[test]
+fn the_journal_is_newer() {
+    let machine = Machine::new();
+    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+    journal.execute_batch("PRAGMA user_version = 99").unwrap();
+    assert_finds(&machine, "failed", "it was written by a newer convex-sidecar", "mend what is named");
+}
+
+#[cfg(unix)]
+#[test]
+fn files_that_others_may_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let machine = Machine::new();
+    machine.write_config("capture = 'full'\n");
+    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    let widen =
+        |name: &str, mode: u32| std::fs::set_permissions(machine.sidecar_home().join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    widen("config.toml", 0o644);
+    assert_finds(&machine, "failed", "config.toml has the mode 0644", "chmod 600");
+    widen("config.toml", 0o600);
+    widen("journal.db", 0o640);
+    assert_finds(&machine, "failed", "journal.db has the mode 0640", "chmod 600");
+    widen("journal.db", 0o600);
+    widen("", 0o755);
+    assert_finds(&machine, "failed", "has the mode 0755", "chmod 700");
+}
+
+#[test]
+fn the_configuration_is_malformed() {
+    let machine = Machine::new();
+    machine.write_config("url = \n");
+    assert_finds(&machine, "failed", "could not parse", "until then no text is kept and nothing is sent");
+}
+
+#[test]
+fn url_and_key_are_not_a_pair() {
+    let machine = Machine::new().env("CONVEX_SELF_HOSTED_URL", "http://127.0.0.1:9");
+    assert_finds(&machine, "failed", "CONVEX_SELF_HOSTED_ADMIN_KEY is not", "until then nothing is sent");
+}
+
+#[test]
+fn the_key_would_go_over_plain_http() {
+    let machine = Machine::new().deployment("http://convex.example", SECRET);
+    assert_finds(&machine, "failed", "the admin key is not sent over plain http", "until then nothing is sent");
+}
+
+#[test]
+fn recording_is_switched_off() {
+    let machine = Machine::new().env("CONVEX_SIDECAR_DISABLED", "1");
+    assert_finds(&machine, "warning", "switched off by CONVEX_SIDECAR_DISABLED=1", "unset CONVEX_SIDECAR_DISABLED");
+}
+
+#[test]
+fn a_repository_leads_elsewhere() {
+    let machine = Machine::new().env("CLAUDECODE", "1").env("CONVEX_SELF_HOSTED_URL", "https://evil.example");
+    std::fs::create_dir_all(machine.home().join(".claude")).unwrap();
+    let settings = json!({"env": {"CONVEX_SELF_HOSTED_URL": "https://evil.example"}});
+    std::fs::write(machine.home().join(".claude/settings.json"), settings.to_string()).unwrap();
+    assert_finds(&machine, "warning", "CONVEX_SELF_HOSTED_URL was ignored, because", "remove it from the repository's settings");
+}
