@@ -38,6 +38,8 @@ fn main() {
         Command::Import(options) => command::import::run(&options),
         Command::Sessions(options) => command::sessions::run(&options),
         Command::Show(options) => command::show::run(&options),
+        Command::Forget(options) => command::forget::run(&options),
+        Command::Workflow(command) => command::workflow::run(&command),
     };
     if let Err(error) = result {
         eprintln!("convex-sidecar: {error:#}");
