@@ -288,7 +288,7 @@ impl Standing {
                 format!("it belongs to {of}, which is not the deployment that is configured now; configure it to deliver there"),
             ),
             (Ok(Some(_)), _, Some(why), _) => {
-                ("refused", format!("{why}; `npx convex deploy` updates the functions, `convex-sidecar sync` tries again"))
+                ("refused", format!("{}; `npx convex deploy` updates the functions, `convex-sidecar sync` tries again", why.trim_end_matches('.')))
             }
             (Ok(Some(_)), _, None, Some(backoff)) => (convex::word(&backoff.last_error), with_remedy(&backoff.last_error)),
             (Ok(Some(_)), _, None, None) => ("pending", "it is due; `convex-sidecar sync` delivers it now".to_owned()),

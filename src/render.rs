@@ -78,7 +78,7 @@ impl Screen {
         let mut drawn = "\x1b[H".to_owned();
         for line in frame.lines().take(self.height.saturating_sub(1)) {
             drawn.push_str(line);
-            drawn.push_str("\x1b[K\r\n");
+            drawn.push_str("\x1b[K\n");
         }
         drawn.push_str("\x1b[J");
         drawn
@@ -218,11 +218,17 @@ fn tokens(usage: &Value) -> i64 {
 /// A point in time in UTC, and how long ago it was while that is less than a week.
 fn date(at: Millis, now: Millis) -> String {
     let time = jiff::Timestamp::from_millisecond(at).unwrap_or_default().strftime("%Y-%m-%d %H:%M:%S UTC");
-    if now - at < WEEK { format!("{time} ({} ago)", span(now - at)) } else { time.to_string() }
+    if now - at < 7 * DAY { format!("{time} ({} ago)", span(now - at)) } else { time.to_string() }
+}
+
+/// How old something is, in a cell: after a hundred days its month says more.
+fn age(at: Millis, now: Millis) -> String {
+    let month = || jiff::Timestamp::from_millisecond(at).unwrap_or_default().strftime("%Y-%m").to_string();
+    if now - at < 100 * DAY { span(now - at) } else { month() }
 }
 
 /// In milliseconds.
-const WEEK: Millis = 7 * 86_400_000;
+const DAY: Millis = 86_400_000;
 
 /// A length of time in its largest unit: an age.
 fn span(millis: Millis) -> String {
@@ -352,6 +358,6 @@ mod tests {
     #[test]
     fn a_frame_is_no_higher_than_the_screen_and_erases_what_stood_there() {
         let screen = screen(&[], true, Some((80, 3)));
-        assert_eq!(screen.draw_over("a\nb\nc\n"), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[J");
+        assert_eq!(screen.draw_over("a\nb\nc\n"), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
     }
 }

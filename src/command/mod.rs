@@ -120,7 +120,8 @@ fn integers(value: Value) -> Value {
 
 /// Writes to stdout. A reader that has had enough (`| head`) is no error.
 fn print(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("could not write to stdout"),
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::page::Page;
 use super::table::{Cell, Column, table};
 use super::{
-    Paint, Screen, array, count, cut, date, dollars, duration, escape, number, plural, short_id, span, text, tokens, usage, word, wrap,
+    Paint, Screen, age, array, count, cut, date, dollars, duration, escape, number, plural, short_id, span, text, tokens, usage, word, wrap,
 };
 use crate::delivery::Standing;
 use crate::session::{Millis, elapsed};
@@ -42,7 +42,7 @@ const COLUMNS: [Column<Listed>; 12] = [
         heading: "AGE",
         is_right: true,
         given_up: 0,
-        cell: |session, now| Cell::new(span(now - number(&metadata(session)["updatedAt"]))),
+        cell: |session, now| Cell::new(age(number(&metadata(session)["updatedAt"]), now)),
     },
     Column { heading: "TIME", is_right: true, given_up: 6, cell: |session, now| Cell::new(time(&session.document, now)) },
     Column { heading: "PROJECT", is_right: false, given_up: 7, cell: |session, _| Cell::new(project(metadata(session))) },
@@ -188,8 +188,8 @@ fn run_line(run: &Value, now: Millis) -> String {
     let started_at = number(&run["startedAt"]);
     let end = match (run["endedAt"].as_i64(), run["endedBy"].as_str()) {
         (Some(ended_at), by) => {
-            let how = [escape(by.unwrap_or_default()), word(&run["reason"])].join(" ");
-            format!("for {}, {}", duration(ended_at - started_at), how.trim())
+            let reason = run["reason"].as_str().map_or_else(String::new, |reason| format!(" ({})", escape(reason)));
+            format!("{}, ended by {}{reason}", duration(ended_at - started_at), escape(by.unwrap_or("nobody knows what")))
         }
         (None, _) => "still open".to_owned(),
     };
@@ -240,8 +240,10 @@ fn model(name: &Value) -> String {
     escape(name.rsplit_once('-').filter(|(_, last)| is_date(last)).map_or(name, |(rest, _)| rest))
 }
 
+/// How long clients worked on it. Of a session that goes on only the largest unit stands still long enough to be read.
 fn time(document: &Value, now: Millis) -> String {
-    elapsed(document, now).map(duration).unwrap_or_default()
+    let length = if document["status"] == "running" { span } else { duration };
+    elapsed(document, now).map(length).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::page::Page;
 use super::session::{Listed, reasons, sessions, standing, standing_line};
 use super::table::{Cell, Column, table};
-use super::{Paint, Screen, array, count, date, dollars, duration, escape, number, plural, span, text, tokens, usage, word};
+use super::{Paint, Screen, age, array, count, date, dollars, duration, escape, number, plural, text, tokens, usage, word};
 use crate::delivery::Standing;
 use crate::session::Millis;
 use crate::workflow::Totals;
@@ -47,7 +47,7 @@ const COLUMNS: [Column<ListedWorkflow>; 11] = [
         heading: "AGE",
         is_right: true,
         given_up: 0,
-        cell: |workflow, now| Cell::new(span(now - number(&workflow.document["metadata"]["updatedAt"]))),
+        cell: |workflow, now| Cell::new(age(number(&workflow.document["metadata"]["updatedAt"]), now)),
     },
     Column { heading: "SESSIONS", is_right: true, given_up: 0, cell: |workflow, _| total(workflow, |totals| totals.sessions.to_string()) },
     Column { heading: "TIME", is_right: true, given_up: 4, cell: |workflow, _| total(workflow, |totals| duration(totals.duration_ms)) },
@@ -117,7 +117,7 @@ fn totals_lines(page: &mut Page<'_>, totals: &Totals) {
         page.line("sessions", "none yet; CONVEX_SIDECAR_WORKFLOW names the workflow of the sessions that a client starts");
         return;
     }
-    page.line("sessions", &format!("{}: {}", totals.sessions, by_status.join(", ")));
+    page.line("sessions", &by_status.join(", "));
     page.line("time", &duration(totals.duration_ms));
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let failed = if totals.tool_errors > 0 { format!(" ({} failed)", totals.tool_errors) } else { String::new() };

@@ -10,10 +10,13 @@
 #![allow(missing_docs, reason = "tests say by their names what they hold")]
 
 mod canary;
+mod forget;
 mod hook;
 mod hostile;
 mod import;
 mod readme;
 mod replay;
+mod screens;
 mod support;
 mod transcript;
+mod workflow;
