@@ -8,7 +8,7 @@ import { internal } from "./_generated/api";
 import type { AgentSession } from "./model/validators";
 import schema from "./schema";
 
-const { createAgentSession, updateAgentSession, syncAgentSessions, deleteAgentSession, getAgentSession, listAgentSessions } =
+const { createAgentSession, updateAgentSession, syncAgentSessions, deleteAgentSession, findAgentSessions, getAgentSession, listAgentSessions } =
   internal.agents;
 const modules = import.meta.glob(["./**/*.{ts,js}", "!./**/*.test.ts"]);
 const FIRST_PAGE = { numItems: 10, cursor: null };
@@ -261,6 +261,28 @@ it("knows nothing of an unknown session", async () => {
   const t = deployment();
   expect(await t.query(getAgentSession, { sessionId: "s1" })).toBeNull();
   expect(await t.mutation(deleteAgentSession, { sessionId: "s1" })).toEqual({ deleted: false });
+});
+
+it("finds sessions by the beginning of their id", async () => {
+  const t = deployment();
+  await t.mutation(syncAgentSessions, { sessions: ["ab1", "ab2", "abc", "b"].map((sessionId) => session({ sessionId })) });
+  const find = async (prefix: string, limit = 5) => {
+    const found = await t.query(findAgentSessions, { prefix, limit });
+    return found.map(({ sessionId }) => sessionId);
+  };
+  expect(await find("ab")).toEqual(["ab1", "ab2", "abc"]);
+  expect(await find("ab", 2)).toEqual(["ab1", "ab2"]);
+  expect(await find("abc")).toEqual(["abc"]);
+  expect(await find("c")).toEqual([]);
+});
+
+it("does not delete what was recorded after the deletion was asked for", async () => {
+  const t = deployment();
+  await t.mutation(createAgentSession, session({ revision: 6 }));
+  expect(await t.mutation(deleteAgentSession, { sessionId: "s1", revision: 5 })).toEqual({ deleted: false });
+  expect(await storedSessions(t)).toHaveLength(1);
+  expect(await t.mutation(deleteAgentSession, { sessionId: "s1", revision: 6 })).toEqual({ deleted: true });
+  expect(await storedSessions(t)).toEqual([]);
 });
 
 it("deletes a session and leaves its workflow, which others may share", async () => {

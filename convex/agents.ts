@@ -27,15 +27,21 @@ export const syncAgentSessions = internalMutation({
 });
 
 export const deleteAgentSession = internalMutation({
-  args: { sessionId: v.string() },
+  args: { sessionId: v.string(), revision: v.optional(v.number()) },
   returns: v.object({ deleted: v.boolean() }),
-  handler: (ctx, { sessionId }) => Agents.deleteAgentSession(ctx, sessionId),
+  handler: (ctx, { sessionId, revision }) => Agents.deleteAgentSession(ctx, sessionId, revision),
 });
 
 export const getAgentSession = internalQuery({
   args: { sessionId: v.string() },
   returns: v.union(agentSessionView, v.null()),
   handler: (ctx, { sessionId }) => Agents.getAgentSession(ctx, sessionId),
+});
+
+export const findAgentSessions = internalQuery({
+  args: { prefix: v.string(), limit: v.number() },
+  returns: v.array(agentSessionView),
+  handler: (ctx, { prefix, limit }) => Agents.findAgentSessions(ctx, prefix, limit),
 });
 
 export const listAgentSessions = internalQuery({

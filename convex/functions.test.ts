@@ -23,6 +23,7 @@ it("deploys the functions of the contract and no other", () => {
   expect(functions.map(([name]) => name).sort()).toEqual([
     "agents:createAgentSession",
     "agents:deleteAgentSession",
+    "agents:findAgentSessions",
     "agents:getAgentSession",
     "agents:listAgentSessions",
     "agents:syncAgentSessions",

@@ -1,4 +1,4 @@
-/** The promise of the workflows' table: one row a key, made and changed by whoever names it, and the last change wins. */
+/** The promise of the workflows' table: one row a key, made and changed by whoever names it, and of each field the last setting wins. */
 import { convexTest } from "convex-test";
 import { expect, it } from "vitest";
 import { internal } from "./_generated/api";
@@ -52,6 +52,52 @@ it("lets the last writer win, not the last to arrive", async () => {
     expect(await t.mutation(createWorkflow, late)).toEqual({ outcome: "unchanged", updatedAt: 8 });
   }
   expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({ currentStep: "tag" });
+});
+
+it("does not lose what one machine has set because another has set something else since", async () => {
+  const t = deployment();
+  await t.mutation(createWorkflow, { key: "release", status: "failed", updatedAt: 8 });
+  expect(await t.mutation(updateWorkflow, { key: "release", task: "ship it", updatedAt: 6 })).toEqual({ outcome: "updated", updatedAt: 8 });
+  expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({
+    task: "ship it",
+    status: "failed",
+    metadata: { createdAt: 6, updatedAt: 8, setAt: { task: 6, status: 8 } },
+  });
+});
+
+it("lets what was set go before the blank that a session made, whichever is older", async () => {
+  const t = deployment();
+  const made: WorkflowChange = { key: "release", updatedAt: 10 };
+  await t.mutation(createWorkflow, made);
+  await t.mutation(createWorkflow, { key: "release", status: "pending", updatedAt: 5 });
+  expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({ status: "pending", metadata: { createdAt: 5, updatedAt: 10 } });
+});
+
+/** Two machines' changes; the last one holds two settings of its machine, as the sidecar sends what it knows. */
+const changes: WorkflowChange[] = [
+  { key: "release", task: "ship", updatedAt: 1 },
+  { key: "release", currentStep: "build", status: "running", updatedAt: 2 },
+  { key: "release", status: "failed", artifacts: ["log"], updatedAt: 3 },
+  { key: "release", task: "ship it", currentStep: "tag", updatedAt: 5, setAt: { task: 4, currentStep: 5 } },
+];
+
+function orders<T>(items: T[]): T[][] {
+  if (items.length === 0) return [[]];
+  return items.flatMap((item, index) => orders(items.toSpliced(index, 1)).map((rest) => [item, ...rest]));
+}
+
+it("ends in the same row for every order and repetition of changes", async () => {
+  for (const order of orders([...changes, ...changes.slice(2, 3)])) {
+    const t = deployment();
+    for (const change of order) await t.mutation(createWorkflow, change);
+    expect(await t.query(getWorkflow, { key: "release" }), JSON.stringify(order)).toMatchObject({
+      task: "ship it",
+      status: "failed",
+      currentStep: "tag",
+      artifacts: ["log"],
+      metadata: { createdAt: 1, updatedAt: 5, setAt: { task: 4, status: 3, currentStep: 5, artifacts: 3 } },
+    });
+  }
 });
 
 it("does not update a workflow it does not know, and says so as data", async () => {

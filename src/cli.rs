@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::session::Status;
+use crate::{session, workflow};
 
 /// Records every Claude Code and Claude Agent SDK session in your own Convex database.
 #[derive(Debug, Parser)]
@@ -28,12 +28,19 @@ pub enum Command {
     /// Record past sessions from the client's transcripts, newest first
     Import(Import),
     /// List recorded sessions, newest first
+    #[command(after_help = SESSIONS_HELP)]
     Sessions(Sessions),
     /// Show one session
     Show(Show),
     /// Check everything between a hook and Convex, and prove it with a synthetic session
     #[command(after_help = "Example, for a script that wants to know what failed:\n  convex-sidecar doctor --json | grep failed")]
     Doctor(Doctor),
+    /// Delete a session from the journal and from Convex
+    #[command(after_help = FORGET_HELP)]
+    Forget(Forget),
+    /// List, show and set workflows: the work that several sessions share
+    #[command(subcommand)]
+    Workflow(WorkflowCommand),
 }
 
 /// Options of `doctor`.
@@ -43,6 +50,28 @@ pub struct Doctor {
     #[arg(long)]
     pub json: bool,
 }
+
+/// The order is that of `render/session.rs`.
+const SESSIONS_HELP: &str = "\
+On a narrow terminal columns are given up in this order: branch, tools, model, turns, cost, time, project, tokens. \
+Into a pipe the table is plain, has every column that holds something, and cuts nothing but the prompt; COLUMNS=N fixes the width. \
+NO_COLOR, CLICOLOR=0 and TERM=dumb switch colours off, CLICOLOR_FORCE=1 keeps them in a pipe.";
+
+const FORGET_HELP: &str = "\
+What the session counted is forgotten, too; what forks had copied from it counts as theirs then. While Convex cannot be reached, the journal \
+remembers what is to be deleted there, and `sync` does it. The client's transcript stays where it is: a later hook of the session, or `import`, \
+records it anew.";
+
+/// The order is that of `render/workflow.rs`.
+const WORKFLOWS_HELP: &str = "\
+Workflows are those that were set on this machine and those that its sessions name; the totals are of its sessions. With --remote they are all \
+that Convex knows, without totals: `workflow show KEY --remote` has them. On a narrow terminal columns are given up in this order: tools, turns, \
+cost, time, tokens, convex, step.";
+
+const SET_HELP: &str = "\
+What is not named stays as it is. A workflow is set on this machine first and delivered to Convex at once, or by `sync` when Convex cannot be \
+reached; of several machines that set the same field the last one wins. Until a status is set, it is running. A session belongs to the workflow \
+that CONVEX_SIDECAR_WORKFLOW names when its client starts.";
 
 /// Options of `hook`.
 #[derive(Debug, Default, Clone, Copy, Args)]
@@ -77,13 +106,16 @@ pub struct Sessions {
     pub limit: usize,
     /// Only sessions with this status
     #[arg(long)]
-    pub status: Option<Status>,
+    pub status: Option<session::Status>,
     /// Only sessions of this workflow
     #[arg(long, value_name = "KEY")]
     pub workflow: Option<String>,
     /// Ask Convex instead of this machine's journal
     #[arg(long)]
     pub remote: bool,
+    /// Draw the table anew every second, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
 }
 
 /// Options of `show`.
@@ -98,4 +130,75 @@ pub struct Show {
     /// Ask Convex instead of this machine's journal
     #[arg(long)]
     pub remote: bool,
+}
+
+/// Options of `forget`.
+#[derive(Debug, Args)]
+pub struct Forget {
+    /// The session's id, or the beginning of it
+    #[arg(value_name = "SESSION")]
+    pub session: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// The verbs of `workflow`.
+#[derive(Debug, Subcommand)]
+pub enum WorkflowCommand {
+    /// List workflows, the last changed first
+    #[command(after_help = WORKFLOWS_HELP)]
+    List(ListWorkflows),
+    /// Show one workflow, its sessions and their totals
+    Show(ShowWorkflow),
+    /// Say what a workflow is about and how far it is
+    #[command(after_help = SET_HELP)]
+    Set(SetWorkflow),
+}
+
+/// Options of `workflow list`.
+#[derive(Debug, Args)]
+pub struct ListWorkflows {
+    /// Print one JSON document a line
+    #[arg(long)]
+    pub json: bool,
+    /// Only workflows with this status
+    #[arg(long)]
+    pub status: Option<workflow::Status>,
+    /// Ask Convex instead of this machine's journal
+    #[arg(long)]
+    pub remote: bool,
+}
+
+/// Options of `workflow show`.
+#[derive(Debug, Args)]
+pub struct ShowWorkflow {
+    /// The workflow's key
+    pub key: String,
+    /// Print it with its totals as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Ask Convex instead of this machine's journal
+    #[arg(long)]
+    pub remote: bool,
+}
+
+/// Options of `workflow set`.
+#[derive(Debug, Args)]
+pub struct SetWorkflow {
+    /// The workflow's key; one that is not there is made
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub key: String,
+    /// What is to be done
+    #[arg(long)]
+    pub task: Option<String>,
+    /// How it stands
+    #[arg(long)]
+    pub status: Option<workflow::Status>,
+    /// What is being done now
+    #[arg(long)]
+    pub step: Option<String>,
+    /// What came of it, such as a file or a URL; may be repeated, and replaces those set before (an empty one clears them)
+    #[arg(long = "artifact", value_name = "ARTIFACT")]
+    pub artifacts: Option<Vec<String>>,
 }

@@ -204,6 +204,12 @@ impl Config {
         }
     }
 
+    /// The deployment's URL as the journal knows it, where one is configured.
+    #[must_use]
+    pub fn deployment_name(&self) -> Option<&str> {
+        self.deployment.as_ref().ok().and_then(Option::as_ref).map(Deployment::name)
+    }
+
     /// The deployment, for commands that cannot do without one.
     pub fn require_deployment(&self) -> Result<&Deployment> {
         match &self.deployment {

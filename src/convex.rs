@@ -26,13 +26,18 @@ const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 /// How much of a server's text is repeated in a message, in bytes.
 const MAX_MESSAGE: usize = 500;
 
+/// What Convex says of a function that is not there, or not for this key.
+const NO_FUNCTION: &str = "Could not find public function";
+/// What a deployment says that is paused.
+const PAUSED: &str = "while this deployment is paused";
+
 /// What came of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// The function ran; its value.
     Success(Value),
-    /// The session is not there: create it.
-    SessionNotFound,
+    /// The session or the workflow is not there: create it.
+    NotFound,
     /// The function refused these arguments; others may pass.
     Refused(String),
     /// Nothing gets through at present, whatever is sent.
@@ -229,14 +234,29 @@ pub fn verdict(status: u16, body: &[u8]) -> Verdict {
     }
 }
 
+/// In a word, what a [`Verdict::Unavailable`] says: for tables, where there is no room for the text that the journal
+/// keeps.
+#[must_use]
+pub fn word(why: &str) -> &'static str {
+    let words = [
+        ("could not reach", "offline"),
+        ("HTTP 401", "bad key"),
+        ("HTTP 403", "bad key"),
+        (NO_FUNCTION, "undeployed"),
+        (PAUSED, "paused"),
+        ("the answer is not Convex's", "bad url"),
+    ];
+    words.iter().find(|(known, _)| why.contains(known)).map_or("failing", |(_, word)| word)
+}
+
 fn function_error(answer: &Answer) -> Verdict {
     let text = answer.error_message.as_deref().unwrap_or_default();
     let is = |known: &str| text.contains(known);
-    if answer.error_data.get("code").and_then(Value::as_str) == Some("SESSION_NOT_FOUND") {
-        Verdict::SessionNotFound
-    } else if is("Could not find public function") {
+    if matches!(answer.error_data.get("code").and_then(Value::as_str), Some("SESSION_NOT_FOUND" | "WORKFLOW_NOT_FOUND")) {
+        Verdict::NotFound
+    } else if is(NO_FUNCTION) {
         Verdict::Unavailable(format!("{}; deploy the functions with `npx convex deploy`", excerpt(text)))
-    } else if is("while this deployment is paused") {
+    } else if is(PAUSED) {
         Verdict::Unavailable(excerpt(text))
     } else {
         Verdict::Refused(excerpt(text))

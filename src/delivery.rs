@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use serde_json::json;
 
 use crate::config::Deployment;
-use crate::convex::{Call, Convex, Kind, Verdict};
+use crate::convex::{self, Call, Convex, Kind, Verdict};
 use crate::deadline::Deadline;
-use crate::journal::{Entry, Journal};
+use crate::journal::{Backoff, Entry, Errand, Journal};
 use crate::session::Millis;
 
 /// How many sessions are sent in one request, and how many bytes at the most: far below Convex's limits of 16 MiB a
@@ -15,7 +16,7 @@ use crate::session::Millis;
 const MAX_BATCH: usize = 32;
 /// In bytes; see [`MAX_BATCH`].
 const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
-/// How many other sessions a hook sends along with its own.
+/// How many other sessions a hook sends along with its own, and how many errands.
 const ALONG: usize = 16;
 /// The first wait after a failure, in milliseconds; it doubles with each further one.
 const FIRST_WAIT: Millis = 5_000;
@@ -45,6 +46,8 @@ pub struct Report {
     pub delivered: usize,
     /// Sessions that Convex refused.
     pub refused: usize,
+    /// Workflows that Convex has set, and sessions that it has deleted.
+    pub errands: usize,
     /// Why nothing gets through, or why the last session was refused.
     pub problem: Option<String>,
 }
@@ -77,8 +80,11 @@ impl<'a> Delivery<'a> {
         if !others.is_empty() {
             self.deadline = self.deadline.within(ALONG_BUDGET);
             convex = Convex::new(self.deployment, self.deadline)?;
-            self.deliver_batch(&convex, &others, &mut report, trace)?;
+            if !self.deliver_batch(&convex, &others, &mut report, trace)? {
+                return Ok(report);
+            }
         }
+        self.run_errands(&convex, ALONG, &mut report, trace)?;
         Ok(report)
     }
 
@@ -88,6 +94,9 @@ impl<'a> Delivery<'a> {
         let (name, now) = (self.deployment.name(), self.now);
         self.journal.write(|write| write.retry_now(name))?;
         let convex = Convex::new(self.deployment, self.deadline)?;
+        if !self.run_errands(&convex, usize::MAX, &mut report, trace)? {
+            return Ok(report);
+        }
         loop {
             let entries = self.journal.write(|write| write.lease(name, MAX_BATCH, now))?;
             if entries.is_empty() {
@@ -106,6 +115,62 @@ impl<'a> Delivery<'a> {
         }
     }
 
+    /// Sets the workflows and deletes the sessions that are due, whatever the backoff says, because a person waits for it.
+    pub fn deliver_errands(&mut self, trace: Trace<'_>) -> Result<Report> {
+        let mut report = Report::default();
+        let name = self.deployment.name();
+        self.journal.write(|write| write.retry_now(name))?;
+        let convex = Convex::new(self.deployment, self.deadline)?;
+        self.run_errands(&convex, usize::MAX, &mut report, trace)?;
+        Ok(report)
+    }
+
+    /// Sets workflows and deletes sessions, deletions first. `false` when nothing gets through.
+    fn run_errands(&mut self, convex: &Convex<'_>, limit: usize, report: &mut Report, trace: Trace<'_>) -> Result<bool> {
+        let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
+        for errand in self.journal.write(|write| write.errands(name, limit, now))? {
+            if self.deadline.is_over() {
+                return Ok(true);
+            }
+            match self.send_errand(convex, &errand, trace)? {
+                Verdict::Success(_) => {
+                    self.journal.write(|write| write.errand_done(&errand, name).and_then(|()| write.back_on(name)))?;
+                    report.errands += 1;
+                }
+                Verdict::Unavailable(why) => return self.give_up(&[], why, report),
+                verdict @ (Verdict::Refused(_) | Verdict::NotFound) => {
+                    let why = match verdict {
+                        Verdict::Refused(why) => why,
+                        _ => "createWorkflow does not create; deploy the functions anew".to_owned(),
+                    };
+                    self.journal.write(|write| write.errand_refused(&errand, name, &why, |failures| now + wait(failures, jitter)))?;
+                    report.problem = Some(match &errand {
+                        Errand::Set(entry) => format!("workflow {}: {why}", entry.workflow.key),
+                        Errand::Delete { session_id, .. } => format!("deleting session {session_id}: {why}"),
+                    });
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn send_errand(&self, convex: &Convex<'_>, errand: &Errand, trace: Trace<'_>) -> Result<Verdict> {
+        match errand {
+            Errand::Delete { session_id, revision } => {
+                let args = json!({ "sessionId": session_id, "revision": revision }).to_string();
+                Ok(self.send(convex, &Call::new(Kind::Mutation, "agents:deleteAgentSession", &args)?, trace))
+            }
+            Errand::Set(entry) => {
+                let args = serde_json::to_string(&entry.workflow)?;
+                let path = if entry.delivered_at == 0 { "workflows:createWorkflow" } else { "workflows:updateWorkflow" };
+                match self.send(convex, &Call::new(Kind::Mutation, path, &args)?, trace) {
+                    Verdict::NotFound => Ok(self.send(convex, &Call::new(Kind::Mutation, "workflows:createWorkflow", &args)?, trace)),
+                    verdict => Ok(verdict),
+                }
+            }
+        }
+    }
+
     /// Sends several sessions in one request, or each by itself when one of them is refused. `false` when nothing gets
     /// through.
     fn deliver_batch(&mut self, convex: &Convex<'_>, entries: &[Entry], report: &mut Report, trace: Trace<'_>) -> Result<bool> {
@@ -117,7 +182,7 @@ impl<'a> Delivery<'a> {
         match self.send(convex, &call, trace) {
             Verdict::Success(_) => self.confirm(entries, report),
             Verdict::Unavailable(why) => self.give_up(entries, why, report),
-            Verdict::Refused(_) | Verdict::SessionNotFound => {
+            Verdict::Refused(_) | Verdict::NotFound => {
                 for (index, entry) in entries.iter().enumerate() {
                     if !self.deliver_one(convex, entry, report, trace)? {
                         self.journal.write(|write| write.release(&entries[index..]))?;
@@ -133,14 +198,14 @@ impl<'a> Delivery<'a> {
     fn deliver_one(&mut self, convex: &Convex<'_>, entry: &Entry, report: &mut Report, trace: Trace<'_>) -> Result<bool> {
         let path = if entry.delivered_revision == 0 { "agents:createAgentSession" } else { "agents:updateAgentSession" };
         let mut verdict = self.send(convex, &Call::new(Kind::Mutation, path, &entry.document)?, trace);
-        if verdict == Verdict::SessionNotFound {
+        if verdict == Verdict::NotFound {
             // The deployment's data was wiped since.
             verdict = self.send(convex, &Call::new(Kind::Mutation, "agents:createAgentSession", &entry.document)?, trace);
         }
         match verdict {
             Verdict::Success(_) => self.confirm(std::slice::from_ref(entry), report),
             Verdict::Unavailable(why) => self.give_up(std::slice::from_ref(entry), why, report),
-            Verdict::SessionNotFound => self.refuse(entry, "createAgentSession does not create; deploy the functions anew", report),
+            Verdict::NotFound => self.refuse(entry, "createAgentSession does not create; deploy the functions anew", report),
             Verdict::Refused(why) => self.refuse(entry, &why, report),
         }
     }
@@ -150,7 +215,7 @@ impl<'a> Delivery<'a> {
         let verdict = convex.call(call);
         trace(&match &verdict {
             Verdict::Success(value) => format!("answer: success {value}"),
-            Verdict::SessionNotFound => "answer: session not found, it is created".to_owned(),
+            Verdict::NotFound => "answer: not found, it is created".to_owned(),
             Verdict::Refused(why) => format!("answer: refused: {why}"),
             Verdict::Unavailable(why) => format!("no delivery: {why}"),
         });
@@ -184,6 +249,61 @@ impl<'a> Delivery<'a> {
         report.problem = Some(why);
         Ok(false)
     }
+}
+
+/// Where something stands on its way to Convex, in a word for tables and in a sentence that ends with the remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Convex has the latest of it.
+    Delivered,
+    /// Convex does not have it.
+    Waiting {
+        /// In a word.
+        word: &'static str,
+        /// In a sentence.
+        reason: String,
+    },
+}
+
+impl Standing {
+    /// Where something stands that belongs to the deployment `of` and was refused for `last_error`.
+    #[must_use]
+    pub fn new(
+        is_delivered: bool,
+        of: Option<&str>,
+        last_error: Option<&str>,
+        configured: &Result<Option<Deployment>>,
+        backoff: Option<&Backoff>,
+    ) -> Self {
+        if is_delivered {
+            return Self::Delivered;
+        }
+        let (word, reason) = match (configured, of, last_error, backoff) {
+            (Err(problem), ..) => ("config", format!("{problem:#}")),
+            (Ok(None), ..) => {
+                ("local", "no Convex deployment is configured; set one, then `convex-sidecar sync` delivers everything".to_owned())
+            }
+            (Ok(Some(configured)), Some(of), ..) if configured.name() != of => (
+                "elsewhere",
+                format!("it belongs to {of}, which is not the deployment that is configured now; configure it to deliver there"),
+            ),
+            (Ok(Some(_)), _, Some(why), _) => (
+                "refused",
+                format!("{}; `npx convex deploy` updates the functions, `convex-sidecar sync` tries again", why.trim_end_matches('.')),
+            ),
+            (Ok(Some(_)), _, None, Some(backoff)) => (convex::word(&backoff.last_error), with_remedy(&backoff.last_error)),
+            (Ok(Some(_)), _, None, None) => ("pending", "it is due; `convex-sidecar sync` delivers it now".to_owned()),
+        };
+        Self::Waiting { word, reason }
+    }
+}
+
+/// What stands in the way of all deliveries. A message that holds its own remedy already keeps it.
+fn with_remedy(why: &str) -> String {
+    if why.contains("; ") {
+        return why.to_owned();
+    }
+    format!("{why}; the journal keeps everything, and `convex-sidecar sync` delivers it once that is mended")
 }
 
 /// How long to wait after so many failures in a row, in milliseconds: exponential, and between half and all of it.

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use crate::owner::Owner;
 use crate::session::{Millis, ReadState, Session, Status, TranscriptState};
 use crate::transcript::reader::Checkpoint;
 use crate::transcript::summary::{BATCH, Counted, Item, Summary};
+use crate::workflow::Workflow;
 
 /// The version of the schema below, kept in `user_version`.
 const SCHEMA_VERSION: i64 = 1;
@@ -44,6 +44,9 @@ const LEASE: Millis = 2_000;
 /// `counted` has a row for every message, tool call and prompt on this machine, under the session that had it first;
 /// `inherited` those that a fork copied, and `reading` tells what one reading has inserted. They have neither an index by session nor a foreign key, because a row is
 /// inserted a hundred thousand times for each time that a session's rows are deleted.
+///
+/// `workflows` holds what was set on this machine; it is due while `updated_at > delivered_at`. `forgotten` holds the
+/// sessions that are still to be deleted in Convex, up to a revision: what is recorded anew later is not meant.
 const SCHEMA: &str = "
 CREATE TABLE sessions (
   id                 INTEGER PRIMARY KEY,
@@ -72,6 +75,7 @@ CREATE INDEX sessions_by_updated ON sessions (updated_at);
 CREATE INDEX sessions_due ON sessions (retry_at) WHERE revision > delivered_revision;
 CREATE INDEX sessions_open ON sessions (id) WHERE has_open_owner;
 CREATE INDEX sessions_unsettled ON sessions (id) WHERE NOT is_settled;
+CREATE INDEX sessions_by_workflow ON sessions (workflow_key) WHERE workflow_key IS NOT NULL;
 CREATE TABLE transcripts (
   session INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
   path    TEXT NOT NULL,
@@ -95,6 +99,25 @@ CREATE TABLE inherited (
   name    TEXT NOT NULL,
   a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL,
   PRIMARY KEY (session, key)
+) WITHOUT ROWID;
+CREATE TABLE workflows (
+  key          TEXT PRIMARY KEY,
+  workflow     TEXT NOT NULL,
+  updated_at   INTEGER NOT NULL,
+  delivered_at INTEGER NOT NULL DEFAULT 0,
+  deployment   TEXT,
+  failures     INTEGER NOT NULL DEFAULT 0,
+  retry_at     INTEGER NOT NULL DEFAULT 0,
+  last_error   TEXT
+) WITHOUT ROWID;
+CREATE TABLE forgotten (
+  session_id TEXT NOT NULL,
+  deployment TEXT NOT NULL,
+  revision   INTEGER NOT NULL,
+  failures   INTEGER NOT NULL DEFAULT 0,
+  retry_at   INTEGER NOT NULL DEFAULT 0,
+  last_error TEXT,
+  PRIMARY KEY (session_id, deployment)
 ) WITHOUT ROWID;
 CREATE TABLE deployments (
   url        TEXT PRIMARY KEY,
@@ -160,6 +183,44 @@ pub struct Entry {
     pub last_error: Option<String>,
 }
 
+/// A workflow as it is shown and delivered.
+#[derive(Debug, Clone)]
+pub struct WorkflowEntry {
+    /// What was set.
+    pub workflow: Workflow,
+    /// When the setting that Convex has confirmed was made; 0 for none.
+    pub delivered_at: Millis,
+    /// The deployment that it belongs to, once one is known.
+    pub deployment: Option<String>,
+    /// Why the last delivery failed.
+    pub last_error: Option<String>,
+}
+
+/// Something to be done in Convex besides delivering sessions.
+#[derive(Debug, Clone)]
+pub enum Errand {
+    /// A workflow was set.
+    Set(WorkflowEntry),
+    /// A session was forgotten: it is to be deleted up to this revision.
+    Delete {
+        /// The session.
+        session_id: String,
+        /// The last revision that is meant.
+        revision: i64,
+    },
+}
+
+/// How much waits besides sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errands {
+    /// Workflows that are to be set in the deployment.
+    pub workflows: u64,
+    /// Sessions that are to be deleted there.
+    pub deletions: u64,
+    /// What belongs to other deployments.
+    pub elsewhere: u64,
+}
+
 /// Which sessions are wanted.
 #[derive(Debug, Default, Clone)]
 pub struct Filter {
@@ -167,6 +228,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Only those of this workflow.
     pub workflow_key: Option<String>,
+    /// Only those of any workflow.
+    pub has_workflow: bool,
     /// At most so many.
     pub limit: usize,
 }
@@ -297,12 +360,14 @@ impl Journal {
     pub fn entries(&self, filter: &Filter) -> Result<Vec<Entry>> {
         let sql = format!(
             "SELECT {ENTRY} FROM sessions WHERE (:status IS NULL OR status = :status) AND (:workflow IS NULL OR workflow_key = :workflow)
+               AND (NOT :has_workflow OR workflow_key IS NOT NULL)
              ORDER BY updated_at DESC, id DESC LIMIT :limit"
         );
         let mut statement = self.connection.prepare(&sql)?;
         let parameters = named_params! {
             ":status": filter.status.map(Status::as_str),
             ":workflow": filter.workflow_key,
+            ":has_workflow": filter.has_workflow,
             ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
         };
         let rows = statement.query_map(parameters, entry)?;
@@ -324,6 +389,38 @@ impl Journal {
         let sql = "SELECT coalesce(sum(deployment IS NULL OR deployment IS ?1), 0), coalesce(sum(deployment IS NOT NULL AND deployment IS NOT ?1), 0)
                    FROM sessions WHERE revision > delivered_revision";
         Ok(self.connection.query_row(sql, [deployment], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))?)
+    }
+
+    /// What waits besides sessions.
+    pub fn errands(&self, deployment: Option<&str>) -> Result<Errands> {
+        let sql = "SELECT
+                     (SELECT count(*) FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment IS ?1)),
+                     (SELECT count(*) FROM forgotten WHERE deployment IS ?1),
+                     (SELECT count(*) FROM workflows WHERE updated_at > delivered_at AND deployment IS NOT NULL AND deployment IS NOT ?1)
+                       + (SELECT count(*) FROM forgotten WHERE deployment IS NOT ?1)";
+        let errands =
+            |row: &Row<'_>| Ok(Errands { workflows: unsigned(row, 0)?, deletions: unsigned(row, 1)?, elsewhere: unsigned(row, 2)? });
+        Ok(self.connection.query_row(sql, [deployment], errands)?)
+    }
+
+    /// The workflow as it was set on this machine.
+    pub fn workflow(&self, key: &str) -> Result<Option<WorkflowEntry>> {
+        workflow(&self.connection, key)
+    }
+
+    /// All workflows that were set on this machine.
+    pub fn workflows(&self) -> Result<Vec<WorkflowEntry>> {
+        let mut statement = self.connection.prepare(&format!("SELECT {WORKFLOW} FROM workflows ORDER BY key"))?;
+        let rows = statement.query_map([], workflow_entry)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Leaves nothing of deleted rows in the journal's files. Fails while another process uses the journal.
+    pub fn scrub(&self) -> Result<()> {
+        self.connection.execute_batch("VACUUM")?;
+        // A pragma that answers with a row.
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
     }
 
     /// How the deliveries to `deployment` have gone lately.
@@ -370,6 +467,20 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     })
 }
 
+const WORKFLOW: &str = "workflow, delivered_at, deployment, last_error";
+
+fn workflow_entry(row: &Row<'_>) -> rusqlite::Result<WorkflowEntry> {
+    let text: String = row.get(0)?;
+    let workflow = serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))?;
+    Ok(WorkflowEntry { workflow, delivered_at: row.get(1)?, deployment: row.get(2)?, last_error: row.get(3)? })
+}
+
+fn workflow(connection: &Connection, key: &str) -> Result<Option<WorkflowEntry>> {
+    let sql = format!("SELECT {WORKFLOW} FROM workflows WHERE key = ?");
+    Ok(connection.query_row(&sql, [key], workflow_entry).optional()?)
+}
+
 /// SQLite's integers are signed; hashes and sizes are stored by their bits.
 fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(index).map(i64::cast_unsigned)
@@ -410,10 +521,10 @@ impl Write<'_> {
         load(self.connection, session_id)
     }
 
-    /// Makes the session's row.
+    /// Makes the session's row. One that was forgotten starts above the revision up to which it is to be deleted.
     pub fn insert(&self, session: &Session, now: Millis) -> Result<()> {
-        let sql =
-            "INSERT INTO sessions (session_id, session, summary, document, status, updated_at, revision) VALUES (?, ?, ?, '', '', ?, 0)";
+        let sql = "INSERT INTO sessions (session_id, session, summary, document, status, updated_at, revision)
+                   VALUES (?1, ?2, ?3, '', '', ?4, (SELECT coalesce(max(revision), 0) FROM forgotten WHERE session_id = ?1))";
         let summary = serde_json::to_string(&Summary::default())?;
         self.connection.prepare_cached(sql)?.execute(params![session.session_id, serde_json::to_string(session)?, summary, now])?;
         Ok(())
@@ -513,6 +624,89 @@ impl Write<'_> {
         Ok(())
     }
 
+    /// Deletes the session and all that it counted. Sessions that had copied some of that from it are to be read anew:
+    /// it is theirs now. What `deployment` has of it, up to `now`, is to be deleted there.
+    pub fn forget(&self, session_id: &str, deployment: Option<&str>, now: Millis) -> Result<()> {
+        let sql = "UPDATE sessions SET is_stale = 1, is_settled = 0 WHERE id IN (
+                     SELECT inherited.session FROM inherited JOIN counted USING (key)
+                     WHERE counted.session = (SELECT id FROM sessions WHERE session_id = ?))";
+        self.connection.execute(sql, [session_id])?;
+        let revision = "SELECT revision FROM sessions WHERE session_id = ?";
+        let revision: i64 = self.connection.query_row(revision, [session_id], |row| row.get(0)).optional()?.unwrap_or_default();
+        self.forget_reading(session_id)?;
+        self.connection.execute("DELETE FROM sessions WHERE session_id = ?", [session_id])?;
+        deployment.map_or(Ok(()), |deployment| self.mark_forgotten(session_id, deployment, revision.max(now)))
+    }
+
+    fn mark_forgotten(&self, session_id: &str, deployment: &str, revision: i64) -> Result<()> {
+        let sql = "INSERT INTO forgotten (session_id, deployment, revision) VALUES (?1, ?2, ?3)
+                   ON CONFLICT (session_id, deployment) DO UPDATE SET revision = max(revision, ?3), retry_at = 0";
+        self.connection.execute(sql, params![session_id, deployment, revision])?;
+        Ok(())
+    }
+
+    /// The workflow as it was set on this machine.
+    pub fn workflow(&self, key: &str) -> Result<Option<WorkflowEntry>> {
+        workflow(self.connection, key)
+    }
+
+    /// Stores the workflow. It belongs to `deployment` from now on, and all of it is due there when that is another one.
+    pub fn set_workflow(&self, workflow: &Workflow, deployment: Option<&str>) -> Result<()> {
+        let sql = "INSERT INTO workflows (key, workflow, updated_at, deployment) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (key) DO UPDATE SET workflow = ?2, updated_at = ?3, failures = 0, retry_at = 0, last_error = NULL,
+                     delivered_at = iif(deployment IS NULL OR ?4 IS NULL OR deployment = ?4, delivered_at, 0),
+                     deployment = coalesce(?4, deployment)";
+        self.connection.execute(sql, params![workflow.key, serde_json::to_string(workflow)?, workflow.updated_at, deployment])?;
+        Ok(())
+    }
+
+    /// What is due at `deployment` besides sessions, deletions first, at most `limit` of each.
+    pub fn errands(&self, deployment: &str, limit: usize, now: Millis) -> Result<Vec<Errand>> {
+        let parameters = params![deployment, now, i64::try_from(limit).unwrap_or(i64::MAX)];
+        let sql = "SELECT session_id, revision FROM forgotten WHERE deployment = ? AND retry_at <= ? LIMIT ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let deletions = statement.query_map(parameters, |row| Ok(Errand::Delete { session_id: row.get(0)?, revision: row.get(1)? }))?;
+        let mut errands: Vec<_> = deletions.collect::<rusqlite::Result<_>>()?;
+        let sql = format!(
+            "SELECT {WORKFLOW} FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?) AND retry_at <= ? LIMIT ?"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        for entry in statement.query_map(parameters, workflow_entry)? {
+            errands.push(Errand::Set(entry?));
+        }
+        Ok(errands)
+    }
+
+    /// Remembers that Convex has done it; what was asked for since is still due.
+    pub fn errand_done(&self, errand: &Errand, deployment: &str) -> Result<()> {
+        match errand {
+            Errand::Set(entry) => {
+                let sql = "UPDATE workflows SET delivered_at = max(delivered_at, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL
+                           WHERE key = ?1 AND (deployment IS NULL OR deployment = ?3)";
+                self.connection.execute(sql, params![entry.workflow.key, entry.workflow.updated_at, deployment])?;
+            }
+            Errand::Delete { session_id, revision } => {
+                let sql = "DELETE FROM forgotten WHERE session_id = ? AND deployment = ? AND revision <= ?";
+                self.connection.execute(sql, params![session_id, deployment, revision])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers that Convex refused it; `retry_at` gives from the failures so far when to try again.
+    pub fn errand_refused(&self, errand: &Errand, deployment: &str, why: &str, retry_at: impl Fn(u32) -> Millis) -> Result<()> {
+        let (table, column, name) = match errand {
+            Errand::Set(entry) => ("workflows", "key", &entry.workflow.key),
+            Errand::Delete { session_id, .. } => ("forgotten", "session_id", session_id),
+        };
+        let which = format!("{column} = ?1 AND (deployment IS NULL OR deployment = ?2)");
+        let sql = format!("SELECT failures FROM {table} WHERE {which}");
+        let failures: u32 = self.connection.query_row(&sql, [name, deployment], |row| row.get(0)).optional()?.unwrap_or_default();
+        let sql = format!("UPDATE {table} SET failures = ?3, retry_at = ?4, last_error = ?5 WHERE {which}");
+        self.connection.execute(&sql, params![name, deployment, failures + 1, retry_at(failures + 1), why])?;
+        Ok(())
+    }
+
     /// The bytes read of the session's files.
     pub fn bytes_read(&self, session_id: &str) -> Result<u64> {
         let sql = "SELECT coalesce(sum(offset), 0) FROM transcripts WHERE session = (SELECT id FROM sessions WHERE session_id = ?)";
@@ -573,21 +767,30 @@ impl Write<'_> {
     pub fn retry_now(&self, deployment: &str) -> Result<()> {
         let sql = "UPDATE sessions SET retry_at = 0 WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?)";
         self.connection.execute(sql, [deployment])?;
+        for table in ["workflows", "forgotten"] {
+            let sql = format!("UPDATE {table} SET retry_at = 0 WHERE retry_at > 0 AND (deployment IS NULL OR deployment = ?)");
+            self.connection.execute(&sql, [deployment])?;
+        }
         Ok(())
     }
 
-    /// Remembers that Convex has confirmed this revision.
+    /// Remembers that Convex has confirmed this revision. A session that was forgotten while it was on its way is to be
+    /// deleted there once more.
     pub fn delivered(&self, entry: &Entry, deployment: &str) -> Result<()> {
         let sql = "UPDATE sessions SET delivered_revision = max(delivered_revision, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL
                    WHERE session_id = ?1 AND (deployment IS NULL OR deployment = ?3)";
-        self.connection.prepare_cached(sql)?.execute(params![entry.session_id, entry.revision, deployment])?;
-        Ok(())
+        let updated = self.connection.prepare_cached(sql)?.execute(params![entry.session_id, entry.revision, deployment])?;
+        let is_there = || {
+            let sql = "SELECT EXISTS (SELECT 1 FROM sessions WHERE session_id = ?)";
+            self.connection.query_row(sql, [&entry.session_id], |row| row.get::<_, bool>(0))
+        };
+        if updated == 0 && !is_there()? { self.mark_forgotten(&entry.session_id, deployment, entry.revision) } else { Ok(()) }
     }
 
     /// Remembers that Convex refused this session's document; `retry_at` gives from the failures so far when to try again.
     pub fn refused(&self, session_id: &str, why: &str, retry_at: impl Fn(u32) -> Millis) -> Result<()> {
-        let failures: u32 =
-            self.connection.query_row("SELECT failures FROM sessions WHERE session_id = ?", [session_id], |row| row.get(0))?;
+        let failures = "SELECT failures FROM sessions WHERE session_id = ?";
+        let failures: u32 = self.connection.query_row(failures, [session_id], |row| row.get(0)).optional()?.unwrap_or_default();
         let sql = "UPDATE sessions SET failures = ?2, retry_at = ?3, last_error = ?4 WHERE session_id = ?1";
         self.connection.prepare_cached(sql)?.execute(params![session_id, failures + 1, retry_at(failures + 1), why])?;
         Ok(())
@@ -810,22 +1013,18 @@ pub fn identity(path: &Path) -> Option<u64> {
 }
 
 /// Keeps a damaged journal under another name, so that a new one can be made in its place. Returns that name, or `None`
-/// when another process has done it already.
-///
-/// The name is that of the damaged file's `identity`, and a name can be taken once: so of many hooks that find the same
-/// damage one moves it, and none moves the new one.
+/// when another process has done it already: `identity` is that of the file in which the damage was found.
 pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     let beside = |path: &Path, suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
-    let aside = beside(path, &format!(".damaged-{identity:x}"));
-    match std::fs::hard_link(path, &aside) {
-        Ok(()) => {}
-        Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("could not set {} aside", path.display())),
+    let _turn = turn(&beside(path, "-lock"));
+    if self::identity(path) != Some(identity) {
+        return Ok(None);
     }
+    let aside = beside(path, &format!(".damaged-{identity:x}"));
     // The log goes first: SQLite would write it into the new journal.
     let _ = std::fs::rename(beside(path, "-wal"), beside(&aside, "-wal"));
     let _ = std::fs::remove_file(beside(path, "-shm"));
-    std::fs::remove_file(path).with_context(|| format!("could not set {} aside", path.display()))?;
+    std::fs::rename(path, &aside).with_context(|| format!("could not set {} aside", path.display()))?;
     Ok(Some(aside))
 }
 

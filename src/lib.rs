@@ -22,3 +22,4 @@ pub mod redact;
 pub mod render;
 pub mod session;
 pub mod transcript;
+pub mod workflow;

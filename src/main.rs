@@ -40,6 +40,8 @@ fn main() {
         Command::Sessions(options) => command::sessions::run(&options),
         Command::Show(options) => command::show::run(&options),
         Command::Doctor(options) => command::doctor::run(&options),
+        Command::Forget(options) => command::forget::run(&options),
+        Command::Workflow(command) => command::workflow::run(&command),
     };
     if let Err(error) = result {
         let remedy =

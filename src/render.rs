@@ -1,40 +1,136 @@
-//! Tables and texts for people, and what keeps them harmless: everything a session says is escaped, because prompts,
+//! Tables and pages for people, and what keeps them harmless: everything a session says is escaped, because prompts,
 //! answers, paths and branches can hold terminal control sequences.
 
+mod page;
+mod session;
+mod table;
+mod workflow;
+
 use std::fmt::Write;
+use std::io::IsTerminal;
 
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+pub use self::session::{Listed, candidates, session, sessions};
+pub use self::workflow::{ListedWorkflow, workflow, workflows};
+use crate::config::Environment;
 use crate::session::Millis;
 
-/// The width when stdout is not a terminal.
-const DEFAULT_WIDTH: usize = 120;
-/// The narrowest table.
-const MIN_WIDTH: usize = 60;
+/// The width and height of a terminal that does not tell.
+const DEFAULT_SIZE: (usize, usize) = (80, 24);
+/// The narrowest screen that is drawn for.
+const MIN_WIDTH: usize = 40;
 
-/// A session as it is listed.
-#[derive(Debug, Clone)]
-pub struct Listed {
-    /// The document, from the journal or from Convex.
-    pub document: Value,
-    /// Whether Convex has it; `None` when it comes from there.
-    pub delivered: Option<Delivered>,
+/// What is printed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Screen {
+    /// How many columns there are; `None` for a pipe or a file, where there is no end.
+    pub width: Option<usize>,
+    /// How many lines there are, on a terminal.
+    pub height: usize,
+    /// Whether it is a terminal that can be drawn on.
+    pub is_terminal: bool,
+    is_colored: bool,
 }
 
-/// Whether Convex has a session's latest revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Delivered {
-    Yes,
-    Pending,
-    Refused(String),
+impl Screen {
+    /// The screen behind stdout.
+    #[must_use]
+    pub fn detect(environment: &Environment) -> Self {
+        let stdout = std::io::stdout();
+        let size = terminal_size::terminal_size_of(&stdout).map(|(width, height)| (usize::from(width.0), usize::from(height.0)));
+        Self::new(environment, stdout.is_terminal(), size)
+    }
+
+    /// A terminal's size is its own; where it does not tell, and where there is no terminal, `COLUMNS` counts. There are
+    /// colours on a terminal that is not dumb, never with `NO_COLOR` and otherwise always with `CLICOLOR_FORCE`.
+    fn new(environment: &Environment, is_terminal: bool, size: Option<(usize, usize)>) -> Self {
+        let number = |name: &str| environment.get(name).and_then(|value| value.parse::<usize>().ok()).filter(|&number| number > 0);
+        let is = |name: &str, value: &str| environment.get(name).is_some_and(|set| set == value);
+        let is_dumb = is("TERM", "dumb");
+        let is_forced = environment.contains_key("CLICOLOR_FORCE") && !is("CLICOLOR_FORCE", "0");
+        let stated = (number("COLUMNS"), number("LINES"));
+        let width = match size.filter(|_| is_terminal) {
+            Some((width, _)) => Some(width),
+            None => stated.0.or_else(|| is_terminal.then_some(DEFAULT_SIZE.0)),
+        };
+        Self {
+            width: width.map(|width| width.max(MIN_WIDTH)),
+            height: size.map(|(_, height)| height).or(stated.1).unwrap_or(DEFAULT_SIZE.1),
+            is_terminal: is_terminal && !is_dumb,
+            is_colored: !environment.contains_key("NO_COLOR") && (is_forced || (is_terminal && !is_dumb && !is("CLICOLOR", "0"))),
+        }
+    }
+
+    /// The text in that colour, where there are colours.
+    fn paint(&self, text: &str, paint: Paint) -> String {
+        match paint.code() {
+            Some(code) if self.is_colored && !text.is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
+            _ => text.to_owned(),
+        }
+    }
+
+    /// The frame drawn over the one before it, without a flicker: each line replaces the one that stood there. What does
+    /// not fit below is left out.
+    #[must_use]
+    pub fn draw_over(&self, frame: &str) -> String {
+        let mut drawn = "\x1b[H".to_owned();
+        for line in frame.lines().take(self.height.saturating_sub(1)) {
+            drawn.push_str(line);
+            drawn.push_str("\x1b[K\n");
+        }
+        drawn.push_str("\x1b[J");
+        drawn
+    }
+
+    /// The first frame, on a cleared screen.
+    #[must_use]
+    pub fn draw_anew(&self, frame: &str) -> String {
+        format!("\x1b[2J{}", self.draw_over(frame))
+    }
+
+    /// A remark beside what was asked for.
+    #[must_use]
+    pub fn remark(&self, text: &str) -> String {
+        self.paint(text, Paint::Faint)
+    }
 }
 
-/// The terminal's width in columns.
-#[must_use]
-pub fn width() -> usize {
-    terminal_size::terminal_size().map_or(DEFAULT_WIDTH, |(width, _)| usize::from(width.0)).max(MIN_WIDTH)
+/// What a colour says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Paint {
+    Plain,
+    Heading,
+    Faint,
+    Active,
+    Good,
+    Doubtful,
+    Bad,
+}
+
+impl Paint {
+    const fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Heading => Some("1"),
+            Self::Faint => Some("2"),
+            Self::Active => Some("36"),
+            Self::Good => Some("32"),
+            Self::Doubtful => Some("33"),
+            Self::Bad => Some("31"),
+        }
+    }
+
+    fn of_status(status: &str) -> Self {
+        match status {
+            "running" => Self::Active,
+            "completed" => Self::Good,
+            "failed" => Self::Bad,
+            "abandoned" => Self::Doubtful,
+            _ => Self::Plain,
+        }
+    }
 }
 
 /// The text with control characters made visible, on one line.
@@ -82,160 +178,26 @@ pub fn json_line(value: &Value) -> String {
     line
 }
 
-/// A column of the table: heading, whether it is aligned to the right, and the fewest columns it is of use with; the
-/// first ones to go when the terminal is narrow have the highest `dispensable`.
-struct Column {
-    heading: &'static str,
-    right: bool,
-    dispensable: u8,
-    cell: fn(&Listed, Millis) -> String,
-}
-
-const COLUMNS: [Column; 11] = [
-    Column {
-        heading: "SESSION",
-        right: false,
-        dispensable: 0,
-        cell: |session, _| text(&session.document["sessionId"]).chars().take(8).collect(),
-    },
-    Column { heading: "STATUS", right: false, dispensable: 0, cell: |session, _| escape(text(&session.document["status"])) },
-    Column {
-        heading: "AGE",
-        right: true,
-        dispensable: 0,
-        cell: |session, now| span(now - number(&session.document["metadata"]["updatedAt"])),
-    },
-    Column { heading: "TIME", right: true, dispensable: 3, cell: |session, _| time(&session.document) },
-    Column { heading: "PROJECT", right: false, dispensable: 2, cell: |session, _| project(&session.document) },
-    Column { heading: "BRANCH", right: false, dispensable: 6, cell: |session, _| escape(text(&session.document["metadata"]["gitBranch"])) },
-    Column { heading: "MODEL", right: false, dispensable: 5, cell: |session, _| escape(text(&session.document["metadata"]["model"])) },
-    Column { heading: "TURNS", right: true, dispensable: 4, cell: |session, _| number(&session.document["metadata"]["turns"]).to_string() },
-    Column {
-        heading: "TOOLS",
-        right: true,
-        dispensable: 4,
-        cell: |session, _| number(&session.document["metadata"]["toolCalls"]).to_string(),
-    },
-    Column { heading: "TOKENS", right: true, dispensable: 1, cell: |session, _| count(tokens(&session.document["metadata"]["usage"])) },
-    Column { heading: "CONVEX", right: false, dispensable: 0, cell: |session, _| delivered(session.delivered.as_ref()).to_owned() },
-];
-
-/// How wide the last column, the prompt, must be at least.
-const MIN_PROMPT: usize = 16;
-/// How wide any other column may be.
-const MAX_CELL: usize = 24;
-
-/// The table of sessions, at most `width` columns wide.
+/// A session's id as it is listed: its first eight characters.
 #[must_use]
-pub fn sessions(sessions: &[Listed], width: usize, now: Millis) -> String {
-    let mut columns: Vec<(&Column, Vec<String>, usize)> = COLUMNS
-        .iter()
-        .map(|column| {
-            let cells: Vec<String> = sessions.iter().map(|session| cut(&(column.cell)(session, now), MAX_CELL)).collect();
-            let widest = cells.iter().map(|cell| cell.width()).max().unwrap_or_default().max(column.heading.len());
-            (column, cells, widest)
-        })
-        .collect();
-    let used = |columns: &[(&Column, Vec<String>, usize)]| columns.iter().map(|(_, _, width)| width + 2).sum::<usize>();
-    while used(&columns) + MIN_PROMPT > width {
-        let most = columns.iter().map(|(column, ..)| column.dispensable).max().unwrap_or_default();
-        if most == 0 {
-            break;
-        }
-        columns.retain(|(column, ..)| column.dispensable < most);
-    }
-    let room = width.saturating_sub(used(&columns)).max(MIN_PROMPT);
-    let mut table = String::new();
-    let mut row = |cells: Vec<&str>, last: &str| {
-        for ((column, _, width), cell) in columns.iter().zip(cells) {
-            table.push_str(&pad(cell, *width, column.right));
-            table.push_str("  ");
-        }
-        table.push_str(cut(last, room).trim_end());
-        table.push('\n');
-    };
-    row(columns.iter().map(|(column, ..)| column.heading).collect(), "PROMPT");
-    for (index, session) in sessions.iter().enumerate() {
-        row(columns.iter().map(|(_, cells, _)| cells[index].as_str()).collect(), &prompt(&session.document));
-    }
-    table
+pub fn short_id(session_id: &str) -> String {
+    session_id.chars().take(8).collect()
 }
 
-/// One session in full.
-#[must_use]
-pub fn session(session: &Listed, width: usize, now: Millis) -> String {
-    let document = &session.document;
-    let metadata = &document["metadata"];
-    let mut page = String::new();
-    let mut line = |name: &str, value: &str| {
-        if !value.is_empty() {
-            let _ = writeln!(page, "{name:<11}{}", cut(value, width.saturating_sub(11)));
-        }
-    };
-    let word = |value: &Value| escape(text(value));
-    line("session", text(&document["sessionId"]));
-    line("status", &word(&document["status"]));
-    line("started", &format!("{} ({} ago)", date(&metadata["startedAt"]), span(now - number(&metadata["startedAt"]))));
-    line("time", &time(document));
-    line("agent", [word(&document["agentType"]), word(&metadata["clientVersion"]), word(&metadata["entrypoint"])].join(" ").trim_end());
-    line("workflow", &word(&document["workflowKey"]));
-    line("host", &word(&metadata["host"]));
-    line("project", &word(&metadata["cwd"]));
-    line("branch", &word(&metadata["gitBranch"]));
-    line("title", &word(&metadata["title"]));
-    for run in array(&metadata["runs"]) {
-        line("run", &run_line(run));
-    }
-    line("model", &array(&metadata["models"]).iter().map(word).collect::<Vec<_>>().join(", "));
-    line("tokens", &usage(&metadata["usage"]));
-    if metadata["inheritedUsage"].is_object() {
-        line("inherited", &usage(&metadata["inheritedUsage"]));
-    }
-    if let Some(usd) = metadata["costUsd"].as_f64() {
-        line("cost", &format!("${usd:.4} (by the client)"));
-    }
-    let figure = |name: &str| number(&metadata[name]);
-    let subagents = if figure("subagents") > 0 { format!(", {}", plural(figure("subagents"), "subagent")) } else { String::new() };
-    line(
-        "turns",
-        &format!(
-            "{} of {}, {}{subagents}",
-            figure("turns"),
-            plural(figure("prompts"), "prompt"),
-            plural(figure("apiMessages"), "API message")
-        ),
-    );
-    line("tools", &tools(metadata));
-    let transcript = &metadata["transcript"];
-    line("transcript", &format!("{}, {} bytes  {}", word(&transcript["state"]), number(&transcript["bytes"]), word(&transcript["path"])));
-    match &session.delivered {
-        Some(Delivered::Refused(why)) => line("convex", &format!("refused: {}", escape(why))),
-        other => line("convex", delivered(other.as_ref())),
-    }
-    for name in ["input", "output", "error"] {
-        if let Some(text) = document[name].as_str() {
-            let _ = write!(page, "\n{name}:\n{}\n", escape_block(text));
-        }
-    }
-    page
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
-fn run_line(run: &Value) -> String {
-    let word = |value: &Value| escape(text(value));
-    let end = match run["endedBy"].as_str() {
-        None => "open".to_owned(),
-        Some(by) => format!("{} {}", date(&run["endedAt"]), [escape(by), word(&run["reason"])].join(" ")),
-    };
-    [word(&run["source"]), date(&run["startedAt"]), "→".to_owned(), end.trim_end().to_owned()].join(" ").trim_start().to_owned()
+fn word(value: &Value) -> String {
+    escape(text(value))
 }
 
-fn tools(metadata: &Value) -> String {
-    let of_tool = |tool: &Value| {
-        let errors = number(&tool["errors"]);
-        let failed = if errors > 0 { format!(" ({errors} failed)") } else { String::new() };
-        format!("{} {}{failed}", escape(text(&tool["name"])), number(&tool["calls"]))
-    };
-    array(&metadata["tools"]).iter().map(of_tool).collect::<Vec<_>>().join(", ")
+fn number(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_default()
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 fn usage(usage: &Value) -> String {
@@ -253,47 +215,22 @@ fn tokens(usage: &Value) -> i64 {
     ["inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationInputTokens"].iter().map(|name| number(&usage[name])).sum()
 }
 
-const fn delivered(delivered: Option<&Delivered>) -> &'static str {
-    match delivered {
-        None | Some(Delivered::Yes) => "yes",
-        Some(Delivered::Pending) => "pending",
-        Some(Delivered::Refused(_)) => "refused",
-    }
+/// A point in time in UTC, and how long ago it was while that is less than a week.
+fn date(at: Millis, now: Millis) -> String {
+    let time = jiff::Timestamp::from_millisecond(at).unwrap_or_default().strftime("%Y-%m-%d %H:%M:%S UTC");
+    if now - at < 7 * DAY { format!("{time} ({} ago)", span(now - at)) } else { time.to_string() }
 }
 
-fn prompt(document: &Value) -> String {
-    let title = text(&document["metadata"]["title"]);
-    escape(if title.is_empty() { text(&document["input"]) } else { title })
+/// How old something is, in a cell: after a hundred days its month says more.
+fn age(at: Millis, now: Millis) -> String {
+    let month = || jiff::Timestamp::from_millisecond(at).unwrap_or_default().strftime("%Y-%m").to_string();
+    if now - at < 100 * DAY { span(now - at) } else { month() }
 }
 
-fn project(document: &Value) -> String {
-    let cwd = text(&document["metadata"]["cwd"]);
-    escape(cwd.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or(cwd))
-}
+/// In milliseconds.
+const DAY: Millis = 86_400_000;
 
-fn time(document: &Value) -> String {
-    document["metadata"]["durationMs"].as_i64().map(span).unwrap_or_default()
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn number(value: &Value) -> i64 {
-    value.as_i64().unwrap_or_default()
-}
-
-fn array(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-/// A date in UTC, to the second.
-fn date(value: &Value) -> String {
-    let time = jiff::Timestamp::from_millisecond(number(value)).unwrap_or_default();
-    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
-/// A length of time in its largest unit.
+/// A length of time in its largest unit: an age.
 fn span(millis: Millis) -> String {
     let seconds = millis.max(0) / 1_000;
     match seconds {
@@ -302,6 +239,21 @@ fn span(millis: Millis) -> String {
         3_600..86_400 => format!("{}h", seconds / 3_600),
         _ => format!("{}d", seconds / 86_400),
     }
+}
+
+/// A length of time in its two largest units: a duration.
+fn duration(millis: Millis) -> String {
+    let seconds = millis.max(0) / 1_000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+fn dollars(usd: f64) -> String {
+    if usd < 1.0 { format!("${usd:.3}") } else { format!("${usd:.2}") }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
@@ -317,6 +269,7 @@ fn plural(count: i64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// The text, of which at most `width` columns are kept.
 fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -335,9 +288,25 @@ fn cut(text: &str, width: usize) -> String {
     kept
 }
 
-fn pad(text: &str, width: usize, right: bool) -> String {
-    let space = " ".repeat(width.saturating_sub(text.width()));
-    if right { format!("{space}{text}") } else { format!("{text}{space}") }
+/// The text in lines of at most `width` columns, broken between words, and within a word that is longer than a line.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && line.width() + 1 + word.width() > width {
+            lines.push(std::mem::take(&mut line));
+        } else if !line.is_empty() {
+            line.push(' ');
+        }
+        for char in word.chars() {
+            if line.width() + char.width().unwrap_or_default() > width && !line.is_empty() {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push(char);
+        }
+    }
+    lines.push(line);
+    lines
 }
 
 #[cfg(test)]
@@ -351,17 +320,44 @@ mod tests {
         assert_eq!(json_line(&serde_json::json!("\x1b\u{9b}\n")), "\"\\u001b\\u009b\\n\"\n");
     }
 
+    fn screen(variables: &[(&str, &str)], is_terminal: bool, size: Option<(usize, usize)>) -> Screen {
+        let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Screen::new(&environment, is_terminal, size)
+    }
+
     #[test]
-    fn a_table_fits_its_width_whatever_the_cells_hold() {
-        let document = serde_json::json!({
-            "sessionId": "0123456789", "status": "completed", "input": "日本語".repeat(100),
-            "metadata": {"updatedAt": 0, "cwd": format!("/{}", "long".repeat(20)), "gitBranch": "b".repeat(99), "model": "m".repeat(99), "usage": {}}
-        });
-        let listed = [Listed { document, delivered: Some(Delivered::Pending) }];
-        for width in [60, 80, 140, 300] {
-            for line in sessions(&listed, width, 5_000).lines() {
-                assert!(line.width() <= width, "{width}: {line}");
-            }
+    fn colours_are_for_terminals_and_the_user_has_the_last_word() {
+        let is_colored = |variables: &[(&str, &str)], is_terminal| screen(variables, is_terminal, None).is_colored;
+        assert!(is_colored(&[("TERM", "xterm")], true));
+        assert!(!is_colored(&[("TERM", "xterm")], false));
+        for off in [("NO_COLOR", "1"), ("CLICOLOR", "0"), ("TERM", "dumb")] {
+            assert!(!is_colored(&[off], true), "{off:?}");
         }
+        assert!(is_colored(&[("CLICOLOR_FORCE", "1")], false));
+        assert!(!is_colored(&[("CLICOLOR_FORCE", "0")], false));
+        assert!(!is_colored(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], true));
+    }
+
+    #[test]
+    fn a_terminal_has_its_own_width_and_a_pipe_the_stated_one_or_none() {
+        assert_eq!(screen(&[("COLUMNS", "100")], true, Some((90, 30))).width, Some(90));
+        assert_eq!(screen(&[("COLUMNS", "100")], true, None).width, Some(100));
+        assert_eq!(screen(&[], true, None).width, Some(80));
+        assert_eq!(screen(&[("COLUMNS", "100")], false, Some((90, 30))).width, Some(100));
+        assert_eq!(screen(&[("COLUMNS", "3")], false, None).width, Some(MIN_WIDTH));
+        assert_eq!(screen(&[("COLUMNS", "wide")], false, None).width, None);
+    }
+
+    #[test]
+    fn text_is_broken_between_words_and_long_words_within() {
+        assert_eq!(wrap("ab cd ef", 5), ["ab cd", "ef"]);
+        assert_eq!(wrap("abcdefg hi", 3), ["abc", "def", "g", "hi"]);
+        assert_eq!(wrap("", 3), [""]);
+    }
+
+    #[test]
+    fn a_frame_is_no_higher_than_the_screen_and_erases_what_stood_there() {
+        let screen = screen(&[], true, Some((80, 3)));
+        assert_eq!(screen.draw_over("a\nb\nc\n"), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
     }
 }

@@ -440,6 +440,18 @@ impl Run {
     }
 }
 
+/// How long clients have worked on the session of this document, the open run included; `None` when nothing says so.
+#[must_use]
+pub fn elapsed(document: &serde_json::Value, now: Millis) -> Option<Millis> {
+    let metadata = &document["metadata"];
+    if let Some(duration) = metadata["durationMs"].as_i64() {
+        return Some(duration);
+    }
+    let runs = metadata["runs"].as_array().filter(|runs| !runs.is_empty())?;
+    let length = |run: &serde_json::Value| Some((run["endedAt"].as_i64().unwrap_or(now) - run["startedAt"].as_i64()?).max(0));
+    runs.iter().map(length).sum()
+}
+
 fn tool_documents(summary: &Summary) -> Vec<ToolDocument> {
     let tools = summary.tools.iter().filter(|(_, tool)| tool.calls > 0);
     let mut tools: Vec<_> = tools.map(|(name, tool)| ToolDocument { name: name.clone(), calls: tool.calls, errors: tool.errors }).collect();

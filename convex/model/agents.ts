@@ -17,6 +17,8 @@ import { findWorkflow, workflowOfSession } from "./workflows";
 
 /** A query may read 16 MiB. Sessions carry text, so a page ends early, at half of that, rather than fail; its cursor goes on from there. */
 const PAGE_BYTES = 8 * 1024 * 1024;
+/** Of at most 1 MiB each, so that they stay below what a query may read. */
+const MAX_FOUND = 10;
 
 /** On a session that exists it is an update: the answer to the first request may have been lost. */
 export async function createAgentSession(ctx: MutationCtx, session: AgentSession): Promise<SessionReceipt> {
@@ -39,15 +41,26 @@ export async function syncAgentSessions(ctx: MutationCtx, sessions: AgentSession
   return receipts;
 }
 
-export async function deleteAgentSession(ctx: MutationCtx, sessionId: string): Promise<{ deleted: boolean }> {
+/** Up to `revision` only: a deletion that arrives late must not take a session that was recorded anew since. */
+export async function deleteAgentSession(ctx: MutationCtx, sessionId: string, revision = Infinity): Promise<{ deleted: boolean }> {
   const stored = await findSession(ctx, sessionId);
-  if (stored) await ctx.db.delete("agentSessions", stored._id);
-  return { deleted: stored !== null };
+  if (stored === null || stored.revision > revision) return { deleted: false };
+  await ctx.db.delete("agentSessions", stored._id);
+  return { deleted: true };
 }
 
 export async function getAgentSession(ctx: QueryCtx, sessionId: string): Promise<AgentSessionView | null> {
   const stored = await findSession(ctx, sessionId);
   return stored && (await toView(ctx, stored));
+}
+
+/** The sessions whose id starts with `prefix`, at most `limit`, and never more than a query may read. */
+export async function findAgentSessions(ctx: QueryCtx, prefix: string, limit: number): Promise<AgentSessionView[]> {
+  const rows = await ctx.db
+    .query("agentSessions")
+    .withIndex("by_session", (q) => q.gte("sessionId", prefix).lt("sessionId", `${prefix}\uffff`))
+    .take(Math.min(limit, MAX_FOUND));
+  return await Promise.all(rows.map((row) => toView(ctx, row)));
 }
 
 /** Newest first. A workflow nobody has named has no sessions. */

@@ -111,6 +111,14 @@ export const workflowStatus = v.union(
   v.literal("failed"),
 );
 
+/** When each field was last set, by the clock of whoever set it; a field that nobody has set is not there. */
+const setAt = v.object({
+  task: v.optional(v.number()),
+  status: v.optional(v.number()),
+  currentStep: v.optional(v.number()),
+  artifacts: v.optional(v.number()),
+});
+
 /** A workflow as it is stored. */
 export const workflowRow = v.object({
   key: v.string(),
@@ -118,19 +126,19 @@ export const workflowRow = v.object({
   status: workflowStatus,
   currentStep: v.string(),
   artifacts: v.array(v.string()),
-  metadata: v.object({ createdAt: v.number(), updatedAt: v.number() }),
+  metadata: v.object({ createdAt: v.number(), updatedAt: v.number(), setAt: v.optional(setAt) }),
 });
 
-/** A change to a workflow as it travels: what is left out stays as it is. */
+/** A change to a workflow as it travels: what is left out stays as it is. A field of which `setAt` says nothing was set at `updatedAt`. */
 export const workflowChange = workflowRow
   .pick("task", "status", "currentStep", "artifacts")
   .partial()
-  .extend({ key: v.string(), updatedAt: v.number() });
+  .extend({ key: v.string(), updatedAt: v.number(), setAt: v.optional(setAt) });
 
 /** A workflow as it is read. */
 export const workflowView = workflowRow.extend({ _id: v.id("workflows"), _creationTime: v.number() });
 
-/** What became of a change, and the time of the change that is stored now. */
+/** What became of a change, and the time of the latest change that is stored now. */
 export const workflowReceipt = v.object({ outcome, updatedAt: v.number() });
 
 export type AgentSession = Infer<typeof agentSession>;
@@ -138,6 +146,7 @@ export type AgentSessionRow = Infer<typeof agentSessionRow>;
 export type AgentSessionView = Infer<typeof agentSessionView>;
 export type SessionReceipt = Infer<typeof sessionReceipt>;
 export type SessionStatus = Infer<typeof sessionStatus>;
+export type SetAt = Infer<typeof setAt>;
 export type WorkflowChange = Infer<typeof workflowChange>;
 export type WorkflowReceipt = Infer<typeof workflowReceipt>;
 export type WorkflowStatus = Infer<typeof workflowStatus>;

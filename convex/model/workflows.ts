@@ -1,12 +1,16 @@
 /**
- * What a workflow is and how it changes. Changes may arrive late, twice or out of order, so each carries the time it was made and only a newer one
- * counts.
+ * What a workflow is and how it changes. Changes come from several machines, late, twice or out of order, so each field carries the time at which it
+ * was set, and the newest one is kept: every order of deliveries ends in the same row, and a change that was made offline is not lost because
+ * another machine has changed another field since.
  */
 import type { PaginationOptions } from "convex/server";
 import { ConvexError } from "convex/values";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import type { WorkflowChange, WorkflowReceipt, WorkflowStatus } from "./validators";
+import type { SetAt, WorkflowChange, WorkflowReceipt, WorkflowStatus } from "./validators";
+
+/** What can be set, each field by itself. */
+const FIELDS = ["task", "status", "currentStep", "artifacts"] as const;
 
 export function findWorkflow(ctx: QueryCtx, key: string): Promise<Doc<"workflows"> | null> {
   return ctx.db
@@ -44,17 +48,58 @@ export function listWorkflows(ctx: QueryCtx, status: WorkflowStatus | undefined,
   return selected.order("desc").paginate(page);
 }
 
-function insertWorkflow(ctx: MutationCtx, { updatedAt, ...named }: WorkflowChange): Promise<Id<"workflows">> {
+function insertWorkflow(ctx: MutationCtx, change: WorkflowChange): Promise<Id<"workflows">> {
   const blank = { task: "", status: "running" as const, currentStep: "", artifacts: [] };
-  return ctx.db.insert("workflows", { ...blank, ...named, metadata: { createdAt: updatedAt, updatedAt } });
+  const { updatedAt } = change;
+  return ctx.db.insert("workflows", {
+    key: change.key,
+    ...blank,
+    ...newerFields(change, {}),
+    metadata: { createdAt: firstTime(change), updatedAt, setAt: newerTimes(change, {}) },
+  });
 }
 
-async function applyChange(
-  ctx: MutationCtx,
-  stored: Doc<"workflows">,
-  { updatedAt, ...named }: WorkflowChange,
-): Promise<WorkflowReceipt> {
-  if (updatedAt <= stored.metadata.updatedAt) return { outcome: "unchanged", updatedAt: stored.metadata.updatedAt };
-  await ctx.db.patch("workflows", stored._id, { ...named, metadata: { ...stored.metadata, updatedAt } });
-  return { outcome: "updated", updatedAt };
+async function applyChange(ctx: MutationCtx, stored: Doc<"workflows">, change: WorkflowChange): Promise<WorkflowReceipt> {
+  const { createdAt, updatedAt: storedAt, setAt = {} } = stored.metadata;
+  const metadata = {
+    createdAt: Math.min(createdAt, firstTime(change)),
+    updatedAt: Math.max(storedAt, change.updatedAt),
+    setAt: { ...setAt, ...newerTimes(change, setAt) },
+  };
+  const fields = newerFields(change, setAt);
+  const isNews = Object.keys(fields).length > 0 || metadata.createdAt < createdAt || metadata.updatedAt > storedAt;
+  if (!isNews) return { outcome: "unchanged", updatedAt: storedAt };
+  await ctx.db.patch("workflows", stored._id, { ...fields, metadata });
+  return { outcome: "updated", updatedAt: metadata.updatedAt };
+}
+
+type Field = keyof SetAt;
+
+function timeOf(change: WorkflowChange, field: Field): number {
+  return change.setAt?.[field] ?? change.updatedAt;
+}
+
+/** Whether the change names the field and set it later than what is stored; what nobody has set gives way to everything. */
+function isNewer(change: WorkflowChange, field: Field, stored: SetAt): boolean {
+  return change[field] !== undefined && timeOf(change, field) > (stored[field] ?? -Infinity);
+}
+
+function newerFields(change: WorkflowChange, stored: SetAt) {
+  const { task, status, currentStep, artifacts } = change;
+  return {
+    ...(task !== undefined && isNewer(change, "task", stored) && { task }),
+    ...(status !== undefined && isNewer(change, "status", stored) && { status }),
+    ...(currentStep !== undefined && isNewer(change, "currentStep", stored) && { currentStep }),
+    ...(artifacts !== undefined && isNewer(change, "artifacts", stored) && { artifacts }),
+  };
+}
+
+function newerTimes(change: WorkflowChange, stored: SetAt): SetAt {
+  const newer = FIELDS.filter((field) => isNewer(change, field, stored));
+  return Object.fromEntries(newer.map((field) => [field, timeOf(change, field)]));
+}
+
+/** A change may hold several settings, the first of them made before `updatedAt`. */
+function firstTime(change: WorkflowChange): number {
+  return Math.min(change.updatedAt, ...FIELDS.filter((field) => change[field] !== undefined).map((field) => timeOf(change, field)));
 }

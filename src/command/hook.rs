@@ -16,6 +16,9 @@ use crate::journal::{self, Entry, Journal};
 use crate::owner::{self, Owner};
 use crate::render;
 
+/// How often the event is tried to be journalled while others write; each try waits for up to 1.6 s, and the client
+/// gives a hook ten.
+const MAX_TRIES: usize = 4;
 /// What a SessionStart may take for the network: the user waits for the agent to start.
 const START_BUDGET: Duration = Duration::from_millis(300);
 
@@ -82,13 +85,15 @@ fn record(journal: &mut Journal, config: &Config, event: &Event, deadline: Deadl
     say(&format!("event: {}", serde_json::to_string(&event.masked(&config.redactor))?));
     let (now, jitter) = now();
     let owner = owner(config);
-    loop {
-        match intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now) {
-            // There is nothing better to do with the time: an event that is not journalled is lost.
-            Err(error) if journal::is_busy(&error) && !deadline.is_over() => {}
-            result => break result.context("could not journal the event")?,
+    let mut journalled = intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now);
+    for _ in 1..MAX_TRIES {
+        // An event that is not journalled is lost, which is worse than a hook that is late.
+        if !journalled.as_ref().is_err_and(journal::is_busy) {
+            break;
         }
+        journalled = intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now);
     }
+    journalled.context("could not journal the event")?;
     if tells_of_transcript(event) {
         intake::read_transcript(journal, config, &event.session_id, now, deadline)?;
     }

@@ -3,22 +3,32 @@
 #![expect(clippy::disallowed_methods, reason = "the verbs give the time to the rooms that must not ask for it")]
 
 pub mod doctor;
+pub mod forget;
 pub mod hook;
 pub mod import;
 pub mod sessions;
 pub mod show;
 pub mod sync;
+pub mod workflow;
 
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow};
-use serde_json::Value;
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Value, json};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Deployment};
 use crate::convex::{Call, Convex, Kind, Verdict};
 use crate::deadline::Deadline;
+use crate::delivery::Standing;
+use crate::journal::{Backoff, Entry, Journal};
+use crate::render::{Listed, Screen};
 use crate::session::Millis;
+
+/// How long a person waits for what is delivered at once but may also be delivered later.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The most that Convex is asked for at once.
+const PAGE: usize = 100;
 
 /// Epoch milliseconds, and a number from 0 to 1 that differs between machines at the same moment.
 fn now() -> (Millis, f64) {
@@ -41,8 +51,57 @@ fn ask(config: &Config, path: &'static str, args: &Value) -> Result<Value> {
     let convex = Convex::new(deployment, Deadline::never())?;
     match convex.call(&Call::new(Kind::Query, path, &args.to_string())?) {
         Verdict::Success(value) => Ok(integers(value)),
-        Verdict::SessionNotFound => Ok(Value::Null),
+        Verdict::NotFound => Ok(Value::Null),
         Verdict::Refused(why) | Verdict::Unavailable(why) => Err(anyhow!("could not ask Convex: {why}")),
+    }
+}
+
+/// Asks the deployment for a list, page after page, at most `limit` rows of it.
+fn ask_for_list(config: &Config, path: &'static str, args: &Value, limit: usize) -> Result<Vec<Value>> {
+    let mut rows = Vec::new();
+    let mut cursor = Value::Null;
+    while rows.len() < limit {
+        let mut args = args.clone();
+        args["paginationOpts"] = json!({ "numItems": PAGE.min(limit - rows.len()), "cursor": cursor });
+        let mut answer = ask(config, path, &args)?;
+        let Value::Array(page) = answer["page"].take() else {
+            bail!("could not read the answer of {path}; `npx convex deploy` updates the functions");
+        };
+        rows.extend(page);
+        if answer["isDone"] != Value::Bool(false) {
+            break;
+        }
+        cursor = answer["continueCursor"].take();
+    }
+    Ok(rows)
+}
+
+/// The screen behind stdout.
+fn screen() -> Screen {
+    Screen::detect(&config::environment())
+}
+
+/// Where things stand on their way to the configured deployment.
+struct Outlook<'a> {
+    deployment: &'a Result<Option<Deployment>>,
+    backoff: Option<Backoff>,
+}
+
+impl<'a> Outlook<'a> {
+    fn new(journal: &Journal, config: &'a Config) -> Result<Self> {
+        let backoff = config.deployment_name().map(|name| journal.backoff(name)).transpose()?.flatten();
+        Ok(Self { deployment: &config.deployment, backoff })
+    }
+
+    fn standing(&self, is_delivered: bool, of: Option<&str>, last_error: Option<&str>) -> Standing {
+        Standing::new(is_delivered, of, last_error, self.deployment, self.backoff.as_ref())
+    }
+
+    /// A journal's entry as it is listed.
+    fn listed(&self, entry: &Entry) -> Result<Listed> {
+        let is_delivered = entry.delivered_revision >= entry.revision;
+        let standing = self.standing(is_delivered, entry.deployment.as_deref(), entry.last_error.as_deref());
+        Ok(Listed { document: serde_json::from_str(&entry.document)?, standing: Some(standing) })
     }
 }
 
@@ -62,7 +121,8 @@ fn integers(value: Value) -> Value {
 
 /// Writes to stdout. A reader that has had enough (`| head`) is no error.
 fn print(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("could not write to stdout"),
         _ => Ok(()),
     }

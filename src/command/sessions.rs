@@ -1,85 +1,92 @@
-//! `sessions`: a table of sessions, from the journal or from Convex.
+//! `sessions`: a table of sessions, from the journal or from Convex, once or again and again.
 
-use anyhow::{Result, bail};
-use serde_json::{Value, json};
+use std::time::Duration;
 
-use super::{ask, load_config, now, print};
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::{Outlook, ask_for_list, load_config, now, print, screen};
 use crate::cli::Sessions;
 use crate::config::Config;
-use crate::journal::{Entry, Filter, Journal};
-use crate::render::{self, Delivered, Listed};
+use crate::journal::{Filter, Journal};
+use crate::render::{self, Listed, Screen};
 
-/// The most that Convex is asked for at once.
-const PAGE: usize = 100;
+/// How often `--watch` looks.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Runs `sessions`.
 pub fn run(options: &Sessions) -> Result<()> {
     let config = load_config()?;
-    let listed = if options.remote { remote(&config, options)? } else { local(&config, options)? };
+    if options.watch {
+        return watch(&config, options);
+    }
     if options.json {
-        let lines = listed.iter().map(|session| render::json_line(&session.document));
-        return print(&lines.collect::<String>());
+        let lines = list(&config, options)?.0.iter().map(|session| render::json_line(&session.document)).collect::<String>();
+        return print(&lines);
     }
-    if listed.is_empty() {
-        return print("no sessions recorded yet\n");
-    }
-    print(&render::sessions(&listed, render::width(), now().0))?;
-    if options.remote { Ok(()) } else { print_pending(&config) }
+    print(&table(&config, options, &screen())?)
 }
 
-fn local(config: &Config, options: &Sessions) -> Result<Vec<Listed>> {
+fn table(config: &Config, options: &Sessions, screen: &Screen) -> Result<String> {
+    let (sessions, unlisted) = list(config, options)?;
+    if !sessions.is_empty() {
+        return Ok(render::sessions(&sessions, unlisted, screen, now().0));
+    }
+    Ok(if options.status.is_some() || options.workflow.is_some() {
+        "no session is like that; `convex-sidecar sessions` lists all\n".to_owned()
+    } else if options.remote {
+        "no sessions in Convex yet; `convex-sidecar sync` delivers those of this machine\n".to_owned()
+    } else {
+        "no sessions recorded yet; `convex-sidecar import` records those of the past\n".to_owned()
+    })
+}
+
+/// The sessions, and how many others wait for delivery.
+fn list(config: &Config, options: &Sessions) -> Result<(Vec<Listed>, u64)> {
+    if options.remote {
+        return Ok((remote(config, options)?, 0));
+    }
     let journal = Journal::open(&config.journal)?;
-    let filter = Filter { status: options.status, workflow_key: options.workflow.clone(), limit: options.limit };
-    journal.entries(&filter)?.iter().map(listed).collect()
-}
-
-/// A journal's entry as it is listed.
-pub fn listed(entry: &Entry) -> Result<Listed> {
-    let delivered = match (&entry.last_error, entry.delivered_revision >= entry.revision) {
-        (_, true) => Delivered::Yes,
-        (Some(why), false) => Delivered::Refused(why.clone()),
-        (None, false) => Delivered::Pending,
-    };
-    Ok(Listed { document: serde_json::from_str(&entry.document)?, delivered: Some(delivered) })
+    let outlook = Outlook::new(&journal, config)?;
+    let filter = Filter { status: options.status, workflow_key: options.workflow.clone(), has_workflow: false, limit: options.limit };
+    let entries = journal.entries(&filter)?;
+    let waiting = entries.iter().filter(|entry| entry.delivered_revision < entry.revision).count() as u64;
+    let (pending, elsewhere) = journal.pending(config.deployment_name())?;
+    let listed = entries.iter().map(|entry| outlook.listed(entry)).collect::<Result<_>>()?;
+    // Without a deployment nothing can be delivered, which the table says once.
+    let unlisted = if config.deployment_name().is_some() { (pending + elsewhere).saturating_sub(waiting) } else { 0 };
+    Ok((listed, unlisted))
 }
 
 fn remote(config: &Config, options: &Sessions) -> Result<Vec<Listed>> {
-    let mut listed = Vec::new();
-    let mut cursor = Value::Null;
-    while listed.len() < options.limit {
-        let count = PAGE.min(options.limit - listed.len());
-        let mut args = json!({ "paginationOpts": { "numItems": count, "cursor": cursor } });
-        if let Some(status) = options.status {
-            args["status"] = json!(status);
-        }
-        if let Some(key) = &options.workflow {
-            args["workflowKey"] = json!(key);
-        }
-        let mut answer = ask(config, "agents:listAgentSessions", &args)?;
-        let Value::Array(page) = answer["page"].take() else {
-            bail!("could not read Convex's list of sessions; deploy the functions anew")
-        };
-        listed.extend(page.into_iter().map(|document| Listed { document, delivered: None }));
-        if answer["isDone"] != Value::Bool(false) {
-            break;
-        }
-        cursor = answer["continueCursor"].take();
+    let mut args = json!({});
+    if let Some(status) = options.status {
+        args["status"] = json!(status);
     }
-    Ok(listed)
+    if let Some(key) = &options.workflow {
+        args["workflowKey"] = json!(key);
+    }
+    let rows = ask_for_list(config, "agents:listAgentSessions", &args, options.limit)?;
+    Ok(rows.into_iter().map(|document| Listed { document, standing: None }).collect())
 }
 
-/// Says what is not in Convex, and why.
-fn print_pending(config: &Config) -> Result<()> {
-    let journal = Journal::open(&config.journal)?;
-    let name = config.deployment.as_ref().ok().and_then(Option::as_ref).map(crate::config::Deployment::name);
-    let (pending, elsewhere) = journal.pending(name)?;
-    let pending_line = format!("\n{pending} not in Convex yet");
-    match (&config.deployment, name.map(|name| journal.backoff(name)).transpose()?.flatten()) {
-        _ if pending == 0 && elsewhere == 0 => Ok(()),
-        (Err(problem), _) => print(&render::escape_block(&format!("{pending_line}: {problem:#}\n"))),
-        (Ok(None), _) => print(&format!("{pending_line}: no deployment is configured (see `convex-sidecar sync`)\n")),
-        (Ok(Some(_)), Some(backoff)) => print(&render::escape_block(&format!("{pending_line}: {}\n", backoff.last_error))),
-        (Ok(Some(_)), None) if elsewhere > 0 => print(&format!("{pending_line}, {elsewhere} wait for another deployment\n")),
-        (Ok(Some(_)), None) => print(&format!("{pending_line}; `convex-sidecar sync` delivers now\n")),
+/// Draws the table again and again, until Ctrl-C ends the process as it ends any other: the cursor is never hidden and
+/// the screen is the terminal's own, so there is nothing to clean up.
+fn watch(config: &Config, options: &Sessions) -> Result<()> {
+    ensure!(
+        screen().is_terminal,
+        "could not watch: stdout is no terminal to draw on; leave out --watch, or repeat `convex-sidecar sessions`"
+    );
+    let mut drawn = (String::new(), None);
+    loop {
+        let screen = screen();
+        let frame = format!("{}\n{}\n", table(config, options, &screen)?.trim_end(), screen.remark("Ctrl-C ends"));
+        if drawn.1 != Some(screen) {
+            print(&screen.draw_anew(&frame))?;
+        } else if drawn.0 != frame {
+            print(&screen.draw_over(&frame))?;
+        }
+        drawn = (frame, Some(screen));
+        std::thread::sleep(EVERY);
     }
 }

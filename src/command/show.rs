@@ -3,12 +3,11 @@
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::sessions::listed;
-use super::{ask, load_config, now, print};
+use super::{Outlook, ask, load_config, now, print, screen};
 use crate::cli::Show;
 use crate::config::Config;
 use crate::hook_input::is_session_id;
-use crate::journal::Journal;
+use crate::journal::{Entry, Journal};
 use crate::render::{self, Listed};
 
 /// How many candidates are named when a prefix is not unique.
@@ -16,36 +15,62 @@ const CANDIDATES: usize = 5;
 
 /// Runs `show`.
 pub fn run(options: &Show) -> Result<()> {
-    ensure!(is_session_id(&options.session), "{:?} is not a session id or the beginning of one", options.session);
     let config = load_config()?;
     let session = if options.remote { remote(&config, &options.session)? } else { local(&config, &options.session)? };
-    let text = if options.json { render::json_line(&session.document) } else { render::session(&session, render::width(), now().0) };
-    print(&text)
+    print(&if options.json { render::json_line(&session.document) } else { render::session(&session, &screen(), now().0) })
 }
 
 fn local(config: &Config, prefix: &str) -> Result<Listed> {
-    let found = Journal::open(&config.journal)?.by_prefix(prefix, CANDIDATES + 1)?;
-    match &found[..] {
-        [] => bail!("no session {prefix} in the journal {}; `convex-sidecar sessions` lists what is there", config.journal.display()),
-        [entry] => listed(entry),
-        [entry, ..] if entry.session_id == prefix => listed(entry),
-        several => {
-            let ids: Vec<_> = several.iter().take(CANDIDATES).map(|entry| entry.session_id.as_str()).collect();
-            bail!(
-                "{prefix} is the beginning of several sessions: {}{}",
-                ids.join(", "),
-                if several.len() > CANDIDATES { ", …" } else { "" }
-            )
-        }
+    let journal = Journal::open(&config.journal)?;
+    match find(&journal, config, prefix)? {
+        Some(entry) => Outlook::new(&journal, config)?.listed(&entry),
+        None => bail!(
+            "no session {prefix} in the journal {}; `convex-sidecar sessions` lists what is there, --remote asks Convex",
+            config.journal.display()
+        ),
     }
 }
 
-fn remote(config: &Config, prefix: &str) -> Result<Listed> {
-    // Convex finds whole ids only; the journal knows what a prefix stands for, if the session is of this machine.
-    let known = Journal::open(&config.journal)?.by_prefix(prefix, 2)?;
-    let session_id = if let [entry] = &known[..] { entry.session_id.as_str() } else { prefix };
-    match ask(config, "agents:getAgentSession", &json!({ "sessionId": session_id }))? {
-        Value::Null => bail!("no session {session_id} in Convex"),
-        document => Ok(Listed { document, delivered: None }),
+/// The one session of the journal whose id is `prefix` or starts with it.
+pub(super) fn find(journal: &Journal, config: &Config, prefix: &str) -> Result<Option<Entry>> {
+    check(prefix)?;
+    let mut found = journal.by_prefix(prefix, CANDIDATES + 1)?;
+    if found.len() > 1 && found[0].session_id != prefix {
+        let outlook = Outlook::new(journal, config)?;
+        return ambiguous(prefix, found.iter().map(|entry| outlook.listed(entry)).collect::<Result<_>>()?);
     }
+    Ok(if found.is_empty() { None } else { Some(found.swap_remove(0)) })
+}
+
+fn remote(config: &Config, prefix: &str) -> Result<Listed> {
+    match find_remote(config, prefix)? {
+        Some(session) => Ok(session),
+        None => bail!("no session {prefix} in Convex; `convex-sidecar sessions --remote` lists what is there"),
+    }
+}
+
+/// The one session in Convex whose id is `prefix` or starts with it.
+pub(super) fn find_remote(config: &Config, prefix: &str) -> Result<Option<Listed>> {
+    check(prefix)?;
+    let answer = ask(config, "agents:findAgentSessions", &json!({ "prefix": prefix, "limit": CANDIDATES + 1 }))?;
+    let Value::Array(rows) = answer else {
+        bail!("could not read the answer of agents:findAgentSessions; `npx convex deploy` updates the functions");
+    };
+    // The first one in the order of ids is the one that is no longer than the prefix.
+    let mut found: Vec<_> = rows.into_iter().map(|document| Listed { document, standing: None }).collect();
+    if found.len() > 1 && found[0].document["sessionId"] != prefix {
+        return ambiguous(prefix, found);
+    }
+    Ok(if found.is_empty() { None } else { Some(found.swap_remove(0)) })
+}
+
+fn check(prefix: &str) -> Result<()> {
+    ensure!(is_session_id(prefix), "{prefix:?} is not a session id or the beginning of one; `convex-sidecar sessions` lists them");
+    Ok(())
+}
+
+fn ambiguous<T>(prefix: &str, mut found: Vec<Listed>) -> Result<Option<T>> {
+    let more = if found.len() > CANDIDATES { "\n  and more" } else { "" };
+    found.truncate(CANDIDATES);
+    bail!("{prefix} is the beginning of several sessions; give more of the id:{}{more}", render::candidates(&found))
 }

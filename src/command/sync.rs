@@ -23,6 +23,7 @@ pub fn run() -> Result<()> {
 
 /// Delivers all that is due, with a progress bar, and says what came of it.
 pub(super) fn deliver(journal: &mut Journal, deployment: &Deployment, now: Millis, jitter: f64) -> Result<()> {
+    let before = journal.errands(Some(deployment.name()))?;
     let (due, elsewhere) = journal.pending(Some(deployment.name()))?;
     let bar = ProgressBar::new(due).with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} sessions  {per_sec}  {eta} left")?);
     let mut progress = |done: usize| bar.set_position(done as u64);
@@ -33,13 +34,28 @@ pub(super) fn deliver(journal: &mut Journal, deployment: &Deployment, now: Milli
     if elsewhere > 0 {
         print(&format!("{} wait for another deployment\n", sessions(elsewhere)))?;
     }
+    let after = journal.errands(Some(deployment.name()))?;
+    let errands =
+        [(before.workflows, after.workflows, "workflow", "delivered"), (before.deletions, after.deletions, "forgotten session", "deleted")];
+    for (before, after, noun, done) in errands {
+        if before > 0 {
+            print(&format!("{} {done}, {after} pending\n", counted(before.saturating_sub(after), noun)))?;
+        }
+    }
+    if after.elsewhere > 0 {
+        print(&format!("{} wait for another deployment\n", counted(after.elsewhere, "workflow or forgotten session")))?;
+    }
     match report.problem {
-        Some(problem) if left > 0 => bail!("could not deliver everything: {problem}"),
+        Some(problem) if left + after.workflows + after.deletions > 0 => bail!("could not deliver everything: {problem}"),
         _ => Ok(()),
     }
 }
 
 /// So many sessions, in words.
 pub(super) fn sessions(count: u64) -> String {
-    format!("{count} session{}", if count == 1 { "" } else { "s" })
+    counted(count, "session")
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

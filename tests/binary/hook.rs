@@ -27,7 +27,7 @@ fn is_silent_and_leaves_a_dead_server_alone_until_the_backoff_is_over() {
     assert_eq!((again.status, again.stdout.as_str()), (0, ""));
     assert!(again.stderr.contains("not sent: next try in "), "{}", again.stderr);
     let sessions = machine.sidecar(&["sessions"]).run().ok();
-    assert!(sessions.contains("1 not in Convex yet: could not reach http://127.0.0.1:"), "{sessions}");
+    assert!(sessions.contains("\noffline  6ecd139f: could not reach http://127.0.0.1:"), "{sessions}");
 }
 
 #[test]

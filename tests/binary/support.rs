@@ -308,6 +308,15 @@ impl Backend {
         self.ask("POST", "_test/fault", &fault.to_string());
     }
 
+    /// Answers nothing but 503 until it is resumed.
+    pub fn pause(&self) {
+        self.fault(&serde_json::json!({"status": 503, "body": {"code": "Overloaded", "message": "paused"}, "times": 1_000_000}));
+    }
+
+    pub fn resume(&self) {
+        self.fault(&serde_json::json!({"times": 0}));
+    }
+
     /// Deletes all data, as a new volume does.
     pub fn wipe(&self) {
         self.ask("POST", "_test/wipe", "{}");

@@ -1,0 +1,72 @@
+//! `forget`: delete a session from the journal and from Convex.
+//!
+//! The journal goes first. What Convex has is deleted at once where it can be reached; otherwise the journal remembers
+//! that it is to be deleted, and the next `sync` or hook does it.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Result, bail, ensure};
+
+use super::show::{find, find_remote};
+use super::{Outlook, PATIENCE, load_config, now, print};
+use crate::cli::Forget;
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::delivery::Delivery;
+use crate::intake;
+use crate::journal::Journal;
+use crate::render::{self, Listed};
+
+/// Runs `forget`.
+pub fn run(options: &Forget) -> Result<()> {
+    let config = load_config()?;
+    let mut journal = Journal::open(&config.journal)?;
+    let (session, owner) = choose(&journal, &config, &options.session)?;
+    let Some(session_id) = session.document["sessionId"].as_str() else { bail!("could not read the session's id in Convex") };
+    if !options.yes && !is_confirmed(&session)? {
+        return print("nothing was deleted\n");
+    }
+    let (now, jitter) = now();
+    let deployment = owner.as_deref().or(config.deployment_name());
+    journal.write(|write| write.forget(session_id, deployment, now))?;
+    // Another process may be reading just now; then the bytes are overwritten some time later.
+    let _ = journal.scrub();
+    // What forks had copied from it is theirs now.
+    intake::settle(&mut journal, &config, now, Deadline::never())?;
+    let there = match (deployment, &config.deployment) {
+        (None, _) => "; no Convex deployment has it".to_owned(),
+        (Some(name), Ok(Some(configured))) if configured.name() == name => {
+            let deadline = Deadline::never().within(PATIENCE);
+            let report = Delivery::new(&mut journal, configured, deadline, now, jitter).deliver_errands(&mut |_| {})?;
+            match report.problem {
+                None => format!(" and from {name}"),
+                Some(why) => format!("; it is still in {name}, and `convex-sidecar sync` deletes it there: {}", render::escape(&why)),
+            }
+        }
+        (Some(name), _) => format!("; it is still in {name}, and `convex-sidecar sync` deletes it once that deployment is configured"),
+    };
+    print(&format!("session {session_id} is deleted from the journal{there}\n"))
+}
+
+/// The session, and the deployment that it belongs to. One that the journal does not know may be in Convex.
+fn choose(journal: &Journal, config: &Config, prefix: &str) -> Result<(Listed, Option<String>)> {
+    if let Some(entry) = find(journal, config, prefix)? {
+        return Ok((Outlook::new(journal, config)?.listed(&entry)?, entry.deployment));
+    }
+    let in_convex = if config.deployment_name().is_some() { find_remote(config, prefix)? } else { None };
+    match in_convex {
+        Some(session) => Ok((session, None)),
+        None => bail!("no session {prefix}, neither in the journal nor in Convex; `convex-sidecar sessions` lists what is there"),
+    }
+}
+
+fn is_confirmed(session: &Listed) -> Result<bool> {
+    ensure!(std::io::stdin().is_terminal(), "could not ask whether to delete, because stdin is no terminal; --yes deletes without asking");
+    let is_running = session.document["status"] == "running";
+    let again = if is_running { "\nIt is still running: its next hook records it anew." } else { "" };
+    eprint!("This deletes, here and in Convex:{}{again}\nDelete it? [y/N] ", render::candidates(std::slice::from_ref(session)));
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
