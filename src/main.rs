@@ -38,6 +38,9 @@ fn main() {
         Command::Import(options) => command::import::run(&options),
         Command::Sessions(options) => command::sessions::run(&options),
         Command::Show(options) => command::show::run(&options),
+        Command::Install(options) => command::install::run(options),
+        Command::Uninstall(options) => command::uninstall::run(options),
+        Command::Completions(options) => command::completions::run(&options),
     };
     if let Err(error) = result {
         eprintln!("convex-sidecar: {error:#}");

@@ -2,11 +2,14 @@
 
 #![expect(clippy::disallowed_methods, reason = "the verbs give the time to the rooms that must not ask for it")]
 
+pub mod completions;
 pub mod hook;
 pub mod import;
+pub mod install;
 pub mod sessions;
 pub mod show;
 pub mod sync;
+pub mod uninstall;
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -72,6 +72,15 @@ impl Machine {
         self.env("CONVEX_SELF_HOSTED_URL", url).env("CONVEX_SELF_HOSTED_ADMIN_KEY", key)
     }
 
+    /// Puts a link to the binary on the PATH, as a package manager does, and says where the home is.
+    pub fn linked(self) -> Self {
+        let bin = self.home().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_convex-sidecar"), bin.join("convex-sidecar")).unwrap();
+        let home = self.home().to_str().unwrap().to_owned();
+        self.env("PATH", bin.to_str().unwrap()).env("HOME", &home)
+    }
+
     /// The binary with these arguments.
     pub fn sidecar(&self, args: &[&str]) -> Sidecar {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convex-sidecar"));
@@ -105,6 +114,12 @@ pub struct Sidecar {
 impl Sidecar {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// Runs it in this folder.
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
         self
     }
 
