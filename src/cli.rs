@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::{session, workflow};
 
@@ -24,13 +25,16 @@ pub enum Command {
     )]
     Hook(Hook),
     /// Deliver all that is due, and finish what hooks had no time for
+    #[command(after_help = "Example, after Convex was away:\n  convex-sidecar sync")]
     Sync,
     /// Record past sessions from the client's transcripts, newest first
+    #[command(after_help = "Examples:\n  convex-sidecar import\n  convex-sidecar import /mnt/backup/.claude/projects")]
     Import(Import),
     /// List recorded sessions, newest first
     #[command(after_help = SESSIONS_HELP)]
     Sessions(Sessions),
     /// Show one session
+    #[command(after_help = "Examples:\n  convex-sidecar show 6ecd139f\n  convex-sidecar show 6ecd139f --json")]
     Show(Show),
     /// Check everything between a hook and Convex, and prove it with a synthetic session
     #[command(after_help = "Example, for a script that wants to know what failed:\n  convex-sidecar doctor --json | grep failed")]
@@ -41,6 +45,24 @@ pub enum Command {
     /// List, show and set workflows: the work that several sessions share
     #[command(subcommand)]
     Workflow(WorkflowCommand),
+    /// Put the hooks into Claude Code's settings file
+    ///
+    /// Only entries of convex-sidecar are added or changed; everything else in the file stays byte for byte. What the
+    /// file was is kept beside it. Run it again after the executable moved.
+    #[command(
+        after_help = "Examples:\n  convex-sidecar install --dry-run\n  convex-sidecar install\n  convex-sidecar install --scope project"
+    )]
+    Install(Install),
+    /// Take the hooks out of Claude Code's settings file again
+    ///
+    /// The file becomes what it was before `install`, with what was changed in it since. What was recorded stays.
+    #[command(after_help = "Examples:\n  convex-sidecar uninstall --dry-run\n  convex-sidecar uninstall --scope project")]
+    Uninstall(Install),
+    /// Print a shell's completions
+    #[command(
+        after_help = "Examples:\n  convex-sidecar completions bash > ~/.local/share/bash-completion/completions/convex-sidecar\n  convex-sidecar completions zsh > ~/.zfunc/_convex-sidecar\n  convex-sidecar completions fish > ~/.config/fish/completions/convex-sidecar.fish"
+    )]
+    Completions(Completions),
 }
 
 /// Options of `doctor`.
@@ -201,4 +223,54 @@ pub struct SetWorkflow {
     /// What came of it, such as a file or a URL; may be repeated, and replaces those set before (an empty one clears them)
     #[arg(long = "artifact", value_name = "ARTIFACT")]
     pub artifacts: Option<Vec<String>>,
+}
+
+/// Options of `install` and `uninstall`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Install {
+    /// Whose settings
+    #[arg(long, value_enum, default_value_t = Scope::User)]
+    pub scope: Scope,
+    /// Print the difference that it would make, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Which of the client's settings files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    /// All your sessions: ~/.claude/settings.json
+    User,
+    /// Everybody's sessions in this folder: .claude/settings.json
+    Project,
+    /// Your sessions in this folder: .claude/settings.local.json
+    Local,
+}
+
+/// Options of `completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_verb_has_examples_and_each_is_a_right_command_line() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Example"), "{}", verb.get_name());
+            for line in help.lines().filter(|line| line.contains("convex-sidecar ")) {
+                let start = line.find("convex-sidecar ").unwrap();
+                let words: Vec<_> = line[start..].split(' ').take_while(|word| !matches!(*word, "|" | ">")).collect();
+                assert_eq!(words[1], verb.get_name(), "{line}");
+                Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+            }
+        }
+    }
 }

@@ -300,11 +300,16 @@ fn paths(environment: &Environment) -> Result<(PathBuf, PathBuf)> {
     Ok((folders.config_dir().join("config.toml"), state.join("journal.db")))
 }
 
-/// `projects` in the client's own folder, `CLAUDE_CONFIG_DIR` or `~/.claude`.
-fn projects(environment: &Environment) -> PathBuf {
+/// The client's own folder, `CLAUDE_CONFIG_DIR` or `~/.claude`.
+#[must_use]
+pub fn client_folder(environment: &Environment) -> Option<PathBuf> {
     let home = || environment.get("HOME").or_else(|| environment.get("USERPROFILE")).map(|home| Path::new(home).join(".claude"));
-    let client = environment.get("CLAUDE_CONFIG_DIR").map(PathBuf::from).or_else(home);
-    client.unwrap_or_else(|| PathBuf::from(".claude")).join("projects")
+    environment.get("CLAUDE_CONFIG_DIR").map(PathBuf::from).or_else(home)
+}
+
+/// `projects` in the client's own folder.
+fn projects(environment: &Environment) -> PathBuf {
+    client_folder(environment).unwrap_or_else(|| PathBuf::from(".claude")).join("projects")
 }
 
 /// Parses `config.toml`. A syntax error is told by its line and what is wrong there, never by the line itself, which

@@ -19,6 +19,7 @@ use rusqlite::{
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::deadline::Deadline;
 use crate::owner::Owner;
 use crate::session::{Millis, ReadState, Session, Status, TranscriptState};
 use crate::transcript::reader::Checkpoint;
@@ -139,6 +140,8 @@ pub struct Journal {
     is_dry: bool,
     /// The file by which writers queue; none for a journal in memory.
     lock: Option<PathBuf>,
+    /// By when writes have to be done.
+    deadline: Deadline,
 }
 
 impl Drop for Journal {
@@ -286,7 +289,7 @@ impl Journal {
             "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -8192;",
         )?;
         connection.set_prepared_statement_cache_capacity(32);
-        let mut journal = Self { connection, is_dry: false, lock };
+        let mut journal = Self { connection, is_dry: false, lock, deadline: Deadline::never() };
         if version < SCHEMA_VERSION {
             journal.write(|write| {
                 // Another process may have been faster.
@@ -305,11 +308,18 @@ impl Journal {
         if self.is_dry {
             return work(&Write { connection: &self.connection });
         }
-        let _turn = self.lock.as_deref().and_then(turn);
+        let patience = self.deadline.remaining(BUSY_TIMEOUT);
+        let _turn = self.lock.as_deref().and_then(|lock| turn(lock, patience));
+        self.connection.busy_timeout(self.deadline.remaining(BUSY_TIMEOUT))?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let result = work(&Write { connection: &transaction })?;
         transaction.commit()?;
         Ok(result)
+    }
+
+    /// From now on no write waits for others beyond this deadline; it fails as [`is_busy`] tells.
+    pub fn hurry(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
     }
 
     /// The session's row.
@@ -966,7 +976,7 @@ pub fn is_busy(error: &anyhow::Error) -> bool {
 /// Waits until it is this process's turn to write. SQLite lets waiting processes look again and again, up to 100 ms
 /// apart, and whoever looks at the right moment is next: of 200 hooks at once some never were (measured). A lock of the
 /// system is given in the order of asking. It is a courtesy: after a while the write is tried without it.
-fn turn(path: &Path) -> Option<File> {
+fn turn(path: &Path, patience: Duration) -> Option<File> {
     let lock = private_options().open(path).ok()?;
     if lock.try_lock().is_ok() {
         return Some(lock);
@@ -976,7 +986,7 @@ fn turn(path: &Path) -> Option<File> {
     std::thread::spawn(move || {
         let _ = lock.lock().map(|()| sender.send(lock));
     });
-    receiver.recv_timeout(BUSY_TIMEOUT).ok()
+    receiver.recv_timeout(patience).ok()
 }
 
 /// Whether the error comes from a journal that is damaged: bytes that SQLite or this program cannot have written. A
@@ -1016,7 +1026,7 @@ pub fn identity(path: &Path) -> Option<u64> {
 /// when another process has done it already: `identity` is that of the file in which the damage was found.
 pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     let beside = |path: &Path, suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
-    let _turn = turn(&beside(path, "-lock"));
+    let _turn = turn(&beside(path, "-lock"), BUSY_TIMEOUT);
     if self::identity(path) != Some(identity) {
         return Ok(None);
     }

@@ -15,6 +15,7 @@ use crate::intake;
 use crate::journal::{self, Entry, Journal};
 use crate::owner::{self, Owner};
 use crate::render;
+use crate::session::Millis;
 
 /// How often the event is tried to be journalled while others write; each try waits for up to 1.6 s, and the client
 /// gives a hook ten.
@@ -94,6 +95,26 @@ fn record(journal: &mut Journal, config: &Config, event: &Event, deadline: Deadl
         journalled = intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now);
     }
     journalled.context("could not journal the event")?;
+    journal.hurry(deadline);
+    match follow_up(journal, config, event, now, jitter, deadline, say) {
+        // What there was no time for is done by the next hook, as it is due.
+        Err(error) if journal::is_busy(&error) => {
+            Ok(Report { problem: Some("others were writing to the journal all the time".to_owned()), ..Report::default() })
+        }
+        result => result,
+    }
+}
+
+/// All that comes after the event is safe.
+fn follow_up(
+    journal: &mut Journal,
+    config: &Config,
+    event: &Event,
+    now: Millis,
+    jitter: f64,
+    deadline: Deadline,
+    say: &mut dyn FnMut(&str),
+) -> Result<Report> {
     if tells_of_transcript(event) {
         intake::read_transcript(journal, config, &event.session_id, now, deadline)?;
     }

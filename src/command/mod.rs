@@ -2,13 +2,16 @@
 
 #![expect(clippy::disallowed_methods, reason = "the verbs give the time to the rooms that must not ask for it")]
 
+pub mod completions;
 pub mod doctor;
 pub mod forget;
 pub mod hook;
 pub mod import;
+pub mod install;
 pub mod sessions;
 pub mod show;
 pub mod sync;
+pub mod uninstall;
 pub mod workflow;
 
 use std::io::Write;

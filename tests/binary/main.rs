@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::disallowed_methods,
     clippy::format_push_string,
+    clippy::format_collect,
     reason = "a test fails by panicking, and is an edge"
 )]
 #![allow(missing_docs, reason = "tests say by their names what they hold")]
@@ -19,8 +20,11 @@ mod gate;
 mod hook;
 mod hostile;
 mod import;
+mod install;
 mod key;
 mod killed;
+mod manual;
+mod plugin;
 mod readme;
 mod replay;
 mod screens;

@@ -20,9 +20,7 @@ fn commands(language: &str) -> Vec<String> {
 #[test]
 fn every_command_of_the_sidecar_works_as_it_stands_there() {
     let backend = Backend::start();
-    let machine = backend.machine();
-    let home = machine.home().to_str().unwrap().to_owned();
-    let machine = machine.env("HOME", &home);
+    let machine = backend.machine().linked();
     for name in CAPTURES {
         let capture = Capture::new(name);
         capture.place_transcripts(&machine);

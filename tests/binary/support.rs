@@ -81,6 +81,15 @@ impl Machine {
         std::fs::write(self.sidecar_home().join("config.toml"), text).unwrap();
     }
 
+    /// Puts a link to the binary on the PATH, as a package manager does, and says where the home is.
+    pub fn linked(self) -> Self {
+        let bin = self.home().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_convex-sidecar"), bin.join("convex-sidecar")).unwrap();
+        let home = self.home().to_str().unwrap().to_owned();
+        self.env("PATH", bin.to_str().unwrap()).env("HOME", &home)
+    }
+
     /// The binary with these arguments.
     pub fn sidecar(&self, args: &[&str]) -> Sidecar {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convex-sidecar"));
@@ -142,15 +151,15 @@ impl Sidecar {
         self
     }
 
-    /// Says on whose behalf the hook runs.
-    pub fn owner(self, client: &Client) -> Self {
-        self.env("CONVEX_SIDECAR_OWNER_PID", &client.0.id().to_string())
-    }
-
-    /// Runs it in another folder.
+    /// Runs it in this folder.
     pub fn folder(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);
         self
+    }
+
+    /// Says on whose behalf the hook runs.
+    pub fn owner(self, client: &Client) -> Self {
+        self.env("CONVEX_SIDECAR_OWNER_PID", &client.0.id().to_string())
     }
 
     pub fn stdin(mut self, input: impl AsRef<[u8]>) -> Self {

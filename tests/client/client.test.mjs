@@ -115,6 +115,24 @@ for (const [name, hooks] of Object.entries(WAYS))
     });
   });
 
+test("a plugin without the program is told to the user and not to the model", async () => {
+  const lab = await startLab({ plugin: true, absent: true });
+  try {
+    const { code, result, events } = await lab.claude("say hello", "--output-format", "stream-json", "--verbose", "--include-hook-events");
+    assert.equal(code, 0);
+    assert.equal(result.result, ANSWER);
+    const answers = events.filter((event) => event.subtype === "hook_response");
+    assert.deepEqual(answers.map(({ hook_event, exit_code, stderr }) => ({ hook_event, exit_code, stderr })).slice(0, 1), [
+      { hook_event: "SessionStart", exit_code: 0, stderr: "" },
+    ]);
+    assert.match(JSON.parse(answers[0].stdout).systemMessage, /^convex-sidecar is not installed/);
+    assert.deepEqual(answers.slice(1).filter((event) => event.stdout || event.stderr || event.exit_code), []);
+    assert.deepEqual(lab.requestsToModel.filter((body) => /convex|sidecar/i.test(body)), []);
+  } finally {
+    lab.stop();
+  }
+});
+
 /** Compares what Convex and the sidecar hold with what the client reported and the API charged for all turns of one session. */
 async function assertRecorded(lab, turns, expected) {
   const sessionId = turns[0].result.session_id;

@@ -4,7 +4,7 @@
 // what the model is told can only have come from the hooks.
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { startMessagesApi } from "./messages-api.mjs";
@@ -15,18 +15,17 @@ const sidecarBinary = resolve(process.env.CONVEX_SIDECAR_BIN ?? join(repository,
 /** A run takes a second; a client that waits for something the lab does not give is stopped here. */
 const TIMEOUT_MS = 60_000;
 
-/** @param hooks where the client gets its hooks from: {plugin, settings}, either or both */
+/** @param hooks where the client gets its hooks from: {plugin, settings}, either or both; {absent} leaves out the program they run */
 export async function startLab(hooks) {
   const home = realpathSync(mkdtempSync(join(tmpdir(), "lab-")));
   const folder = (name) => (mkdirSync(join(home, name)), join(home, name));
-  const [bin, cwd, configuration] = ["bin", "project", ".claude"].map(folder);
-  symlinkSync(sidecarBinary, join(bin, "convex-sidecar"));
-  if (hooks.settings) writeFileSync(join(configuration, "settings.json"), settingsFile());
+  const [bin, cwd] = ["bin", "project"].map(folder);
+  if (!hooks.absent) symlinkSync(sidecarBinary, join(bin, "convex-sidecar"));
 
   const api = await startMessagesApi();
   const backend = await startBackend();
   const env = {
-    PATH: `${bin}${delimiter}${process.env.PATH}`,
+    PATH: [bin, ...(hooks.absent ? ["/usr/bin", "/bin"] : [process.env.PATH])].join(delimiter),
     HOME: home,
     ANTHROPIC_BASE_URL: api.url,
     ANTHROPIC_API_KEY: "sk-ant-none",
@@ -41,6 +40,7 @@ export async function startLab(hooks) {
   };
   const options = ["--output-format", "json", "--dangerously-skip-permissions"];
   if (hooks.plugin) options.push("--plugin-dir", repository);
+  if (hooks.settings) await sidecar("install");
 
   /** Starts the client on a prompt; `finished` gives its JSON result and the messages the API charged for meanwhile. */
   function startClaude(prompt, ...more) {
@@ -70,12 +70,6 @@ export async function startLab(hooks) {
   const claude = (...args) => startClaude(...args).finished;
   const { query, calls } = backend;
   return { cwd, startClaude, claude, validatePlugin, sidecar, query, calls, requestsToModel: api.requests, stop };
-}
-
-/** The file users are told to copy, but with this binary's path, as `install` writes it. */
-function settingsFile() {
-  const text = readFileSync(join(repository, "hooks/settings.json"), "utf8");
-  return text.replaceAll('"convex-sidecar hook"', JSON.stringify(`"${sidecarBinary}" hook`));
 }
 
 /** npm installs the one platform package that fits beside the package that names them all; no install script is needed to find it. */

@@ -1,0 +1,115 @@
+//! `install`: puts the hooks into the client's settings file.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::print;
+use crate::cli::{Install, Scope};
+use crate::config::{self, Environment};
+use crate::diff;
+use crate::render;
+use crate::settings::file::SettingsFile;
+use crate::settings::{self, Found, shell};
+
+/// Runs `install`.
+pub fn run(options: Install) -> Result<()> {
+    let environment = config::environment();
+    let program = executable(&environment)?;
+    let file = SettingsFile::read(path(options.scope, &environment)?)?;
+    let path = file.path.display();
+    let before = file.text.as_deref().unwrap_or_default();
+    let read = settings::find(before).and_then(|found| Ok((found, settings::install(before, &program)?, settings::uninstall(before)?)));
+    let (found, after, without) = read.with_context(|| format!("could not change {path}"))?;
+    warn(&file, &found);
+    if PathBuf::from(&program).iter().any(|part| part == "target") {
+        eprintln!(
+            "{}",
+            render::escape(&format!(
+                "convex-sidecar: warning: {program} is gone after `cargo clean`; `cargo install --path .` puts it where it stays"
+            ))
+        );
+    }
+    if file.text.as_ref() == Some(&after) {
+        return say(&format!("{path}: nothing to change, {} run {program} already", events()));
+    }
+    if options.dry_run {
+        return print_difference(&file, Some(&after));
+    }
+    // The backup is the file without us. Where we are already and no backup is, the file was written by hand or by us alone.
+    let is_first = found.entries.iter().all(|entry| !entry.is_alone);
+    let is_backed_up = file.text.is_some() && (is_first || (file.backup()?.is_none() && !settings::is_empty(&without)));
+    if is_backed_up {
+        file.back_up()?;
+    }
+    file.write(&after)?;
+    say(&format!("{path}: {} run {program}", events()))?;
+    if is_backed_up {
+        say(&format!("the file as it was: {}", file.backup_path().display()))?;
+    }
+    say("next: start a session of Claude Code and look at `convex-sidecar sessions`; open sessions go on without")
+}
+
+/// The settings file of a scope.
+pub(super) fn path(scope: Scope, environment: &Environment) -> Result<PathBuf> {
+    let project = || std::env::current_dir().map(|folder| folder.join(".claude")).context("could not find the current folder");
+    Ok(match scope {
+        Scope::User => {
+            let Some(folder) = config::client_folder(environment) else {
+                bail!("could not find the client's folder; set HOME, or CLAUDE_CONFIG_DIR to the folder of its settings")
+            };
+            std::path::absolute(folder).context("could not find the client's folder")?.join("settings.json")
+        }
+        Scope::Project => project()?.join("settings.json"),
+        Scope::Local => project()?.join("settings.local.json"),
+    })
+}
+
+/// Says what keeps the hooks of this file from being all that there is to it.
+pub(super) fn warn(file: &SettingsFile, found: &Found) {
+    let warn = |text: String| eprintln!("{}", render::escape(&format!("convex-sidecar: warning: {text}")));
+    let path = file.path.display();
+    if let Some(name) = found.switched_off_by {
+        warn(format!("hooks are off, because {name} is true in {path}; nothing is recorded until you remove it"));
+    }
+    for entry in found.entries.iter().filter(|entry| !entry.is_alone) {
+        warn(format!(
+            "left alone, because it runs other commands too: {:?} for {} in {path}; change it by hand",
+            entry.command, entry.event
+        ));
+    }
+}
+
+/// Prints the change as a diff. The name of no file is that of `diff`.
+pub(super) fn print_difference(file: &SettingsFile, after: Option<&str>) -> Result<()> {
+    const NOTHING: &str = "/dev/null";
+    let path = file.path.display().to_string();
+    let old_name = file.text.as_ref().map_or(NOTHING, |_| &path);
+    let new_name = after.map_or(NOTHING, |_| &path);
+    let difference = diff::unified(old_name, new_name, file.text.as_deref().unwrap_or_default(), after.unwrap_or_default());
+    print(&render::escape_block(&difference))
+}
+
+pub(super) fn say(line: &str) -> Result<()> {
+    print(&format!("{}\n", render::escape(line)))
+}
+
+fn events() -> String {
+    let [first @ .., last] = &settings::EVENTS;
+    format!("{} and {last}", first.join(", "))
+}
+
+/// This executable's path as it stays: package managers put links on the PATH to files whose paths change with each version.
+fn executable(environment: &Environment) -> Result<String> {
+    let running = std::env::current_exe().context("could not find the path of this executable")?;
+    let real = running.canonicalize().with_context(|| format!("could not find {}; it moved while it ran", running.display()))?;
+    let name = format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX);
+    let folders = environment.get("PATH").into_iter().flat_map(std::env::split_paths).filter(|folder| folder.is_absolute());
+    let known = folders.map(|folder| folder.join(&name)).find(|link| link.canonicalize().is_ok_and(|path| path == real));
+    let path = known.unwrap_or(running);
+    let Some(text) = path.to_str() else {
+        bail!("could not write {} into a settings file, because it is not UTF-8; move it", path.display())
+    };
+    ensure!(shell::is_sidecar(text), "could not install {text}, because it would not be found again; name the file {name}");
+    Ok(text.to_owned())
+}

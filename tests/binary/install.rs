@@ -1,0 +1,582 @@
+//! What `install` and `uninstall` promise about a file that is not ours: in and out again leaves every byte as it was,
+//! and what is not understood is not touched.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Capture, Machine, Output, root};
+
+const EVENTS: [&str; 4] = ["SessionStart", "Stop", "StopFailure", "SessionEnd"];
+
+fn machine() -> Machine {
+    Machine::new().linked()
+}
+
+fn settings(machine: &Machine) -> PathBuf {
+    machine.home().join(".claude/settings.json")
+}
+
+fn put(machine: &Machine, text: impl AsRef<[u8]>) -> PathBuf {
+    let path = settings(machine);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn install(machine: &Machine) -> Output {
+    machine.sidecar(&["install"]).run()
+}
+
+fn uninstall(machine: &Machine) -> Output {
+    machine.sidecar(&["uninstall"]).run()
+}
+
+/// Everything below a folder: files with their content, links with their target.
+fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            let content = if kind.is_symlink() {
+                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+            } else if kind.is_dir() {
+                folders.push(path.clone());
+                Vec::new()
+            } else if kind.is_file() {
+                fs::read(&path).unwrap()
+            } else {
+                b"special".to_vec()
+            };
+            found.insert(path, content);
+        }
+    }
+    found
+}
+
+/// The commands that run us, by event.
+fn commands(path: &Path) -> BTreeMap<String, Vec<String>> {
+    let text = fs::read_to_string(path).unwrap();
+    // What JavaScript's JSON has beyond ours.
+    let text = text.trim_start_matches('\u{feff}').replace("\\ud800", "x").replace("\\udfff", "y").replace("1e400", "1");
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let mut commands = BTreeMap::new();
+    for (event, groups) in value["hooks"].as_object().unwrap() {
+        for group in groups.as_array().unwrap() {
+            for hook in group["hooks"].as_array().into_iter().flatten() {
+                let command = hook["command"].as_str().unwrap_or_default();
+                if command.ends_with("/convex-sidecar hook") {
+                    assert_eq!((hook["type"].as_str(), hook["timeout"].as_u64()), (Some("command"), Some(10)));
+                    commands.entry(event.clone()).or_insert_with(Vec::new).push(command.to_owned());
+                }
+            }
+        }
+    }
+    commands
+}
+
+/// Settings files as people have them. The flag says that the file itself cannot tell what it was, so that it takes the
+/// backup to give back each byte.
+fn files() -> Vec<(&'static str, String, bool)> {
+    let other = r#"{"type": "command", "command": "notify-send done"}"#;
+    let full = r#"{
+  "$schema": "https://json.schemastore.org/claude-code-settings.json",
+  "env": {
+    "GREETING": "hé, \"you\" \\ there"
+  },
+  "permissions": {
+    "allow": ["Bash(ls:*)", "Read"],
+    "deny": []
+  },
+  "hooks": {
+    "PreToolUse": [
+      {
+        "matcher": "Bash",
+        "hooks": [
+          {
+            "type": "command",
+            "command": "echo '{\"hooks\": {\"Stop\": []}}'"
+          }
+        ]
+      }
+    ],
+    "Stop": [
+      {
+        "hooks": [
+          {
+            "type": "command",
+            "command": "notify-send done"
+          }
+        ]
+      }
+    ]
+  },
+  "model": "opus"
+}
+"#;
+    let big: String = (0..20_000).map(|number| format!("    \"Bash(command {number}:*)\",\n")).collect();
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    let table: Vec<(&str, String, bool)> = vec![
+        ("an empty file", String::new(), true),
+        ("only a line feed", "\n".into(), true),
+        ("only space", " \t\r\n ".into(), true),
+        ("only a byte order mark", "\u{feff}".into(), true),
+        ("an empty object", "{}".into(), false),
+        ("an empty object and a line feed", "{}\n".into(), false),
+        ("an empty object with a space", "{ }".into(), true),
+        ("an empty object on two lines", "{\n}\n".into(), true),
+        ("space around", " \n\n {\"a\": 1} \n\n\t".into(), false),
+        ("full", full.into(), false),
+        ("full without the last line feed", full.trim_end().into(), false),
+        ("full with tabs", full.replace("  ", "\t"), false),
+        ("full with four spaces", full.replace("  ", "    "), false),
+        ("full with three spaces", full.replace("  ", "   "), false),
+        ("full without indentation", full.lines().map(|line| format!("{}\n", line.trim())).collect(), false),
+        ("full with CRLF", full.replace('\n', "\r\n"), false),
+        ("full with CRLF but for the last line", full.trim_end().replace('\n', "\r\n") + "\n", false),
+        ("full with a byte order mark", format!("\u{feff}{full}"), false),
+        ("full with trailing spaces", full.replace(",\n", ", \t \n"), false),
+        ("full with empty lines", full.replace(",\n", ",\n\n\n"), false),
+        ("full with commas in front", full.replace(",\n    \"", "\n  , \"").replace(",\n  \"", "\n, \""), false),
+        ("full with braces on lines of their own", full.replace(": {\n", ":\n{\n").replace(": [\n", ":\n  [\n"), false),
+        ("minified", full.lines().map(|line| line.trim().replace("\": ", "\":")).collect::<String>(), false),
+        ("minified with a line feed", full.lines().map(|line| line.trim().replace("\": ", "\":")).collect::<String>() + "\n", false),
+        ("on one line", "{\"a\": 1, \"b\": [1, 2]}\n".into(), false),
+        ("on one line with space inside", "{ \"a\" : 1 , \"b\" : [ 1 ] }".into(), false),
+        ("hooks are empty", "{\n  \"hooks\": {}\n}\n".into(), true),
+        ("hooks are empty and minified", "{\"hooks\":{},\"a\":1}".into(), true),
+        ("hooks are empty over two lines", "{\n  \"hooks\": {\n  },\n  \"a\": 1\n}\n".into(), true),
+        ("events are empty", "{\"hooks\": {\"Stop\": [], \"SessionEnd\": [ ]}}".into(), true),
+        ("groups are empty", "{\"hooks\": {\"Stop\": [{}], \"SessionEnd\": [{\"hooks\": []}, {\"matcher\": \"\"}]}}".into(), false),
+        (
+            "others on all events, in another order",
+            format!(
+                "{{\n  \"hooks\": {{{}\n  }}\n}}\n",
+                ["SessionEnd", "Stop", "StopFailure", "SessionStart"].map(|event| format!("\n    \"{event}\": [{{\"hooks\": [{other}]}}]")).join(",")
+            ),
+            false,
+        ),
+        ("a group begins on the line of its array", full.replace("[\n      {", "[{").replace("}\n    ]", "}]"), false),
+        ("several groups on one line", format!("{{\"hooks\":{{\"Stop\":[{{\"hooks\":[{other}]}},{{\"hooks\":[{other}, {other}]}}]}}}}"), false),
+        ("text of all the world", "{\n  \"ключ\": \"日本語 🦀 \u{202e}\",\n  \"hooks\": {\n    \"Événement\": []\n  }\n}\n".into(), false),
+        ("escaped text", "{\"\\u0068ooks\": {\"St\\u006fp\": [{\"hooks\": [{\"type\": \"command\", \"command\": \"\\u00e9\\ud83e\\udd80\\/\"}]}]}}".into(), false),
+        ("half a surrogate pair", "{\"a\": \"\\ud800\", \"\\udfff\": 1}".into(), false),
+        (
+            "names and entries of ours as text",
+            "{\n  \"note\": \"{\\\"hooks\\\": {\\\"Stop\\\": [}]\",\n  \"x\": {\"hooks\": {\"Stop\": [{\"hooks\": [{\"type\": \"command\", \"command\": \"convex-sidecar hook\"}]}]}},\n  \"convex-sidecar hook\": [\"SessionStart\"]\n}\n".into(),
+            false,
+        ),
+        ("numbers of all kinds", "{\"a\": -0.0, \"b\": 1e400, \"c\": 123456789012345678901234567890, \"d\": 1E-7}".into(), false),
+        ("deeply nested", format!("{{\"deep\": {deep}}}"), false),
+        ("duplicates that are not ours", "{\"env\": {\"A\": \"1\", \"A\": \"2\"}}".into(), false),
+        ("a megabyte", format!("{{\n  \"allow\": [\n{big}    \"last\"\n  ]\n}}\n"), false),
+        ("the plugin's hook by hand", "{\"hooks\": {\"Stop\": [{\"hooks\": [{\"type\": \"command\", \"command\": \"exec /p/hooks/convex-sidecar.sh Stop\"}]}]}}".into(), false),
+        ("another program of nearly our name", "{\"hooks\": {\"Stop\": [{\"hooks\": [{\"type\": \"command\", \"command\": \"/x/my-convex-sidecar hook\"}]}]}}".into(), false),
+    ];
+    table
+}
+
+#[test]
+fn in_and_out_again_leaves_every_byte() {
+    let files = files();
+    assert!(files.len() >= 30);
+    for (name, text, needs_backup) in files {
+        let machine = machine();
+        let path = put(&machine, &text);
+        let before = tree(machine.home());
+
+        let told = install(&machine).ok();
+        assert!(told.contains(&format!("{}: SessionStart, Stop, StopFailure and SessionEnd run ", path.display())), "{name}: {told}");
+        let command = format!("{}/bin/convex-sidecar hook", machine.home().display());
+        let expected: BTreeMap<_, _> = EVENTS.map(|event| (event.to_owned(), vec![command.clone()])).into();
+        assert_eq!(commands(&path), expected, "{name}");
+        let backup = path.with_file_name("settings.json.convex-sidecar.bak");
+        assert_eq!(fs::read(&backup).unwrap(), text.as_bytes(), "{name}");
+        assert!(told.contains(backup.to_str().unwrap()), "{name}: {told}");
+
+        let installed = tree(machine.home());
+        let again = install(&machine).ok();
+        assert!(again.contains("nothing to change"), "{name}: {again}");
+        assert_eq!(tree(machine.home()), installed, "{name}");
+
+        uninstall(&machine).ok();
+        assert_eq!(tree(machine.home()), before, "{name}");
+
+        if !needs_backup {
+            install(&machine).ok();
+            let with = fs::read_to_string(&path).unwrap();
+            // What the user changes meanwhile stays, and the rest comes back nevertheless.
+            fs::write(&path, with.replacen('{', "{\"new\": [1 ,2], ", 1)).unwrap();
+            let told = uninstall(&machine).ok();
+            if text.trim_matches(['{', '}', '\n']).is_empty() {
+                continue;
+            }
+            assert!(told.contains("is kept: "), "{name}: {told}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text.replacen('{', "{\"new\": [1 ,2], ", 1), "{name}");
+        }
+    }
+}
+
+#[test]
+fn without_a_file_one_is_made_and_removed_again() {
+    let machine = machine();
+    let before = tree(machine.home());
+    let told = install(&machine).ok();
+    assert!(!told.contains(".bak") && told.contains("next: start a session"), "{told}");
+    let snippet = fs::read_to_string(root().join("hooks/settings.json")).unwrap();
+    let command = format!("{}/bin/convex-sidecar hook", machine.home().display());
+    assert_eq!(fs::read_to_string(settings(&machine)).unwrap(), snippet.replace("convex-sidecar hook", &command));
+    assert!(uninstall(&machine).ok().contains("removed, because"));
+    assert_eq!(tree(machine.home()), before);
+    assert!(uninstall(&machine).ok().contains("nothing to take out"));
+    assert_eq!(tree(machine.home()), before);
+
+    // What else is in the folder stays, and so does what else is in the file.
+    fs::create_dir(machine.home().join(".claude")).unwrap();
+    fs::write(machine.home().join(".claude/CLAUDE.md"), "x").unwrap();
+    let before = tree(machine.home());
+    install(&machine).ok();
+    uninstall(&machine).ok();
+    assert_eq!(tree(machine.home()), before);
+    install(&machine).ok();
+    let text = fs::read_to_string(settings(&machine)).unwrap();
+    fs::write(settings(&machine), text.replacen('{', "{\n  \"model\": \"opus\",", 1)).unwrap();
+    uninstall(&machine).ok();
+    assert_eq!(fs::read_to_string(settings(&machine)).unwrap(), "{\n  \"model\": \"opus\"\n}\n");
+}
+
+#[test]
+fn links_modes_and_owners_stay() {
+    for mode in [0o600, 0o640, 0o444, 0o400] {
+        let machine = machine();
+        let real = machine.home().join("dotfiles/claude.json");
+        fs::create_dir(machine.home().join("dotfiles")).unwrap();
+        fs::write(&real, "{\"a\": 1}").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(mode)).unwrap();
+        fs::create_dir(machine.home().join(".claude")).unwrap();
+        symlink("settings-link.json", settings(&machine)).unwrap();
+        symlink("../dotfiles/claude.json", machine.home().join(".claude/settings-link.json")).unwrap();
+        let (before, owner) = (tree(machine.home()), fs::metadata(&real).unwrap().uid());
+        let check = |path: &Path| assert_eq!(fs::metadata(path).map(|file| (file.mode() & 0o777, file.uid())).unwrap(), (mode, owner));
+        install(&machine).ok();
+        assert_eq!(commands(&real).len(), 4);
+        assert!(fs::symlink_metadata(settings(&machine)).unwrap().is_symlink());
+        check(&real);
+        check(&machine.home().join(".claude/settings.json.convex-sidecar.bak"));
+        uninstall(&machine).ok();
+        assert_eq!(tree(machine.home()), before);
+        check(&real);
+    }
+
+    // A link to nothing yet: what it names is made and removed, the link stays.
+    let machine = machine();
+    fs::create_dir(machine.home().join(".claude")).unwrap();
+    symlink("../claude.json", settings(&machine)).unwrap();
+    let before = tree(machine.home());
+    install(&machine).ok();
+    assert_eq!(commands(&machine.home().join("claude.json")).len(), 4);
+    uninstall(&machine).ok();
+    assert_eq!(tree(machine.home()), before);
+}
+
+#[test]
+fn what_is_not_understood_is_refused_and_not_touched() {
+    let cases: [(&str, &[u8], &str); 14] = [
+        ("a comment", b"{\n  \"a\": 1, // why\n}", "line 2, column 11: there is a comment, which JSON does not have; remove it"),
+        ("a comment in front", b"/* why */ {}", "line 1, column 1: there is a comment"),
+        ("a trailing comma", b"{\n  \"a\": 1,\n}", "line 2, column 9: there is a comma with nothing after it; remove it"),
+        ("half a file", b"{\"hooks\": {", "line 1, column 11: EOF while parsing an object"),
+        ("two values", b"{}{}", "line 1, column 3: trailing characters"),
+        ("an array", b"[]", "line 1, column 1: the file is not an object"),
+        ("hooks as text", b"{\"hooks\": \"convex-sidecar hook\"}", "line 1, column 11: `hooks` is not an object"),
+        ("hooks as array", b"{\n\"hooks\": []}", "line 2, column 10: `hooks` is not an object"),
+        ("an event as object", b"{\"hooks\": {\"Stop\": {\"hooks\": []}}}", "line 1, column 20: `hooks.Stop` is not an array"),
+        (
+            "a hook as text",
+            b"{\"hooks\": {\"Stop\": [{\"hooks\": [\"x\"]}]}}",
+            "line 1, column 32: a hook of `hooks.Stop` is not an object",
+        ),
+        ("hooks twice", b"{\"hooks\": {}, \"hooks\": {}}", "line 1, column 15: the key \"hooks\" is there twice; remove one of them"),
+        ("an event twice", b"{\"hooks\": {\"Stop\": [], \"Stop\": []}}", "line 1, column 24: the key \"Stop\" is there twice"),
+        ("no UTF-8", b"{\"a\": \"\xff\"}", "it is not UTF-8 text; save it as UTF-8"),
+        ("UTF-16", b"\xff\xfe{\0}\0", "it is not UTF-8 text; save it as UTF-8"),
+    ];
+    for (name, text, expected) in cases {
+        let machine = machine();
+        let path = put(&machine, text);
+        let before = tree(machine.home());
+        for verb in [&["install"][..], &["uninstall"], &["install", "--dry-run"], &["uninstall", "--dry-run"]] {
+            let output = machine.sidecar(verb).run();
+            assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{name}");
+            assert!(output.stderr.starts_with("convex-sidecar: could not "), "{name}: {}", output.stderr);
+            assert!(output.stderr.contains(&format!("{}: {expected}", path.display())), "{name}: {}", output.stderr);
+            assert_eq!(tree(machine.home()), before, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_not_touched() {
+    type Make = fn(&Path);
+    let cases: [(Make, &str); 5] = [
+        (|path| fs::create_dir(path).unwrap(), "it is a folder; move it away"),
+        (|path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()), "it is not a regular file; move it away"),
+        (|path| symlink("settings.json", path).unwrap(), "its links lead in a circle"),
+        (
+            |path| {
+                fs::remove_dir(path.parent().unwrap()).unwrap();
+                fs::write(path.parent().unwrap(), "x").unwrap();
+            },
+            "Not a directory",
+        ),
+        (
+            |path| {
+                fs::write(path, "{}").unwrap();
+                fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+            },
+            "Permission denied",
+        ),
+    ];
+    for (make, expected) in cases {
+        let machine = machine();
+        fs::create_dir(machine.home().join(".claude")).unwrap();
+        make(&settings(&machine));
+        if expected == "Permission denied" && fs::read(settings(&machine)).is_ok() {
+            continue; // Root reads everything.
+        }
+        let kind = fs::symlink_metadata(settings(&machine)).map(|metadata| metadata.mode()).ok();
+        for verb in ["install", "uninstall"] {
+            let output = machine.sidecar(&[verb]).run();
+            assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{expected}");
+            assert!(output.stderr.starts_with("convex-sidecar: could not read "), "{}", output.stderr);
+            assert!(output.stderr.contains(expected), "{expected}: {}", output.stderr);
+            assert_eq!(fs::symlink_metadata(settings(&machine)).map(|metadata| metadata.mode()).ok(), kind, "{expected}");
+            assert!(!settings(&machine).with_file_name("settings.json.convex-sidecar.bak").exists());
+        }
+    }
+}
+
+#[test]
+fn entries_of_an_older_path_are_replaced_where_they_stand() {
+    let machine = machine();
+    let old = r#"{
+  "hooks": {
+    "Stop": [
+      {"hooks": [{"type": "command", "command": "'/old place/convex-sidecar' hook", "timeout": 10}, {"type": "command", "command": "mine"}]},
+      {"hooks": [{"type": "command", "command": "convex-sidecar hook", "timeout": 10}]}
+    ],
+    "UserPromptSubmit": [{"hooks": [{"command": "\"C:\\x\\convex-sidecar.exe\" hook", "type": "command", "timeout": 10}]}]
+  }
+}
+"#;
+    let path = put(&machine, old);
+    install(&machine).ok();
+    let command = format!("{}/bin/convex-sidecar hook", machine.home().display());
+    let text = fs::read_to_string(&path).unwrap();
+    let one = old.replace("'/old place/convex-sidecar' hook", &command).replace("\\\"C:\\x\\convex-sidecar.exe\\\" hook", &command);
+    let duplicate = one.lines().nth(4).unwrap();
+    let (kept, _) = one.split_once("\n    ],").unwrap();
+    assert!(text.starts_with(&kept.replace(&format!(",\n{duplicate}"), "")), "{text}");
+    assert_eq!(commands(&path).values().map(Vec::len).collect::<Vec<_>>(), [1; 5], "{text}");
+    assert!(install(&machine).ok().contains("nothing to change"));
+    uninstall(&machine).ok();
+    assert_eq!(
+        fs::read_to_string(&path).unwrap(),
+        "{\n  \"hooks\": {\n    \"Stop\": [\n      {\"hooks\": [{\"type\": \"command\", \"command\": \"mine\"}]}\n    ]\n  }\n}\n"
+    );
+}
+
+#[test]
+fn a_file_that_was_made_by_another_path_is_removed_too() {
+    let machine = machine();
+    let before = tree(machine.home());
+    install(&machine).ok();
+    let text = fs::read_to_string(settings(&machine)).unwrap();
+    put(&machine, text.replace("/bin/", "/bin-that-is-gone/"));
+    install(&machine).ok();
+    assert_eq!(fs::read_to_string(settings(&machine)).unwrap(), text.clone());
+    uninstall(&machine).ok();
+    assert_eq!(tree(machine.home()), before);
+}
+
+#[test]
+fn each_scope_has_its_file() {
+    let machine = machine();
+    let project = machine.home().join("project");
+    fs::create_dir(&project).unwrap();
+    let before = tree(machine.home());
+    let (user, shared, local) = (settings(&machine), project.join(".claude/settings.json"), project.join(".claude/settings.local.json"));
+    for (args, path) in
+        [(&["--scope", "user"][..], &user), (&["--scope", "project"], &shared), (&["--scope", "local"], &local), (&[], &user)]
+    {
+        let run = |verb: &str| machine.sidecar(&[&[verb], args].concat()).folder(&project).run().ok();
+        assert!(run("install").contains(path.to_str().unwrap()));
+        assert_eq!(commands(path).len(), 4);
+        assert_eq!([&user, &shared, &local].into_iter().filter(|path| path.exists()).collect::<Vec<_>>(), [path]);
+        assert!(run("uninstall").contains(path.to_str().unwrap()));
+        assert_eq!(tree(machine.home()), before);
+    }
+    let elsewhere = machine.home().join("elsewhere/claude");
+    machine.sidecar(&["install"]).env("CLAUDE_CONFIG_DIR", elsewhere.to_str().unwrap()).run().ok();
+    assert_eq!(commands(&elsewhere.join("settings.json")).len(), 4);
+    assert!(!user.exists());
+
+    let homeless = Machine::new().sidecar(&["install"]).run();
+    assert_eq!(homeless.status, 1);
+    assert!(homeless.stderr.contains("could not find the client's folder; set HOME"), "{}", homeless.stderr);
+}
+
+#[test]
+fn dry_run_prints_the_difference_and_changes_nothing() {
+    let machine = machine();
+    let path = put(&machine, "{\r\n  \"a\": \"\\u001b[31m\u{202e}\",\r\n  \"model\": \"opus\"\r\n}");
+    let before = tree(machine.home());
+    let shown = machine.sidecar(&["install", "--dry-run"]).run().ok();
+    let name = path.display();
+    assert!(shown.starts_with(&format!("--- {name}\n+++ {name}\n@@ -1,4 +1,")), "{shown}");
+    assert!(
+        shown.contains("\n   \"a\": \"\\u001b[31m\\u{202e}\",\n-  \"model\": \"opus\"\n+  \"model\": \"opus\",\n+  \"hooks\": {\n"),
+        "{shown}"
+    );
+    assert!(shown.ends_with(" }\n\\ No newline at end of file\n"), "{shown}");
+    assert_eq!(tree(machine.home()), before);
+    assert!(machine.sidecar(&["uninstall", "--dry-run"]).run().ok().contains("nothing to take out"));
+
+    install(&machine).ok();
+    let installed = tree(machine.home());
+    assert!(machine.sidecar(&["install", "--dry-run"]).run().ok().contains("nothing to change"));
+    let shown = machine.sidecar(&["uninstall", "--dry-run"]).run().ok();
+    assert!(shown.contains("-  \"hooks\": {\n") && !shown.contains("+  \"hooks\""), "{shown}");
+    assert_eq!(tree(machine.home()), installed);
+
+    let alone = self::machine();
+    let before = tree(alone.home());
+    let shown = alone.sidecar(&["install", "--dry-run"]).run().ok();
+    assert!(shown.starts_with("--- /dev/null\n+++ ") && shown.contains("\n@@ -0,0 +1,"), "{shown}");
+    assert_eq!(tree(alone.home()), before);
+    install(&alone).ok();
+    let shown = alone.sidecar(&["uninstall", "--dry-run"]).run().ok();
+    assert!(shown.contains("\n+++ /dev/null\n"), "{shown}");
+}
+
+#[test]
+fn the_installed_command_runs_from_whatever_folder() {
+    for name in [
+        "plain",
+        "two words",
+        "it's",
+        "\"quoted\"",
+        "$HOME and `id` $(id)",
+        "back\\slash",
+        "日本 é",
+        "a;b&c|d",
+        "star*?[x]",
+        "~",
+        "#hash",
+        "line\nfeed",
+    ] {
+        let machine = Machine::new();
+        let home = machine.home().to_str().unwrap().to_owned();
+        let machine = machine.env("HOME", &home);
+        // On the file system of the binary, so that a link is enough.
+        let folder = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let program = folder.path().join(name).join("convex-sidecar");
+        fs::create_dir(program.parent().unwrap()).unwrap();
+        fs::hard_link(env!("CARGO_BIN_EXE_convex-sidecar"), &program).unwrap();
+        let by_itself = |verb: &str| {
+            let mut command = Command::new(&program);
+            let output = command.arg(verb).env_clear().env("HOME", &home).stdin(Stdio::null()).output().unwrap();
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        by_itself("install");
+        assert!(by_itself("install").contains("nothing to change"), "{name}");
+        let commands = commands_of(&settings(&machine));
+        assert_eq!(commands.len(), 4, "{name}");
+        let hooks = Capture::new("print-mode").hooks(&machine);
+        let input = &hooks[0].json;
+        let mut child = Command::new("sh")
+            .args(["-c", &commands[0]])
+            .env_clear()
+            .env("CONVEX_SIDECAR_HOME", machine.sidecar_home())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(
+            (output.status.code(), &output.stdout[..], &output.stderr[..]),
+            (Some(0), &b""[..], &b""[..]),
+            "{name}: {}",
+            commands[0]
+        );
+        assert_eq!(machine.documents().len(), 1, "{name}: {}", commands[0]);
+        by_itself("uninstall");
+        assert!(!settings(&machine).exists(), "{name}");
+    }
+}
+
+/// All commands, whatever they run.
+fn commands_of(path: &Path) -> Vec<String> {
+    let value: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let groups = value["hooks"].as_object().unwrap().values().flat_map(|groups| groups.as_array().unwrap());
+    groups.flat_map(|group| group["hooks"].as_array().unwrap()).map(|hook| hook["command"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn warns_when_hooks_are_off_and_leaves_alone_what_runs_more_than_us() {
+    for name in ["disableAllHooks", "allowManagedHooksOnly"] {
+        let machine = machine();
+        let path = put(&machine, format!("{{\"{name}\": true}}"));
+        let output = install(&machine);
+        let expected = format!(
+            "convex-sidecar: warning: hooks are off, because {name} is true in {}; nothing is recorded until you remove it\n",
+            path.display()
+        );
+        assert_eq!((output.status, output.stderr), (0, expected));
+        put(&machine, format!("{{\"{name}\": false}}"));
+        install(&machine).ok();
+    }
+    let machine = machine();
+    let mixed = r#"{"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "tee log | convex-sidecar hook"}]}]}}"#;
+    let path = put(&machine, mixed);
+    for verb in ["install", "uninstall"] {
+        let output = machine.sidecar(&[verb]).run();
+        assert!(
+            output.stderr.contains("left alone, because it runs other commands too: \"tee log | convex-sidecar hook\" for Stop"),
+            "{}",
+            output.stderr
+        );
+    }
+    assert_eq!(fs::read_to_string(path).unwrap(), mixed);
+
+    // The binary of a build is gone with the next `cargo clean`.
+    let home = machine.home().to_str().unwrap();
+    let output = Machine::new().sidecar(&["install"]).env("HOME", home).env("CLAUDE_CONFIG_DIR", &format!("{home}/other")).run();
+    assert_eq!(output.status, 0);
+    assert!(output.stderr.contains("is gone after `cargo clean`"), "{}", output.stderr);
+}
+
+#[test]
+fn completions_are_there_for_every_shell_and_name_every_verb() {
+    let machine = Machine::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = machine.sidecar(&["completions", shell]).run().ok();
+        for verb in ["hook", "sync", "import", "sessions", "show", "install", "uninstall", "completions"] {
+            assert!(script.contains(verb), "{shell}: {verb}");
+        }
+    }
+    assert_eq!(machine.sidecar(&["completions", "cmd"]).run().status, 64);
+    let script = machine.sidecar(&["completions", "bash"]).run().ok();
+    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(bash.stdin.as_mut().unwrap(), script.as_bytes()).unwrap();
+    assert!(bash.wait().unwrap().success());
+}

@@ -1,0 +1,60 @@
+//! `docs/convex-sidecar.1`, the manual page, is the command line's own description and nothing else.
+//!
+//! It is made here and not by the binary, which a generator of manual pages would only make larger.
+
+use clap::{Command, CommandFactory};
+use clap_mangen::Man;
+use convex_sidecar::cli::Cli;
+
+use crate::support::root;
+
+/// Set it to write the page anew: `UPDATE_MANUAL=1 cargo test --test binary manual`.
+const UPDATE: &str = "UPDATE_MANUAL";
+
+#[test]
+fn the_manual_page_is_current() {
+    let (page, path) = (page(), root().join("docs/convex-sidecar.1"));
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), page, "write it anew: {UPDATE}=1 cargo test --test binary manual");
+}
+
+/// One page for all: the program, then each verb as a subsection.
+fn page() -> String {
+    // Every verb has `--help`; saying so each time helps nobody.
+    let mut command = Cli::command().mut_subcommands(|verb| verb.disable_help_flag(true));
+    command.build();
+    let man = Man::new(command.clone()).date("").manual("Agent sessions in Convex");
+    let mut page = rendered(|text| {
+        man.render_title(text)?;
+        man.render_name_section(text)?;
+        man.render_synopsis_section(text)?;
+        man.render_description_section(text)
+    });
+    page.push_str(".SH COMMANDS\n");
+    for verb in command.get_subcommands() {
+        page += &section(verb);
+    }
+    page.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+fn section(verb: &Command) -> String {
+    let man = Man::new(verb.clone());
+    let synopsis = rendered(|text| man.render_synopsis_section(text));
+    let description = rendered(|text| man.render_description_section(text));
+    let options = rendered(|text| man.render_options_section(text));
+    let examples = rendered(|text| man.render_extra_section(text));
+    let name = verb.get_name();
+    format!(".SS {name}\n{synopsis}.PP\n{description}{options}.PP\n.nf\n{examples}.fi\n")
+}
+
+/// What it renders, without the heading of a section and the definitions that every call repeats.
+fn rendered(render: impl Fn(&mut Vec<u8>) -> std::io::Result<()>) -> String {
+    let mut text = Vec::new();
+    render(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let is_title = text.contains(".TH ");
+    let is_kept = |line: &&str| is_title || !line.starts_with(".SH ") && !line.starts_with(".ie ") && !line.starts_with(".el ");
+    text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect()
+}
