@@ -43,7 +43,10 @@ pub enum Command {
     #[command(after_help = FORGET_HELP)]
     Forget(Forget),
     /// List, show and set workflows: the work that several sessions share
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  convex-sidecar workflow list\n  convex-sidecar workflow set release-1.0 --step build --status running"
+    )]
     Workflow(WorkflowCommand),
     /// Put the hooks into Claude Code's settings file
     ///
@@ -75,11 +78,18 @@ pub struct Doctor {
 
 /// The order is that of `render/session.rs`.
 const SESSIONS_HELP: &str = "\
+Examples:
+  convex-sidecar sessions --status failed
+  convex-sidecar sessions --json --limit 1000
+
 On a narrow terminal columns are given up in this order: branch, tools, model, turns, cost, time, project, tokens. \
 Into a pipe the table is plain, has every column that holds something, and cuts nothing but the prompt; COLUMNS=N fixes the width. \
 NO_COLOR, CLICOLOR=0 and TERM=dumb switch colours off, CLICOLOR_FORCE=1 keeps them in a pipe.";
 
 const FORGET_HELP: &str = "\
+Example:
+  convex-sidecar forget 6ecd139f --yes
+
 What the session counted is forgotten, too; what forks had copied from it counts as theirs then. While Convex cannot be reached, the journal \
 remembers what is to be deleted there, and `sync` does it. The client's transcript stays where it is: a later hook of the session, or `import`, \
 records it anew.";

@@ -47,7 +47,7 @@ pub fn run(options: Install) -> Result<()> {
     if is_backed_up {
         say(&format!("the file as it was: {}", file.backup_path().display()))?;
     }
-    say("next: start a session of Claude Code and look at `convex-sidecar sessions`; open sessions go on without")
+    say("next: start a session of Claude Code and look at `convex-sidecar sessions`")
 }
 
 /// The settings file of a scope.

@@ -57,6 +57,37 @@ fn it_asks_first_and_only_a_terminal_can_answer() {
     assert_eq!(said, "session one-1 is deleted from the journal; no Convex deployment has it\n");
 }
 
+/// Through a pseudo-terminal, which `script` makes.
+#[cfg(target_os = "linux")]
+#[test]
+fn only_a_yes_deletes() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    let machine = Machine::new();
+    machine.sidecar(&["hook"]).stdin(start("one-1")).run().silent();
+    let command = format!("exec {} forget one", env!("CARGO_BIN_EXE_convex-sidecar"));
+    for (answer, said, left) in
+        [("\n", "nothing was deleted", 1), ("n\n", "nothing was deleted", 1), ("y\n", "is deleted from the journal", 0)]
+    {
+        let mut script = Command::new("script")
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("CONVEX_SIDECAR_HOME", machine.sidecar_home())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script, of util-linux, is needed");
+        script.stdin.as_mut().unwrap().write_all(answer.as_bytes()).unwrap();
+        let output = script.wait_with_output().unwrap();
+        let output = String::from_utf8(output.stdout).unwrap();
+        assert!(output.contains("one-1  running  the words of one-1") && output.contains("its next hook records it anew"), "{output}");
+        assert!(output.contains("Delete it? [y/N] ") && output.contains(said), "{output}");
+        assert_eq!(machine.documents().len(), left, "{answer:?}");
+    }
+}
+
 #[test]
 fn what_convex_has_is_deleted_later_when_it_is_away_now() {
     let backend = Backend::start();

@@ -41,6 +41,16 @@ fn every_command_of_the_sidecar_works_as_it_stands_there() {
     assert!(count >= 5, "{count}");
 }
 
+/// The screens that are shown are those which the screens' own tests hold.
+#[test]
+fn every_screen_is_what_is_shown() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    for (command, name) in [("sessions", "sessions"), ("workflow show release-1.0", "workflow-show")] {
+        let screen = std::fs::read_to_string(crate::screens::file(name, 80)).unwrap();
+        assert!(readme.contains(&format!("```\n$ convex-sidecar {command}\n{screen}```\n")), "{name}");
+    }
+}
+
 #[test]
 fn every_make_target_is_there() {
     let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
@@ -57,7 +67,7 @@ fn every_message_exists() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let table = readme.split_once("| message | do |").unwrap().1.split_once("\n\n").unwrap().0;
     let mut sources = std::fs::read_to_string(root().join("tests/fixtures/convex-backend-2026-06-30/responses.json")).unwrap();
-    for room in ["config", "convex", "journal"] {
+    for room in ["config", "convex", "journal", "settings/mod"] {
         sources.push_str(&std::fs::read_to_string(root().join(format!("src/{room}.rs"))).unwrap());
     }
     for row in table.lines().filter(|row| row.starts_with("| `")) {

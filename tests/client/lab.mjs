@@ -42,13 +42,14 @@ export async function startLab(hooks) {
   if (hooks.plugin) options.push("--plugin-dir", repository);
   if (hooks.settings) await sidecar("install");
 
-  /** Starts the client on a prompt; `finished` gives its JSON result and the messages the API charged for meanwhile. */
+  /** Starts the client on a prompt; `finished` gives its JSON result, last of the events it tells, and the messages the API charged for. */
   function startClaude(prompt, ...more) {
     const before = api.messages.length;
     const child = start(clientBinary(), ["-p", prompt, ...options, ...more], { cwd, env });
     const finished = child.finished.then(({ code, stdout, stderr }) => {
       if (stderr) throw new Error(`the client complained: ${stderr}`);
-      return { code, result: JSON.parse(stdout), messages: api.messages.slice(before) };
+      const events = stdout.trim().split("\n").map((line) => JSON.parse(line));
+      return { code, events, result: events.at(-1), messages: api.messages.slice(before) };
     });
     return { ...child, finished };
   }
