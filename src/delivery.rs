@@ -25,6 +25,11 @@ const LONGEST_WAIT: Millis = 300_000;
 /// What a hook may take for other sessions than its own: it is the agent that waits.
 const ALONG_BUDGET: Duration = Duration::from_millis(400);
 
+/// What creates a session, and what updates one.
+const SESSION: [&str; 2] = ["agents:createAgentSession", "agents:updateAgentSession"];
+/// What creates a workflow, and what updates one.
+const WORKFLOW: [&str; 2] = ["workflows:createWorkflow", "workflows:updateWorkflow"];
+
 /// Receives each step in words, for `--verbose`; the key is never among them.
 pub type Trace<'a> = &'a mut dyn FnMut(&str);
 
@@ -128,7 +133,7 @@ impl<'a> Delivery<'a> {
     /// Sets workflows and deletes sessions, deletions first. `false` when nothing gets through.
     fn run_errands(&mut self, convex: &Convex<'_>, limit: usize, report: &mut Report, trace: Trace<'_>) -> Result<bool> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
-        for errand in self.journal.write(|write| write.errands(name, limit, now))? {
+        for errand in self.journal.due_errands(name, limit, now)? {
             if self.deadline.is_over() {
                 return Ok(true);
             }
@@ -160,14 +165,7 @@ impl<'a> Delivery<'a> {
                 let args = json!({ "sessionId": session_id, "revision": revision }).to_string();
                 Ok(self.send(convex, &Call::new(Kind::Mutation, "agents:deleteAgentSession", &args)?, trace))
             }
-            Errand::Set(entry) => {
-                let args = serde_json::to_string(&entry.workflow)?;
-                let path = if entry.delivered_at == 0 { "workflows:createWorkflow" } else { "workflows:updateWorkflow" };
-                match self.send(convex, &Call::new(Kind::Mutation, path, &args)?, trace) {
-                    Verdict::NotFound => Ok(self.send(convex, &Call::new(Kind::Mutation, "workflows:createWorkflow", &args)?, trace)),
-                    verdict => Ok(verdict),
-                }
-            }
+            Errand::Set(entry) => self.set(convex, WORKFLOW, entry.delivered_at > 0, &serde_json::to_string(&entry.workflow)?, trace),
         }
     }
 
@@ -196,18 +194,30 @@ impl<'a> Delivery<'a> {
 
     /// Sends one session. `false` when nothing gets through.
     fn deliver_one(&mut self, convex: &Convex<'_>, entry: &Entry, report: &mut Report, trace: Trace<'_>) -> Result<bool> {
-        let path = if entry.delivered_revision == 0 { "agents:createAgentSession" } else { "agents:updateAgentSession" };
-        let mut verdict = self.send(convex, &Call::new(Kind::Mutation, path, &entry.document)?, trace);
-        if verdict == Verdict::NotFound {
-            // The deployment's data was wiped since.
-            verdict = self.send(convex, &Call::new(Kind::Mutation, "agents:createAgentSession", &entry.document)?, trace);
-        }
-        match verdict {
+        match self.set(convex, SESSION, entry.delivered_revision > 0, &entry.document, trace)? {
             Verdict::Success(_) => self.confirm(std::slice::from_ref(entry), report),
             Verdict::Unavailable(why) => self.give_up(std::slice::from_ref(entry), why, report),
             Verdict::NotFound => self.refuse(entry, "createAgentSession does not create; deploy the functions anew", report),
             Verdict::Refused(why) => self.refuse(entry, &why, report),
         }
+    }
+
+    /// Updates what Convex is thought to have, and creates what it does not have, such as after its data was wiped.
+    fn set(
+        &self,
+        convex: &Convex<'_>,
+        [create, update]: [&'static str; 2],
+        is_known: bool,
+        args: &str,
+        trace: Trace<'_>,
+    ) -> Result<Verdict> {
+        if is_known {
+            let verdict = self.send(convex, &Call::new(Kind::Mutation, update, args)?, trace);
+            if verdict != Verdict::NotFound {
+                return Ok(verdict);
+            }
+        }
+        Ok(self.send(convex, &Call::new(Kind::Mutation, create, args)?, trace))
     }
 
     fn send(&self, convex: &Convex<'_>, call: &Call, trace: Trace<'_>) -> Verdict {
@@ -249,6 +259,11 @@ impl<'a> Delivery<'a> {
         report.problem = Some(why);
         Ok(false)
     }
+}
+
+/// The first call by which a session is delivered.
+pub fn first_call(entry: &Entry) -> Result<Call> {
+    Call::new(Kind::Mutation, SESSION[usize::from(entry.delivered_revision > 0)], &entry.document)
 }
 
 /// Where something stands on its way to Convex, in a word for tables and in a sentence that ends with the remedy.

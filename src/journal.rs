@@ -16,7 +16,6 @@ use rusqlite::config::DbConfig;
 use rusqlite::{
     CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Statement, TransactionBehavior, named_params, params,
 };
-
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::deadline::Deadline;
@@ -28,8 +27,9 @@ use crate::workflow::Workflow;
 
 /// The version of the schema below, kept in `user_version`.
 const SCHEMA_VERSION: i64 = 1;
-/// How long a write waits for its turn, and then for a writer that does not queue, at most.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long a write waits for its turn, and then for a writer that does not queue, at most. An event that is not
+/// journalled is lost, which is worse than a hook that is late; and the client gives a hook ten seconds.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(3_200);
 /// How long the write-ahead log may be when it is left, in bytes: whoever opens the journal next reads it, at about a
 /// millisecond a MiB.
 const SHORT_LOG: u64 = 1024 * 1024;
@@ -43,8 +43,9 @@ const LEASE: Millis = 2_000;
 /// `is_stale` when an older one has claimed what it had counted as its own; then it is read anew.
 ///
 /// `counted` has a row for every message, tool call and prompt on this machine, under the session that had it first;
-/// `inherited` those that a fork copied, and `reading` tells what one reading has inserted. They have neither an index by session nor a foreign key, because a row is
-/// inserted a hundred thousand times for each time that a session's rows are deleted.
+/// `inherited` those that a fork copied, and `reading` tells what one reading has inserted. They have neither an index by
+/// session nor a foreign key, because a row is inserted a hundred thousand times for each time that a session's rows are
+/// deleted.
 ///
 /// `workflows` holds what was set on this machine; it is due while `updated_at > delivered_at`. `forgotten` holds the
 /// sessions that are still to be deleted in Convex, up to a revision: what is recorded anew later is not meant.
@@ -148,7 +149,7 @@ impl Drop for Journal {
     /// The last one to close a journal moves the log into the database, with two syncs of the disk and two files that
     /// the next hook has to make anew. So a short log is left where it is; its beginning is used again when it is full.
     fn drop(&mut self) {
-        let log = self.connection.path().map(|path| format!("{path}-wal"));
+        let log = self.connection.path().map(|path| beside(Path::new(path), "-wal"));
         let is_short = log.and_then(|log| std::fs::metadata(log).ok()).is_some_and(|log| log.len() < SHORT_LOG);
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_short);
     }
@@ -197,6 +198,22 @@ pub struct WorkflowEntry {
     pub deployment: Option<String>,
     /// Why the last delivery failed.
     pub last_error: Option<String>,
+}
+
+impl Entry {
+    /// Whether Convex has the latest of it.
+    #[must_use]
+    pub const fn is_delivered(&self) -> bool {
+        self.delivered_revision >= self.revision
+    }
+}
+
+impl WorkflowEntry {
+    /// Whether Convex has the latest of it.
+    #[must_use]
+    pub const fn is_delivered(&self) -> bool {
+        self.delivered_at >= self.workflow.updated_at
+    }
 }
 
 /// Something to be done in Convex besides delivering sessions.
@@ -256,8 +273,7 @@ impl Journal {
         })?;
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX);
         let connection = connection.with_context(|| format!("could not open the journal {}", path.display()))?;
-        Self::prepare(connection, Some(PathBuf::from(format!("{}-lock", path.display()))))
-            .with_context(|| format!("could not use the journal {}", path.display()))
+        Self::prepare(connection, Some(beside(path, "-lock"))).with_context(|| format!("could not use the journal {}", path.display()))
     }
 
     /// A journal that is gone when it is closed.
@@ -303,7 +319,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Runs `work` in one transaction, which is durable when this returns `Ok`.
+    /// Runs `work` in one transaction, which is durable when this returns `Ok`, unless there is [hurry](Self::hurry).
     pub fn write<T>(&mut self, work: impl FnOnce(&Write<'_>) -> Result<T>) -> Result<T> {
         if self.is_dry {
             return work(&Write { connection: &self.connection });
@@ -317,9 +333,11 @@ impl Journal {
         Ok(result)
     }
 
-    /// From now on no write waits for others beyond this deadline; it fails as [`is_busy`] tells.
-    pub fn hurry(&mut self, deadline: Deadline) {
+    /// The event is safe, and what follows it can be had again: from the transcript, or by sending once more. So from now
+    /// on no write waits for others beyond this deadline (it fails as [`is_busy`] tells), nor for the disk.
+    pub fn hurry(&mut self, deadline: Deadline) -> Result<()> {
         self.deadline = deadline;
+        Ok(self.connection.pragma_update(None, "synchronous", "NORMAL")?)
     }
 
     /// The session's row.
@@ -413,6 +431,23 @@ impl Journal {
         Ok(self.connection.query_row(sql, [deployment], errands)?)
     }
 
+    /// What is due at `deployment` besides sessions, deletions first, at most `limit` of each.
+    pub fn due_errands(&self, deployment: &str, limit: usize, now: Millis) -> Result<Vec<Errand>> {
+        let parameters = params![deployment, now, i64::try_from(limit).unwrap_or(i64::MAX)];
+        let sql = "SELECT session_id, revision FROM forgotten WHERE deployment = ? AND retry_at <= ? LIMIT ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let deletions = statement.query_map(parameters, |row| Ok(Errand::Delete { session_id: row.get(0)?, revision: row.get(1)? }))?;
+        let mut errands: Vec<_> = deletions.collect::<rusqlite::Result<_>>()?;
+        let sql = format!(
+            "SELECT {WORKFLOW} FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?) AND retry_at <= ? LIMIT ?"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        for entry in statement.query_map(parameters, workflow_entry)? {
+            errands.push(Errand::Set(entry?));
+        }
+        Ok(errands)
+    }
+
     /// The workflow as it was set on this machine.
     pub fn workflow(&self, key: &str) -> Result<Option<WorkflowEntry>> {
         workflow(&self.connection, key)
@@ -463,13 +498,11 @@ impl Journal {
 const ENTRY: &str = "session_id, document, revision, delivered_revision, deployment, last_error";
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let document: String = row.get(1)?;
-    // Whoever takes it relies on it.
-    serde_json::from_str::<IgnoredAny>(&document)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(Unreadable(error))))?;
+    // Whoever takes the document relies on it.
+    json_column::<IgnoredAny>(row, 1)?;
     Ok(Entry {
         session_id: row.get(0)?,
-        document,
+        document: row.get(1)?,
         revision: row.get(2)?,
         delivered_revision: row.get(3)?,
         deployment: row.get(4)?,
@@ -480,15 +513,17 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
 const WORKFLOW: &str = "workflow, delivered_at, deployment, last_error";
 
 fn workflow_entry(row: &Row<'_>) -> rusqlite::Result<WorkflowEntry> {
-    let text: String = row.get(0)?;
-    let workflow = serde_json::from_str(&text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))?;
-    Ok(WorkflowEntry { workflow, delivered_at: row.get(1)?, deployment: row.get(2)?, last_error: row.get(3)? })
+    Ok(WorkflowEntry { workflow: json_column(row, 0)?, delivered_at: row.get(1)?, deployment: row.get(2)?, last_error: row.get(3)? })
 }
 
 fn workflow(connection: &Connection, key: &str) -> Result<Option<WorkflowEntry>> {
     let sql = format!("SELECT {WORKFLOW} FROM workflows WHERE key = ?");
     Ok(connection.query_row(&sql, [key], workflow_entry).optional()?)
+}
+
+fn json_column<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+    stored(row.get_ref(index)?.as_str()?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error)))
 }
 
 /// SQLite's integers are signed; hashes and sizes are stored by their bits.
@@ -668,23 +703,6 @@ impl Write<'_> {
                      deployment = coalesce(?4, deployment)";
         self.connection.execute(sql, params![workflow.key, serde_json::to_string(workflow)?, workflow.updated_at, deployment])?;
         Ok(())
-    }
-
-    /// What is due at `deployment` besides sessions, deletions first, at most `limit` of each.
-    pub fn errands(&self, deployment: &str, limit: usize, now: Millis) -> Result<Vec<Errand>> {
-        let parameters = params![deployment, now, i64::try_from(limit).unwrap_or(i64::MAX)];
-        let sql = "SELECT session_id, revision FROM forgotten WHERE deployment = ? AND retry_at <= ? LIMIT ?";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let deletions = statement.query_map(parameters, |row| Ok(Errand::Delete { session_id: row.get(0)?, revision: row.get(1)? }))?;
-        let mut errands: Vec<_> = deletions.collect::<rusqlite::Result<_>>()?;
-        let sql = format!(
-            "SELECT {WORKFLOW} FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?) AND retry_at <= ? LIMIT ?"
-        );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        for entry in statement.query_map(parameters, workflow_entry)? {
-            errands.push(Errand::Set(entry?));
-        }
-        Ok(errands)
     }
 
     /// Remembers that Convex has done it; what was asked for since is still due.
@@ -995,11 +1013,10 @@ fn turn(path: &Path, patience: Duration) -> Option<File> {
 pub fn is_damaged(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| match cause.downcast_ref::<rusqlite::Error>() {
         Some(rusqlite::Error::SqliteFailure(failure, message)) => {
-            let is_other_schema =
-                |text: &String| ["no such table", "no such column", "already exists"].iter().any(|known| text.contains(known));
-            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) || message.as_ref().is_some_and(is_other_schema)
+            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+                || message.as_deref().is_some_and(tells_of_other_schema)
         }
-        Some(rusqlite::Error::SqlInputError { msg, .. }) => ["no such table", "no such column"].iter().any(|known| msg.contains(known)),
+        Some(rusqlite::Error::SqlInputError { msg, .. }) => tells_of_other_schema(msg),
         Some(error) => matches!(
             error,
             rusqlite::Error::FromSqlConversionFailure(..)
@@ -1010,6 +1027,10 @@ pub fn is_damaged(error: &anyhow::Error) -> bool {
         ),
         None => cause.is::<Unreadable>(),
     })
+}
+
+fn tells_of_other_schema(message: &str) -> bool {
+    ["no such table", "no such column", "already exists"].iter().any(|known| message.contains(known))
 }
 
 /// What tells the journal's file from one that may take its place: its inode, or the time of its making in nanoseconds.
@@ -1025,7 +1046,6 @@ pub fn identity(path: &Path) -> Option<u64> {
 /// Keeps a damaged journal under another name, so that a new one can be made in its place. Returns that name, or `None`
 /// when another process has done it already: `identity` is that of the file in which the damage was found.
 pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
-    let beside = |path: &Path, suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
     let _turn = turn(&beside(path, "-lock"), BUSY_TIMEOUT);
     if self::identity(path) != Some(identity) {
         return Ok(None);
@@ -1036,6 +1056,13 @@ pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     let _ = std::fs::remove_file(beside(path, "-shm"));
     std::fs::rename(path, &aside).with_context(|| format!("could not set {} aside", path.display()))?;
     Ok(Some(aside))
+}
+
+/// The file of the journal that has this suffix.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// Makes the file, readable for its user only, and its folder likewise. SQLite gives its other files the same mode.

@@ -7,9 +7,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{now, print};
 use crate::cli::Hook;
 use crate::config::{self, Config};
-use crate::convex::{Call, Kind};
 use crate::deadline::{Deadline, HOOK_BUDGET};
-use crate::delivery::{Delivery, Report};
+use crate::delivery::{self, Delivery, Report};
 use crate::hook_input::{self, Event, EventKind, InputError, SILENCE};
 use crate::intake;
 use crate::journal::{self, Entry, Journal};
@@ -17,9 +16,6 @@ use crate::owner::{self, Owner};
 use crate::render;
 use crate::session::Millis;
 
-/// How often the event is tried to be journalled while others write; each try waits for up to 1.6 s, and the client
-/// gives a hook ten.
-const MAX_TRIES: usize = 4;
 /// What a SessionStart may take for the network: the user waits for the agent to start.
 const START_BUDGET: Duration = Duration::from_millis(300);
 
@@ -86,16 +82,8 @@ fn record(journal: &mut Journal, config: &Config, event: &Event, deadline: Deadl
     say(&format!("event: {}", serde_json::to_string(&event.masked(&config.redactor))?));
     let (now, jitter) = now();
     let owner = owner(config);
-    let mut journalled = intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now);
-    for _ in 1..MAX_TRIES {
-        // An event that is not journalled is lost, which is worse than a hook that is late.
-        if !journalled.as_ref().is_err_and(journal::is_busy) {
-            break;
-        }
-        journalled = intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now);
-    }
-    journalled.context("could not journal the event")?;
-    journal.hurry(deadline);
+    intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now).context("could not journal the event")?;
+    journal.hurry(deadline)?;
     match follow_up(journal, config, event, now, jitter, deadline, say) {
         // What there was no time for is done by the next hook, as it is due.
         Err(error) if journal::is_busy(&error) => {
@@ -138,9 +126,8 @@ fn rehearse(config: &Config, event: &Event) -> Result<()> {
     intake::record_event(&mut journal, config, event, owner(config).as_ref(), &owner::host(), now)?;
     intake::read_transcript(&mut journal, config, &event.session_id, now, Deadline::never())?;
     let entry = entry(&journal, event)?;
-    let path = if entry.delivered_revision == 0 { "agents:createAgentSession" } else { "agents:updateAgentSession" };
     let request = match &config.deployment {
-        Ok(Some(deployment)) => Call::new(Kind::Mutation, path, &entry.document)?.describe(deployment),
+        Ok(Some(deployment)) => delivery::first_call(&entry)?.describe(deployment),
         Ok(None) => "none, because no Convex deployment is configured".to_owned(),
         Err(problem) => format!("none, because {problem:#}"),
     };

@@ -24,7 +24,7 @@ use crate::config::{self, Config, Deployment};
 use crate::convex::{Call, Convex, Kind, Verdict};
 use crate::deadline::Deadline;
 use crate::delivery::Standing;
-use crate::journal::{Backoff, Entry, Journal};
+use crate::journal::{Backoff, Entry, Journal, WorkflowEntry};
 use crate::render::{Listed, Screen};
 use crate::session::Millis;
 
@@ -100,10 +100,13 @@ impl<'a> Outlook<'a> {
         Standing::new(is_delivered, of, last_error, self.deployment, self.backoff.as_ref())
     }
 
+    fn standing_of_workflow(&self, entry: &WorkflowEntry) -> Standing {
+        self.standing(entry.is_delivered(), entry.deployment.as_deref(), entry.last_error.as_deref())
+    }
+
     /// A journal's entry as it is listed.
     fn listed(&self, entry: &Entry) -> Result<Listed> {
-        let is_delivered = entry.delivered_revision >= entry.revision;
-        let standing = self.standing(is_delivered, entry.deployment.as_deref(), entry.last_error.as_deref());
+        let standing = self.standing(entry.is_delivered(), entry.deployment.as_deref(), entry.last_error.as_deref());
         Ok(Listed { document: serde_json::from_str(&entry.document)?, standing: Some(standing) })
     }
 }

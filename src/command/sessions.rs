@@ -50,7 +50,7 @@ fn list(config: &Config, options: &Sessions) -> Result<(Vec<Listed>, u64)> {
     let outlook = Outlook::new(&journal, config)?;
     let filter = Filter { status: options.status, workflow_key: options.workflow.clone(), has_workflow: false, limit: options.limit };
     let entries = journal.entries(&filter)?;
-    let waiting = entries.iter().filter(|entry| entry.delivered_revision < entry.revision).count() as u64;
+    let waiting = entries.iter().filter(|entry| !entry.is_delivered()).count() as u64;
     let (pending, elsewhere) = journal.pending(config.deployment_name())?;
     let listed = entries.iter().map(|entry| outlook.listed(entry)).collect::<Result<_>>()?;
     // Without a deployment nothing can be delivered, which the table says once.

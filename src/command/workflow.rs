@@ -68,10 +68,7 @@ fn listed(outlook: &Outlook<'_>, key: &str, entry: Option<&WorkflowEntry>, sessi
     let blank = Workflow::new(key);
     let view = entry.map_or(&blank, |entry| &entry.workflow).view(named);
     let standing = match entry {
-        Some(entry) => {
-            let is_delivered = entry.delivered_at >= entry.workflow.updated_at;
-            Some(outlook.standing(is_delivered, entry.deployment.as_deref(), entry.last_error.as_deref()))
-        }
+        Some(entry) => Some(outlook.standing_of_workflow(entry)),
         // Convex makes it of the first session that names it.
         None => sessions
             .iter()
@@ -130,9 +127,7 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
         Delivery::new(&mut journal, deployment, Deadline::never().within(PATIENCE), now, jitter).deliver_errands(&mut |_| {})?;
     }
     let outlook = Outlook::new(&journal, config)?;
-    let standing = journal.workflow(&options.key)?.map(|entry| {
-        outlook.standing(entry.delivered_at >= entry.workflow.updated_at, entry.deployment.as_deref(), entry.last_error.as_deref())
-    });
+    let standing = journal.workflow(&options.key)?.map(|entry| outlook.standing_of_workflow(&entry));
     let key = render::escape(&options.key);
     print(&match standing {
         Some(Standing::Waiting { reason, .. }) => {

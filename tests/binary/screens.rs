@@ -242,11 +242,10 @@ fn machine() -> Machine {
         let entry = journal.by_prefix(prefix, 1).unwrap().remove(0);
         journal.write(|write| write.delivered(&entry, URL)).unwrap();
     }
+    let errands = journal.due_errands(URL, 9, now).unwrap();
     journal
         .write(|write| {
-            for errand in write.errands(URL, 9, now)? {
-                write.errand_done(&errand, URL)?;
-            }
+            errands.iter().try_for_each(|errand| write.errand_done(errand, URL))?;
             write.refused("e5946036-721f-49fa-8e01-6cae1b5557a9", REFUSED, |_| now + HOUR)?;
             write.back_off(URL, UNREACHABLE, |_| now + HOUR)
         })
