@@ -1,6 +1,7 @@
 //! Tables and pages for people, and what keeps them harmless: everything a session says is escaped, because prompts,
 //! answers, paths and branches can hold terminal control sequences.
 
+mod check;
 mod page;
 mod session;
 mod table;
@@ -12,6 +13,7 @@ use std::io::IsTerminal;
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+pub use self::check::{Check, Mark, checks};
 pub use self::session::{Listed, candidates, session, sessions};
 pub use self::workflow::{ListedWorkflow, workflow, workflows};
 use crate::config::Environment;

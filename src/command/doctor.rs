@@ -1,76 +1,47 @@
 //! `doctor`: checks everything between a hook and Convex, and proves it with a synthetic session; each failed check
 //! names its remedy.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+mod hooks;
+mod proof;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde::Serialize;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use self::hooks::Installed;
 use super::sync::sessions;
-use super::{ask, now, print};
+use super::{ask, now, print, screen};
 use crate::cli::Doctor;
-use crate::config::{self, Config, Deployment};
-use crate::convex::{Call, Convex, Kind, Verdict};
+use crate::config::{self, Config, Environment};
+use crate::convex::{self, Convex};
 use crate::deadline::Deadline;
 use crate::journal::{self, Filter, Journal};
-use crate::render::{escape, json_line};
+use crate::render::{self, Check, Mark, json_line};
 use crate::session::Millis;
 
 /// How long a note is worth telling, in milliseconds: a day.
 const RECENT: Millis = 86_400_000;
-/// The queries that `doctor` needs no session for.
-const QUERIES: [(&str, &str); 4] = [
-    ("agents:getAgentSession", r#"{"sessionId":"convex-sidecar-doctor"}"#),
-    ("agents:listAgentSessions", r#"{"paginationOpts":{"numItems":1,"cursor":null}}"#),
-    ("workflows:getWorkflow", r#"{"key":"convex-sidecar-doctor"}"#),
-    ("workflows:listWorkflows", r#"{"paginationOpts":{"numItems":1,"cursor":null}}"#),
-];
-
-/// How a check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Mark {
-    Ok,
-    Warning,
-    Failed,
-}
-
-/// One check.
-#[derive(Debug, Serialize)]
-struct Check {
-    name: &'static str,
-    mark: Mark,
-    says: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
-}
-
-impl Check {
-    fn ok(name: &'static str, says: impl Into<String>) -> Self {
-        Self { name, mark: Mark::Ok, says: says.into(), remedy: None }
-    }
-
-    fn warning(name: &'static str, says: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name, mark: Mark::Warning, says: says.into(), remedy: Some(remedy.into()) }
-    }
-
-    fn failed(name: &'static str, says: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name, mark: Mark::Failed, says: says.into(), remedy: Some(remedy.into()) }
-    }
-}
 
 /// Runs `doctor`.
 pub fn run(options: &Doctor) -> Result<()> {
-    let config = Config::load(&config::environment())?;
+    let environment = config::environment();
+    let config = Config::load(&environment)?;
+    let installed = Installed::look(&environment);
     let mut checks = vec![executable()?];
     checks.extend(configuration(&config));
+    checks.extend(installed.checks());
     checks.extend(journal(&config));
-    checks.extend(deployment(&config));
-    print(&if options.json { json_lines(&checks)? } else { table(&checks) })?;
+    checks.extend(deployment(&config, &installed));
+    if options.json {
+        let lines = checks.iter().map(|check| Ok(json_line(&serde_json::to_value(check)?))).collect::<Result<String>>()?;
+        print(&lines)?;
+    } else {
+        for check in &mut checks {
+            check.says = from_home(&check.says, &environment);
+        }
+        print(&render::checks(&checks, &screen()))?;
+    }
     match checks.iter().filter(|check| check.mark == Mark::Failed).count() {
         0 => Ok(()),
         1 => bail!("1 check failed"),
@@ -78,25 +49,12 @@ pub fn run(options: &Doctor) -> Result<()> {
     }
 }
 
-fn json_lines(checks: &[Check]) -> Result<String> {
-    checks.iter().map(|check| Ok(json_line(&serde_json::to_value(check)?))).collect()
-}
-
-fn table(checks: &[Check]) -> String {
-    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
-    let mut table = String::new();
-    for check in checks {
-        let mark = match check.mark {
-            Mark::Ok => '✓',
-            Mark::Warning => '!',
-            Mark::Failed => '✗',
-        };
-        let _ = writeln!(table, "{mark} {:width$}  {}", check.name, escape(&check.says));
-        if let Some(remedy) = &check.remedy {
-            let _ = writeln!(table, "  {:width$}  → {}", "", escape(remedy));
-        }
+/// The text with `~` for the home folder, as people know it.
+fn from_home(text: &str, environment: &Environment) -> String {
+    match environment.get("HOME").map(|home| home.trim_end_matches('/')) {
+        None | Some("") => text.to_owned(),
+        Some(home) => text.replace(&format!("{home}/"), "~/"),
     }
-    table
 }
 
 fn executable() -> Result<Check> {
@@ -157,25 +115,23 @@ fn look_at_journal(config: &Config) -> Result<Vec<Check>> {
     journal.check()?;
     let entries = journal.entries(&Filter { limit: usize::MAX, ..Filter::default() })?;
     let mut checks = vec![Check::ok("journal", format!("{}, {}", config.journal.display(), sessions(entries.len() as u64)))];
-    let name = config.deployment.as_ref().ok().and_then(Option::as_ref).map(Deployment::name);
+    let name = config.deployment_name();
     let (due, elsewhere) = journal.pending(name)?;
     let backoff = name.map(|name| journal.backoff(name)).transpose()?.flatten();
-    match (due, backoff) {
-        (0, _) => checks.push(Check::ok("pending", "all sessions are delivered")),
-        (due, None) if name.is_none() => {
-            checks.push(Check::warning("pending", format!("{} wait for a deployment", sessions(due)), "configure one, below"));
-        }
+    checks.push(match (due, backoff) {
+        (0, _) => Check::ok("pending", "all sessions are delivered"),
+        (due, None) if name.is_none() => Check::warning("pending", format!("{} for a deployment", waiting(due)), "configure one, below"),
         (due, Some(backoff)) => {
-            let says = format!("{} wait, because {}", sessions(due), backoff.last_error);
-            checks.push(Check::warning("pending", says, "`convex-sidecar sync` tries now"));
+            let says = format!("{}, because {}", waiting(due), backoff.last_error);
+            Check::warning("pending", says, "`convex-sidecar sync` tries now")
         }
-        (due, None) => checks.push(Check::warning("pending", format!("{} wait", sessions(due)), "`convex-sidecar sync` delivers them")),
-    }
+        (due, None) => Check::warning("pending", waiting(due), "`convex-sidecar sync` delivers them"),
+    });
     if elsewhere > 0 {
-        let says = format!("{} wait for another deployment", sessions(elsewhere));
+        let says = format!("{} for another deployment", waiting(elsewhere));
         checks.push(Check::warning("pending", says, "they go there when it is configured again"));
     }
-    for entry in entries.iter().filter(|entry| entry.revision > entry.delivered_revision) {
+    for entry in entries.iter().filter(|entry| !entry.is_delivered()) {
         if let Some(why) = &entry.last_error {
             let says = format!("{} is refused: {why}", entry.session_id);
             checks.push(Check::warning("refused", says, "deploy the functions anew, then `convex-sidecar sync`"));
@@ -188,7 +144,11 @@ fn look_at_journal(config: &Config) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-fn deployment(config: &Config) -> Vec<Check> {
+fn waiting(count: u64) -> String {
+    format!("{} {}", sessions(count), if count == 1 { "waits" } else { "wait" })
+}
+
+fn deployment(config: &Config, installed: &Installed) -> Vec<Check> {
     let deployment = match &config.deployment {
         Ok(Some(deployment)) => deployment,
         Ok(None) => {
@@ -202,80 +162,48 @@ fn deployment(config: &Config) -> Vec<Check> {
         Err(problem) => return vec![Check::failed("deployment", format!("{problem:#}"), "mend it; until then nothing is sent")],
     };
     let version = Convex::new(deployment, Deadline::never()).and_then(|convex| convex.version());
-    let server = match version {
+    let mut checks = vec![match version {
         Ok(version) => Check::ok("server", format!("{} answers, {version}", deployment.name())),
         Err(error) => {
             let remedy = "start it (`docker compose up --wait`), or set the right URL";
             return vec![Check::failed("server", format!("{error:#}"), remedy)];
         }
-    };
-    let mut checks = vec![server];
-    for (path, args) in QUERIES {
-        let answer = serde_json::from_str(args).context("could not read its arguments").and_then(|args: Value| ask(config, path, &args));
-        if let Err(error) = answer {
-            let says = format!("{path}: {error:#}");
-            checks.push(if says.contains("HTTP 401") || says.contains("HTTP 403") {
-                let remedy = "make a key of this instance: `docker compose exec backend ./generate_admin_key.sh`";
-                return checks.into_iter().chain([Check::failed("admin key", says, remedy)]).collect();
-            } else {
-                Check::failed("functions", says, "deploy the functions: `npx convex deploy`")
-            });
-        }
-    }
-    if checks.len() == 1 {
-        checks.push(Check::ok("functions", "the key is accepted, the functions are there"));
-        checks.push(match prove(config, deployment) {
-            Ok(()) => Check::ok("proof", "a session went through the hook into Convex, was read back, and is removed"),
+    }];
+    checks.extend(functions(config));
+    if checks.iter().all(|check| check.mark == Mark::Ok) {
+        checks.push(match proof::run(config, deployment, installed) {
+            Ok(by) => Check::ok("proof", format!("a session went through {by} into Convex, was read back, and is removed")),
             Err(error) => Check::failed("proof", format!("{error:#}"), "run `convex-sidecar hook --verbose` by hand; it says each step"),
         });
     }
     checks
 }
 
-/// A folder that goes with the check.
-struct Home(PathBuf);
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+/// Calls the queries that need no session. The mutations are called by the proof.
+fn functions(config: &Config) -> Vec<Check> {
+    let page = json!({ "paginationOpts": { "numItems": 1, "cursor": Value::Null } });
+    let queries = [
+        ("agents:getAgentSession", json!({ "sessionId": "convex-sidecar-doctor" })),
+        ("agents:findAgentSessions", json!({ "prefix": "convex-sidecar-doctor", "limit": 1 })),
+        ("agents:listAgentSessions", page.clone()),
+        ("workflows:getWorkflow", json!({ "key": "convex-sidecar-doctor" })),
+        ("workflows:listWorkflows", page),
+    ];
+    let mut checks = Vec::new();
+    for (path, args) in queries {
+        let Err(error) = ask(config, path, &args) else { continue };
+        let says = format!("{path}: {error:#}");
+        if convex::word(&says) == "bad key" {
+            return vec![Check::failed(
+                "admin key",
+                says,
+                "make a key of this instance: `docker compose exec backend ./generate_admin_key.sh`",
+            )];
+        }
+        checks.push(Check::failed("functions", says, "deploy the functions: `npx convex deploy`"));
     }
-}
-
-/// Sends a session through the hook as the client runs it, with a journal of its own, reads it back and deletes it.
-fn prove(config: &Config, deployment: &Deployment) -> Result<()> {
-    let (now, _) = now();
-    let session_id = format!("convex-sidecar-doctor-{now}-{}", std::process::id());
-    let home = Home(std::env::temp_dir().join(&session_id));
-    let answer = format!("proof {now}");
-    let ran = hook(&home.0, deployment, &json!({"session_id": session_id, "hook_event_name": "SessionStart", "source": "startup"}))
-        .and_then(|()| {
-            hook(&home.0, deployment, &json!({"session_id": session_id, "hook_event_name": "Stop", "last_assistant_message": answer}))
-        })
-        .and_then(|()| hook(&home.0, deployment, &json!({"session_id": session_id, "hook_event_name": "SessionEnd", "reason": "other"})));
-    let id = json!({ "sessionId": session_id });
-    let row = ask(config, "agents:getAgentSession", &id);
-    // Whatever was found, nothing is left behind.
-    let convex = Convex::new(deployment, Deadline::never())?;
-    let deleted = convex.call(&Call::new(Kind::Mutation, "agents:deleteAgentSession", &id.to_string())?);
-    ran?;
-    let row = row?;
-    ensure!(row["status"] == "completed" && row["output"] == answer.as_str(), "what was read back is not what was sent: {row}");
-    ensure!(matches!(deleted, Verdict::Success(_)), "could not delete the session {session_id} again: {deleted:?}");
-    ensure!(ask(config, "agents:getAgentSession", &id)?.is_null(), "the session {session_id} is still there after it was deleted");
-    Ok(())
-}
-
-fn hook(home: &Path, deployment: &Deployment, event: &Value) -> Result<()> {
-    let mut command = Command::new(std::env::current_exe().context("could not find this executable")?);
-    command.args(["hook", "--strict", "--verbose"]).env("CONVEX_SIDECAR_HOME", home).env_remove("CONVEX_SIDECAR_DISABLED");
-    command.env_remove("CONVEX_SIDECAR_WORKFLOW").env_remove("CLAUDECODE");
-    command.envs(deployment.environment());
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("could not run the hook")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(event.to_string().as_bytes()).context("could not write to the hook")?;
+    if checks.is_empty() {
+        checks.push(Check::ok("functions", "the key is accepted, the functions are there"));
     }
-    let output = child.wait_with_output().context("could not wait for the hook")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "the hook failed: {}", said.lines().last().unwrap_or_default());
-    Ok(())
+    checks
 }

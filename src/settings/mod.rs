@@ -65,6 +65,8 @@ pub struct Found {
     pub entries: Vec<Entry>,
     /// The setting that switches hooks off, if one does.
     pub switched_off_by: Option<&'static str>,
+    /// The plugin of ours that is enabled, as the client names it: `<plugin>@<marketplace>`.
+    pub plugin: Option<String>,
 }
 
 /// What is in this settings file.
@@ -75,7 +77,13 @@ pub fn find(text: &str) -> Result<Found> {
     let view = View::of(text)?;
     let is_on = |name: &str| view.root.member(name).is_some_and(|node| &text[node.span.clone()] == "true");
     let switched_off_by = ["disableAllHooks", "allowManagedHooksOnly"].into_iter().find(|name| is_on(name));
-    Ok(Found { entries: view.ours()?.into_iter().map(|ours| ours.entry).collect(), switched_off_by })
+    let plugins = view.root.member("enabledPlugins").map(|node| &node.shape);
+    let plugin = if let Some(Shape::Object(plugins)) = plugins { plugins.iter().find(|plugin| view.is_our_plugin(plugin)) } else { None };
+    Ok(Found {
+        entries: view.ours()?.into_iter().map(|ours| ours.entry).collect(),
+        switched_off_by,
+        plugin: plugin.map(|plugin| plugin.key.clone()),
+    })
 }
 
 /// The text with an entry for each event that runs this program, and no other change. What is ours already keeps its
@@ -262,6 +270,10 @@ impl<'a> View<'a> {
         let view = Self { text, root };
         view.members(&view.root, "the file")?;
         Ok(view)
+    }
+
+    fn is_our_plugin(&self, plugin: &Member) -> bool {
+        plugin.key.starts_with("convex-sidecar@") && &self.text[plugin.value.span.clone()] == "true"
     }
 
     /// Our entries, and an error where the hooks have another shape than the client knows.

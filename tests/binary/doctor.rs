@@ -32,15 +32,34 @@ fn assert_finds(machine: &Machine, mark: &str, found: &str, remedy: &str) {
     assert!(table.contains(found) && table.contains(&format!("→ {remedy}")[.."→ ".len()]), "{table}");
 }
 
+/// A machine whose user settings hold what `install` writes, after this change.
+fn installed(machine: Machine, change: impl FnOnce(&mut Value)) -> Machine {
+    installed_again(machine.linked(), change)
+}
+
+fn installed_again(machine: Machine, change: impl FnOnce(&mut Value)) -> Machine {
+    machine.sidecar(&["install"]).run().ok();
+    let path = machine.home().join(".claude/settings.json");
+    let mut settings: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    change(&mut settings);
+    std::fs::write(path, settings.to_string()).unwrap();
+    machine
+}
+
+/// The first hook of an event.
+fn hook<'a>(settings: &'a mut Value, event: &str) -> &'a mut Value {
+    &mut settings["hooks"][event][0]["hooks"][0]
+}
+
 #[test]
 fn all_is_well() {
     let backend = Backend::start();
-    let machine = backend.machine();
+    let machine = installed(backend.machine(), |_| {});
     machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
     let said = doctor(&machine);
     assert_eq!((said.status, said.stderr.as_str()), (0, ""), "{}", said.stdout);
     assert!(said.stdout.lines().all(|line| line.starts_with('✓')), "{}", said.stdout);
-    for part in ["executable", "configuration", "journal", "pending", "server", "functions", "proof"] {
+    for part in ["executable", "configuration", "hooks", "journal", "pending", "server", "functions", "went through the installed hooks"] {
         assert!(said.stdout.contains(part), "{part}: {}", said.stdout);
     }
     // The synthetic session is nowhere any more.
@@ -48,6 +67,158 @@ fn all_is_well() {
     assert_eq!((rows.len(), machine.documents().len()), (1, 1));
     let calls = backend.calls();
     assert!(calls.iter().any(|call| call == "agents:deleteAgentSession"), "{calls:?}");
+}
+
+#[test]
+fn no_hooks_are_installed() {
+    assert_finds(&Machine::new().linked(), "warning", "none are installed", "`convex-sidecar install`");
+}
+
+#[test]
+fn an_event_has_no_hook() {
+    let machine = installed(Machine::new(), |settings| drop(settings["hooks"].as_object_mut().unwrap().remove("Stop")));
+    assert_finds(&machine, "warning", "there is none for Stop", "`convex-sidecar install`");
+}
+
+#[test]
+fn a_hook_is_there_twice() {
+    let machine = installed(Machine::new(), |settings| {
+        let groups = settings["hooks"]["Stop"].as_array_mut().unwrap();
+        groups.push(groups[0].clone());
+    });
+    assert_finds(&machine, "warning", "Stop is there twice in", "`convex-sidecar install` keeps one");
+    machine.sidecar(&["install"]).run().ok();
+    assert!(!doctor(&machine).stdout.contains("twice"));
+}
+
+#[test]
+fn hooks_are_in_two_scopes() {
+    let machine = installed(Machine::new(), |_| {});
+    let project = machine.home().join("project");
+    std::fs::create_dir(&project).unwrap();
+    machine.sidecar(&["install", "--scope", "local"]).folder(&project).run().ok();
+    let said = machine.sidecar(&["doctor"]).folder(&project).run().stdout;
+    assert!(said.contains("! hooks          they run more than once for each event: "), "{said}");
+    assert!(said.contains("→ `convex-sidecar uninstall --scope local`"), "{said}");
+    machine.sidecar(&["uninstall", "--scope", "local"]).folder(&project).run().ok();
+    assert!(!machine.sidecar(&["doctor"]).folder(&project).run().stdout.contains("more than once"));
+}
+
+#[test]
+fn hooks_are_in_plugin_and_settings() {
+    let machine = installed(Machine::new(), |settings| settings["enabledPlugins"] = json!({"convex-sidecar@convex-sidecar": true}));
+    assert_finds(&machine, "warning", "they run more than once", "`claude plugin uninstall convex-sidecar@convex-sidecar`");
+}
+
+#[test]
+fn the_plugin_has_no_executable() {
+    let machine = installed(Machine::new(), |settings| *settings = json!({"enabledPlugins": {"convex-sidecar@convex-sidecar": true}}));
+    assert!(doctor(&machine).stdout.contains("✓ hooks          the plugin convex-sidecar@convex-sidecar by "));
+    assert_finds(&machine.env("PATH", ""), "failed", "does not find the executable", "put its folder on the PATH");
+}
+
+#[test]
+fn a_timeout_is_in_milliseconds() {
+    let machine = installed(Machine::new(), |settings| hook(settings, "SessionEnd")["timeout"] = json!(10_000));
+    assert_finds(&machine, "warning", "the timeout for SessionEnd in", "milliseconds were meant; `convex-sidecar install` sets 10 seconds");
+}
+
+#[test]
+fn the_executable_has_moved() {
+    let machine = installed(Machine::new(), |settings| hook(settings, "Stop")["command"] = json!("/old/convex-sidecar hook"));
+    assert_finds(&machine, "failed", "runs /old/convex-sidecar, which is not there", "`convex-sidecar install`");
+}
+
+#[test]
+fn the_executable_is_another_one() {
+    let machine = Machine::new().linked();
+    machine.write("other/convex-sidecar", "#!/bin/sh\necho convex-sidecar 0.0.9\n", 0o755);
+    let other = machine.home().join("other/convex-sidecar");
+    let machine = installed_again(machine, |settings| hook(settings, "Stop")["command"] = json!(format!("{} hook", other.display())));
+    assert_finds(
+        &machine,
+        "warning",
+        "convex-sidecar (convex-sidecar 0.0.9), not this executable",
+        "`convex-sidecar install` puts this one there",
+    );
+}
+
+#[test]
+fn the_executable_is_found_by_the_path_only() {
+    let machine = installed(Machine::new(), |settings| hook(settings, "Stop")["command"] = json!("convex-sidecar hook"));
+    assert_finds(&machine, "warning", "which is another executable on another PATH", "`convex-sidecar install` writes its whole path");
+}
+
+#[test]
+fn a_hook_does_other_things_too() {
+    let command = "/opt/convex-sidecar hook; notify-send done";
+    let machine = installed(Machine::new(), |settings| hook(settings, "Stop")["command"] = json!(command));
+    assert_finds(&machine, "warning", "runs other commands too", "`install` and `uninstall` leave it alone");
+}
+
+#[test]
+fn settings_cannot_be_parsed() {
+    let machine = Machine::new().linked();
+    machine.write(".claude/settings.json", "{\n  \"hooks\": [\n", 0o644);
+    assert_finds(&machine, "failed", ".claude/settings.json: line 3", "mend it");
+}
+
+#[test]
+fn hooks_are_switched_off() {
+    let machine = installed(Machine::new(), |settings| settings["disableAllHooks"] = json!(true));
+    assert_finds(&machine, "failed", "they are switched off: disableAllHooks is true in", "remove disableAllHooks from");
+}
+
+#[test]
+fn the_installed_hooks_record_nothing() {
+    let backend = Backend::start();
+    let machine = installed(backend.machine(), |settings| {
+        for event in ["SessionStart", "Stop", "SessionEnd"] {
+            let command = hook(settings, event)["command"].as_str().unwrap().to_owned();
+            hook(settings, event)["command"] = json!(format!("CONVEX_SIDECAR_DISABLED=1 {command}"));
+        }
+    });
+    assert_finds(
+        &machine,
+        "failed",
+        "the session did not arrive: the hook recorded nothing",
+        "run `convex-sidecar hook --verbose` by hand",
+    );
+}
+
+#[test]
+fn the_installed_hooks_are_not_silent() {
+    let backend = Backend::start();
+    let machine = installed(backend.machine(), |settings| {
+        let command = hook(settings, "Stop")["command"].as_str().unwrap().to_owned();
+        hook(settings, "Stop")["command"] = json!(format!("{command} --dry-run"));
+    });
+    assert_finds(&machine, "failed", "the hook for Stop failed: it is not silent: event: ", "run `convex-sidecar hook --verbose` by hand");
+}
+
+/// A repository's settings may name any command; `doctor` has the admin key and does not run it.
+#[test]
+fn a_repository_s_command_is_not_run() {
+    let backend = Backend::start();
+    let machine = backend.machine().linked();
+    let evil = machine.home().join("repository/convex-sidecar");
+    machine.write("repository/convex-sidecar", "#!/bin/sh\ntouch \"$0.ran\"\n", 0o755);
+    let entry = json!([{"hooks": [{"type": "command", "command": format!("{} hook", evil.display())}]}]);
+    let settings = json!({"hooks": {"SessionStart": entry, "Stop": entry, "StopFailure": entry, "SessionEnd": entry}});
+    machine.write("repository/.claude/settings.json", &settings.to_string(), 0o644);
+    let said = machine.sidecar(&["doctor"]).folder(evil.parent().unwrap()).run();
+    assert!(said.stdout.contains("repository/convex-sidecar, not this executable"), "{}", said.stdout);
+    assert!(said.stdout.contains("a session went through `convex-sidecar hook` into Convex"), "{}", said.stdout);
+    assert!(!evil.with_extension("ran").exists());
+}
+
+#[test]
+fn plain_http_that_is_allowed_is_proved_too() {
+    let backend = Backend::start();
+    let machine = Machine::new().deployment(&backend.url.replace("127.0.0.1", "0.0.0.0"), &backend.key);
+    machine.write_config("allow_insecure_http = true\n");
+    let said = doctor(&machine).stdout;
+    assert!(said.contains("✓ proof"), "{said}");
 }
 
 #[test]
@@ -59,7 +230,7 @@ fn nothing_is_configured() {
 fn sessions_wait_for_a_deployment() {
     let machine = Machine::new();
     machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
-    assert_finds(&machine, "warning", "1 session wait for a deployment", "configure one");
+    assert_finds(&machine, "warning", "1 session waits for a deployment", "configure one");
 }
 
 #[test]
@@ -68,7 +239,7 @@ fn the_server_is_down_and_sessions_are_pending() {
     let machine = Machine::new().deployment(&format!("http://{address}"), SECRET);
     machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
     assert_finds(&machine, "failed", "could not reach http://127.0.0.1:", "start it (`docker compose up --wait`)");
-    assert_finds(&machine, "warning", "1 session wait, because could not reach", "`convex-sidecar sync` tries now");
+    assert_finds(&machine, "warning", "1 session waits, because could not reach", "`convex-sidecar sync` tries now");
 }
 
 #[test]
@@ -118,7 +289,7 @@ fn sessions_wait_for_another_deployment() {
     };
     other(machine.sidecar(&["hook"])).stdin(stop("s")).run().silent();
     let machine = machine.deployment(&backend.url, &backend.key);
-    assert_finds(&machine, "warning", "1 session wait for another deployment", "they go there when it is configured again");
+    assert_finds(&machine, "warning", "1 session waits for another deployment", "they go there when it is configured again");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use convex_sidecar::session::{End, EndedBy, Millis, Run};
 use convex_sidecar::workflow::{Change, Status, Workflow};
 use serde_json::json;
 
-use crate::support::{Machine, root};
+use crate::support::{Backend, Machine, root};
 
 const URL: &str = "http://127.0.0.1:3210";
 const KEY: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";
@@ -261,15 +261,19 @@ pub fn file(name: &str, columns: usize) -> PathBuf {
 #[track_caller]
 fn assert_screen(machine: &Machine, name: &str, args: &[&str]) {
     for columns in [80, 140] {
-        let screen = machine.sidecar(args).env("COLUMNS", &columns.to_string()).run().ok();
-        let file = file(name, columns);
-        if std::env::var_os("UPDATE_SCREENS").is_some() {
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(&file, &screen).unwrap();
-        }
-        let held = std::fs::read_to_string(&file).unwrap_or_default();
-        assert!(screen == held, "{} is not what is shown; UPDATE_SCREENS=1 writes it anew. Shown:\n{screen}", file.display());
+        assert_held(name, columns, &machine.sidecar(args).env("COLUMNS", &columns.to_string()).run().ok());
     }
+}
+
+#[track_caller]
+fn assert_held(name: &str, columns: usize, screen: &str) {
+    let file = file(name, columns);
+    if std::env::var_os("UPDATE_SCREENS").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, screen).unwrap();
+    }
+    let held = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(screen == held, "{} is not what is shown; UPDATE_SCREENS=1 writes it anew. Shown:\n{screen}", file.display());
 }
 
 #[test]
@@ -281,6 +285,22 @@ fn look_as_they_are_held() {
     assert_screen(&machine, "workflow-show", &["workflow", "show", "release-1.0"]);
     assert_screen(&machine, "help", &["--help"]);
     assert_screen(&machine, "sessions-help", &["sessions", "--help"]);
+}
+
+/// Paths are told from the home folder, so the executable is put there, too; the port has five digits on every machine.
+#[test]
+fn a_doctor_s_table_looks_as_it_is_held() {
+    let backend = Backend::start();
+    let machine = backend.machine().linked().with_executable();
+    machine.shell("bin/convex-sidecar install").run().ok();
+    let settings = machine.home().join(".claude/settings.json");
+    let text = std::fs::read_to_string(&settings).unwrap().replacen("\"timeout\": 10", "\"timeout\": 10000", 1);
+    std::fs::write(settings, text).unwrap();
+    machine.shell("bin/convex-sidecar hook").stdin(r#"{"session_id": "s", "hook_event_name": "Stop"}"#).run().silent();
+    for columns in [80, 140] {
+        let table = machine.shell("bin/convex-sidecar doctor").env("COLUMNS", &columns.to_string()).run().ok();
+        assert_held("doctor", columns, &table.replace(&backend.url, "http://127.0.0.1:43210"));
+    }
 }
 
 #[test]

@@ -75,6 +75,16 @@ impl Machine {
         self.env("CONVEX_SELF_HOSTED_URL", url).env("CONVEX_SELF_HOSTED_ADMIN_KEY", key)
     }
 
+    /// Writes a file below the home folder.
+    #[cfg(unix)]
+    pub fn write(&self, path: &str, text: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.home().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
     /// Writes the configuration file.
     pub fn write_config(&self, text: &str) {
         std::fs::create_dir_all(self.sidecar_home()).unwrap();
@@ -88,6 +98,16 @@ impl Machine {
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_convex-sidecar"), bin.join("convex-sidecar")).unwrap();
         let home = self.home().to_str().unwrap().to_owned();
         self.env("PATH", bin.to_str().unwrap()).env("HOME", &home)
+    }
+
+    /// Puts the binary itself in the place of the link.
+    pub fn with_executable(self) -> Self {
+        let path = self.home().join("bin/convex-sidecar");
+        std::fs::remove_file(&path).unwrap();
+        if std::fs::hard_link(env!("CARGO_BIN_EXE_convex-sidecar"), &path).is_err() {
+            std::fs::copy(env!("CARGO_BIN_EXE_convex-sidecar"), &path).unwrap();
+        }
+        self
     }
 
     /// The binary with these arguments.
