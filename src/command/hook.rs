@@ -80,6 +80,10 @@ fn replace_journal(config: &Config, error: &anyhow::Error, identity: u64) -> Res
 
 fn record(journal: &mut Journal, config: &Config, event: &Event, deadline: Deadline, say: &mut dyn FnMut(&str)) -> Result<Report> {
     say(&format!("event: {}", serde_json::to_string(&event.masked(&config.redactor))?));
+    if config.is_in_client && intake::ends_no_session(journal, event)? {
+        say("not recorded: it ends a session that never was");
+        return Ok(Report::default());
+    }
     let (now, jitter) = now();
     let owner = owner(config);
     intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now).context("could not journal the event")?;

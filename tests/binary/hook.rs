@@ -30,6 +30,28 @@ fn is_silent_and_leaves_a_dead_server_alone_until_the_backoff_is_over() {
     assert!(sessions.contains("\noffline  6ecd139f: could not reach http://127.0.0.1:"), "{sessions}");
 }
 
+/// As captured from `claude mcp list`: an id of its own, no SessionStart, no transcript.
+#[test]
+fn the_end_of_a_session_that_never_was_is_not_recorded() {
+    let end = |machine: &Machine, id: &str| {
+        let path = machine.projects().join(format!("{id}.jsonl"));
+        serde_json::json!({"session_id": id, "transcript_path": path, "hook_event_name": "SessionEnd", "reason": "other"}).to_string()
+    };
+    let machine = Machine::new().env("CLAUDECODE", "1");
+    machine.sidecar(&["hook"]).stdin(end(&machine, "never")).run().silent();
+    assert!(machine.documents().is_empty());
+    // One whose start was lost has a transcript; one whose transcript is not kept has a start; what is piped by hand is meant.
+    std::fs::create_dir_all(machine.projects()).unwrap();
+    std::fs::write(machine.projects().join("late.jsonl"), "").unwrap();
+    machine.sidecar(&["hook"]).stdin(end(&machine, "late")).run().silent();
+    machine.sidecar(&["hook"]).stdin(r#"{"session_id": "brief", "hook_event_name": "SessionStart"}"#).run().silent();
+    machine.sidecar(&["hook"]).stdin(end(&machine, "brief")).run().silent();
+    machine.sidecar(&["hook"]).env("CLAUDECODE", "").stdin(end(&machine, "piped")).run().silent();
+    for id in ["late", "brief", "piped"] {
+        assert_eq!(machine.document(id)["status"], "completed");
+    }
+}
+
 #[test]
 fn does_not_wait_for_a_stdin_that_stays_open() {
     let machine = Machine::new();

@@ -14,8 +14,8 @@ const CLIENT_VERSION = "2.1.197";
 
 const WAYS = {
   "a plugin": { plugin: true },
-  "a settings file": { settings: true },
-  "a plugin and a settings file at once": { plugin: true, settings: true },
+  "a settings file": { settings: "user" },
+  "a plugin and a settings file at once": { plugin: true, settings: "user" },
 };
 
 for (const [name, hooks] of Object.entries(WAYS))
@@ -114,6 +114,42 @@ for (const [name, hooks] of Object.entries(WAYS))
       assert.deepEqual(lab.requestsToModel.filter((body) => /convex|sidecar/i.test(body)), []);
     });
   });
+
+const PLACES = {
+  "the project's settings": { settings: "project" },
+  "the local settings": { settings: "local" },
+  "a plugin of the marketplace": { installedPlugin: true },
+  "a plugin of the marketplace and the project's settings at once": { installedPlugin: true, settings: "project" },
+};
+
+for (const [name, hooks] of Object.entries(PLACES))
+  test(`hooks from ${name} record a session once, and doctor sees them`, async () => {
+    const lab = await startLab(hooks);
+    try {
+      const turn = await lab.claude("say hello");
+      await assertRecorded(lab, [turn], { input: "say hello", output: ANSWER, tools: [bash(1)], runs: [STARTED] });
+      assert.equal((await listed(lab, {})).length, 1);
+      const checks = (await lab.sidecar("doctor", "--json")).trim().split("\n").map((line) => JSON.parse(line));
+      const found = checks.filter((check) => check.name === "hooks");
+      assert.equal(found.length, 1, JSON.stringify(found));
+      assert.equal(found[0].mark, Object.keys(hooks).length > 1 ? "warning" : "ok");
+      assert.equal(found[0].says.includes("the plugin convex-sidecar@convex-sidecar"), "installedPlugin" in hooks);
+      assert.equal(found[0].says.includes("/project/.claude/settings."), "settings" in hooks);
+    } finally {
+      lab.stop();
+    }
+  });
+
+test("a command of the client that starts no session leaves none, though it runs the hooks of its end", async () => {
+  const lab = await startLab({ settings: "user" });
+  try {
+    assert.equal((await lab.client("mcp", "list")).code, 0);
+    assert.deepEqual(await listed(lab, {}), []);
+    assert.equal(await lab.sidecar("sessions", "--json"), "");
+  } finally {
+    lab.stop();
+  }
+});
 
 test("a plugin without the program is told to the user and not to the model", async () => {
   const lab = await startLab({ plugin: true, absent: true });

@@ -4,7 +4,7 @@
 // what the model is told can only have come from the hooks.
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
-import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { startMessagesApi } from "./messages-api.mjs";
@@ -15,7 +15,10 @@ const sidecarBinary = resolve(process.env.CONVEX_SIDECAR_BIN ?? join(repository,
 /** A run takes a second; a client that waits for something the lab does not give is stopped here. */
 const TIMEOUT_MS = 60_000;
 
-/** @param hooks where the client gets its hooks from: {plugin, settings}, either or both; {absent} leaves out the program they run */
+/**
+ * @param hooks where the client gets its hooks from: {plugin} of the repository's folder, {installedPlugin} by way of the repository's marketplace,
+ * {settings} of that scope, any of them together; {absent} leaves out the program they run
+ */
 export async function startLab(hooks) {
   const home = realpathSync(mkdtempSync(join(tmpdir(), "lab-")));
   const folder = (name) => (mkdirSync(join(home, name)), join(home, name));
@@ -38,9 +41,11 @@ export async function startLab(hooks) {
     CONVEX_SELF_HOSTED_URL: backend.url,
     CONVEX_SELF_HOSTED_ADMIN_KEY: backend.adminKey,
   };
+  const client = (...args) => start(clientBinary(), args, { cwd, env }).finished;
   const options = ["--output-format", "json", "--dangerously-skip-permissions"];
   if (hooks.plugin) options.push("--plugin-dir", repository);
-  if (hooks.settings) await sidecar("install");
+  if (hooks.settings) await sidecar("install", "--scope", hooks.settings);
+  if (hooks.installedPlugin) await installPlugin();
 
   /** Starts the client on a prompt; `finished` gives its JSON result, last of the events it tells, and the messages the API charged for. */
   function startClaude(prompt, ...more) {
@@ -60,7 +65,17 @@ export async function startLab(hooks) {
     return stdout;
   }
 
-  const validatePlugin = () => start(clientBinary(), ["plugin", "validate", "--strict", repository], { cwd, env }).finished;
+  /** From a copy of what the marketplace needs: the client copies the whole folder, which here may hold gigabytes that are not in a clone. */
+  async function installPlugin() {
+    const marketplace = folder("marketplace");
+    for (const name of [".claude-plugin", "hooks"]) cpSync(join(repository, name), join(marketplace, name), { recursive: true });
+    for (const args of [["marketplace", "add", marketplace], ["install", "convex-sidecar@convex-sidecar"]]) {
+      const { code, stdout, stderr } = await client("plugin", ...args);
+      if (code !== 0) throw new Error(`claude plugin ${args.join(" ")}: exit ${code}: ${stdout}${stderr}`);
+    }
+  }
+
+  const validatePlugin = () => client("plugin", "validate", "--strict", repository);
 
   function stop() {
     backend.stop();
@@ -70,7 +85,7 @@ export async function startLab(hooks) {
 
   const claude = (...args) => startClaude(...args).finished;
   const { query, calls } = backend;
-  return { cwd, startClaude, claude, validatePlugin, sidecar, query, calls, requestsToModel: api.requests, stop };
+  return { cwd, startClaude, claude, client, validatePlugin, sidecar, query, calls, requestsToModel: api.requests, stop };
 }
 
 /** npm installs the one platform package that fits beside the package that names them all; no install script is needed to find it. */
