@@ -1,7 +1,7 @@
 //! A disk that is full, a home that cannot be written, a journal that is damaged or newer, a configuration that cannot
 //! be read: the hook is silent and keeps what it can; every other command says what is wrong and what to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use serde_json::json;
@@ -104,18 +104,19 @@ fn a_home_that_cannot_be_made() {
 #[test]
 fn a_home_that_is_read_only() {
     use std::os::unix::fs::PermissionsExt;
-    let machine = Machine::new();
+    let machine = Machine::new().linked().with_executable();
     let home = machine.sidecar_home();
     std::fs::create_dir_all(&home).unwrap();
-    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o500)).unwrap();
-    let is_root = std::fs::write(home.join("probe"), "").is_ok();
-    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
-    // Root may write everywhere.
-    if !is_root {
-        let said = machine.sidecar(&["sessions"]).run();
-        assert!(said.stderr.contains("set CONVEX_SIDECAR_HOME to a folder that can be written"), "{}", said.stderr);
+    let set_mode = |path: &Path, mode: u32| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(machine.home(), 0o755);
+    set_mode(&home, 0o555);
+    machine.shell("bin/convex-sidecar hook").nobody().stdin(stop("s")).run().silent();
+    for command in ["sessions", "sync", "hook --strict --verbose"] {
+        let said = machine.shell(&format!("bin/convex-sidecar {command}")).nobody().stdin(stop("s")).run();
+        assert!(said.stderr.contains("set CONVEX_SIDECAR_HOME to a folder that can be written"), "{command}: {}", said.stderr);
+        assert_eq!(said.status, 1, "{command}");
     }
-    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o700)).unwrap();
+    set_mode(&home, 0o700);
     record(&machine, "later");
     assert!(is_recorded(&machine, "later"));
 }

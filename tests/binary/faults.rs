@@ -84,11 +84,9 @@ fn at_each(faults: Vec<(&str, Fault, &str)>) {
         let told = machine.sidecar(&["sessions"]).run().ok() + &machine.sidecar(&["show", &format!("{day}-0")]).run().ok();
         let is_told = |text: &str| why.split('|').any(|why| text.contains(why));
         assert!(is_told(&told), "{name}: {told}");
-        if !matches!(fault, Fault::Silence | Fault::Drip) {
-            let doctor = machine.sidecar(&["doctor"]).run();
-            let pending = doctor.stdout.lines().any(|line| line.starts_with("! ") && is_told(line));
-            assert!(pending && doctor.status == 1, "{name}: {}", doctor.stdout);
-        }
+        let doctor = machine.sidecar(&["doctor"]).run();
+        let pending = doctor.stdout.lines().any(|line| line.starts_with("! ") && is_told(line));
+        assert!(pending && doctor.status == 1, "{name}: {}", doctor.stdout);
         let sync = machine.sidecar(&["sync"]).run();
         assert_eq!(sync.status, 1, "{name}: {}", sync.stdout);
         assert!(is_told(&sync.stderr), "{name}: {}", sync.stderr);

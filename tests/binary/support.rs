@@ -177,6 +177,18 @@ impl Sidecar {
         self
     }
 
+    /// Runs it as a user who is not root, who may write everywhere.
+    #[cfg(unix)]
+    pub fn nobody(mut self) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        use std::os::unix::process::CommandExt;
+        let folder = self.command.get_current_dir().unwrap();
+        if std::fs::metadata(folder).unwrap().uid() == 0 {
+            self.command.uid(65_534);
+        }
+        self
+    }
+
     /// Says on whose behalf the hook runs.
     pub fn owner(self, client: &Client) -> Self {
         self.env("CONVEX_SIDECAR_OWNER_PID", &client.0.id().to_string())
