@@ -21,6 +21,8 @@ use crate::transcript::summary::Summary;
 const SETTLING: Millis = 5_000;
 /// How much of a hook's time is kept for delivery.
 const DELIVERY_RESERVE: Duration = Duration::from_millis(200);
+/// How long a reading keeps others from writing.
+const LONGEST_TURN: Duration = Duration::from_millis(300);
 /// How often a reading is begun anew because another process was faster or a file was replaced.
 const MAX_ATTEMPTS: usize = 8;
 /// How deep below `subagents/` and how many files are looked for.
@@ -104,35 +106,86 @@ pub fn read_transcript(journal: &mut Journal, config: &Config, session_id: &str,
             start_anew(journal, config, session_id, now)?;
             continue;
         }
-        if read_on(journal, config, record, &main, now, deadline)? {
+        if read_on(journal, config, &record, &main, now, deadline)? {
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// Reads and counts round after round; while one is counted, the next is read. `false` when it has to be begun anew.
-fn read_on(journal: &mut Journal, config: &Config, mut record: Record, main: &Path, now: Millis, deadline: Deadline) -> Result<bool> {
-    let mut known = journal.checkpoints(&record.session.session_id)?.into_iter().collect();
-    let mut next = read_files(main, &known, config, deadline);
-    loop {
-        let Some(stretch) = next else {
-            start_anew(journal, config, &record.session.session_id, now)?;
-            return Ok(false);
-        };
-        let goes_on = stretch.state == ReadState::Partial && stretch.advance(&mut known) && !deadline.is_over();
-        if !goes_on {
-            return absorb(journal, config, &record, stretch, now);
+/// Reads and counts what is new. `false` when it has to be begun anew.
+fn read_on(journal: &mut Journal, config: &Config, record: &Record, main: &Path, now: Millis, deadline: Deadline) -> Result<bool> {
+    let session_id = &record.session.session_id;
+    let mut reading = Reading { main, config, deadline, known: journal.checkpoints(session_id)?.into_iter().collect() };
+    let mut read_version = record.read_version;
+    let mut next = reading.read();
+    if let Some(stretch) = &next
+        && stretch.checkpoints.is_empty()
+        && stretch.state == record.transcript.state
+    {
+        let is_settled = stretch.state != ReadState::Partial && !is_settling(&record.session, now);
+        journal.write(|write| write.settle(session_id, is_settled))?;
+        return Ok(true);
+    }
+    while let Some(stretch) = next {
+        let rest = journal.write(|write| {
+            // Another process that has counted since makes this reading void.
+            let Some(mut record) = write.load(session_id)?.filter(|record| record.read_version == read_version) else { return Ok(None) };
+            let rest = reading.count(write, &mut record, stretch)?;
+            store(write, &record, config, now)?;
+            read_version = record.read_version;
+            Ok(Some(rest))
+        })?;
+        match rest {
+            None => return Ok(false),
+            Some(Rest::Nothing) => return Ok(true),
+            Some(Rest::Stretch(stretch)) => next = stretch,
         }
-        let (is_counted, later) = std::thread::scope(|scope| {
-            let reading = scope.spawn(|| read_files(main, &known, config, deadline));
-            (absorb(journal, config, &record, stretch, now), reading.join().unwrap_or_default())
-        });
-        if !is_counted? {
-            return Ok(false);
+    }
+    start_anew(journal, config, session_id, now)?;
+    Ok(false)
+}
+
+/// A reading of a session's files.
+struct Reading<'a> {
+    main: &'a Path,
+    config: &'a Config,
+    deadline: Deadline,
+    /// Where it stands.
+    known: BTreeMap<PathBuf, Checkpoint>,
+}
+
+/// What is still to be counted; a stretch is `None` when a file was replaced.
+enum Rest {
+    Nothing,
+    Stretch(Option<Stretch>),
+}
+
+impl Reading<'_> {
+    fn read(&self) -> Option<Stretch> {
+        read_files(self.main, &self.known, self.config, self.deadline)
+    }
+
+    /// Counts stretch after stretch; while one is counted, the next is read. One transaction writes a page once that all
+    /// of them touch, but it keeps others from writing, so after a while it hands the rest to the next one.
+    fn count(&mut self, write: &Write<'_>, record: &mut Record, mut stretch: Stretch) -> Result<Rest> {
+        let turn = Deadline::never().within(LONGEST_TURN);
+        loop {
+            let goes_on = stretch.state == ReadState::Partial && stretch.advance(&mut self.known) && !self.deadline.is_over();
+            if !goes_on {
+                count(write, record, stretch)?;
+                return Ok(Rest::Nothing);
+            }
+            let (counted, later) = std::thread::scope(|scope| {
+                let reading = scope.spawn(|| self.read());
+                (count(write, record, stretch), reading.join().unwrap_or_default())
+            });
+            counted?;
+            match later {
+                Some(later) if !turn.is_over() => stretch = later,
+                later => return Ok(Rest::Stretch(later)),
+            }
         }
-        record.read_version += 1;
-        next = later;
     }
 }
 
@@ -215,23 +268,6 @@ pub fn read_files(main: &Path, known: &BTreeMap<PathBuf, Checkpoint>, config: &C
         }
     }
     Some(stretch)
-}
-
-/// Counts a stretch. `false` when another process has counted since `record` was loaded: then the stretch is void.
-fn absorb(journal: &mut Journal, config: &Config, record: &Record, stretch: Stretch, now: Millis) -> Result<bool> {
-    let session_id = record.session.session_id.clone();
-    if stretch.checkpoints.is_empty() && stretch.state == record.transcript.state {
-        let is_settled = stretch.state != ReadState::Partial && !is_settling(&record.session, now);
-        journal.write(|write| write.settle(&session_id, is_settled))?;
-        return Ok(true);
-    }
-    let read_version = record.read_version;
-    journal.write(|write| {
-        let Some(mut record) = write.load(&session_id)?.filter(|record| record.read_version == read_version) else { return Ok(false) };
-        count(write, &mut record, stretch)?;
-        store(write, &record, config, now)?;
-        Ok(true)
-    })
 }
 
 /// Counts a stretch in the session's summary.
