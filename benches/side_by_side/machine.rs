@@ -1,0 +1,26 @@
+//! On what all of it was measured; no name of a machine is told.
+
+use std::process::Command;
+
+use crate::rivals;
+
+pub fn description() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let field = |path: &str, name: &str| {
+        let text = file(path);
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.split_once(':'));
+        value.map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    };
+    let facts = [
+        format!("{cores} cores"),
+        field("/proc/cpuinfo", "model name"),
+        field("/proc/meminfo", "MemTotal"),
+        format!("{}-{} {}", std::env::consts::OS, std::env::consts::ARCH, file("/proc/sys/kernel/osrelease").trim()),
+    ];
+    let facts = facts.into_iter().filter(|fact| !fact.is_empty()).collect::<Vec<_>>().join(", ");
+    let rust = Command::new("rustc").arg("--version").output().ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let versions = std::iter::once(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION")).to_owned()).chain(rust).chain(rivals::versions());
+    format!("Measured on {date}: {facts}.\n\nVersions: {}.", versions.collect::<Vec<_>>().join(", "))
+}
