@@ -21,7 +21,12 @@ struct Scene {
 const SCENES: [Scene; 4] = [
     Scene { name: "SessionStart, no server configured", event: Event::SessionStart, before: &[], is_delivered: false },
     Scene { name: "SessionStart, delivered", event: Event::SessionStart, before: &[], is_delivered: true },
-    Scene { name: "Stop after the first turn, no server configured", event: Event::Stop, before: &[Event::SessionStart], is_delivered: false },
+    Scene {
+        name: "Stop after the first turn, no server configured",
+        event: Event::Stop,
+        before: &[Event::SessionStart],
+        is_delivered: false,
+    },
     Scene { name: "SessionEnd, delivered", event: Event::SessionEnd, before: &[Event::SessionStart, Event::Stop], is_delivered: true },
 ];
 

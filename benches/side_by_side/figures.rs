@@ -44,9 +44,23 @@ pub fn agreement(scratch: &Path) -> String {
     table(&["transcripts", "convex-sidecar", "`ccusage`", "script with Python's `json`", "`claude-code-sync`"], rows)
 }
 
-fn share(tokens: Result<u64, String>, of: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "tokens are far fewer than 2^52")]
+/// So many tokens as a share of the true ones.
+#[expect(clippy::cast_precision_loss, reason = "tokens are far fewer than 2^52")]
+pub fn share(tokens: Result<u64, String>, of: u64) -> String {
     tokens.map_or_else(|why| why, |tokens| format!("{:.0} %", 100.0 * tokens as f64 / of as f64))
+}
+
+/// The tokens of a document, of all kinds.
+pub fn tokens_of(document: &Value) -> u64 {
+    let mut tokens = [0; 4];
+    add(&mut tokens, &document["metadata"]["usage"]);
+    tokens.iter().sum()
+}
+
+/// The tokens that `claude-code-sync` sends, of all kinds.
+pub fn tokens_sent(body: &str) -> u64 {
+    let session: Value = serde_json::from_str(body).unwrap();
+    ["promptTokens", "completionTokens"].iter().map(|kind| session[kind].as_u64().unwrap_or(0)).sum()
 }
 
 fn captured(scratch: &Path, name: &str) -> Known {
@@ -107,9 +121,7 @@ fn ours(scratch: &Path, known: &Known) -> u64 {
     for transcript in &known.transcripts {
         home.hook(Event::SessionEnd, session_of(transcript), transcript);
     }
-    let mut tokens = [0; 4];
-    home.documents().iter().for_each(|document| add(&mut tokens, &document["metadata"]["usage"]));
-    tokens.iter().sum()
+    home.documents().iter().map(tokens_of).sum()
 }
 
 fn ccusage(known: &Known) -> Result<u64, String> {
@@ -133,8 +145,7 @@ fn claude_code_sync(scratch: &Path, known: &Known) -> Result<u64, String> {
     let sums = known.transcripts.iter().map(|transcript| {
         let mut command = rivals::claude_code_sync(&server.url, &home, Event::SessionEnd)?;
         timed(&mut command, &Event::SessionEnd.input(session_of(transcript), transcript));
-        let session: Value = serde_json::from_str(&server.take().body).unwrap();
-        Ok(["promptTokens", "completionTokens"].iter().map(|kind| session[kind].as_u64().unwrap_or(0)).sum::<u64>())
+        Ok(tokens_sent(&server.take().body))
     });
     sums.sum()
 }

@@ -76,7 +76,13 @@ pub fn delivered(scratch: &Path) -> String {
         ]);
         Column { heading: format!("{}, {} bytes sent", event.name(), asked.body.len()), outcomes }
     });
-    let names = ["**convex-sidecar hook**: journalled, read, sent", "`curl`", "script with `convex` for Node", "script with `convex` for Python", "`claude-code-sync hook`"];
+    let names = [
+        "**convex-sidecar hook**: journalled, read, sent",
+        "`curl`",
+        "script with `convex` for Node",
+        "script with `convex` for Python",
+        "`claude-code-sync hook`",
+    ];
     beside(&names, &columns)
 }
 
@@ -101,8 +107,7 @@ fn check(scratch: &Path) {
     sessions.home = home.deployment(&backend.url, &backend.key);
     sessions.home.hook(Event::SessionStart, "ours", &transcript);
     expected.push("ours".to_owned());
-    let mut arrived: Vec<_> =
-        backend.sessions(&home).iter().map(|session| session["sessionId"].as_str().unwrap().to_owned()).collect();
+    let mut arrived: Vec<_> = backend.sessions(&home).iter().map(|session| session["sessionId"].as_str().unwrap().to_owned()).collect();
     arrived.sort();
     expected.sort();
     assert_eq!(arrived, expected, "not all of what is compared delivers");
@@ -121,7 +126,11 @@ pub fn server_down(scratch: &Path) -> String {
         Contender::program(RUNS, Ok(std::process::Command::new("true"))),
         Contender::program(RUNS, Ok(yardstick)),
     ]);
-    let names = ["**convex-sidecar hook**", "`true`: a process that does nothing", "a process that opens a SQLite database, commits one row, and closes it"];
+    let names = [
+        "**convex-sidecar hook**",
+        "`true`: a process that does nothing",
+        "a process that opens a SQLite database, commits one row, and closes it",
+    ];
     beside(&names, &[Column { heading: "SessionStart".to_owned(), outcomes }])
 }
 

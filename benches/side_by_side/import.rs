@@ -54,7 +54,12 @@ pub fn import(scratch: &Path) -> String {
     let heading = format!("{} sessions, {:.1} GiB", count(SESSIONS), gib(bytes));
     let names = ["**convex-sidecar import**, all cores", "**convex-sidecar import**, one core", "`cat` of the same files"];
     let beside = beside(&names, &[Column { heading, outcomes }]);
-    let rows = [vec!["import, all cores".to_owned(), speed], delivery(scratch, &home), interruption(scratch, &folder, &whole), hook_after(scratch, &home)];
+    let rows = [
+        vec!["import, all cores".to_owned(), speed],
+        delivery(scratch, &home),
+        interruption(scratch, &folder, &whole),
+        hook_after(scratch, &home),
+    ];
     format!("{beside}\n{}", table(&["", "what came of it"], rows.into_iter()))
 }
 

@@ -82,6 +82,8 @@ fn answer_all(stream: &TcpStream, asked: &Mutex<Asked>) -> std::io::Result<()> {
             asked.body = String::from_utf8_lossy(&body).into_owned();
         }
         let length = ANSWER.len();
-        writer.write_all(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{ANSWER}").as_bytes())?;
+        writer.write_all(
+            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{ANSWER}").as_bytes(),
+        )?;
     }
 }

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::figures;
 use crate::loopback::Loopback;
 use crate::rivals;
 use crate::sidecar::{Event, Home, fresh};
-use crate::table::{Column, beside, table};
+use crate::table::{Column, beside, count, table};
 use crate::timing::{Contender, in_turn};
 use crate::transcripts::{self, Numbers, Tally};
 
@@ -20,6 +21,7 @@ struct Client {
     folder: PathBuf,
     session: String,
     transcript: PathBuf,
+    tokens: u64,
 }
 
 impl Client {
@@ -27,8 +29,8 @@ impl Client {
         let folder = fresh(scratch, &format!("client-{mib}"));
         let project = folder.join("projects/-home-dev-proj");
         std::fs::create_dir_all(&project).unwrap();
-        let Tally { session, .. } = transcripts::write(&project, mib * MIB, mib).unwrap();
-        Self { transcript: project.join(format!("{session}.jsonl")), folder, session }
+        let Tally { session, tokens, .. } = transcripts::write(&project, mib * MIB, mib).unwrap();
+        Self { transcript: project.join(format!("{session}.jsonl")), folder, session, tokens: tokens.iter().sum() }
     }
 }
 
@@ -46,7 +48,7 @@ pub fn transcripts(scratch: &Path) -> String {
     let mut notes = Vec::new();
     let columns = SIZES.map(|mib| {
         let client = Client::new(scratch, mib);
-        let (Client { folder, session, transcript }, slow) = (&client, slow_runs(mib));
+        let (Client { folder, session, transcript, tokens }, slow) = (&client, slow_runs(mib));
         let (empty, home, warm) = (Home::new(scratch, "empty"), Home::new(scratch, "home"), Home::new(scratch, "warm"));
         let state = fresh(scratch, "claude-code-sync");
         let mut grown = Grown::new(scratch, &client, &warm);
@@ -71,8 +73,11 @@ pub fn transcripts(scratch: &Path) -> String {
         home.start_over_from(&empty);
         let peak = home.peak(Event::Stop, session, transcript) / 1_024;
         let state = document["metadata"]["transcript"]["state"].as_str().unwrap();
-        notes.push(vec![format!("{mib} MiB"), state.to_owned(), format!("{peak} MiB")]);
-        Column { heading: format!("{mib} MiB"), outcomes }
+        let ours = figures::share(Ok(figures::tokens_of(&document)), *tokens);
+        let theirs = outcomes.last().is_some_and(Result::is_ok).then(|| figures::tokens_sent(&server.take().body));
+        let theirs = figures::share(theirs.ok_or_else(|| "not run".to_owned()), *tokens);
+        notes.push(vec![format!("{} MiB", count(mib)), state.to_owned(), ours, theirs, format!("{peak} MiB")]);
+        Column { heading: format!("{} MiB", count(mib)), outcomes }
     });
     let names = [
         "**convex-sidecar hook** (Stop), nothing read before",
@@ -83,7 +88,13 @@ pub fn transcripts(scratch: &Path) -> String {
         "Python's `json`, a script that sums tokens",
         "`claude-code-sync hook SessionEnd`",
     ];
-    let headings = ["transcript", "read by the first Stop", "peak memory of that hook"];
+    let headings = [
+        "transcript",
+        "after our first Stop it is",
+        "tokens counted by then",
+        "tokens counted by `claude-code-sync`",
+        "peak memory of that Stop",
+    ];
     format!("{}\n{}", beside(&names, &columns), table(&headings, notes.into_iter()))
 }
 

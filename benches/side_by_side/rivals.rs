@@ -111,7 +111,8 @@ pub fn versions() -> Vec<String> {
     let said = programs.iter().map(|(program, flag)| {
         let text = first_line(Command::new(program).arg(flag)).unwrap_or_else(|| "missing".to_owned());
         // Some say their name before the version, some do not; curl names its libraries after it.
-        let version = text.split([' ', '-', ')']).find(|word| word.trim_start_matches('v').starts_with(|first: char| first.is_ascii_digit()));
+        let version =
+            text.split([' ', '-', ')']).find(|word| word.trim_start_matches('v').starts_with(|first: char| first.is_ascii_digit()));
         format!("{program} {}", version.unwrap_or(&text))
     });
     let python = first_line(Command::new(folder().join("python/bin/python")).arg("--version"));

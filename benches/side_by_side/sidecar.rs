@@ -11,7 +11,8 @@ use crate::timing::timed;
 
 pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_convex-sidecar");
 /// Of the form that `generate_admin_key.sh` prints.
-pub const KEY: &str = "convex-self-hosted|01c046ab1512d9306a6abda3eedec5dfe862f1fe0f66a5aee774fb9ae3fda87706facaf682b9d4f9209a05e038cbd6e9b8";
+pub const KEY: &str =
+    "convex-self-hosted|01c046ab1512d9306a6abda3eedec5dfe862f1fe0f66a5aee774fb9ae3fda87706facaf682b9d4f9209a05e038cbd6e9b8";
 
 /// The repository.
 pub fn root() -> &'static Path {

@@ -1,6 +1,6 @@
 //! Tables of the report, in Markdown.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use crate::timing::Outcome;
@@ -27,7 +27,8 @@ fn cell(outcome: &Outcome, ours: &Outcome) -> String {
         Err(why) => return why.clone(),
     };
     let ratio = ours.as_ref().map_or(f64::NAN, |ours| times.median().as_secs_f64() / ours.median().as_secs_f64());
-    let spread = if times.runs() == 1 { "one run".to_owned() } else { format!("{}–{}", bare_millis(times.least()), bare_millis(times.most())) };
+    let spread =
+        if times.runs() == 1 { "one run".to_owned() } else { format!("{}–{}", bare_millis(times.least()), bare_millis(times.most())) };
     format!("{} ({spread}) **{}**", millis(times.median()), times_as_long(ratio))
 }
 
@@ -51,15 +52,15 @@ pub fn millis(time: Duration) -> String {
 
 fn bare_millis(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1e3;
-    if millis < 100.0 { format!("{millis:.1}") } else { thousands(format!("{millis:.0}")) }
+    if millis < 100.0 { format!("{millis:.1}") } else { thousands(&format!("{millis:.0}")) }
 }
 
 /// A whole number as people read it: 1,234,567.
-pub fn count(number: impl ToString) -> String {
-    thousands(number.to_string())
+pub fn count(number: impl Display + Copy) -> String {
+    thousands(&number.to_string())
 }
 
-fn thousands(digits: String) -> String {
+fn thousands(digits: &str) -> String {
     let grouped: Vec<_> = digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap()).collect();
     grouped.join(",")
 }

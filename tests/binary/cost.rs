@@ -101,7 +101,13 @@ fn a_hook_costs_what_it_did() {
         let held = held(&text, name).unwrap_or_else(|| panic!("{} does not hold {name}; {}", Path::display(&file), remedy(&rows)));
         for index in 0..FIGURES.len() {
             let limit = held[index] + held[index] * TOLERANCE / 100 + SLACK[index];
-            assert!(figures[index] <= limit, "{name}: {} {}, at most {limit} were expected; {}", figures[index], FIGURES[index], remedy(&rows));
+            assert!(
+                figures[index] <= limit,
+                "{name}: {} {}, at most {limit} were expected; {}",
+                figures[index],
+                FIGURES[index],
+                remedy(&rows)
+            );
         }
     }
 }
