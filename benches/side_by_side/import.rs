@@ -20,9 +20,10 @@ const MIB: u64 = 1_024 * 1_024;
 pub fn import(scratch: &Path) -> String {
     let (folder, bytes) = projects(scratch);
     let home = Home::bare(scratch, "import");
-    let cat = || Command::new("sh").args(["-c", "cat \"$0\"/*/*.jsonl >/dev/null"]).arg(&folder).status().unwrap();
+    let mut cat = Command::new("sh");
+    cat.args(["-c", "cat \"$0\"/*/*.jsonl >/dev/null"]).arg(&folder);
     // The files are in the page cache for all of them.
-    cat();
+    timed(&mut cat, "");
     let import = |command: &mut Command| {
         fresh(scratch, "import");
         timed(command.arg(&folder), "")
@@ -40,11 +41,7 @@ pub fn import(scratch: &Path) -> String {
         } else {
             Contender::program(RUNS, Err("not run: taskset is missing".to_owned()))
         },
-        Contender::program(RUNS, {
-            let mut command = Command::new("sh");
-            command.args(["-c", "cat \"$0\"/*/*.jsonl >/dev/null"]).arg(&folder);
-            Ok(command)
-        }),
+        Contender::program(RUNS, Ok(cat)),
     ]);
     let speed = outcomes.first().and_then(|outcome| outcome.as_ref().ok()).map(|times| speed(bytes, times.median())).unwrap();
     // Another contender may have been the last to fill it.

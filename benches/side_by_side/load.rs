@@ -13,11 +13,21 @@ const TURNS: usize = 1_000;
 
 pub fn of_one_session(scratch: &Path) -> String {
     let rows = [captured(scratch), long(scratch)];
-    table(&["session", "hooks", "requests", "bytes of requests, heads included", "document at the end, in bytes"], rows.into_iter())
+    table(
+        &[
+            "session",
+            "hooks",
+            "requests",
+            "bytes of requests, heads included",
+            "document at the end, in bytes",
+            "journal at the end, in bytes",
+        ],
+        rows.into_iter(),
+    )
 }
 
-fn row(name: String, hooks: usize, asked: &Asked, document: usize) -> Vec<String> {
-    vec![name, count(hooks), count(asked.requests), count(asked.bytes), count(document)]
+fn row(name: String, hooks: usize, asked: &Asked, document: usize, home: &Home) -> Vec<String> {
+    vec![name, count(hooks), count(asked.requests), count(asked.bytes), count(document), count(home.bytes())]
 }
 
 /// The captured session with parallel tool calls, hook by hook.
@@ -36,7 +46,7 @@ fn captured(scratch: &Path) -> Vec<String> {
         timed(&mut home.sidecar(&["hook"]), &input);
     }
     let document = home.documents()[0].to_string().len();
-    row("captured: one prompt, two tool calls in parallel".to_owned(), hooks.len(), &server.take(), document)
+    row("captured: one prompt, two tool calls in parallel".to_owned(), hooks.len(), &server.take(), document, &home)
 }
 
 fn long(scratch: &Path) -> Vec<String> {
@@ -52,5 +62,11 @@ fn long(scratch: &Path) -> Vec<String> {
     }
     home.hook(Event::SessionEnd, "long", &transcript);
     let mib = std::fs::metadata(&transcript).unwrap().len() / (1_024 * 1_024);
-    row(format!("{} turns, {mib} MiB of transcript", count(TURNS)), TURNS + 2, &server.take(), home.document("long").to_string().len())
+    row(
+        format!("{} turns, {mib} MiB of transcript", count(TURNS)),
+        TURNS + 2,
+        &server.take(),
+        home.document("long").to_string().len(),
+        &home,
+    )
 }

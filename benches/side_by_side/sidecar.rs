@@ -121,6 +121,16 @@ impl Home {
         String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// How large the journal is, its log included.
+    pub fn bytes(&self) -> u64 {
+        std::fs::read_dir(&self.folder)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| !entry.file_name().to_string_lossy().ends_with("-shm"))
+            .map(|entry| entry.metadata().unwrap().len())
+            .sum()
+    }
+
     /// The most memory that a hook holds, in KiB, as the kernel has it at the end.
     pub fn peak(&self, event: Event, session: &str, transcript: &Path) -> u64 {
         let mut child = self.sidecar(&["hook"]).stdin(Stdio::piped()).spawn().unwrap();
