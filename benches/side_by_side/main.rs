@@ -55,10 +55,8 @@ fn main() {
         return hook::commit_once(Path::new(journal));
     }
     let is_wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
-    // On the disk where a home would be: what is temporary may be in memory, where `fsync` costs nothing.
-    let scratch = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let parts: Vec<_> = SECTIONS.iter().filter(|section| is_wanted(section.name)).map(|section| report(section, scratch.path())).collect();
-    let cost = is_wanted(COST).then(|| cost::counted(scratch.path()));
+    let parts: Vec<_> = SECTIONS.iter().filter(|section| is_wanted(section.name)).map(report).collect();
+    let cost = is_wanted(COST).then(|| cost::counted(scratch().path()));
     match &cost {
         Some(Ok(table)) => println!("{table}"),
         Some(Err(missing)) => println!("What a hook costs was not counted: {missing}."),
@@ -72,9 +70,14 @@ fn main() {
     }
 }
 
-fn report(section: &Section, scratch: &Path) -> String {
+/// A folder on the disk where a home would be: what is temporary may be in memory, where `fsync` costs nothing.
+fn scratch() -> TempDir {
+    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn report(section: &Section) -> String {
     println!("## {}\n", section.title);
-    let table = (section.run)(scratch);
+    let table = (section.run)(scratch().path());
     println!("{table}");
     format!("## {}\n\n{}\n{table}", section.title, section.about)
 }

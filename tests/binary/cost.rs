@@ -58,7 +58,8 @@ fn session(machine: &Machine, what: &str) -> Vec<(String, [u64; 4])> {
 
 /// A journal of a year: a hook must not cost more with every session that was ever recorded.
 fn late(machine: &Machine) -> (String, [u64; 4]) {
-    let text = std::fs::read_to_string(root().join("tests/fixtures/claude-code-2.1.197/print-mode/transcripts").join(LATE)).unwrap();
+    let capture = root().join("tests/fixtures/claude-code-2.1.197/print-mode/transcripts");
+    let text = std::fs::read_to_string(capture.join("6ecd139f-dbf0-4634-8ed8-e4a4170ff7fb.jsonl")).unwrap();
     let folder = machine.home().join("past");
     std::fs::create_dir(&folder).unwrap();
     for index in 0..500 {
@@ -68,8 +69,6 @@ fn late(machine: &Machine) -> (String, [u64; 4]) {
     let event = json!({"session_id": "late", "cwd": "/home/dev/proj", "hook_event_name": "SessionStart", "source": "startup"});
     ("SessionStart, after 500 sessions".to_owned(), counted(machine, &event))
 }
-
-const LATE: &str = "6ecd139f-dbf0-4634-8ed8-e4a4170ff7fb.jsonl";
 
 fn table(rows: &[(String, [u64; 4])]) -> String {
     let mut text = format!("{:<40}{}\n", "one hook", FIGURES.map(|name| format!("{name:>15}")).concat());
@@ -113,5 +112,5 @@ fn a_hook_costs_what_it_did() {
 }
 
 fn remedy(rows: &[(String, [u64; 4])]) -> String {
-    format!("if that is what it is worth, {UPDATE}=1 cargo test --test binary cost writes it anew. Counted:\n{}", table(rows))
+    format!("if the change is worth it, {UPDATE}=1 cargo test --test binary cost writes the figures anew. Counted:\n{}", table(rows))
 }
