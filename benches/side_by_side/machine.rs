@@ -16,11 +16,17 @@ pub fn description() -> String {
     let facts = [
         format!("{cores} cores"),
         field("/proc/cpuinfo", "model name"),
-        field("/proc/meminfo", "MemTotal"),
+        gib(&field("/proc/meminfo", "MemTotal")),
         format!("{}-{} {}", std::env::consts::OS, std::env::consts::ARCH, file("/proc/sys/kernel/osrelease").trim()),
     ];
     let facts = facts.into_iter().filter(|fact| !fact.is_empty()).collect::<Vec<_>>().join(", ");
     let rust = Command::new("rustc").arg("--version").output().ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let versions = std::iter::once(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION")).to_owned()).chain(rust).chain(rivals::versions());
     format!("Measured on {date}: {facts}.\n\nVersions: {}.", versions.collect::<Vec<_>>().join(", "))
+}
+
+/// The kernel's `24684092 kB`, as people say it.
+fn gib(kib: &str) -> String {
+    let kib = kib.strip_suffix(" kB").and_then(|kib| kib.parse::<f64>().ok());
+    kib.map(|kib| format!("{:.0} GiB of memory", kib / (1_024.0 * 1_024.0))).unwrap_or_default()
 }

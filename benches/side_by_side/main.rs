@@ -65,7 +65,7 @@ fn main() {
     if arguments.is_empty() {
         keep("benchmarks.md", &format!("{}\n{}\n\n{}", include_str!("about/report.md"), machine::description(), parts.join("\n")));
         if let Some(Ok(table)) = cost {
-            keep("cost.md", &format!("{}\n{table}", include_str!("about/cost.md")));
+            keep("cost.md", &format!("{}\n\n{table}", include_str!("about/cost.md").trim_end()));
         }
     }
 }
@@ -79,7 +79,7 @@ fn report(section: &Section) -> String {
     println!("## {}\n", section.title);
     let table = (section.run)(scratch().path());
     println!("{table}");
-    format!("## {}\n\n{}\n{table}", section.title, section.about)
+    format!("## {}\n\n{}\n\n{table}", section.title, section.about.trim_end())
 }
 
 fn keep(name: &str, text: &str) {
