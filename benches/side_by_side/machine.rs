@@ -4,7 +4,14 @@ use std::process::Command;
 
 use crate::rivals;
 
-pub fn description() -> String {
+/// How many processes wanted to run in the last minute: above a fraction of one, others disturbed the bench.
+pub fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().map(|load| format!("load average {load} before it began")).unwrap_or_default()
+}
+
+/// `load` is what [`load`] said at the beginning.
+pub fn description(load: String) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
     let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -18,6 +25,7 @@ pub fn description() -> String {
         field("/proc/cpuinfo", "model name"),
         gib(&field("/proc/meminfo", "MemTotal")),
         format!("{}-{} {}", std::env::consts::OS, std::env::consts::ARCH, file("/proc/sys/kernel/osrelease").trim()),
+        load,
     ];
     let facts = facts.into_iter().filter(|fact| !fact.is_empty()).collect::<Vec<_>>().join(", ");
     let rust = Command::new("rustc").arg("--version").output().ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());

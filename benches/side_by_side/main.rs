@@ -55,6 +55,7 @@ fn main() {
         return hook::commit_once(Path::new(journal));
     }
     let is_wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
+    let load = machine::load();
     let parts: Vec<_> = SECTIONS.iter().filter(|section| is_wanted(section.name)).map(report).collect();
     let cost = is_wanted(COST).then(|| cost::counted(scratch().path()));
     match &cost {
@@ -63,7 +64,7 @@ fn main() {
         None => {}
     }
     if arguments.is_empty() {
-        keep("benchmarks.md", &format!("{}\n{}\n\n{}", include_str!("about/report.md"), machine::description(), parts.join("\n")));
+        keep("benchmarks.md", &format!("{}\n{}\n\n{}", include_str!("about/report.md"), machine::description(load), parts.join("\n")));
         if let Some(Ok(table)) = cost {
             keep("cost.md", &format!("{}\n\n{table}", include_str!("about/cost.md").trim_end()));
         }
