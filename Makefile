@@ -2,6 +2,7 @@
 
 CARGO_DENY := target/tools/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
+RIVALS := benches/side_by_side/rivals
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
 .PHONY: demo test client-test bench fuzz lint clean
@@ -21,9 +22,10 @@ client-test: node_modules tests/client/node_modules
 	cargo build --locked --release
 	node --test --test-reporter=spec tests/client/client.test.mjs
 
-# What it costs beside what a user would take instead; writes docs/benchmarks.md.
-bench: node_modules
-	BENCH_REPORT=docs/benchmarks.md cargo bench --locked --bench side_by_side
+# What it costs beside what a user would take instead; writes docs/benchmarks.md and docs/cost.md. ONLY="hooks crowd" runs those
+# sections and writes nothing.
+bench: node_modules target/rivals/npm/node_modules target/rivals/python/installed
+	cargo bench --locked --bench side_by_side -- $(ONLY)
 
 # Five minutes of hostile input for the parsers; needs a nightly toolchain and cargo-fuzz.
 fuzz:
@@ -44,6 +46,15 @@ node_modules: package-lock.json
 tests/client/node_modules: tests/client/package-lock.json
 	cd tests/client && $(NPM_CI)
 	touch $@
+
+# The rivals of `make bench`. One that cannot be installed does not fail it: its row says that it is missing, and the next run tries again.
+target/rivals/npm/node_modules: $(RIVALS)/package.json $(RIVALS)/package-lock.json $(RIVALS)/deliver.js .npmrc
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	-cd $(@D) && $(NPM_CI) && chmod +x node_modules/@ccusage/*/bin/* && touch node_modules
+
+target/rivals/python/installed: $(RIVALS)/requirements.txt
+	-python3 -m venv $(@D) && $(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $< && touch $@
 
 $(CARGO_DENY):
 	cargo install --locked --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny

@@ -31,25 +31,39 @@ impl Numbers {
 
 const SOURCE: &str = "    let mut total = 0;\\n    for entry in std::fs::read_dir(path)? {\\n        let name = entry?.file_name();\\n        println!(\\\"{name:?} of {total}\\\");\\n        total += 1;\\n    }\\n";
 
-/// Writes a transcript of at least `bytes` bytes; returns its session id.
-pub fn write(path: &Path, bytes: u64, seed: u64) -> io::Result<String> {
+/// What was written of a transcript.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub session: String,
+    pub lines: u64,
+    /// Tokens in, out, read from the cache, written to it, each message counted once.
+    pub tokens: [u64; 4],
+}
+
+/// Writes a transcript of at least `bytes` bytes.
+pub fn write(path: &Path, bytes: u64, seed: u64) -> io::Result<Tally> {
     let mut numbers = Numbers::new(seed);
     let session = format!("{:08x}-0000-4000-8000-{:012x}", seed, numbers.below(1 << 48));
     let file = path.join(format!("{session}.jsonl"));
+    let mut tally = Tally { session, ..Tally::default() };
     let mut out = BufWriter::with_capacity(1 << 20, File::create(file)?);
     let mut written = 0;
-    let mut count = 0_u64;
     while written < bytes {
-        let turn = turn(&mut numbers, &session, &mut count);
+        let turn = turn(&mut numbers, &mut tally);
         out.write_all(turn.as_bytes())?;
         written += turn.len() as u64;
     }
     out.flush()?;
-    Ok(session)
+    Ok(tally)
+}
+
+fn add(tokens: &mut [u64; 4], further: [u64; 4]) {
+    tokens.iter_mut().zip(further).for_each(|(tokens, further)| *tokens += further);
 }
 
 /// A prompt, some calls of tools, an answer.
-pub fn turn(numbers: &mut Numbers, session: &str, count: &mut u64) -> String {
+pub fn turn(numbers: &mut Numbers, tally: &mut Tally) -> String {
+    let (session, count, tokens) = (&tally.session, &mut tally.lines, &mut tally.tokens);
     let mut lines = String::new();
     let end = |count: &mut u64| {
         *count += 1;
@@ -66,12 +80,10 @@ pub fn turn(numbers: &mut Numbers, session: &str, count: &mut u64) -> String {
     );
     for _ in 0..3 + numbers.below(8) {
         let message = numbers.below(u64::MAX);
+        let (input, created, read, output) = (numbers.below(90), numbers.below(9_000), numbers.below(90_000), numbers.below(2_000));
+        add(tokens, [input, output, read, created]);
         let usage = format!(
-            r#""usage":{{"input_tokens":{},"cache_creation_input_tokens":{},"cache_read_input_tokens":{},"output_tokens":{},"server_tool_use":{{"web_search_requests":0,"web_fetch_requests":0}},"service_tier":"standard","cache_creation":{{"ephemeral_1h_input_tokens":0,"ephemeral_5m_input_tokens":0}},"inference_geo":"","iterations":[],"speed":"standard"}},"stop_details":null}},"requestId":"req_{message:016x}","type":"assistant","#,
-            numbers.below(90),
-            numbers.below(9_000),
-            numbers.below(90_000),
-            numbers.below(2_000)
+            r#""usage":{{"input_tokens":{input},"cache_creation_input_tokens":{created},"cache_read_input_tokens":{read},"output_tokens":{output},"server_tool_use":{{"web_search_requests":0,"web_fetch_requests":0}},"service_tier":"standard","cache_creation":{{"ephemeral_1h_input_tokens":0,"ephemeral_5m_input_tokens":{created}}},"inference_geo":"","iterations":[],"speed":"standard"}},"stop_details":null}},"requestId":"req_{message:016x}","type":"assistant","#
         );
         let head = format!(
             r#"{{"parentUuid":"{count:032x}","isSidechain":false,"message":{{"id":"msg_{message:024x}","type":"message","role":"assistant","model":"claude-opus-4-8","content":["#
@@ -125,6 +137,7 @@ pub fn turn(numbers: &mut Numbers, session: &str, count: &mut u64) -> String {
         }
     }
     let message = numbers.below(u64::MAX);
+    add(tokens, [3, 11, 7, 5]);
     lines += &format!(
         r#"{{"parentUuid":"{count:032x}","isSidechain":false,"message":{{"id":"msg_{message:024x}","type":"message","role":"assistant","model":"claude-opus-4-8","content":[{{"type":"text","text":"It is done: module {count} is simpler now."}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{{"input_tokens":3,"cache_creation_input_tokens":5,"cache_read_input_tokens":7,"output_tokens":11}}}},"requestId":"r","type":"assistant",{}"#,
         end(count)

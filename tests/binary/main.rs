@@ -11,6 +11,7 @@
 #![allow(missing_docs, reason = "tests say by their names what they hold")]
 
 mod canary;
+mod cost;
 mod crowd;
 mod disk;
 mod doctor;

@@ -1,0 +1,121 @@
+//! What one hook costs, counted and not timed: figures that hardly differ from run to run, so that a change of them in
+//! docs/cost.md is a change of the program.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::loopback::Loopback;
+use crate::sidecar::{EXECUTABLE, Event, Home, KEY, fresh};
+use crate::table::{count, table};
+use crate::transcripts::{self, Tally};
+
+/// How often each hook is run under each tool.
+const RUNS: usize = 5;
+
+/// A hook, and a home and a session to which all has happened that comes before it.
+struct Scene {
+    name: &'static str,
+    event: Event,
+    before: &'static [Event],
+    is_delivered: bool,
+}
+
+const SCENES: [Scene; 4] = [
+    Scene { name: "SessionStart, no server configured", event: Event::SessionStart, before: &[], is_delivered: false },
+    Scene { name: "SessionStart, delivered", event: Event::SessionStart, before: &[], is_delivered: true },
+    Scene {
+        name: "Stop after the first turn, no server configured",
+        event: Event::Stop,
+        before: &[Event::SessionStart],
+        is_delivered: false,
+    },
+    Scene { name: "SessionEnd, delivered", event: Event::SessionEnd, before: &[Event::SessionStart, Event::Stop], is_delivered: true },
+];
+
+/// The table; an error names a tool that is missing.
+pub fn counted(scratch: &Path) -> Result<String, String> {
+    let rows = SCENES.iter().map(|scene| {
+        let stage = Stage::new(scratch, scene);
+        let (all, syncs) = most(|| stage.system_calls())?;
+        let instructions = most(|| stage.instructions())?;
+        let peak = most(|| Ok(stage.peak()))?;
+        Ok(vec![scene.name.to_owned(), count(instructions), count(all), count(syncs), count(peak), count(stage.requests())])
+    });
+    let rows = rows.collect::<Result<Vec<_>, String>>()?;
+    let headings = ["one hook", "instructions", "system calls", "of these `fsync`", "peak memory, KiB", "requests"];
+    let size = count(std::fs::metadata(EXECUTABLE).unwrap().len());
+    Ok(format!("{}\nThe executable is {size} bytes.\n", table(&headings, rows.into_iter())))
+}
+
+/// The most of some runs: a hook is slow under these tools, and on a busy machine it leaves out what it has no time for.
+fn most<T: Ord>(run: impl Fn() -> Result<T, String>) -> Result<T, String> {
+    let runs = (0..RUNS).map(|_| run()).collect::<Result<Vec<_>, _>>()?;
+    runs.into_iter().max().ok_or_else(|| "it was not run".to_owned())
+}
+
+struct Stage<'a> {
+    scratch: &'a Path,
+    scene: &'a Scene,
+    server: Loopback,
+    transcript: PathBuf,
+    session: String,
+}
+
+impl<'a> Stage<'a> {
+    fn new(scratch: &'a Path, scene: &'a Scene) -> Self {
+        let folder = fresh(scratch, "cost-sessions");
+        let Tally { session, .. } = transcripts::write(&folder, 1, 1).unwrap();
+        Self { scratch, scene, server: Loopback::start(), transcript: folder.join(format!("{session}.jsonl")), session }
+    }
+
+    /// A new home each time: what a hook does depends on what was done before.
+    fn home(&self) -> Home {
+        let home = Home::new(self.scratch, "cost");
+        let home = if self.scene.is_delivered { home.deployment(&self.server.url, KEY) } else { home };
+        for event in self.scene.before {
+            home.hook(*event, &self.session, &self.transcript);
+        }
+        self.server.take();
+        home
+    }
+
+    /// Runs the hook under a tool; returns what the tool says on stderr.
+    fn under(&self, tool: &str, arguments: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(tool);
+        command.args(arguments).args([EXECUTABLE, "hook"]);
+        self.home().set_up(&mut command);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = child.map_err(|_| format!("{tool} is missing"))?;
+        child.stdin.take().unwrap().write_all(self.scene.event.input(&self.session, &self.transcript).as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{tool} failed: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn instructions(&self) -> Result<u64, String> {
+        let said = self.under("valgrind", &["--tool=callgrind", "--callgrind-out-file=/dev/null"])?;
+        let collected = said.lines().find_map(|line| line.split_once("Collected : "));
+        Ok(collected.expect("callgrind says what it collected").1.trim().parse().unwrap())
+    }
+
+    /// How many system calls were made, and how many of them had the disk write.
+    fn system_calls(&self) -> Result<(u64, u64), String> {
+        let said = self.under("strace", &["-f", "-q", "-c", "-U", "name,calls"])?;
+        let calls = |wanted: &str| {
+            let row = said.lines().map(str::split_whitespace).find_map(|mut row| (row.next() == Some(wanted)).then(|| row.next()))?;
+            row?.parse::<u64>().ok()
+        };
+        let all = calls("total").expect("strace says how many there were");
+        Ok((all, calls("fsync").unwrap_or_default() + calls("fdatasync").unwrap_or_default()))
+    }
+
+    fn peak(&self) -> u64 {
+        self.home().peak(self.scene.event, &self.session, &self.transcript)
+    }
+
+    fn requests(&self) -> usize {
+        self.home().hook(self.scene.event, &self.session, &self.transcript);
+        self.server.take().requests
+    }
+}

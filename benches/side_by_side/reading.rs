@@ -1,0 +1,126 @@
+//! Reading transcripts of every size, beside what else reads them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::figures;
+use crate::loopback::Loopback;
+use crate::rivals;
+use crate::sidecar::{Event, Home, fresh};
+use crate::table::{Column, beside, count, table};
+use crate::timing::{Contender, in_turn};
+use crate::transcripts::{self, Numbers, Tally};
+
+const MIB: u64 = 1_024 * 1_024;
+const SIZES: [u64; 4] = [1, 10, 100, 1_024];
+const RUNS: usize = 9;
+
+/// A client's folder with one transcript.
+struct Client {
+    folder: PathBuf,
+    session: String,
+    transcript: PathBuf,
+    tokens: u64,
+}
+
+impl Client {
+    fn new(scratch: &Path, mib: u64) -> Self {
+        let folder = fresh(scratch, &format!("client-{mib}"));
+        let project = folder.join("projects/-home-dev-proj");
+        std::fs::create_dir_all(&project).unwrap();
+        let Tally { session, tokens, .. } = transcripts::write(&project, mib * MIB, mib).unwrap();
+        Self { transcript: project.join(format!("{session}.jsonl")), folder, session, tokens: tokens.iter().sum() }
+    }
+}
+
+/// How often something is run that takes seconds on a large file.
+const fn slow_runs(mib: u64) -> usize {
+    match mib {
+        0..100 => RUNS,
+        100..1_024 => 3,
+        _ => 1,
+    }
+}
+
+pub fn transcripts(scratch: &Path) -> String {
+    let server = Loopback::start();
+    let mut notes = Vec::new();
+    let columns = SIZES.map(|mib| {
+        let client = Client::new(scratch, mib);
+        let (Client { folder, session, transcript, tokens }, slow) = (&client, slow_runs(mib));
+        let (empty, home, warm) = (Home::new(scratch, "empty"), Home::new(scratch, "home"), Home::new(scratch, "warm"));
+        let state = fresh(scratch, "claude-code-sync");
+        let mut grown = Grown::new(scratch, &client, &warm);
+        let cold = || {
+            home.start_over_from(&empty);
+            home.hook(Event::Stop, session, transcript)
+        };
+        let outcomes = in_turn(vec![
+            Contender::new(RUNS, cold),
+            Contender::new(RUNS, || grown.turn()),
+            Contender::program(RUNS, rivals::wc(transcript)),
+            Contender::program(slow, rivals::jq(transcript)),
+            Contender::program(slow, rivals::ccusage(folder)),
+            Contender::program(slow, rivals::python_usage(transcript)),
+            Contender::program_with(
+                slow,
+                rivals::claude_code_sync(&server.url, &state, Event::SessionEnd),
+                Event::SessionEnd.input(session, transcript),
+            ),
+        ]);
+        let document = home.document(session);
+        home.start_over_from(&empty);
+        let peak = home.peak(Event::Stop, session, transcript) / 1_024;
+        let state = document["metadata"]["transcript"]["state"].as_str().unwrap();
+        let ours = figures::share(Ok(figures::tokens_of(&document)), *tokens);
+        let theirs = outcomes.last().is_some_and(Result::is_ok).then(|| figures::tokens_sent(&server.take().body));
+        let theirs = figures::share(theirs.ok_or_else(|| "not run".to_owned()), *tokens);
+        notes.push(vec![format!("{} MiB", count(mib)), state.to_owned(), ours, theirs, format!("{peak} MiB")]);
+        Column { heading: format!("{} MiB", count(mib)), outcomes }
+    });
+    let names = [
+        "**convex-sidecar hook** (Stop), nothing read before",
+        "**convex-sidecar hook** (Stop), one more turn since the last",
+        "`wc -l`",
+        "`jq -c .type`",
+        "`ccusage session --json --offline`",
+        "Python's `json`, a script that sums tokens",
+        "`claude-code-sync hook SessionEnd`",
+    ];
+    let headings = [
+        "transcript",
+        "after our first Stop it is",
+        "tokens counted by then",
+        "tokens counted by `claude-code-sync`",
+        "peak memory of that Stop",
+    ];
+    format!("{}\n{}", beside(&names, &columns), table(&headings, notes.into_iter()))
+}
+
+/// A copy of a transcript that grows by a turn before each Stop.
+struct Grown<'a> {
+    home: &'a Home,
+    transcript: PathBuf,
+    numbers: Numbers,
+    tally: Tally,
+}
+
+impl<'a> Grown<'a> {
+    fn new(scratch: &Path, client: &Client, home: &'a Home) -> Self {
+        let transcript = fresh(scratch, "grown").join(client.transcript.file_name().unwrap());
+        std::fs::copy(&client.transcript, &transcript).unwrap();
+        // A first Stop may end at its deadline; `sync` reads the rest.
+        home.hook(Event::Stop, &client.session, &transcript);
+        home.sidecar(&["sync"]).output().unwrap();
+        // Lines of its own: their ids follow from their number.
+        let tally = Tally { session: client.session.clone(), lines: 1 << 40, ..Tally::default() };
+        Self { home, transcript, numbers: Numbers::new(1 << 40), tally }
+    }
+
+    fn turn(&mut self) -> Duration {
+        let turn = transcripts::turn(&mut self.numbers, &mut self.tally);
+        std::fs::OpenOptions::new().append(true).open(&self.transcript).unwrap().write_all(turn.as_bytes()).unwrap();
+        self.home.hook(Event::Stop, &self.tally.session, &self.transcript)
+    }
+}

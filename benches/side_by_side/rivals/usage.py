@@ -1,0 +1,12 @@
+"""What one would write to sum a transcript's tokens: each message of the API once, with its last figures."""
+
+import json
+import sys
+
+usage = {}
+with open(sys.argv[1], "rb") as transcript:
+    for line in transcript:
+        record = json.loads(line)
+        if record.get("type") == "assistant":
+            usage[record["message"]["id"]] = record["message"]["usage"]
+print(sum(figures.get(kind, 0) for figures in usage.values() for kind in ("input_tokens", "output_tokens", "cache_read_input_tokens")))

@@ -1,0 +1,116 @@
+//! What a hook asks of the system does not grow unnoticed.
+//!
+//! Times differ from machine to machine, so nothing is timed: the kernel counts what each hook reads and writes, on every
+//! Linux and without a tool. `make bench` counts instructions and system calls of the released executable too
+//! (docs/cost.md).
+
+#![cfg(target_os = "linux")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Backend, Machine, root};
+
+/// Set it to write the figures anew: `UPDATE_COST=1 cargo test --test binary cost`.
+const UPDATE: &str = "UPDATE_COST";
+/// By how much a figure may exceed the one that is held, in percent: the log of SQLite ends in a different page from run
+/// to run, and the kernel's own texts below /proc differ from machine to machine.
+const TOLERANCE: u64 = 10;
+/// And by how much in addition, because small figures differ by a call or two.
+const SLACK: [u64; 4] = [4, 4, 4_096, 4_096];
+const FIGURES: [&str; 4] = ["read calls", "write calls", "bytes read", "bytes written"];
+
+/// What the kernel counted of one hook, in the order of [`FIGURES`]. A process that has ended keeps its counters until
+/// somebody asks how it ended.
+fn counted(machine: &Machine, event: &serde_json::Value) -> [u64; 4] {
+    let mut hook = machine.sidecar(&["hook"]).stdin(event.to_string()).spawn();
+    drop(hook.stdin.take());
+    let process = format!("/proc/{}", hook.id());
+    let is_running = || !std::fs::read_to_string(format!("{process}/stat")).unwrap().rsplit_once(')').unwrap().1.starts_with(" Z");
+    while is_running() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let io = std::fs::read_to_string(format!("{process}/io")).unwrap();
+    assert!(hook.wait().unwrap().success());
+    ["syscr", "syscw", "rchar", "wchar"].map(|name| {
+        let line = io.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.unwrap_or_else(|| panic!("{name} is not in {io}")).parse().unwrap()
+    })
+}
+
+/// The hooks of a session of one prompt, counted one by one, on a journal that is there already.
+fn session(machine: &Machine, what: &str) -> Vec<(String, [u64; 4])> {
+    machine.sidecar(&["sessions"]).run().ok();
+    let transcripts = root().join("tests/fixtures/claude-code-2.1.197/parallel-tools/transcripts");
+    let id = "b66ca497-02f5-4aad-8a66-04421cb77c41";
+    let path = transcripts.join(format!("{id}.jsonl"));
+    ["SessionStart", "Stop", "SessionEnd"]
+        .map(|name| {
+            let event = json!({"session_id": id, "transcript_path": path, "cwd": "/home/dev/proj", "hook_event_name": name,
+                "source": "startup", "last_assistant_message": "done", "reason": "other"});
+            (format!("{name}, {what}"), counted(machine, &event))
+        })
+        .into()
+}
+
+/// A journal of a year: a hook must not cost more with every session that was ever recorded.
+fn late(machine: &Machine) -> (String, [u64; 4]) {
+    let capture = root().join("tests/fixtures/claude-code-2.1.197/print-mode/transcripts");
+    let text = std::fs::read_to_string(capture.join("6ecd139f-dbf0-4634-8ed8-e4a4170ff7fb.jsonl")).unwrap();
+    let folder = machine.home().join("past");
+    std::fs::create_dir(&folder).unwrap();
+    for index in 0..500 {
+        std::fs::write(folder.join(format!("past-{index}.jsonl")), &text).unwrap();
+    }
+    machine.sidecar(&["import", "past"]).run().ok();
+    let event = json!({"session_id": "late", "cwd": "/home/dev/proj", "hook_event_name": "SessionStart", "source": "startup"});
+    ("SessionStart, after 500 sessions".to_owned(), counted(machine, &event))
+}
+
+fn table(rows: &[(String, [u64; 4])]) -> String {
+    let mut text = format!("{:<40}{}\n", "one hook", FIGURES.map(|name| format!("{name:>15}")).concat());
+    for (name, figures) in rows {
+        writeln!(text, "{name:<40}{}", figures.map(|figure| format!("{figure:>15}")).concat()).unwrap();
+    }
+    text
+}
+
+/// The figures of a row that is held.
+fn held(text: &str, name: &str) -> Option<[u64; 4]> {
+    let figures = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    let figures: Vec<u64> = figures.split_whitespace().map(|figure| figure.parse().unwrap()).collect();
+    figures.try_into().ok()
+}
+
+#[test]
+fn a_hook_costs_what_it_did() {
+    let backend = Backend::start();
+    let mut rows = session(&Machine::new(), "no server");
+    rows.extend(session(&backend.machine(), "delivered"));
+    rows.push(late(&Machine::new()));
+    let file = root().join("tests/binary/cost.txt");
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(&file, table(&rows)).unwrap();
+    }
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    for (name, figures) in &rows {
+        let held = held(&text, name).unwrap_or_else(|| panic!("{} does not hold {name}; {}", Path::display(&file), remedy(&rows)));
+        for index in 0..FIGURES.len() {
+            let limit = held[index] + held[index] * TOLERANCE / 100 + SLACK[index];
+            assert!(
+                figures[index] <= limit,
+                "{name}: {} {}, at most {limit} were expected; {}",
+                figures[index],
+                FIGURES[index],
+                remedy(&rows)
+            );
+        }
+    }
+}
+
+fn remedy(rows: &[(String, [u64; 4])]) -> String {
+    format!("if the change is worth it, {UPDATE}=1 cargo test --test binary cost writes the figures anew. Counted:\n{}", table(rows))
+}
