@@ -28,6 +28,7 @@ mod plugin;
 mod readme;
 mod replay;
 mod screens;
+mod setup;
 mod support;
 mod terminal;
 mod transcript;
