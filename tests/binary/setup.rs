@@ -30,8 +30,10 @@ done
 const DOCKER: &str = r#"
 running() { [ -s "$state/pid" ] && kill -0 "$(cat "$state/pid")" 2> "$state/null"; }
 [ "$1 $2" = "compose version" ] && { echo 2.29.1; exit; }
-[ "$1 $2 $3" = "compose --file docker-compose.yml" ] && [ -f docker-compose.yml ] || { echo "unexpected: $*" >&2; exit 9; }
-shift 3
+[ "$*" = "build --tag convex-sidecar ." ] && [ -f Dockerfile ] && { echo built; exit; }
+[ "$1" = compose ] && [ -f docker-compose.yml ] || { echo "unexpected: $*" >&2; exit 9; }
+shift
+[ "$1 $2" = "--file docker-compose.yml" ] && shift 2
 case "$*" in
 'ps --quiet') if running; then echo 0123456789ab; fi ;;
 'up --detach --wait')
@@ -44,7 +46,7 @@ case "$*" in
     until [ -s "$state/ready" ]; do sleep 0.05; running || { cat "$state/log" >&2; exit 1; }; done ;;
 'port backend 3210') echo "127.0.0.1:$CONVEX_PORT" ;;
 'port dashboard 6791') echo 127.0.0.1:6791 ;;
-'exec -T backend ./generate_admin_key.sh') printf 'Admin key:\n%s\n' "$(cat "$state/key")" ;;
+'exec -T backend ./generate_admin_key.sh' | 'exec backend ./generate_admin_key.sh') printf 'Admin key:\n%s\n' "$(cat "$state/key")" ;;
 *) echo "unexpected: $*" >&2; exit 9 ;;
 esac
 "#;
@@ -57,35 +59,46 @@ const FOREIGN: &str = "other-project|f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e
 const DEPLOYED: &str = "npx --no-install convex deploy --yes --typecheck disable --codegen disable";
 
 /// A machine with docker, npm and npx.
-struct Site {
-    machine: Machine,
+pub struct Site {
+    pub machine: Machine,
     port: u16,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub fn new() -> Self {
         // Free at this moment, which is as good as it gets.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let machine = Machine::new().linked().env("CONVEX_PORT", &port.to_string()).secret(KEY).secret(FOREIGN);
         let site = Self { machine, port };
         fs::create_dir_all(site.state("instead")).unwrap();
-        fs::write(site.state("key"), KEY).unwrap();
+        let site = site.key(KEY);
         for (name, script) in [("docker", DOCKER), ("npm", NPM), ("npx", NPX)] {
-            let script = format!("{PREAMBLE}{script}")
-                .replace("@PATH@", &std::env::var("PATH").unwrap())
-                .replace("@STATE@", site.state("").to_str().unwrap().trim_end_matches('/'))
-                .replace("@ROOT@", root().to_str().unwrap());
-            let path = site.machine.home().join("bin").join(name);
-            fs::write(&path, script).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            site.stand_in(name, script);
         }
         site
+    }
+
+    /// Puts a script on the PATH.
+    pub fn stand_in(&self, name: &str, script: &str) {
+        let script = format!("{PREAMBLE}{script}")
+            .replace("@PATH@", &std::env::var("PATH").unwrap())
+            .replace("@STATE@", self.state("").to_str().unwrap().trim_end_matches('/'))
+            .replace("@ROOT@", root().to_str().unwrap());
+        let path = self.machine.home().join("bin").join(name);
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// The same with a configuration file.
     fn config(self, text: &str) -> Self {
         self.machine.write_config(text);
         fs::set_permissions(self.machine.sidecar_home(), fs::Permissions::from_mode(0o700)).unwrap();
+        self
+    }
+
+    /// The same, whose backend has another key than that which nobody may print.
+    pub fn key(self, key: &str) -> Self {
+        fs::write(self.state("key"), key).unwrap();
         self
     }
 
@@ -548,12 +561,12 @@ fn the_server_refuses_the_key() {
     let backend = Backend::start();
     let port = backend.url.rsplit(':').next().unwrap();
     let site = Site::new().instead("up --detach", "exit\n").instead("port backend", &format!("echo 127.0.0.1:{port}; exit\n"));
-    fs::write(site.state("key"), FOREIGN).unwrap();
+    let site = site.key(FOREIGN);
     site.assert_fails(
         &[],
         &["refuses (HTTP 401) what the container made for the instance `other-project`", "set CONVEX_PORT to a free port"],
     );
-    fs::write(site.state("key"), KEY).unwrap();
+    let site = site.key(KEY);
     site.assert_fails(&[], &["the instance `convex-self-hosted`; start the backend anew with `docker compose restart backend`"]);
     let said = site.command(&["--url", &backend.url, "--admin-key-stdin"]).stdin(FOREIGN).run();
     assert_eq!(said.status, 1);
