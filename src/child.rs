@@ -38,7 +38,8 @@ impl Program {
     /// The first program of this name on the PATH.
     #[must_use]
     pub fn find(name: &str, environment: &Environment) -> Option<Self> {
-        let folders = environment.get("PATH").into_iter().flat_map(std::env::split_paths);
+        // Windows writes it `Path`.
+        let folders = ["PATH", "Path"].iter().find_map(|name| environment.get(*name)).into_iter().flat_map(std::env::split_paths);
         let mut paths = folders.flat_map(|folder| ENDINGS.iter().map(move |ending| folder.join(format!("{name}{ending}"))));
         paths.find(|path| path.is_file()).map(Self)
     }

@@ -1,5 +1,6 @@
 //! Docker Compose, as far as `setup` needs it, and what its failures mean.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -78,9 +79,10 @@ impl Compose {
     }
 
     /// The containers that run, by their ids.
-    pub fn running(&self) -> Result<String> {
+    pub fn running(&self) -> Result<BTreeSet<String>> {
         let output = self.run(&["ps", "--quiet"])?;
-        self.expect(output, "could not ask Docker for the containers", |_| None)
+        let ids = self.expect(output, "could not ask Docker for the containers", |_| None)?;
+        Ok(ids.lines().map(str::to_owned).collect())
     }
 
     /// Starts the containers and waits until they are healthy. `listener` says who listens on a port of this machine.

@@ -39,7 +39,7 @@ pub fn run(options: &Setup) -> Result<()> {
     let environment = config::environment();
     let config = load_config()?;
     let bundle = Bundle { folder: config.journal.with_file_name("deployment") };
-    check_environment(options, &config, &environment)?;
+    check_configured(options, &config, &environment)?;
     install::Change::read(options.scope)?;
     if options.dry_run {
         return plan(options, &config, &bundle);
@@ -52,7 +52,7 @@ pub fn run(options: &Setup) -> Result<()> {
     let deployment = match (given, &compose) {
         (Some(given), _) => step("admin key", "asking the server", || accept_given(given))?,
         (None, Some(compose)) => {
-            let port = step("containers", "starting", || start(compose, &config))?;
+            let port = step("containers", "docker compose up; the first time it fetches the images", || start(compose, &config))?;
             step("admin key", "asking the server", || find_key(compose, port, &config))?
         }
         (None, None) => bail!("could not find docker"),
@@ -82,8 +82,8 @@ fn step<T>(name: &str, doing: &str, work: impl FnOnce() -> Result<(T, String)>) 
     Ok(value)
 }
 
-/// The hooks and `doctor` would go elsewhere than what is written.
-fn check_environment(options: &Setup, config: &Config, environment: &Environment) -> Result<()> {
+/// Refuses what would not take effect, because the environment goes before the file, and what would lose a key.
+fn check_configured(options: &Setup, config: &Config, environment: &Environment) -> Result<()> {
     let takes_configured = options.skip_docker && !options.admin_key_stdin;
     ensure!(
         takes_configured || !config::names_deployment(environment),
@@ -91,6 +91,15 @@ fn check_environment(options: &Setup, config: &Config, environment: &Environment
          CONVEX_SELF_HOSTED_ADMIN_KEY, or set theirs up with `convex-sidecar setup --skip-docker`",
         config.file.display()
     );
+    let elsewhere = config.deployment.as_ref().ok().and_then(Option::as_ref).filter(|configured| !configured.is_loopback());
+    if let Some(elsewhere) = elsewhere.filter(|_| uses_docker(options)) {
+        bail!(
+            "could not set up a deployment on this machine, because {} has the key to {}; set that up with `convex-sidecar setup \
+             --skip-docker`, or take `url` and `admin_key` out of the file",
+            config.file.display(),
+            elsewhere.name()
+        );
+    }
     Ok(())
 }
 

@@ -482,6 +482,8 @@ fn what_can_be_known_before_is_said_before_anything_is_started() {
     assert!(said.stderr.contains("a quote"), "{}", said.stderr);
     let site = site.config("capture = 'all'\n");
     site.assert_fails(&[], &["could not parse", "config.toml: line 1: "]);
+    let site = site.config(&format!("url = 'https://convex.example'\nadmin_key = '{FOREIGN}'\n"));
+    site.assert_fails(&[], &["has the key to https://convex.example; set that up with `convex-sidecar setup --skip-docker`"]);
     fs::remove_file(site.config_file()).unwrap();
     let named = |command: Sidecar| command.env("CONVEX_SELF_HOSTED_URL", &site.url()).env("CONVEX_SELF_HOSTED_ADMIN_KEY", KEY).run();
     let said = named(site.command(&[]));
