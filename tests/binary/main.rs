@@ -26,6 +26,7 @@ mod killed;
 mod manual;
 mod plugin;
 mod readme;
+mod release;
 mod replay;
 mod screens;
 mod setup;
