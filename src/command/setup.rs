@@ -5,7 +5,6 @@
 //! only when the server has accepted it.
 
 use std::io::Read;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -44,28 +43,27 @@ pub fn run(options: &Setup) -> Result<()> {
     if options.dry_run {
         return plan(options, &config, &bundle);
     }
-    let tools = Tools::find(options, &environment)?;
-    let given = given(options, &config, &environment)?;
+    let node = "install Node.js 18 or newer (https://nodejs.org), which has it";
+    let (npm, npx) = (find("npm", &environment, node)?, find("npx", &environment, node)?);
+    let source = Source::of(options, &config, &environment, &bundle)?;
 
     step("files", "unpacking", || unpack(&bundle))?;
-    let compose = tools.docker.map(|docker| compose(docker, &bundle, &config));
-    let deployment = match (given, &compose) {
-        (Some(given), _) => step("admin key", "asking the server", || accept_given(given))?,
-        (None, Some(compose)) => {
+    let deployment = match &source {
+        Source::Given(given) => step("admin key", "asking the server", || accept(given))?,
+        Source::Containers(compose) => {
             let port = step("containers", "docker compose up; the first time it fetches the images", || start(compose, &config))?;
             step("admin key", "asking the server", || find_key(compose, port, &config))?
         }
-        (None, None) => bail!("could not find docker"),
     };
     step("configuration", "writing", || configure(&config, &bundle, &deployment))?;
-    step("packages", "npm ci", || install_packages(&tools.npm, &bundle))?;
-    step("functions", "npx convex deploy", || deploy(&tools.npx, &bundle, &deployment))?;
+    step("packages", "npm ci", || install_packages(&npm, &bundle))?;
+    step("functions", "npx convex deploy", || deploy(&npx, &bundle, &deployment))?;
     let hooks = step("hooks", "installing", || install_hooks(options))?;
     hooks.warn();
     say("")?;
     let checked = doctor::run(&Doctor { json: false });
     say("")?;
-    tell_dashboard(compose.as_ref(), &config, &deployment)?;
+    tell_dashboard(&source, &config, &deployment)?;
     checked
 }
 
@@ -103,26 +101,28 @@ fn check_configured(options: &Setup, config: &Config, environment: &Environment)
     Ok(())
 }
 
-/// The programs that it takes.
-struct Tools {
-    docker: Option<Program>,
-    npm: Program,
-    npx: Program,
+fn find(name: &str, environment: &Environment, remedy: &str) -> Result<Program> {
+    let program = Program::find(name, environment);
+    program.ok_or_else(|| anyhow!("could not find {name} on the PATH; {remedy}, then run `convex-sidecar setup` again"))
 }
 
-impl Tools {
-    fn find(options: &Setup, environment: &Environment) -> Result<Self> {
-        let find = |name, remedy: &str| {
-            Program::find(name, environment)
-                .ok_or_else(|| anyhow!("could not find {name} on the PATH; {remedy}, then run `convex-sidecar setup` again"))
-        };
-        let docker = "install Docker (https://docs.docker.com/get-docker), or take a deployment that is there with `--url`";
-        let node = "install Node.js 18 or newer (https://nodejs.org), which has it";
-        Ok(Self {
-            docker: uses_docker(options).then(|| find("docker", docker)).transpose()?,
-            npm: find("npm", node)?,
-            npx: find("npx", node)?,
-        })
+/// Where the deployment comes from.
+enum Source {
+    /// From the containers that this starts.
+    Containers(Compose),
+    /// From the user, who names one that is there.
+    Given(Deployment),
+}
+
+impl Source {
+    fn of(options: &Setup, config: &Config, environment: &Environment, bundle: &Bundle) -> Result<Self> {
+        if !uses_docker(options) {
+            return given(options, config, environment).map(Self::Given);
+        }
+        let remedy = "install Docker (https://docs.docker.com/get-docker), or take a deployment that is there with `--url`";
+        let docker = find("docker", environment, remedy)?;
+        let known = config.deployment.as_ref().ok().and_then(Option::as_ref);
+        Ok(Self::Containers(Compose { docker, folder: bundle.folder.clone(), key: known.map(|known| known.key.clone()) }))
     }
 }
 
@@ -130,18 +130,10 @@ const fn uses_docker(options: &Setup) -> bool {
     !options.skip_docker && options.url.is_none()
 }
 
-/// The deployment that the user names, unless it is that of the containers.
-fn given(options: &Setup, config: &Config, environment: &Environment) -> Result<Option<Deployment>> {
-    if uses_docker(options) {
-        return Ok(None);
-    }
+fn given(options: &Setup, config: &Config, environment: &Environment) -> Result<Deployment> {
     if !options.admin_key_stdin {
-        let missing = "name one with `--url URL --admin-key-stdin`";
-        return config
-            .require_deployment()
-            .cloned()
-            .map(Some)
-            .with_context(|| format!("could not set it up without containers; {missing}"));
+        let missing = "could not set it up without containers; name one with `--url URL --admin-key-stdin`";
+        return config.require_deployment().cloned().context(missing);
     }
     let mut key = String::new();
     std::io::stdin().read_to_string(&mut key).context("could not read the admin key from stdin")?;
@@ -150,7 +142,7 @@ fn given(options: &Setup, config: &Config, environment: &Environment) -> Result<
         "could not read the admin key from stdin: there was none; pipe it in, as in `… --admin-key-stdin < FILE`"
     );
     let url = options.url.clone().unwrap_or_else(|| local_url(environment.get("CONVEX_PORT").map_or(BACKEND_PORT, String::as_str)));
-    config.deployment_at(&url, &key).map(Some)
+    config.deployment_at(&url, &key)
 }
 
 fn local_url(port: impl std::fmt::Display) -> String {
@@ -165,11 +157,6 @@ fn unpack(bundle: &Bundle) -> Result<((), String)> {
         0 => ((), format!("unpacked already in {folder}")),
         files => ((), format!("{files} unpacked into {folder}")),
     })
-}
-
-fn compose(docker: Program, bundle: &Bundle, config: &Config) -> Compose {
-    let known = config.deployment.as_ref().ok().and_then(Option::as_ref);
-    Compose { docker, folder: bundle.folder.clone(), key: known.map(|known| known.key.clone()) }
 }
 
 /// Starts the containers; the port of the backend.
@@ -224,10 +211,10 @@ fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment
     Ok((made, says))
 }
 
-fn accept_given(given: Deployment) -> Result<(Deployment, String)> {
-    let (is_accepted, version) = ask(&given).context("could not set up this deployment; start it, or name the right URL")?;
+fn accept(given: &Deployment) -> Result<(Deployment, String)> {
+    let (is_accepted, version) = ask(given).context("could not set up this deployment; start it, or name the right URL")?;
     if !is_accepted {
-        let instance = Convex::new(&given, Deadline::never())?.instance()?;
+        let instance = Convex::new(given, Deadline::never())?.instance()?;
         let remedy = if given.is_cloud() {
             "make a deploy key of this deployment in its settings on https://dashboard.convex.dev"
         } else {
@@ -236,7 +223,7 @@ fn accept_given(given: Deployment) -> Result<(Deployment, String)> {
         bail!("could not use the admin key: {}, the instance `{instance}`, refuses it (HTTP 401); {remedy}", given.name());
     }
     let says = format!("{} answers, {version}, and accepts the key", given.name());
-    Ok((given, says))
+    Ok((given.clone(), says))
 }
 
 /// Whether the server accepts the key, and its version.
@@ -313,11 +300,11 @@ fn install_hooks(options: &Setup) -> Result<(install::Change, String)> {
     Ok((change, says))
 }
 
-fn tell_dashboard(compose: Option<&Compose>, config: &Config, deployment: &Deployment) -> Result<()> {
-    let url = match compose {
-        Some(compose) => local_url(compose.port("dashboard", DASHBOARD_PORT)?),
-        None if deployment.is_cloud() => return say("dashboard: https://dashboard.convex.dev"),
-        None => return Ok(()),
+fn tell_dashboard(source: &Source, config: &Config, deployment: &Deployment) -> Result<()> {
+    let url = match source {
+        Source::Containers(compose) => local_url(compose.port("dashboard", DASHBOARD_PORT)?),
+        Source::Given(_) if deployment.is_cloud() => return say("dashboard: https://dashboard.convex.dev"),
+        Source::Given(_) => return Ok(()),
     };
     say(&format!("dashboard: {url}; log in with the `admin_key` in {}", config.file.display()))
 }
@@ -342,8 +329,7 @@ fn plan(options: &Setup, config: &Config, bundle: &Bundle) -> Result<()> {
         };
         would(format!("ask {url} for its version, and whether it accepts the key"))?;
     }
-    let files: Vec<PathBuf> = vec![config.file.clone(), bundle.env_file()];
-    for file in files {
+    for file in [config.file.clone(), bundle.env_file()] {
         would(format!("write URL and key into {}, unless they are there", file.display()))?;
     }
     if bundle.is_installed() {
