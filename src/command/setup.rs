@@ -184,14 +184,16 @@ fn listener(port: u16, config: &Config) -> String {
 fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment, String)> {
     let configured = config.deployment.as_ref().ok().and_then(Option::as_ref);
     let configured = configured.filter(|configured| configured.is_loopback() && configured.url.port_or_known_default() == Some(port));
+    let silent =
+        || format!("could not use the backend in the container; `docker compose logs backend` in {} tells of it", compose.folder.display());
     if let Some(kept) = configured {
-        let (is_accepted, version) = ask(kept)?;
+        let (is_accepted, version) = ask(kept).with_context(silent)?;
         if is_accepted {
             return Ok((kept.clone(), format!("{} answers, {version}, and accepts the configured key already", kept.name())));
         }
     }
     let made = config.deployment_at(&local_url(port), &compose.generate_key()?)?;
-    let (is_accepted, version) = ask(&made)?;
+    let (is_accepted, version) = ask(&made).with_context(silent)?;
     if !is_accepted {
         let instance = Convex::new(&made, Deadline::never())?.instance()?;
         let ours = made.key_instance().unwrap_or_default();

@@ -575,6 +575,11 @@ fn the_server_refuses_the_key() {
     assert!(said.stderr.contains("refuses it (HTTP 401); make one with `generate_admin_key.sh`"), "{}", said.stderr);
     assert!(site.read_config().is_none() && !site.hooks().exists());
     // And where nobody answers, or somebody else.
+    let stranger = Gate::open(None);
+    stranger.set(Fault::status(404, "not here"));
+    let port = stranger.url.rsplit(':').next().unwrap();
+    let site = site.instead("port backend", &format!("echo 127.0.0.1:{port}; exit\n"));
+    site.assert_fails(&[], &["`docker compose logs backend` in ", "is no Convex deployment: HTTP 404"]);
     let nobody = site.command(&["--url", &site.url(), "--admin-key-stdin"]).stdin(KEY).run();
     assert!(nobody.stderr.contains("start it, or name the right URL: could not reach"), "{}", nobody.stderr);
     assert!(site.read_config().is_none());
