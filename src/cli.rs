@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::{session, workflow};
@@ -61,12 +61,49 @@ pub enum Command {
     /// The file becomes what it was before `install`, with what was changed in it since. What was recorded stays.
     #[command(after_help = "Examples:\n  convex-sidecar uninstall --dry-run\n  convex-sidecar uninstall --scope project")]
     Uninstall(Install),
+    /// Set up Convex, the functions and the hooks in one go, and check all of it
+    ///
+    /// Starts a Convex on this machine with Docker Compose, or takes one that is there, makes an admin key, writes
+    /// config.toml, deploys the functions, installs the hooks and runs `doctor`. Run it again at will: what is done
+    /// already stays as it is.
+    #[command(after_help = SETUP_HELP)]
+    Setup(Setup),
     /// Print a shell's completions
     #[command(
         after_help = "Examples:\n  convex-sidecar completions bash > ~/.local/share/bash-completion/completions/convex-sidecar\n  convex-sidecar completions zsh > ~/.zfunc/_convex-sidecar\n  convex-sidecar completions fish > ~/.config/fish/completions/convex-sidecar.fish"
     )]
     Completions(Completions),
 }
+
+/// Options of `setup`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("elsewhere").args(["url", "skip_docker"]).multiple(true))]
+pub struct Setup {
+    /// Take a deployment that is there, of one's own or of Convex Cloud, instead of starting containers
+    #[arg(long, value_name = "URL", requires = "admin_key_stdin")]
+    pub url: Option<String>,
+    /// Read the admin key, or a deploy key of Convex Cloud, from stdin
+    #[arg(long, requires = "elsewhere")]
+    pub admin_key_stdin: bool,
+    /// Start no containers: take the configured deployment, or one on this machine with the key from stdin
+    #[arg(long)]
+    pub skip_docker: bool,
+    /// Whose settings get the hooks
+    #[arg(long, value_enum, default_value_t = Scope::User)]
+    pub scope: Scope,
+    /// Print what it would do, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+const SETUP_HELP: &str = "\
+Examples:
+  convex-sidecar setup --dry-run
+  convex-sidecar setup
+  convex-sidecar setup --url https://happy-animal-123.convex.cloud --admin-key-stdin < deploy-key
+
+It needs Docker with Compose 2.20.2 or newer, unless there is a deployment, and Node.js 18 or newer to deploy the functions. The key is read \
+from stdin, because others can read a command line; it is printed nowhere and kept in config.toml.";
 
 /// Options of `doctor`.
 #[derive(Debug, Args)]
@@ -277,7 +314,7 @@ mod tests {
             assert!(help.starts_with("Example"), "{}", verb.get_name());
             for line in help.lines().filter(|line| line.contains("convex-sidecar ")) {
                 let start = line.find("convex-sidecar ").unwrap();
-                let words: Vec<_> = line[start..].split(' ').take_while(|word| !matches!(*word, "|" | ">")).collect();
+                let words: Vec<_> = line[start..].split(' ').take_while(|word| !matches!(*word, "|" | ">" | "<")).collect();
                 assert_eq!(words[1], verb.get_name(), "{line}");
                 Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
             }

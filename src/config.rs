@@ -9,10 +9,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
+use toml::Spanned;
 use url::{Host, Url};
 
 use crate::redact::Redactor;
@@ -26,6 +28,10 @@ const GREATEST_MAX_OUTPUT: usize = 400_000;
 const URL: &str = "CONVEX_SELF_HOSTED_URL";
 const KEY: &str = "CONVEX_SELF_HOSTED_ADMIN_KEY";
 const HOME: &str = "CONVEX_SIDECAR_HOME";
+/// The Convex CLI's name for a key of Convex Cloud, which says which deployment it is, too.
+const DEPLOY_KEY: &str = "CONVEX_DEPLOY_KEY";
+/// What leads the Convex CLI to a deployment.
+pub const LEADING_CONVEX: [&str; 4] = [URL, KEY, DEPLOY_KEY, "CONVEX_DEPLOYMENT"];
 /// Variables that libraries read: where configuration is, which proxy is asked, which certificates are believed.
 const LEADING: [&str; 12] = [
     "HOME",
@@ -50,6 +56,12 @@ pub type Environment = HashMap<String, String>;
 pub fn environment() -> Environment {
     let texts = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     texts.filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// Whether the environment names a deployment, which goes before that of the file.
+#[must_use]
+pub fn names_deployment(environment: &Environment) -> bool {
+    [URL, KEY].iter().any(|name| environment.contains_key(*name))
 }
 
 /// An admin key. It is shown nowhere: not in messages, not by `{:?}`.
@@ -77,7 +89,7 @@ impl fmt::Debug for AdminKey {
 }
 
 /// A Convex deployment and the key to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {
     /// The base URL, without a path.
     pub url: Url,
@@ -98,10 +110,28 @@ impl Deployment {
         [(URL, self.name().to_owned()), (KEY, self.key.0.clone())]
     }
 
+    /// What leads the Convex CLI here, for its environment or its `.env.local`.
+    #[must_use]
+    pub fn cli_environment(&self) -> Vec<(&'static str, String)> {
+        if self.is_cloud() { vec![(DEPLOY_KEY, self.key.0.clone())] } else { self.environment().into() }
+    }
+
     /// Whether the deployment is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.url)
+    }
+
+    /// Whether the deployment is one of Convex Cloud.
+    #[must_use]
+    pub fn is_cloud(&self) -> bool {
+        self.url.host_str().is_some_and(|host| host.ends_with(".convex.cloud"))
+    }
+
+    /// The instance that the key was made for, as it says itself.
+    #[must_use]
+    pub fn key_instance(&self) -> Option<&str> {
+        self.key.0.split_once('|').map(|(instance, _)| instance)
     }
 }
 
@@ -128,6 +158,7 @@ pub struct Config {
     pub is_in_client: bool,
     /// Whether the user switched recording off.
     pub is_disabled: bool,
+    allow_insecure_http: bool,
     /// What is wrong with the configuration file. Then only metadata is kept and nothing is sent, because the file may
     /// have asked for that.
     pub problem: Option<anyhow::Error>,
@@ -197,6 +228,7 @@ impl Config {
             owner_pid: environment.get("CONVEX_SIDECAR_OWNER_PID").and_then(|pid| pid.parse().ok()),
             is_in_client: is_in_client(environment),
             is_disabled: environment.get("CONVEX_SIDECAR_DISABLED").is_some_and(|value| value == "1"),
+            allow_insecure_http: settings.allow_insecure_http,
             problem,
             warning: None,
             file,
@@ -219,6 +251,11 @@ impl Config {
             }
             Err(problem) => bail!("{problem:#}"),
         }
+    }
+
+    /// A deployment that neither the environment nor the file names, under the same rules.
+    pub fn deployment_at(&self, url: &str, key: &str) -> Result<Deployment> {
+        pair(url, key, self.allow_insecure_http)
     }
 }
 
@@ -315,15 +352,17 @@ fn projects(environment: &Environment) -> PathBuf {
 /// Parses `config.toml`. A syntax error is told by its line and what is wrong there, never by the line itself, which
 /// may hold the key.
 fn parse(text: &str) -> Result<File> {
-    toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        anyhow!("line {line}: {}", error.message())
-    })
+    toml::from_str(text).map_err(|error| syntax_error(text, &error))
+}
+
+fn syntax_error(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    anyhow!("line {line}: {}", error.message())
 }
 
 /// The pair of URL and key, from one source.
 fn deployment(environment: &Environment, file: &File, path: &Path) -> Result<Option<Deployment>> {
-    let pair = match (environment.get(URL), environment.get(KEY)) {
+    let (url, key) = match (environment.get(URL), environment.get(KEY)) {
         (Some(url), Some(key)) => (url, key),
         (Some(_), None) => bail!("{URL} is set but {KEY} is not; URL and key must come from one source, so set both or neither"),
         (None, Some(_)) => bail!("{KEY} is set but {URL} is not; URL and key must come from one source, so set both or neither"),
@@ -334,12 +373,46 @@ fn deployment(environment: &Environment, file: &File, path: &Path) -> Result<Opt
             (None, Some(_)) => bail!("`admin_key` is set but `url` is not in {}; set both or neither", path.display()),
         },
     };
-    let (url, key) = pair;
+    Ok(Some(pair(url, key, file.allow_insecure_http)?))
+}
+
+fn pair(url: &str, key: &str, allow_insecure_http: bool) -> Result<Deployment> {
     ensure!(
-        key.trim().bytes().all(|byte| byte.is_ascii_graphic()),
-        "the admin key holds a space, a line feed or a character that is not ASCII; copy it again, in one piece"
+        key.trim().bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\'' | b'"')),
+        "the admin key holds a space, a line feed, a quote or a character that is not ASCII; copy it again, in one piece"
     );
-    Ok(Some(Deployment { url: check_url(url, file.allow_insecure_http)?, key: AdminKey(key.trim().to_owned()) }))
+    Ok(Deployment { url: check_url(url, allow_insecure_http)?, key: AdminKey(key.trim().to_owned()) })
+}
+
+/// The text of `config.toml` with this deployment in it; everything else stays byte for byte.
+pub fn with_deployment(text: &str, deployment: &Deployment) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Pair {
+        url: Option<Spanned<String>>,
+        admin_key: Option<Spanned<String>>,
+    }
+    let old: Pair = toml::from_str(text).map_err(|error| syntax_error(text, &error))?;
+    let is_url_right = old.url.as_ref().is_some_and(|url| Url::parse(url.get_ref().trim()).is_ok_and(|url| url == deployment.url));
+    let is_key_right = old.admin_key.as_ref().is_some_and(|key| key.get_ref().trim() == deployment.key.0);
+    let fields = [("url", old.url, is_url_right, deployment.name()), ("admin_key", old.admin_key, is_key_right, &deployment.key.0)];
+    let mut places: Vec<(Range<usize>, String)> = Vec::new();
+    let mut lines = String::new();
+    for (name, old, _, value) in fields.into_iter().filter(|(_, _, is_right, _)| !is_right) {
+        // Neither value can hold a quote.
+        match old {
+            Some(old) => places.push((old.span(), format!("'{value}'"))),
+            None => lines.extend([name, " = '", value, "'\n"]),
+        }
+    }
+    places.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
+    let mut text = text.to_owned();
+    for (span, value) in places {
+        text.replace_range(span, &value);
+    }
+    if !lines.is_empty() && !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text + &lines)
 }
 
 fn check_url(text: &str, allow_insecure_http: bool) -> Result<Url> {
@@ -457,6 +530,33 @@ mod tests {
             let problem = lead_back(&mut environment(&[(name, "/repo/x")]), &settings(&text)).unwrap_err().to_string();
             assert!(problem.contains(name), "{problem}");
         }
+    }
+
+    #[test]
+    fn a_deployment_is_put_into_the_file_and_all_else_stays() {
+        let deployment = pair("http://127.0.0.1:3210", SECRET, false).unwrap();
+        let url = "url = 'http://127.0.0.1:3210'";
+        let key = format!("admin_key = '{SECRET}'");
+        let with = |text: &str| with_deployment(text, &deployment).unwrap();
+        assert_eq!(with(""), format!("{url}\n{key}\n"));
+        assert_eq!(with("# mine\r\nredact = true"), format!("# mine\r\nredact = true\n{url}\n{key}\n"));
+        let rest = "redact_patterns = ['''\nurl = 'x'\n''']\n  \"url\"  = ";
+        let old = format!("admin_key=\"old|0\" # of June\n{rest}\"http://127.0.0.1:1\"\ncapture = 'metadata'");
+        let new = format!("admin_key='{SECRET}' # of June\n{rest}'http://127.0.0.1:3210'\ncapture = 'metadata'");
+        assert_eq!(with(&old), new);
+        assert_eq!(with(&new), new);
+        let own = format!("url = \"http://127.0.0.1:3210/\"\nadmin_key = \"{SECRET}\"");
+        assert_eq!(with(&own), own);
+        assert_eq!(config(&[], &new).deployment.unwrap(), Some(deployment.clone()));
+        let problem = with_deployment(&format!("admin_key = '{SECRET}\n"), &deployment).unwrap_err().to_string();
+        assert!(problem.starts_with("line 1: ") && !problem.contains("0123456789"), "{problem}");
+    }
+
+    #[test]
+    fn a_key_of_convex_cloud_has_the_name_that_the_cli_knows_it_by() {
+        let names = |url: &str| pair(url, SECRET, false).unwrap().cli_environment().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names("https://happy-animal-123.convex.cloud"), [DEPLOY_KEY]);
+        assert_eq!(names("https://convex.cloud.example"), [URL, KEY]);
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use std::io::Read;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use reqwest::blocking::Client;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
@@ -133,21 +133,40 @@ impl<'a> Convex<'a> {
 
     /// What the server says of its version; any deployment answers that, with and without a key.
     pub fn version(&self) -> Result<String> {
-        let url = self.deployment.url.join("version")?;
-        let timeout = self.deadline.remaining(REQUEST_TIMEOUT);
-        let unreachable = |error: reqwest::Error| anyhow!("could not reach {}: {}", self.deployment.name(), reason(&error));
+        let text = self.tell("version")?;
+        Ok(if text.is_empty() || text == "unknown" { "version unknown".to_owned() } else { format!("version {text}") })
+    }
+
+    /// The name of the server's instance, with which its admin keys begin; any deployment tells it.
+    pub fn instance(&self) -> Result<String> {
+        self.tell("instance_name")
+    }
+
+    /// What the server tells anybody.
+    fn tell(&self, path: &str) -> Result<String> {
         // The key has no business there.
-        let request = self.client.get(url).timeout(timeout).header(AUTHORIZATION, "");
-        let answer = request.send().map_err(unreachable)?;
+        let answer = self.send(self.client.get(self.deployment.url.join(path)?).header(AUTHORIZATION, ""))?;
         let status = answer.status();
         let mut text = String::new();
         let is_text = answer.take(MAX_MESSAGE as u64).read_to_string(&mut text).is_ok();
         ensure!(status.is_success() && is_text, "{} is no Convex deployment: HTTP {}", self.deployment.name(), status.as_u16());
-        Ok(if text.trim().is_empty() || text.trim() == "unknown" {
-            "version unknown".to_owned()
-        } else {
-            format!("version {}", excerpt(&text))
-        })
+        Ok(excerpt(&text))
+    }
+
+    /// Whether the server accepts the key, whatever functions it has: it looks at the key before it looks for the function.
+    pub fn accepts_key(&self) -> Result<bool> {
+        let call = Call::new(Kind::Query, "agents:getAgentSession", "{}")?;
+        let answer = self.send(self.client.post(self.deployment.url.join(call.route())?).body(call.body))?;
+        match answer.status().as_u16() {
+            200 | 560 => Ok(true),
+            401 | 403 => Ok(false),
+            status => bail!("could not ask {} about the admin key: HTTP {status}", self.deployment.name()),
+        }
+    }
+
+    fn send(&self, request: RequestBuilder) -> Result<Response> {
+        let answer = request.timeout(self.deadline.remaining(REQUEST_TIMEOUT)).send();
+        answer.map_err(|error| anyhow!("could not reach {}: {}", self.deployment.name(), reason(&error)))
     }
 
     /// Makes one call. Every failure is a [`Verdict`]: a hook has nobody to tell.

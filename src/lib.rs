@@ -8,8 +8,11 @@
 //!
 //! A library only so that tests, fuzz targets and benches can reach the pure rooms; users run the binary.
 
+pub mod bundle;
+pub mod child;
 pub mod cli;
 pub mod command;
+pub mod compose;
 pub mod config;
 pub mod convex;
 pub mod deadline;

@@ -44,6 +44,7 @@ fn main() {
         Command::Workflow(command) => command::workflow::run(&command),
         Command::Install(options) => command::install::run(options),
         Command::Uninstall(options) => command::uninstall::run(options),
+        Command::Setup(options) => command::setup::run(&options),
         Command::Completions(options) => command::completions::run(&options),
     };
     if let Err(error) = result {

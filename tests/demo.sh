@@ -24,10 +24,7 @@ echo '$ convex-sidecar show 6ecd139f'
 "$sidecar" show 6ecd139f
 cat <<'TEXT'
 
-The session is in the journal (SQLite) of a temporary home. To have sessions in Convex too:
-  export CONVEX_SELF_HOSTED_URL=http://127.0.0.1:3210
-  export CONVEX_SELF_HOSTED_ADMIN_KEY='convex-self-hosted|…'
-  npx convex deploy
-  convex-sidecar sync
-README.md tells where the deployment and the key come from.
+The session is in the journal (SQLite) of a temporary home. To have your own sessions in Convex, too:
+  cargo install --locked --path .
+  convex-sidecar setup
 TEXT

@@ -14,40 +14,89 @@ use crate::settings::{self, Found, shell};
 
 /// Runs `install`.
 pub fn run(options: Install) -> Result<()> {
-    let environment = config::environment();
-    let program = executable(&environment)?;
-    let file = SettingsFile::read(path(options.scope, &environment)?)?;
-    let path = file.path.display();
-    let before = file.text.as_deref().unwrap_or_default();
-    let read = settings::find(before).and_then(|found| Ok((found, settings::install(before, &program)?, settings::uninstall(before)?)));
-    let (found, after, without) = read.with_context(|| format!("could not change {path}"))?;
-    warn(&file, &found);
-    if PathBuf::from(&program).iter().any(|part| part == "target") {
-        eprintln!(
-            "{}",
-            render::escape(&format!(
-                "convex-sidecar: warning: {program} is gone after `cargo clean`; `cargo install --path .` puts it where it stays"
-            ))
-        );
-    }
-    if file.text.as_ref() == Some(&after) {
-        return say(&format!("{path}: nothing to change, {} run {program} already", events()));
+    let change = Change::read(options.scope)?;
+    change.warn();
+    if change.is_none() {
+        return say(&change.describe());
     }
     if options.dry_run {
-        return print_difference(&file, Some(&after));
+        return change.print();
     }
-    // The backup is the file without us. Where we are already and no backup is, the file was written by hand or by us alone.
-    let is_first = found.entries.iter().all(|entry| !entry.is_alone);
-    let is_backed_up = file.text.is_some() && (is_first || (file.backup()?.is_none() && !settings::is_empty(&without)));
-    if is_backed_up {
-        file.back_up()?;
-    }
-    file.write(&after)?;
-    say(&format!("{path}: {} run {program}", events()))?;
-    if is_backed_up {
-        say(&format!("the file as it was: {}", file.backup_path().display()))?;
+    let backup = change.apply()?;
+    say(&change.describe())?;
+    if let Some(backup) = backup {
+        say(&format!("the file as it was: {}", backup.display()))?;
     }
     say("next: start a session of Claude Code and look at `convex-sidecar sessions`")
+}
+
+/// What becomes of a settings file.
+pub(super) struct Change {
+    file: SettingsFile,
+    found: Found,
+    program: String,
+    after: String,
+    without: String,
+}
+
+impl Change {
+    /// Reads the file of this scope and works out what has to change in it. Nothing is written yet.
+    pub(super) fn read(scope: Scope) -> Result<Self> {
+        let environment = config::environment();
+        let program = executable(&environment)?;
+        let file = SettingsFile::read(path(scope, &environment)?)?;
+        let before = file.text.as_deref().unwrap_or_default();
+        let read = settings::find(before).and_then(|found| Ok((found, settings::install(before, &program)?, settings::uninstall(before)?)));
+        let (found, after, without) = read.with_context(|| format!("could not change {}", file.path.display()))?;
+        Ok(Self { file, found, program, after, without })
+    }
+
+    /// Says what stands in the way of the hooks.
+    pub(super) fn warn(&self) {
+        warn(&self.file, &self.found);
+        let program = &self.program;
+        if PathBuf::from(program).iter().any(|part| part == "target") {
+            eprintln!(
+                "{}",
+                render::escape(&format!(
+                    "convex-sidecar: warning: {program} is gone after `cargo clean`; `cargo install --path .` puts it where it stays"
+                ))
+            );
+        }
+    }
+
+    /// Whether the file is as it should be.
+    pub(super) fn is_none(&self) -> bool {
+        self.file.text.as_ref() == Some(&self.after)
+    }
+
+    /// What the file says with the change.
+    pub(super) fn describe(&self) -> String {
+        let (path, program) = (self.file.path.display(), &self.program);
+        if self.is_none() {
+            format!("{path}: nothing to change, {} run {program} already", events())
+        } else {
+            format!("{path}: {} run {program}", events())
+        }
+    }
+
+    /// Prints the change as a diff.
+    pub(super) fn print(&self) -> Result<()> {
+        print_difference(&self.file, Some(&self.after))
+    }
+
+    /// Makes the change. Returns where the file as it was is kept, if that was needed.
+    pub(super) fn apply(&self) -> Result<Option<PathBuf>> {
+        let Self { file, found, without, .. } = self;
+        // The backup is the file without us. Where we are already and no backup is, the file was written by hand or by us alone.
+        let is_first = found.entries.iter().all(|entry| !entry.is_alone);
+        let is_backed_up = file.text.is_some() && (is_first || (file.backup()?.is_none() && !settings::is_empty(without)));
+        if is_backed_up {
+            file.back_up()?;
+        }
+        file.write(&self.after)?;
+        Ok(is_backed_up.then(|| file.backup_path()))
+    }
 }
 
 /// The settings file of a scope.

@@ -9,6 +9,7 @@ pub mod hook;
 pub mod import;
 pub mod install;
 pub mod sessions;
+pub mod setup;
 pub mod show;
 pub mod sync;
 pub mod uninstall;

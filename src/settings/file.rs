@@ -48,7 +48,8 @@ impl SettingsFile {
     pub fn back_up(&self) -> Result<()> {
         let Some(text) = &self.text else { return Ok(()) };
         let path = self.backup_path();
-        replace(&path, text, &self.target, || Ok(())).with_context(|| format!("could not write the backup {}", path.display()))
+        replace(&path, text, &self.target, Readers::AsBefore, || Ok(()))
+            .with_context(|| format!("could not write the backup {}", path.display()))
     }
 
     /// Removes what [`Self::back_up`] wrote.
@@ -59,14 +60,28 @@ impl SettingsFile {
 
     /// Writes the file anew.
     pub fn write(&self, text: &str) -> Result<()> {
-        self.try_write(text).with_context(|| format!("could not write {}", self.path.display()))
+        self.try_write(text, Readers::AsBefore).with_context(|| format!("could not write {}", self.path.display()))
     }
 
-    fn try_write(&self, text: &str) -> Result<()> {
+    /// Writes the file anew, for nobody but its owner to read.
+    pub fn write_private(&self, text: &str) -> Result<()> {
+        self.try_write(text, Readers::Owner).with_context(|| format!("could not write {}", self.path.display()))
+    }
+
+    /// Whether nobody but its owner may read the file.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        fs::metadata(&self.target).is_ok_and(|metadata| is_private(&metadata))
+    }
+
+    fn try_write(&self, text: &str, readers: Readers) -> Result<()> {
         if let Some(folder) = self.target.parent() {
-            fs::create_dir_all(folder)?;
+            match readers {
+                Readers::AsBefore => fs::create_dir_all(folder)?,
+                Readers::Owner => create_private_folder(folder)?,
+            }
         }
-        replace(&self.target, text, &self.target, || self.ensure_unchanged())
+        replace(&self.target, text, &self.target, readers, || self.ensure_unchanged())
     }
 
     /// Removes the file, and its folder if nothing else is in it.
@@ -85,6 +100,35 @@ impl SettingsFile {
         ensure!(read(&self.target)? == self.text, "{} changed meanwhile; run this again", self.path.display());
         Ok(())
     }
+}
+
+/// Who may read what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    /// Those who could read the file that it replaces.
+    AsBefore,
+    /// Its owner alone.
+    Owner,
+}
+
+/// Makes a folder, with those above it, that nobody but its owner may look into. One that is there stays as it is.
+pub fn create_private_folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+#[cfg(unix)]
+fn is_private(metadata: &fs::Metadata) -> bool {
+    let others = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077;
+    others == 0
+}
+
+#[cfg(not(unix))]
+fn is_private(_: &fs::Metadata) -> bool {
+    true
 }
 
 /// The end of a chain of links, whether something is there or not.
@@ -110,22 +154,30 @@ fn read(path: &Path) -> Result<Option<String>> {
 }
 
 /// Writes a file beside the other and puts it in its place, with the mode and owner of a model, if that is there.
-fn replace(path: &Path, text: &str, model: &Path, check: impl FnOnce() -> Result<()>) -> Result<()> {
+fn replace(path: &Path, text: &str, model: &Path, readers: Readers, check: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
-    let result = write_like(&temporary, text, model).and_then(|()| check()).and_then(|()| Ok(fs::rename(&temporary, path)?));
+    let result = write_like(&temporary, text, model, readers).and_then(|()| check()).and_then(|()| Ok(fs::rename(&temporary, path)?));
     if result.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     result
 }
 
-fn write_like(path: &Path, text: &str, model: &Path) -> Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+fn write_like(path: &Path, text: &str, model: &Path, readers: Readers) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if readers == Readers::Owner {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    let mut file = options.open(path)?;
     if let Ok(metadata) = fs::metadata(model) {
         keep_owner(&file, &metadata)?;
-        file.set_permissions(metadata.permissions())?;
+        if readers == Readers::AsBefore {
+            file.set_permissions(metadata.permissions())?;
+        }
     }
     file.write_all(text.as_bytes())?;
     file.sync_all()?;

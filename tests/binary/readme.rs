@@ -1,62 +1,112 @@
-//! What README.md shows is what happens.
+//! What README.md and docs/ show is what happens.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use crate::setup::Site;
 use crate::support::{Backend, CAPTURES, Capture, root};
 
-/// The lines of all fenced blocks of this language.
-fn commands(language: &str) -> Vec<String> {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let mut commands = Vec::new();
-    let mut is_inside = false;
-    for line in readme.lines().map(str::trim) {
-        if line.starts_with("```") {
-            is_inside = line == format!("```{language}");
-        } else if is_inside {
-            commands.push(line.to_owned());
-        }
-    }
-    commands
+/// Where the binary is before it is installed.
+const BINARY: &str = env!("CARGO_BIN_EXE_convex-sidecar");
+
+/// What cannot run here does what a reader would see of it, and refuses what the real program would refuse.
+const STAND_INS: [(&str, &str); 5] = [
+    ("cargo", "[ \"$*\" = 'install --locked --path .' ] && [ -f Cargo.toml ] || exit 9\nln -sf '@BINARY@' \"${0%/*}/convex-sidecar\"\n"),
+    ("claude", "[ \"$1 $#\" = '--plugin-dir 2' ] && [ -f \"$2/.claude-plugin/plugin.json\" ] && [ -f \"$2/hooks/hooks.json\" ]\n"),
+    // The real make says what it would run. Of that, what shows the program does run.
+    ("make", "make --dry-run \"$@\" || exit\n[ \"$*\" != demo ] || sh tests/demo.sh '@BINARY@'\n"),
+    (
+        "npm",
+        "[ \"$*\" = ci ] && [ -f package-lock.json ] || { [ \"$1\" = ci ] && mkdir -p node_modules && cp package-lock.json node_modules/.package-lock.json; }\n",
+    ),
+    ("npx", "case \"$*\" in 'convex deploy' | '--no-install convex deploy --yes '*) [ -f convex/schema.ts ] ;; *) exit 9 ;; esac\n"),
+];
+
+/// README.md first, and what it leads to.
+fn documents() -> Vec<PathBuf> {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut docs: Vec<_> = docs.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect();
+    docs.sort();
+    [vec![root().join("README.md"), root().join("CONTRIBUTING.md")], docs].concat()
 }
 
-#[test]
-fn every_command_of_the_sidecar_works_as_it_stands_there() {
-    let backend = Backend::start();
-    let machine = backend.machine().linked();
-    for name in CAPTURES {
-        let capture = Capture::new(name);
-        capture.place_transcripts(&machine);
-        for hook in capture.hooks(&machine) {
-            machine.sidecar(&["hook"]).stdin(hook.json).run().silent();
+/// The fenced blocks of this language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut inside = None;
+    for line in text.lines() {
+        match (&mut inside, line.trim()) {
+            (None, fence) if fence.starts_with("```") => inside = Some((fence == format!("```{language}"), String::new())),
+            (Some(_), "```") => blocks.extend(inside.take().filter(|(is_wanted, _)| *is_wanted).map(|(_, block)| block)),
+            (Some((_, block)), _) => *block += &format!("{}\n", line.trim_start()),
+            (None, _) => {}
         }
     }
-    let mut count = 0;
-    for command in commands("sh").iter().filter(|command| command.contains("convex-sidecar ")) {
-        let (input, command) = match command.split_once(" | ") {
-            Some((echo, command)) => (echo.strip_prefix("echo '").unwrap().strip_suffix('\'').unwrap(), command),
-            None => ("", command.as_str()),
-        };
-        let args: Vec<_> = command.strip_prefix("convex-sidecar ").unwrap().split(' ').collect();
-        assert_ne!(machine.sidecar(&args).stdin(input).run().ok(), "", "{command}");
-        count += 1;
+    blocks
+}
+
+/// One after the other, as a reader does it, in a checkout on a machine that records already.
+#[test]
+fn every_command_is_run() {
+    // By hand, a reader has the key printed.
+    let site = Site::new().key("convex-self-hosted|0a0b0c0d0e0f0a0b0c0d0e0f0a0b0c0d0e0f0a0b0c0d0e0f");
+    let cloud = Backend::start();
+    for (name, script) in STAND_INS {
+        site.stand_in(name, &script.replace("@BINARY@", BINARY));
     }
-    assert!(count >= 5, "{count}");
+    fs::remove_file(site.machine.home().join("bin/convex-sidecar")).unwrap();
+    for name in CAPTURES {
+        let capture = Capture::new(name);
+        capture.place_transcripts(&site.machine);
+        for hook in capture.hooks(&site.machine) {
+            site.machine.sidecar(&["hook"]).stdin(hook.json).run().silent();
+        }
+    }
+    let checkout = site.machine.home().join("checkout");
+    fs::create_dir(&checkout).unwrap();
+    for entry in fs::read_dir(root()).unwrap().map(|entry| entry.unwrap()) {
+        if ![".git", ".env.local", "target"].iter().any(|name| entry.file_name() == *name) {
+            symlink(entry.path(), checkout.join(entry.file_name())).unwrap();
+        }
+    }
+    fs::write(checkout.join("deploy-key"), &cloud.key).unwrap();
+
+    let mut count = 0;
+    for path in documents() {
+        let text = fs::read_to_string(&path).unwrap();
+        // What GitHub runs, too, as far as it is the sidecar that is run.
+        let in_ci = text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("run: ")).map(str::to_owned);
+        let in_ci = in_ci.filter(|command| command.starts_with("convex-sidecar "));
+        for command in blocks(&text, "sh").iter().flat_map(|block| block.lines()).map(str::to_owned).chain(in_ci) {
+            let script = command.replace("https://happy-animal-123.convex.cloud", &cloud.url);
+            let output = site.machine.shell(&script).folder(&checkout).run();
+            assert_eq!(output.status, 0, "{}: {command}: {}{}", path.display(), output.stdout, output.stderr);
+            assert!(!command.contains("convex-sidecar ") || !output.stdout.is_empty(), "{}: {command}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 20, "{count}");
 }
 
 /// The screens that are shown are those which the screens' own tests hold.
 #[test]
 fn every_screen_is_what_is_shown() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for (command, name) in [("sessions", "sessions"), ("workflow show release-1.0", "workflow-show")] {
-        let screen = std::fs::read_to_string(crate::screens::file(name, 80)).unwrap();
+        let screen = fs::read_to_string(crate::screens::file(name, 80)).unwrap();
         assert!(readme.contains(&format!("```\n$ convex-sidecar {command}\n{screen}```\n")), "{name}");
     }
 }
 
+/// In tables and sentences, too.
 #[test]
 fn every_make_target_is_there() {
-    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
-    for command in commands("sh") {
-        if let Some(target) = command.strip_prefix("make ") {
-            assert!(makefile.contains(&format!("\n{target}:")), "{command}");
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    for path in documents() {
+        let text = fs::read_to_string(&path).unwrap();
+        for target in text.split('`').skip(1).step_by(2).filter_map(|code| code.strip_prefix("make ")) {
+            assert!(makefile.contains(&format!("\n{target}:")), "{}: make {target}", path.display());
         }
     }
 }
@@ -64,11 +114,11 @@ fn every_make_target_is_there() {
 /// Each message of the table of troubles is one that the program or the backend really gives.
 #[test]
 fn every_message_exists() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let table = readme.split_once("| message | do |").unwrap().1.split_once("\n\n").unwrap().0;
-    let mut sources = std::fs::read_to_string(root().join("tests/fixtures/convex-backend-2026-06-30/responses.json")).unwrap();
-    for room in ["config", "convex", "journal", "settings/mod"] {
-        sources.push_str(&std::fs::read_to_string(root().join(format!("src/{room}.rs"))).unwrap());
+    let mut sources = fs::read_to_string(root().join("tests/fixtures/convex-backend-2026-06-30/responses.json")).unwrap();
+    for room in ["command/setup", "config", "convex", "journal", "settings/mod"] {
+        sources.push_str(&fs::read_to_string(root().join(format!("src/{room}.rs"))).unwrap());
     }
     for row in table.lines().filter(|row| row.starts_with("| `")) {
         let message = row.split('`').nth(1).unwrap();

@@ -69,10 +69,15 @@ impl Machine {
         self
     }
 
-    /// Configures a deployment.
-    pub fn deployment(mut self, url: &str, key: &str) -> Self {
+    /// Names a key that must not show up anywhere.
+    pub fn secret(mut self, key: &str) -> Self {
         self.keys.push(key.to_owned());
-        self.env("CONVEX_SELF_HOSTED_URL", url).env("CONVEX_SELF_HOSTED_ADMIN_KEY", key)
+        self
+    }
+
+    /// Configures a deployment.
+    pub fn deployment(self, url: &str, key: &str) -> Self {
+        self.secret(key).env("CONVEX_SELF_HOSTED_URL", url).env("CONVEX_SELF_HOSTED_ADMIN_KEY", key)
     }
 
     /// Writes a file below the home folder.
@@ -143,13 +148,22 @@ impl Machine {
     }
 }
 
+/// Where a key belongs: the sidecar's configuration, and that of the Convex CLI.
+const KEY_FILES: [&str; 2] = ["config.toml", ".env.local"];
+
 impl Drop for Machine {
     fn drop(&mut self) {
-        let Ok(entries) = std::fs::read_dir(self.sidecar_home()) else { return };
-        for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.file_name().unwrap() != "config.toml") {
-            let bytes = std::fs::read(&path).unwrap_or_default();
-            let holds_key = self.keys.iter().any(|key| memchr::memmem::find(&bytes, key.as_bytes()).is_some());
-            assert!(!holds_key || std::thread::panicking(), "{} holds the admin key", path.display());
+        let mut folders = vec![self.sidecar_home()];
+        while let Some(entries) = folders.pop().map(std::fs::read_dir) {
+            for path in entries.into_iter().flatten().flatten().map(|entry| entry.path()) {
+                if path.is_dir() && !path.is_symlink() {
+                    folders.push(path);
+                } else if !KEY_FILES.iter().any(|name| path.file_name().unwrap() == *name) {
+                    let bytes = std::fs::read(&path).unwrap_or_default();
+                    let holds_key = self.keys.iter().any(|key| memchr::memmem::find(&bytes, key.as_bytes()).is_some());
+                    assert!(!holds_key || std::thread::panicking(), "{} holds the admin key", path.display());
+                }
+            }
         }
     }
 }
