@@ -81,7 +81,8 @@ impl<'a> Delivery<'a> {
         {
             return Ok(report);
         }
-        let others = self.journal.write(|write| write.lease(name, ALONG, now))?;
+        let (has_sessions, has_errands) = self.journal.is_due(name, now)?;
+        let others = if has_sessions { self.journal.write(|write| write.lease(name, ALONG, now))? } else { Vec::new() };
         if !others.is_empty() {
             self.deadline = self.deadline.within(ALONG_BUDGET);
             convex = Convex::new(self.deployment, self.deadline)?;
@@ -89,7 +90,9 @@ impl<'a> Delivery<'a> {
                 return Ok(report);
             }
         }
-        self.run_errands(&convex, ALONG, &mut report, trace)?;
+        if has_errands {
+            self.run_errands(&convex, ALONG, &mut report, trace)?;
+        }
         Ok(report)
     }
 

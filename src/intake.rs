@@ -299,8 +299,7 @@ pub fn import(write: &Write<'_>, config: &Config, past: &Past<'_>, read_version:
     record.session.transcript_path.get_or_insert_with(|| past.path.to_string_lossy().into_owned());
     count(write, &mut record, stretch)?;
     let changed_at = if is_from_hooks { now } else { record.summary.span.last.unwrap_or(past.modified_at) };
-    write.store(&record, config.max_output_bytes, now, changed_at)?;
-    write.settle(past.session_id, record.transcript.state != ReadState::Partial)?;
+    write.store(&record, config.max_output_bytes, now, changed_at, record.transcript.state != ReadState::Partial)?;
     Ok(true)
 }
 
@@ -318,9 +317,8 @@ pub struct Past<'a> {
 
 /// Stores the session, and marks it for one more look at its transcript when it has only just ended.
 fn store(write: &Write<'_>, record: &Record, config: &Config, now: Millis) -> Result<()> {
-    write.store(record, config.max_output_bytes, now, now)?;
-    let is_partial = record.transcript.state == ReadState::Partial;
-    write.settle(&record.session.session_id, !is_partial && !is_settling(&record.session, now))
+    let is_settled = record.transcript.state != ReadState::Partial && !is_settling(&record.session, now);
+    write.store(record, config.max_output_bytes, now, now, is_settled)
 }
 
 /// Whether the session has ended so lately that the client may still be writing its last records.

@@ -367,14 +367,8 @@ impl Journal {
 
     /// Sessions with an open run of a known owner, and those owners.
     pub fn open_owners(&self) -> Result<Vec<(String, Vec<Owner>)>> {
-        let mut statement = self.connection.prepare_cached("SELECT session FROM sessions WHERE has_open_owner")?;
-        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-        let mut open = Vec::new();
-        for row in rows {
-            let session: Session = stored(&row?)?;
-            open.push((session.session_id.clone(), session.open_owners().cloned().collect()));
-        }
-        Ok(open)
+        let open = open_sessions(&self.connection)?.into_iter();
+        Ok(open.map(|session| (session.session_id.clone(), session.open_owners().cloned().collect())).collect())
     }
 
     /// Sessions whose transcript is to be looked at once more: ended since the last look, or read in part.
@@ -402,10 +396,16 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The sessions whose id starts with `prefix`, at most `limit`.
+    /// One session.
+    pub fn entry(&self, session_id: &str) -> Result<Option<Entry>> {
+        let sql = format!("SELECT {ENTRY} FROM sessions WHERE session_id = ?");
+        Ok(self.connection.prepare_cached(&sql)?.query_row([session_id], entry).optional()?)
+    }
+
+    /// The sessions whose id starts with `prefix`, in the order of their ids, at most `limit`.
     pub fn by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<Entry>> {
         let sql = format!(
-            "SELECT {ENTRY} FROM sessions WHERE substr(session_id, 1, length(?1)) = ?1 ORDER BY session_id = ?1 DESC, session_id LIMIT ?2"
+            "SELECT {ENTRY} FROM sessions WHERE session_id >= ?1 AND session_id < ?1 || char(0x10ffff) ORDER BY session_id LIMIT ?2"
         );
         let mut statement = self.connection.prepare(&sql)?;
         let rows = statement.query_map(params![prefix, i64::try_from(limit)?], entry)?;
@@ -429,6 +429,15 @@ impl Journal {
         let errands =
             |row: &Row<'_>| Ok(Errands { workflows: unsigned(row, 0)?, deletions: unsigned(row, 1)?, elsewhere: unsigned(row, 2)? });
         Ok(self.connection.query_row(sql, [deployment], errands)?)
+    }
+
+    /// Whether sessions are due at `deployment`, and whether errands are.
+    pub fn is_due(&self, deployment: &str, now: Millis) -> Result<(bool, bool)> {
+        let sql = "SELECT
+                     EXISTS (SELECT 1 FROM sessions WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?1) AND retry_at <= ?2),
+                     EXISTS (SELECT 1 FROM forgotten WHERE deployment = ?1 AND retry_at <= ?2)
+                       OR EXISTS (SELECT 1 FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?1) AND retry_at <= ?2)";
+        Ok(self.connection.query_row(sql, params![deployment, now], |row| Ok((row.get(0)?, row.get(1)?)))?)
     }
 
     /// What is due at `deployment` besides sessions, deletions first, at most `limit` of each.
@@ -526,6 +535,13 @@ fn json_column<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Re
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error)))
 }
 
+/// The sessions with an open run of a known owner.
+fn open_sessions(connection: &Connection) -> Result<Vec<Session>> {
+    let mut statement = connection.prepare_cached("SELECT session FROM sessions WHERE has_open_owner")?;
+    let rows = statement.query_map([], |row| json_column(row, 0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// SQLite's integers are signed; hashes and sizes are stored by their bits.
 fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(index).map(i64::cast_unsigned)
@@ -577,8 +593,9 @@ impl Write<'_> {
 
     /// Stores the session. The revision grows when its document changes, and only then; it is at least `now`, so that
     /// a journal made anew goes on above what the server holds, and at least one more, should the clock be set back.
-    /// `changed_at` is what the document says of when it changed: `now`, but for sessions of the past.
-    pub fn store(&self, record: &Record, max_output: usize, now: Millis, changed_at: Millis) -> Result<()> {
+    /// `changed_at` is what the document says of when it changed: `now`, but for sessions of the past. `is_settled` is as
+    /// in [`settle`](Self::settle).
+    pub fn store(&self, record: &Record, max_output: usize, now: Millis, changed_at: Millis, is_settled: bool) -> Result<()> {
         let session = &record.session;
         let sql = "SELECT revision, updated_at, document FROM sessions WHERE session_id = ?";
         let (revision, updated_at, stored): (i64, Millis, String) =
@@ -590,7 +607,7 @@ impl Write<'_> {
         }
         let sql = "UPDATE sessions SET session = :session, summary = :summary, read_version = :read_version, read_state = :read_state,
                      has_open_owner = :has_open_owner, document = :document, status = :status, workflow_key = :workflow_key,
-                     updated_at = :updated_at, retry_at = iif(revision = :revision, retry_at, 0), revision = :revision
+                     updated_at = :updated_at, is_settled = (:is_settled AND NOT is_stale), retry_at = iif(revision = :revision, retry_at, 0), revision = :revision
                    WHERE session_id = :session_id";
         self.connection.prepare_cached(sql)?.execute(named_params! {
             ":session": serde_json::to_string(session)?,
@@ -606,6 +623,7 @@ impl Write<'_> {
             ":status": document.status.as_str(),
             ":workflow_key": session.workflow_key,
             ":updated_at": document.metadata.updated_at,
+            ":is_settled": is_settled,
             ":revision": document.revision,
             ":session_id": session.session_id,
         })?;
@@ -622,17 +640,9 @@ impl Write<'_> {
 
     /// Sessions other than `session_id` with an open run of `owner`.
     pub fn others_of(&self, owner: &Owner, session_id: &str) -> Result<Vec<String>> {
-        let sql = "SELECT session FROM sessions WHERE has_open_owner AND session_id <> ?";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([session_id], |row| row.get::<_, String>(0))?;
-        let mut others = Vec::new();
-        for row in rows {
-            let session: Session = stored(&row?)?;
-            if session.open_owners().any(|open| open == owner) {
-                others.push(session.session_id);
-            }
-        }
-        Ok(others)
+        let is_other = |session: &Session| session.session_id != session_id && session.open_owners().any(|open| open == owner);
+        let open = open_sessions(self.connection)?.into_iter();
+        Ok(open.filter(is_other).map(|session| session.session_id).collect())
     }
 
     /// Whether the session's transcript needs no further look; a stale one always does.

@@ -154,7 +154,8 @@ fn deployment(config: &Config, installed: &Installed) -> Vec<Check> {
         Ok(None) => {
             let says = "none is configured; sessions stay in this machine's journal";
             let remedy = format!(
-                "set CONVEX_SELF_HOSTED_URL and CONVEX_SELF_HOSTED_ADMIN_KEY, or `url` and `admin_key` in {}",
+                "`convex-sidecar setup` starts one on this machine; or set CONVEX_SELF_HOSTED_URL and CONVEX_SELF_HOSTED_ADMIN_KEY, or `url` \
+                 and `admin_key` in {}",
                 config.file.display()
             );
             return vec![Check::warning("deployment", says, remedy)];
@@ -165,7 +166,7 @@ fn deployment(config: &Config, installed: &Installed) -> Vec<Check> {
     let mut checks = vec![match version {
         Ok(version) => Check::ok("server", format!("{} answers, {version}", deployment.name())),
         Err(error) => {
-            let remedy = "start it (`docker compose up --wait`), or set the right URL";
+            let remedy = "start it (`convex-sidecar setup` starts the containers of this machine), or set the right URL";
             return vec![Check::failed("server", format!("{error:#}"), remedy)];
         }
     }];
@@ -197,10 +198,10 @@ fn functions(config: &Config) -> Vec<Check> {
             return vec![Check::failed(
                 "admin key",
                 says,
-                "make a key of this instance: `docker compose exec backend ./generate_admin_key.sh`",
+                "make a key of this instance: `convex-sidecar setup`, or `generate_admin_key.sh` in the backend's container",
             )];
         }
-        checks.push(Check::failed("functions", says, "deploy the functions: `npx convex deploy`"));
+        checks.push(Check::failed("functions", says, "deploy the functions: `convex-sidecar setup --skip-docker`, or `npx convex deploy`"));
     }
     if checks.is_empty() {
         checks.push(Check::ok("functions", "the key is accepted, the functions are there"));

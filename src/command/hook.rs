@@ -140,8 +140,7 @@ fn rehearse(config: &Config, event: &Event) -> Result<()> {
 }
 
 fn entry(journal: &Journal, event: &Event) -> Result<Entry> {
-    let entry = journal.by_prefix(&event.session_id, 1)?.pop();
-    entry.with_context(|| format!("session {} is not in the journal", event.session_id))
+    journal.entry(&event.session_id)?.with_context(|| format!("session {} is not in the journal", event.session_id))
 }
 
 fn owner(config: &Config) -> Option<Owner> {

@@ -223,7 +223,12 @@ fn plain_http_that_is_allowed_is_proved_too() {
 
 #[test]
 fn nothing_is_configured() {
-    assert_finds(&Machine::new(), "warning", "none is configured", "set CONVEX_SELF_HOSTED_URL");
+    assert_finds(
+        &Machine::new(),
+        "warning",
+        "none is configured",
+        "`convex-sidecar setup` starts one on this machine; or set CONVEX_SELF_HOSTED_URL",
+    );
 }
 
 #[test]
@@ -238,7 +243,7 @@ fn the_server_is_down_and_sessions_are_pending() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let machine = Machine::new().deployment(&format!("http://{address}"), SECRET);
     machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
-    assert_finds(&machine, "failed", "could not reach http://127.0.0.1:", "start it (`docker compose up --wait`)");
+    assert_finds(&machine, "failed", "could not reach http://127.0.0.1:", "start it (`convex-sidecar setup`");
     assert_finds(&machine, "warning", "1 session waits, because could not reach", "`convex-sidecar sync` tries now");
 }
 
@@ -264,7 +269,12 @@ fn the_functions_are_not_deployed() {
     let gate = Gate::open(None);
     gate.set(Fault::status(200, r#"{"status":"error","errorMessage":"Could not find public function for 'agents:getAgentSession'. Did you forget to run `npx convex dev` or `npx convex deploy`?"}"#));
     let machine = Machine::new().deployment(&gate.url, SECRET);
-    assert_finds(&machine, "failed", "agents:getAgentSession", "deploy the functions: `npx convex deploy`");
+    assert_finds(
+        &machine,
+        "failed",
+        "agents:getAgentSession",
+        "deploy the functions: `convex-sidecar setup --skip-docker`, or `npx convex deploy`",
+    );
 }
 
 #[test]

@@ -11,8 +11,12 @@ use crate::support::{Backend, CAPTURES, Capture, root};
 const BINARY: &str = env!("CARGO_BIN_EXE_convex-sidecar");
 
 /// What cannot run here does what a reader would see of it, and refuses what the real program would refuse.
-const STAND_INS: [(&str, &str); 5] = [
+const STAND_INS: [(&str, &str); 8] = [
     ("cargo", "[ \"$*\" = 'install --locked --path .' ] && [ -f Cargo.toml ] || exit 9\nln -sf '@BINARY@' \"${0%/*}/convex-sidecar\"\n"),
+    ("date", "exec date \"$@\"\n"),
+    ("xargs", "PATH=\"${0%/*}\" exec \"$(command -v xargs)\" \"$@\"\n"),
+    // No session is old enough here; the first one is taken for it.
+    ("jq", "[ \"$1 $2 $3\" = '-r --argjson before' ] && [ \"$4\" -gt 0 ] && sed -n '1s/.*\"sessionId\":\"\\([^\"]*\\)\".*/\\1/p'\n"),
     ("claude", "[ \"$1 $#\" = '--plugin-dir 2' ] && [ -f \"$2/.claude-plugin/plugin.json\" ] && [ -f \"$2/hooks/hooks.json\" ]\n"),
     // The real make says what it would run. Of that, what shows the program does run.
     ("make", "make --dry-run \"$@\" || exit\n[ \"$*\" != demo ] || sh tests/demo.sh '@BINARY@'\n"),
@@ -44,6 +48,11 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
         }
     }
     blocks
+}
+
+/// A pipe goes on in the next line.
+fn commands(block: &str) -> Vec<String> {
+    block.replace("|\n", "| ").lines().map(str::to_owned).collect()
 }
 
 /// One after the other, as a reader does it, in a checkout on a machine that records already.
@@ -78,7 +87,8 @@ fn every_command_is_run() {
         // What GitHub runs, too, as far as it is the sidecar that is run.
         let in_ci = text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("run: ")).map(str::to_owned);
         let in_ci = in_ci.filter(|command| command.starts_with("convex-sidecar "));
-        for command in blocks(&text, "sh").iter().flat_map(|block| block.lines()).map(str::to_owned).chain(in_ci) {
+        let of_blocks = blocks(&text, "sh").into_iter().flat_map(|block| commands(&block));
+        for command in of_blocks.chain(in_ci) {
             let script = command.replace("https://happy-animal-123.convex.cloud", &cloud.url);
             let output = site.machine.shell(&script).folder(&checkout).run();
             assert_eq!(output.status, 0, "{}: {command}: {}{}", path.display(), output.stdout, output.stderr);

@@ -226,7 +226,7 @@ fn machine() -> Machine {
                 session.transcript_path = Some(format!("/home/dev/.claude/projects/-home-dev-{}/{}.jsonl", story.project, story.id));
                 session.workflow_key = story.workflow.map(str::to_owned);
                 session.runs.push(story.run());
-                write.store(&record, MAX_OUTPUT, now, story.start + story.length)?;
+                write.store(&record, MAX_OUTPUT, now, story.start + story.length, true)?;
                 write.assign(story.id, URL)?;
             }
             let mut workflow = Workflow::new("release-1.0");

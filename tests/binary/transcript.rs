@@ -310,7 +310,7 @@ fn patterns_of_the_user_are_masked() {
     let document = lab.look();
     assert_eq!(document["input"], "about [redacted pattern]");
     assert_eq!(document["output"], "see [redacted pattern] there");
-    assert!(!holds(&kept(&lab), "4711") && !holds(&kept(&lab), "Nightingale"));
+    assert!(!holds(&kept(&lab), "ACME-4711") && !holds(&kept(&lab), "Nightingale"));
 }
 
 #[test]
