@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::hook_input::{Event, EventKind};
-use crate::journal::{Journal, Record, Write};
+use crate::journal::{Journal, LONGEST_TURN, Record, Write};
 use crate::owner::Owner;
 use crate::session::{Millis, ReadState, Session, TranscriptState};
 use crate::transcript::facts::{Facts, Source};
@@ -21,8 +21,6 @@ use crate::transcript::summary::Summary;
 const SETTLING: Millis = 5_000;
 /// How much of a hook's time is kept for delivery.
 const DELIVERY_RESERVE: Duration = Duration::from_millis(200);
-/// How long a reading keeps others from writing.
-const LONGEST_TURN: Duration = Duration::from_millis(300);
 /// How often a reading is begun anew because another process was faster or a file was replaced.
 const MAX_ATTEMPTS: usize = 8;
 /// How deep below `subagents/` and how many files are looked for.
@@ -141,6 +139,7 @@ fn read_on(journal: &mut Journal, config: &Config, record: &Record, main: &Path,
             Some(Rest::Nothing) => return Ok(true),
             Some(Rest::Stretch(stretch)) => next = stretch,
         }
+        journal.give_way();
     }
     start_anew(journal, config, session_id, now)?;
     Ok(false)
@@ -163,7 +162,7 @@ enum Rest {
 
 impl Reading<'_> {
     fn read(&self) -> Option<Stretch> {
-        read_files(self.main, &self.known, self.config, self.deadline)
+        read_files(self.main, &self.known, self.config, &mut Vec::new(), self.deadline)
     }
 
     /// Counts stretch after stretch; while one is counted, the next is read. One transaction writes a page once that all
@@ -231,8 +230,14 @@ impl Stretch {
 }
 
 /// Reads what is new in a transcript and its subagents' files. `None` when one of them is not the file that was read
-/// before.
-pub fn read_files(main: &Path, known: &BTreeMap<PathBuf, Checkpoint>, config: &Config, deadline: Deadline) -> Option<Stretch> {
+/// before. `buffer` is as in [`reader::read`].
+pub fn read_files(
+    main: &Path,
+    known: &BTreeMap<PathBuf, Checkpoint>,
+    config: &Config,
+    buffer: &mut Vec<u8>,
+    deadline: Deadline,
+) -> Option<Stretch> {
     let mut stretch = Stretch { facts: Vec::new(), checkpoints: Vec::new(), birth: None, state: ReadState::Missing };
     if !known.is_empty() {
         stretch.state = ReadState::Complete;
@@ -251,7 +256,7 @@ pub fn read_files(main: &Path, known: &BTreeMap<PathBuf, Checkpoint>, config: &C
             stretch.birth = reader::birth(&file).ok();
         }
         stretch.state = ReadState::Complete;
-        match reader::read(&file, &from, source, &config.redactor, deadline) {
+        match reader::read(&file, &from, source, &config.redactor, buffer, deadline) {
             Ok(Outcome::Read { facts, checkpoint, is_all }) => {
                 stretch.facts.extend(facts);
                 if checkpoint != from {

@@ -33,6 +33,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(3_200);
 /// How long the write-ahead log may be when it is left, in bytes: whoever opens the journal next reads it, at about a
 /// millisecond a MiB.
 const SHORT_LOG: u64 = 1024 * 1024;
+/// How long a process may keep others from writing, where it has more to write than one event tells.
+pub const LONGEST_TURN: Duration = Duration::from_millis(300);
+/// How long it takes a process that waits to wake up.
+const MOMENT: Duration = Duration::from_millis(1);
+/// How much of the journal is held in memory where very much is written, in KiB.
+const BULK_CACHE: i64 = 32 * 1024;
+/// How long the log may grow there, in pages of 4 KiB: what is written again and again need not be moved each time.
+const BULK_LOG: i64 = 16 * 1024;
 /// How many notes are kept.
 const MAX_NOTES: i64 = 1_000;
 /// How long a session that another process is delivering is left to it, in milliseconds.
@@ -319,7 +327,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Runs `work` in one transaction, which is durable when this returns `Ok`, unless there is [hurry](Self::hurry).
+    /// Runs `work` in one transaction, which is durable when this returns `Ok`, unless that was [relaxed](Self::relax).
     pub fn write<T>(&mut self, work: impl FnOnce(&Write<'_>) -> Result<T>) -> Result<T> {
         if self.is_dry {
             return work(&Write { connection: &self.connection });
@@ -333,11 +341,31 @@ impl Journal {
         Ok(result)
     }
 
-    /// The event is safe, and what follows it can be had again: from the transcript, or by sending once more. So from now
-    /// on no write waits for others beyond this deadline (it fails as [`is_busy`] tells), nor for the disk.
+    /// From now on no write waits for the disk: what is written can be had again, from the transcript or by sending once
+    /// more.
+    pub fn relax(&self) -> Result<()> {
+        Ok(self.connection.pragma_update(None, "synchronous", "NORMAL")?)
+    }
+
+    /// The event is safe: from now on no write waits for the disk, nor for others beyond this deadline. It fails then, as
+    /// [`is_busy`] tells.
     pub fn hurry(&mut self, deadline: Deadline) -> Result<()> {
         self.deadline = deadline;
-        Ok(self.connection.pragma_update(None, "synchronous", "NORMAL")?)
+        self.relax()
+    }
+
+    /// For writing very much, as [`relax`](Self::relax), and with more of the journal in memory: keys are hashes, so each
+    /// transaction touches pages everywhere.
+    pub fn prepare_for_bulk(&self) -> Result<()> {
+        self.connection.pragma_update(None, "cache_size", -BULK_CACHE)?;
+        self.connection.pragma_update(None, "wal_autocheckpoint", BULK_LOG)?;
+        self.relax()
+    }
+
+    /// Lets one who waits for a turn have it. The system gives the lock to whoever asks first, and who has just let go of
+    /// it would be the first to ask again.
+    pub fn give_way(&self) {
+        std::thread::sleep(MOMENT);
     }
 
     /// The session's row.

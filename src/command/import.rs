@@ -5,11 +5,12 @@
 //! nothing new.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::hook_input::is_session_id;
 use crate::intake::{self, Past, Stretch};
-use crate::journal::Journal;
+use crate::journal::{Journal, LONGEST_TURN};
 use crate::owner;
 use crate::render::escape;
 use crate::session::{Millis, ReadState};
@@ -28,8 +29,8 @@ use crate::transcript::reader::Checkpoint;
 
 /// How many stretches may wait to be counted, so that memory does not grow with the number of files.
 const WAITING: usize = 16;
-/// How many stretches are committed at once, at most: a commit costs an `fsync`.
-const COMMIT: usize = 128;
+/// How long the next stretch is waited for while others are kept from writing.
+const BRIEFLY: Duration = Duration::from_millis(5);
 
 /// A transcript to be read.
 struct Transcript {
@@ -50,6 +51,7 @@ pub fn run(options: &Import) -> Result<()> {
     let folder = options.folder.as_ref().unwrap_or(&config.projects);
     ensure!(folder.is_dir(), "could not find the folder {}; name the one with the client's transcripts", folder.display());
     let mut journal = Journal::open(&config.journal)?;
+    journal.prepare_for_bulk()?;
     let transcripts = find(folder, &journal)?;
     let bytes = transcripts.iter().map(|transcript| transcript.bytes).sum();
     let bar = ProgressBar::new(bytes)
@@ -114,12 +116,13 @@ fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
 
 /// Takes transcript after transcript and reads each to its end.
 fn read(transcripts: &[Transcript], next: &AtomicUsize, config: &Config, sender: &SyncSender<Read>) {
+    let mut buffer = Vec::new();
     loop {
         let index = next.fetch_add(1, Ordering::Relaxed);
         let Some(transcript) = transcripts.get(index) else { return };
         let mut known = transcript.known.clone();
         loop {
-            let stretch = intake::read_files(&transcript.path, &known, config, Deadline::never());
+            let stretch = intake::read_files(&transcript.path, &known, config, &mut buffer, Deadline::never());
             let goes_on = stretch.as_ref().is_some_and(|stretch| stretch.state == ReadState::Partial && stretch.advance(&mut known));
             if sender.send((index, stretch)).is_err() {
                 return;
@@ -146,8 +149,9 @@ fn count(
     let mut done = 0_u64;
     while let Ok(first) = receiver.recv() {
         journal.write(|write| {
-            // Only what is there already: waiting for more would keep hooks from the journal.
-            for (index, stretch) in std::iter::once(first).chain(receiver.try_iter()).take(COMMIT) {
+            let turn = Deadline::never().within(LONGEST_TURN);
+            let more = iter::from_fn(|| if turn.is_over() { None } else { receiver.recv_timeout(BRIEFLY).ok() });
+            for (index, stretch) in iter::once(first).chain(more) {
                 let transcript = &transcripts[index];
                 let past =
                     Past { session_id: &transcript.session_id, path: &transcript.path, host: &host, modified_at: transcript.modified_at };
@@ -169,6 +173,7 @@ fn count(
             }
             Ok(())
         })?;
+        journal.give_way();
     }
     Ok(redo)
 }

@@ -22,6 +22,8 @@ use crate::redact::Redactor;
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
 /// How much is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
+/// How much is read at once at least, in bytes.
+const MIN_BUFFER: usize = 16 * 1024;
 /// How much new transcript is worth a second thread, in bytes: a thread costs some 50 µs, this much a few ms.
 const PARALLEL: u64 = 16 * 1024 * 1024;
 /// How much a thread takes at once, in bytes.
@@ -94,7 +96,15 @@ fn inode(_: &Metadata) -> u64 {
 }
 
 /// Reads `file` on from `from`. A long stretch is read by both cores, in rounds that bound what is held in memory.
-pub fn read(file: &File, from: &Checkpoint, source: Source, redactor: &Redactor, deadline: Deadline) -> io::Result<Outcome> {
+/// `buffer` is for use again by who reads many files: what it costs to make one is what it costs to read it full.
+pub fn read(
+    file: &File,
+    from: &Checkpoint,
+    source: Source,
+    redactor: &Redactor,
+    buffer: &mut Vec<u8>,
+    deadline: Deadline,
+) -> io::Result<Outcome> {
     let metadata = file.metadata()?;
     let (inode, length) = (inode(&metadata), metadata.len());
     let is_known = from.offset > 0;
@@ -105,7 +115,7 @@ pub fn read(file: &File, from: &Checkpoint, source: Source, redactor: &Redactor,
         return Ok(Outcome::Read { facts: Vec::new(), checkpoint: from.clone(), is_all: true });
     }
     let round = Round { file, from: from.offset, length, source, redactor, deadline, next: AtomicU64::new(0), facts: AtomicUsize::new(0) };
-    let (facts, offset, is_all) = if length - from.offset > PARALLEL { round.read_by_all_cores()? } else { round.read_alone()? };
+    let (facts, offset, is_all) = if length - from.offset > PARALLEL { round.read_by_all_cores()? } else { round.read_alone(buffer)? };
     let head_length = offset.min(HEAD);
     let checkpoint = Checkpoint { offset, inode, head: (head(file, head_length)?, head_length) };
     Ok(Outcome::Read { facts, checkpoint, is_all })
@@ -166,10 +176,13 @@ struct Segment {
 }
 
 impl Round<'_> {
-    fn read_alone(&self) -> io::Result<(Vec<Facts>, u64, bool)> {
+    fn read_alone(&self, buffer: &mut Vec<u8>) -> io::Result<(Vec<Facts>, u64, bool)> {
+        // A turn's new lines are few.
+        let wanted = usize::try_from(self.length - self.from).unwrap_or(2 * CHUNK).clamp(MIN_BUFFER, 2 * CHUNK);
+        buffer.resize(buffer.len().max(wanted), 0);
         let mut gatherer = Gatherer::new(self.redactor);
         let input = At { file: self.file, position: self.from };
-        let (taken, end) = read_lines(input, u64::MAX, &mut Vec::new(), self.source, &mut gatherer, self.deadline)?;
+        let (taken, end) = read_lines(input, u64::MAX, buffer, self.source, &mut gatherer, self.deadline)?;
         Ok((vec![gatherer.finish()], self.from + taken, end == End::Input))
     }
 
@@ -258,7 +271,7 @@ pub enum End {
 }
 
 /// Adds the facts of all whole lines that start within `bound` bytes. Returns how many bytes were taken. `buffer` is for
-/// use again.
+/// use again; it grows when a line needs it to.
 ///
 /// The last line counts without its line feed when it is a whole JSON object, because a copied file may lack it.
 pub fn read_lines(
@@ -269,13 +282,16 @@ pub fn read_lines(
     gatherer: &mut Gatherer<'_>,
     deadline: Deadline,
 ) -> io::Result<(u64, End)> {
-    buffer.resize(buffer.len().max(2 * CHUNK), 0);
+    if buffer.is_empty() {
+        buffer.resize(2 * CHUNK, 0);
+    }
+    let chunk = CHUNK.min(buffer.len());
     let mut filled = 0;
     let mut taken = 0;
     // How much of the line at the start of the buffer was dropped because it is over the cap.
     let mut dropped = 0;
     loop {
-        if buffer.len() - filled < CHUNK {
+        if buffer.len() - filled < chunk {
             buffer.resize(filled + CHUNK, 0);
         }
         let length = read_some(&mut input, &mut buffer[filled..])?;
@@ -392,7 +408,7 @@ mod tests {
         let mut checkpoint = Checkpoint::default();
         let mut steps = Vec::new();
         loop {
-            let outcome = read(&file, &checkpoint, Source::Main, &redactor, Deadline::never()).unwrap();
+            let outcome = read(&file, &checkpoint, Source::Main, &redactor, &mut Vec::new(), Deadline::never()).unwrap();
             let Outcome::Read { facts, checkpoint: next, is_all } = outcome else { panic!("replaced") };
             steps.extend(facts.into_iter().flat_map(|facts| facts.steps));
             checkpoint = next;
