@@ -166,7 +166,7 @@ impl Reading<'_> {
     }
 
     /// Counts stretch after stretch; while one is counted, the next is read. One transaction writes a page once that all
-    /// of them touch, but it keeps others from writing, so after a while it hands the rest to the next one.
+    /// of them touch, but it keeps others from writing, so when one waits it hands the rest to the next one.
     fn count(&mut self, write: &Write<'_>, record: &mut Record, mut stretch: Stretch) -> Result<Rest> {
         let turn = Deadline::never().within(LONGEST_TURN);
         loop {
@@ -181,7 +181,7 @@ impl Reading<'_> {
             });
             counted?;
             match later {
-                Some(later) if !turn.is_over() => stretch = later,
+                Some(later) if !turn.is_over() && !write.is_awaited() => stretch = later,
                 later => return Ok(Rest::Stretch(later)),
             }
         }

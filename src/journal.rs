@@ -33,8 +33,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(3_200);
 /// How long the write-ahead log may be when it is left, in bytes: whoever opens the journal next reads it, at about a
 /// millisecond a MiB.
 const SHORT_LOG: u64 = 1024 * 1024;
-/// How long a process may keep others from writing, where it has more to write than one event tells.
-pub const LONGEST_TURN: Duration = Duration::from_millis(300);
+/// How long a process may keep others from writing, should nobody be seen to wait.
+pub const LONGEST_TURN: Duration = Duration::from_secs(1);
 /// How long it takes a process that waits to wake up.
 const MOMENT: Duration = Duration::from_millis(1);
 /// How much of the journal is held in memory where very much is written, in KiB.
@@ -330,13 +330,13 @@ impl Journal {
     /// Runs `work` in one transaction, which is durable when this returns `Ok`, unless that was [relaxed](Self::relax).
     pub fn write<T>(&mut self, work: impl FnOnce(&Write<'_>) -> Result<T>) -> Result<T> {
         if self.is_dry {
-            return work(&Write { connection: &self.connection });
+            return work(&Write { connection: &self.connection, lock: None });
         }
         let patience = self.deadline.remaining(BUSY_TIMEOUT);
         let _turn = self.lock.as_deref().and_then(|lock| turn(lock, patience));
         self.connection.busy_timeout(self.deadline.remaining(BUSY_TIMEOUT))?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let result = work(&Write { connection: &transaction })?;
+        let result = work(&Write { connection: &transaction, lock: self.lock.as_deref() })?;
         transaction.commit()?;
         Ok(result)
     }
@@ -602,9 +602,17 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
 #[derive(Debug)]
 pub struct Write<'a> {
     connection: &'a Connection,
+    lock: Option<&'a Path>,
 }
 
 impl Write<'_> {
+    /// Whether another process waits for its turn. Who has very much to write hands it over then.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        let queue = self.lock.and_then(|lock| private_options().open(queue(lock)).ok());
+        queue.is_some_and(|queue| queue.try_lock().is_err())
+    }
+
     /// The session's row.
     pub fn load(&self, session_id: &str) -> Result<Option<Record>> {
         load(self.connection, session_id)
@@ -1029,6 +1037,11 @@ pub fn is_busy(error: &anyhow::Error) -> bool {
     })
 }
 
+/// The file that all processes share which wait for this lock.
+fn queue(lock: &Path) -> PathBuf {
+    lock.with_extension("db-queue")
+}
+
 /// Waits until it is this process's turn to write. SQLite lets waiting processes look again and again, up to 100 ms
 /// apart, and whoever looks at the right moment is next: of 200 hooks at once some never were (measured). A lock of the
 /// system is given in the order of asking. It is a courtesy: after a while the write is tried without it.
@@ -1037,6 +1050,8 @@ fn turn(path: &Path, patience: Duration) -> Option<File> {
     if lock.try_lock().is_ok() {
         return Some(lock);
     }
+    let queue = private_options().open(queue(path)).ok()?;
+    let _ = queue.lock_shared();
     // A lock cannot be waited for with a limit, so a thread waits for it.
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -1124,4 +1139,29 @@ fn private_options() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_writes_sees_who_waits() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("journal.db");
+        let mut journal = Journal::open(&path).unwrap();
+        let waiter = journal
+            .write(|write| {
+                assert!(!write.is_awaited());
+                let waiter = std::thread::spawn(move || Journal::open(&path)?.write(|write| Ok(write.is_awaited())));
+                while !write.is_awaited() && !waiter.is_finished() {
+                    std::thread::yield_now();
+                }
+                assert!(write.is_awaited());
+                Ok(waiter)
+            })
+            .unwrap();
+        assert!(!waiter.join().unwrap().unwrap(), "it waits no more");
+        assert!(journal.write(|write| Ok(!write.is_awaited())).unwrap());
+    }
 }

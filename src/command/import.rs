@@ -150,7 +150,7 @@ fn count(
     while let Ok(first) = receiver.recv() {
         journal.write(|write| {
             let turn = Deadline::never().within(LONGEST_TURN);
-            let more = iter::from_fn(|| if turn.is_over() { None } else { receiver.recv_timeout(BRIEFLY).ok() });
+            let more = iter::from_fn(|| if turn.is_over() || write.is_awaited() { None } else { receiver.recv_timeout(BRIEFLY).ok() });
             for (index, stretch) in iter::once(first).chain(more) {
                 let transcript = &transcripts[index];
                 let past =
