@@ -137,7 +137,8 @@ impl Compose {
     }
 
     fn run(&self, args: &[&str]) -> Result<Output> {
-        let args: Vec<_> = ["compose", "--file", "docker-compose.yml"].iter().chain(args).copied().collect();
+        // Compose finds the file in the folder, and the user's docker-compose.override.yml beside it.
+        let args: Vec<_> = ["compose"].iter().chain(args).copied().collect();
         self.docker.run(&self.folder, &args, &[])
     }
 

@@ -33,8 +33,9 @@ const DEPLOY_KEY: &str = "CONVEX_DEPLOY_KEY";
 /// What leads the Convex CLI to a deployment.
 pub const LEADING_CONVEX: [&str; 4] = [URL, KEY, DEPLOY_KEY, "CONVEX_DEPLOYMENT"];
 /// Variables that libraries read: where configuration is, which proxy is asked, which certificates are believed.
-const LEADING: [&str; 12] = [
+const LEADING: [&str; 13] = [
     "HOME",
+    "CLAUDE_CONFIG_DIR",
     "XDG_CONFIG_HOME",
     "XDG_STATE_HOME",
     "APPDATA",
@@ -78,7 +79,7 @@ impl AdminKey {
     /// The text without the key, should a server have repeated it.
     #[must_use]
     pub fn hidden_in(&self, text: &str) -> String {
-        text.replace(&self.0, "…")
+        if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, "…") }
     }
 }
 
@@ -373,6 +374,7 @@ fn deployment(environment: &Environment, file: &File, path: &Path) -> Result<Opt
             (None, Some(_)) => bail!("`admin_key` is set but `url` is not in {}; set both or neither", path.display()),
         },
     };
+    ensure!(!key.trim().is_empty(), "`admin_key` is empty in {}; `convex-sidecar setup` makes a key", path.display());
     Ok(Some(pair(url, key, file.allow_insecure_http)?))
 }
 
@@ -382,6 +384,11 @@ fn pair(url: &str, key: &str, allow_insecure_http: bool) -> Result<Deployment> {
         "the admin key holds a space, a line feed, a quote or a character that is not ASCII; copy it again, in one piece"
     );
     Ok(Deployment { url: check_url(url, allow_insecure_http)?, key: AdminKey(key.trim().to_owned()) })
+}
+
+/// The deployment that the text of `config.toml` names.
+pub fn url_in(text: &str) -> Result<Option<Url>> {
+    Ok(parse(text)?.url.and_then(|url| Url::parse(url.trim()).ok()))
 }
 
 /// The text of `config.toml` with this deployment in it; everything else stays byte for byte.
@@ -469,6 +476,7 @@ mod tests {
         );
         assert!(problem(&[(KEY, SECRET)], &file).starts_with("CONVEX_SELF_HOSTED_ADMIN_KEY is set but CONVEX_SELF_HOSTED_URL is not"));
         assert!(problem(&[], "url = 'http://127.0.0.1:1'").contains("`admin_key` is not in config.toml"));
+        assert!(problem(&[], "url = 'http://127.0.0.1:1'\nadmin_key = ' '").contains("`admin_key` is empty in config.toml"));
         let both = config(&[(URL, "http://127.0.0.1:1"), (KEY, "k|1")], &file).deployment.unwrap().unwrap();
         assert_eq!((both.name(), both.key.authorization().as_str()), ("http://127.0.0.1:1", "Convex k|1"));
         assert_eq!(config(&[], &file).deployment.unwrap().unwrap().name(), "http://127.0.0.1:3210");

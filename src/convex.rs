@@ -157,8 +157,12 @@ impl<'a> Convex<'a> {
     pub fn accepts_key(&self) -> Result<bool> {
         let call = Call::new(Kind::Query, "agents:getAgentSession", "{}")?;
         let answer = self.send(self.client.post(self.deployment.url.join(call.route())?).body(call.body))?;
-        match answer.status().as_u16() {
-            200 | 560 => Ok(true),
+        let status = answer.status().as_u16();
+        let mut body = Vec::new();
+        let _ = answer.take(MAX_ANSWER).read_to_end(&mut body);
+        match status {
+            200 | 560 if serde_json::from_slice::<Answer>(&body).is_ok_and(|answer| answer.status.is_some()) => Ok(true),
+            200 | 560 => bail!("could not ask {} about the admin key: the answer is not Convex's", self.deployment.name()),
             401 | 403 => Ok(false),
             status => bail!("could not ask {} about the admin key: HTTP {status}", self.deployment.name()),
         }

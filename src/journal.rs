@@ -39,8 +39,9 @@ pub const LONGEST_TURN: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(1);
 /// How much of the journal is held in memory where very much is written, in KiB.
 const BULK_CACHE: i64 = 32 * 1024;
-/// How long the log may grow there, in pages of 4 KiB: what is written again and again need not be moved each time.
-const BULK_LOG: i64 = 16 * 1024;
+/// How long the log may grow there before it is moved, in pages of 4 KiB: what is written again and again need not be
+/// moved each time. It is less than in [`Journal::prepare`], so that no hook has to move what others have written.
+const BULK_LOG: i64 = 12 * 1024;
 /// How many notes are kept.
 const MAX_NOTES: i64 = 1_000;
 /// How long a session that another process is delivering is left to it, in milliseconds.
@@ -310,7 +311,7 @@ impl Journal {
             connection.pragma_update(None, "journal_mode", "WAL")?;
         }
         connection.execute_batch(
-            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -8192;",
+            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 16384; PRAGMA cache_size = -8192;",
         )?;
         connection.set_prepared_statement_cache_capacity(32);
         let mut journal = Self { connection, is_dry: false, lock, deadline: Deadline::never() };
@@ -1051,10 +1052,10 @@ fn turn(path: &Path, patience: Duration) -> Option<File> {
         return Some(lock);
     }
     let queue = private_options().open(queue(path)).ok()?;
-    let _ = queue.lock_shared();
     // A lock cannot be waited for with a limit, so a thread waits for it.
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
+        let _ = queue.lock_shared();
         let _ = lock.lock().map(|()| sender.send(lock));
     });
     receiver.recv_timeout(patience).ok()

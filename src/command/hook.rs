@@ -58,8 +58,13 @@ fn keep(config: &Config, input: &Result<Event, InputError>, deadline: Deadline, 
         Ok(event) => record(&mut journal, config, event, deadline, say),
         Err(error) => Err(anyhow!("{error}")),
     };
-    let problems =
-        result.as_ref().err().into_iter().filter(|error| !journal::is_damaged(error)).chain(&config.problem).chain(&config.warning);
+    let problems = result
+        .as_ref()
+        .err()
+        .into_iter()
+        .filter(|error| !journal::is_damaged(error) && !journal::is_busy(error))
+        .chain(&config.problem)
+        .chain(&config.warning);
     if let Some(problem) = problems.into_iter().next() {
         journal.write(|write| write.note(&format!("hook: {problem:#}"), now().0))?;
     }
@@ -126,6 +131,9 @@ fn follow_up(
 /// Does all but the sending, prints it, and takes it back.
 fn rehearse(config: &Config, event: &Event) -> Result<()> {
     let mut journal = Journal::rehearse(&config.journal)?;
+    if config.is_in_client && intake::ends_no_session(&journal, event)? {
+        return print("nothing would be recorded: it ends a session that never was\n");
+    }
     let (now, _) = now();
     intake::record_event(&mut journal, config, event, owner(config).as_ref(), &owner::host(), now)?;
     intake::read_transcript(&mut journal, config, &event.session_id, now, Deadline::never())?;

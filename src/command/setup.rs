@@ -55,7 +55,7 @@ pub fn run(options: &Setup) -> Result<()> {
             step("admin key", "asking the server", || find_key(compose, port, &config))?
         }
     };
-    step("configuration", "writing", || configure(&config, &bundle, &deployment))?;
+    step("configuration", "writing", || configure(options, &config, &bundle, &deployment))?;
     step("packages", "npm ci", || install_packages(&npm, &bundle))?;
     step("functions", "npx convex deploy", || deploy(&npx, &bundle, &deployment))?;
     let hooks = step("hooks", "installing", || install_hooks(options))?;
@@ -63,8 +63,8 @@ pub fn run(options: &Setup) -> Result<()> {
     say("")?;
     let checked = doctor::run(&Doctor { json: false });
     say("")?;
-    tell_dashboard(&source, &config, &deployment)?;
-    checked
+    let told = tell_dashboard(&source, &config, &deployment);
+    checked.and(told)
 }
 
 /// Does a step of the work and tells that it is done and how long it took.
@@ -192,7 +192,9 @@ fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment
             return Ok((kept.clone(), format!("{} answers, {version}, and accepts the configured key already", kept.name())));
         }
     }
-    let made = config.deployment_at(&local_url(port), &compose.generate_key()?)?;
+    // Sessions that wait know the deployment by the name that was configured.
+    let url = configured.map_or_else(|| local_url(port), |configured| configured.name().to_owned());
+    let made = config.deployment_at(&url, &compose.generate_key()?)?;
     let (is_accepted, version) = ask(&made).with_context(silent)?;
     if !is_accepted {
         let instance = Convex::new(&made, Deadline::never())?.instance()?;
@@ -236,10 +238,19 @@ fn ask(deployment: &Deployment) -> Result<(bool, String)> {
 }
 
 /// Writes `config.toml`, and for the Convex CLI `.env.local`.
-fn configure(config: &Config, bundle: &Bundle, deployment: &Deployment) -> Result<((), String)> {
+fn configure(options: &Setup, config: &Config, bundle: &Bundle, deployment: &Deployment) -> Result<((), String)> {
     let file = SettingsFile::read(config.file.clone())?;
-    let text = config::with_deployment(file.text.as_deref().unwrap_or_default(), deployment);
-    let text = text.with_context(|| format!("could not parse {}", config.file.display()))?;
+    let before = file.text.as_deref().unwrap_or_default();
+    let read = config::url_in(before).and_then(|url| Ok((url, config::with_deployment(before, deployment)?)));
+    let (url, text) = read.with_context(|| format!("could not parse {}", config.file.display()))?;
+    if let Some(url) = url.filter(|url| *url != deployment.url && options.url.is_none()) {
+        bail!(
+            "could not write {}, because it has the key to {url}, and this is {name}; take `url` and `admin_key` out of the file, or say \
+             `--url {name}`",
+            config.file.display(),
+            name = deployment.name()
+        );
+    }
     let env_file = SettingsFile::read(bundle.env_file())?;
     let variables = deployment.cli_environment();
     let lines = variables.iter().flat_map(|(name, value)| [name, "='", value.as_str(), "'\n"]).collect();

@@ -196,6 +196,22 @@ fn the_installed_hooks_are_not_silent() {
     assert_finds(&machine, "failed", "the hook for Stop failed: it is not silent: event: ", "run `convex-sidecar hook --verbose` by hand");
 }
 
+#[test]
+fn hooks_with_a_journal_of_their_own_are_not_proved_into_it() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let own = machine.home().join("own");
+    let machine = installed(machine, |settings| {
+        for event in ["SessionStart", "Stop", "SessionEnd"] {
+            let command = hook(settings, event)["command"].as_str().unwrap().to_owned();
+            hook(settings, event)["command"] = json!(format!("CONVEX_SIDECAR_HOME={} {command}", own.display()));
+        }
+    });
+    let said = doctor(&machine).stdout;
+    assert!(said.contains("a session went through `convex-sidecar hook` into Convex"), "{said}");
+    assert!(!own.exists());
+}
+
 /// A repository's settings may name any command; `doctor` has the admin key and does not run it.
 #[test]
 fn a_repository_s_command_is_not_run() {

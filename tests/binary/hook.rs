@@ -39,6 +39,8 @@ fn the_end_of_a_session_that_never_was_is_not_recorded() {
     };
     let machine = Machine::new().env("CLAUDECODE", "1");
     machine.sidecar(&["hook"]).stdin(end(&machine, "never")).run().silent();
+    let rehearsed = machine.sidecar(&["hook", "--dry-run"]).stdin(end(&machine, "never")).run().ok();
+    assert_eq!(rehearsed, "nothing would be recorded: it ends a session that never was\n");
     assert!(machine.documents().is_empty());
     // One whose start was lost has a transcript; one whose transcript is not kept has a start; what is piped by hand is meant.
     std::fs::create_dir_all(machine.projects()).unwrap();

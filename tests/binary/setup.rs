@@ -33,7 +33,6 @@ running() { [ -s "$state/pid" ] && kill -0 "$(cat "$state/pid")" 2> "$state/null
 [ "$*" = "build --tag convex-sidecar ." ] && [ -f Dockerfile ] && { echo built; exit; }
 [ "$1" = compose ] && [ -f docker-compose.yml ] || { echo "unexpected: $*" >&2; exit 9; }
 shift
-[ "$1 $2" = "--file docker-compose.yml" ] && shift 2
 case "$*" in
 'ps --quiet') if running; then echo 0123456789ab; fi ;;
 'up --detach --wait')
@@ -229,7 +228,7 @@ fn from_nothing_to_a_green_doctor_and_the_second_time_nothing_changes() {
     assert!(git(&["init", "--quiet"]) && git(&["check-ignore", "--quiet", ".env.local"]));
     fs::remove_dir_all(site.folder().join(".git")).unwrap();
 
-    let compose = "docker compose --file docker-compose.yml";
+    let compose = "docker compose";
     assert_eq!(
         site.argv(),
         [
@@ -414,6 +413,41 @@ fn a_deployment_that_is_there_takes_no_containers() {
     let site = without(Site::new());
     let port = backend.url.rsplit(':').next().unwrap();
     check(&site, &site.command(&["--skip-docker", "--admin-key-stdin"]).env("CONVEX_PORT", port).stdin(&backend.key).run().ok());
+}
+
+#[test]
+fn the_key_to_another_deployment_is_not_overwritten() {
+    let backend = Backend::start();
+    let text = format!("url = 'https://team.example'\nadmin_key = '{FOREIGN}'\n");
+    let site = Site::new().config(&text);
+    let named = |command: Sidecar| command.env("CONVEX_SELF_HOSTED_URL", &backend.url).env("CONVEX_SELF_HOSTED_ADMIN_KEY", &backend.key);
+    let said = named(site.command(&["--skip-docker"])).run();
+    assert!(said.status == 1 && said.stderr.contains("because it has the key to https://team.example/"), "{}", said.stderr);
+    assert_eq!(site.read_config().unwrap(), text);
+    // Whoever names another one means it.
+    let said = site.command(&["--url", &backend.url, "--admin-key-stdin"]).stdin(&backend.key).run().ok();
+    assert!(said.contains("✓ proof") && site.read_config().unwrap().contains(&backend.url), "{said}");
+}
+
+#[test]
+fn a_server_that_is_no_convex_gets_into_no_configuration() {
+    let gate = Gate::open(None);
+    gate.set(Fault::status(200, "<html>hello</html>"));
+    let site = Site::new();
+    let said = site.command(&["--url", &gate.url, "--admin-key-stdin"]).stdin(KEY).run();
+    assert!(said.status == 1 && said.stderr.contains("the answer is not Convex's"), "{}{}", said.stdout, said.stderr);
+    assert_eq!(site.read_config(), None);
+}
+
+/// Sessions that wait belong to the deployment by its name.
+#[test]
+fn a_new_key_leaves_the_url_as_it_was_written() {
+    let site = Site::new();
+    let url = site.url().replace("127.0.0.1", "localhost");
+    let site = site.config(&format!("url = '{url}'\nadmin_key = '{FOREIGN}'\n"));
+    let said = site.setup(&[]).ok();
+    assert!(said.contains("made anew, because the configured one was refused"), "{said}");
+    assert_eq!(site.read_config().unwrap(), format!("url = '{url}'\nadmin_key = '{KEY}'\n"));
 }
 
 #[test]

@@ -76,7 +76,10 @@ impl Installed {
             let plain = format!("{} hook", shell::quote(&entry.program, cfg!(windows)));
             let is_ours = is_same(Path::new(&entry.program), &this);
             let command = if entry.command == entry.program { &plain } else { &entry.command };
-            (entry.event == event && !has_variable(entry) && (scope == Scope::User || (is_ours && *command == plain)))
+            (entry.event == event
+                && !has_variable(entry)
+                && !leads_elsewhere(entry)
+                && (scope == Scope::User || (is_ours && *command == plain)))
                 .then(|| command.clone())
         })
     }
@@ -203,6 +206,11 @@ fn program(file: &Settings, program: &str) -> Option<Check> {
 fn version(program: &str) -> Option<String> {
     let output = Command::new(program).arg("--version").output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Whether the command has a journal or a deployment of its own, which a proof has no business in.
+fn leads_elsewhere(entry: &Entry) -> bool {
+    ["CONVEX_SIDECAR_HOME=", "CONVEX_SELF_HOSTED_"].iter().any(|name| entry.command.contains(name))
 }
 
 /// Whether only a shell in the client's environment knows which program it is.
