@@ -95,7 +95,19 @@ pub fn transcripts(scratch: &Path) -> String {
         "tokens counted by `claude-code-sync`",
         "peak memory of that Stop",
     ];
-    format!("{}\n{}", beside(&names, &columns), table(&headings, notes.into_iter()))
+    format!("{}\n{}\n{}", beside(&names, &columns), warm(scratch), table(&headings, notes.into_iter()))
+}
+
+/// The same turn on a small and on a large transcript, one after the other: above, each runs beside what disturbs the disk
+/// in its own way.
+fn warm(scratch: &Path) -> String {
+    let clients = [SIZES[0], SIZES[3]].map(|mib| Client::new(scratch, mib));
+    let homes = ["small", "large"].map(|name| Home::new(scratch, name));
+    let mut small = Grown::new(scratch, &clients[0], &homes[0]);
+    let mut large = Grown::new(scratch, &clients[1], &homes[1]);
+    let outcomes = in_turn(vec![Contender::new(3 * RUNS, || small.turn()), Contender::new(3 * RUNS, || large.turn())]);
+    let names = ["one more turn since the last Stop, after 1 MiB", "one more turn since the last Stop, after 1,024 MiB"];
+    beside(&names, &[Column { heading: "Stop".to_owned(), outcomes }])
 }
 
 /// A copy of a transcript that grows by a turn before each Stop.
@@ -108,7 +120,7 @@ struct Grown<'a> {
 
 impl<'a> Grown<'a> {
     fn new(scratch: &Path, client: &Client, home: &'a Home) -> Self {
-        let transcript = fresh(scratch, "grown").join(client.transcript.file_name().unwrap());
+        let transcript = fresh(scratch, &format!("grown-{}", client.session)).join(client.transcript.file_name().unwrap());
         std::fs::copy(&client.transcript, &transcript).unwrap();
         // A first Stop may end at its deadline; `sync` reads the rest.
         home.hook(Event::Stop, &client.session, &transcript);
