@@ -373,7 +373,8 @@ struct Watching(std::process::Child);
 impl Watching {
     fn start(machine: &Machine) -> Self {
         use std::process::{Command, Stdio};
-        let command = format!("exec {} sessions --watch", env!("CARGO_BIN_EXE_convex-sidecar"));
+        // What is started in the background of a script, as CI may be, ignores Ctrl-C, and so would this.
+        let command = format!("exec env --default-signal=INT {} sessions --watch", env!("CARGO_BIN_EXE_convex-sidecar"));
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--command", &command, "/dev/null"]).env_clear();
         script.env("PATH", "/usr/bin:/bin").env("TERM", "xterm").env("COLUMNS", "80").env("CONVEX_SIDECAR_HOME", machine.sidecar_home());
