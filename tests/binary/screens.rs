@@ -371,13 +371,17 @@ struct Watching(std::process::Child);
 
 #[cfg(target_os = "linux")]
 impl Watching {
-    fn start(machine: &Machine) -> Self {
+    fn start(machine: &Machine, columns: usize) -> Self {
         use std::process::{Command, Stdio};
         // What is started in the background of a script, as CI may be, ignores Ctrl-C, and so would this.
         let command = format!("exec env --default-signal=INT {} sessions --watch", env!("CARGO_BIN_EXE_convex-sidecar"));
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--command", &command, "/dev/null"]).env_clear();
-        script.env("PATH", "/usr/bin:/bin").env("TERM", "xterm").env("COLUMNS", "80").env("CONVEX_SIDECAR_HOME", machine.sidecar_home());
+        script
+            .env("PATH", "/usr/bin:/bin")
+            .env("TERM", "xterm")
+            .env("COLUMNS", columns.to_string())
+            .env("CONVEX_SIDECAR_HOME", machine.sidecar_home());
         Self(script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("script, of util-linux, is needed"))
     }
 
@@ -414,11 +418,23 @@ impl Drop for Watching {
     }
 }
 
+/// Without what moves the cursor and paints.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_watched_screen_looks_as_it_is_held() {
+    let machine = machine();
+    for columns in [80, 140] {
+        let drawn = Watching::start(&machine, columns).draw_until("Ctrl-C ends");
+        let sequence = regex_lite::Regex::new("\x1b\\[[0-9;]*[A-Za-z]|\r").unwrap();
+        assert_held("watch", columns, &sequence.replace_all(&drawn, ""));
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn watching_redraws_in_place_and_ends_on_control_c() {
     let machine = machine();
-    let mut watching = Watching::start(&machine);
+    let mut watching = Watching::start(&machine, 80);
     let first = watching.draw_until("Ctrl-C ends");
     assert!(first.starts_with("\x1b[2J\x1b[H\x1b[1mSESSION\x1b[0m "), "{first:?}");
     assert!(first.contains("\x1b[31mfailed\x1b[0m") && first.contains("\x1b[K\r\n"), "{first:?}");
