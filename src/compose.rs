@@ -138,8 +138,7 @@ impl Compose {
 
     fn run(&self, args: &[&str]) -> Result<Output> {
         // Compose finds the file in the folder, and the user's docker-compose.override.yml beside it.
-        let args: Vec<_> = ["compose"].iter().chain(args).copied().collect();
-        self.docker.run(&self.folder, &args, &[])
+        self.docker.run(&self.folder, &[&["compose"], args].concat(), &[])
     }
 
     /// What the command printed, if it went well; else why it did not, and what to do.

@@ -54,11 +54,11 @@ pub fn record_event(journal: &mut Journal, config: &Config, event: &Event, owner
     })
 }
 
-/// Whether the event ends a session that never was: `claude mcp list`, `claude doctor` or `claude plugin install` run the
+/// Whether the event ends a session that never was. What is piped by hand is meant; but `claude mcp list`, `claude doctor` or `claude plugin install` run the
 /// SessionEnd hooks for an id that has had no start and gets no transcript (measured with 2.1.197).
-pub fn ends_no_session(journal: &Journal, event: &Event) -> Result<bool> {
+pub fn ends_no_session(journal: &Journal, config: &Config, event: &Event) -> Result<bool> {
     let (EventKind::SessionEnd { .. }, Some(stated)) = (&event.kind, &event.transcript_path) else { return Ok(false) };
-    Ok(!find_transcript(Path::new(stated), &event.session_id).exists() && journal.load(&event.session_id)?.is_none())
+    Ok(config.is_in_client && !find_transcript(Path::new(stated), &event.session_id).exists() && journal.load(&event.session_id)?.is_none())
 }
 
 /// Ends the runs whose process is gone. Returns the sessions that it touched.

@@ -85,7 +85,7 @@ fn replace_journal(config: &Config, error: &anyhow::Error, identity: u64) -> Res
 
 fn record(journal: &mut Journal, config: &Config, event: &Event, deadline: Deadline, say: &mut dyn FnMut(&str)) -> Result<Report> {
     say(&format!("event: {}", serde_json::to_string(&event.masked(&config.redactor))?));
-    if config.is_in_client && intake::ends_no_session(journal, event)? {
+    if intake::ends_no_session(journal, config, event)? {
         say("not recorded: it ends a session that never was");
         return Ok(Report::default());
     }
@@ -131,7 +131,7 @@ fn follow_up(
 /// Does all but the sending, prints it, and takes it back.
 fn rehearse(config: &Config, event: &Event) -> Result<()> {
     let mut journal = Journal::rehearse(&config.journal)?;
-    if config.is_in_client && intake::ends_no_session(&journal, event)? {
+    if intake::ends_no_session(&journal, config, event)? {
         return print("nothing would be recorded: it ends a session that never was\n");
     }
     let (now, _) = now();

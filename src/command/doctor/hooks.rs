@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::child::Program;
 use crate::cli::Scope;
 use crate::command::install;
 use crate::config::{self, Environment};
@@ -43,7 +44,7 @@ impl Settings {
 impl Installed {
     /// Reads the settings files that count for a client which is started in the current folder.
     pub fn look(environment: &Environment) -> Self {
-        let mut installed = Self { files: Vec::new(), problems: Vec::new(), has_program_for_plugin: plugin_program(environment).is_some() };
+        let mut installed = Self { files: Vec::new(), problems: Vec::new(), has_program_for_plugin: has_program_for_plugin(environment) };
         for scope in [Scope::User, Scope::Project, Scope::Local] {
             if let Err(error) = installed.read(scope, environment) {
                 let remedy = "mend it; until then nothing of it counts, and `convex-sidecar install` changes nothing";
@@ -225,12 +226,10 @@ fn is_same(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// The executable that the plugin runs, found as `hooks/convex-sidecar.sh` finds it.
-fn plugin_program(environment: &Environment) -> Option<PathBuf> {
-    let name = format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX);
+/// Whether there is an executable that the plugin runs, looked for as `hooks/convex-sidecar.sh` looks for it.
+fn has_program_for_plugin(environment: &Environment) -> bool {
     let stated = environment.get("CONVEX_SIDECAR_BIN").map(PathBuf::from);
-    let on_path = environment.get("PATH").into_iter().flat_map(std::env::split_paths).map(|folder| folder.join(&name));
     let cargo = environment.get("CARGO_HOME").map(PathBuf::from).or_else(|| Some(Path::new(environment.get("HOME")?).join(".cargo")));
-    let of_cargo = cargo.map(|folder| folder.join("bin").join(&name));
-    stated.into_iter().chain(on_path).chain(of_cargo).find(|path| path.is_file())
+    let of_cargo = cargo.map(|folder| folder.join("bin").join(format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX)));
+    Program::find("convex-sidecar", environment).is_some() || stated.into_iter().chain(of_cargo).any(|path| path.is_file())
 }

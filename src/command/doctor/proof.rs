@@ -62,9 +62,12 @@ pub fn run(config: &Config, deployment: &Deployment, installed: &Installed) -> R
         json!({"session_id": session_id, "hook_event_name": "Stop", "last_assistant_message": answer}),
         json!({"session_id": session_id, "hook_event_name": "SessionEnd", "reason": "other"}),
     ];
-    let ran = events.iter().try_for_each(|event| {
-        let name = event["hook_event_name"].as_str().unwrap_or_default();
-        hook(&home.0, deployment, installed.command(name), event).with_context(|| format!("the hook for {name} failed"))
+    let steps = events.map(|event| {
+        let name = event["hook_event_name"].as_str().unwrap_or_default().to_owned();
+        (installed.command(&name), name, event)
+    });
+    let ran = steps.iter().try_for_each(|(command, name, event)| {
+        hook(&home.0, deployment, command.as_deref(), event).with_context(|| format!("the hook for {name} failed"))
     });
     let id = json!({ "sessionId": session_id });
     let row = ask(config, "agents:getAgentSession", &id);
@@ -77,16 +80,15 @@ pub fn run(config: &Config, deployment: &Deployment, installed: &Installed) -> R
     ensure!(row["status"] == "completed" && row["output"] == answer.as_str(), "what was read back is not what was sent: {row}");
     ensure!(matches!(deleted, Verdict::Success(_)), "could not delete the session {session_id} again: {deleted:?}");
     ensure!(ask(config, "agents:getAgentSession", &id)?.is_null(), "the session {session_id} is still there after it was deleted");
-    let is_installed = events.iter().all(|event| event["hook_event_name"].as_str().and_then(|name| installed.command(name)).is_some());
-    Ok(if is_installed { "the installed hooks" } else { "`convex-sidecar hook`" })
+    Ok(if steps.iter().all(|(command, ..)| command.is_some()) { "the installed hooks" } else { "`convex-sidecar hook`" })
 }
 
 /// Runs a hook as the client does: in a shell, and it exits 0 without a word.
-fn hook(home: &Path, deployment: &Deployment, installed: Option<String>, event: &Value) -> Result<()> {
+fn hook(home: &Path, deployment: &Deployment, installed: Option<&str>, event: &Value) -> Result<()> {
     // The client on Windows runs hooks in a shell that is its own.
     let mut command = if let Some(text) = installed.filter(|_| cfg!(unix)) {
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", &text]);
+        shell.args(["-c", text]);
         shell
     } else {
         let mut this = Command::new(std::env::current_exe().context("could not find this executable")?);
