@@ -1,12 +1,14 @@
 //! The fluent builder that runs the binary, the captured sessions, and the stand-ins for client and server.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use crate::backend::Backend;
 
 /// The repository.
 pub fn root() -> &'static Path {
@@ -324,29 +326,7 @@ pub fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// The real Convex functions behind Convex's HTTP API (`tests/backend`); it ends with the test.
-pub struct Backend {
-    process: Child,
-    pub url: String,
-    pub key: String,
-}
-
 impl Backend {
-    pub fn start() -> Self {
-        let mut process = Command::new("node")
-            .args(["--import", "tsx", "tests/backend/main.ts"])
-            .current_dir(root())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node is needed; `make test` installs what else the backend needs");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).expect("the backend says where it listens");
-        let text = |name: &str| ready[name].as_str().unwrap().to_owned();
-        Self { url: text("url"), key: text("adminKey"), process }
-    }
-
     /// A machine that delivers here.
     pub fn machine(&self) -> Machine {
         Machine::new().deployment(&self.url, &self.key)
@@ -387,12 +367,5 @@ impl Backend {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(" 200 "), "{answer}");
         body.to_owned()
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

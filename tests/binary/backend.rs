@@ -1,0 +1,37 @@
+//! The stand-in for a Convex deployment, as tests and benches start it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+/// The real Convex functions behind Convex's HTTP API (`tests/backend`); it ends with who started it.
+pub struct Backend {
+    process: Child,
+    pub url: String,
+    pub key: String,
+}
+
+impl Backend {
+    pub fn start() -> Self {
+        let mut process = Command::new("node")
+            .args(["--import", "tsx", "tests/backend/main.ts"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node is needed; `make test` installs what else the backend needs");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).expect("the backend says where it listens");
+        let text = |name: &str| ready[name].as_str().unwrap().to_owned();
+        Self { url: text("url"), key: text("adminKey"), process }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
