@@ -281,9 +281,9 @@ fn count(write: &Write<'_>, record: &mut Record, stretch: Stretch) -> Result<()>
     if let Some(birth) = stretch.birth {
         write.bear(session_id, birth)?;
     }
-    let row = write.row_id(session_id)?;
-    let mut counter = write.counter(row, record.read_version + 1)?;
-    record.summary.absorb(stretch.facts, |items| counter.count(items))?;
+    let mut counter = write.counter(session_id)?;
+    record.summary.absorb(stretch.facts, |item| counter.count(&item))?;
+    drop(counter);
     for (path, checkpoint) in &stretch.checkpoints {
         write.checkpoint(session_id, &path.to_string_lossy(), checkpoint)?;
     }

@@ -4,7 +4,8 @@
 //! change. A session is due when `revision > delivered_revision`, so a week offline costs one request a session and
 //! there is no queue to overflow. This room is the only user of SQLite.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -13,16 +14,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::config::DbConfig;
-use rusqlite::{
-    CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Statement, TransactionBehavior, named_params, params,
-};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, TransactionBehavior, named_params, params};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+mod ledger;
+
+use self::ledger::{Counter, Ledger};
 use crate::deadline::Deadline;
 use crate::owner::Owner;
 use crate::session::{Millis, ReadState, Session, Status, TranscriptState};
 use crate::transcript::reader::Checkpoint;
-use crate::transcript::summary::{BATCH, Counted, Item, Summary};
+use crate::transcript::summary::Summary;
 use crate::workflow::Workflow;
 
 /// The version of the schema below, kept in `user_version`.
@@ -37,9 +39,7 @@ const SHORT_LOG: u64 = 1024 * 1024;
 pub const LONGEST_TURN: Duration = Duration::from_secs(1);
 /// How long it takes a process that waits to wake up.
 const MOMENT: Duration = Duration::from_millis(1);
-/// How much of the journal is held in memory where very much is written, in KiB.
-const BULK_CACHE: i64 = 32 * 1024;
-/// How long the log may grow there before it is moved, in pages of 4 KiB: what is written again and again need not be
+/// How long the log may grow where very much is written before it is moved, in pages of 4 KiB: what is written again and again need not be
 /// moved each time. It is less than in [`Journal::prepare`], so that no hook has to move what others have written.
 const BULK_LOG: i64 = 12 * 1024;
 /// How many notes are kept.
@@ -51,10 +51,7 @@ const LEASE: Millis = 2_000;
 /// one counts it. `born` and `made` are the transcript's [`reader::birth`](crate::transcript::reader::birth). A session
 /// `is_stale` when an older one has claimed what it had counted as its own; then it is read anew.
 ///
-/// `counted` has a row for every message, tool call and prompt on this machine, under the session that had it first;
-/// `inherited` those that a fork copied, and `reading` tells what one reading has inserted. They have neither an index by
-/// session nor a foreign key, because a row is inserted a hundred thousand times for each time that a session's rows are
-/// deleted.
+/// `counted` holds every message, tool call and prompt on this machine, in pages from key `low` to key `high` ([`ledger`]).
 ///
 /// `workflows` holds what was set on this machine; it is due while `updated_at > delivered_at`. `forgotten` holds the
 /// sessions that are still to be deleted in Convex, up to a revision: what is recorded anew later is not meant.
@@ -97,20 +94,10 @@ CREATE TABLE transcripts (
   PRIMARY KEY (session, path)
 ) WITHOUT ROWID;
 CREATE TABLE counted (
-  key     INTEGER PRIMARY KEY,
-  session INTEGER NOT NULL,
-  reading INTEGER NOT NULL,
-  name    TEXT NOT NULL,
-  a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL
+  low     INTEGER PRIMARY KEY,
+  high    INTEGER NOT NULL,
+  entries BLOB NOT NULL
 );
-CREATE TABLE inherited (
-  session INTEGER NOT NULL,
-  reading INTEGER NOT NULL,
-  key     INTEGER NOT NULL,
-  name    TEXT NOT NULL,
-  a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL,
-  PRIMARY KEY (session, key)
-) WITHOUT ROWID;
 CREATE TABLE workflows (
   key          TEXT PRIMARY KEY,
   workflow     TEXT NOT NULL,
@@ -277,11 +264,15 @@ pub struct Backoff {
 impl Journal {
     /// Opens the journal at `path`, making it and its folder when they are not there.
     pub fn open(path: &Path) -> Result<Self> {
-        create_private(path).with_context(|| {
-            format!("could not create the journal {}; set CONVEX_SIDECAR_HOME to a folder that can be written", path.display())
-        })?;
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX);
-        let connection = connection.with_context(|| format!("could not open the journal {}", path.display()))?;
+        let open = || {
+            create_private(path).with_context(|| {
+                format!("could not create the journal {}; set CONVEX_SIDECAR_HOME to a folder that can be written", path.display())
+            })?;
+            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX);
+            connection.with_context(|| format!("could not open the journal {}", path.display()))
+        };
+        // Between the two steps another process may have set a damaged one aside.
+        let connection = open().or_else(|_| open())?;
         Self::prepare(connection, Some(beside(path, "-lock"))).with_context(|| format!("could not use the journal {}", path.display()))
     }
 
@@ -301,43 +292,32 @@ impl Journal {
         Ok(journal)
     }
 
-    fn prepare(connection: Connection, lock: Option<PathBuf>) -> Result<Self> {
+    fn prepare(mut connection: Connection, lock: Option<PathBuf>) -> Result<Self> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let version = version(&connection)?;
         if version > SCHEMA_VERSION {
             bail!("it was written by a newer convex-sidecar (schema {version}, this one knows {SCHEMA_VERSION}); update convex-sidecar");
         }
         if version < SCHEMA_VERSION {
-            connection.pragma_update(None, "journal_mode", "WAL")?;
+            make(&mut connection, lock.as_deref())?;
         }
         connection.execute_batch(
             "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 16384; PRAGMA cache_size = -8192;",
         )?;
         connection.set_prepared_statement_cache_capacity(32);
-        let mut journal = Self { connection, is_dry: false, lock, deadline: Deadline::never() };
-        if version < SCHEMA_VERSION {
-            journal.write(|write| {
-                // Another process may have been faster.
-                let version: i64 = write.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-                if version == 0 {
-                    write.connection.execute_batch(SCHEMA)?;
-                }
-                Ok(())
-            })?;
-        }
-        Ok(journal)
+        Ok(Self { connection, is_dry: false, lock, deadline: Deadline::never() })
     }
 
     /// Runs `work` in one transaction, which is durable when this returns `Ok`, unless that was [relaxed](Self::relax).
     pub fn write<T>(&mut self, work: impl FnOnce(&Write<'_>) -> Result<T>) -> Result<T> {
         if self.is_dry {
-            return work(&Write { connection: &self.connection, lock: None });
+            return run(&self.connection, None, work);
         }
         let patience = self.deadline.remaining(BUSY_TIMEOUT);
         let _turn = self.lock.as_deref().and_then(|lock| turn(lock, patience));
         self.connection.busy_timeout(self.deadline.remaining(BUSY_TIMEOUT))?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let result = work(&Write { connection: &transaction, lock: self.lock.as_deref() })?;
+        let result = run(&transaction, self.lock.as_deref(), work)?;
         transaction.commit()?;
         Ok(result)
     }
@@ -355,10 +335,8 @@ impl Journal {
         self.relax()
     }
 
-    /// For writing very much, as [`relax`](Self::relax), and with more of the journal in memory: keys are hashes, so each
-    /// transaction touches pages everywhere.
+    /// For writing very much, as [`relax`](Self::relax).
     pub fn prepare_for_bulk(&self) -> Result<()> {
-        self.connection.pragma_update(None, "cache_size", -BULK_CACHE)?;
         self.connection.pragma_update(None, "wal_autocheckpoint", BULK_LOG)?;
         self.relax()
     }
@@ -533,6 +511,31 @@ impl Journal {
     }
 }
 
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Makes the schema, unless another process was faster. Changing to a write-ahead log is no transaction: SQLite waits for
+/// nobody then, so of 16 hooks on a new journal some failed in every tenth crowd (measured). So it is tried again.
+fn make(connection: &mut Connection, lock: Option<&Path>) -> Result<()> {
+    let patience = Deadline::never().within(BUSY_TIMEOUT);
+    let _turn = lock.and_then(|lock| turn(lock, BUSY_TIMEOUT));
+    let mut make = || -> Result<()> {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if version(&transaction)? == 0 {
+            transaction.execute_batch(SCHEMA)?;
+        }
+        Ok(transaction.commit()?)
+    };
+    loop {
+        match make() {
+            Err(error) if is_busy(&error) && !patience.is_over() => std::thread::sleep(MOMENT),
+            result => return result,
+        }
+    }
+}
+
 const ENTRY: &str = "session_id, document, revision, delivered_revision, deployment, last_error";
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
@@ -604,6 +607,15 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
 pub struct Write<'a> {
     connection: &'a Connection,
     lock: Option<&'a Path>,
+    ledger: RefCell<Ledger>,
+}
+
+/// Runs `work`, and writes what it has counted.
+fn run<T>(connection: &Connection, lock: Option<&Path>, work: impl FnOnce(&Write<'_>) -> Result<T>) -> Result<T> {
+    let write = Write { connection, lock, ledger: RefCell::default() };
+    let result = work(&write)?;
+    write.ledger.into_inner().write(connection)?;
+    Ok(result)
 }
 
 impl Write<'_> {
@@ -708,24 +720,25 @@ impl Write<'_> {
 
     /// Forgets what was read of the session's files, so that they are read anew.
     pub fn forget_reading(&self, session_id: &str) -> Result<()> {
-        for table in ["transcripts", "counted", "inherited"] {
-            let sql = format!("DELETE FROM {table} WHERE session = (SELECT id FROM sessions WHERE session_id = ?)");
-            self.connection.execute(&sql, [session_id])?;
-        }
-        self.connection.execute("UPDATE sessions SET is_stale = 0 WHERE session_id = ?", [session_id])?;
-        Ok(())
+        self.take_back(session_id).map(drop)
+    }
+
+    /// Takes back what was counted of the session's files. Returns the sessions that had copied some of it.
+    fn take_back(&self, session_id: &str) -> Result<BTreeSet<i64>> {
+        let Some(row) = self.row_id(session_id).optional()? else { return Ok(BTreeSet::new()) };
+        self.connection.execute("DELETE FROM transcripts WHERE session = ?", [row])?;
+        self.connection.execute("UPDATE sessions SET is_stale = 0 WHERE id = ?", [row])?;
+        self.ledger.borrow_mut().forget(self.connection, row)
     }
 
     /// Deletes the session and all that it counted. Sessions that had copied some of that from it are to be read anew:
     /// it is theirs now. What `deployment` has of it, up to `now`, is to be deleted there.
     pub fn forget(&self, session_id: &str, deployment: Option<&str>, now: Millis) -> Result<()> {
-        let sql = "UPDATE sessions SET is_stale = 1, is_settled = 0 WHERE id IN (
-                     SELECT inherited.session FROM inherited JOIN counted USING (key)
-                     WHERE counted.session = (SELECT id FROM sessions WHERE session_id = ?))";
-        self.connection.execute(sql, [session_id])?;
         let revision = "SELECT revision FROM sessions WHERE session_id = ?";
         let revision: i64 = self.connection.query_row(revision, [session_id], |row| row.get(0)).optional()?.unwrap_or_default();
-        self.forget_reading(session_id)?;
+        for heir in self.take_back(session_id)? {
+            self.connection.execute("UPDATE sessions SET is_stale = 1, is_settled = 0 WHERE id = ?", [heir])?;
+        }
         self.connection.execute("DELETE FROM sessions WHERE session_id = ?", [session_id])?;
         deployment.map_or(Ok(()), |deployment| self.mark_forgotten(session_id, deployment, revision.max(now)))
     }
@@ -788,21 +801,13 @@ impl Write<'_> {
         Ok(self.connection.prepare_cached(sql)?.query_row([session_id], |row| unsigned(row, 0))?)
     }
 
-    /// Counts items for the session in `row`.
-    pub fn counter(&self, row: i64, reading: i64) -> Result<Counter<'_>> {
-        let rows = |count| {
-            format!(
-                "INSERT OR IGNORE INTO counted (session, reading, key, name, a, b, c, d) VALUES {}",
-                ["(?, ?, ?, ?, ?, ?, ?, ?)"; BATCH][..count].join(", ")
-            )
-        };
-        let (insert, insert_batch) = (self.connection.prepare_cached(&rows(1))?, self.connection.prepare_cached(&rows(BATCH))?);
-        Ok(Counter { connection: self.connection, row, reading, insert, insert_batch })
+    /// Counts items for the session.
+    pub fn counter(&self, session_id: &str) -> Result<Counter<'_>> {
+        Ok(Counter::new(self.connection, self.ledger.borrow_mut(), self.row_id(session_id)?))
     }
 
-    /// The row id of the session.
-    pub fn row_id(&self, session_id: &str) -> Result<i64> {
-        Ok(self.connection.prepare_cached("SELECT id FROM sessions WHERE session_id = ?")?.query_row([session_id], |row| row.get(0))?)
+    fn row_id(&self, session_id: &str) -> rusqlite::Result<i64> {
+        self.connection.prepare_cached("SELECT id FROM sessions WHERE session_id = ?")?.query_row([session_id], |row| row.get(0))
     }
 
     /// Sessions due at `deployment`, the longest waiting first, at most `limit`. They are left to this process for a
@@ -903,119 +908,9 @@ impl Write<'_> {
     }
 }
 
-/// Counts items for one session: remembers the largest figures of each and says what was known of it.
-pub struct Counter<'a> {
-    connection: &'a Connection,
-    row: i64,
-    reading: i64,
-    insert: CachedStatement<'a>,
-    insert_batch: CachedStatement<'a>,
-}
-
-impl Counter<'_> {
-    /// Counts items of different keys. Nearly all are new, so they are inserted first, and only those that were not new
-    /// are looked at.
-    pub fn count(&mut self, items: &[Item<'_>]) -> Result<Vec<Counted>> {
-        if items.len() < BATCH {
-            return items
-                .iter()
-                .map(
-                    |item| {
-                        if insert(&mut self.insert, self.row, self.reading, item)? { Ok(new(item, false)) } else { self.count_known(item) }
-                    },
-                )
-                .collect();
-        }
-        bind_all(&mut self.insert_batch, self.row, self.reading, items)?;
-        if self.insert_batch.raw_execute()? == items.len() {
-            return Ok(items.iter().map(|item| new(item, false)).collect());
-        }
-        let mut find = self.connection.prepare_cached("SELECT session = ? AND reading = ? FROM counted WHERE key = ?")?;
-        let mut is_new =
-            |item: &Item<'_>| find.query_row(params![self.row, self.reading, item.key.cast_signed()], |row| row.get::<_, bool>(0));
-        items.iter().map(|item| if is_new(item)? { Ok(new(item, false)) } else { self.count_known(item) }).collect()
-    }
-
-    /// Counts an item that has a row already.
-    fn count_known(&self, item: &Item<'_>) -> Result<Counted> {
-        let key = item.key.cast_signed();
-        let owner: i64 =
-            self.connection.prepare_cached("SELECT session FROM counted WHERE key = ?")?.query_row([key], |owner| owner.get(0))?;
-        if owner == self.row {
-            return self.grow("counted", item);
-        }
-        if self.take_over(owner)? {
-            let sql = "UPDATE counted SET session = ?, reading = ?, name = iif(?3 = '', name, ?3), a = max(a, ?), b = max(b, ?), c = max(c, ?), d = max(d, ?)
-                       WHERE key = ?";
-            let [a, b, c, d] = item.figures.map(u64::cast_signed);
-            self.connection.prepare_cached(sql)?.execute(params![self.row, self.reading, item.name, a, b, c, d, key])?;
-            return Ok(new(item, false));
-        }
-        let sql = "INSERT OR IGNORE INTO inherited (session, reading, key, name, a, b, c, d) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-        if insert(&mut *self.connection.prepare_cached(sql)?, self.row, self.reading, item)? {
-            return Ok(new(item, true));
-        }
-        Ok(Counted { inherited: true, ..self.grow("inherited", item)? })
-    }
-
-    /// Takes the larger figures for an item that the session knows.
-    fn grow(&self, table: &str, item: &Item<'_>) -> Result<Counted> {
-        let key = item.key.cast_signed();
-        let sql = format!("SELECT name, a, b, c, d FROM {table} WHERE key = ? AND session = ?");
-        let (known, before) = self.connection.prepare_cached(&sql)?.query_row([key, self.row], |known| {
-            Ok((known.get::<_, String>(0)?, [unsigned(known, 1)?, unsigned(known, 2)?, unsigned(known, 3)?, unsigned(known, 4)?]))
-        })?;
-        let name = if item.name.is_empty() { known.clone() } else { item.name.to_owned() };
-        let after: [u64; 4] = std::array::from_fn(|index| before[index].max(item.figures[index]));
-        if (after, &name) != (before, &known) {
-            let sql = format!("UPDATE {table} SET name = ?, a = ?, b = ?, c = ?, d = ? WHERE key = ? AND session = ?");
-            let [a, b, c, d] = after.map(u64::cast_signed);
-            self.connection.prepare_cached(&sql)?.execute(params![name, a, b, c, d, key, self.row])?;
-        }
-        Ok(Counted { inherited: false, before: Some(before), name })
-    }
-
-    /// Whether this session had first what was counted for `owner`, because it is older: forks may be read before their
-    /// parents. The owner is then to be read anew.
-    fn take_over(&self, owner: i64) -> Result<bool> {
-        let sql =
-            "SELECT (younger.born, younger.made) > (older.born, older.made), younger.is_stale FROM sessions AS younger, sessions AS older
-                   WHERE older.id = ? AND younger.id = ?";
-        let answer = |answer: &Row<'_>| Ok((answer.get::<_, Option<bool>>(0)?, answer.get::<_, bool>(1)?));
-        let answer = self.connection.prepare_cached(sql)?.query_row([self.row, owner], answer).optional()?;
-        let Some((Some(true), is_marked)) = answer else { return Ok(false) };
-        if !is_marked {
-            self.connection.prepare_cached("UPDATE sessions SET is_stale = 1, is_settled = 0 WHERE id = ?")?.execute([owner])?;
-        }
-        Ok(true)
-    }
-}
-
-fn new(item: &Item<'_>, inherited: bool) -> Counted {
-    Counted { inherited, before: None, name: item.name.to_owned() }
-}
-
-fn insert(statement: &mut Statement<'_>, row: i64, reading: i64, item: &Item<'_>) -> Result<bool> {
-    bind_all(statement, row, reading, std::slice::from_ref(item))?;
-    Ok(statement.raw_execute()? == 1)
-}
-
-/// Binds the columns of `counted`, row after row.
-fn bind_all(statement: &mut Statement<'_>, row: i64, reading: i64, items: &[Item<'_>]) -> Result<()> {
-    for (index, item) in items.iter().enumerate() {
-        let first = 8 * index + 1;
-        let [a, b, c, d] = item.figures.map(u64::cast_signed);
-        statement.raw_bind_parameter(first + 3, item.name)?;
-        for (place, value) in [(0, row), (1, reading), (2, item.key.cast_signed()), (4, a), (5, b), (6, c), (7, d)] {
-            statement.raw_bind_parameter(first + place, value)?;
-        }
-    }
-    Ok(())
-}
-
-/// JSON in the journal that cannot be read.
+/// What is in the journal and cannot be read.
 #[derive(Debug)]
-struct Unreadable(serde_json::Error);
+struct Unreadable(String);
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -1026,7 +921,7 @@ impl fmt::Display for Unreadable {
 impl std::error::Error for Unreadable {}
 
 fn stored<T: DeserializeOwned>(json: &str) -> std::result::Result<T, Unreadable> {
-    serde_json::from_str(json).map_err(Unreadable)
+    serde_json::from_str(json).map_err(|error| Unreadable(error.to_string()))
 }
 
 /// Whether the journal could not be written because others were writing all the time.
@@ -1056,7 +951,9 @@ fn turn(path: &Path, patience: Duration) -> Option<File> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let _ = queue.lock_shared();
-        let _ = lock.lock().map(|()| sender.send(lock));
+        let locked = lock.lock();
+        drop(queue);
+        let _ = locked.map(|()| sender.send(lock));
     });
     receiver.recv_timeout(patience).ok()
 }

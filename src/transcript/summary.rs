@@ -4,7 +4,6 @@
 //! the difference that its key makes, and what is already counted makes none.
 
 use std::collections::{BTreeMap, HashSet};
-use std::iter;
 use std::mem::take;
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +30,7 @@ pub struct Counted {
     pub inherited: bool,
     /// Its figures, when this session already knew it.
     pub before: Option<[u64; 4]>,
-    /// Its name, as far as known now.
+    /// Its name, when the item has none.
     pub name: String,
 }
 
@@ -41,14 +40,6 @@ pub struct Counted {
 pub struct ToolFigures {
     pub calls: u64,
     pub errors: u64,
-}
-
-/// How many items are counted at once: a statement for each would take a third longer (measured).
-pub const BATCH: usize = 32;
-
-fn batches<T>(items: impl Iterator<Item = T>) -> impl Iterator<Item = Vec<T>> {
-    let mut items = items;
-    iter::from_fn(move || Some(items.by_ref().take(BATCH).collect()).filter(|batch: &Vec<T>| !batch.is_empty()))
 }
 
 /// The figures and texts of one session, from its transcript files.
@@ -94,22 +85,19 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Counts the facts of the next stretches, in their order. `count` looks items up, remembers them, and says of each
-    /// what was known; no key is twice among the items of one call.
-    pub fn absorb<E>(&mut self, mut stretches: Vec<Facts>, mut count: impl FnMut(&[Item<'_>]) -> Result<Vec<Counted>, E>) -> Result<(), E> {
+    /// Counts the facts of the next stretches, in their order. `count` looks an item up, remembers it, and says what was
+    /// known of it.
+    pub fn absorb<E>(&mut self, mut stretches: Vec<Facts>, mut count: impl FnMut(Item<'_>) -> Result<Counted, E>) -> Result<(), E> {
         // Which messages are history that a fork copied; asked once, because their steps follow.
         let mut copied = HashSet::new();
         let messages = merge(stretches.iter_mut().map(|facts| take(&mut facts.messages)).collect(), |message: &mut Message, later| {
             message.usage = message.usage.max(later.usage);
             message.span.include(later.span);
         });
-        for batch in batches(messages) {
-            let items: Vec<_> =
-                batch.iter().map(|(_, key, message)| Item { key: *key, name: "", figures: message.usage.figures() }).collect();
-            for ((place, key, message), counted) in batch.iter().zip(count(&items)?) {
-                if self.count_message(message, &stretches[*place].names[message.model], &counted) {
-                    copied.insert(*key);
-                }
+        for (place, key, message) in messages {
+            let counted = count(Item { key, name: "", figures: message.usage.figures() })?;
+            if self.count_message(&message, &stretches[place].names[message.model], &counted) {
+                copied.insert(key);
             }
         }
         let tools = stretches.iter_mut().map(|Facts { names, tools, .. }| {
@@ -119,31 +107,23 @@ impl Summary {
             *name = name.or(later);
             *failed |= later_failed;
         });
-        for batch in batches(tools) {
-            let items: Vec<_> = batch
-                .iter()
-                .map(|(_, key, (name, failed))| Item {
-                    key: *key,
-                    name: name.unwrap_or_default(),
-                    figures: [u64::from(name.is_some()), u64::from(*failed), 0, 0],
-                })
-                .collect();
-            for (item, counted) in items.iter().zip(count(&items)?) {
-                if !counted.inherited {
-                    self.count_tool(counted, item.figures);
-                }
+        for (_, key, (name, failed)) in tools {
+            let figures = [u64::from(name.is_some()), u64::from(failed), 0, 0];
+            let counted = count(Item { key, name: name.unwrap_or_default(), figures })?;
+            if !counted.inherited {
+                self.count_tool(name.unwrap_or(&counted.name), &counted, figures);
             }
         }
-        let mut count = |key| Ok(count(&[Item { key, name: "", figures: [0; 4] }])?.first().is_none_or(is_new));
+        let mut is_new = |key| Ok(is_new(&count(Item { key, name: "", figures: [0; 4] })?));
         for facts in stretches {
             for key in facts.subagents {
-                self.subagents += u64::from(count(key)?);
+                self.subagents += u64::from(is_new(key)?);
             }
             for key in facts.compactions {
-                self.compactions += u64::from(count(key)?);
+                self.compactions += u64::from(is_new(key)?);
             }
             for step in facts.steps {
-                self.step(step, &copied, &mut count)?;
+                self.step(step, &copied, &mut is_new)?;
             }
             for answer in facts.answers.into_all() {
                 if !copied.contains(&answer.message) {
@@ -175,14 +155,19 @@ impl Summary {
     }
 
     /// A call counts when it is first seen; its failure once both the call and the failure were seen.
-    fn count_tool(&mut self, counted: Counted, figures: [u64; 4]) {
+    fn count_tool(&mut self, name: &str, counted: &Counted, figures: [u64; 4]) {
         let before = counted.before.unwrap_or_default();
         let (called, failed) = (before[0].max(figures[0]) == 1, before[1].max(figures[1]) == 1);
         let (was_called, had_failed) = (before[0] == 1, before[1] == 1);
         if called {
-            let tool = self.tools.entry(counted.name).or_default();
-            tool.calls += u64::from(!was_called);
-            tool.errors += u64::from(failed && !(was_called && had_failed));
+            let (calls, errors) = (u64::from(!was_called), u64::from(failed && !(was_called && had_failed)));
+            match self.tools.get_mut(name) {
+                Some(tool) => {
+                    tool.calls += calls;
+                    tool.errors += errors;
+                }
+                None => drop(self.tools.insert(name.to_owned(), ToolFigures { calls, errors })),
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, json_lines};
+use crate::support::{Backend, Machine, json_lines};
 
 const HOOKS: usize = 200;
 const SESSIONS: usize = 50;
@@ -20,6 +20,20 @@ fn event(index: usize) -> String {
         _ => json!({"session_id": session, "hook_event_name": "SessionEnd", "reason": "other"}),
     }
     .to_string()
+}
+
+/// SQLite lets some of those fail at once that come while another one makes the file.
+#[test]
+fn many_hooks_that_find_no_journal_are_all_recorded() {
+    for _ in 0..20 {
+        let machine = Machine::new();
+        let start = |index| {
+            let machine = &machine;
+            move || machine.sidecar(&["hook"]).stdin(event(index)).run().silent()
+        };
+        std::thread::scope(|scope| (0..16).for_each(|index| drop(scope.spawn(start(index)))));
+        assert_eq!(machine.documents().len(), 16);
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Ledger {
     fn count(counted: &mut HashMap<u64, (String, [u64; 4])>, item: &Item<'_>) -> Counted {
         let Some((name, figures)) = counted.get_mut(&item.key) else {
             counted.insert(item.key, (item.name.to_owned(), item.figures));
-            return Counted { inherited: false, before: None, name: item.name.to_owned() };
+            return Counted::default();
         };
         let before = *figures;
         *figures = std::array::from_fn(|index| before[index].max(item.figures[index]));
@@ -75,7 +75,7 @@ impl Ledger {
             }
         }
         let counted = &mut self.counted;
-        self.summary.absorb(stretch, |items| Ok::<_, Infallible>(items.iter().map(|item| Self::count(counted, item)).collect())).unwrap();
+        self.summary.absorb(stretch, |item| Ok::<_, Infallible>(Self::count(counted, &item))).unwrap();
     }
 
     fn document(&self) -> Document {
