@@ -65,18 +65,20 @@ fn add(tokens: &mut [u64; 4], further: [u64; 4]) {
 pub fn turn(numbers: &mut Numbers, tally: &mut Tally) -> String {
     let (session, count, tokens) = (&tally.session, &mut tally.lines, &mut tally.tokens);
     let mut lines = String::new();
-    let end = |count: &mut u64| {
+    // What the client writes only into some records stands between when and where.
+    let end_with = |count: &mut u64, between: &str| {
         *count += 1;
         let (minute, second) = (*count / 60 % 60, *count % 60);
         format!(
-            r#""uuid":"{session}-{count:x}","timestamp":"2026-11-22T{:02}:{minute:02}:{second:02}.000Z","userType":"external","entrypoint":"cli","cwd":"/home/dev/proj","sessionId":"{session}","version":"2.1.197","gitBranch":"main"}}
+            r#""uuid":"{session}-{count:x}","timestamp":"2026-11-22T{:02}:{minute:02}:{second:02}.000Z",{between}"userType":"external","entrypoint":"cli","cwd":"/home/dev/proj","sessionId":"{session}","version":"2.1.197","gitBranch":"main"}}
 "#,
             *count / 3_600 % 24
         )
     };
+    let end = |count: &mut u64| end_with(count, "");
     lines += &format!(
-        r#"{{"parentUuid":null,"isSidechain":false,"promptId":"p{count}","type":"user","message":{{"role":"user","content":"please look at module {count} and make it simpler"}},"permissionMode":"default",{}"#,
-        end(count)
+        r#"{{"parentUuid":null,"isSidechain":false,"promptId":"p{count}","type":"user","message":{{"role":"user","content":"please look at module {count} and make it simpler"}},{}"#,
+        end_with(count, r#""permissionMode":"default","promptSource":"user","#)
     );
     for _ in 0..3 + numbers.below(8) {
         let message = numbers.below(u64::MAX);
@@ -123,10 +125,21 @@ pub fn turn(numbers: &mut Numbers, tally: &mut Tally) -> String {
             _ => 40 + numbers.below(80),
         };
         let text = SOURCE.repeat(pieces as usize);
+        let (result, output) = if numbers.below(20) == 0 {
+            (
+                format!(r#""type":"tool_result","content":"{text}","is_error":true,"tool_use_id":"toolu_{message:024x}""#),
+                format!(r#""Error: {text}""#),
+            )
+        } else {
+            (
+                format!(r#""tool_use_id":"toolu_{message:024x}","type":"tool_result","content":"{text}","is_error":false"#),
+                format!(r#"{{"type":"text","file":{{"filePath":"/home/dev/proj/src/main.rs","content":"{text}","numLines":24}}}}"#),
+            )
+        };
+        let between = format!(r#""toolUseResult":{output},"sourceToolAssistantUUID":"{count:032x}","#);
         lines += &format!(
-            r#"{{"parentUuid":"{count:032x}","isSidechain":false,"promptId":"p","type":"user","message":{{"role":"user","content":[{{"tool_use_id":"toolu_{message:024x}","type":"tool_result","content":"{text}","is_error":{}}}]}},"toolUseResult":{{"type":"text","file":{{"filePath":"/home/dev/proj/src/main.rs","content":"{text}","numLines":24}}}},{}"#,
-            numbers.below(20) == 0,
-            end(count)
+            r#"{{"parentUuid":"{count:032x}","isSidechain":false,"promptId":"p","type":"user","message":{{"role":"user","content":[{{{result}}}]}},{}"#,
+            end_with(count, &between)
         );
         if numbers.below(4) == 0 {
             lines += &format!(
