@@ -13,7 +13,7 @@ use std::vec::IntoIter;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::assistant::{self, Habits};
-use super::records::{self, Block, Envelope, Record, Usage, Words, is_dull, mend};
+use super::records::{self, Block, Envelope, Glance, Record, Usage, Words, glance, mend};
 use crate::redact::{Redactor, Text};
 
 /// How many facts are gathered before they are handed over, so that memory does not grow with the file.
@@ -374,8 +374,11 @@ impl<'a> Gatherer<'a> {
 
     /// Adds what a whole line says.
     pub fn add(&mut self, line: &[u8], source: Source) {
-        if !is_dull(line) && !line.trim_ascii().is_empty() && !self.add_if_whole(line, source) {
-            self.facts.malformed_lines += 1;
+        match glance(line) {
+            Glance::Dull => {}
+            Glance::Failure(id) => self.add_failure(id),
+            Glance::Telling if line.trim_ascii().is_empty() || self.add_if_whole(line, source) => {}
+            Glance::Telling => self.facts.malformed_lines += 1,
         }
     }
 
@@ -434,7 +437,7 @@ impl<'a> Gatherer<'a> {
             }
             Record::ToolErrors(ids) => {
                 for id in ids {
-                    self.facts.tools.push((key(b't', id.as_bytes()), Tool { name: None, failed: true }));
+                    self.add_failure(&id);
                 }
             }
             Record::CompactBoundary => {
@@ -487,6 +490,10 @@ impl<'a> Gatherer<'a> {
                 self.facts.messages.push((key, Message { model, usage, span: Span::at(at) }));
             }
         }
+    }
+
+    fn add_failure(&mut self, id: &str) {
+        self.facts.tools.push((key(b't', id.as_bytes()), Tool { name: None, failed: true }));
     }
 
     fn add_reply(&mut self, message: Key, line: &impl Fn() -> Key, at: Option<i64>, texts: Vec<Words<'_>>) {

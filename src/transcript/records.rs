@@ -552,45 +552,74 @@ impl<'a> Line<'a> {
 
 /// The record types that can say something; all others are passed over.
 const TELLING: [&[u8]; 7] = [b"user", b"assistant", b"system", b"custom-title", b"ai-title", b"summary", b"cost-state"];
-/// How the client begins a record that holds nothing but tool results.
-const TOOL_RESULT: &[u8] = br#""type":"user","message":{"role":"user","content":[{"tool_use_id":""#;
+/// How the client begins a record of the results of tool calls, up to the first of them.
+const RESULTS: &[u8] = br#""type":"user","message":{"role":"user","content":[{"#;
+/// How it ends it, behind the last result.
+const END_OF_RESULTS: &[u8] = br#"}]},"uuid":""#;
 /// What says of a tool result whether it failed.
-static IS_ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""is_error""#));
-/// What says that it did not.
-const SUCCESS: &[u8] = br#""is_error":false"#;
+static IS_ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""is_error":"#));
 /// How far into a line its beginning is looked for, in bytes.
 const BEGINNING: usize = 512;
 
-/// Whether a whole line is sure to say nothing that counts, found without parsing it: nine tenths of a transcript are
-/// the results of tools that did not fail, attachments, snapshots and progress. It knows the client's own way of
-/// writing them (2.1.197); what is written otherwise is parsed. A quotation mark within a JSON string is escaped, so
-/// what is searched for cannot stand inside one.
+/// What is seen of a whole line without parsing it. Nine tenths of a transcript are the results of tools, attachments,
+/// snapshots and progress.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Glance<'a> {
+    /// It is sure to say nothing that counts.
+    Dull,
+    /// The tool call with this id failed.
+    Failure(&'a str),
+    /// It has to be parsed.
+    Telling,
+}
+
+/// Looks at a whole line. This knows the client's own way of writing (2.1.197); what is written otherwise is to be
+/// parsed. A quotation mark within a JSON string is escaped, so what is searched for cannot stand inside one.
 #[must_use]
-pub fn is_dull(line: &[u8]) -> bool {
+pub fn glance(line: &[u8]) -> Glance<'_> {
     if let Some(rest) = line.strip_prefix(br#"{"type":""#) {
         let kind = rest.split(|&byte| byte == b'"').next().unwrap_or_default();
-        return !TELLING.contains(&kind);
+        return if TELLING.contains(&kind) { Glance::Telling } else { Glance::Dull };
     }
     let beginning = &line[..line.len().min(BEGINNING)];
     // The second brace opens the first object within the record.
-    let Some(inner) = beginning.get(1..).and_then(|rest| memchr::memchr(b'{', rest)).map(|at| at + 1) else { return false };
+    let Some(inner) = beginning.get(1..).and_then(|rest| memchr::memchr(b'{', rest)).map(|at| at + 1) else { return Glance::Telling };
     if beginning[..inner].ends_with(br#""attachment":"#) {
         let end = &line[line.len().saturating_sub(BEGINNING)..];
-        return memchr::memmem::find(end, br#""type":"attachment","uuid":"#).is_some();
+        let is_attachment = memchr::memmem::find(end, br#""type":"attachment","uuid":"#).is_some();
+        return if is_attachment { Glance::Dull } else { Glance::Telling };
     }
-    let before_message = TOOL_RESULT.iter().position(|&byte| byte == b'{').unwrap_or_default();
-    let Some(rest) = inner.checked_sub(before_message).and_then(|start| beginning[start..].strip_prefix(TOOL_RESULT)) else { return false };
-    let Some(id) = memchr::memchr(b'"', rest) else { return false };
-    if !rest[id..].starts_with(br#"","type":"tool_result","#) {
-        return false;
+    let before_message = RESULTS.iter().position(|&byte| byte == b'{').unwrap_or_default();
+    let results = inner.checked_sub(before_message).and_then(|start| line[start..].strip_prefix(RESULTS));
+    results.and_then(glance_at_results).unwrap_or(Glance::Telling)
+}
+
+/// The same of what stands behind [`RESULTS`]. A result that failed is written with its keys in another order.
+fn glance_at_results(results: &[u8]) -> Option<Glance<'_>> {
+    let mut marks = IS_ERROR.find_iter(results).map(|at| &results[at + IS_ERROR.needle().len()..]);
+    if results.starts_with(br#""type":"tool_result","content":"#) {
+        let (id, rest) = split_string(marks.next()?.strip_prefix(br#"true,"tool_use_id":"#)?)?;
+        return (rest.starts_with(END_OF_RESULTS) && results.ends_with(b"}")).then_some(Glance::Failure(id));
     }
-    let mut marks = IS_ERROR.find_iter(line).map(|at| &line[at..]);
-    match marks.next() {
+    let (_, rest) = split_string(results.strip_prefix(br#""tool_use_id":"#)?)?;
+    if !rest.starts_with(br#","type":"tool_result","#) {
+        return None;
+    }
+    let is_dull = match marks.next().map(|mark| mark.strip_prefix(b"false")) {
         None => true,
-        // Its block is the last of the message, so no other mark is of a block.
-        Some(mark) if mark.starts_with(br#""is_error":false}]},"toolUseResult":"#) => true,
-        Some(mark) => mark.starts_with(SUCCESS) && marks.all(|mark| mark.starts_with(SUCCESS)),
-    }
+        Some(None) => false,
+        // No other mark can be that of a result.
+        Some(Some(rest)) if rest.starts_with(END_OF_RESULTS) => true,
+        Some(Some(_)) => marks.all(|mark| mark.starts_with(b"false")),
+    };
+    is_dull.then_some(Glance::Dull)
+}
+
+/// A string without escapes, and what follows.
+fn split_string(json: &[u8]) -> Option<(&str, &[u8])> {
+    let (text, rest) = json.strip_prefix(b"\"")?.split_at_checked(memchr::memchr(b'"', &json[1..])?)?;
+    let text = std::str::from_utf8(text).ok().filter(|text| !text.is_empty() && !text.contains('\\'))?;
+    Some((text, &rest[1..]))
 }
 
 impl<'a> WireBlock<'a> {
@@ -735,20 +764,29 @@ mod tests {
     }
 
     #[test]
-    fn only_lines_that_say_nothing_are_dull() {
-        let result = |end: &str| {
-            format!(
-                r#"{{"parentUuid":"a","isSidechain":false,"promptId":"p","type":"user","message":{{"role":"user","content":[{{"tool_use_id":"t","type":"tool_result","content":"{{\"is_error\":true}}"{end}}}]}}}}"#
-            )
-        };
-        assert!(is_dull(result(r#","is_error":false"#).as_bytes()));
-        assert!(is_dull(result("").as_bytes()));
-        assert!(!is_dull(result(r#","is_error":true"#).as_bytes()));
-        assert!(!is_dull(result(r#","is_error": true"#).as_bytes()));
-        assert!(is_dull(br#"{"type":"file-history-snapshot","snapshot":{}}"#));
-        assert!(is_dull(br#"{"parentUuid":null,"isSidechain":false,"attachment":{"type":"x"},"type":"attachment","uuid":"u"}"#));
-        assert!(!is_dull(br#"{"attachment":{},"type":"user","message":{"content":"hi"}}"#));
-        assert!(!is_dull(result("").replace("tool_result", "text").as_bytes()));
+    fn only_what_is_sure_needs_no_parsing() {
+        const HEAD: &str = r#"{"parentUuid":"a","isSidechain":false,"promptId":"p","type":"user","message":{"role":"user","content":[{"#;
+        const TAIL: &str = r#"}]},"uuid":"u","timestamp":"2026-11-22T10:00:00.000Z","toolUseResult":{"is_error":true}}"#;
+        let success = |end: &str| format!(r#"{HEAD}"tool_use_id":"t","type":"tool_result","content":"{{\"is_error\":true}}"{end}{TAIL}"#);
+        let failure = |end: &str| format!(r#"{HEAD}"type":"tool_result","content":"{{\"is_error\":false}}"{end}{TAIL}"#);
+        let seen = |line: &str| format!("{:?}", glance(line.as_bytes()));
+        assert_eq!(seen(&success(r#","is_error":false"#)), "Dull");
+        assert_eq!(seen(&success("").replace("true}}", "false}}")), "Dull");
+        assert_eq!(seen(&success("")), "Telling", "the mark of toolUseResult could be that of a second result");
+        assert_eq!(seen(&success(r#","is_error":true"#)), "Telling");
+        assert_eq!(seen(&success(r#","is_error": false"#)), "Telling");
+        assert_eq!(seen(&success(r#","is_error":false},{"is_error":true"#)), "Telling");
+        assert_eq!(seen(&success(r#","is_error":false"#).replace("tool_result", "text")), "Telling");
+        let failed = failure(r#","is_error":true,"tool_use_id":"t1""#);
+        assert_eq!(seen(&failed), r#"Failure("t1")"#);
+        assert_eq!(record(&failed), r#"ToolErrors(["t1"])"#);
+        assert_eq!(seen(&failed[..failed.len() - 1]), r#"Failure("t1")"#, "cut within the object that is last");
+        assert_eq!(seen(&failed[..failed.len() - 2]), "Telling");
+        assert_eq!(seen(&failure(r#","is_error":true,"tool_use_id":"t\u0031""#)), "Telling");
+        assert_eq!(seen(&failure(r#","is_error":true,"tool_use_id":"t1"},{"is_error":true,"tool_use_id":"t2""#)), "Telling");
+        assert_eq!(seen(&failure(r#","is_error":false,"tool_use_id":"t1""#)), "Telling");
+        assert_eq!(seen(r#"{"type":"file-history-snapshot","snapshot":{}}"#), "Dull");
+        assert_eq!(seen(r#"{"parentUuid":null,"isSidechain":false,"attachment":{"type":"x"},"type":"attachment","uuid":"u"}"#), "Dull");
         for line in [
             "",
             "{",
@@ -756,12 +794,13 @@ mod tests {
             r#"{"type":"user","message":{"content":"hi"}}"#,
             r#"{"type":"assistant"}"#,
             r#"{"isMeta":false,"message":{"id":"m"}}"#,
+            r#"{"attachment":{},"type":"user","message":{"content":"hi"}}"#,
         ] {
-            assert!(!is_dull(line.as_bytes()), "{line}");
+            assert_eq!(seen(line), "Telling", "{line}");
         }
         // One within another record is not the record.
-        let nested = format!(r#"{{"parentUuid":"a","data":{{"x":1}},{}t"}}]}}}}"#, std::str::from_utf8(TOOL_RESULT).unwrap());
-        assert!(!is_dull(nested.as_bytes()));
+        let nested = success(r#","is_error":false"#).replace(r#""promptId":"p","#, r#""data":{"x":1},"#);
+        assert_eq!(seen(&nested), "Telling");
     }
 
     #[test]

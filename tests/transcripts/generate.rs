@@ -318,7 +318,11 @@ impl<'a> Writer<'a> {
     fn user(&mut self, chain: usize, content: &[u8], fields: &[u8]) {
         let head =
             format!(r#"{{"parentUuid":null,{}"promptId":"p","type":"user","message":{{"role":"user","content":"#, chain_fields(chain));
-        let line = [head.as_bytes(), content, b"},", fields, self.end().as_bytes()].concat();
+        let end = self.end();
+        // The client writes them behind the record's id and time; some of those before it wrote them first.
+        let at = if self.lines.len().is_multiple_of(3) { 0 } else { end.find(r#""cwd""#).unwrap_or_default() };
+        let (id, place) = end.as_bytes().split_at(at);
+        let line = [head.as_bytes(), content, b"},", id, fields, place].concat();
         self.line(file_of(chain), line);
     }
 
