@@ -5,9 +5,8 @@
 //! is not plainly an assistant line in compact JSON is `None`, and [`super::records::parse`] decides.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 use super::records::{Block, Envelope, Record, SYNTHETIC, Usage, Words, time, unescape};
 
@@ -23,11 +22,11 @@ const MAX_DEPTH: u8 = 64;
 #[derive(Debug, Default)]
 pub struct Habits {
     /// The rest of `usage` behind the last of the wanted figures.
-    usage: Vec<u8>,
+    usage: String,
     /// The rest of the line behind `timestamp`.
-    line: Vec<u8>,
+    line: String,
     /// Where in that rest the steady fields stand.
-    steady: [Option<Range<usize>>; STEADY],
+    steady: [Option<Raw>; STEADY],
 }
 
 /// Fields that hardly change from line to line: cwd, gitBranch, version, entrypoint, permissionMode.
@@ -36,12 +35,9 @@ const STEADY: usize = 5;
 /// Reads an assistant line. `None` says nothing about the line.
 #[must_use]
 pub fn read<'a>(line: &'a [u8], habits: &mut Habits) -> Option<(Envelope<'a>, Record<'a>)> {
-    // The lowest byte, and all bits of all of them; without a way out of the loop it is done by vectors.
-    let (lowest, bits) = line.iter().fold((u8::MAX, 0), |(lowest, bits), &byte| (lowest.min(byte), bits | byte));
-    let (has_control, is_ascii) = (lowest < b' ', bits.is_ascii());
-    if has_control || !is_ascii && std::str::from_utf8(line).is_err() {
-        return None;
-    }
+    // The lowest byte; without a way out of the loop it is found by vectors.
+    let has_control = line.iter().fold(u8::MAX, |lowest, &byte| lowest.min(byte)) < b' ';
+    let line = std::str::from_utf8(line).ok().filter(|_| !has_control)?;
     let mut walk = Walk { line, at: 0 };
     let mut fields = Fields::default();
     walk.object(|walk, key| fields.take(walk, key, habits))?;
@@ -52,19 +48,32 @@ pub fn read<'a>(line: &'a [u8], habits: &mut Habits) -> Option<(Envelope<'a>, Re
     fields.into_parts(line)
 }
 
-/// A string as it stands between its quotation marks.
-type Raw<'a> = &'a [u8];
+/// A string as it stands between its quotation marks, by its place in the line.
+#[derive(Debug, Clone, Copy)]
+struct Raw {
+    start: usize,
+    end: usize,
+    /// Whether it has to be read before it can be compared.
+    is_escaped: bool,
+}
+
+impl Raw {
+    /// The same in a line where all stands so much later.
+    const fn moved(self, by: usize) -> Self {
+        Self { start: self.start + by, end: self.end + by, ..self }
+    }
+}
 
 /// What is wanted of a line.
 #[derive(Default)]
 struct Fields<'a> {
     is_assistant: bool,
-    uuid: Option<Raw<'a>>,
-    parent_uuid: Option<Raw<'a>>,
-    timestamp: Option<Raw<'a>>,
+    uuid: Option<Raw>,
+    parent_uuid: Option<Raw>,
+    timestamp: Option<Raw>,
     is_sidechain: Option<bool>,
-    agent_id: Option<Raw<'a>>,
-    steady: [Option<Range<usize>>; STEADY],
+    agent_id: Option<Raw>,
+    steady: [Option<Raw>; STEADY],
     message: Option<Message<'a>>,
     /// Where the rest behind `timestamp` begins, as long as it holds nothing else of this line.
     rest: Option<usize>,
@@ -72,58 +81,58 @@ struct Fields<'a> {
 
 #[derive(Default)]
 struct Message<'a> {
-    id: Option<Raw<'a>>,
-    model: Option<Raw<'a>>,
+    id: Option<Raw>,
+    model: Option<Raw>,
     usage: Option<Usage>,
     blocks: Option<Vec<Block<'a>>>,
 }
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, walk: &mut Walk<'a>, key: Raw<'a>, habits: &mut Habits) -> Option<()> {
+    fn take(&mut self, walk: &mut Walk<'a>, key: &str, habits: &mut Habits) -> Option<()> {
         let steady = match key {
-            b"cwd" => 0,
-            b"gitBranch" => 1,
-            b"version" => 2,
-            b"entrypoint" => 3,
-            b"permissionMode" => 4,
+            "cwd" => 0,
+            "gitBranch" => 1,
+            "version" => 2,
+            "entrypoint" => 3,
+            "permissionMode" => 4,
             _ => return self.take_own(walk, key, habits),
         };
-        let length = walk.string()?.len();
-        once(&mut self.steady[steady], walk.at - 1 - length..walk.at - 1)
+        once(&mut self.steady[steady], walk.string()?)
     }
 
-    fn take_own(&mut self, walk: &mut Walk<'a>, key: Raw<'a>, habits: &mut Habits) -> Option<()> {
+    fn take_own(&mut self, walk: &mut Walk<'a>, key: &str, habits: &mut Habits) -> Option<()> {
         let rest = self.rest.take();
         match key {
-            b"type" if !self.is_assistant => {
-                self.is_assistant = walk.string()? == b"assistant";
+            "type" if !self.is_assistant => {
+                self.is_assistant = walk.word()? == "assistant";
                 self.is_assistant.then_some(())
             }
-            b"uuid" => once(&mut self.uuid, walk.string()?),
-            b"parentUuid" if self.parent_uuid.is_none() && walk.eat_all("null") => once(&mut self.parent_uuid, b""),
-            b"parentUuid" => once(&mut self.parent_uuid, walk.string()?),
-            b"timestamp" => {
+            "uuid" => once(&mut self.uuid, walk.string()?),
+            "parentUuid" if self.parent_uuid.is_none() && walk.eat_all("null") => {
+                once(&mut self.parent_uuid, Raw { start: walk.at, end: walk.at, is_escaped: false })
+            }
+            "parentUuid" => once(&mut self.parent_uuid, walk.string()?),
+            "timestamp" => {
                 once(&mut self.timestamp, walk.string()?)?;
                 if self.steady.iter().all(Option::is_none) {
                     self.rest = Some(walk.at);
                     if walk.ends_with(&habits.line) {
-                        let moved = |place: &Range<usize>| place.start + walk.at..place.end + walk.at;
-                        self.steady = habits.steady.each_ref().map(|place| place.as_ref().map(moved));
+                        self.steady = habits.steady.map(|raw| raw.map(|raw| raw.moved(walk.at)));
                         walk.at = walk.line.len() - 1;
                     }
                 }
                 Some(())
             }
-            b"isSidechain" => once(&mut self.is_sidechain, walk.boolean()?),
-            b"agentId" => once(&mut self.agent_id, walk.string()?),
-            b"message" => {
+            "isSidechain" => once(&mut self.is_sidechain, walk.boolean()?),
+            "agentId" => once(&mut self.agent_id, walk.string()?),
+            "message" => {
                 let mut message = Message::default();
                 walk.object(|walk, key| message.take(walk, key, habits))?;
                 once(&mut self.message, message)
             }
             // Of another meaning, or twice there.
-            b"type" | b"isApiErrorMessage" | b"isMeta" | b"isCompactSummary" | b"origin" | b"subtype" | b"customTitle" | b"aiTitle"
-            | b"summary" | b"totalCostUSD" => None,
+            "type" | "isApiErrorMessage" | "isMeta" | "isCompactSummary" | "origin" | "subtype" | "customTitle" | "aiTitle" | "summary"
+            | "totalCostUSD" => None,
             _ => {
                 self.rest = rest;
                 walk.skip(0)
@@ -132,32 +141,29 @@ impl<'a> Fields<'a> {
     }
 
     /// Remembers the rest of the line for the next one.
-    fn teach(&self, line: &[u8], habits: &mut Habits) {
-        let Some(start) = self.rest.filter(|&start| line[start..] != habits.line) else { return };
-        habits.line.clear();
-        habits.line.extend_from_slice(&line[start..]);
-        habits.steady = self.steady.each_ref().map(|place| place.as_ref().map(|place| place.start - start..place.end - start));
+    fn teach(&self, line: &str, habits: &mut Habits) {
+        let Some((start, rest)) = self.rest.and_then(|start| Some((start, line.get(start..)?))) else { return };
+        if rest != habits.line {
+            rest.clone_into(&mut habits.line);
+            habits.steady = self.steady.map(|raw| raw.map(|raw| Raw { start: raw.start - start, end: raw.end - start, ..raw }));
+        }
     }
 
-    fn into_parts(self, line: &'a [u8]) -> Option<(Envelope<'a>, Record<'a>)> {
+    fn into_parts(self, line: &'a str) -> Option<(Envelope<'a>, Record<'a>)> {
         let message = self.message.filter(|_| self.is_assistant)?;
         let record = Record::Assistant {
-            id: decode(message.id.filter(|id| !id.is_empty())?)?,
-            model: decode(message.model.filter(|model| !model.is_empty() && *model != SYNTHETIC.as_bytes())?)?,
+            id: text(line, message.id)??,
+            model: text(line, message.model)?.filter(|model| model != SYNTHETIC)?,
             usage: message.usage.unwrap_or_default(),
             blocks: message.blocks.unwrap_or_default(),
         };
-        let [cwd, git_branch, version, entrypoint, permission_mode] =
-            self.steady.map(|place| text(place.and_then(|place| line.get(place))));
+        let [cwd, git_branch, version, entrypoint, permission_mode] = self.steady.map(|raw| text(line, raw));
         let envelope = Envelope {
-            uuid: text(self.uuid)?,
-            at: match self.timestamp {
-                Some(timestamp) => time(&decode(timestamp)?),
-                None => None,
-            },
+            uuid: text(line, self.uuid)?,
+            at: text(line, self.timestamp)?.and_then(|timestamp| time(&timestamp)),
             sidechain: self.is_sidechain.unwrap_or_default(),
-            agent_id: text(self.agent_id)?,
-            is_root: self.parent_uuid.is_none_or(<[u8]>::is_empty),
+            agent_id: text(line, self.agent_id)?,
+            is_root: self.parent_uuid.is_none_or(|parent| parent.start == parent.end),
             cwd: cwd?,
             git_branch: git_branch?,
             version: version?,
@@ -169,14 +175,14 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Message<'a> {
-    fn take(&mut self, walk: &mut Walk<'a>, key: Raw<'a>, habits: &mut Habits) -> Option<()> {
+    fn take(&mut self, walk: &mut Walk<'a>, key: &str, habits: &mut Habits) -> Option<()> {
         match key {
             // A user's line is left before its content is walked through.
-            b"role" => (walk.string()? == b"assistant").then_some(()),
-            b"id" => once(&mut self.id, walk.string()?),
-            b"model" => once(&mut self.model, walk.string()?),
-            b"usage" => once(&mut self.usage, usage(walk, &mut habits.usage)?),
-            b"content" => {
+            "role" => (walk.word()? == "assistant").then_some(()),
+            "id" => once(&mut self.id, walk.string()?),
+            "model" => once(&mut self.model, walk.string()?),
+            "usage" => once(&mut self.usage, usage(walk, &mut habits.usage)?),
+            "content" => {
                 let mut blocks = Vec::new();
                 walk.array(|walk| {
                     blocks.extend(block(walk)?);
@@ -189,29 +195,28 @@ impl<'a> Message<'a> {
     }
 }
 
-fn usage(walk: &mut Walk<'_>, habit: &mut Vec<u8>) -> Option<Usage> {
+fn usage(walk: &mut Walk<'_>, habit: &mut String) -> Option<Usage> {
     let mut figures = [None; 4];
     let mut rest = None;
     walk.object(|walk, key| {
         let place = match key {
-            b"input_tokens" => 0,
-            b"output_tokens" => 1,
-            b"cache_read_input_tokens" => 2,
-            b"cache_creation_input_tokens" => 3,
+            "input_tokens" => 0,
+            "output_tokens" => 1,
+            "cache_read_input_tokens" => 2,
+            "cache_creation_input_tokens" => 3,
             _ => return walk.skip(0),
         };
         once(&mut figures[place], walk.figure()?)?;
         if figures.iter().all(Option::is_some) {
             rest = Some(walk.at);
-            if !habit.is_empty() && walk.rest().starts_with(habit) {
+            if !habit.is_empty() && walk.rest().starts_with(habit.as_bytes()) {
                 walk.at += habit.len() - 1;
             }
         }
         Some(())
     })?;
-    if let Some(rest) = rest.map(|start| &walk.line[start..walk.at]).filter(|rest| *rest != habit) {
-        habit.clear();
-        habit.extend_from_slice(rest);
+    if let Some(rest) = rest.and_then(|start| walk.line.get(start..walk.at)).filter(|rest| rest != habit) {
+        rest.clone_into(habit);
     }
     let [input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens] = figures.map(Option::unwrap_or_default);
     Some(Usage { input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens })
@@ -220,24 +225,24 @@ fn usage(walk: &mut Walk<'_>, habit: &mut Vec<u8>) -> Option<Usage> {
 /// A content block: `Some(None)` for one that does not count.
 #[expect(clippy::option_option, reason = "the outer one says that the full parse is needed, as everywhere here")]
 fn block<'a>(walk: &mut Walk<'a>) -> Option<Option<Block<'a>>> {
-    let [mut kind, mut words, mut id, mut name] = [None; 4];
+    let [mut words, mut id, mut name] = [None; 3];
+    let mut kind = None;
     walk.object(|walk, key| match key {
-        b"type" => once(&mut kind, walk.string()?),
-        b"text" => once(&mut words, walk.string()?),
-        b"id" => once(&mut id, walk.string()?),
-        b"name" => once(&mut name, walk.string()?),
-        b"tool_use_id" | b"is_error" => None,
+        "type" => once(&mut kind, walk.word()?),
+        "text" => once(&mut words, walk.string()?),
+        "id" => once(&mut id, walk.string()?),
+        "name" => once(&mut name, walk.string()?),
+        "tool_use_id" | "is_error" => None,
         _ => walk.skip(0),
     })?;
+    let line = walk.line;
     match kind {
-        Some(b"text") => match words {
-            Some(raw) if !raw.is_empty() => escaped(raw).map(|words| Some(Block::Text(words))),
+        Some("text") => match words {
+            Some(raw) if raw.start < raw.end => words_of(line, raw).map(|words| Some(Block::Text(words))),
             _ => Some(None),
         },
-        Some(b"tool_use" | b"server_tool_use") => Some(text(id)?.zip(text(name)?).map(|(id, name)| Block::ToolUse { id, name })),
-        // An escaped kind is for the full parse.
-        Some(kind) => memchr(b'\\', kind).is_none().then_some(None),
-        None => Some(None),
+        Some("tool_use" | "server_tool_use") => Some(text(line, id)?.zip(text(line, name)?).map(|(id, name)| Block::ToolUse { id, name })),
+        _ => Some(None),
     }
 }
 
@@ -250,66 +255,65 @@ fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
     Some(())
 }
 
-/// The text of a string that may be missing; an empty one is none.
+/// What a string says that may be missing; an empty one is none.
 #[expect(clippy::option_option, reason = "the outer one says that the full parse is needed, as everywhere here")]
-fn text(raw: Option<Raw<'_>>) -> Option<Option<Cow<'_, str>>> {
-    match raw {
-        Some(raw) if !raw.is_empty() => decode(raw).map(Some),
-        _ => Some(None),
-    }
-}
-
-fn decode(raw: Raw<'_>) -> Option<Cow<'_, str>> {
-    let raw = std::str::from_utf8(raw).ok()?;
-    if raw.contains('\\') { unescape(raw).map(Cow::Owned) } else { Some(Cow::Borrowed(raw)) }
+fn text(line: &str, raw: Option<Raw>) -> Option<Option<Cow<'_, str>>> {
+    let Some(Raw { start, end, is_escaped }) = raw.filter(|raw| raw.start < raw.end) else { return Some(None) };
+    let text = line.get(start..end)?;
+    Some(Some(if is_escaped { Cow::Owned(unescape(text)?) } else { Cow::Borrowed(text) }))
 }
 
 /// The words of a text block. They are left as they stand, as nobody will ask for most of them; but it is made sure
 /// that they can be read later, and what stands for one half of a character is for the full parse.
-fn escaped(raw: Raw<'_>) -> Option<Words<'_>> {
-    let mut rest = raw;
-    let mut has_escape = false;
+fn words_of(line: &str, raw: Raw) -> Option<Words<'_>> {
+    let text = line.get(raw.start..raw.end)?;
+    if !raw.is_escaped {
+        return Some(Words::Plain(text.into()));
+    }
+    let mut rest = text.as_bytes();
     while let Some(at) = memchr(b'\\', rest) {
-        let escape = *rest.get(at + 1)?;
-        if !br#""\/bfnrt"#.contains(&escape) {
+        if !br#""\/bfnrt"#.contains(rest.get(at + 1)?) {
             return None;
         }
-        has_escape = true;
         rest = &rest[at + 2..];
     }
-    let raw = std::str::from_utf8(raw).ok()?;
-    Some(if has_escape { Words::Escaped(raw.into()) } else { Words::Plain(raw.into()) })
+    Some(Words::Escaped(text.into()))
 }
 
-/// Where the next quotation mark is. Most strings are shorter than what it costs to begin a search by vectors.
-fn quote(bytes: &[u8]) -> Option<usize> {
+/// Where the next quotation mark or backslash is. Most strings are shorter than what it costs to begin a search by
+/// vectors.
+fn mark(bytes: &[u8]) -> Option<usize> {
     const EACH: u64 = u64::MAX / 255;
+    // The lowest byte that equals the mark, and maybe some above it, gets its highest bit set.
+    let marked = |word: u64, mark: u8| {
+        let other = word ^ (EACH * u64::from(mark));
+        other.wrapping_sub(EACH) & !other & (EACH * 0x80)
+    };
     let (words, _) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().take(NEAR / 8).enumerate() {
-        // The lowest byte that equals the mark, and maybe some above it, gets its highest bit set.
-        let other = u64::from_le_bytes(*word) ^ (EACH * u64::from(b'"'));
-        let found = other.wrapping_sub(EACH) & !other & (EACH * 0x80);
+        let word = u64::from_le_bytes(*word);
+        let found = marked(word, b'"') | marked(word, b'\\');
         if found != 0 {
             return Some(index * 8 + found.trailing_zeros() as usize / 8);
         }
     }
     let far = NEAR.min(words.len() * 8);
-    memchr(b'"', &bytes[far..]).map(|at| far + at)
+    memchr2(b'"', b'\\', &bytes[far..]).map(|at| far + at)
 }
 
 /// A place in a line of JSON that is known to hold no control characters.
 struct Walk<'a> {
-    line: &'a [u8],
+    line: &'a str,
     at: usize,
 }
 
 impl<'a> Walk<'a> {
     fn rest(&self) -> &'a [u8] {
-        &self.line[self.at..]
+        &self.line.as_bytes()[self.at..]
     }
 
     fn peek(&self) -> Option<u8> {
-        self.line.get(self.at).copied()
+        self.line.as_bytes().get(self.at).copied()
     }
 
     fn eat(&mut self, byte: u8) -> Option<()> {
@@ -322,23 +326,19 @@ impl<'a> Walk<'a> {
         is_there
     }
 
-    /// Whether the rest is `bytes`, and they are some.
-    fn ends_with(&self, bytes: &[u8]) -> bool {
-        !bytes.is_empty() && self.rest() == bytes
+    /// Whether the rest is `text`, and that is some.
+    fn ends_with(&self, text: &str) -> bool {
+        !text.is_empty() && self.rest() == text.as_bytes()
     }
 
     /// Walks through an object; `each` has to take the value of each key.
-    fn object(&mut self, mut each: impl FnMut(&mut Self, Raw<'a>) -> Option<()>) -> Option<()> {
+    fn object(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Option<()>) -> Option<()> {
         self.eat(b'{')?;
         if self.peek()? == b'}' {
             return self.eat(b'}');
         }
         loop {
-            let key = self.string()?;
-            // It may be one of the wanted keys.
-            if memchr(b'\\', key).is_some() {
-                return None;
-            }
+            let key = self.word()?;
             self.eat(b':')?;
             each(self, key)?;
             match self.peek()? {
@@ -362,19 +362,25 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn string(&mut self) -> Option<Raw<'a>> {
+    fn string(&mut self) -> Option<Raw> {
         self.eat(b'"')?;
         let start = self.at;
-        let bytes = self.line;
+        let mut is_escaped = false;
         loop {
-            let end = self.at + quote(&bytes[self.at..])?;
-            self.at = end + 1;
-            // A quotation mark behind an odd number of backslashes is escaped.
-            let backslashes = bytes[start..end].iter().rev().take_while(|&&byte| byte == b'\\').count();
-            if backslashes % 2 == 0 {
-                return Some(&bytes[start..end]);
+            let end = self.at + mark(self.line.as_bytes().get(self.at..)?)?;
+            if self.line.as_bytes()[end] == b'"' {
+                self.at = end + 1;
+                return Some(Raw { start, end, is_escaped });
             }
+            is_escaped = true;
+            self.at = end + 2;
         }
+    }
+
+    /// A string that is compared with what it may say; one with an escape may be any of them and is for the full parse.
+    fn word(&mut self) -> Option<&'a str> {
+        let raw = self.string().filter(|raw| !raw.is_escaped)?;
+        self.line.get(raw.start..raw.end)
     }
 
     fn boolean(&mut self) -> Option<bool> {
@@ -386,17 +392,26 @@ impl<'a> Walk<'a> {
     }
 
     fn figure(&mut self) -> Option<u64> {
-        let digits = self.scalar();
-        if digits.len() <= MAX_DIGITS && is_whole_number(digits) { decode(digits)?.parse().ok() } else { None }
+        let start = self.at;
+        let mut figure = 0;
+        while let Some(digit @ b'0'..=b'9') = self.peek() {
+            figure = figure * 10 + u64::from(digit - b'0');
+            self.at += 1;
+            if self.at - start > MAX_DIGITS {
+                return None;
+            }
+        }
+        let digits = &self.line.as_bytes()[start..self.at];
+        (is_whole_number(digits) && matches!(self.peek()?, b',' | b'}')).then_some(figure)
     }
 
     /// What stands up to the end of the value.
-    fn scalar(&mut self) -> Raw<'a> {
+    fn scalar(&mut self) -> &'a [u8] {
         let start = self.at;
         while self.peek().is_some_and(|byte| !matches!(byte, b',' | b'}' | b']')) {
             self.at += 1;
         }
-        &self.line[start..self.at]
+        &self.line.as_bytes()[start..self.at]
     }
 
     fn skip(&mut self, depth: u8) -> Option<()> {
