@@ -11,6 +11,7 @@ use std::cell::RefMut;
 use std::collections::hash_map::Entry as Known;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::iter;
+use std::mem::take;
 use std::ops::Range;
 
 use anyhow::{Context, Result};
@@ -20,8 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::Unreadable;
 use crate::transcript::summary::{Counted, Item};
 
-/// How long a page may be before it is split, in bytes; an entry takes some 24. Half as much and twice as much were no
-/// faster, whatever was read (measured); a page of SQLite's (4 KiB) takes four.
+/// How long a page may be before it is split, in bytes; an entry takes some 24.
 const MAX_PAGE: usize = 960;
 /// How much is held in memory before what has changed is written, in bytes.
 const MAX_HELD: usize = 12 * 1024 * 1024;
@@ -55,16 +55,37 @@ struct Entry<'a> {
     shares: &'a [u8],
 }
 
+/// Going through a page. Most facts come in the order of their keys, so a page is gone through once for all that belong
+/// to it; what changes is written behind what was passed before, so nothing is moved to make room.
+#[derive(Debug)]
+struct Pass {
+    low: i64,
+    high: i64,
+    /// The first key that may be asked for next; none behind the last of all.
+    next: Option<i64>,
+    /// The page as it was.
+    old: Vec<u8>,
+    /// How far that was looked through.
+    at: usize,
+    /// The page as it will be.
+    new: Vec<u8>,
+    /// How far `old` stands in `new`.
+    kept: usize,
+}
+
 /// The pages that a transaction has looked at, by the first key that belongs to them.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pages: BTreeMap<i64, Page>,
     held: usize,
+    /// The page that is gone through; its entries are here meanwhile.
+    pass: Option<Pass>,
 }
 
 impl Ledger {
     /// Writes what has changed.
     pub fn write(&mut self, connection: &Connection) -> Result<()> {
+        self.end_pass()?;
         for (low, page) in self.pages.iter_mut().filter(|(_, page)| page.is_changed) {
             let sql = "INSERT OR REPLACE INTO counted (low, high, entries) VALUES (?, ?, ?)";
             connection.prepare_cached(sql)?.execute(params![low, page.high, page.entries])?;
@@ -82,15 +103,15 @@ impl Ledger {
         for page in statement.query_map([], page)? {
             let (low, mut page) = page?;
             let mut kept = Vec::with_capacity(page.entries.len());
-            for entry in page.entries() {
+            for entry in entries(&page.entries) {
                 let entry = entry?;
-                let mut shares = entry.shares()?;
+                let mut shares = unpack(entry.shares)?;
                 if shares.iter().any(|share| share.session == session && !share.is_copy) {
                     heirs.extend(shares.iter().filter(|share| share.is_copy).map(|share| share.session));
                 }
                 shares.retain(|share| share.session != session);
                 if !shares.is_empty() {
-                    kept.extend(pack(entry.key, &shares)?);
+                    pack(&mut kept, entry.key, &shares)?;
                 }
             }
             if kept != page.entries {
@@ -101,18 +122,56 @@ impl Ledger {
         Ok(heirs)
     }
 
-    /// The page that `key` belongs to.
-    fn page(&mut self, connection: &Connection, key: i64) -> Result<&mut Page> {
+    /// The page that `key` belongs to, gone through up to there.
+    fn pass(&mut self, connection: &Connection, key: i64) -> Result<&mut Pass> {
+        let pass = match self.pass.take() {
+            Some(pass) if key <= pass.high && pass.next.is_some_and(|next| next <= key) => pass,
+            other => {
+                self.pass = other;
+                self.end_pass()?;
+                self.begin_pass(connection, key)?
+            }
+        };
+        Ok(self.pass.insert(pass))
+    }
+
+    fn begin_pass(&mut self, connection: &Connection, key: i64) -> Result<Pass> {
         let held = self.pages.range(..=key).next_back().filter(|(_, page)| key <= page.high);
         let low = match held.map(|(&low, _)| low) {
             Some(low) => low,
-            None => self.take(connection, key)?,
+            None => self.read(connection, key)?,
         };
-        self.pages.get_mut(&low).context("could not find a page that was just read from the journal")
+        let page = self.pages.get_mut(&low).context("could not find a page that was just read from the journal")?;
+        Ok(Pass { low, high: page.high, next: Some(low), old: take(&mut page.entries), at: 0, new: Vec::new(), kept: 0 })
+    }
+
+    /// Puts the page back. One that has become too long is split into even parts.
+    fn end_pass(&mut self) -> Result<()> {
+        let Some(Pass { mut low, high, old, mut new, kept, .. }) = self.pass.take() else { return Ok(()) };
+        if new.is_empty() {
+            self.pages.entry(low).and_modify(|page| page.entries = old);
+            return Ok(());
+        }
+        self.held += new.len().saturating_sub(kept);
+        new.extend_from_slice(&old[kept..]);
+        if new.len() > MAX_PAGE {
+            let part = new.len() / new.len().div_ceil(MAX_PAGE);
+            let mut start = 0;
+            for entry in entries(&new) {
+                let Entry { place, key, .. } = entry?;
+                if place.start >= start + part {
+                    self.pages.insert(low, Page { high: key - 1, entries: new[start..place.start].to_owned(), is_changed: true });
+                    (low, start) = (key, place.start);
+                }
+            }
+            new.drain(..start);
+        }
+        self.pages.insert(low, Page { high, entries: new, is_changed: true });
+        Ok(())
     }
 
     /// Reads the page that `key` belongs to. Returns its place. At first there is one, without entries, for all keys.
-    fn take(&mut self, connection: &Connection, key: i64) -> Result<i64> {
+    fn read(&mut self, connection: &Connection, key: i64) -> Result<i64> {
         if self.held > MAX_HELD {
             self.write(connection)?;
             *self = Self::default();
@@ -134,70 +193,57 @@ fn page(row: &Row<'_>) -> rusqlite::Result<(i64, Page)> {
     Ok((row.get(0)?, Page { high: row.get(1)?, entries: row.get(2)?, is_changed: false }))
 }
 
-impl Page {
-    fn entries(&self) -> impl Iterator<Item = Result<Entry<'_>>> {
-        let mut rest = &self.entries[..];
-        iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let start = self.entries.len() - rest.len();
-            let Some((key, shares, after)) = split_entry(rest) else {
-                return Some(Err(Unreadable("an entry is cut off".to_owned()).into()));
-            };
-            rest = after;
-            Some(Ok(Entry { place: start..self.entries.len() - rest.len(), key, shares }))
-        })
-    }
-
-    /// The entry of `key`; one without shares, where it would stand, when there is none.
-    fn find(&self, key: i64) -> Result<Entry<'_>> {
-        for entry in self.entries() {
-            let entry = entry?;
+impl Pass {
+    /// Goes on to `key`. Returns where its entry stands, or would stand, in the page as it was.
+    fn find(&mut self, key: i64) -> Result<Range<usize>> {
+        self.next = key.checked_add(1);
+        while let Some(entry) = first(&self.old, self.at)? {
             if entry.key >= key {
-                let start = entry.place.start;
-                return Ok(if entry.key == key { entry } else { Entry { place: start..start, key, shares: &[] } });
+                return Ok(if entry.key == key { entry.place } else { self.at..self.at });
             }
+            self.at = entry.place.end;
         }
-        let end = self.entries.len();
-        Ok(Entry { place: end..end, key, shares: &[] })
-    }
-
-    /// Gives away the later half of a page that has become too long, with its place.
-    fn split(&mut self) -> Result<Option<(i64, Self)>> {
-        let is_later = |entry: &Result<Entry<'_>>| {
-            entry.as_ref().map_or(true, |entry| entry.place.start > 0 && entry.place.end > self.entries.len() / 2)
-        };
-        let Some((start, key)) = self.entries().find(is_later).transpose()?.map(|entry| (entry.place.start, entry.key)) else {
-            return Ok(None);
-        };
-        let later = Self { high: self.high, entries: self.entries.split_off(start), is_changed: true };
-        self.high = key - 1;
-        Ok(Some((key, later)))
+        Ok(self.at..self.at)
     }
 }
 
-impl<'a> Entry<'a> {
-    fn shares(&self) -> Result<Vec<Share<'a>>> {
-        if self.shares.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(postcard::from_bytes(self.shares).map_err(|error| Unreadable(error.to_string()))?)
+/// All entries of a page.
+fn entries(page: &[u8]) -> impl Iterator<Item = Result<Entry<'_>>> {
+    let mut at = 0;
+    iter::from_fn(move || {
+        let entry = first(page, at).transpose()?;
+        at = entry.as_ref().map_or(page.len(), |entry| entry.place.end);
+        Some(entry)
+    })
+}
+
+/// The entry at this place of a page; none at its end.
+fn first(page: &[u8], at: usize) -> Result<Option<Entry<'_>>> {
+    let rest = &page[at..];
+    if rest.is_empty() {
+        return Ok(None);
     }
+    let cut_off = || Unreadable("an entry is cut off".to_owned());
+    let (key, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
+    let (length, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
+    let shares = rest.get(..u32::from_le_bytes(*length) as usize).ok_or_else(cut_off)?;
+    let end = page.len() - rest.len() + shares.len();
+    Ok(Some(Entry { place: at..end, key: i64::from_le_bytes(*key), shares }))
 }
 
-fn pack(key: i64, shares: &[Share<'_>]) -> Result<Vec<u8>> {
-    let shares = postcard::to_allocvec(shares)?;
-    let length = u32::try_from(shares.len())?;
-    Ok([&key.to_le_bytes()[..], &length.to_le_bytes(), &shares].concat())
+fn unpack(shares: &[u8]) -> Result<Vec<Share<'_>>> {
+    Ok(postcard::from_bytes(shares).map_err(|error| Unreadable(error.to_string()))?)
 }
 
-/// The first entry's key and shares, and what follows.
-fn split_entry(entries: &[u8]) -> Option<(i64, &[u8], &[u8])> {
-    let (key, rest) = entries.split_first_chunk()?;
-    let (length, rest) = rest.split_first_chunk()?;
-    let (shares, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    Some((i64::from_le_bytes(*key), shares, rest))
+/// Appends an entry to a page.
+fn pack(page: &mut Vec<u8>, key: i64, shares: &[Share<'_>]) -> Result<()> {
+    page.extend_from_slice(&key.to_le_bytes());
+    let length_at = page.len();
+    page.extend_from_slice(&[0; 4]);
+    *page = postcard::to_extend(shares, take(page))?;
+    let length = u32::try_from(page.len() - length_at - 4)?;
+    page[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+    Ok(())
 }
 
 /// Counts items for one session: remembers the largest figures of each and says what was known of it.
@@ -217,9 +263,12 @@ impl<'a> Counter<'a> {
     /// Counts an item.
     pub fn count(&mut self, item: &Item<'_>) -> Result<Counted> {
         let (session, key) = (self.session, item.key.cast_signed());
-        let page = self.ledger.page(self.connection, key)?;
-        let entry = page.find(key)?;
-        let mut shares = entry.shares()?;
+        let pass = self.ledger.pass(self.connection, key)?;
+        let place = pass.find(key)?;
+        let mut shares = match first(&pass.old[place.clone()], 0)? {
+            Some(entry) => unpack(entry.shares)?,
+            None => Vec::new(),
+        };
         let owner = shares.iter().find(|share| !share.is_copy).map(|share| share.session).filter(|&owner| owner != session);
         let is_copy = match owner.map(|owner| (owner, self.is_older.entry(owner))) {
             None => false,
@@ -229,8 +278,9 @@ impl<'a> Counter<'a> {
         };
         let known = shares.iter_mut().find(|share| share.is_copy == is_copy && (share.session == session || !is_copy));
         let mut counted = Counted { inherited: is_copy, ..Counted::default() };
+        let new = Share { session, is_copy, name: item.name, figures: item.figures };
         match known {
-            None => shares.push(Share { session, is_copy, name: item.name, figures: item.figures }),
+            None => shares.push(new),
             Some(known) => {
                 counted.before = (known.session == session).then_some(known.figures);
                 if item.name.is_empty() {
@@ -238,20 +288,16 @@ impl<'a> Counter<'a> {
                 }
                 let name = if item.name.is_empty() { known.name } else { item.name };
                 let figures = array::from_fn(|index| known.figures[index].max(item.figures[index]));
-                let grown = Share { session, is_copy, name, figures };
+                let grown = Share { name, figures, ..new };
                 if *known == grown {
                     return Ok(counted);
                 }
                 *known = grown;
             }
         }
-        let (place, packed) = (entry.place, pack(key, &shares)?);
-        let growth = packed.len().saturating_sub(place.len());
-        page.entries.splice(place, packed);
-        page.is_changed = true;
-        let later = if page.entries.len() > MAX_PAGE { page.split()? } else { None };
-        self.ledger.held += growth;
-        self.ledger.pages.extend(later);
+        pass.new.extend_from_slice(&pass.old[pass.kept..place.start]);
+        pack(&mut pass.new, key, &shares)?;
+        pass.kept = place.end;
         Ok(counted)
     }
 }
@@ -309,7 +355,7 @@ mod tests {
         for page in statement.query_map([], page).unwrap() {
             let (low, page) = page.unwrap();
             assert_eq!(Some(low), next, "a gap between two pages, or two of them for one key");
-            let keys: Vec<_> = page.entries().map(|entry| entry.unwrap().key).collect();
+            let keys: Vec<_> = entries(&page.entries).map(|entry| entry.unwrap().key).collect();
             assert!(keys.is_sorted_by(|key, next| key < next) && keys.iter().all(|key| (low..=page.high).contains(key)));
             next = page.high.checked_add(1);
         }
