@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::iter;
 use std::mem::take;
 use std::ops::Range;
+use std::slice;
 
 use anyhow::{Context, Result};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -67,19 +68,27 @@ struct Pass {
     old: Vec<u8>,
     /// How far that was looked through.
     at: usize,
-    /// The page as it will be.
-    new: Vec<u8>,
-    /// How far `old` stands in `new`.
-    kept: usize,
+    rewrite: Rewrite,
+}
+
+/// A page as it will be.
+#[derive(Debug)]
+struct Rewrite {
+    entries: Vec<u8>,
+    /// How far the page as it was stands here.
+    up_to: usize,
 }
 
 /// The pages that a transaction has looked at, by the first key that belongs to them.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pages: BTreeMap<i64, Page>,
-    held: usize,
+    /// How many bytes they hold.
+    bytes: usize,
     /// The page that is gone through; its entries are here meanwhile.
     pass: Option<Pass>,
+    /// Room for the next one to be written.
+    spare: Vec<u8>,
 }
 
 impl Ledger {
@@ -136,43 +145,54 @@ impl Ledger {
     }
 
     fn begin_pass(&mut self, connection: &Connection, key: i64) -> Result<Pass> {
-        let held = self.pages.range(..=key).next_back().filter(|(_, page)| key <= page.high);
-        let low = match held.map(|(&low, _)| low) {
-            Some(low) => low,
-            None => self.read(connection, key)?,
-        };
-        let page = self.pages.get_mut(&low).context("could not find a page that was just read from the journal")?;
-        Ok(Pass { low, high: page.high, next: Some(low), old: take(&mut page.entries), at: 0, new: Vec::new(), kept: 0 })
+        if self.held(key).is_none() {
+            self.read(connection, key)?;
+        }
+        let (low, page) = self.held(key).context("could not find a page that was just read from the journal")?;
+        let (high, old) = (page.high, take(&mut page.entries));
+        Ok(Pass { low, high, next: Some(low), old, at: 0, rewrite: Rewrite { entries: take(&mut self.spare), up_to: 0 } })
     }
 
     /// Puts the page back. One that has become too long is split into even parts.
     fn end_pass(&mut self) -> Result<()> {
-        let Some(Pass { mut low, high, old, mut new, kept, .. }) = self.pass.take() else { return Ok(()) };
+        let Some(Pass { mut low, high, mut old, rewrite, .. }) = self.pass.take() else { return Ok(()) };
+        let Rewrite { entries: mut new, up_to } = rewrite;
+        let page = self.pages.get_mut(&low).context("could not find the page that was gone through")?;
         if new.is_empty() {
-            self.pages.entry(low).and_modify(|page| page.entries = old);
+            (page.entries, self.spare) = (old, new);
             return Ok(());
         }
-        self.held += new.len().saturating_sub(kept);
-        new.extend_from_slice(&old[kept..]);
-        if new.len() > MAX_PAGE {
-            let part = new.len() / new.len().div_ceil(MAX_PAGE);
-            let mut start = 0;
-            for entry in entries(&new) {
-                let Entry { place, key, .. } = entry?;
-                if place.start >= start + part {
-                    self.pages.insert(low, Page { high: key - 1, entries: new[start..place.start].to_owned(), is_changed: true });
-                    (low, start) = (key, place.start);
-                }
-            }
-            new.drain(..start);
+        self.bytes += new.len().saturating_sub(up_to);
+        new.extend_from_slice(&old[up_to..]);
+        page.is_changed = true;
+        if new.len() <= MAX_PAGE {
+            old.clear();
+            (page.entries, self.spare) = (new, old);
+            return Ok(());
         }
-        self.pages.insert(low, Page { high, entries: new, is_changed: true });
+        let part = new.len() / new.len().div_ceil(MAX_PAGE);
+        let mut start = 0;
+        for entry in entries(&new) {
+            let Entry { place, key, .. } = entry?;
+            if place.start >= start + part {
+                self.pages.insert(low, Page { high: key - 1, entries: new[start..place.start].to_owned(), is_changed: true });
+                (low, start) = (key, place.start);
+            }
+        }
+        self.pages.insert(low, Page { high, entries: new[start..].to_owned(), is_changed: true });
+        new.clear();
+        self.spare = new;
         Ok(())
     }
 
-    /// Reads the page that `key` belongs to. Returns its place. At first there is one, without entries, for all keys.
-    fn read(&mut self, connection: &Connection, key: i64) -> Result<i64> {
-        if self.held > MAX_HELD {
+    /// The page that `key` belongs to, when it is held, and its place.
+    fn held(&mut self, key: i64) -> Option<(i64, &mut Page)> {
+        self.pages.range_mut(..=key).next_back().filter(|(_, page)| key <= page.high).map(|(&low, page)| (low, page))
+    }
+
+    /// Reads the page that `key` belongs to. At first there is one, without entries, for all keys.
+    fn read(&mut self, connection: &Connection, key: i64) -> Result<()> {
+        if self.bytes > MAX_HELD {
             self.write(connection)?;
             *self = Self::default();
         }
@@ -180,11 +200,11 @@ impl Ledger {
         let found = connection.prepare_cached(sql)?.query_row([key], page).optional()?;
         let (low, page) = found.unwrap_or((i64::MIN, Page { high: i64::MAX, entries: Vec::new(), is_changed: false }));
         self.hold(low, page);
-        Ok(low)
+        Ok(())
     }
 
     fn hold(&mut self, low: i64, page: Page) {
-        self.held += page.entries.len();
+        self.bytes += page.entries.len();
         self.pages.insert(low, page);
     }
 }
@@ -207,6 +227,15 @@ impl Pass {
     }
 }
 
+impl Rewrite {
+    /// Goes on with an entry, which takes its place in the page as it was.
+    fn put(&mut self, old: &[u8], place: Range<usize>, key: i64, shares: &[Share<'_>]) -> Result<()> {
+        self.entries.extend_from_slice(&old[self.up_to..place.start]);
+        self.up_to = place.end;
+        pack(&mut self.entries, key, shares)
+    }
+}
+
 /// All entries of a page.
 fn entries(page: &[u8]) -> impl Iterator<Item = Result<Entry<'_>>> {
     let mut at = 0;
@@ -218,6 +247,7 @@ fn entries(page: &[u8]) -> impl Iterator<Item = Result<Entry<'_>>> {
 }
 
 /// The entry at this place of a page; none at its end.
+#[inline]
 fn first(page: &[u8], at: usize) -> Result<Option<Entry<'_>>> {
     let rest = &page[at..];
     if rest.is_empty() {
@@ -265,39 +295,36 @@ impl<'a> Counter<'a> {
         let (session, key) = (self.session, item.key.cast_signed());
         let pass = self.ledger.pass(self.connection, key)?;
         let place = pass.find(key)?;
-        let mut shares = match first(&pass.old[place.clone()], 0)? {
-            Some(entry) => unpack(entry.shares)?,
-            None => Vec::new(),
+        let mut new = Share { session, is_copy: false, name: item.name, figures: item.figures };
+        let Some(entry) = first(&pass.old[place.clone()], 0)? else {
+            pass.rewrite.put(&pass.old, place, key, slice::from_ref(&new))?;
+            return Ok(Counted::default());
         };
+        let mut shares = unpack(entry.shares)?;
         let owner = shares.iter().find(|share| !share.is_copy).map(|share| share.session).filter(|&owner| owner != session);
-        let is_copy = match owner.map(|owner| (owner, self.is_older.entry(owner))) {
+        new.is_copy = match owner.map(|owner| (owner, self.is_older.entry(owner))) {
             None => false,
             // Forks may be read before their parents.
             Some((owner, Known::Vacant(unknown))) => !*unknown.insert(take_over(self.connection, session, owner)?),
             Some((_, Known::Occupied(known))) => !*known.get(),
         };
-        let known = shares.iter_mut().find(|share| share.is_copy == is_copy && (share.session == session || !is_copy));
-        let mut counted = Counted { inherited: is_copy, ..Counted::default() };
-        let new = Share { session, is_copy, name: item.name, figures: item.figures };
-        match known {
+        let mut counted = Counted { inherited: new.is_copy, ..Counted::default() };
+        match shares.iter_mut().find(|share| share.is_copy == new.is_copy && (share.session == session || !new.is_copy)) {
             None => shares.push(new),
             Some(known) => {
                 counted.before = (known.session == session).then_some(known.figures);
                 if item.name.is_empty() {
                     known.name.clone_into(&mut counted.name);
+                    new.name = known.name;
                 }
-                let name = if item.name.is_empty() { known.name } else { item.name };
-                let figures = array::from_fn(|index| known.figures[index].max(item.figures[index]));
-                let grown = Share { name, figures, ..new };
-                if *known == grown {
+                new.figures = array::from_fn(|index| known.figures[index].max(item.figures[index]));
+                if *known == new {
                     return Ok(counted);
                 }
-                *known = grown;
+                *known = new;
             }
         }
-        pass.new.extend_from_slice(&pass.old[pass.kept..place.start]);
-        pack(&mut pass.new, key, &shares)?;
-        pass.kept = place.end;
+        pass.rewrite.put(&pass.old, place, key, &shares)?;
         Ok(counted)
     }
 }

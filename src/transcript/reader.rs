@@ -21,7 +21,7 @@ use crate::redact::Redactor;
 /// The longest line that is parsed, in bytes. Longer ones hold images, never a final answer.
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
 /// How much is read at once, in bytes.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 64 * 1024;
 /// How much is read at once at least, in bytes.
 const MIN_BUFFER: usize = 16 * 1024;
 /// How much new transcript is worth a second thread, in bytes: a thread costs some 50 µs, this much a few ms.
