@@ -1,4 +1,4 @@
-//! Convex's HTTP API, as far as it is used: one call, and what its answer means. The only user of reqwest.
+//! Convex's HTTP API, as far as it is used: one call, and what its answer means. The only user of ureq.
 //!
 //! What a real backend answers was recorded (`tests/fixtures/convex-backend-2026-06-30`). Whatever goes wrong inside a
 //! function is HTTP 200 with `"status":"error"`, and its text may be left out (`REDACT_LOGS_TO_CLIENT`); so the verdict
@@ -8,11 +8,12 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Error, RequestBuilder, Timeout};
 
 use crate::config::Deployment;
 use crate::deadline::Deadline;
@@ -21,6 +22,9 @@ use crate::deadline::Deadline;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long a request may take where no hook waits for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of a request is written at once, in bytes. Each time is limited by what is left of the deadline, so it has to
+/// be less than what a server that reads very slowly takes at once.
+const OUTPUT_BUFFER: usize = 16 * 1024;
 /// How much of an answer is read, in bytes.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 /// How much of a server's text is repeated in a message, in bytes.
@@ -99,7 +103,8 @@ impl Call {
 /// A connection to one deployment.
 #[derive(Debug)]
 pub struct Convex<'a> {
-    client: Client,
+    agent: Agent,
+    authorization: HeaderValue,
     deployment: &'a Deployment,
     deadline: Deadline,
 }
@@ -109,26 +114,19 @@ impl<'a> Convex<'a> {
     pub fn new(deployment: &'a Deployment, deadline: Deadline) -> Result<Self> {
         // An error only says that it was installed before.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut headers = HeaderMap::new();
         let mut authorization =
             HeaderValue::from_str(&deployment.key.authorization()).context("could not use the admin key as a header")?;
         authorization.set_sensitive(true);
-        headers.insert(AUTHORIZATION, authorization);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(
-            HeaderName::from_static("convex-client"),
-            HeaderValue::from_static(concat!("convex-sidecar-", env!("CARGO_PKG_VERSION"))),
-        );
-        let mut builder =
-            Client::builder().default_headers(headers).redirect(reqwest::redirect::Policy::none()).connect_timeout(CONNECT_TIMEOUT);
-        if deployment.is_loopback() {
-            builder = builder.no_proxy();
-        }
-        if deployment.url.scheme() == "http" {
-            // Reading the system's certificates takes longer than the rest of a hook.
-            builder = builder.tls_certs_only([]);
-        }
-        Ok(Self { client: builder.build().context("could not prepare the HTTP client")?, deployment, deadline })
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_resolve(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .output_buffer_size(OUTPUT_BUFFER)
+            .user_agent("")
+            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
+        let config = if deployment.is_loopback() { config.proxy(None) } else { config };
+        Ok(Self { agent: config.build().into(), authorization, deployment, deadline })
     }
 
     /// What the server says of its version; any deployment answers that, with and without a key.
@@ -144,11 +142,11 @@ impl<'a> Convex<'a> {
 
     /// What the server tells anybody.
     fn tell(&self, path: &str) -> Result<String> {
-        // The key has no business there.
-        let answer = self.send(self.client.get(self.deployment.url.join(path)?).header(AUTHORIZATION, ""))?;
+        let answer = self.timed(self.agent.get(self.deployment.url.join(path)?.as_str()))?.call();
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         let mut text = String::new();
-        let is_text = answer.take(MAX_MESSAGE as u64).read_to_string(&mut text).is_ok();
+        let is_text = answer.into_body().into_reader().take(MAX_MESSAGE as u64).read_to_string(&mut text).is_ok();
         ensure!(status.is_success() && is_text, "{} is no Convex deployment: HTTP {}", self.deployment.name(), status.as_u16());
         Ok(excerpt(&text))
     }
@@ -156,10 +154,7 @@ impl<'a> Convex<'a> {
     /// Whether the server accepts the key, whatever functions it has: it looks at the key before it looks for the function.
     pub fn accepts_key(&self) -> Result<bool> {
         let call = Call::new(Kind::Query, "agents:getAgentSession", "{}")?;
-        let answer = self.send(self.client.post(self.deployment.url.join(call.route())?).body(call.body))?;
-        let status = answer.status().as_u16();
-        let mut body = Vec::new();
-        let _ = answer.take(MAX_ANSWER).read_to_end(&mut body);
+        let (status, body) = self.ask(&call)?;
         match status {
             200 | 560 if serde_json::from_slice::<Answer>(&body).is_ok_and(|answer| answer.status.is_some()) => Ok(true),
             200 | 560 => bail!("could not ask {} about the admin key: the answer is not Convex's", self.deployment.name()),
@@ -168,54 +163,55 @@ impl<'a> Convex<'a> {
         }
     }
 
-    fn send(&self, request: RequestBuilder) -> Result<Response> {
-        let answer = request.timeout(self.deadline.remaining(REQUEST_TIMEOUT)).send();
-        answer.map_err(|error| anyhow!("could not reach {}: {}", self.deployment.name(), reason(&error)))
-    }
-
     /// Makes one call. Every failure is a [`Verdict`]: a hook has nobody to tell.
     #[must_use]
     pub fn call(&self, call: &Call) -> Verdict {
-        let timeout = self.deadline.remaining(REQUEST_TIMEOUT);
-        if timeout.is_zero() {
-            return Verdict::Unavailable("no time was left for the request".to_owned());
-        }
-        let url = match self.deployment.url.join(call.route()) {
-            Ok(url) => url,
-            Err(error) => return Verdict::Unavailable(error.to_string()),
-        };
-        let answer = match self.client.post(url).timeout(timeout).body(call.body.clone()).send() {
-            Ok(answer) => answer,
-            Err(error) => return Verdict::Unavailable(format!("could not reach {}: {}", self.deployment.name(), reason(&error))),
-        };
-        let status = answer.status().as_u16();
-        let mut body = Vec::new();
-        match answer.take(MAX_ANSWER).read_to_end(&mut body) {
-            Ok(_) => match verdict(status, &body) {
+        match self.ask(call) {
+            Ok((status, body)) => match verdict(status, &body) {
                 Verdict::Refused(why) => Verdict::Refused(self.deployment.key.hidden_in(&why)),
                 Verdict::Unavailable(why) => Verdict::Unavailable(self.deployment.key.hidden_in(&why)),
                 verdict => verdict,
             },
-            Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>()) {
-                Some(error) if error.is_timeout() => {
-                    Verdict::Unavailable(format!("could not reach {}: no answer in time", self.deployment.name()))
-                }
-                _ => Verdict::Unavailable("the answer broke off".to_owned()),
+            Err(error) => Verdict::Unavailable(format!("{error:#}")),
+        }
+    }
+
+    /// Makes one call. Returns the status of the answer and its body.
+    fn ask(&self, call: &Call) -> Result<(u16, Vec<u8>)> {
+        let request = self.timed(self.agent.post(self.deployment.url.join(call.route())?.as_str()))?;
+        let answer = request
+            .header(AUTHORIZATION, &self.authorization)
+            .header(CONTENT_TYPE, "application/json")
+            .header("convex-client", concat!("convex-sidecar-", env!("CARGO_PKG_VERSION")))
+            .send(&call.body)
+            .map_err(|error| self.unreachable(&error))?;
+        let status = answer.status().as_u16();
+        let mut body = Vec::new();
+        match answer.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut body) {
+            Ok(_) => Ok((status, body)),
+            Err(error) => match Error::from(error) {
+                error @ Error::Timeout(_) => Err(self.unreachable(&error)),
+                _ => bail!("the answer broke off"),
             },
         }
     }
-}
 
-/// The innermost cause: reqwest's own text repeats the URL and says little.
-fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return if error.is_connect() { "the connection timed out".to_owned() } else { "no answer in time".to_owned() };
+    /// The request with what is left of the time.
+    fn timed<B>(&self, request: RequestBuilder<B>) -> Result<RequestBuilder<B>> {
+        let timeout = self.deadline.remaining(REQUEST_TIMEOUT);
+        ensure!(!timeout.is_zero(), "no time was left for the request");
+        Ok(request.config().timeout_global(Some(timeout)).build())
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+
+    fn unreachable(&self, error: &Error) -> anyhow::Error {
+        let why = match error {
+            Error::Timeout(Timeout::Resolve | Timeout::Connect) => "the connection timed out".to_owned(),
+            Error::Timeout(_) => "no answer in time".to_owned(),
+            Error::Io(error) => error.to_string(),
+            error => error.to_string(),
+        };
+        anyhow!("could not reach {}: {why}", self.deployment.name())
     }
-    cause.to_string()
 }
 
 #[derive(Deserialize)]
