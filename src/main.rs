@@ -22,10 +22,14 @@ const USAGE: i32 = 64;
 
 fn main() {
     let start = Instant::now();
-    let cli = Cli::try_parse().unwrap_or_else(|error| {
-        let _ = error.print();
-        exit(if error.use_stderr() { USAGE } else { 0 });
-    });
+    let cli = if is_plain_hook() {
+        Cli { command: Some(Command::Hook(Hook::default())) }
+    } else {
+        Cli::try_parse().unwrap_or_else(|error| {
+            let _ = error.print();
+            exit(if error.use_stderr() { USAGE } else { 0 });
+        })
+    };
     let command = cli.command.unwrap_or_else(|| {
         if std::io::stdin().is_terminal() {
             let _ = Cli::command().print_help();
@@ -55,6 +59,13 @@ fn main() {
     }
     // Not by returning: that would wait for threads that still read stdin or resolve a name.
     exit(0);
+}
+
+/// Whether this is what the client runs, `convex-sidecar hook`. clap prepares the options of all verbs to read that, which
+/// took a twentieth of a hook's instructions.
+fn is_plain_hook() -> bool {
+    let mut arguments = std::env::args_os().skip(1);
+    arguments.next().is_some_and(|verb| verb == "hook") && arguments.next().is_none()
 }
 
 /// The agent must not notice its recorder: whatever happens, exit 0 and silence, unless the user asks otherwise.
