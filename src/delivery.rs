@@ -74,7 +74,7 @@ impl<'a> Delivery<'a> {
             report.problem = Some(backoff.last_error);
             return Ok(report);
         }
-        let own = self.journal.write(|write| write.lease_one(session_id, name, now))?;
+        let own = self.journal.due(session_id, name, now)?;
         let mut convex = Convex::new(self.deployment, self.deadline)?;
         if let Some(own) = own
             && !self.deliver_one(&convex, &own, &mut report, trace)?

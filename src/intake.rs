@@ -39,7 +39,7 @@ pub fn record_event(journal: &mut Journal, config: &Config, event: &Event, owner
         };
         let is_owner_here = record.session.apply(event, owner, &config.labels, &config.redactor, now);
         if let Ok(Some(deployment)) = &config.deployment {
-            write.assign(&event.session_id, deployment.name())?;
+            write.assign(&event.session_id, deployment.name(), now)?;
         }
         store(write, &record, config, now)?;
         let Some(owner) = owner.filter(|_| is_owner_here) else { return Ok(()) };

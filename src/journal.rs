@@ -440,6 +440,16 @@ impl Journal {
         Ok(self.connection.query_row(sql, [deployment], errands)?)
     }
 
+    /// This session, when it is due at `deployment` and not being retried. A lease is ignored: it is this process's own
+    /// ([`Write::assign`]), or another's that may hold an older revision.
+    pub fn due(&self, session_id: &str, deployment: &str, now: Millis) -> Result<Option<Entry>> {
+        let sql = format!(
+            "SELECT {ENTRY} FROM sessions WHERE session_id = ? AND revision > delivered_revision AND (deployment IS NULL OR deployment = ?)
+               AND (failures = 0 OR retry_at <= ?)"
+        );
+        Ok(self.connection.prepare_cached(&sql)?.query_row(params![session_id, deployment, now], entry).optional()?)
+    }
+
     /// Whether sessions are due at `deployment`, and whether errands are.
     pub fn is_due(&self, deployment: &str, now: Millis) -> Result<(bool, bool)> {
         let sql = "SELECT
@@ -643,7 +653,8 @@ impl Write<'_> {
     }
 
     /// Stores the session. The revision grows when its document changes, and only then; it is at least `now`, so that
-    /// a journal made anew goes on above what the server holds, and at least one more, should the clock be set back.
+    /// a journal made anew goes on above what the server holds, and at least one more, should the clock be set back. What
+    /// was refused is due again when it has changed; a lease stays.
     /// `changed_at` is what the document says of when it changed: `now`, but for sessions of the past. `is_settled` is as
     /// in [`settle`](Self::settle).
     pub fn store(&self, record: &Record, max_output: usize, now: Millis, changed_at: Millis, is_settled: bool) -> Result<()> {
@@ -658,7 +669,8 @@ impl Write<'_> {
         }
         let sql = "UPDATE sessions SET session = :session, summary = :summary, read_version = :read_version, read_state = :read_state,
                      has_open_owner = :has_open_owner, document = :document, status = :status, workflow_key = :workflow_key,
-                     updated_at = :updated_at, is_settled = (:is_settled AND NOT is_stale), retry_at = iif(revision = :revision, retry_at, 0), revision = :revision
+                     updated_at = :updated_at, is_settled = (:is_settled AND NOT is_stale),
+                     retry_at = iif(revision = :revision OR failures = 0, retry_at, 0), revision = :revision
                    WHERE session_id = :session_id";
         self.connection.prepare_cached(sql)?.execute(named_params! {
             ":session": serde_json::to_string(session)?,
@@ -681,11 +693,16 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Sets the deployment that the session belongs to from now on; all of it is due there when that is another one.
-    pub fn assign(&self, session_id: &str, deployment: &str) -> Result<()> {
-        let sql = "UPDATE sessions SET deployment = ?2, delivered_revision = iif(deployment IS NULL, delivered_revision, 0), failures = 0, retry_at = 0, last_error = NULL
-                   WHERE session_id = ?1 AND deployment IS NOT ?2";
-        self.connection.prepare_cached(sql)?.execute([session_id, deployment])?;
+    /// Sets the deployment that the session belongs to from now on; all of it is due there when that is another one. It
+    /// is left to this process for a while, which delivers it.
+    pub fn assign(&self, session_id: &str, deployment: &str, now: Millis) -> Result<()> {
+        let sql = "UPDATE sessions SET deployment = ?2,
+                     delivered_revision = iif(deployment IS NULL OR deployment = ?2, delivered_revision, 0),
+                     failures = iif(deployment IS ?2, failures, 0),
+                     retry_at = iif(deployment IS ?2 AND failures > 0, retry_at, ?3),
+                     last_error = iif(deployment IS ?2, last_error, NULL)
+                   WHERE session_id = ?1";
+        self.connection.prepare_cached(sql)?.execute(params![session_id, deployment, now + LEASE])?;
         Ok(())
     }
 
@@ -827,22 +844,6 @@ impl Write<'_> {
             lease.execute(params![entry.session_id, now + LEASE])?;
         }
         Ok(entries)
-    }
-
-    /// This session, when it is due at `deployment` and not being retried; another process's lease is ignored, because
-    /// it may hold an older revision.
-    pub fn lease_one(&self, session_id: &str, deployment: &str, now: Millis) -> Result<Option<Entry>> {
-        let sql = format!(
-            "SELECT {ENTRY} FROM sessions WHERE session_id = ? AND revision > delivered_revision AND (deployment IS NULL OR deployment = ?)
-               AND (failures = 0 OR retry_at <= ?)"
-        );
-        let entry = self.connection.prepare_cached(&sql)?.query_row(params![session_id, deployment, now], entry).optional()?;
-        if entry.is_some() {
-            self.connection
-                .prepare_cached("UPDATE sessions SET retry_at = ?2 WHERE session_id = ?1")?
-                .execute(params![session_id, now + LEASE])?;
-        }
-        Ok(entry)
     }
 
     /// Makes everything that waits for `deployment` due now, because a person asks for it.

@@ -227,7 +227,7 @@ fn machine() -> Machine {
                 session.workflow_key = story.workflow.map(str::to_owned);
                 session.runs.push(story.run());
                 write.store(&record, MAX_OUTPUT, now, story.start + story.length, true)?;
-                write.assign(story.id, URL)?;
+                write.assign(story.id, URL, LONG_AGO)?;
             }
             let mut workflow = Workflow::new("release-1.0");
             let task = Some("Version 1.0 is out, with notes that name every change".to_owned());
