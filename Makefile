@@ -3,9 +3,10 @@
 CARGO_DENY := target/tools/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
 RIVALS := benches/side_by_side/rivals
+CAPTURED := tests/fixtures/claude-code-2.1.197
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
-.PHONY: demo test client-test bench fuzz lint clean
+.PHONY: demo test client-test bench cost fuzz lint clean
 
 # Records a captured session of the real client into a temporary home, and shows it.
 demo:
@@ -27,10 +28,15 @@ client-test: node_modules tests/client/node_modules
 bench: node_modules target/rivals/npm/node_modules target/rivals/python/installed
 	cargo bench --locked --bench side_by_side -- $(ONLY)
 
-# Five minutes of hostile input for the parsers; needs a nightly toolchain and cargo-fuzz.
+# Counts what a hook costs (strace, valgrind) and fails where that exceeds docs/cost.md; UPDATE_COST=1 writes it anew.
+cost:
+	cargo bench --locked --bench side_by_side -- cost
+
+# Five minutes of hostile input for the parsers, from what the client really wrote on; needs a nightly toolchain and cargo-fuzz.
 fuzz:
-	cd fuzz && nice cargo +nightly fuzz run transcript -- -max_total_time=150 -max_len=4096
-	cd fuzz && nice cargo +nightly fuzz run hook_input -- -max_total_time=150 -max_len=2048 -detect_leaks=0
+	mkdir -p fuzz/corpus/transcript fuzz/corpus/hook_input
+	cd fuzz && nice cargo +nightly fuzz run transcript corpus/transcript ../$(CAPTURED) -- -max_total_time=150 -max_len=4096
+	cd fuzz && nice cargo +nightly fuzz run hook_input corpus/hook_input ../$(CAPTURED) -- -max_total_time=150 -max_len=2048 -detect_leaks=0
 
 lint: node_modules $(CARGO_DENY)
 	cargo fmt --check

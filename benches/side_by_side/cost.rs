@@ -13,6 +13,12 @@ use crate::transcripts::{self, Tally};
 /// How often each hook is run under each tool.
 const RUNS: usize = 5;
 
+/// By how much a figure may exceed the one that is kept, in percent. Another processor has other versions of memcpy, and
+/// another compiler builds another executable; what a change costs by mistake is more.
+const TOLERANCES: [u64; 5] = [10, 10, 0, 20, 0];
+/// The same of the executable's size.
+const SIZE_TOLERANCE: u64 = 5;
+
 /// A hook, and a home and a session to which all has happened that comes before it.
 struct Scene {
     name: &'static str,
@@ -46,6 +52,34 @@ pub fn counted(scratch: &Path) -> Result<String, String> {
     let headings = ["one hook", "instructions", "system calls", "of these `fsync`", "peak memory, KiB", "requests"];
     let size = count(std::fs::metadata(EXECUTABLE).unwrap().len());
     Ok(format!("{}\nThe executable is {size} bytes.\n", table(&headings, rows.into_iter())))
+}
+
+/// What `now` exceeds of the figures that are kept, in words.
+pub fn exceeded(kept: &str, now: &str) -> Vec<String> {
+    let kept = figures(kept);
+    let grown = |(name, figure, tolerance): (String, u64, u64)| {
+        let before = kept.iter().find(|(known, ..)| *known == name).map(|(_, before, _)| *before);
+        let Some(before) = before else { return Some(format!("{name}: {figure}, and none is kept")) };
+        (figure > before + before * tolerance / 100).then(|| format!("{name}: {figure} instead of {before}"))
+    };
+    figures(now).into_iter().filter_map(grown).collect()
+}
+
+/// The figures of such a table by row and column, each with its tolerance.
+fn figures(text: &str) -> Vec<(String, u64, u64)> {
+    let number = |cell: &str| cell.replace(',', "").parse::<u64>().ok();
+    let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")).map(|row| row.split(" | ").collect::<Vec<_>>());
+    let mut rows = cells.filter(|cells| cells.len() == TOLERANCES.len() + 1);
+    let headings = rows.next().unwrap_or_default();
+    let mut all = Vec::new();
+    for row in rows {
+        for ((cell, heading), tolerance) in row[1..].iter().zip(&headings[1..]).zip(TOLERANCES) {
+            all.extend(number(cell).map(|figure| (format!("{}, {heading}", row[0]), figure, tolerance)));
+        }
+    }
+    let size = text.lines().find_map(|line| number(line.strip_prefix("The executable is ")?.strip_suffix(" bytes.")?));
+    all.extend(size.map(|size| ("bytes of the executable".to_owned(), size, SIZE_TOLERANCE)));
+    all
 }
 
 /// The most of some runs: a hook is slow under these tools, and on a busy machine it leaves out what it has no time for.

@@ -1,7 +1,8 @@
 //! What this costs beside what a user would take instead: one run, everything in turn, because the machines are noisy.
 //!
 //! `make bench` installs the rivals, runs it, and keeps what it says in docs/benchmarks.md and docs/cost.md. The names of
-//! sections as arguments run only those and keep nothing: `cargo bench --bench side_by_side -- hooks crowd`.
+//! sections as arguments run only those and keep nothing: `cargo bench --bench side_by_side -- hooks crowd`. Of them `cost`
+//! fails when a figure exceeds the one that is kept (`make cost`).
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a bench fails by panicking, and is an edge")]
 #![allow(missing_docs, reason = "a bench is a program")]
@@ -45,6 +46,8 @@ const SECTIONS: [Section; 7] = [
     Section { name: "load", title: "What a session asks of a server", about: include_str!("about/load.md"), run: load::of_one_session },
 ];
 const COST: &str = "cost";
+/// Set it to keep the counted figures anew.
+const UPDATE_COST: &str = "UPDATE_COST";
 
 fn main() {
     // Cargo itself adds `--bench`.
@@ -58,16 +61,27 @@ fn main() {
     let load = machine::load();
     let parts: Vec<_> = SECTIONS.iter().filter(|section| is_wanted(section.name)).map(report).collect();
     let cost = is_wanted(COST).then(|| cost::counted(scratch().path()));
-    match &cost {
-        Some(Ok(table)) => println!("{table}"),
+    if arguments.is_empty() {
+        keep("benchmarks.md", &format!("{}\n{}\n\n{}", include_str!("about/report.md"), machine::description(load), parts.join("\n")));
+    }
+    match cost {
+        Some(Ok(table)) => judge(&table, arguments.is_empty() || std::env::var_os(UPDATE_COST).is_some()),
         Some(Err(missing)) => println!("What a hook costs was not counted: {missing}."),
         None => {}
     }
-    if arguments.is_empty() {
-        keep("benchmarks.md", &format!("{}\n{}\n\n{}", include_str!("about/report.md"), machine::description(load), parts.join("\n")));
-        if let Some(Ok(table)) = cost {
-            keep("cost.md", &format!("{}\n\n{table}", include_str!("about/cost.md").trim_end()));
-        }
+}
+
+/// Keeps what a hook costs, or compares it with what is kept.
+fn judge(table: &str, is_kept: bool) {
+    println!("{table}");
+    if is_kept {
+        return keep("cost.md", &format!("{}\n\n{table}", include_str!("about/cost.md").trim_end()));
+    }
+    let exceeded = cost::exceeded(&std::fs::read_to_string(sidecar::root().join("docs/cost.md")).unwrap(), table);
+    if !exceeded.is_empty() {
+        let remedy = format!("if the change is worth it, `{UPDATE_COST}=1 make cost` keeps these figures");
+        eprintln!("a hook costs more than docs/cost.md says; {remedy}:\n{}", exceeded.join("\n"));
+        std::process::exit(1);
     }
 }
 
