@@ -41,13 +41,15 @@ pub struct Redactor {
 struct Shape {
     kind: &'static str,
     needles: &'static [&'static str],
+    /// Whether the needles, in small letters, stand for capitals, too.
+    ignores_case: bool,
     expression: &'static str,
     finders: OnceLock<Vec<Finder<'static>>>,
     compiled: OnceLock<Option<Regex>>,
 }
 
 const fn shape(kind: &'static str, needles: &'static [&'static str], expression: &'static str) -> Shape {
-    Shape { kind, needles, expression, finders: OnceLock::new(), compiled: OnceLock::new() }
+    Shape { kind, needles, ignores_case: false, expression, finders: OnceLock::new(), compiled: OnceLock::new() }
 }
 
 /// In an expression with groups `before` and `after`, what they match stays.
@@ -72,8 +74,11 @@ static SHAPES: [Shape; 17] = [
     shape("jwt", &["eyJ"], r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
     shape("convex key", &["|"], r"\b[a-z][a-z0-9:-]*\|[0-9a-f]{40,}\b"),
     shape("password", &["://"], r"(?<before>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?<after>@)"),
-    shape("secret", &["=", ":"], ASSIGNMENT),
+    shape("secret", &NAMES, ASSIGNMENT).ignoring_case(),
 ];
+
+/// What every name in [`ASSIGNMENT`] holds; a sign of assignment stands in half of all answers.
+const NAMES: [&str; 8] = ["passw", "passphrase", "pwd", "secret", "token", "key", "credential", "authorization"];
 
 /// `password=…` and its like: a name that says so, then a quoted value without spaces, or a bare one as it stands in
 /// `.env` files and queries (no space before it, not a call or a member of something, and a digit among its
@@ -92,13 +97,19 @@ const PLAIN: [&str; 12] =
     ["none", "null", "true", "false", "undefined", "string", "password", "passwd", "secret", "token", "required", "optional"];
 
 impl Shape {
+    const fn ignoring_case(mut self) -> Self {
+        self.ignores_case = true;
+        self
+    }
+
     fn expression(&self) -> Option<&Regex> {
         self.compiled.get_or_init(|| Regex::new(self.expression).ok()).as_ref()
     }
 
     fn mask<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
         let finders = self.finders.get_or_init(|| self.needles.iter().map(Finder::new).collect());
-        if finders.iter().all(|finder| finder.find(text.as_bytes()).is_none()) {
+        let searched = if self.ignores_case { Cow::Owned(text.to_ascii_lowercase()) } else { Cow::Borrowed(&*text) };
+        if finders.iter().all(|finder| finder.find(searched.as_bytes()).is_none()) {
             return text;
         }
         let Some(expression) = self.expression() else { return text };
@@ -226,6 +237,11 @@ mod tests {
         assert_eq!(keep("password=hunter2 x"), "password=[redacted secret] x");
         assert_eq!(keep(r#"{"db_password": "correct-horse"}"#), r#"{"db_password": "[redacted secret]"}"#);
         assert_eq!(keep("API_KEY=abc123def456"), "API_KEY=[redacted secret]");
+        let names = ["PASSWORD", "Passwd", "passPhrase", "PWD", "client_Secret", "X-Token", "ApiKey", "api-key", "ACCESS_KEY", "accessKey"];
+        for name in names.into_iter().chain(["private-key", "PrivateKey", "Credentials", "credential"]) {
+            assert_eq!(keep(&format!("{name}=abc123def456")), format!("{name}=[redacted secret]"));
+        }
+        assert_eq!(keep("AUTHORIZATION: basic abcdefghijkl"), "AUTHORIZATION: basic [redacted secret]");
         assert_eq!(keep("Authorization: Bearer abcdefghijkl"), "Authorization: Bearer [redacted secret]");
         assert_eq!(keep("postgres://me:s3cret@db/x"), "postgres://me:[redacted password]@db/x");
     }
