@@ -25,9 +25,11 @@ const CHUNK: usize = 64 * 1024;
 /// How much is read at once at least, in bytes.
 const MIN_BUFFER: usize = 16 * 1024;
 /// How much new transcript is worth a second thread, in bytes: a thread costs some 50 µs, this much a few ms.
-const PARALLEL: u64 = 16 * 1024 * 1024;
-/// How much a thread takes at once, in bytes.
-const SEGMENT: u64 = 8 * 1024 * 1024;
+const PARALLEL: u64 = 4 * 1024 * 1024;
+/// How much a thread takes at once at the most, in bytes.
+const MAX_SEGMENT: u64 = 8 * 1024 * 1024;
+/// In how many segments a shorter stretch is read, so that no thread waits long for the last one.
+const SEGMENTS: u64 = 8;
 /// More threads would only wait for memory, and the agent needs the machine, too.
 const MAX_THREADS: usize = 4;
 /// How many facts are gathered in one round, so that memory does not grow with the file.
@@ -114,7 +116,9 @@ pub fn read(
     if length == from.offset {
         return Ok(Outcome::Read { facts: Vec::new(), checkpoint: from.clone(), is_all: true });
     }
-    let round = Round { file, from: from.offset, length, source, redactor, deadline, next: AtomicU64::new(0), facts: AtomicUsize::new(0) };
+    let segment = (length - from.offset).div_ceil(SEGMENTS).min(MAX_SEGMENT);
+    let round =
+        Round { file, from: from.offset, length, segment, source, redactor, deadline, next: AtomicU64::new(0), facts: AtomicUsize::new(0) };
     let (facts, offset, is_all) = if length - from.offset > PARALLEL { round.read_by_all_cores()? } else { round.read_alone(buffer)? };
     let head_length = offset.min(HEAD);
     let checkpoint = Checkpoint { offset, inode, head: (head(file, head_length)?, head_length) };
@@ -159,6 +163,8 @@ struct Round<'a> {
     file: &'a File,
     from: u64,
     length: u64,
+    /// How much a thread takes at once.
+    segment: u64,
     source: Source,
     redactor: &'a Redactor,
     deadline: Deadline,
@@ -205,7 +211,7 @@ impl Round<'_> {
                 return Ok((facts, offset, false));
             }
         }
-        let is_all = self.next.load(Ordering::Relaxed) >= (self.length - self.from).div_ceil(SEGMENT);
+        let is_all = self.next.load(Ordering::Relaxed) >= (self.length - self.from).div_ceil(self.segment);
         Ok((facts, offset, is_all))
     }
 
@@ -215,7 +221,7 @@ impl Round<'_> {
         let mut buffer = Vec::new();
         while self.facts.load(Ordering::Relaxed) < MAX_FACTS && !self.deadline.is_over() {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
-            let start = self.from + index * SEGMENT;
+            let start = self.from + index * self.segment;
             if start >= self.length {
                 break;
             }
@@ -232,12 +238,13 @@ impl Round<'_> {
         let mut input = At { file: self.file, position: start };
         if start > self.from {
             input.position -= 1;
-            if !skip_line(&mut input, start + SEGMENT)? {
+            if !skip_line(&mut input, start + self.segment)? {
                 return Ok(Segment { facts: gatherer.finish(), offset: 0, is_whole: true });
             }
         }
         let from = input.position;
-        let (taken, end) = read_lines(input, (start + SEGMENT).saturating_sub(from), buffer, self.source, &mut gatherer, self.deadline)?;
+        let (taken, end) =
+            read_lines(input, (start + self.segment).saturating_sub(from), buffer, self.source, &mut gatherer, self.deadline)?;
         Ok(Segment { facts: gatherer.finish(), offset: from + taken, is_whole: end != End::Cut })
     }
 }
