@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::Unreadable;
 use crate::transcript::summary::{Counted, Item};
 
-/// How long a page may be before it is split, in bytes; an entry takes some 24.
+/// How long a page may be before it is split, in bytes; an entry takes some 24. From 600 to 1,900 all were as fast
+/// (measured); a page of SQLite's (4 KiB) takes four of these.
 const MAX_PAGE: usize = 960;
 /// How much is held in memory before what has changed is written, in bytes.
 const MAX_HELD: usize = 12 * 1024 * 1024;
