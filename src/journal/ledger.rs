@@ -126,7 +126,8 @@ impl Ledger {
             }
             if kept != page.entries {
                 (page.entries, page.is_changed) = (kept, true);
-                self.hold(low, page);
+                self.bytes += page.entries.len();
+                self.pages.insert(low, page);
             }
         }
         Ok(heirs)
@@ -146,11 +147,16 @@ impl Ledger {
     }
 
     fn begin_pass(&mut self, connection: &Connection, key: i64) -> Result<Pass> {
-        if self.held(key).is_none() {
-            self.read(connection, key)?;
-        }
-        let (low, page) = self.held(key).context("could not find a page that was just read from the journal")?;
-        let (high, old) = (page.high, take(&mut page.entries));
+        let held = self.pages.range_mut(..=key).next_back().filter(|(_, page)| key <= page.high);
+        let (low, high, old) = if let Some((&low, page)) = held {
+            (low, page.high, take(&mut page.entries))
+        } else {
+            let (low, mut page) = self.read(connection, key)?;
+            let (high, old) = (page.high, take(&mut page.entries));
+            self.bytes += old.len();
+            self.pages.insert(low, page);
+            (low, high, old)
+        };
         Ok(Pass { low, high, next: Some(low), old, at: 0, rewrite: Rewrite { entries: take(&mut self.spare), up_to: 0 } })
     }
 
@@ -186,27 +192,15 @@ impl Ledger {
         Ok(())
     }
 
-    /// The page that `key` belongs to, when it is held, and its place.
-    fn held(&mut self, key: i64) -> Option<(i64, &mut Page)> {
-        self.pages.range_mut(..=key).next_back().filter(|(_, page)| key <= page.high).map(|(&low, page)| (low, page))
-    }
-
-    /// Reads the page that `key` belongs to. At first there is one, without entries, for all keys.
-    fn read(&mut self, connection: &Connection, key: i64) -> Result<()> {
+    /// Reads the page that `key` belongs to, and makes room for it. At first there is one, without entries, for all keys.
+    fn read(&mut self, connection: &Connection, key: i64) -> Result<(i64, Page)> {
         if self.bytes > MAX_HELD {
             self.write(connection)?;
             *self = Self::default();
         }
         let sql = "SELECT low, high, entries FROM counted WHERE low <= ? ORDER BY low DESC LIMIT 1";
         let found = connection.prepare_cached(sql)?.query_row([key], page).optional()?;
-        let (low, page) = found.unwrap_or((i64::MIN, Page { high: i64::MAX, entries: Vec::new(), is_changed: false }));
-        self.hold(low, page);
-        Ok(())
-    }
-
-    fn hold(&mut self, low: i64, page: Page) {
-        self.bytes += page.entries.len();
-        self.pages.insert(low, page);
+        Ok(found.unwrap_or((i64::MIN, Page { high: i64::MAX, entries: Vec::new(), is_changed: false })))
     }
 }
 

@@ -24,7 +24,7 @@ pub const MAX_LINE: usize = 4 * 1024 * 1024;
 const CHUNK: usize = 64 * 1024;
 /// How much is read at once at least, in bytes.
 const MIN_BUFFER: usize = 16 * 1024;
-/// How much new transcript is worth a second thread, in bytes: a thread costs some 50 µs, this much a few ms.
+/// How much new transcript is worth a second thread, in bytes: a thread costs some 50 µs, this much more than a millisecond.
 const PARALLEL: u64 = 4 * 1024 * 1024;
 /// How much a thread takes at once at the most, in bytes.
 const MAX_SEGMENT: u64 = 8 * 1024 * 1024;
