@@ -5,14 +5,19 @@
 //! rests on status and `errorData`, and only the wording of a remedy on the text.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use ureq::config::Config;
+use ureq::http::Uri;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Error, RequestBuilder, Timeout};
 
 use crate::config::Deployment;
@@ -25,6 +30,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a request is written at once, in bytes. Each time is limited by what is left of the deadline, so it has to
 /// be less than what a server that reads very slowly takes at once.
 const OUTPUT_BUFFER: usize = 16 * 1024;
+/// How much of an answer is read at once, in bytes: most are shorter by far, and this much memory is written to before.
+const INPUT_BUFFER: usize = 8 * 1024;
 /// How much of an answer is read, in bytes.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 /// How much of a server's text is repeated in a message, in bytes.
@@ -100,6 +107,18 @@ impl Call {
     }
 }
 
+/// The addresses of hosts. The system can take any time to tell them, so ureq asks it in a thread of its own, and does so
+/// for what is an address already, too.
+#[derive(Debug, Default)]
+struct Hosts(DefaultResolver);
+
+impl Resolver for Hosts {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> std::result::Result<ResolvedSocketAddrs, Error> {
+        let is_address = uri.host().is_some_and(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok());
+        self.0.resolve(uri, config, if is_address { NextTimeout::default() } else { timeout })
+    }
+}
+
 /// A connection to one deployment.
 #[derive(Debug)]
 pub struct Convex<'a> {
@@ -122,11 +141,13 @@ impl<'a> Convex<'a> {
             .max_redirects(0)
             .timeout_resolve(Some(CONNECT_TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .input_buffer_size(INPUT_BUFFER)
             .output_buffer_size(OUTPUT_BUFFER)
             .user_agent("")
             .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
         let config = if deployment.is_loopback() { config.proxy(None) } else { config };
-        Ok(Self { agent: config.build().into(), authorization, deployment, deadline })
+        let agent = Agent::with_parts(config.build(), DefaultConnector::default(), Hosts::default());
+        Ok(Self { agent, authorization, deployment, deadline })
     }
 
     /// What the server says of its version; any deployment answers that, with and without a key.

@@ -42,6 +42,8 @@ pub struct Delivery<'a> {
     now: Millis,
     /// From 0 to 1, so that many machines do not come back at the same moment.
     jitter: f64,
+    /// Whether a backoff may stand, which a success ends.
+    may_be_off: bool,
 }
 
 /// What became of a delivery.
@@ -60,14 +62,16 @@ pub struct Report {
 impl<'a> Delivery<'a> {
     /// A delivery to `deployment` that ends by `deadline`.
     pub fn new(journal: &'a mut Journal, deployment: &'a Deployment, deadline: Deadline, now: Millis, jitter: f64) -> Self {
-        Self { journal, deployment, deadline, now, jitter }
+        Self { journal, deployment, deadline, now, jitter, may_be_off: true }
     }
 
     /// Sends the session of a hook, then some others that are due. Nothing is tried before the backoff is over.
     pub fn deliver_hook(&mut self, session_id: &str, trace: Trace<'_>) -> Result<Report> {
         let mut report = Report::default();
         let (name, now) = (self.deployment.name(), self.now);
-        if let Some(backoff) = self.journal.backoff(name)?
+        let backoff = self.journal.backoff(name)?;
+        self.may_be_off = backoff.is_some();
+        if let Some(backoff) = backoff
             && backoff.retry_at > now
         {
             trace(&format!("not sent: next try in {} s, because {}", (backoff.retry_at - now + 999) / 1_000, backoff.last_error));
@@ -236,10 +240,10 @@ impl<'a> Delivery<'a> {
     }
 
     fn confirm(&mut self, entries: &[Entry], report: &mut Report) -> Result<bool> {
-        let name = self.deployment.name();
+        let (name, may_be_off) = (self.deployment.name(), self.may_be_off);
         self.journal.write(|write| {
             entries.iter().try_for_each(|entry| write.delivered(entry, name))?;
-            write.back_on(name)
+            if may_be_off { write.back_on(name) } else { Ok(()) }
         })?;
         report.delivered += entries.len();
         Ok(true)

@@ -5,8 +5,6 @@
 //! `@anthropic-ai/claude-agent-sdk` and of captured input (`tests/fixtures/claude-code-2.1.197`).
 
 use std::fmt;
-use std::io::Read;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -223,24 +221,12 @@ pub fn is_session_id(id: &str) -> bool {
     (1..=MAX_SESSION_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-/// Reads one JSON value from `input` without waiting for its end.
-///
-/// A thread does the blocking reads, so that silence longer than `silence` (or the deadline) ends the wait on every
-/// platform; it is left behind when the process exits.
-pub fn read_value(input: impl Read + Send + 'static, silence: Duration, deadline: Deadline) -> Result<Vec<u8>, InputError> {
-    let (sender, chunks) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut input = input;
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(length @ 1..) = input.read(&mut buffer) {
-            if sender.send(buffer[..length].to_vec()).is_err() {
-                return;
-            }
-        }
-    });
+/// Reads one JSON value without waiting for the end of the input. `next` gives what arrives within a time; silence longer
+/// than `silence` (or the deadline) ends the wait.
+pub fn read_value(mut next: impl FnMut(Duration) -> Option<Vec<u8>>, silence: Duration, deadline: Deadline) -> Result<Vec<u8>, InputError> {
     let mut value = Vec::new();
     let mut end = ValueEnd::default();
-    while let Ok(chunk) = chunks.recv_timeout(deadline.remaining(silence)) {
+    while let Some(chunk) = next(deadline.remaining(silence)) {
         let found = end.find(&chunk);
         value.extend_from_slice(&chunk[..found.unwrap_or(chunk.len())]);
         if value.len() > MAX_BYTES {
@@ -337,21 +323,18 @@ mod tests {
     }
 
     #[test]
-    fn an_open_stdin_does_not_hold_the_hook() {
-        struct Open(Option<&'static [u8]>);
-        impl Read for Open {
-            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-                let Some(bytes) = self.0.take() else {
-                    std::thread::park();
-                    return Ok(0);
-                };
-                buffer[..bytes.len()].copy_from_slice(bytes);
-                Ok(bytes.len())
-            }
-        }
-        let silence = Duration::from_millis(20);
-        assert_eq!(read_value(Open(Some(b"{\"a\":1}")), silence, Deadline::never()).unwrap(), b"{\"a\":1}");
-        assert_eq!(read_value(Open(Some(b"{\"a\":")), silence, Deadline::never()), Err(InputError::Incomplete));
-        assert_eq!(read_value(Open(None), silence, Deadline::never()), Err(InputError::Empty));
+    fn silence_ends_the_wait_and_so_does_the_end_of_the_value() {
+        let after = |arrivals: &[&str]| {
+            let mut arrivals = arrivals.iter();
+            let next = |patience: Duration| {
+                assert_eq!(patience, SILENCE);
+                arrivals.next().map(|chunk| chunk.as_bytes().to_owned())
+            };
+            read_value(next, SILENCE, Deadline::never()).map(|value| (String::from_utf8(value).unwrap(), arrivals.len()))
+        };
+        assert_eq!(after(&["{\"a\"", ":1}\n{", "\"b\":2}"]), Ok(("{\"a\":1}".to_owned(), 1)));
+        assert_eq!(after(&["{\"a\":"]), Err(InputError::Incomplete));
+        assert_eq!(after(&[" \n"]), Err(InputError::Empty));
+        assert_eq!(after(&[]), Err(InputError::Empty));
     }
 }

@@ -35,19 +35,16 @@ pub fn record_event(journal: &mut Journal, config: &Config, event: &Event, owner
     journal.write(|write| {
         let mut record = match write.load(&event.session_id)? {
             Some(record) => record,
-            None => new_record(write, &event.session_id, host, now)?,
+            None => write.insert(Session::new(&event.session_id, host, now), now)?,
         };
         let is_owner_here = record.session.apply(event, owner, &config.labels, &config.redactor, now);
-        if let Ok(Some(deployment)) = &config.deployment {
-            write.assign(&event.session_id, deployment.name(), now)?;
-        }
-        store(write, &record, config, now)?;
+        store(write, &record, config, config.deployment_name(), now)?;
         let Some(owner) = owner.filter(|_| is_owner_here) else { return Ok(()) };
         for other in write.others_of(owner, &event.session_id)? {
             if let Some(mut record) = write.load(&other)?
                 && record.session.supersede(owner, now)
             {
-                store(write, &record, config, now)?;
+                store(write, &record, config, None, now)?;
             }
         }
         Ok(())
@@ -71,7 +68,7 @@ pub fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<Vec<
         let was_swept = journal.write(|write| {
             let Some(mut record) = write.load(&session_id)? else { return Ok(false) };
             let was_swept = record.session.sweep(Owner::is_gone, now);
-            store(write, &record, config, now)?;
+            store(write, &record, config, None, now)?;
             Ok(was_swept)
         })?;
         if was_swept {
@@ -121,8 +118,9 @@ fn read_on(journal: &mut Journal, config: &Config, record: &Record, main: &Path,
         && stretch.checkpoints.is_empty()
         && stretch.state == record.transcript.state
     {
-        let is_settled = stretch.state != ReadState::Partial && !is_settling(&record.session, now);
-        journal.write(|write| write.settle(session_id, is_settled))?;
+        if stretch.state != ReadState::Partial && !is_settling(&record.session, now) {
+            journal.write(|write| write.settle(session_id))?;
+        }
         return Ok(true);
     }
     while let Some(stretch) = next {
@@ -130,7 +128,7 @@ fn read_on(journal: &mut Journal, config: &Config, record: &Record, main: &Path,
             // Another process that has counted since makes this reading void.
             let Some(mut record) = write.load(session_id)?.filter(|record| record.read_version == read_version) else { return Ok(None) };
             let rest = reading.count(write, &mut record, stretch)?;
-            store(write, &record, config, now)?;
+            store(write, &record, config, None, now)?;
             read_version = record.read_version;
             Ok(Some(rest))
         })?;
@@ -195,7 +193,7 @@ fn start_anew(journal: &mut Journal, config: &Config, session_id: &str, now: Mil
         let Some(mut record) = write.load(session_id)? else { return Ok(()) };
         record.summary = Summary::default();
         record.read_version += 1;
-        store(write, &record, config, now)
+        store(write, &record, config, None, now)
     })
 }
 
@@ -298,13 +296,13 @@ pub fn import(write: &Write<'_>, config: &Config, past: &Past<'_>, read_version:
     let mut record = match write.load(past.session_id)? {
         Some(record) if record.read_version == read_version => record,
         Some(_) => return Ok(false),
-        None => new_record(write, past.session_id, past.host, past.modified_at)?,
+        None => write.insert(Session::new(past.session_id, past.host, past.modified_at), past.modified_at)?,
     };
     let is_from_hooks = !record.session.runs.is_empty();
     record.session.transcript_path.get_or_insert_with(|| past.path.to_string_lossy().into_owned());
     count(write, &mut record, stretch)?;
     let changed_at = if is_from_hooks { now } else { record.summary.span.last.unwrap_or(past.modified_at) };
-    write.store(&record, config.max_output_bytes, now, changed_at, record.transcript.state != ReadState::Partial)?;
+    write.store(&record, None, config.max_output_bytes, now, changed_at, record.transcript.state != ReadState::Partial)?;
     Ok(true)
 }
 
@@ -321,21 +319,15 @@ pub struct Past<'a> {
 }
 
 /// Stores the session, and marks it for one more look at its transcript when it has only just ended.
-fn store(write: &Write<'_>, record: &Record, config: &Config, now: Millis) -> Result<()> {
+fn store(write: &Write<'_>, record: &Record, config: &Config, deployment: Option<&str>, now: Millis) -> Result<()> {
     let is_settled = record.transcript.state != ReadState::Partial && !is_settling(&record.session, now);
-    write.store(record, config.max_output_bytes, now, now, is_settled)
+    write.store(record, deployment, config.max_output_bytes, now, now, is_settled)
 }
 
 /// Whether the session has ended so lately that the client may still be writing its last records.
 fn is_settling(session: &Session, now: Millis) -> bool {
     let ended_at = session.runs.iter().filter_map(|run| run.end.as_ref().map(|end| end.at)).max();
     !session.is_open() && ended_at.is_some_and(|at| now - at < SETTLING)
-}
-
-fn new_record(write: &Write<'_>, session_id: &str, host: &str, now: Millis) -> Result<Record> {
-    let session = Session::new(session_id, host, now);
-    write.insert(&session, now)?;
-    Ok(Record { session, summary: Summary::default(), transcript: TranscriptState::default(), read_version: 0, is_stale: false })
 }
 
 /// The id in `agent-<id>.jsonl`.

@@ -164,6 +164,15 @@ pub struct Record {
     pub read_version: i64,
     /// Whether an older session has claimed what this one had counted, so that it is to be read anew.
     pub is_stale: bool,
+    stored: Stored,
+}
+
+/// What the row holds of a session that follows from the rest.
+#[derive(Debug, Clone, Default)]
+struct Stored {
+    document: String,
+    revision: i64,
+    updated_at: Millis,
 }
 
 /// A session as it is shown and delivered.
@@ -303,9 +312,7 @@ impl Journal {
         if version < SCHEMA_VERSION {
             make(&mut connection, lock.as_deref())?;
         }
-        connection.execute_batch(
-            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 16384; PRAGMA cache_size = -8192;",
-        )?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection, is_dry: false, lock, deadline: Deadline::never() })
     }
@@ -441,7 +448,7 @@ impl Journal {
     }
 
     /// This session, when it is due at `deployment` and not being retried. A lease is ignored: it is this process's own
-    /// ([`Write::assign`]), or another's that may hold an older revision.
+    /// ([`Write::store`]), or another's that may hold an older revision.
     pub fn due(&self, session_id: &str, deployment: &str, now: Millis) -> Result<Option<Entry>> {
         let sql = format!(
             "SELECT {ENTRY} FROM sessions WHERE session_id = ? AND revision > delivered_revision AND (deployment IS NULL OR deployment = ?)
@@ -575,8 +582,9 @@ fn workflow(connection: &Connection, key: &str) -> Result<Option<WorkflowEntry>>
 }
 
 fn json_column<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
-    stored(row.get_ref(index)?.as_str()?)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error)))
+    serde_json::from_str(row.get_ref(index)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(Unreadable(error.to_string())))
+    })
 }
 
 /// The sessions with an open run of a known owner.
@@ -592,26 +600,26 @@ fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
 }
 
 fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
-    let sql = "SELECT session, summary, read_version, read_state, is_stale,
+    let sql = "SELECT session, summary, read_version, read_state, is_stale, document, revision, updated_at,
                  (SELECT coalesce(sum(offset), 0) FROM transcripts WHERE transcripts.session = sessions.id)
                FROM sessions WHERE session_id = ?";
     let mut statement = connection.prepare_cached(sql)?;
     let row = statement.query_row([session_id], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get::<_, String>(3)?, row.get(4)?, unsigned(row, 5)?))
+        let state = match row.get_ref(3)?.as_str()? {
+            "complete" => ReadState::Complete,
+            "partial" => ReadState::Partial,
+            _ => ReadState::Missing,
+        };
+        Ok(Record {
+            session: json_column(row, 0)?,
+            summary: json_column(row, 1)?,
+            read_version: row.get(2)?,
+            transcript: TranscriptState { state, bytes: unsigned(row, 8)? },
+            is_stale: row.get(4)?,
+            stored: Stored { document: row.get(5)?, revision: row.get(6)?, updated_at: row.get(7)? },
+        })
     });
-    let Some((session, summary, read_version, state, is_stale, bytes)) = row.optional()? else { return Ok(None) };
-    let state = match state.as_str() {
-        "complete" => ReadState::Complete,
-        "partial" => ReadState::Partial,
-        _ => ReadState::Missing,
-    };
-    Ok(Some(Record {
-        session: stored(&session)?,
-        summary: stored(&summary)?,
-        transcript: TranscriptState { state, bytes },
-        read_version,
-        is_stale,
-    }))
+    Ok(row.optional()?)
 }
 
 /// The journal within a transaction.
@@ -643,34 +651,61 @@ impl Write<'_> {
         load(self.connection, session_id)
     }
 
-    /// Makes the session's row. One that was forgotten starts above the revision up to which it is to be deleted.
-    pub fn insert(&self, session: &Session, now: Millis) -> Result<()> {
+    /// Makes the row of a session that has none. One that was forgotten starts above the revision up to which it is to be
+    /// deleted.
+    pub fn insert(&self, session: Session, now: Millis) -> Result<Record> {
+        let sql = "SELECT coalesce(max(revision), 0) FROM forgotten WHERE session_id = ?";
+        let revision = self.connection.prepare_cached(sql)?.query_row([&session.session_id], |row| row.get(0))?;
         let sql = "INSERT INTO sessions (session_id, session, summary, document, status, updated_at, revision)
-                   VALUES (?1, ?2, ?3, '', '', ?4, (SELECT coalesce(max(revision), 0) FROM forgotten WHERE session_id = ?1))";
-        let summary = serde_json::to_string(&Summary::default())?;
-        self.connection.prepare_cached(sql)?.execute(params![session.session_id, serde_json::to_string(session)?, summary, now])?;
-        Ok(())
+                   VALUES (?, ?, ?, '', '', ?, ?)";
+        let summary = Summary::default();
+        let (stored, counted) = (serde_json::to_string(&session)?, serde_json::to_string(&summary)?);
+        self.connection.prepare_cached(sql)?.execute(params![session.session_id, stored, counted, now, revision])?;
+        Ok(Record {
+            session,
+            summary,
+            transcript: TranscriptState::default(),
+            read_version: 0,
+            is_stale: false,
+            stored: Stored { document: String::new(), revision, updated_at: now },
+        })
     }
 
     /// Stores the session. The revision grows when its document changes, and only then; it is at least `now`, so that
     /// a journal made anew goes on above what the server holds, and at least one more, should the clock be set back. What
     /// was refused is due again when it has changed; a lease stays.
-    /// `changed_at` is what the document says of when it changed: `now`, but for sessions of the past. `is_settled` is as
-    /// in [`settle`](Self::settle).
-    pub fn store(&self, record: &Record, max_output: usize, now: Millis, changed_at: Millis, is_settled: bool) -> Result<()> {
-        let session = &record.session;
-        let sql = "SELECT revision, updated_at, document FROM sessions WHERE session_id = ?";
-        let (revision, updated_at, stored): (i64, Millis, String) =
-            self.connection.prepare_cached(sql)?.query_row([&session.session_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        let mut document = session.document(&record.summary, record.transcript, max_output, revision, updated_at);
-        if serde_json::to_string(&document)? != stored {
-            document.revision = now.max(revision + 1);
+    /// `changed_at` is what the document says of when it changed: `now`, but for sessions of the past. `is_settled` says
+    /// whether the transcript needs no further look; a stale one always does.
+    ///
+    /// With a `deployment`, that is where the session belongs from now on; all of it is due there when that is another one.
+    /// It is left to this process for a while, which delivers it.
+    pub fn store(
+        &self,
+        record: &Record,
+        deployment: Option<&str>,
+        max_output: usize,
+        now: Millis,
+        changed_at: Millis,
+        is_settled: bool,
+    ) -> Result<()> {
+        let Record { session, stored, .. } = record;
+        let mut document = session.document(&record.summary, record.transcript, max_output, stored.revision, stored.updated_at);
+        let mut text = serde_json::to_string(&document)?;
+        if text != stored.document {
+            document.revision = now.max(stored.revision + 1);
             document.metadata.updated_at = changed_at;
+            text = serde_json::to_string(&document)?;
         }
         let sql = "UPDATE sessions SET session = :session, summary = :summary, read_version = :read_version, read_state = :read_state,
                      has_open_owner = :has_open_owner, document = :document, status = :status, workflow_key = :workflow_key,
-                     updated_at = :updated_at, is_settled = (:is_settled AND NOT is_stale),
-                     retry_at = iif(revision = :revision OR failures = 0, retry_at, 0), revision = :revision
+                     updated_at = :updated_at, is_settled = (:is_settled AND NOT is_stale), revision = :revision,
+                     deployment = coalesce(:deployment, deployment),
+                     delivered_revision = iif(deployment <> :deployment, 0, delivered_revision),
+                     failures = iif(:deployment IS NULL OR deployment = :deployment, failures, 0),
+                     last_error = iif(:deployment IS NULL OR deployment = :deployment, last_error, NULL),
+                     retry_at = CASE WHEN failures > 0 AND (:deployment IS NULL OR deployment = :deployment)
+                                     THEN iif(revision = :revision, retry_at, 0)
+                                     ELSE iif(:deployment IS NULL, retry_at, :leased_until) END
                    WHERE session_id = :session_id";
         self.connection.prepare_cached(sql)?.execute(named_params! {
             ":session": serde_json::to_string(session)?,
@@ -682,27 +717,16 @@ impl Write<'_> {
                 ReadState::Missing => "missing",
             },
             ":has_open_owner": session.open_owners().next().is_some(),
-            ":document": serde_json::to_string(&document)?,
+            ":document": text,
             ":status": document.status.as_str(),
             ":workflow_key": session.workflow_key,
             ":updated_at": document.metadata.updated_at,
             ":is_settled": is_settled,
             ":revision": document.revision,
+            ":deployment": deployment,
+            ":leased_until": now + LEASE,
             ":session_id": session.session_id,
         })?;
-        Ok(())
-    }
-
-    /// Sets the deployment that the session belongs to from now on; all of it is due there when that is another one. It
-    /// is left to this process for a while, which delivers it.
-    pub fn assign(&self, session_id: &str, deployment: &str, now: Millis) -> Result<()> {
-        let sql = "UPDATE sessions SET deployment = ?2,
-                     delivered_revision = iif(deployment IS NULL OR deployment = ?2, delivered_revision, 0),
-                     failures = iif(deployment IS ?2, failures, 0),
-                     retry_at = iif(deployment IS ?2 AND failures > 0, retry_at, ?3),
-                     last_error = iif(deployment IS ?2, last_error, NULL)
-                   WHERE session_id = ?1";
-        self.connection.prepare_cached(sql)?.execute(params![session_id, deployment, now + LEASE])?;
         Ok(())
     }
 
@@ -713,10 +737,10 @@ impl Write<'_> {
         Ok(open.filter(is_other).map(|session| session.session_id).collect())
     }
 
-    /// Whether the session's transcript needs no further look; a stale one always does.
-    pub fn settle(&self, session_id: &str, is_settled: bool) -> Result<()> {
-        let sql = "UPDATE sessions SET is_settled = (?2 AND NOT is_stale) WHERE session_id = ?1 AND is_settled <> (?2 AND NOT is_stale)";
-        self.connection.prepare_cached(sql)?.execute(params![session_id, is_settled])?;
+    /// The session's transcript needs no further look, unless it is stale.
+    pub fn settle(&self, session_id: &str) -> Result<()> {
+        let sql = "UPDATE sessions SET is_settled = 1 WHERE session_id = ? AND NOT is_settled AND NOT is_stale";
+        self.connection.prepare_cached(sql)?.execute([session_id])?;
         Ok(())
     }
 
@@ -923,10 +947,6 @@ impl fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-fn stored<T: DeserializeOwned>(json: &str) -> std::result::Result<T, Unreadable> {
-    serde_json::from_str(json).map_err(|error| Unreadable(error.to_string()))
-}
-
 /// Whether the journal could not be written because others were writing all the time.
 #[must_use]
 pub fn is_busy(error: &anyhow::Error) -> bool {
@@ -1045,6 +1065,19 @@ fn private_options() -> OpenOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_safe_and_nothing_need_be_set_for_that() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let setting =
+            |journal: &Journal, name: &str| journal.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(["synchronous", "foreign_keys"].map(|name| setting(&journal, name)), [2, 1]);
+        // As SQLite was built (`.cargo/config.toml`).
+        assert_eq!(["cache_size", "wal_autocheckpoint"].map(|name| setting(&journal, name)), [-8_192, 16_384]);
+        journal.hurry(Deadline::never()).unwrap();
+        assert_eq!(setting(&journal, "synchronous"), 1);
+    }
 
     #[test]
     fn who_writes_sees_who_waits() {

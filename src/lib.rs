@@ -26,5 +26,6 @@ pub mod redact;
 pub mod render;
 pub mod session;
 pub mod settings;
+pub mod stdin;
 pub mod transcript;
 pub mod workflow;

@@ -5,10 +5,17 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the room that asks the operating system about processes")]
 
+use std::sync::OnceLock;
+#[cfg(target_os = "linux")]
+use std::{fs::File, io::Read};
+
 use serde::{Deserialize, Serialize};
 
 /// How many ancestors are looked at: a hook has one or two shells between itself and the client.
 const MAX_ANCESTORS: usize = 8;
+/// How long the kernel's files are at most that are read here, in bytes.
+#[cfg(target_os = "linux")]
+const SHORT: usize = 4_096;
 /// Programs that stand between a client and its hook, by file name without `.exe`.
 const SHELLS: [&str; 16] =
     ["sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox", "cmd", "powershell", "pwsh", "env", "timeout", "nice", "sudo", "login"];
@@ -37,18 +44,18 @@ impl Owner {
     /// The process `pid`, if it is alive.
     #[must_use]
     pub fn of_process(pid: u32) -> Option<Self> {
-        Process::find(pid).map(|process| Self { pid, start_time: process.start_time, place: place() })
+        Process::find(pid).map(|process| Self { pid, start_time: process.start_time, place: place().to_owned() })
     }
 
     /// The nearest ancestor of this process that is not a shell.
     #[must_use]
     pub fn of_this_hook() -> Option<Self> {
-        let mut pid = Process::find(std::process::id())?.parent;
+        let mut pid = parent();
         for _ in 0..MAX_ANCESTORS {
             let process = Process::find(pid)?;
             let name = process.name.trim_start_matches('-').trim_end_matches(".exe");
             if !SHELLS.contains(&name) {
-                return (pid > 1).then(|| Self { pid, start_time: process.start_time, place: place() });
+                return (pid > 1).then(|| Self { pid, start_time: process.start_time, place: place().to_owned() });
             }
             pid = process.parent;
         }
@@ -59,11 +66,11 @@ impl Owner {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         let here = place();
-        if self.place == here {
+        if self.place == *here {
             return Process::find(self.pid).is_none_or(|process| process.start_time.abs_diff(self.start_time) > JITTER);
         }
         // After a reboot nothing of before is alive; of another container on the same boot nothing is known.
-        boot_of(&self.place) != boot_of(&here) && machine_of(&self.place) == machine_of(&here)
+        boot_of(&self.place) != boot_of(here) && machine_of(&self.place) == machine_of(here)
     }
 }
 
@@ -79,7 +86,7 @@ fn machine_of(place: &str) -> Option<&str> {
 #[must_use]
 pub fn host() -> String {
     #[cfg(target_os = "linux")]
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = rustix::system::uname().nodename().to_str().ok().map(str::to_owned);
     #[cfg(not(target_os = "linux"))]
     let name = sysinfo::System::host_name();
     name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
@@ -88,24 +95,42 @@ pub fn host() -> String {
 /// Start times are exact on Linux; elsewhere they are reckoned from the time since boot and can be a second off.
 const JITTER: u64 = if cfg!(target_os = "linux") { 0 } else { 2 };
 
-/// `<machine>/<boot>/<process namespace>`.
-#[cfg(target_os = "linux")]
-fn place() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
-    let namespace = std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default();
-    format!("{}/{}/{namespace}", host(), read("/proc/sys/kernel/random/boot_id"))
+/// `<machine>/<boot>/<process namespace>`, found out once: every session of every client that runs is compared with it.
+fn place() -> &'static str {
+    static PLACE: OnceLock<String> = OnceLock::new();
+    PLACE.get_or_init(|| {
+        #[cfg(target_os = "linux")]
+        let (boot, namespace) = (
+            read("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+            std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default(),
+        );
+        #[cfg(not(target_os = "linux"))]
+        let (boot, namespace) = (sysinfo::System::boot_time() / 60, "");
+        format!("{}/{boot}/{namespace}", host())
+    })
 }
 
-#[cfg(not(target_os = "linux"))]
-fn place() -> String {
-    format!("{}/{}/", host(), sysinfo::System::boot_time() / 60)
+/// The parent of this process.
+fn parent() -> u32 {
+    #[cfg(unix)]
+    return std::os::unix::process::parent_id();
+    #[cfg(not(unix))]
+    return Process::find(std::process::id()).map_or(0, |process| process.parent);
+}
+
+/// A short file that the kernel makes when it is read, at once; of its length it says nothing.
+#[cfg(target_os = "linux")]
+fn read(path: &str) -> Option<String> {
+    let mut text = String::with_capacity(SHORT);
+    File::open(path).ok()?.take(SHORT as u64).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 impl Process {
     /// The fields of `/proc/PID/stat`: `pid (name) state ppid … starttime …`; the name may hold anything.
     #[cfg(target_os = "linux")]
     fn find(pid: u32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let stat = read(&format!("/proc/{pid}/stat"))?;
         let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
         let mut fields = rest.split(' ');
         // A zombie has ended, only its parent has not noticed.

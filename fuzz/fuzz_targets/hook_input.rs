@@ -3,29 +3,16 @@
 
 #![no_main]
 
-use std::io::{Cursor, Read};
-use std::time::Duration;
-
 use convex_sidecar::deadline::Deadline;
-use convex_sidecar::hook_input::{self, EventKind};
+use convex_sidecar::hook_input::{self, EventKind, SILENCE};
 use libfuzzer_sys::fuzz_target;
 
-/// Long enough for a thread to start on a busy machine; the input ends, so it is not waited for.
-const SILENCE: Duration = Duration::from_secs(10);
-
-/// A reader that gives a few bytes at a time.
-struct Pieces(Cursor<Vec<u8>>);
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let length = buffer.len().min(7);
-        self.0.read(&mut buffer[..length])
-    }
-}
-
 fuzz_target!(|bytes: &[u8]| {
-    let at_once = hook_input::read_value(Cursor::new(bytes.to_vec()), SILENCE, Deadline::never());
-    let in_pieces = hook_input::read_value(Pieces(Cursor::new(bytes.to_vec())), SILENCE, Deadline::never());
+    let read = |length| {
+        let mut pieces = bytes.chunks(length).map(<[u8]>::to_vec);
+        hook_input::read_value(|_| pieces.next(), SILENCE, Deadline::never())
+    };
+    let (at_once, in_pieces) = (read(bytes.len().max(1)), read(7));
     assert_eq!(at_once, in_pieces);
     for json in [Some(bytes), at_once.as_deref().ok()].into_iter().flatten() {
         if let Ok(event) = hook_input::parse(json) {

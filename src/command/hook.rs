@@ -15,6 +15,7 @@ use crate::journal::{self, Entry, Journal};
 use crate::owner::{self, Owner};
 use crate::render;
 use crate::session::Millis;
+use crate::stdin;
 
 /// What a SessionStart may take for the network: the user waits for the agent to start.
 const START_BUDGET: Duration = Duration::from_millis(300);
@@ -26,22 +27,17 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
     if config.is_disabled {
         return if options.strict { Err(anyhow!("recording is switched off by CONVEX_SIDECAR_DISABLED=1")) } else { Ok(()) };
     }
-    let input = hook_input::read_value(std::io::stdin(), SILENCE, deadline).and_then(|json| hook_input::parse(&json));
+    let input = hook_input::read_value(stdin::arrivals(), SILENCE, deadline).and_then(|json| hook_input::parse(&json));
     if options.dry_run {
         return rehearse(&config, &input?);
     }
-    let mut say = |text: &str| {
-        if options.verbose {
-            eprintln!("{}", render::escape_block(text));
-        }
-    };
     let identity = journal::identity(&config.journal);
-    let mut result = keep(&config, &input, deadline, &mut say);
+    let mut result = keep(&config, options, &input, deadline);
     if let (Err(error), Some(identity)) = (&result, identity)
         && journal::is_damaged(error)
     {
         replace_journal(&config, error, identity)?;
-        result = keep(&config, &input, deadline, &mut say);
+        result = keep(&config, options, &input, deadline);
     }
     match (result?, &config.deployment) {
         (_, Err(problem)) => bail!("recorded, but not delivered: {problem:#}"),
@@ -52,10 +48,10 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
 }
 
 /// Records the event, and what went wrong with it in the journal's notes.
-fn keep(config: &Config, input: &Result<Event, InputError>, deadline: Deadline, say: &mut dyn FnMut(&str)) -> Result<Report> {
+fn keep(config: &Config, options: Hook, input: &Result<Event, InputError>, deadline: Deadline) -> Result<Report> {
     let mut journal = Journal::open(&config.journal)?;
     let result = match input {
-        Ok(event) => record(&mut journal, config, event, deadline, say),
+        Ok(event) => record(&mut journal, config, options, event, deadline),
         Err(error) => Err(anyhow!("{error}")),
     };
     let problems = result
@@ -83,17 +79,19 @@ fn replace_journal(config: &Config, error: &anyhow::Error, identity: u64) -> Res
     Ok(())
 }
 
-fn record(journal: &mut Journal, config: &Config, event: &Event, deadline: Deadline, say: &mut dyn FnMut(&str)) -> Result<Report> {
-    say(&format!("event: {}", serde_json::to_string(&event.masked(&config.redactor))?));
+fn record(journal: &mut Journal, config: &Config, options: Hook, event: &Event, deadline: Deadline) -> Result<Report> {
+    if options.verbose {
+        say(options, &format!("event: {}", serde_json::to_string(&event.masked(&config.redactor))?));
+    }
     if intake::ends_no_session(journal, config, event)? {
-        say("not recorded: it ends a session that never was");
+        say(options, "not recorded: it ends a session that never was");
         return Ok(Report::default());
     }
     let (now, jitter) = now();
     let owner = owner(config);
     intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now).context("could not journal the event")?;
     journal.hurry(deadline)?;
-    match follow_up(journal, config, event, now, jitter, deadline, say) {
+    match follow_up(journal, config, options, event, (now, jitter), deadline) {
         // What there was no time for is done by the next hook, as it is due.
         Err(error) if journal::is_busy(&error) => {
             Ok(Report { problem: Some("others were writing to the journal all the time".to_owned()), ..Report::default() })
@@ -106,26 +104,33 @@ fn record(journal: &mut Journal, config: &Config, event: &Event, deadline: Deadl
 fn follow_up(
     journal: &mut Journal,
     config: &Config,
+    options: Hook,
     event: &Event,
-    now: Millis,
-    jitter: f64,
+    (now, jitter): (Millis, f64),
     deadline: Deadline,
-    say: &mut dyn FnMut(&str),
 ) -> Result<Report> {
     if tells_of_transcript(event) {
         intake::read_transcript(journal, config, &event.session_id, now, deadline)?;
     }
     intake::sweep(journal, config, now)?;
     intake::settle(journal, config, now, deadline)?;
-    let entry = entry(journal, event)?;
-    say(&format!("document: {}", entry.document));
+    if options.verbose {
+        say(options, &format!("document: {}", entry(journal, event)?.document));
+    }
     let Ok(Some(deployment)) = &config.deployment else {
-        say("not sent: no Convex deployment is configured; the session is in this machine's journal");
+        say(options, "not sent: no Convex deployment is configured; the session is in this machine's journal");
         return Ok(Report::default());
     };
     let is_start = matches!(event.kind, EventKind::SessionStart { .. });
     let deadline = if is_start { deadline.within(START_BUDGET) } else { deadline };
-    Delivery::new(journal, deployment, deadline, now, jitter).deliver_hook(&event.session_id, say)
+    Delivery::new(journal, deployment, deadline, now, jitter).deliver_hook(&event.session_id, &mut |step| say(options, step))
+}
+
+/// Says a step, where the user asks for that.
+fn say(options: Hook, step: &str) {
+    if options.verbose {
+        eprintln!("{}", render::escape_block(step));
+    }
 }
 
 /// Does all but the sending, prints it, and takes it back.

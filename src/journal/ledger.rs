@@ -348,7 +348,7 @@ mod tests {
         journal
             .write(|write| {
                 for (index, session) in sessions.iter().enumerate() {
-                    write.insert(&Session::new(session, "host", 0), 0)?;
+                    write.insert(Session::new(session, "host", 0), 0)?;
                     // Each is younger than those before.
                     write.bear(session, (i64::try_from(index)?, 0))?;
                 }
