@@ -32,15 +32,17 @@ const SCHEMA_VERSION: i64 = 1;
 /// How long a write waits for its turn, and then for a writer that does not queue, at most. An event that is not
 /// journalled is lost, which is worse than a hook that is late; and the client gives a hook ten seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(3_200);
-/// How long the write-ahead log may be when it is left, in bytes: whoever opens the journal next reads it, at about a
-/// millisecond a MiB.
-const SHORT_LOG: u64 = 1024 * 1024;
+/// From here on a write-ahead log is long, in bytes. Whoever opens the journal reads the log, at about a millisecond a MiB,
+/// so it is moved into the database as soon as it is a third of this (`.cargo/config.toml`; from 256 to 512 KiB make no
+/// difference, measured), and used again from its beginning: a log that is deleted has to be made anew, and the folder
+/// synced. One that is long nevertheless was left by somebody who writes very much, and is no hook's to move.
+const LONG_LOG: u64 = 1024 * 1024;
 /// How long a process may keep others from writing, should nobody be seen to wait.
 pub const LONGEST_TURN: Duration = Duration::from_secs(1);
 /// How long it takes a process that waits to wake up.
 const MOMENT: Duration = Duration::from_millis(1);
 /// How long the log may grow where very much is written before it is moved, in pages of 4 KiB: what is written again and again need not be
-/// moved each time. It is less than in [`Journal::prepare`], so that no hook has to move what others have written.
+/// moved each time.
 const BULK_LOG: i64 = 12 * 1024;
 /// How many notes are kept.
 const MAX_NOTES: i64 = 1_000;
@@ -139,15 +141,17 @@ pub struct Journal {
     lock: Option<PathBuf>,
     /// By when writes have to be done.
     deadline: Deadline,
+    /// Whether the folder may not be known to the disk to hold the log.
+    is_log_new: bool,
 }
 
 impl Drop for Journal {
-    /// The last one to close a journal moves the log into the database, with two syncs of the disk and two files that
-    /// the next hook has to make anew. So a short log is left where it is; its beginning is used again when it is full.
+    /// A log that has become long is moved by whoever closes the journal, unless others use it.
     fn drop(&mut self) {
-        let log = self.connection.path().map(|path| beside(Path::new(path), "-wal"));
-        let is_short = log.and_then(|log| std::fs::metadata(log).ok()).is_some_and(|log| log.len() < SHORT_LOG);
-        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_short);
+        if self.connection.path().and_then(|path| log_length(Path::new(path))).is_some_and(|length| length > LONG_LOG) {
+            let _ = self.connection.busy_timeout(Duration::ZERO);
+            let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
     }
 }
 
@@ -280,14 +284,16 @@ impl Journal {
             let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX);
             connection.with_context(|| format!("could not open the journal {}", path.display()))
         };
+        let log = log_length(path);
         // Between the two steps another process may have set a damaged one aside.
         let connection = open().or_else(|_| open())?;
-        Self::prepare(connection, Some(beside(path, "-lock"))).with_context(|| format!("could not use the journal {}", path.display()))
+        let journal = Self::prepare(connection, Some(beside(path, "-lock")), log);
+        journal.with_context(|| format!("could not use the journal {}", path.display()))
     }
 
     /// A journal that is gone when it is closed.
     pub fn in_memory() -> Result<Self> {
-        Self::prepare(Connection::open_in_memory()?, None)
+        Self::prepare(Connection::open_in_memory()?, None, None)
     }
 
     /// The journal at `path` for a rehearsal: what is written is taken back when it is closed.
@@ -301,7 +307,8 @@ impl Journal {
         Ok(journal)
     }
 
-    fn prepare(mut connection: Connection, lock: Option<PathBuf>) -> Result<Self> {
+    /// `log` is the length of its log, if there was one.
+    fn prepare(mut connection: Connection, lock: Option<PathBuf>, log: Option<u64>) -> Result<Self> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // Else SQLite plans a query anew for each value that it is asked with (a tenth of the time of counting, measured).
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -313,8 +320,12 @@ impl Journal {
             make(&mut connection, lock.as_deref())?;
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        if log.is_some_and(|length| length > LONG_LOG) {
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        }
         connection.set_prepared_statement_cache_capacity(32);
-        Ok(Self { connection, is_dry: false, lock, deadline: Deadline::never() })
+        Ok(Self { connection, is_dry: false, lock, deadline: Deadline::never(), is_log_new: log.is_none() })
     }
 
     /// Runs `work` in one transaction, which is durable when this returns `Ok`, unless that was [relaxed](Self::relax).
@@ -328,7 +339,20 @@ impl Journal {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let result = run(&transaction, self.lock.as_deref(), work)?;
         transaction.commit()?;
+        if std::mem::take(&mut self.is_log_new) {
+            self.sync_folder()?;
+        }
         Ok(result)
+    }
+
+    /// Lets the disk know that the folder holds the log. SQLite would do that in every hook, because it cannot know whether
+    /// it has made the log, and each time the disk is waited for; it is built not to (`.cargo/config.toml`).
+    fn sync_folder(&self) -> Result<()> {
+        #[cfg(unix)]
+        if let Some(folder) = self.lock.as_deref().and_then(Path::parent) {
+            OpenOptions::new().read(true).open(folder)?.sync_all().with_context(|| format!("could not sync the folder {}", folder.display()))?;
+        }
+        Ok(())
     }
 
     /// From now on no write waits for the disk: what is written can be had again, from the transcript or by sending once
@@ -347,6 +371,7 @@ impl Journal {
     /// For writing very much, as [`relax`](Self::relax).
     pub fn prepare_for_bulk(&self) -> Result<()> {
         self.connection.pragma_update(None, "wal_autocheckpoint", BULK_LOG)?;
+        self.connection.pragma_update(None, "journal_size_limit", -1)?;
         self.relax()
     }
 
@@ -1032,6 +1057,11 @@ pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     Ok(Some(aside))
 }
 
+/// How long the log of the journal is, in bytes, if there is one.
+fn log_length(path: &Path) -> Option<u64> {
+    std::fs::metadata(beside(path, "-wal")).ok().map(|log| log.len())
+}
+
 /// The file of the journal that has this suffix.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -1074,7 +1104,7 @@ mod tests {
             |journal: &Journal, name: &str| journal.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(["synchronous", "foreign_keys"].map(|name| setting(&journal, name)), [2, 1]);
         // As SQLite was built (`.cargo/config.toml`).
-        assert_eq!(["cache_size", "wal_autocheckpoint"].map(|name| setting(&journal, name)), [-8_192, 16_384]);
+        assert_eq!(["cache_size", "wal_autocheckpoint"].map(|name| setting(&journal, name)), [-8_192, 96]);
         journal.hurry(Deadline::never()).unwrap();
         assert_eq!(setting(&journal, "synchronous"), 1);
     }

@@ -54,7 +54,7 @@ fn main() {
     if let Err(error) = result {
         let remedy =
             if is_damaged(&error) { "; the next hook keeps the damaged journal under another name and starts a new one" } else { "" };
-        eprintln!("convex-sidecar: {error:#}{remedy}");
+        command::tell(&format!("convex-sidecar: {error:#}{remedy}"));
         exit(1);
     }
     // Not by returning: that would wait for threads that still read stdin or resolve a name.
@@ -73,13 +73,13 @@ fn run_hook(options: Hook, start: Instant) -> anyhow::Result<()> {
     let failure = i32::from(options.strict);
     std::panic::set_hook(Box::new(move |panic| {
         if options.verbose {
-            eprintln!("convex-sidecar: {panic}");
+            command::tell(&format!("convex-sidecar: {panic}"));
         }
         exit(failure);
     }));
     match command::hook::run(options, start) {
         Err(error) if options.verbose || options.dry_run => {
-            eprintln!("convex-sidecar: {error:#}");
+            command::tell(&format!("convex-sidecar: {error:#}"));
             exit(failure.max(i32::from(options.dry_run)));
         }
         Err(_) => exit(failure),

@@ -129,7 +129,7 @@ fn follow_up(
 /// Says a step, where the user asks for that.
 fn say(options: Hook, step: &str) {
     if options.verbose {
-        eprintln!("{}", render::escape_block(step));
+        super::tell(&render::escape_block(step));
     }
 }
 

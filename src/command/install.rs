@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::print;
+use super::{print, tell};
 use crate::cli::{Install, Scope};
 use crate::config::{self, Environment};
 use crate::diff;
@@ -56,12 +56,9 @@ impl Change {
         warn(&self.file, &self.found);
         let program = &self.program;
         if PathBuf::from(program).iter().any(|part| part == "target") {
-            eprintln!(
-                "{}",
-                render::escape(&format!(
-                    "convex-sidecar: warning: {program} is gone after `cargo clean`; `cargo install --path .` puts it where it stays"
-                ))
-            );
+            tell(&render::escape(&format!(
+                "convex-sidecar: warning: {program} is gone after `cargo clean`; `cargo install --path .` puts it where it stays"
+            )));
         }
     }
 
@@ -116,7 +113,7 @@ pub(super) fn path(scope: Scope, environment: &Environment) -> Result<PathBuf> {
 
 /// Says what keeps the hooks of this file from being all that there is to it.
 pub(super) fn warn(file: &SettingsFile, found: &Found) {
-    let warn = |text: String| eprintln!("{}", render::escape(&format!("convex-sidecar: warning: {text}")));
+    let warn = |text: String| tell(&render::escape(&format!("convex-sidecar: warning: {text}")));
     let path = file.path.display();
     if let Some(name) = found.switched_off_by {
         warn(format!("hooks are off, because {name} is true in {path}; nothing is recorded until you remove it"));

@@ -126,6 +126,11 @@ fn integers(value: Value) -> Value {
     }
 }
 
+/// Says something on stderr. That nobody can hear it is no reason to stop.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Writes to stdout. A reader that has had enough (`| head`) is no error.
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();

@@ -129,6 +129,17 @@ fn verbose_says_what_happens_and_strict_answers_by_the_exit_code() {
     assert_eq!(alone.sidecar(&["hook", "--strict"]).stdin(session_start(&alone)).run().status, 1);
 }
 
+/// Linux's `/dev/full` takes nothing.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_said_keeps_nothing_from_being_recorded() {
+    let machine = Machine::new();
+    machine.shell("\"$0\" hook --verbose 2>/dev/full").stdin(session_start(&machine)).run().silent();
+    assert_eq!(machine.documents().len(), 1);
+    let garbage = machine.shell("\"$0\" hook --verbose --strict 2>/dev/full").stdin("{").run();
+    assert_eq!(garbage.status, 1);
+}
+
 #[test]
 fn disabled_records_nothing() {
     let machine = Machine::new().env("CONVEX_SIDECAR_DISABLED", "1");
