@@ -35,16 +35,16 @@ pub fn record_event(journal: &mut Journal, config: &Config, event: &Event, owner
     journal.write(|write| {
         let mut record = match write.load(&event.session_id)? {
             Some(record) => record,
-            None => write.insert(Session::new(&event.session_id, host, now), now)?,
+            None => write.begin(Session::new(&event.session_id, host, now), now)?,
         };
         let is_owner_here = record.session.apply(event, owner, &config.labels, &config.redactor, now);
-        store(write, &record, config, config.deployment_name(), now)?;
+        store(write, &mut record, config, config.deployment_name(), now)?;
         let Some(owner) = owner.filter(|_| is_owner_here) else { return Ok(()) };
         for other in write.others_of(owner, &event.session_id)? {
             if let Some(mut record) = write.load(&other)?
                 && record.session.supersede(owner, now)
             {
-                store(write, &record, config, None, now)?;
+                store(write, &mut record, config, None, now)?;
             }
         }
         Ok(())
@@ -68,7 +68,7 @@ pub fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<Vec<
         let was_swept = journal.write(|write| {
             let Some(mut record) = write.load(&session_id)? else { return Ok(false) };
             let was_swept = record.session.sweep(Owner::is_gone, now);
-            store(write, &record, config, None, now)?;
+            store(write, &mut record, config, None, now)?;
             Ok(was_swept)
         })?;
         if was_swept {
@@ -78,11 +78,19 @@ pub fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<Vec<
     Ok(swept)
 }
 
-/// Reads what was appended to the transcripts of all sessions that are not settled.
+/// Reads what was appended to the transcripts of all sessions that are not settled. Many may have ended a moment ago, where
+/// agents run side by side; of those that were read only the length of the files is looked at, until they have settled.
 pub fn settle(journal: &mut Journal, config: &Config, now: Millis, deadline: Deadline) -> Result<()> {
-    for session_id in journal.unsettled()? {
+    let is_as_read = |(path, read): &(PathBuf, Checkpoint)| std::fs::metadata(path).is_ok_and(|file| file.len() == read.offset);
+    for (session_id, is_recent) in journal.unsettled(now - SETTLING)? {
         if deadline.is_over() {
             break;
+        }
+        if is_recent {
+            let files = journal.checkpoints(&session_id)?;
+            if !files.is_empty() && files.iter().all(is_as_read) {
+                continue;
+            }
         }
         read_transcript(journal, config, &session_id, now, deadline)?;
     }
@@ -128,7 +136,7 @@ fn read_on(journal: &mut Journal, config: &Config, record: &Record, main: &Path,
             // Another process that has counted since makes this reading void.
             let Some(mut record) = write.load(session_id)?.filter(|record| record.read_version == read_version) else { return Ok(None) };
             let rest = reading.count(write, &mut record, stretch)?;
-            store(write, &record, config, None, now)?;
+            store(write, &mut record, config, None, now)?;
             read_version = record.read_version;
             Ok(Some(rest))
         })?;
@@ -193,7 +201,7 @@ fn start_anew(journal: &mut Journal, config: &Config, session_id: &str, now: Mil
         let Some(mut record) = write.load(session_id)? else { return Ok(()) };
         record.summary = Summary::default();
         record.read_version += 1;
-        store(write, &record, config, None, now)
+        store(write, &mut record, config, None, now)
     })
 }
 
@@ -293,16 +301,23 @@ fn count(write: &Write<'_>, record: &mut Record, stretch: Stretch) -> Result<()>
 /// Records a session of the past, or what is new of it. `read_version` is that of the reading which `stretch` goes on
 /// from; 0 for a session that nobody knows. `false` when another process has counted since.
 pub fn import(write: &Write<'_>, config: &Config, past: &Past<'_>, read_version: i64, stretch: Stretch, now: Millis) -> Result<bool> {
+    let store = |record: &mut Record| {
+        let is_from_hooks = !record.session.runs.is_empty();
+        let changed_at = if is_from_hooks { now } else { record.summary.span.last.unwrap_or(past.modified_at) };
+        write.store(record, None, config.max_output_bytes, now, changed_at, record.transcript.state != ReadState::Partial)
+    };
     let mut record = match write.load(past.session_id)? {
         Some(record) if record.read_version == read_version => record,
         Some(_) => return Ok(false),
-        None => write.insert(Session::new(past.session_id, past.host, past.modified_at), past.modified_at)?,
+        None => {
+            let mut record = write.begin(Session::new(past.session_id, past.host, past.modified_at), past.modified_at)?;
+            store(&mut record)?;
+            record
+        }
     };
-    let is_from_hooks = !record.session.runs.is_empty();
     record.session.transcript_path.get_or_insert_with(|| past.path.to_string_lossy().into_owned());
     count(write, &mut record, stretch)?;
-    let changed_at = if is_from_hooks { now } else { record.summary.span.last.unwrap_or(past.modified_at) };
-    write.store(&record, None, config.max_output_bytes, now, changed_at, record.transcript.state != ReadState::Partial)?;
+    store(&mut record)?;
     Ok(true)
 }
 
@@ -319,7 +334,7 @@ pub struct Past<'a> {
 }
 
 /// Stores the session, and marks it for one more look at its transcript when it has only just ended.
-fn store(write: &Write<'_>, record: &Record, config: &Config, deployment: Option<&str>, now: Millis) -> Result<()> {
+fn store(write: &Write<'_>, record: &mut Record, config: &Config, deployment: Option<&str>, now: Millis) -> Result<()> {
     let is_settled = record.transcript.state != ReadState::Partial && !is_settling(&record.session, now);
     write.store(record, deployment, config.max_output_bytes, now, now, is_settled)
 }

@@ -171,12 +171,36 @@ pub struct Record {
     stored: Stored,
 }
 
-/// What the row holds of a session that follows from the rest.
+/// What the row holds of a session besides: its document, empty when there is no row yet, and how far it is delivered.
 #[derive(Debug, Clone, Default)]
 struct Stored {
     document: String,
     revision: i64,
     updated_at: Millis,
+    delivered_revision: i64,
+    deployment: Option<String>,
+    failures: u32,
+    retry_at: Millis,
+    last_error: Option<String>,
+}
+
+impl Stored {
+    /// As [`Write::store`] says of what was refused, and of the `deployment`.
+    fn prepare_delivery(&mut self, deployment: Option<&str>, has_changed: bool, now: Millis) {
+        if let Some(deployment) = deployment
+            && self.deployment.as_deref() != Some(deployment)
+        {
+            if self.deployment.replace(deployment.to_owned()).is_some() {
+                self.delivered_revision = 0;
+            }
+            (self.failures, self.last_error) = (0, None);
+        }
+        if self.failures > 0 {
+            self.retry_at = if has_changed { 0 } else { self.retry_at };
+        } else if deployment.is_some() {
+            self.retry_at = now + LEASE;
+        }
+    }
 }
 
 /// A session as it is shown and delivered.
@@ -350,7 +374,11 @@ impl Journal {
     fn sync_folder(&self) -> Result<()> {
         #[cfg(unix)]
         if let Some(folder) = self.lock.as_deref().and_then(Path::parent) {
-            OpenOptions::new().read(true).open(folder)?.sync_all().with_context(|| format!("could not sync the folder {}", folder.display()))?;
+            OpenOptions::new()
+                .read(true)
+                .open(folder)?
+                .sync_all()
+                .with_context(|| format!("could not sync the folder {}", folder.display()))?;
         }
         Ok(())
     }
@@ -412,10 +440,12 @@ impl Journal {
         Ok(open.map(|session| (session.session_id.clone(), session.open_owners().cloned().collect())).collect())
     }
 
-    /// Sessions whose transcript is to be looked at once more: ended since the last look, or read in part.
-    pub fn unsettled(&self) -> Result<Vec<String>> {
-        let mut statement = self.connection.prepare_cached("SELECT session_id FROM sessions WHERE NOT is_settled")?;
-        let rows = statement.query_map([], |row| row.get(0))?;
+    /// Sessions whose transcript is to be looked at once more: ended since the last look, or read in part. With each,
+    /// whether it has changed since `recently`; then the look is only for what was written since.
+    pub fn unsettled(&self, recently: Millis) -> Result<Vec<(String, bool)>> {
+        let sql = "SELECT session_id, updated_at > ? AND NOT is_stale FROM sessions WHERE NOT is_settled";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([recently], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -625,7 +655,8 @@ fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
 }
 
 fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
-    let sql = "SELECT session, summary, read_version, read_state, is_stale, document, revision, updated_at,
+    let sql = "SELECT session, summary, read_version, read_state, is_stale,
+                 document, revision, updated_at, delivered_revision, deployment, failures, retry_at, last_error,
                  (SELECT coalesce(sum(offset), 0) FROM transcripts WHERE transcripts.session = sessions.id)
                FROM sessions WHERE session_id = ?";
     let mut statement = connection.prepare_cached(sql)?;
@@ -639,9 +670,18 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
             session: json_column(row, 0)?,
             summary: json_column(row, 1)?,
             read_version: row.get(2)?,
-            transcript: TranscriptState { state, bytes: unsigned(row, 8)? },
+            transcript: TranscriptState { state, bytes: unsigned(row, 13)? },
             is_stale: row.get(4)?,
-            stored: Stored { document: row.get(5)?, revision: row.get(6)?, updated_at: row.get(7)? },
+            stored: Stored {
+                document: row.get(5)?,
+                revision: row.get(6)?,
+                updated_at: row.get(7)?,
+                delivered_revision: row.get(8)?,
+                deployment: row.get(9)?,
+                failures: row.get(10)?,
+                retry_at: row.get(11)?,
+                last_error: row.get(12)?,
+            },
         })
     });
     Ok(row.optional()?)
@@ -676,23 +716,17 @@ impl Write<'_> {
         load(self.connection, session_id)
     }
 
-    /// Makes the row of a session that has none. One that was forgotten starts above the revision up to which it is to be
-    /// deleted.
-    pub fn insert(&self, session: Session, now: Millis) -> Result<Record> {
+    /// The record of a session that has none; the row is made when it is [stored](Self::store). One that was forgotten starts above the revision up to which it is to be deleted.
+    pub fn begin(&self, session: Session, now: Millis) -> Result<Record> {
         let sql = "SELECT coalesce(max(revision), 0) FROM forgotten WHERE session_id = ?";
         let revision = self.connection.prepare_cached(sql)?.query_row([&session.session_id], |row| row.get(0))?;
-        let sql = "INSERT INTO sessions (session_id, session, summary, document, status, updated_at, revision)
-                   VALUES (?, ?, ?, '', '', ?, ?)";
-        let summary = Summary::default();
-        let (stored, counted) = (serde_json::to_string(&session)?, serde_json::to_string(&summary)?);
-        self.connection.prepare_cached(sql)?.execute(params![session.session_id, stored, counted, now, revision])?;
         Ok(Record {
             session,
-            summary,
+            summary: Summary::default(),
             transcript: TranscriptState::default(),
             read_version: 0,
             is_stale: false,
-            stored: Stored { document: String::new(), revision, updated_at: now },
+            stored: Stored { revision, updated_at: now, ..Stored::default() },
         })
     }
 
@@ -706,51 +740,61 @@ impl Write<'_> {
     /// It is left to this process for a while, which delivers it.
     pub fn store(
         &self,
-        record: &Record,
+        record: &mut Record,
         deployment: Option<&str>,
         max_output: usize,
         now: Millis,
         changed_at: Millis,
         is_settled: bool,
     ) -> Result<()> {
-        let Record { session, stored, .. } = record;
-        let mut document = session.document(&record.summary, record.transcript, max_output, stored.revision, stored.updated_at);
+        let Record { session, summary, transcript, read_version, is_stale, stored } = record;
+        let mut document = session.document(summary, *transcript, max_output, stored.revision, stored.updated_at);
         let mut text = serde_json::to_string(&document)?;
-        if text != stored.document {
+        let has_changed = text != stored.document;
+        if has_changed {
             document.revision = now.max(stored.revision + 1);
             document.metadata.updated_at = changed_at;
             text = serde_json::to_string(&document)?;
         }
-        let sql = "UPDATE sessions SET session = :session, summary = :summary, read_version = :read_version, read_state = :read_state,
-                     has_open_owner = :has_open_owner, document = :document, status = :status, workflow_key = :workflow_key,
-                     updated_at = :updated_at, is_settled = (:is_settled AND NOT is_stale), revision = :revision,
-                     deployment = coalesce(:deployment, deployment),
-                     delivered_revision = iif(deployment <> :deployment, 0, delivered_revision),
-                     failures = iif(:deployment IS NULL OR deployment = :deployment, failures, 0),
-                     last_error = iif(:deployment IS NULL OR deployment = :deployment, last_error, NULL),
-                     retry_at = CASE WHEN failures > 0 AND (:deployment IS NULL OR deployment = :deployment)
-                                     THEN iif(revision = :revision, retry_at, 0)
-                                     ELSE iif(:deployment IS NULL, retry_at, :leased_until) END
-                   WHERE session_id = :session_id";
+        let is_new = stored.document.is_empty();
+        stored.document = text;
+        stored.revision = document.revision;
+        stored.updated_at = document.metadata.updated_at;
+        stored.prepare_delivery(deployment, has_changed, now);
+        let sql = if is_new {
+            "INSERT INTO sessions (session_id, session, summary, read_version, read_state, has_open_owner, is_settled, document, status,
+               workflow_key, updated_at, revision, delivered_revision, deployment, failures, retry_at, last_error)
+             VALUES (:session_id, :session, :summary, :read_version, :read_state, :has_open_owner, :is_settled, :document, :status,
+               :workflow_key, :updated_at, :revision, :delivered_revision, :deployment, :failures, :retry_at, :last_error)"
+        } else {
+            "UPDATE sessions SET session = :session, summary = :summary, read_version = :read_version, read_state = :read_state,
+               has_open_owner = :has_open_owner, is_settled = :is_settled, document = :document, status = :status,
+               workflow_key = :workflow_key, updated_at = :updated_at, revision = :revision, delivered_revision = :delivered_revision,
+               deployment = :deployment, failures = :failures, retry_at = :retry_at, last_error = :last_error
+             WHERE session_id = :session_id"
+        };
         self.connection.prepare_cached(sql)?.execute(named_params! {
+            ":session_id": session.session_id,
             ":session": serde_json::to_string(session)?,
-            ":summary": serde_json::to_string(&record.summary)?,
-            ":read_version": record.read_version,
-            ":read_state": match record.transcript.state {
+            ":summary": serde_json::to_string(summary)?,
+            ":read_version": *read_version,
+            ":read_state": match transcript.state {
                 ReadState::Complete => "complete",
                 ReadState::Partial => "partial",
                 ReadState::Missing => "missing",
             },
             ":has_open_owner": session.open_owners().next().is_some(),
-            ":document": text,
+            ":is_settled": is_settled && !*is_stale,
+            ":document": stored.document,
             ":status": document.status.as_str(),
             ":workflow_key": session.workflow_key,
-            ":updated_at": document.metadata.updated_at,
-            ":is_settled": is_settled,
-            ":revision": document.revision,
-            ":deployment": deployment,
-            ":leased_until": now + LEASE,
-            ":session_id": session.session_id,
+            ":updated_at": stored.updated_at,
+            ":revision": stored.revision,
+            ":delivered_revision": stored.delivered_revision,
+            ":deployment": stored.deployment,
+            ":failures": stored.failures,
+            ":retry_at": stored.retry_at,
+            ":last_error": stored.last_error,
         })?;
         Ok(())
     }

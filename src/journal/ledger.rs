@@ -348,7 +348,7 @@ mod tests {
         journal
             .write(|write| {
                 for (index, session) in sessions.iter().enumerate() {
-                    write.insert(Session::new(session, "host", 0), 0)?;
+                    write.store(&mut write.begin(Session::new(session, "host", 0), 0)?, None, 0, 0, 0, true)?;
                     // Each is younger than those before.
                     write.bear(session, (i64::try_from(index)?, 0))?;
                 }

@@ -226,7 +226,7 @@ fn machine() -> Machine {
                 session.transcript_path = Some(format!("/home/dev/.claude/projects/-home-dev-{}/{}.jsonl", story.project, story.id));
                 session.workflow_key = story.workflow.map(str::to_owned);
                 session.runs.push(story.run());
-                write.store(&record, Some(URL), MAX_OUTPUT, now, story.start + story.length, true)?;
+                write.store(&mut record, Some(URL), MAX_OUTPUT, now, story.start + story.length, true)?;
             }
             let mut workflow = Workflow::new("release-1.0");
             let task = Some("Version 1.0 is out, with notes that name every change".to_owned());
