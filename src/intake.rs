@@ -27,6 +27,8 @@ const MAX_ATTEMPTS: usize = 8;
 const MAX_DEPTH: usize = 8;
 /// How many facts are gathered before they are counted, so that memory does not grow with the number of files.
 const MAX_FACTS: usize = 65_536;
+/// How many facts are more than a turn brings, so that the journal is better written as in an import.
+const MANY_FACTS: usize = 512;
 /// The most subagent files of one session.
 const MAX_FILES: usize = 10_000;
 
@@ -131,6 +133,9 @@ fn read_on(journal: &mut Journal, config: &Config, record: &Record, main: &Path,
         }
         return Ok(true);
     }
+    if next.as_ref().is_some_and(|stretch| stretch.weight() > MANY_FACTS) {
+        journal.prepare_for_bulk()?;
+    }
     while let Some(stretch) = next {
         let rest = journal.write(|write| {
             // Another process that has counted since makes this reading void.
@@ -228,6 +233,11 @@ pub struct Stretch {
 }
 
 impl Stretch {
+    /// How many facts it holds.
+    fn weight(&self) -> usize {
+        self.facts.iter().map(Facts::weight).sum()
+    }
+
     /// Moves `known` to where this stretch ends. `false` when it holds nothing new.
     pub fn advance(&self, known: &mut BTreeMap<PathBuf, Checkpoint>) -> bool {
         known.extend(self.checkpoints.iter().cloned());
@@ -268,7 +278,7 @@ pub fn read_files(
                 if checkpoint != from {
                     stretch.checkpoints.push((path, checkpoint));
                 }
-                if !is_all || stretch.facts.iter().map(Facts::weight).sum::<usize>() > MAX_FACTS {
+                if !is_all || stretch.weight() > MAX_FACTS {
                     stretch.state = ReadState::Partial;
                     break;
                 }
