@@ -3,7 +3,8 @@ FROM rust:1.91.1-alpine3.22 AS build
 # Headers and a C compiler for SQLite and for the cryptography of TLS.
 RUN apk add --no-cache build-base
 WORKDIR /src
-COPY Cargo.toml Cargo.lock docker-compose.yml ./
+COPY Cargo.toml Cargo.lock build.rs docker-compose.yml ./
+COPY .cargo .cargo
 COPY benches benches
 COPY convex convex
 COPY deployment deployment
