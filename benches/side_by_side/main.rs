@@ -84,7 +84,7 @@ fn judge(table: &str, is_kept: bool) {
     let exceeded = cost::exceeded(&std::fs::read_to_string(sidecar::root().join("docs/cost.md")).unwrap(), table);
     if !exceeded.is_empty() {
         let remedy = format!("if the change is worth it, `{UPDATE_COST}=1 make cost` keeps these figures");
-        eprintln!("a hook costs more than docs/cost.md says; {remedy}:\n{}", exceeded.join("\n"));
+        eprintln!("a hook costs something else than docs/cost.md says; {remedy}:\n{}", exceeded.join("\n"));
         std::process::exit(1);
     }
 }
