@@ -34,8 +34,8 @@ const SCHEMA_VERSION: i64 = 1;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(3_200);
 /// From here on a write-ahead log is long, in bytes. Whoever opens the journal reads the log, at about a millisecond a MiB,
 /// so it is moved into the database as soon as it is a third of this (`.cargo/config.toml`; from 256 to 512 KiB make no
-/// difference, measured), and used again from its beginning: a log that is deleted has to be made anew, and the folder
-/// synced. One that is long nevertheless was left by somebody who writes very much, and is no hook's to move.
+/// difference, measured), and used again from its beginning. One that is long nevertheless is of somebody who writes very
+/// much; no hook has to move what others have written.
 const LONG_LOG: u64 = 1024 * 1024;
 /// How long a process may keep others from writing, should nobody be seen to wait.
 pub const LONGEST_TURN: Duration = Duration::from_secs(1);
@@ -146,12 +146,11 @@ pub struct Journal {
 }
 
 impl Drop for Journal {
-    /// A log that has become long is moved by whoever closes the journal, unless others use it.
+    /// The last one to close a journal moves the log into the database and deletes it. That is for a long one only: a log
+    /// that is deleted has to be made anew, and the folder synced.
     fn drop(&mut self) {
-        if self.connection.path().and_then(|path| log_length(Path::new(path))).is_some_and(|length| length > LONG_LOG) {
-            let _ = self.connection.busy_timeout(Duration::ZERO);
-            let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        }
+        let is_short = log_length(&self.connection).is_some_and(|length| length <= LONG_LOG);
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_short);
     }
 }
 
@@ -308,16 +307,14 @@ impl Journal {
             let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX);
             connection.with_context(|| format!("could not open the journal {}", path.display()))
         };
-        let log = log_length(path);
         // Between the two steps another process may have set a damaged one aside.
         let connection = open().or_else(|_| open())?;
-        let journal = Self::prepare(connection, Some(beside(path, "-lock")), log);
-        journal.with_context(|| format!("could not use the journal {}", path.display()))
+        Self::prepare(connection, Some(beside(path, "-lock"))).with_context(|| format!("could not use the journal {}", path.display()))
     }
 
     /// A journal that is gone when it is closed.
     pub fn in_memory() -> Result<Self> {
-        Self::prepare(Connection::open_in_memory()?, None, None)
+        Self::prepare(Connection::open_in_memory()?, None)
     }
 
     /// The journal at `path` for a rehearsal: what is written is taken back when it is closed.
@@ -331,8 +328,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// `log` is the length of its log, if there was one.
-    fn prepare(mut connection: Connection, lock: Option<PathBuf>, log: Option<u64>) -> Result<Self> {
+    fn prepare(mut connection: Connection, lock: Option<PathBuf>) -> Result<Self> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // Else SQLite plans a query anew for each value that it is asked with (a tenth of the time of counting, measured).
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -344,12 +340,13 @@ impl Journal {
             make(&mut connection, lock.as_deref())?;
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        if log.is_some_and(|length| length > LONG_LOG) {
+        // It was opened when the version was read, and made where it was not there; from then on nobody deletes it.
+        let log = log_length(&connection).unwrap_or_default();
+        if log > LONG_LOG {
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         }
         connection.set_prepared_statement_cache_capacity(32);
-        Ok(Self { connection, is_dry: false, lock, deadline: Deadline::never(), is_log_new: log.is_none() })
+        Ok(Self { connection, is_dry: false, lock, deadline: Deadline::never(), is_log_new: log == 0 })
     }
 
     /// Runs `work` in one transaction, which is durable when this returns `Ok`, unless that was [relaxed](Self::relax).
@@ -716,7 +713,8 @@ impl Write<'_> {
         load(self.connection, session_id)
     }
 
-    /// The record of a session that has none; the row is made when it is [stored](Self::store). One that was forgotten starts above the revision up to which it is to be deleted.
+    /// The record of a session that has none; its row is made when it is [stored](Self::store). One that was forgotten
+    /// starts above the revision up to which it is to be deleted.
     pub fn begin(&self, session: Session, now: Millis) -> Result<Record> {
         let sql = "SELECT coalesce(max(revision), 0) FROM forgotten WHERE session_id = ?";
         let revision = self.connection.prepare_cached(sql)?.query_row([&session.session_id], |row| row.get(0))?;
@@ -1102,8 +1100,8 @@ pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
 }
 
 /// How long the log of the journal is, in bytes, if there is one.
-fn log_length(path: &Path) -> Option<u64> {
-    std::fs::metadata(beside(path, "-wal")).ok().map(|log| log.len())
+fn log_length(connection: &Connection) -> Option<u64> {
+    std::fs::metadata(beside(Path::new(connection.path()?), "-wal")).ok().map(|log| log.len())
 }
 
 /// The file of the journal that has this suffix.
@@ -1151,6 +1149,33 @@ mod tests {
         assert_eq!(["cache_size", "wal_autocheckpoint"].map(|name| setting(&journal, name)), [-8_192, 96]);
         journal.hurry(Deadline::never()).unwrap();
         assert_eq!(setting(&journal, "synchronous"), 1);
+    }
+
+    #[test]
+    fn a_long_log_is_left_to_whoever_closes_last() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("journal.db");
+        let note = |journal: &mut Journal, length: usize| journal.write(|write| write.note(&"x".repeat(length), 0)).unwrap();
+        let lengths = || [path.clone(), beside(&path, "-wal")].map(|file| std::fs::metadata(file).map(|file| file.len()).ok());
+        let mut import = Journal::open(&path).unwrap();
+        import.prepare_for_bulk().unwrap();
+        note(&mut import, 2 * 1024 * 1024);
+        let [database, Some(log)] = lengths() else { panic!("there is no log") };
+        assert!(database < Some(LONG_LOG) && log > LONG_LOG);
+
+        let mut hook = Journal::open(&path).unwrap();
+        note(&mut hook, 1);
+        drop(hook);
+        assert_eq!(lengths()[0], database);
+        drop(import);
+        assert!(lengths()[0] > Some(LONG_LOG) && lengths()[1].is_none());
+
+        let mut hook = Journal::open(&path).unwrap();
+        assert!(hook.is_log_new);
+        note(&mut hook, 1);
+        assert!(!hook.is_log_new);
+        drop(hook);
+        assert!(lengths()[1].is_some() && !Journal::open(&path).unwrap().is_log_new);
     }
 
     #[test]

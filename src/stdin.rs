@@ -32,7 +32,7 @@ pub fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
 pub fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let mut buffer = [0; CHUNK];
+        let mut buffer = vec![0; CHUNK];
         while let Ok(length @ 1..) = std::io::Read::read(&mut std::io::stdin(), &mut buffer) {
             if sender.send(buffer[..length].to_vec()).is_err() {
                 return;
