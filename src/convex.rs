@@ -210,6 +210,8 @@ impl<'a> Convex<'a> {
         let mut body = Vec::new();
         match answer.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut body) {
             Ok(_) => Ok((status, body)),
+            // What refuses or fails a request says so by its status.
+            Err(_) if !matches!(status, 200 | 560) => Ok((status, body)),
             Err(error) => match Error::from(error) {
                 error @ Error::Timeout(_) => Err(self.unreachable(&error)),
                 _ => bail!("the answer broke off"),

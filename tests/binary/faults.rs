@@ -99,7 +99,7 @@ fn at_each(faults: Vec<(&str, Fault, &str)>) {
 fn connections_that_lead_nowhere() {
     at_each(vec![
         ("closes at once", Fault::Slam, "could not reach http://127.0.0.1:"),
-        ("closes mid-answer", Fault::CutOff, "the answer broke off"),
+        ("closes mid-answer", Fault::CutOff(200), "the answer broke off"),
         ("garbage with 200", Fault::status(200, "<html>welcome</html>"), "the answer is not Convex's"),
         ("no HTTP at all", Fault::Answer { head: "SSH-2.0-OpenSSH_9.9".to_owned(), body: Vec::new() }, "could not reach"),
         (
@@ -117,6 +117,7 @@ fn http_errors() {
         ("400 of Convex", Fault::status(400, &convex("BadJsonBody")), "HTTP 400 BadJsonBody: as told"),
         ("400 of something else", Fault::status(400, "no"), "HTTP 400"),
         ("401", Fault::status(401, &convex("BadAdminKey")), "the admin key is missing or belongs to another instance"),
+        ("401, and closes mid-answer", Fault::CutOff(401), "the admin key is missing or belongs to another instance"),
         ("403", Fault::status(403, &convex("Forbidden")), "the admin key is missing or belongs to another instance"),
         ("404", Fault::status(404, "not here"), "is this URL a Convex deployment's?"),
         ("413", Fault::status(413, "too much"), "HTTP 413"),

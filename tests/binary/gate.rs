@@ -16,8 +16,8 @@ pub enum Fault {
     Silence,
     /// Answers one byte a second.
     Drip,
-    /// Promises a long answer, sends half of it, and closes.
-    CutOff,
+    /// Promises a long answer with this status, sends half of it, and closes.
+    CutOff(u16),
     /// Closes before the request is read.
     Slam,
     /// Answers with a status line, headers and body.
@@ -109,9 +109,9 @@ fn serve(mut stream: TcpStream, fault: &Fault, backend: Option<SocketAddr>) -> s
             }
             Ok(())
         }
-        Fault::CutOff => {
+        Fault::CutOff(status) => {
             read_request(&mut stream)?;
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"status\":\"succ")
+            write!(stream, "HTTP/1.1 {status} Cut\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{{\"status\":\"succ")
         }
         Fault::Answer { head, body } => {
             read_request(&mut stream)?;
