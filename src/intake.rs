@@ -293,17 +293,16 @@ pub fn read_files(
 
 /// Counts a stretch in the session's summary.
 fn count(write: &Write<'_>, record: &mut Record, stretch: Stretch) -> Result<()> {
-    let session_id = &record.session.session_id;
     if let Some(birth) = stretch.birth {
-        write.bear(session_id, birth)?;
+        write.bear(record, birth)?;
     }
-    let mut counter = write.counter(session_id)?;
+    let mut counter = write.counter(record);
     record.summary.absorb(stretch.facts, |item| counter.count(&item))?;
     drop(counter);
     for (path, checkpoint) in &stretch.checkpoints {
-        write.checkpoint(session_id, &path.to_string_lossy(), checkpoint)?;
+        write.checkpoint(record, &path.to_string_lossy(), checkpoint)?;
     }
-    record.transcript = TranscriptState { state: stretch.state, bytes: write.bytes_read(session_id)? };
+    record.transcript = TranscriptState { state: stretch.state, bytes: write.bytes_read(record)? };
     record.read_version += 1;
     Ok(())
 }

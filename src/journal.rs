@@ -173,6 +173,7 @@ pub struct Record {
 /// What the row holds of a session besides: its document, empty when there is no row yet, and how far it is delivered.
 #[derive(Debug, Clone, Default)]
 struct Stored {
+    id: i64,
     document: String,
     revision: i64,
     updated_at: Millis,
@@ -652,7 +653,7 @@ fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
 }
 
 fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
-    let sql = "SELECT session, summary, read_version, read_state, is_stale,
+    let sql = "SELECT session, summary, read_version, read_state, is_stale, id,
                  document, revision, updated_at, delivered_revision, deployment, failures, retry_at, last_error,
                  (SELECT coalesce(sum(offset), 0) FROM transcripts WHERE transcripts.session = sessions.id)
                FROM sessions WHERE session_id = ?";
@@ -667,17 +668,18 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
             session: json_column(row, 0)?,
             summary: json_column(row, 1)?,
             read_version: row.get(2)?,
-            transcript: TranscriptState { state, bytes: unsigned(row, 13)? },
+            transcript: TranscriptState { state, bytes: unsigned(row, 14)? },
             is_stale: row.get(4)?,
             stored: Stored {
-                document: row.get(5)?,
-                revision: row.get(6)?,
-                updated_at: row.get(7)?,
-                delivered_revision: row.get(8)?,
-                deployment: row.get(9)?,
-                failures: row.get(10)?,
-                retry_at: row.get(11)?,
-                last_error: row.get(12)?,
+                id: row.get(5)?,
+                document: row.get(6)?,
+                revision: row.get(7)?,
+                updated_at: row.get(8)?,
+                delivered_revision: row.get(9)?,
+                deployment: row.get(10)?,
+                failures: row.get(11)?,
+                retry_at: row.get(12)?,
+                last_error: row.get(13)?,
             },
         })
     });
@@ -794,6 +796,9 @@ impl Write<'_> {
             ":retry_at": stored.retry_at,
             ":last_error": stored.last_error,
         })?;
+        if is_new {
+            stored.id = self.connection.last_insert_rowid();
+        }
         Ok(())
     }
 
@@ -812,19 +817,18 @@ impl Write<'_> {
     }
 
     /// Remembers where the reading of a file of the session stopped.
-    pub fn checkpoint(&self, session_id: &str, path: &str, checkpoint: &Checkpoint) -> Result<()> {
-        let sql = "INSERT OR REPLACE INTO transcripts (session, path, offset, inode, head, head_length)
-                   VALUES ((SELECT id FROM sessions WHERE session_id = ?), ?, ?, ?, ?, ?)";
+    pub fn checkpoint(&self, record: &Record, path: &str, checkpoint: &Checkpoint) -> Result<()> {
+        let sql = "INSERT OR REPLACE INTO transcripts (session, path, offset, inode, head, head_length) VALUES (?, ?, ?, ?, ?, ?)";
         let Checkpoint { offset, inode, head: (head, head_length) } = *checkpoint;
         let [offset, inode, head, head_length] = [offset, inode, head, head_length].map(u64::cast_signed);
-        self.connection.prepare_cached(sql)?.execute(params![session_id, path, offset, inode, head, head_length])?;
+        self.connection.prepare_cached(sql)?.execute(params![record.stored.id, path, offset, inode, head, head_length])?;
         Ok(())
     }
 
     /// Remembers which of two sessions is the older one by their transcripts.
-    pub fn bear(&self, session_id: &str, (born, made): (i64, i64)) -> Result<()> {
-        let sql = "UPDATE sessions SET born = ?, made = ? WHERE session_id = ?";
-        self.connection.prepare_cached(sql)?.execute(params![born, made, session_id])?;
+    pub fn bear(&self, record: &Record, (born, made): (i64, i64)) -> Result<()> {
+        let sql = "UPDATE sessions SET born = ?, made = ? WHERE id = ?";
+        self.connection.prepare_cached(sql)?.execute(params![born, made, record.stored.id])?;
         Ok(())
     }
 
@@ -835,7 +839,9 @@ impl Write<'_> {
 
     /// Takes back what was counted of the session's files. Returns the sessions that had copied some of it.
     fn take_back(&self, session_id: &str) -> Result<BTreeSet<i64>> {
-        let Some(row) = self.row_id(session_id).optional()? else { return Ok(BTreeSet::new()) };
+        let sql = "SELECT id FROM sessions WHERE session_id = ?";
+        let row = self.connection.query_row(sql, [session_id], |row| row.get::<_, i64>(0)).optional()?;
+        let Some(row) = row else { return Ok(BTreeSet::new()) };
         self.connection.execute("DELETE FROM transcripts WHERE session = ?", [row])?;
         self.connection.execute("UPDATE sessions SET is_stale = 0 WHERE id = ?", [row])?;
         self.ledger.borrow_mut().forget(self.connection, row)
@@ -906,18 +912,15 @@ impl Write<'_> {
     }
 
     /// The bytes read of the session's files.
-    pub fn bytes_read(&self, session_id: &str) -> Result<u64> {
-        let sql = "SELECT coalesce(sum(offset), 0) FROM transcripts WHERE session = (SELECT id FROM sessions WHERE session_id = ?)";
-        Ok(self.connection.prepare_cached(sql)?.query_row([session_id], |row| unsigned(row, 0))?)
+    pub fn bytes_read(&self, record: &Record) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(offset), 0) FROM transcripts WHERE session = ?";
+        Ok(self.connection.prepare_cached(sql)?.query_row([record.stored.id], |row| unsigned(row, 0))?)
     }
 
     /// Counts items for the session.
-    pub fn counter(&self, session_id: &str) -> Result<Counter<'_>> {
-        Ok(Counter::new(self.connection, self.ledger.borrow_mut(), self.row_id(session_id)?))
-    }
-
-    fn row_id(&self, session_id: &str) -> rusqlite::Result<i64> {
-        self.connection.prepare_cached("SELECT id FROM sessions WHERE session_id = ?")?.query_row([session_id], |row| row.get(0))
+    #[must_use]
+    pub fn counter(&self, record: &Record) -> Counter<'_> {
+        Counter::new(self.connection, self.ledger.borrow_mut(), record.stored.id)
     }
 
     /// Sessions due at `deployment`, the longest waiting first, at most `limit`. They are left to this process for a

@@ -348,9 +348,10 @@ mod tests {
         journal
             .write(|write| {
                 for (index, session) in sessions.iter().enumerate() {
-                    write.store(&mut write.begin(Session::new(session, "host", 0), 0)?, None, 0, 0, 0, true)?;
+                    let mut record = write.begin(Session::new(session, "host", 0), 0)?;
+                    write.store(&mut record, None, 0, 0, 0, true)?;
                     // Each is younger than those before.
-                    write.bear(session, (i64::try_from(index)?, 0))?;
+                    write.bear(&record, (i64::try_from(index)?, 0))?;
                 }
                 Ok(())
             })
@@ -365,7 +366,7 @@ mod tests {
     fn count(journal: &mut Journal, session: &str, keys: impl Iterator<Item = u64>, figure: u64) -> Vec<Counted> {
         journal
             .write(|write| {
-                let mut counter = write.counter(session)?;
+                let mut counter = write.counter(&write.load(session)?.unwrap());
                 keys.map(|key| counter.count(&Item { key: hash(key), name: "", figures: [figure, 0, 0, key] })).collect()
             })
             .unwrap()
@@ -408,10 +409,11 @@ mod tests {
     fn a_page_that_is_cut_off_is_damage() {
         let mut journal = journal(&["a"]);
         count(&mut journal, "a", 0..3, 1);
+        let item = Item { key: u64::MAX >> 1, name: "", figures: [0; 4] };
+        let record = journal.load("a").unwrap().unwrap();
         for cut in ["substr(entries, 1, length(entries) - 1)", "substr(entries, 1, 5)", "x'00'"] {
             journal.connection.execute(&format!("UPDATE counted SET entries = {cut}"), []).unwrap();
-            let error =
-                journal.write(|write| write.counter("a")?.count(&Item { key: u64::MAX >> 1, name: "", figures: [0; 4] })).unwrap_err();
+            let error = journal.write(|write| write.counter(&record).count(&item)).unwrap_err();
             assert!(super::super::is_damaged(&error), "{error:#}");
         }
     }

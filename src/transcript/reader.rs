@@ -4,7 +4,7 @@
 //! [`Checkpoint`] says where the last read stopped, lines are streamed, and the deadline cuts a read anywhere.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -128,15 +128,19 @@ pub fn read(
 /// The time of the first record that has one, and that of the file's making: of two sessions that hold the same
 /// messages, the one that is earlier by them had them first.
 pub fn birth(file: &File) -> io::Result<(i64, i64)> {
-    let mut beginning = Vec::new();
-    At { file, position: 0 }.take(BEGINNING).read_to_end(&mut beginning)?;
-    let first = beginning.split(|&byte| byte == b'\n').filter_map(|line| records::parse(line).ok()).find_map(|(envelope, _)| envelope.at);
+    let mut first = None;
+    for line in BufReader::new(At { file, position: 0 }.take(BEGINNING)).split(b'\n') {
+        first = records::parse(&line?).ok().and_then(|(envelope, _)| envelope.at);
+        if first.is_some() {
+            break;
+        }
+    }
     let made = file.metadata()?.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     Ok((first.unwrap_or(i64::MAX), made.and_then(|time| i64::try_from(time.as_millis()).ok()).unwrap_or_default()))
 }
 
 fn head(file: &File, length: u64) -> io::Result<u64> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     At { file, position: 0 }.take(length).read_to_end(&mut bytes)?;
     Ok(xxh3_64(&bytes))
 }
