@@ -197,7 +197,7 @@ impl Stored {
         }
         if self.failures > 0 {
             self.retry_at = if has_changed { 0 } else { self.retry_at };
-        } else if deployment.is_some() {
+        } else if deployment.is_some() && self.revision > self.delivered_revision {
             self.retry_at = now + LEASE;
         }
     }
@@ -737,7 +737,7 @@ impl Write<'_> {
     /// whether the transcript needs no further look; a stale one always does.
     ///
     /// With a `deployment`, that is where the session belongs from now on; all of it is due there when that is another one.
-    /// It is left to this process for a while, which delivers it.
+    /// What there is to deliver is left to this process for a while.
     pub fn store(
         &self,
         record: &mut Record,

@@ -129,6 +129,20 @@ fn verbose_says_what_happens_and_strict_answers_by_the_exit_code() {
     assert_eq!(alone.sidecar(&["hook", "--strict"]).stdin(session_start(&alone)).run().status, 1);
 }
 
+/// As where a plugin and a settings file both name the hook. The second finds nothing to send, so it keeps nothing for itself either.
+#[test]
+fn a_hook_that_runs_twice_keeps_nothing_from_being_sent() {
+    let (backend, client) = (Backend::start(), Client::start());
+    let machine = backend.machine();
+    for id in ["parent", "parent", "fork"] {
+        let start = serde_json::json!({"session_id": id, "hook_event_name": "SessionStart", "source": "startup"}).to_string();
+        machine.sidecar(&["hook"]).stdin(start).owner(&client).run().silent();
+    }
+    assert_eq!(backend.calls(), ["agents:createAgentSession", "agents:createAgentSession", "agents:updateAgentSession"]);
+    let sessions = machine.sidecar(&["sessions"]).run().ok();
+    assert_eq!(sessions.matches(" yes").count(), 2, "{sessions}");
+}
+
 /// Linux's `/dev/full` takes nothing.
 #[cfg(target_os = "linux")]
 #[test]
