@@ -83,7 +83,7 @@ pub fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<Vec<
 /// Reads what was appended to the transcripts of all sessions that are not settled. Many may have ended a moment ago, where
 /// agents run side by side; of those that were read only the length of the files is looked at, until they have settled.
 pub fn settle(journal: &mut Journal, config: &Config, now: Millis, deadline: Deadline) -> Result<()> {
-    let is_as_read = |(path, read): &(PathBuf, Checkpoint)| std::fs::metadata(path).is_ok_and(|file| file.len() == read.offset);
+    let is_as_read = |(path, read): &(PathBuf, Checkpoint)| std::fs::metadata(path).map_or(true, |file| file.len() == read.offset);
     for (session_id, is_recent) in journal.unsettled(now - SETTLING)? {
         if deadline.is_over() {
             break;
