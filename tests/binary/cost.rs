@@ -7,7 +7,7 @@
 #![cfg(target_os = "linux")]
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -57,18 +57,39 @@ fn session(machine: &Machine, what: &str) -> Vec<(String, [u64; 4])> {
         .into()
 }
 
-/// A journal of a year: a hook must not cost more with every session that was ever recorded.
-fn late(machine: &Machine) -> (String, [u64; 4]) {
+/// A folder of transcripts, `past-<n>.jsonl`.
+fn past(machine: &Machine, count: usize) -> PathBuf {
     let capture = root().join("tests/fixtures/claude-code-2.1.197/print-mode/transcripts");
     let text = std::fs::read_to_string(capture.join("6ecd139f-dbf0-4634-8ed8-e4a4170ff7fb.jsonl")).unwrap();
     let folder = machine.home().join("past");
     std::fs::create_dir(&folder).unwrap();
-    for index in 0..500 {
+    for index in 0..count {
         std::fs::write(folder.join(format!("past-{index}.jsonl")), &text).unwrap();
     }
+    folder
+}
+
+fn start(machine: &Machine) -> [u64; 4] {
+    counted(machine, &json!({"session_id": "late", "cwd": "/home/dev/proj", "hook_event_name": "SessionStart", "source": "startup"}))
+}
+
+/// A journal of a year: a hook must not cost more with every session that was ever recorded.
+fn late(machine: &Machine) -> (String, [u64; 4]) {
+    past(machine, 500);
     machine.sidecar(&["import", "past"]).run().ok();
-    let event = json!({"session_id": "late", "cwd": "/home/dev/proj", "hook_event_name": "SessionStart", "source": "startup"});
-    ("SessionStart, after 500 sessions".to_owned(), counted(machine, &event))
+    ("SessionStart, after 500 sessions".to_owned(), start(machine))
+}
+
+/// Agents side by side: nor with every session that ended a moment ago, whose transcript may still grow.
+fn crowded(machine: &Machine) -> (String, [u64; 4]) {
+    const COUNT: usize = 12;
+    let folder = past(machine, COUNT);
+    for id in (0..COUNT).map(|index| format!("past-{index}")) {
+        let path = folder.join(format!("{id}.jsonl"));
+        let end = json!({"session_id": id, "transcript_path": path, "hook_event_name": "SessionEnd", "reason": "other"});
+        machine.sidecar(&["hook"]).stdin(end.to_string()).run().silent();
+    }
+    (format!("SessionStart, just after {COUNT} ends"), start(machine))
 }
 
 fn table(rows: &[(String, [u64; 4])]) -> String {
@@ -92,6 +113,7 @@ fn a_hook_costs_what_it_did() {
     let mut rows = session(&Machine::new(), "no server");
     rows.extend(session(&backend.machine(), "delivered"));
     rows.push(late(&Machine::new()));
+    rows.push(crowded(&Machine::new()));
     let file = root().join("tests/binary/cost.txt");
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(&file, table(&rows)).unwrap();
