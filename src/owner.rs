@@ -66,7 +66,7 @@ impl Owner {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         let here = place();
-        if self.place == *here {
+        if self.place == here {
             return Process::find(self.pid).is_none_or(|process| process.start_time.abs_diff(self.start_time) > JITTER);
         }
         // After a reboot nothing of before is alive; of another container on the same boot nothing is known.

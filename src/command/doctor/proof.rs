@@ -102,10 +102,10 @@ fn hook(home: &Path, deployment: &Deployment, installed: Option<&str>, event: &V
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("could not run it")?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that is switched off ends without reading.
-        let written = stdin.write_all(event.to_string().as_bytes());
-        written
-            .or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
-            .context("could not write to it")?;
+        match stdin.write_all(event.to_string().as_bytes()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error).context("could not write to it"),
+            _ => {}
+        }
     }
     let output = child.wait_with_output().context("could not wait for it")?;
     let said = [output.stdout, output.stderr].concat();
