@@ -1,7 +1,11 @@
-//! Links the unwinder of GCC into the binary where the compiler has it as an archive. As a shared library, as Rust links
-//! it on Linux, it is loaded and set up at each start, which took a hook a twentieth of its time (measured).
+//! Links the unwinder of GCC into the binary where the compiler has it as an archive. As a shared
+//! library, as Rust links it on Linux, it is loaded and set up at each start, which took a hook a
+//! twentieth of its time (measured).
 
-#![expect(clippy::disallowed_methods, reason = "Cargo tells a build script everything by its environment")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "Cargo tells a build script everything by its environment"
+)]
 
 use std::path::Path;
 use std::process::Command;
@@ -13,10 +17,18 @@ fn main() {
     if is_cross || !is("CARGO_CFG_TARGET_OS", "linux") || !is("CARGO_CFG_TARGET_ENV", "gnu") {
         return;
     }
-    let Ok(output) = Command::new("cc").arg("-print-file-name=libgcc_eh.a").output() else { return };
+    let Ok(output) = Command::new("cc")
+        .arg("-print-file-name=libgcc_eh.a")
+        .output()
+    else {
+        return;
+    };
     let path = String::from_utf8_lossy(&output.stdout);
     // A compiler that does not have it repeats the name.
-    if let Some(folder) = Path::new(path.trim()).parent().filter(|folder| folder.is_absolute()) {
+    if let Some(folder) = Path::new(path.trim())
+        .parent()
+        .filter(|folder| folder.is_absolute())
+    {
         println!("cargo:rustc-link-search=native={}", folder.display());
         println!("cargo:rustc-link-lib=static:+whole-archive,-bundle=gcc_eh");
     }

@@ -9,7 +9,13 @@ use crate::{session, workflow};
 
 /// Records every Claude Code and Claude Agent SDK session in your own Convex database.
 #[derive(Debug, Parser)]
-#[command(name = "convex-sidecar", version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "convex-sidecar",
+    version,
+    about,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     /// What to do; without it and with JSON on stdin, `hook`.
     #[command(subcommand)]
@@ -28,16 +34,22 @@ pub enum Command {
     #[command(after_help = "Example, after Convex was away:\n  convex-sidecar sync")]
     Sync,
     /// Record past sessions from the client's transcripts, newest first
-    #[command(after_help = "Examples:\n  convex-sidecar import\n  convex-sidecar import /mnt/backup/.claude/projects")]
+    #[command(
+        after_help = "Examples:\n  convex-sidecar import\n  convex-sidecar import /mnt/backup/.claude/projects"
+    )]
     Import(Import),
     /// List recorded sessions, newest first
     #[command(after_help = SESSIONS_HELP)]
     Sessions(Sessions),
     /// Show one session
-    #[command(after_help = "Examples:\n  convex-sidecar show 6ecd139f\n  convex-sidecar show 6ecd139f --json")]
+    #[command(
+        after_help = "Examples:\n  convex-sidecar show 6ecd139f\n  convex-sidecar show 6ecd139f --json"
+    )]
     Show(Show),
     /// Check everything between a hook and Convex, and prove it with a synthetic session
-    #[command(after_help = "Example, for a script that wants to know what failed:\n  convex-sidecar doctor --json | grep failed")]
+    #[command(
+        after_help = "Example, for a script that wants to know what failed:\n  convex-sidecar doctor --json | grep failed"
+    )]
     Doctor(Doctor),
     /// Delete a session from the journal and from Convex
     #[command(after_help = FORGET_HELP)]
@@ -50,22 +62,25 @@ pub enum Command {
     Workflow(WorkflowCommand),
     /// Put the hooks into Claude Code's settings file
     ///
-    /// Only entries of convex-sidecar are added or changed; everything else in the file stays byte for byte. What the
-    /// file was is kept beside it. Run it again after the executable moved.
+    /// Only entries of convex-sidecar are added or changed; everything else in the file stays byte
+    /// for byte. What the file was is kept beside it. Run it again after the executable moved.
     #[command(
         after_help = "Examples:\n  convex-sidecar install --dry-run\n  convex-sidecar install\n  convex-sidecar install --scope project"
     )]
     Install(Install),
     /// Take the hooks out of Claude Code's settings file again
     ///
-    /// The file becomes what it was before `install`, with what was changed in it since. What was recorded stays.
-    #[command(after_help = "Examples:\n  convex-sidecar uninstall --dry-run\n  convex-sidecar uninstall --scope project")]
+    /// The file becomes what it was before `install`, with what was changed in it since. What was
+    /// recorded stays.
+    #[command(
+        after_help = "Examples:\n  convex-sidecar uninstall --dry-run\n  convex-sidecar uninstall --scope project"
+    )]
     Uninstall(Install),
     /// Set up Convex, the functions and the hooks in one go, and check all of it
     ///
-    /// Starts a Convex on this machine with Docker Compose, or takes one that is there, makes an admin key, writes
-    /// config.toml, deploys the functions, installs the hooks and runs `doctor`. Run it again at will: what is done
-    /// already stays as it is.
+    /// Starts a Convex on this machine with Docker Compose, or takes one that is there, makes an
+    /// admin key, writes config.toml, deploys the functions, installs the hooks and runs `doctor`.
+    /// Run it again at will: what is done already stays as it is.
     #[command(after_help = SETUP_HELP)]
     Setup(Setup),
     /// Print a shell's completions
@@ -79,13 +94,15 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("elsewhere").args(["url", "skip_docker"]).multiple(true))]
 pub struct Setup {
-    /// Take a deployment that is there, of one's own or of Convex Cloud, instead of starting containers
+    /// Take a deployment that is there, of one's own or of Convex Cloud, instead of starting
+    /// containers
     #[arg(long, value_name = "URL", requires = "admin_key_stdin")]
     pub url: Option<String>,
     /// Read the admin key, or a deploy key of Convex Cloud, from stdin
     #[arg(long, requires = "elsewhere")]
     pub admin_key_stdin: bool,
-    /// Start no containers: take the configured deployment, or one on this machine with the key from stdin
+    /// Start no containers: take the configured deployment, or one on this machine with the key
+    /// from stdin
     #[arg(long)]
     pub skip_docker: bool,
     /// Whose settings get the hooks
@@ -267,7 +284,8 @@ pub struct SetWorkflow {
     /// What is being done now
     #[arg(long)]
     pub step: Option<String>,
-    /// What came of it, such as a file or a URL; may be repeated, and replaces those set before (an empty one clears them)
+    /// What came of it, such as a file or a URL; may be repeated, and replaces those set before (an
+    /// empty one clears them)
     #[arg(long = "artifact", value_name = "ARTIFACT")]
     pub artifacts: Option<Vec<String>>,
 }
@@ -310,11 +328,17 @@ mod tests {
     #[test]
     fn every_verb_has_examples_and_each_is_a_right_command_line() {
         for verb in Cli::command().get_subcommands() {
-            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = verb
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             assert!(help.starts_with("Example"), "{}", verb.get_name());
             for line in help.lines().filter(|line| line.contains("convex-sidecar ")) {
                 let start = line.find("convex-sidecar ").unwrap();
-                let words: Vec<_> = line[start..].split(' ').take_while(|word| !matches!(*word, "|" | ">" | "<")).collect();
+                let words: Vec<_> = line[start..]
+                    .split(' ')
+                    .take_while(|word| !matches!(*word, "|" | ">" | "<"))
+                    .collect();
                 assert_eq!(words[1], verb.get_name(), "{line}");
                 Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
             }

@@ -1,10 +1,13 @@
 //! Where settings come from, and the rules about them: the only room that reads the environment.
 //!
-//! URL and admin key are a pair from one source. An environment URL with a file's key would send the key to whoever
-//! could set the environment; a project's `.env.local` is never read, because a repository must not be able to
-//! redirect the record or the key.
+//! URL and admin key are a pair from one source. An environment URL with a file's key would send
+//! the key to whoever could set the environment; a project's `.env.local` is never read, because a
+//! repository must not be able to redirect the record or the key.
 
-#![expect(clippy::disallowed_methods, reason = "this is the room that reads environment and configuration")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the room that reads environment and configuration"
+)]
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,7 +23,8 @@ use url::{Host, Url};
 use crate::redact::Redactor;
 use crate::session::Labels;
 
-/// How much of an output is kept, in bytes, unless configured: a long answer, and far below Convex's 1 MiB a document.
+/// How much of an output is kept, in bytes, unless configured: a long answer, and far below
+/// Convex's 1 MiB a document.
 const DEFAULT_MAX_OUTPUT: usize = 65_536;
 /// The most that may be configured, so that input and output together stay below 1 MiB.
 const GREATEST_MAX_OUTPUT: usize = 400_000;
@@ -32,7 +36,8 @@ const HOME: &str = "CONVEX_SIDECAR_HOME";
 const DEPLOY_KEY: &str = "CONVEX_DEPLOY_KEY";
 /// What leads the Convex CLI to a deployment.
 pub const LEADING_CONVEX: [&str; 4] = [URL, KEY, DEPLOY_KEY, "CONVEX_DEPLOYMENT"];
-/// Variables that libraries read: where configuration is, which proxy is asked, which certificates are believed.
+/// Variables that libraries read: where configuration is, which proxy is asked, which certificates
+/// are believed.
 const LEADING: [&str; 13] = [
     "HOME",
     "CLAUDE_CONFIG_DIR",
@@ -55,14 +60,17 @@ pub type Environment = HashMap<String, String>;
 /// The environment of this process; variables that are no text or empty are left out.
 #[must_use]
 pub fn environment() -> Environment {
-    let texts = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let texts = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     texts.filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// Whether the environment names a deployment, which goes before that of the file.
 #[must_use]
 pub fn names_deployment(environment: &Environment) -> bool {
-    [URL, KEY].iter().any(|name| environment.contains_key(*name))
+    [URL, KEY]
+        .iter()
+        .any(|name| environment.contains_key(*name))
 }
 
 /// An admin key. It is shown nowhere: not in messages, not by `{:?}`.
@@ -79,7 +87,11 @@ impl AdminKey {
     /// The text without the key, should a server have repeated it.
     #[must_use]
     pub fn hidden_in(&self, text: &str) -> String {
-        if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, "…") }
+        if self.0.is_empty() {
+            text.to_owned()
+        } else {
+            text.replace(&self.0, "…")
+        }
     }
 }
 
@@ -105,7 +117,8 @@ impl Deployment {
         self.url.as_str().trim_end_matches('/')
     }
 
-    /// The same deployment for a process that this one starts; never for its command line, which others can read.
+    /// The same deployment for a process that this one starts; never for its command line, which
+    /// others can read.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, String); 2] {
         [(URL, self.name().to_owned()), (KEY, self.key.0.clone())]
@@ -114,7 +127,11 @@ impl Deployment {
     /// What leads the Convex CLI here, for its environment or its `.env.local`.
     #[must_use]
     pub fn cli_environment(&self) -> Vec<(&'static str, String)> {
-        if self.is_cloud() { vec![(DEPLOY_KEY, self.key.0.clone())] } else { self.environment().into() }
+        if self.is_cloud() {
+            vec![(DEPLOY_KEY, self.key.0.clone())]
+        } else {
+            self.environment().into()
+        }
     }
 
     /// Whether the deployment is on this machine.
@@ -126,7 +143,9 @@ impl Deployment {
     /// Whether the deployment is one of Convex Cloud.
     #[must_use]
     pub fn is_cloud(&self) -> bool {
-        self.url.host_str().is_some_and(|host| host.ends_with(".convex.cloud"))
+        self.url
+            .host_str()
+            .is_some_and(|host| host.ends_with(".convex.cloud"))
     }
 
     /// The instance that the key was made for, as it says itself.
@@ -160,8 +179,8 @@ pub struct Config {
     /// Whether the user switched recording off.
     pub is_disabled: bool,
     allow_insecure_http: bool,
-    /// What is wrong with the configuration file. Then only metadata is kept and nothing is sent, because the file may
-    /// have asked for that.
+    /// What is wrong with the configuration file. Then only metadata is kept and nothing is sent,
+    /// because the file may have asked for that.
     pub problem: Option<anyhow::Error>,
     /// What was left out of account, and why.
     pub warning: Option<anyhow::Error>,
@@ -204,7 +223,10 @@ impl Config {
             Ok(warning) => (read, warning),
             Err(problem) => (Err(problem), None),
         };
-        Ok(Self { warning, ..Self::of(environment, read, file, journal) })
+        Ok(Self {
+            warning,
+            ..Self::of(environment, read, file, journal)
+        })
     }
 
     fn of(environment: &Environment, read: Result<File>, file: PathBuf, journal: PathBuf) -> Self {
@@ -226,9 +248,13 @@ impl Config {
                 agent_type: environment.get("CONVEX_SIDECAR_AGENT_TYPE").cloned(),
                 workflow_key: environment.get("CONVEX_SIDECAR_WORKFLOW").cloned(),
             },
-            owner_pid: environment.get("CONVEX_SIDECAR_OWNER_PID").and_then(|pid| pid.parse().ok()),
+            owner_pid: environment
+                .get("CONVEX_SIDECAR_OWNER_PID")
+                .and_then(|pid| pid.parse().ok()),
             is_in_client: is_in_client(environment),
-            is_disabled: environment.get("CONVEX_SIDECAR_DISABLED").is_some_and(|value| value == "1"),
+            is_disabled: environment
+                .get("CONVEX_SIDECAR_DISABLED")
+                .is_some_and(|value| value == "1"),
             allow_insecure_http: settings.allow_insecure_http,
             problem,
             warning: None,
@@ -240,7 +266,11 @@ impl Config {
     /// The deployment's URL as the journal knows it, where one is configured.
     #[must_use]
     pub fn deployment_name(&self) -> Option<&str> {
-        self.deployment.as_ref().ok().and_then(Option::as_ref).map(Deployment::name)
+        self.deployment
+            .as_ref()
+            .ok()
+            .and_then(Option::as_ref)
+            .map(Deployment::name)
     }
 
     /// The deployment, for commands that cannot do without one.
@@ -248,7 +278,10 @@ impl Config {
         match &self.deployment {
             Ok(Some(deployment)) => Ok(deployment),
             Ok(None) => {
-                bail!("no Convex deployment is configured; set {URL} and {KEY}, or `url` and `admin_key` in {}", self.file.display())
+                bail!(
+                    "no Convex deployment is configured; set {URL} and {KEY}, or `url` and `admin_key` in {}",
+                    self.file.display()
+                )
             }
             Err(problem) => bail!("{problem:#}"),
         }
@@ -275,28 +308,55 @@ impl File {
         if self.capture == Capture::Metadata {
             return Ok(Redactor::metadata_only());
         }
-        let redactor = Redactor::new(self.redact.unwrap_or(true), &self.redact_patterns, self.max_output());
-        redactor.with_context(|| format!("could not use a pattern of redact_patterns in {}", file.display()))
+        let redactor = Redactor::new(
+            self.redact.unwrap_or(true),
+            &self.redact_patterns,
+            self.max_output(),
+        );
+        redactor.with_context(|| {
+            format!(
+                "could not use a pattern of redact_patterns in {}",
+                file.display()
+            )
+        })
     }
 }
 
-/// The settings of the repository that the client works in, with their paths. The client gives their `env` to every
-/// hook, and whoever can write to a repository can write them. Outside the client nobody has applied them.
+/// The settings of the repository that the client works in, with their paths. The client gives
+/// their `env` to every hook, and whoever can write to a repository can write them. Outside the
+/// client nobody has applied them.
 fn repository_settings(environment: &Environment) -> Vec<(PathBuf, String)> {
-    let project = environment.get("CLAUDE_PROJECT_DIR").map(PathBuf::from).or_else(|| std::env::current_dir().ok());
-    let Some(project) = project.filter(|_| is_in_client(environment)) else { return Vec::new() };
+    let project = environment
+        .get("CLAUDE_PROJECT_DIR")
+        .map(PathBuf::from)
+        .or_else(|| std::env::current_dir().ok());
+    let Some(project) = project.filter(|_| is_in_client(environment)) else {
+        return Vec::new();
+    };
     // In the home folder they are the user's own.
-    if ["HOME", "USERPROFILE"].iter().any(|home| environment.get(*home).is_some_and(|home| Path::new(home) == project)) {
+    if ["HOME", "USERPROFILE"].iter().any(|home| {
+        environment
+            .get(*home)
+            .is_some_and(|home| Path::new(home) == project)
+    }) {
         return Vec::new();
     }
-    let paths = ["settings.json", "settings.local.json"].map(|name| project.join(".claude").join(name));
-    paths.into_iter().filter_map(|path| Some((path.clone(), std::fs::read_to_string(path).ok()?))).collect()
+    let paths =
+        ["settings.json", "settings.local.json"].map(|name| project.join(".claude").join(name));
+    paths
+        .into_iter()
+        .filter_map(|path| Some((path.clone(), std::fs::read_to_string(path).ok()?)))
+        .collect()
 }
 
-/// Leaves out of account what a repository's settings say of deployment and home, so that a repository cannot lead the
-/// record or the key elsewhere: then the user's own configuration counts. What cannot be left out, because others read
-/// it from the environment themselves, is an error.
-fn lead_back(environment: &mut Environment, settings: &[(PathBuf, String)]) -> Result<Option<anyhow::Error>> {
+/// Leaves out of account what a repository's settings say of deployment and home, so that a
+/// repository cannot lead the record or the key elsewhere: then the user's own configuration
+/// counts. What cannot be left out, because others read it from the environment themselves, is an
+/// error.
+fn lead_back(
+    environment: &mut Environment,
+    settings: &[(PathBuf, String)],
+) -> Result<Option<anyhow::Error>> {
     let mut warning = None;
     for (path, text) in settings {
         let json: Option<serde_json::Value> = serde_json::from_str(text).ok();
@@ -316,14 +376,19 @@ fn lead_back(environment: &mut Environment, settings: &[(PathBuf, String)]) -> R
             }
         }
         if let Some(name) = LEADING.iter().find(|name| is_set(environment, name)) {
-            bail!("{} sets {name}, which could lead the admin key elsewhere; set it in your own environment", path.display());
+            bail!(
+                "{} sets {name}, which could lead the admin key elsewhere; set it in your own environment",
+                path.display()
+            );
         }
     }
     Ok(warning)
 }
 
 fn is_in_client(environment: &Environment) -> bool {
-    environment.get("CLAUDECODE").is_some_and(|value| value == "1")
+    environment
+        .get("CLAUDECODE")
+        .is_some_and(|value| value == "1")
 }
 
 /// `config.toml` and `journal.db`.
@@ -334,30 +399,47 @@ fn paths(environment: &Environment) -> Result<(PathBuf, PathBuf)> {
     }
     let folders = directories::ProjectDirs::from("", "", "convex-sidecar")
         .ok_or_else(|| anyhow!("could not find a home folder; set CONVEX_SIDECAR_HOME to a folder for config and journal"))?;
-    let state = folders.state_dir().unwrap_or_else(|| folders.data_local_dir());
-    Ok((folders.config_dir().join("config.toml"), state.join("journal.db")))
+    let state = folders
+        .state_dir()
+        .unwrap_or_else(|| folders.data_local_dir());
+    Ok((
+        folders.config_dir().join("config.toml"),
+        state.join("journal.db"),
+    ))
 }
 
 /// The client's own folder, `CLAUDE_CONFIG_DIR` or `~/.claude`.
 #[must_use]
 pub fn client_folder(environment: &Environment) -> Option<PathBuf> {
-    let home = || environment.get("HOME").or_else(|| environment.get("USERPROFILE")).map(|home| Path::new(home).join(".claude"));
-    environment.get("CLAUDE_CONFIG_DIR").map(PathBuf::from).or_else(home)
+    let home = || {
+        environment
+            .get("HOME")
+            .or_else(|| environment.get("USERPROFILE"))
+            .map(|home| Path::new(home).join(".claude"))
+    };
+    environment
+        .get("CLAUDE_CONFIG_DIR")
+        .map(PathBuf::from)
+        .or_else(home)
 }
 
 /// `projects` in the client's own folder.
 fn projects(environment: &Environment) -> PathBuf {
-    client_folder(environment).unwrap_or_else(|| PathBuf::from(".claude")).join("projects")
+    client_folder(environment)
+        .unwrap_or_else(|| PathBuf::from(".claude"))
+        .join("projects")
 }
 
-/// Parses `config.toml`. A syntax error is told by its line and what is wrong there, never by the line itself, which
-/// may hold the key.
+/// Parses `config.toml`. A syntax error is told by its line and what is wrong there, never by the
+/// line itself, which may hold the key.
 fn parse(text: &str) -> Result<File> {
     toml::from_str(text).map_err(|error| syntax_error(text, &error))
 }
 
 fn syntax_error(text: &str, error: &toml::de::Error) -> anyhow::Error {
-    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let line = error.span().map_or(1, |span| {
+        text[..span.start.min(text.len())].matches('\n').count() + 1
+    });
     anyhow!("line {line}: {}", error.message())
 }
 
@@ -365,25 +447,44 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> anyhow::Error {
 fn deployment(environment: &Environment, file: &File, path: &Path) -> Result<Option<Deployment>> {
     let (url, key) = match (environment.get(URL), environment.get(KEY)) {
         (Some(url), Some(key)) => (url, key),
-        (Some(_), None) => bail!("{URL} is set but {KEY} is not; URL and key must come from one source, so set both or neither"),
-        (None, Some(_)) => bail!("{KEY} is set but {URL} is not; URL and key must come from one source, so set both or neither"),
+        (Some(_), None) => bail!(
+            "{URL} is set but {KEY} is not; URL and key must come from one source, so set both or neither"
+        ),
+        (None, Some(_)) => bail!(
+            "{KEY} is set but {URL} is not; URL and key must come from one source, so set both or neither"
+        ),
         (None, None) => match (&file.url, &file.admin_key) {
             (Some(url), Some(key)) => (url, key),
             (None, None) => return Ok(None),
-            (Some(_), None) => bail!("`url` is set but `admin_key` is not in {}; set both or neither", path.display()),
-            (None, Some(_)) => bail!("`admin_key` is set but `url` is not in {}; set both or neither", path.display()),
+            (Some(_), None) => bail!(
+                "`url` is set but `admin_key` is not in {}; set both or neither",
+                path.display()
+            ),
+            (None, Some(_)) => bail!(
+                "`admin_key` is set but `url` is not in {}; set both or neither",
+                path.display()
+            ),
         },
     };
-    ensure!(!key.trim().is_empty(), "`admin_key` is empty in {}; `convex-sidecar setup` makes a key", path.display());
+    ensure!(
+        !key.trim().is_empty(),
+        "`admin_key` is empty in {}; `convex-sidecar setup` makes a key",
+        path.display()
+    );
     Ok(Some(pair(url, key, file.allow_insecure_http)?))
 }
 
 fn pair(url: &str, key: &str, allow_insecure_http: bool) -> Result<Deployment> {
     ensure!(
-        key.trim().bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\'' | b'"')),
+        key.trim()
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\'' | b'"')),
         "the admin key holds a space, a line feed, a quote or a character that is not ASCII; copy it again, in one piece"
     );
-    Ok(Deployment { url: check_url(url, allow_insecure_http)?, key: AdminKey(key.trim().to_owned()) })
+    Ok(Deployment {
+        url: check_url(url, allow_insecure_http)?,
+        key: AdminKey(key.trim().to_owned()),
+    })
 }
 
 /// The deployment that the text of `config.toml` names.
@@ -399,9 +500,18 @@ pub fn with_deployment(text: &str, deployment: &Deployment) -> Result<String> {
         admin_key: Option<Spanned<String>>,
     }
     let old: Pair = toml::from_str(text).map_err(|error| syntax_error(text, &error))?;
-    let is_url_right = old.url.as_ref().is_some_and(|url| Url::parse(url.get_ref().trim()).is_ok_and(|url| url == deployment.url));
-    let is_key_right = old.admin_key.as_ref().is_some_and(|key| key.get_ref().trim() == deployment.key.0);
-    let fields = [("url", old.url, is_url_right, deployment.name()), ("admin_key", old.admin_key, is_key_right, &deployment.key.0)];
+    let is_url_right = old
+        .url
+        .as_ref()
+        .is_some_and(|url| Url::parse(url.get_ref().trim()).is_ok_and(|url| url == deployment.url));
+    let is_key_right = old
+        .admin_key
+        .as_ref()
+        .is_some_and(|key| key.get_ref().trim() == deployment.key.0);
+    let fields = [
+        ("url", old.url, is_url_right, deployment.name()),
+        ("admin_key", old.admin_key, is_key_right, &deployment.key.0),
+    ];
     let mut places: Vec<(Range<usize>, String)> = Vec::new();
     let mut lines = String::new();
     for (name, old, _, value) in fields.into_iter().filter(|(_, _, is_right, _)| !is_right) {
@@ -424,10 +534,19 @@ pub fn with_deployment(text: &str, deployment: &Deployment) -> Result<String> {
 
 fn check_url(text: &str, allow_insecure_http: bool) -> Result<Url> {
     // The text is not repeated: it may hold a password.
-    let url = Url::parse(text.trim())
-        .map_err(|error| anyhow!("could not parse the deployment's URL: {error}; it looks like http://127.0.0.1:3210"))?;
-    ensure!(url.username().is_empty() && url.password().is_none(), "the deployment's URL holds a user name or a password; remove it");
-    ensure!(url.path() == "/" && url.query().is_none(), "the deployment's URL has a path or a query; it looks like http://127.0.0.1:3210");
+    let url = Url::parse(text.trim()).map_err(|error| {
+        anyhow!(
+            "could not parse the deployment's URL: {error}; it looks like http://127.0.0.1:3210"
+        )
+    })?;
+    ensure!(
+        url.username().is_empty() && url.password().is_none(),
+        "the deployment's URL holds a user name or a password; remove it"
+    );
+    ensure!(
+        url.path() == "/" && url.query().is_none(),
+        "the deployment's URL has a path or a query; it looks like http://127.0.0.1:3210"
+    );
     match url.scheme() {
         "https" => {}
         "http" if is_loopback(&url) || allow_insecure_http => {}
@@ -435,7 +554,9 @@ fn check_url(text: &str, allow_insecure_http: bool) -> Result<Url> {
             "the admin key is not sent over plain http to {}; use https, or set allow_insecure_http = true in config.toml",
             url.host_str().unwrap_or_default()
         ),
-        other => bail!("the deployment's URL has the scheme {other}; use https, or http on this machine"),
+        other => {
+            bail!("the deployment's URL has the scheme {other}; use https, or http on this machine")
+        }
     }
     Ok(url)
 }
@@ -456,11 +577,19 @@ mod tests {
     const SECRET: &str = "convex-self-hosted|0123456789abcdef";
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn config(pairs: &[(&str, &str)], file: &str) -> Config {
-        Config::of(&environment(pairs), parse(file), PathBuf::from("config.toml"), PathBuf::from("journal.db"))
+        Config::of(
+            &environment(pairs),
+            parse(file),
+            PathBuf::from("config.toml"),
+            PathBuf::from("journal.db"),
+        )
     }
 
     fn problem(pairs: &[(&str, &str)], file: &str) -> String {
@@ -471,22 +600,50 @@ mod tests {
     fn url_and_key_are_a_pair_of_one_source() {
         let file = format!("url = 'http://127.0.0.1:3210'\nadmin_key = '{SECRET}'");
         assert!(
-            problem(&[(URL, "http://127.0.0.1:1")], &file)
-                .starts_with("CONVEX_SELF_HOSTED_URL is set but CONVEX_SELF_HOSTED_ADMIN_KEY is not")
+            problem(&[(URL, "http://127.0.0.1:1")], &file).starts_with(
+                "CONVEX_SELF_HOSTED_URL is set but CONVEX_SELF_HOSTED_ADMIN_KEY is not"
+            )
         );
-        assert!(problem(&[(KEY, SECRET)], &file).starts_with("CONVEX_SELF_HOSTED_ADMIN_KEY is set but CONVEX_SELF_HOSTED_URL is not"));
-        assert!(problem(&[], "url = 'http://127.0.0.1:1'").contains("`admin_key` is not in config.toml"));
-        assert!(problem(&[], "url = 'http://127.0.0.1:1'\nadmin_key = ' '").contains("`admin_key` is empty in config.toml"));
-        let both = config(&[(URL, "http://127.0.0.1:1"), (KEY, "k|1")], &file).deployment.unwrap().unwrap();
-        assert_eq!((both.name(), both.key.authorization().as_str()), ("http://127.0.0.1:1", "Convex k|1"));
-        assert_eq!(config(&[], &file).deployment.unwrap().unwrap().name(), "http://127.0.0.1:3210");
+        assert!(
+            problem(&[(KEY, SECRET)], &file).starts_with(
+                "CONVEX_SELF_HOSTED_ADMIN_KEY is set but CONVEX_SELF_HOSTED_URL is not"
+            )
+        );
+        assert!(
+            problem(&[], "url = 'http://127.0.0.1:1'")
+                .contains("`admin_key` is not in config.toml")
+        );
+        assert!(
+            problem(&[], "url = 'http://127.0.0.1:1'\nadmin_key = ' '")
+                .contains("`admin_key` is empty in config.toml")
+        );
+        let both = config(&[(URL, "http://127.0.0.1:1"), (KEY, "k|1")], &file)
+            .deployment
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (both.name(), both.key.authorization().as_str()),
+            ("http://127.0.0.1:1", "Convex k|1")
+        );
+        assert_eq!(
+            config(&[], &file).deployment.unwrap().unwrap().name(),
+            "http://127.0.0.1:3210"
+        );
         assert!(config(&[], "").deployment.unwrap().is_none());
     }
 
     #[test]
     fn plain_http_goes_to_this_machine_only() {
-        for url in ["http://127.0.0.1:3210", "http://localhost:3210/", "http://[::1]:3210", "https://example.com"] {
-            assert!(config(&[(URL, url), (KEY, SECRET)], "").deployment.is_ok(), "{url}");
+        for url in [
+            "http://127.0.0.1:3210",
+            "http://localhost:3210/",
+            "http://[::1]:3210",
+            "https://example.com",
+        ] {
+            assert!(
+                config(&[(URL, url), (KEY, SECRET)], "").deployment.is_ok(),
+                "{url}"
+            );
         }
         for url in [
             "http://example.com",
@@ -497,9 +654,19 @@ mod tests {
             "https://a:b@example.com",
             "http://localhost/x",
         ] {
-            assert!(config(&[(URL, url), (KEY, SECRET)], "").deployment.is_err(), "{url}");
+            assert!(
+                config(&[(URL, url), (KEY, SECRET)], "").deployment.is_err(),
+                "{url}"
+            );
         }
-        assert!(config(&[(URL, "http://10.0.0.1:3210"), (KEY, SECRET)], "allow_insecure_http = true").deployment.is_ok());
+        assert!(
+            config(
+                &[(URL, "http://10.0.0.1:3210"), (KEY, SECRET)],
+                "allow_insecure_http = true"
+            )
+            .deployment
+            .is_ok()
+        );
     }
 
     #[test]
@@ -520,22 +687,49 @@ mod tests {
 
     #[test]
     fn a_repository_does_not_lead_elsewhere() {
-        let settings = |text: &str| vec![(PathBuf::from("/repo/.claude/settings.json"), text.to_owned())];
-        let mut led = environment(&[(URL, "https://evil.example"), (KEY, "k"), (HOME, "/repo/x"), ("CONVEX_SIDECAR_WORKFLOW", "w")]);
-        let text = format!(r#"{{"env":{{"{URL}":"https://evil.example","{KEY}":"k","{HOME}":"/repo/x","CONVEX_SIDECAR_WORKFLOW":"w"}}}}"#);
-        let warning = lead_back(&mut led, &settings(&text)).unwrap().unwrap().to_string();
+        let settings = |text: &str| {
+            vec![(
+                PathBuf::from("/repo/.claude/settings.json"),
+                text.to_owned(),
+            )]
+        };
+        let mut led = environment(&[
+            (URL, "https://evil.example"),
+            (KEY, "k"),
+            (HOME, "/repo/x"),
+            ("CONVEX_SIDECAR_WORKFLOW", "w"),
+        ]);
+        let text = format!(
+            r#"{{"env":{{"{URL}":"https://evil.example","{KEY}":"k","{HOME}":"/repo/x","CONVEX_SIDECAR_WORKFLOW":"w"}}}}"#
+        );
+        let warning = lead_back(&mut led, &settings(&text))
+            .unwrap()
+            .unwrap()
+            .to_string();
         assert_eq!(led, environment(&[("CONVEX_SIDECAR_WORKFLOW", "w")]));
-        assert!(warning.contains("was ignored, because /repo/.claude/settings.json sets it"), "{warning}");
+        assert!(
+            warning.contains("was ignored, because /repo/.claude/settings.json sets it"),
+            "{warning}"
+        );
         // The user's own values stay, whatever the repository would have liked.
         let own = environment(&[(URL, "https://own.example"), (KEY, "own")]);
         let mut kept = own.clone();
         assert!(lead_back(&mut kept, &settings(&text)).unwrap().is_none());
         assert_eq!(kept, own);
         // With comments it is no strict JSON, but the client may read it.
-        assert!(lead_back(&mut kept, &settings(&format!("// {{\n{{\"env\": {{\"{URL}\": …"))).unwrap().is_some());
+        assert!(
+            lead_back(
+                &mut kept,
+                &settings(&format!("// {{\n{{\"env\": {{\"{URL}\": …"))
+            )
+            .unwrap()
+            .is_some()
+        );
         for name in LEADING {
             let text = format!(r#"{{"env":{{"{name}":"/repo/x"}}}}"#);
-            let problem = lead_back(&mut environment(&[(name, "/repo/x")]), &settings(&text)).unwrap_err().to_string();
+            let problem = lead_back(&mut environment(&[(name, "/repo/x")]), &settings(&text))
+                .unwrap_err()
+                .to_string();
             assert!(problem.contains(name), "{problem}");
         }
     }
@@ -547,22 +741,44 @@ mod tests {
         let key = format!("admin_key = '{SECRET}'");
         let with = |text: &str| with_deployment(text, &deployment).unwrap();
         assert_eq!(with(""), format!("{url}\n{key}\n"));
-        assert_eq!(with("# mine\r\nredact = true"), format!("# mine\r\nredact = true\n{url}\n{key}\n"));
+        assert_eq!(
+            with("# mine\r\nredact = true"),
+            format!("# mine\r\nredact = true\n{url}\n{key}\n")
+        );
         let rest = "redact_patterns = ['''\nurl = 'x'\n''']\n  \"url\"  = ";
-        let old = format!("admin_key=\"old|0\" # of June\n{rest}\"http://127.0.0.1:1\"\ncapture = 'metadata'");
-        let new = format!("admin_key='{SECRET}' # of June\n{rest}'http://127.0.0.1:3210'\ncapture = 'metadata'");
+        let old = format!(
+            "admin_key=\"old|0\" # of June\n{rest}\"http://127.0.0.1:1\"\ncapture = 'metadata'"
+        );
+        let new = format!(
+            "admin_key='{SECRET}' # of June\n{rest}'http://127.0.0.1:3210'\ncapture = 'metadata'"
+        );
         assert_eq!(with(&old), new);
         assert_eq!(with(&new), new);
         let own = format!("url = \"http://127.0.0.1:3210/\"\nadmin_key = \"{SECRET}\"");
         assert_eq!(with(&own), own);
-        assert_eq!(config(&[], &new).deployment.unwrap(), Some(deployment.clone()));
-        let problem = with_deployment(&format!("admin_key = '{SECRET}\n"), &deployment).unwrap_err().to_string();
-        assert!(problem.starts_with("line 1: ") && !problem.contains("0123456789"), "{problem}");
+        assert_eq!(
+            config(&[], &new).deployment.unwrap(),
+            Some(deployment.clone())
+        );
+        let problem = with_deployment(&format!("admin_key = '{SECRET}\n"), &deployment)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            problem.starts_with("line 1: ") && !problem.contains("0123456789"),
+            "{problem}"
+        );
     }
 
     #[test]
     fn a_key_of_convex_cloud_has_the_name_that_the_cli_knows_it_by() {
-        let names = |url: &str| pair(url, SECRET, false).unwrap().cli_environment().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let names = |url: &str| {
+            pair(url, SECRET, false)
+                .unwrap()
+                .cli_environment()
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(names("https://happy-animal-123.convex.cloud"), [DEPLOY_KEY]);
         assert_eq!(names("https://convex.cloud.example"), [URL, KEY]);
     }

@@ -1,8 +1,10 @@
-//! Convex's HTTP API, as far as it is used: one call, and what its answer means. The only user of ureq.
+//! Convex's HTTP API, as far as it is used: one call, and what its answer means. The only user of
+//! ureq.
 //!
-//! What a real backend answers was recorded (`tests/fixtures/convex-backend-2026-06-30`). Whatever goes wrong inside a
-//! function is HTTP 200 with `"status":"error"`, and its text may be left out (`REDACT_LOGS_TO_CLIENT`); so the verdict
-//! rests on status and `errorData`, and only the wording of a remedy on the text.
+//! What a real backend answers was recorded (`tests/fixtures/convex-backend-2026-06-30`). Whatever
+//! goes wrong inside a function is HTTP 200 with `"status":"error"`, and its text may be left out
+//! (`REDACT_LOGS_TO_CLIENT`); so the verdict rests on status and `errorData`, and only the wording
+//! of a remedy on the text.
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -27,10 +29,11 @@ use crate::deadline::Deadline;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long a request may take where no hook waits for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a request is written at once, in bytes. Each time is limited by what is left of the deadline, so it has to
-/// be less than what a server that reads very slowly takes at once.
+/// How much of a request is written at once, in bytes. Each time is limited by what is left of the
+/// deadline, so it has to be less than what a server that reads very slowly takes at once.
 const OUTPUT_BUFFER: usize = 16 * 1024;
-/// How much of an answer is read at once, in bytes: most are shorter by far, and this much memory is written to before.
+/// How much of an answer is read at once, in bytes: most are shorter by far, and this much memory
+/// is written to before.
 const INPUT_BUFFER: usize = 8 * 1024;
 /// How much of an answer is read, in bytes.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
@@ -78,7 +81,11 @@ impl Call {
         let body = serde_json::json!({ "path": path, "format": "json" });
         let mut body = serde_json::to_string(&body)?;
         body.pop();
-        Ok(Self { kind, path, body: format!("{body},\"args\":{}}}", args.get()) })
+        Ok(Self {
+            kind,
+            path,
+            body: format!("{body},\"args\":{}}}", args.get()),
+        })
     }
 
     /// The function's name.
@@ -103,19 +110,39 @@ impl Call {
     /// The request as it may be shown: the key left out.
     #[must_use]
     pub fn describe(&self, deployment: &Deployment) -> String {
-        format!("POST {}{}\nAuthorization: Convex …\n{}", deployment.url, self.route(), self.body)
+        format!(
+            "POST {}{}\nAuthorization: Convex …\n{}",
+            deployment.url,
+            self.route(),
+            self.body
+        )
     }
 }
 
-/// The addresses of hosts. The system can take any time to tell them, so ureq asks it in a thread of its own, and does so
-/// for what is an address already, too.
+/// The addresses of hosts. The system can take any time to tell them, so ureq asks it in a thread
+/// of its own, and does so for what is an address already, too.
 #[derive(Debug, Default)]
 struct Hosts(DefaultResolver);
 
 impl Resolver for Hosts {
-    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> std::result::Result<ResolvedSocketAddrs, Error> {
-        let is_address = uri.host().is_some_and(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok());
-        self.0.resolve(uri, config, if is_address { NextTimeout::default() } else { timeout })
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> std::result::Result<ResolvedSocketAddrs, Error> {
+        let is_address = uri
+            .host()
+            .is_some_and(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok());
+        self.0.resolve(
+            uri,
+            config,
+            if is_address {
+                NextTimeout::default()
+            } else {
+                timeout
+            },
+        )
     }
 }
 
@@ -133,8 +160,8 @@ impl<'a> Convex<'a> {
     pub fn new(deployment: &'a Deployment, deadline: Deadline) -> Result<Self> {
         // An error only says that it was installed before.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut authorization =
-            HeaderValue::from_str(&deployment.key.authorization()).context("could not use the admin key as a header")?;
+        let mut authorization = HeaderValue::from_str(&deployment.key.authorization())
+            .context("could not use the admin key as a header")?;
         authorization.set_sensitive(true);
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -144,16 +171,37 @@ impl<'a> Convex<'a> {
             .input_buffer_size(INPUT_BUFFER)
             .output_buffer_size(OUTPUT_BUFFER)
             .user_agent("")
-            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
-        let config = if deployment.is_loopback() { config.proxy(None) } else { config };
-        let agent = Agent::with_parts(config.build(), DefaultConnector::default(), Hosts::default());
-        Ok(Self { agent, authorization, deployment, deadline })
+            .tls_config(
+                TlsConfig::builder()
+                    .root_certs(RootCerts::PlatformVerifier)
+                    .build(),
+            );
+        let config = if deployment.is_loopback() {
+            config.proxy(None)
+        } else {
+            config
+        };
+        let agent = Agent::with_parts(
+            config.build(),
+            DefaultConnector::default(),
+            Hosts::default(),
+        );
+        Ok(Self {
+            agent,
+            authorization,
+            deployment,
+            deadline,
+        })
     }
 
     /// What the server says of its version; any deployment answers that, with and without a key.
     pub fn version(&self) -> Result<String> {
         let text = self.tell("version")?;
-        Ok(if text.is_empty() || text == "unknown" { "version unknown".to_owned() } else { format!("version {text}") })
+        Ok(if text.is_empty() || text == "unknown" {
+            "version unknown".to_owned()
+        } else {
+            format!("version {text}")
+        })
     }
 
     /// The name of the server's instance, with which its admin keys begin; any deployment tells it.
@@ -163,24 +211,48 @@ impl<'a> Convex<'a> {
 
     /// What the server tells anybody.
     fn tell(&self, path: &str) -> Result<String> {
-        let answer = self.timed(self.agent.get(self.deployment.url.join(path)?.as_str()))?.call();
+        let answer = self
+            .timed(self.agent.get(self.deployment.url.join(path)?.as_str()))?
+            .call();
         let answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         let mut text = String::new();
-        let is_text = answer.into_body().into_reader().take(MAX_MESSAGE as u64).read_to_string(&mut text).is_ok();
-        ensure!(status.is_success() && is_text, "{} is no Convex deployment: HTTP {}", self.deployment.name(), status.as_u16());
+        let is_text = answer
+            .into_body()
+            .into_reader()
+            .take(MAX_MESSAGE as u64)
+            .read_to_string(&mut text)
+            .is_ok();
+        ensure!(
+            status.is_success() && is_text,
+            "{} is no Convex deployment: HTTP {}",
+            self.deployment.name(),
+            status.as_u16()
+        );
         Ok(excerpt(&text))
     }
 
-    /// Whether the server accepts the key, whatever functions it has: it looks at the key before it looks for the function.
+    /// Whether the server accepts the key, whatever functions it has: it looks at the key before it
+    /// looks for the function.
     pub fn accepts_key(&self) -> Result<bool> {
         let call = Call::new(Kind::Query, "agents:getAgentSession", "{}")?;
         let (status, body) = self.ask(&call)?;
         match status {
-            200 | 560 if serde_json::from_slice::<Answer>(&body).is_ok_and(|answer| answer.status.is_some()) => Ok(true),
-            200 | 560 => bail!("could not ask {} about the admin key: the answer is not Convex's", self.deployment.name()),
+            200 | 560
+                if serde_json::from_slice::<Answer>(&body)
+                    .is_ok_and(|answer| answer.status.is_some()) =>
+            {
+                Ok(true)
+            }
+            200 | 560 => bail!(
+                "could not ask {} about the admin key: the answer is not Convex's",
+                self.deployment.name()
+            ),
             401 | 403 => Ok(false),
-            status => bail!("could not ask {} about the admin key: HTTP {status}", self.deployment.name()),
+            status => bail!(
+                "could not ask {} about the admin key: HTTP {status}",
+                self.deployment.name()
+            ),
         }
     }
 
@@ -190,7 +262,9 @@ impl<'a> Convex<'a> {
         match self.ask(call) {
             Ok((status, body)) => match verdict(status, &body) {
                 Verdict::Refused(why) => Verdict::Refused(self.deployment.key.hidden_in(&why)),
-                Verdict::Unavailable(why) => Verdict::Unavailable(self.deployment.key.hidden_in(&why)),
+                Verdict::Unavailable(why) => {
+                    Verdict::Unavailable(self.deployment.key.hidden_in(&why))
+                }
                 verdict => verdict,
             },
             Err(error) => Verdict::Unavailable(format!("{error:#}")),
@@ -199,16 +273,27 @@ impl<'a> Convex<'a> {
 
     /// Makes one call. Returns the status of the answer and its body.
     fn ask(&self, call: &Call) -> Result<(u16, Vec<u8>)> {
-        let request = self.timed(self.agent.post(self.deployment.url.join(call.route())?.as_str()))?;
+        let request = self.timed(
+            self.agent
+                .post(self.deployment.url.join(call.route())?.as_str()),
+        )?;
         let answer = request
             .header(AUTHORIZATION, &self.authorization)
             .header(CONTENT_TYPE, "application/json")
-            .header("convex-client", concat!("convex-sidecar-", env!("CARGO_PKG_VERSION")))
+            .header(
+                "convex-client",
+                concat!("convex-sidecar-", env!("CARGO_PKG_VERSION")),
+            )
             .send(&call.body)
             .map_err(|error| self.unreachable(&error))?;
         let status = answer.status().as_u16();
         let mut body = Vec::new();
-        match answer.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut body) {
+        match answer
+            .into_body()
+            .into_reader()
+            .take(MAX_ANSWER)
+            .read_to_end(&mut body)
+        {
             Ok(_) => Ok((status, body)),
             // What refuses or fails a request says so by its status.
             Err(_) if !matches!(status, 200 | 560) => Ok((status, body)),
@@ -228,7 +313,9 @@ impl<'a> Convex<'a> {
 
     fn unreachable(&self, error: &Error) -> anyhow::Error {
         let why = match error {
-            Error::Timeout(Timeout::Resolve | Timeout::Connect) => "the connection timed out".to_owned(),
+            Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+                "the connection timed out".to_owned()
+            }
             Error::Timeout(_) => "no answer in time".to_owned(),
             Error::Io(error) => error.to_string(),
             error => error.to_string(),
@@ -255,29 +342,47 @@ struct Answer {
 pub fn verdict(status: u16, body: &[u8]) -> Verdict {
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
     match (status, answer) {
-        (200 | 560, Some(Answer { status: Some(status), value, .. })) if status == "success" => Verdict::Success(value),
-        (200 | 560, Some(answer)) if answer.status.as_deref() == Some("error") => function_error(&answer),
+        (
+            200 | 560,
+            Some(Answer {
+                status: Some(status),
+                value,
+                ..
+            }),
+        ) if status == "success" => Verdict::Success(value),
+        (200 | 560, Some(answer)) if answer.status.as_deref() == Some("error") => {
+            function_error(&answer)
+        }
         (401 | 403, answer) => Verdict::Unavailable(format!(
             "{}; the admin key is missing or belongs to another instance: make a new one with `generate_admin_key.sh`",
             http_error(status, answer.as_ref())
         )),
-        // What Convex calls a bad request is a bad document; anything else of the kind is not Convex.
-        (400 | 413, answer @ Some(Answer { code: Some(_), .. })) => match answer.as_ref().and_then(|answer| answer.code.as_deref()) {
-            Some("BadJsonBody") => Verdict::Refused(http_error(status, answer.as_ref())),
-            _ => Verdict::Unavailable(http_error(status, answer.as_ref())),
-        },
-        (413, answer) => Verdict::Refused(http_error(status, answer.as_ref())),
-        (404 | 405, answer) => Verdict::Unavailable(format!("{}; is this URL a Convex deployment's?", http_error(status, answer.as_ref()))),
-        (300..=399, answer) => {
-            Verdict::Unavailable(format!("{}; a redirect is not followed, set the final URL", http_error(status, answer.as_ref())))
+        // What Convex calls a bad request is a bad document; anything else of the kind is not
+        // Convex.
+        (400 | 413, answer @ Some(Answer { code: Some(_), .. })) => {
+            match answer.as_ref().and_then(|answer| answer.code.as_deref()) {
+                Some("BadJsonBody") => Verdict::Refused(http_error(status, answer.as_ref())),
+                _ => Verdict::Unavailable(http_error(status, answer.as_ref())),
+            }
         }
-        (200, _) => Verdict::Unavailable("the answer is not Convex's; is this URL a Convex deployment's?".to_owned()),
+        (413, answer) => Verdict::Refused(http_error(status, answer.as_ref())),
+        (404 | 405, answer) => Verdict::Unavailable(format!(
+            "{}; is this URL a Convex deployment's?",
+            http_error(status, answer.as_ref())
+        )),
+        (300..=399, answer) => Verdict::Unavailable(format!(
+            "{}; a redirect is not followed, set the final URL",
+            http_error(status, answer.as_ref())
+        )),
+        (200, _) => Verdict::Unavailable(
+            "the answer is not Convex's; is this URL a Convex deployment's?".to_owned(),
+        ),
         (_, answer) => Verdict::Unavailable(http_error(status, answer.as_ref())),
     }
 }
 
-/// In a word, what a [`Verdict::Unavailable`] says: for tables, where there is no room for the text that the journal
-/// keeps.
+/// In a word, what a [`Verdict::Unavailable`] says: for tables, where there is no room for the text
+/// that the journal keeps.
 #[must_use]
 pub fn word(why: &str) -> &'static str {
     let words = [
@@ -288,16 +393,25 @@ pub fn word(why: &str) -> &'static str {
         (PAUSED, "paused"),
         ("the answer is not Convex's", "bad url"),
     ];
-    words.iter().find(|(known, _)| why.contains(known)).map_or("failing", |(_, word)| word)
+    words
+        .iter()
+        .find(|(known, _)| why.contains(known))
+        .map_or("failing", |(_, word)| word)
 }
 
 fn function_error(answer: &Answer) -> Verdict {
     let text = answer.error_message.as_deref().unwrap_or_default();
     let is = |known: &str| text.contains(known);
-    if matches!(answer.error_data.get("code").and_then(Value::as_str), Some("SESSION_NOT_FOUND" | "WORKFLOW_NOT_FOUND")) {
+    if matches!(
+        answer.error_data.get("code").and_then(Value::as_str),
+        Some("SESSION_NOT_FOUND" | "WORKFLOW_NOT_FOUND")
+    ) {
         Verdict::NotFound
     } else if is(NO_FUNCTION) {
-        Verdict::Unavailable(format!("{}; deploy the functions with `npx convex deploy`", excerpt(text)))
+        Verdict::Unavailable(format!(
+            "{}; deploy the functions with `npx convex deploy`",
+            excerpt(text)
+        ))
     } else if is(PAUSED) {
         Verdict::Unavailable(excerpt(text))
     } else {
@@ -306,14 +420,24 @@ fn function_error(answer: &Answer) -> Verdict {
 }
 
 fn http_error(status: u16, answer: Option<&Answer>) -> String {
-    let code = answer.and_then(|answer| answer.code.as_deref()).map(|code| format!(" {}", excerpt(code))).unwrap_or_default();
-    let message = answer.and_then(|answer| answer.message.as_deref()).map(|message| format!(": {}", excerpt(message))).unwrap_or_default();
+    let code = answer
+        .and_then(|answer| answer.code.as_deref())
+        .map(|code| format!(" {}", excerpt(code)))
+        .unwrap_or_default();
+    let message = answer
+        .and_then(|answer| answer.message.as_deref())
+        .map(|message| format!(": {}", excerpt(message)))
+        .unwrap_or_default();
     format!("HTTP {status}{code}{message}")
 }
 
-/// A server's text, on one line and cut, without the request id that would make each message another one.
+/// A server's text, on one line and cut, without the request id that would make each message
+/// another one.
 fn excerpt(text: &str) -> String {
-    let text = text.strip_prefix("[Request ID: ").and_then(|rest| rest.split_once("] ")).map_or(text, |(_, rest)| rest);
+    let text = text
+        .strip_prefix("[Request ID: ")
+        .and_then(|rest| rest.split_once("] "))
+        .map_or(text, |(_, rest)| rest);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line[..line.floor_char_boundary(MAX_MESSAGE)].to_owned()
 }

@@ -1,17 +1,22 @@
-//! One point in time from which every timeout of an invocation derives, because the agent waits for its hooks.
+//! One point in time from which every timeout of an invocation derives, because the agent waits for
+//! its hooks.
 //!
-//! A timeout of its own for each step adds up: three steps of half a second are a second and a half. Here each step
-//! asks what is left.
+//! A timeout of its own for each step adds up: three steps of half a second are a second and a
+//! half. Here each step asks what is left.
 
-#![expect(clippy::disallowed_methods, reason = "this is the room that asks the monotonic clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the room that asks the monotonic clock"
+)]
 
 use std::time::{Duration, Instant};
 
-/// What a hook may take from process start, with some of the promised 1.2 s kept back for the process's own start and
-/// end on a busy machine.
+/// What a hook may take from process start, with some of the promised 1.2 s kept back for the
+/// process's own start and end on a busy machine.
 pub const HOOK_BUDGET: Duration = Duration::from_millis(1_050);
 
-/// The point in time at which an invocation stops starting anything. `None` for commands a person waits for.
+/// The point in time at which an invocation stops starting anything. `None` for commands a person
+/// waits for.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     end: Option<Instant>,
@@ -21,7 +26,9 @@ impl Deadline {
     /// A deadline `budget` after `start`, which is the start of the process.
     #[must_use]
     pub fn after(start: Instant, budget: Duration) -> Self {
-        Self { end: Some(start + budget) }
+        Self {
+            end: Some(start + budget),
+        }
     }
 
     /// No deadline: `sync` and `import` run until they are done.
@@ -49,12 +56,16 @@ impl Deadline {
     #[must_use]
     pub fn within(&self, budget: Duration) -> Self {
         let end = Instant::now() + budget;
-        Self { end: Some(self.end.map_or(end, |own| own.min(end))) }
+        Self {
+            end: Some(self.end.map_or(end, |own| own.min(end))),
+        }
     }
 
     /// A deadline that leaves `reserve` of this one for what comes after.
     #[must_use]
     pub fn keeping(&self, reserve: Duration) -> Self {
-        Self { end: self.end.map(|end| end.checked_sub(reserve).unwrap_or(end)) }
+        Self {
+            end: self.end.map(|end| end.checked_sub(reserve).unwrap_or(end)),
+        }
     }
 }

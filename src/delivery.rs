@@ -11,8 +11,8 @@ use crate::deadline::Deadline;
 use crate::journal::{Backoff, Entry, Errand, Journal};
 use crate::session::Millis;
 
-/// How many sessions are sent in one request, and how many bytes at the most: far below Convex's limits of 16 MiB a
-/// request and one second a function.
+/// How many sessions are sent in one request, and how many bytes at the most: far below Convex's
+/// limits of 16 MiB a request and one second a function.
 const MAX_BATCH: usize = 32;
 /// In bytes; see [`MAX_BATCH`].
 const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
@@ -61,11 +61,25 @@ pub struct Report {
 
 impl<'a> Delivery<'a> {
     /// A delivery to `deployment` that ends by `deadline`.
-    pub fn new(journal: &'a mut Journal, deployment: &'a Deployment, deadline: Deadline, now: Millis, jitter: f64) -> Self {
-        Self { journal, deployment, deadline, now, jitter, may_be_off: true }
+    pub fn new(
+        journal: &'a mut Journal,
+        deployment: &'a Deployment,
+        deadline: Deadline,
+        now: Millis,
+        jitter: f64,
+    ) -> Self {
+        Self {
+            journal,
+            deployment,
+            deadline,
+            now,
+            jitter,
+            may_be_off: true,
+        }
     }
 
-    /// Sends the session of a hook, then some others that are due. Nothing is tried before the backoff is over.
+    /// Sends the session of a hook, then some others that are due. Nothing is tried before the
+    /// backoff is over.
     pub fn deliver_hook(&mut self, session_id: &str, trace: Trace<'_>) -> Result<Report> {
         let mut report = Report::default();
         let (name, now) = (self.deployment.name(), self.now);
@@ -74,7 +88,11 @@ impl<'a> Delivery<'a> {
         if let Some(backoff) = backoff
             && backoff.retry_at > now
         {
-            trace(&format!("not sent: next try in {} s, because {}", (backoff.retry_at - now + 999) / 1_000, backoff.last_error));
+            trace(&format!(
+                "not sent: next try in {} s, because {}",
+                (backoff.retry_at - now + 999) / 1_000,
+                backoff.last_error
+            ));
             report.problem = Some(backoff.last_error);
             return Ok(report);
         }
@@ -86,7 +104,11 @@ impl<'a> Delivery<'a> {
             return Ok(report);
         }
         let (has_sessions, has_errands) = self.journal.is_due(name, now)?;
-        let others = if has_sessions { self.journal.write(|write| write.lease(name, ALONG, now))? } else { Vec::new() };
+        let others = if has_sessions {
+            self.journal.write(|write| write.lease(name, ALONG, now))?
+        } else {
+            Vec::new()
+        };
         if !others.is_empty() {
             self.deadline = self.deadline.within(ALONG_BUDGET);
             convex = Convex::new(self.deployment, self.deadline)?;
@@ -100,8 +122,13 @@ impl<'a> Delivery<'a> {
         Ok(report)
     }
 
-    /// Sends all that is due, whatever the backoff says. `progress` receives how many sessions are done.
-    pub fn deliver_all(&mut self, progress: &mut dyn FnMut(usize), trace: Trace<'_>) -> Result<Report> {
+    /// Sends all that is due, whatever the backoff says. `progress` receives how many sessions are
+    /// done.
+    pub fn deliver_all(
+        &mut self,
+        progress: &mut dyn FnMut(usize),
+        trace: Trace<'_>,
+    ) -> Result<Report> {
         let mut report = Report::default();
         let (name, now) = (self.deployment.name(), self.now);
         self.journal.write(|write| write.retry_now(name))?;
@@ -110,7 +137,9 @@ impl<'a> Delivery<'a> {
             return Ok(report);
         }
         loop {
-            let entries = self.journal.write(|write| write.lease(name, MAX_BATCH, now))?;
+            let entries = self
+                .journal
+                .write(|write| write.lease(name, MAX_BATCH, now))?;
             if entries.is_empty() {
                 return Ok(report);
             }
@@ -127,7 +156,8 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Sets the workflows and deletes the sessions that are due, whatever the backoff says, because a person waits for it.
+    /// Sets the workflows and deletes the sessions that are due, whatever the backoff says, because
+    /// a person waits for it.
     pub fn deliver_errands(&mut self, trace: Trace<'_>) -> Result<Report> {
         let mut report = Report::default();
         let name = self.deployment.name();
@@ -138,7 +168,13 @@ impl<'a> Delivery<'a> {
     }
 
     /// Sets workflows and deletes sessions, deletions first. `false` when nothing gets through.
-    fn run_errands(&mut self, convex: &Convex<'_>, limit: usize, report: &mut Report, trace: Trace<'_>) -> Result<bool> {
+    fn run_errands(
+        &mut self,
+        convex: &Convex<'_>,
+        limit: usize,
+        report: &mut Report,
+        trace: Trace<'_>,
+    ) -> Result<bool> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
         for errand in self.journal.due_errands(name, limit, now)? {
             if self.deadline.is_over() {
@@ -146,7 +182,11 @@ impl<'a> Delivery<'a> {
             }
             match self.send_errand(convex, &errand, trace)? {
                 Verdict::Success(_) => {
-                    self.journal.write(|write| write.errand_done(&errand, name).and_then(|()| write.back_on(name)))?;
+                    self.journal.write(|write| {
+                        write
+                            .errand_done(&errand, name)
+                            .and_then(|()| write.back_on(name))
+                    })?;
                     report.errands += 1;
                 }
                 Verdict::Unavailable(why) => return self.give_up(&[], why, report),
@@ -155,10 +195,16 @@ impl<'a> Delivery<'a> {
                         Verdict::Refused(why) => why,
                         _ => "createWorkflow does not create; deploy the functions anew".to_owned(),
                     };
-                    self.journal.write(|write| write.errand_refused(&errand, name, &why, |failures| now + wait(failures, jitter)))?;
+                    self.journal.write(|write| {
+                        write.errand_refused(&errand, name, &why, |failures| {
+                            now + wait(failures, jitter)
+                        })
+                    })?;
                     report.problem = Some(match &errand {
                         Errand::Set(entry) => format!("workflow {}: {why}", entry.workflow.key),
-                        Errand::Delete { session_id, .. } => format!("deleting session {session_id}: {why}"),
+                        Errand::Delete { session_id, .. } => {
+                            format!("deleting session {session_id}: {why}")
+                        }
                     });
                 }
             }
@@ -166,31 +212,63 @@ impl<'a> Delivery<'a> {
         Ok(true)
     }
 
-    fn send_errand(&self, convex: &Convex<'_>, errand: &Errand, trace: Trace<'_>) -> Result<Verdict> {
+    fn send_errand(
+        &self,
+        convex: &Convex<'_>,
+        errand: &Errand,
+        trace: Trace<'_>,
+    ) -> Result<Verdict> {
         match errand {
-            Errand::Delete { session_id, revision } => {
+            Errand::Delete {
+                session_id,
+                revision,
+            } => {
                 let args = json!({ "sessionId": session_id, "revision": revision }).to_string();
-                Ok(self.send(convex, &Call::new(Kind::Mutation, "agents:deleteAgentSession", &args)?, trace))
+                Ok(self.send(
+                    convex,
+                    &Call::new(Kind::Mutation, "agents:deleteAgentSession", &args)?,
+                    trace,
+                ))
             }
-            Errand::Set(entry) => self.set(convex, WORKFLOW, entry.delivered_at > 0, &serde_json::to_string(&entry.workflow)?, trace),
+            Errand::Set(entry) => self.set(
+                convex,
+                WORKFLOW,
+                entry.delivered_at > 0,
+                &serde_json::to_string(&entry.workflow)?,
+                trace,
+            ),
         }
     }
 
-    /// Sends several sessions in one request, or each by itself when one of them is refused. `false` when nothing gets
-    /// through.
-    fn deliver_batch(&mut self, convex: &Convex<'_>, entries: &[Entry], report: &mut Report, trace: Trace<'_>) -> Result<bool> {
+    /// Sends several sessions in one request, or each by itself when one of them is refused.
+    /// `false` when nothing gets through.
+    fn deliver_batch(
+        &mut self,
+        convex: &Convex<'_>,
+        entries: &[Entry],
+        report: &mut Report,
+        trace: Trace<'_>,
+    ) -> Result<bool> {
         if let [entry] = entries {
             return self.deliver_one(convex, entry, report, trace);
         }
-        let documents: Vec<&str> = entries.iter().map(|entry| entry.document.as_str()).collect();
-        let call = Call::new(Kind::Mutation, "agents:syncAgentSessions", &format!("{{\"sessions\":[{}]}}", documents.join(",")))?;
+        let documents: Vec<&str> = entries
+            .iter()
+            .map(|entry| entry.document.as_str())
+            .collect();
+        let call = Call::new(
+            Kind::Mutation,
+            "agents:syncAgentSessions",
+            &format!("{{\"sessions\":[{}]}}", documents.join(",")),
+        )?;
         match self.send(convex, &call, trace) {
             Verdict::Success(_) => self.confirm(entries, report),
             Verdict::Unavailable(why) => self.give_up(entries, why, report),
             Verdict::Refused(_) | Verdict::NotFound => {
                 for (index, entry) in entries.iter().enumerate() {
                     if !self.deliver_one(convex, entry, report, trace)? {
-                        self.journal.write(|write| write.release(&entries[index..]))?;
+                        self.journal
+                            .write(|write| write.release(&entries[index..]))?;
                         return Ok(false);
                     }
                 }
@@ -200,16 +278,33 @@ impl<'a> Delivery<'a> {
     }
 
     /// Sends one session. `false` when nothing gets through.
-    fn deliver_one(&mut self, convex: &Convex<'_>, entry: &Entry, report: &mut Report, trace: Trace<'_>) -> Result<bool> {
-        match self.set(convex, SESSION, entry.delivered_revision > 0, &entry.document, trace)? {
+    fn deliver_one(
+        &mut self,
+        convex: &Convex<'_>,
+        entry: &Entry,
+        report: &mut Report,
+        trace: Trace<'_>,
+    ) -> Result<bool> {
+        match self.set(
+            convex,
+            SESSION,
+            entry.delivered_revision > 0,
+            &entry.document,
+            trace,
+        )? {
             Verdict::Success(_) => self.confirm(std::slice::from_ref(entry), report),
             Verdict::Unavailable(why) => self.give_up(std::slice::from_ref(entry), why, report),
-            Verdict::NotFound => self.refuse(entry, "createAgentSession does not create; deploy the functions anew", report),
+            Verdict::NotFound => self.refuse(
+                entry,
+                "createAgentSession does not create; deploy the functions anew",
+                report,
+            ),
             Verdict::Refused(why) => self.refuse(entry, &why, report),
         }
     }
 
-    /// Updates what Convex is thought to have, and creates what it does not have, such as after its data was wiped.
+    /// Updates what Convex is thought to have, and creates what it does not have, such as after its
+    /// data was wiped.
     fn set(
         &self,
         convex: &Convex<'_>,
@@ -242,8 +337,14 @@ impl<'a> Delivery<'a> {
     fn confirm(&mut self, entries: &[Entry], report: &mut Report) -> Result<bool> {
         let (name, may_be_off) = (self.deployment.name(), self.may_be_off);
         self.journal.write(|write| {
-            entries.iter().try_for_each(|entry| write.delivered(entry, name))?;
-            if may_be_off { write.back_on(name) } else { Ok(()) }
+            entries
+                .iter()
+                .try_for_each(|entry| write.delivered(entry, name))?;
+            if may_be_off {
+                write.back_on(name)
+            } else {
+                Ok(())
+            }
         })?;
         report.delivered += entries.len();
         Ok(true)
@@ -251,7 +352,11 @@ impl<'a> Delivery<'a> {
 
     fn refuse(&mut self, entry: &Entry, why: &str, report: &mut Report) -> Result<bool> {
         let (now, jitter) = (self.now, self.jitter);
-        self.journal.write(|write| write.refused(&entry.session_id, why, |failures| now + wait(failures, jitter)))?;
+        self.journal.write(|write| {
+            write.refused(&entry.session_id, why, |failures| {
+                now + wait(failures, jitter)
+            })
+        })?;
         report.refused += 1;
         report.problem = Some(format!("session {}: {why}", entry.session_id));
         Ok(true)
@@ -270,10 +375,15 @@ impl<'a> Delivery<'a> {
 
 /// The first call by which a session is delivered.
 pub fn first_call(entry: &Entry) -> Result<Call> {
-    Call::new(Kind::Mutation, SESSION[usize::from(entry.delivered_revision > 0)], &entry.document)
+    Call::new(
+        Kind::Mutation,
+        SESSION[usize::from(entry.delivered_revision > 0)],
+        &entry.document,
+    )
 }
 
-/// Where something stands on its way to Convex, in a word for tables and in a sentence that ends with the remedy.
+/// Where something stands on its way to Convex, in a word for tables and in a sentence that ends
+/// with the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// Convex has the latest of it.
@@ -325,13 +435,22 @@ fn with_remedy(why: &str) -> String {
     if why.contains("; ") {
         return why.to_owned();
     }
-    format!("{why}; the journal keeps everything, and `convex-sidecar sync` delivers it once that is mended")
+    format!(
+        "{why}; the journal keeps everything, and `convex-sidecar sync` delivers it once that is mended"
+    )
 }
 
-/// How long to wait after so many failures in a row, in milliseconds: exponential, and between half and all of it.
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "at most five minutes")]
+/// How long to wait after so many failures in a row, in milliseconds: exponential, and between half
+/// and all of it.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "at most five minutes"
+)]
 fn wait(failures: u32, jitter: f64) -> Millis {
-    let longest = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_WAIT);
+    let longest = FIRST_WAIT
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(LONGEST_WAIT);
     longest / 2 + (longest as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as Millis
 }
 
@@ -350,7 +469,10 @@ mod tests {
 
     #[test]
     fn the_wait_doubles_up_to_five_minutes_and_is_jittered() {
-        assert_eq!([1, 2, 3, 7, 8, 4_000_000_000].map(|failures| wait(failures, 1.0)), [5_000, 10_000, 20_000, 300_000, 300_000, 300_000]);
+        assert_eq!(
+            [1, 2, 3, 7, 8, 4_000_000_000].map(|failures| wait(failures, 1.0)),
+            [5_000, 10_000, 20_000, 300_000, 300_000, 300_000]
+        );
         assert_eq!(wait(1, 0.0), 2_500);
     }
 }

@@ -1,8 +1,9 @@
 //! The JSON that Claude Code gives a hook on stdin, and the event that it stands for.
 //!
-//! Two types a boundary: [`Wire`] is what the client sends (any field may be missing, have another type or be
-//! unknown), [`Event`] is what the rest of the program knows. Shapes are those of the types of
-//! `@anthropic-ai/claude-agent-sdk` and of captured input (`tests/fixtures/claude-code-2.1.197`).
+//! Two types a boundary: [`Wire`] is what the client sends (any field may be missing, have another
+//! type or be unknown), [`Event`] is what the rest of the program knows. Shapes are those of the
+//! types of `@anthropic-ai/claude-agent-sdk` and of captured input
+//! (`tests/fixtures/claude-code-2.1.197`).
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::transcript::records::{Scalar, mend, object};
 
 /// The largest hook input that is read, in bytes: a prompt with pasted files can be some megabytes.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// How long stdin may be silent. The client writes at once but does not always close the pipe (claude-code#79508).
+/// How long stdin may be silent. The client writes at once but does not always close the pipe
+/// (claude-code#79508).
 pub const SILENCE: Duration = Duration::from_millis(300);
 /// The longest session id accepted; the client's are UUIDs of 36 characters.
 const MAX_SESSION_ID: usize = 128;
@@ -25,7 +27,8 @@ const MAX_SESSION_ID: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
-    /// The client's session id: ASCII letters, digits, `-` and `_` only, so that it is safe in a path or a query.
+    /// The client's session id: ASCII letters, digits, `-` and `_` only, so that it is safe in a
+    /// path or a query.
     pub session_id: String,
     /// Where the client says the transcript is; nothing may be there yet, or ever.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +47,10 @@ pub struct Event {
 /// What happened, with the fields that only this event has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "hookEventName", rename_all_fields = "camelCase")]
-#[expect(missing_docs, reason = "the names are those of the client's own documentation")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the client's own documentation"
+)]
 pub enum EventKind {
     SessionStart {
         source: Option<String>,
@@ -63,7 +69,8 @@ pub enum EventKind {
     SessionEnd {
         reason: Option<String>,
     },
-    /// An event that says no more than that the session lives (SubagentStop, Notification, one of a later client).
+    /// An event that says no more than that the session lives (SubagentStop, Notification, one of a
+    /// later client).
     Other {
         name: String,
     },
@@ -85,9 +92,18 @@ pub enum InputError {
 impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => write!(f, "could not read the hook input: stdin was empty; pipe one HookInput JSON object"),
-            Self::Incomplete => write!(f, "could not read the hook input: the JSON object on stdin did not end"),
-            Self::TooLarge => write!(f, "could not read the hook input: more than {MAX_BYTES} bytes on stdin"),
+            Self::Empty => write!(
+                f,
+                "could not read the hook input: stdin was empty; pipe one HookInput JSON object"
+            ),
+            Self::Incomplete => write!(
+                f,
+                "could not read the hook input: the JSON object on stdin did not end"
+            ),
+            Self::TooLarge => write!(
+                f,
+                "could not read the hook input: more than {MAX_BYTES} bytes on stdin"
+            ),
             Self::Malformed(why) => write!(f, "could not parse the hook input: {why}"),
         }
     }
@@ -151,26 +167,42 @@ impl Wire<'_> {
             return malformed("`session_id` is missing or not a string");
         };
         if !is_session_id(session_id) {
-            return malformed("`session_id` holds something other than 1 to 128 letters, digits, `-` and `_`");
+            return malformed(
+                "`session_id` holds something other than 1 to 128 letters, digits, `-` and `_`",
+            );
         }
         let Some(name) = self.hook_event_name.text() else {
             return malformed("`hook_event_name` is missing or not a string");
         };
         let kind = match name {
-            "SessionStart" => {
-                EventKind::SessionStart { source: self.source.owned(), model: self.model.owned(), title: self.session_title.owned() }
-            }
-            "UserPromptSubmit" => EventKind::UserPromptSubmit { prompt: self.prompt.owned() },
-            "Stop" => EventKind::Stop { last_assistant_message: self.last_assistant_message.owned() },
+            "SessionStart" => EventKind::SessionStart {
+                source: self.source.owned(),
+                model: self.model.owned(),
+                title: self.session_title.owned(),
+            },
+            "UserPromptSubmit" => EventKind::UserPromptSubmit {
+                prompt: self.prompt.owned(),
+            },
+            "Stop" => EventKind::Stop {
+                last_assistant_message: self.last_assistant_message.owned(),
+            },
             // What the user saw says more than the details, and those more than the short code.
             "StopFailure" => EventKind::StopFailure {
-                error: [&self.last_assistant_message, &self.error_details, &self.error]
-                    .into_iter()
-                    .find_map(Scalar::owned)
-                    .unwrap_or_else(|| "unknown".to_owned()),
+                error: [
+                    &self.last_assistant_message,
+                    &self.error_details,
+                    &self.error,
+                ]
+                .into_iter()
+                .find_map(Scalar::owned)
+                .unwrap_or_else(|| "unknown".to_owned()),
             },
-            "SessionEnd" => EventKind::SessionEnd { reason: self.reason.owned() },
-            other => EventKind::Other { name: other.to_owned() },
+            "SessionEnd" => EventKind::SessionEnd {
+                reason: self.reason.owned(),
+            },
+            other => EventKind::Other {
+                name: other.to_owned(),
+            },
         };
         Ok(Event {
             session_id: session_id.to_owned(),
@@ -186,17 +218,38 @@ impl Event {
     /// The event with its texts as they are kept, for showing it.
     #[must_use]
     pub fn masked(&self, redactor: &Redactor) -> Self {
-        let keep = |text: &Option<String>| text.as_deref().and_then(|text| redactor.keep(text)).map(|text| text.text);
+        let keep = |text: &Option<String>| {
+            text.as_deref()
+                .and_then(|text| redactor.keep(text))
+                .map(|text| text.text)
+        };
         let kind = match &self.kind {
-            EventKind::SessionStart { source, model, title } => {
-                EventKind::SessionStart { source: source.clone(), model: model.clone(), title: keep(title) }
-            }
-            EventKind::UserPromptSubmit { prompt } => EventKind::UserPromptSubmit { prompt: keep(prompt) },
-            EventKind::Stop { last_assistant_message } => EventKind::Stop { last_assistant_message: keep(last_assistant_message) },
-            EventKind::StopFailure { error } => EventKind::StopFailure { error: redactor.keep(error).unwrap_or_default().text },
+            EventKind::SessionStart {
+                source,
+                model,
+                title,
+            } => EventKind::SessionStart {
+                source: source.clone(),
+                model: model.clone(),
+                title: keep(title),
+            },
+            EventKind::UserPromptSubmit { prompt } => EventKind::UserPromptSubmit {
+                prompt: keep(prompt),
+            },
+            EventKind::Stop {
+                last_assistant_message,
+            } => EventKind::Stop {
+                last_assistant_message: keep(last_assistant_message),
+            },
+            EventKind::StopFailure { error } => EventKind::StopFailure {
+                error: redactor.keep(error).unwrap_or_default().text,
+            },
             other => other.clone(),
         };
-        Self { kind, ..self.clone() }
+        Self {
+            kind,
+            ..self.clone()
+        }
     }
 }
 
@@ -218,12 +271,19 @@ impl EventKind {
 /// Whether `id` may become part of a path or a query.
 #[must_use]
 pub fn is_session_id(id: &str) -> bool {
-    (1..=MAX_SESSION_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    (1..=MAX_SESSION_ID).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-/// Reads one JSON value without waiting for the end of the input. `next` gives what arrives within a time; silence longer
-/// than `silence` (or the deadline) ends the wait.
-pub fn read_value(mut next: impl FnMut(Duration) -> Option<Vec<u8>>, silence: Duration, deadline: Deadline) -> Result<Vec<u8>, InputError> {
+/// Reads one JSON value without waiting for the end of the input. `next` gives what arrives within
+/// a time; silence longer than `silence` (or the deadline) ends the wait.
+pub fn read_value(
+    mut next: impl FnMut(Duration) -> Option<Vec<u8>>,
+    silence: Duration,
+    deadline: Deadline,
+) -> Result<Vec<u8>, InputError> {
     let mut value = Vec::new();
     let mut end = ValueEnd::default();
     while let Some(chunk) = next(deadline.remaining(silence)) {
@@ -236,10 +296,15 @@ pub fn read_value(mut next: impl FnMut(Duration) -> Option<Vec<u8>>, silence: Du
             return Ok(value);
         }
     }
-    if value.trim_ascii().is_empty() { Err(InputError::Empty) } else { Err(InputError::Incomplete) }
+    if value.trim_ascii().is_empty() {
+        Err(InputError::Empty)
+    } else {
+        Err(InputError::Incomplete)
+    }
 }
 
-/// Finds where a JSON object or array ends, over any number of chunks, by counting brackets outside strings.
+/// Finds where a JSON object or array ends, over any number of chunks, by counting brackets outside
+/// strings.
 #[derive(Debug, Default)]
 struct ValueEnd {
     depth: usize,
@@ -248,8 +313,8 @@ struct ValueEnd {
 }
 
 impl ValueEnd {
-    /// The number of bytes of `chunk` up to the end of the value, when it ends here. A value that is no object or
-    /// array ends at its first byte: it is malformed whatever follows.
+    /// The number of bytes of `chunk` up to the end of the value, when it ends here. A value that
+    /// is no object or array ends at its first byte: it is malformed whatever follows.
     fn find(&mut self, chunk: &[u8]) -> Option<usize> {
         for (index, &byte) in chunk.iter().enumerate() {
             if self.in_string {
@@ -286,21 +351,38 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_types_are_ignored() {
-        let event = stop(r#"{"session_id":"a-1","hook_event_name":"Stop","cwd":7,"last_assistant_message":null,"new":{"x":[1]}}"#);
+        let event = stop(
+            r#"{"session_id":"a-1","hook_event_name":"Stop","cwd":7,"last_assistant_message":null,"new":{"x":[1]}}"#,
+        );
         assert_eq!(event.cwd, None);
-        assert_eq!(event.kind, EventKind::Stop { last_assistant_message: None });
+        assert_eq!(
+            event.kind,
+            EventKind::Stop {
+                last_assistant_message: None
+            }
+        );
     }
 
     #[test]
     fn a_lone_surrogate_does_not_lose_the_event() {
-        let event = stop(r#"{"session_id":"a","hook_event_name":"Stop","last_assistant_message":"cut \ud83d"}"#);
-        assert_eq!(event.kind, EventKind::Stop { last_assistant_message: Some("cut \u{fffd}".to_owned()) });
+        let event = stop(
+            r#"{"session_id":"a","hook_event_name":"Stop","last_assistant_message":"cut \ud83d"}"#,
+        );
+        assert_eq!(
+            event.kind,
+            EventKind::Stop {
+                last_assistant_message: Some("cut \u{fffd}".to_owned())
+            }
+        );
     }
 
     #[test]
     fn malformed_input_names_line_and_column() {
         let error = parse(b"{\"session_id\": \"a\",\n oops}").unwrap_err();
-        assert_eq!(error.to_string(), "could not parse the hook input: key must be a string at line 2 column 2");
+        assert_eq!(
+            error.to_string(),
+            "could not parse the hook input: key must be a string at line 2 column 2"
+        );
     }
 
     #[test]
@@ -330,9 +412,13 @@ mod tests {
                 assert_eq!(patience, SILENCE);
                 arrivals.next().map(|chunk| chunk.as_bytes().to_owned())
             };
-            read_value(next, SILENCE, Deadline::never()).map(|value| (String::from_utf8(value).unwrap(), arrivals.len()))
+            read_value(next, SILENCE, Deadline::never())
+                .map(|value| (String::from_utf8(value).unwrap(), arrivals.len()))
         };
-        assert_eq!(after(&["{\"a\"", ":1}\n{", "\"b\":2}"]), Ok(("{\"a\":1}".to_owned(), 1)));
+        assert_eq!(
+            after(&["{\"a\"", ":1}\n{", "\"b\":2}"]),
+            Ok(("{\"a\":1}".to_owned(), 1))
+        );
         assert_eq!(after(&["{\"a\":"]), Err(InputError::Incomplete));
         assert_eq!(after(&[" \n"]), Err(InputError::Empty));
         assert_eq!(after(&[]), Err(InputError::Empty));

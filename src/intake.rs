@@ -25,23 +25,38 @@ const DELIVERY_RESERVE: Duration = Duration::from_millis(200);
 const MAX_ATTEMPTS: usize = 8;
 /// How deep below `subagents/` and how many files are looked for.
 const MAX_DEPTH: usize = 8;
-/// How many facts are gathered before they are counted, so that memory does not grow with the number of files.
+/// How many facts are gathered before they are counted, so that memory does not grow with the
+/// number of files.
 const MAX_FACTS: usize = 65_536;
-/// How many facts are more than a turn brings, so that the journal is better written as in an import.
+/// How many facts are more than a turn brings, so that the journal is better written as in an
+/// import.
 const MANY_FACTS: usize = 512;
 /// The most subagent files of one session.
 const MAX_FILES: usize = 10_000;
 
-/// Journals the bare event: before this returns nothing else is done, and when it returns it is durable.
-pub fn record_event(journal: &mut Journal, config: &Config, event: &Event, owner: Option<&Owner>, host: &str, now: Millis) -> Result<()> {
+/// Journals the bare event: before this returns nothing else is done, and when it returns it is
+/// durable.
+pub fn record_event(
+    journal: &mut Journal,
+    config: &Config,
+    event: &Event,
+    owner: Option<&Owner>,
+    host: &str,
+    now: Millis,
+) -> Result<()> {
     journal.write(|write| {
         let mut record = match write.load(&event.session_id)? {
             Some(record) => record,
             None => write.begin(Session::new(&event.session_id, host, now), now)?,
         };
-        let is_owner_here = record.session.apply(event, owner, &config.labels, &config.redactor, now);
+        let is_owner_here =
+            record
+                .session
+                .apply(event, owner, &config.labels, &config.redactor, now);
         store(write, &mut record, config, config.deployment_name(), now)?;
-        let Some(owner) = owner.filter(|_| is_owner_here) else { return Ok(()) };
+        let Some(owner) = owner.filter(|_| is_owner_here) else {
+            return Ok(());
+        };
         for other in write.others_of(owner, &event.session_id)? {
             if let Some(mut record) = write.load(&other)?
                 && record.session.supersede(owner, now)
@@ -53,11 +68,16 @@ pub fn record_event(journal: &mut Journal, config: &Config, event: &Event, owner
     })
 }
 
-/// Whether the event ends a session that never was. What is piped by hand is meant; but `claude mcp list`, `claude doctor` or `claude plugin install` run the
-/// SessionEnd hooks for an id that has had no start and gets no transcript (measured with 2.1.197).
+/// Whether the event ends a session that never was. What is piped by hand is meant; but `claude mcp
+/// list`, `claude doctor` or `claude plugin install` run the SessionEnd hooks for an id that has
+/// had no start and gets no transcript (measured with 2.1.197).
 pub fn ends_no_session(journal: &Journal, config: &Config, event: &Event) -> Result<bool> {
-    let (EventKind::SessionEnd { .. }, Some(stated)) = (&event.kind, &event.transcript_path) else { return Ok(false) };
-    Ok(config.is_in_client && !find_transcript(Path::new(stated), &event.session_id).exists() && journal.load(&event.session_id)?.is_none())
+    let (EventKind::SessionEnd { .. }, Some(stated)) = (&event.kind, &event.transcript_path) else {
+        return Ok(false);
+    };
+    Ok(config.is_in_client
+        && !find_transcript(Path::new(stated), &event.session_id).exists()
+        && journal.load(&event.session_id)?.is_none())
 }
 
 /// Ends the runs whose process is gone. Returns the sessions that it touched.
@@ -68,7 +88,9 @@ pub fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<Vec<
             continue;
         }
         let was_swept = journal.write(|write| {
-            let Some(mut record) = write.load(&session_id)? else { return Ok(false) };
+            let Some(mut record) = write.load(&session_id)? else {
+                return Ok(false);
+            };
             let was_swept = record.session.sweep(Owner::is_gone, now);
             store(write, &mut record, config, None, now)?;
             Ok(was_swept)
@@ -80,10 +102,18 @@ pub fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<Vec<
     Ok(swept)
 }
 
-/// Reads what was appended to the transcripts of all sessions that are not settled. Many may have ended a moment ago, where
-/// agents run side by side; of those that were read only the length of the files is looked at, until they have settled.
-pub fn settle(journal: &mut Journal, config: &Config, now: Millis, deadline: Deadline) -> Result<()> {
-    let is_as_read = |(path, read): &(PathBuf, Checkpoint)| std::fs::metadata(path).map_or(true, |file| file.len() == read.offset);
+/// Reads what was appended to the transcripts of all sessions that are not settled. Many may have
+/// ended a moment ago, where agents run side by side; of those that were read only the length of
+/// the files is looked at, until they have settled.
+pub fn settle(
+    journal: &mut Journal,
+    config: &Config,
+    now: Millis,
+    deadline: Deadline,
+) -> Result<()> {
+    let is_as_read = |(path, read): &(PathBuf, Checkpoint)| {
+        std::fs::metadata(path).map_or(true, |file| file.len() == read.offset)
+    };
     for (session_id, is_recent) in journal.unsettled(now - SETTLING)? {
         if deadline.is_over() {
             break;
@@ -99,12 +129,27 @@ pub fn settle(journal: &mut Journal, config: &Config, now: Millis, deadline: Dea
     Ok(())
 }
 
-/// Reads what was appended to the session's transcript and its subagents', as far as the deadline lets it.
-pub fn read_transcript(journal: &mut Journal, config: &Config, session_id: &str, now: Millis, deadline: Deadline) -> Result<()> {
+/// Reads what was appended to the session's transcript and its subagents', as far as the deadline
+/// lets it.
+pub fn read_transcript(
+    journal: &mut Journal,
+    config: &Config,
+    session_id: &str,
+    now: Millis,
+    deadline: Deadline,
+) -> Result<()> {
     let deadline = deadline.keeping(DELIVERY_RESERVE);
     for _ in 0..MAX_ATTEMPTS {
-        let Some(record) = journal.load(session_id)? else { return Ok(()) };
-        let Some(main) = record.session.transcript_path.as_deref().map(Path::new).map(|stated| find_transcript(stated, session_id)) else {
+        let Some(record) = journal.load(session_id)? else {
+            return Ok(());
+        };
+        let Some(main) = record
+            .session
+            .transcript_path
+            .as_deref()
+            .map(Path::new)
+            .map(|stated| find_transcript(stated, session_id))
+        else {
             return Ok(());
         };
         if record.is_stale && main.is_file() {
@@ -119,9 +164,21 @@ pub fn read_transcript(journal: &mut Journal, config: &Config, session_id: &str,
 }
 
 /// Reads and counts what is new. `false` when it has to be begun anew.
-fn read_on(journal: &mut Journal, config: &Config, record: &Record, main: &Path, now: Millis, deadline: Deadline) -> Result<bool> {
+fn read_on(
+    journal: &mut Journal,
+    config: &Config,
+    record: &Record,
+    main: &Path,
+    now: Millis,
+    deadline: Deadline,
+) -> Result<bool> {
     let session_id = &record.session.session_id;
-    let mut reading = Reading { main, config, deadline, known: journal.checkpoints(session_id)?.into_iter().collect() };
+    let mut reading = Reading {
+        main,
+        config,
+        deadline,
+        known: journal.checkpoints(session_id)?.into_iter().collect(),
+    };
     let mut read_version = record.read_version;
     let mut next = reading.read();
     if let Some(stretch) = &next
@@ -133,13 +190,21 @@ fn read_on(journal: &mut Journal, config: &Config, record: &Record, main: &Path,
         }
         return Ok(true);
     }
-    if next.as_ref().is_some_and(|stretch| stretch.weight() > MANY_FACTS) {
+    if next
+        .as_ref()
+        .is_some_and(|stretch| stretch.weight() > MANY_FACTS)
+    {
         journal.prepare_for_bulk()?;
     }
     while let Some(stretch) = next {
         let rest = journal.write(|write| {
             // Another process that has counted since makes this reading void.
-            let Some(mut record) = write.load(session_id)?.filter(|record| record.read_version == read_version) else { return Ok(None) };
+            let Some(mut record) = write
+                .load(session_id)?
+                .filter(|record| record.read_version == read_version)
+            else {
+                return Ok(None);
+            };
             let rest = reading.count(write, &mut record, stretch)?;
             store(write, &mut record, config, None, now)?;
             read_version = record.read_version;
@@ -173,22 +238,39 @@ enum Rest {
 
 impl Reading<'_> {
     fn read(&self) -> Option<Stretch> {
-        read_files(self.main, &self.known, self.config, &mut Vec::new(), self.deadline)
+        read_files(
+            self.main,
+            &self.known,
+            self.config,
+            &mut Vec::new(),
+            self.deadline,
+        )
     }
 
-    /// Counts stretch after stretch; while one is counted, the next is read. One transaction writes a page once that all
-    /// of them touch, but it keeps others from writing, so when one waits it hands the rest to the next one.
-    fn count(&mut self, write: &Write<'_>, record: &mut Record, mut stretch: Stretch) -> Result<Rest> {
+    /// Counts stretch after stretch; while one is counted, the next is read. One transaction writes
+    /// a page once that all of them touch, but it keeps others from writing, so when one waits it
+    /// hands the rest to the next one.
+    fn count(
+        &mut self,
+        write: &Write<'_>,
+        record: &mut Record,
+        mut stretch: Stretch,
+    ) -> Result<Rest> {
         let turn = Deadline::never().within(LONGEST_TURN);
         loop {
-            let goes_on = stretch.state == ReadState::Partial && stretch.advance(&mut self.known) && !self.deadline.is_over();
+            let goes_on = stretch.state == ReadState::Partial
+                && stretch.advance(&mut self.known)
+                && !self.deadline.is_over();
             if !goes_on {
                 count(write, record, stretch)?;
                 return Ok(Rest::Nothing);
             }
             let (counted, later) = std::thread::scope(|scope| {
                 let reading = scope.spawn(|| self.read());
-                (count(write, record, stretch), reading.join().unwrap_or_default())
+                (
+                    count(write, record, stretch),
+                    reading.join().unwrap_or_default(),
+                )
             });
             counted?;
             match later {
@@ -203,24 +285,35 @@ impl Reading<'_> {
 fn start_anew(journal: &mut Journal, config: &Config, session_id: &str, now: Millis) -> Result<()> {
     journal.write(|write| {
         write.forget_reading(session_id)?;
-        let Some(mut record) = write.load(session_id)? else { return Ok(()) };
+        let Some(mut record) = write.load(session_id)? else {
+            return Ok(());
+        };
         record.summary = Summary::default();
         record.read_version += 1;
         store(write, &mut record, config, None, now)
     })
 }
 
-/// Where the client says that the transcript is, or where it is: under another folder of the client's projects, when
-/// the session went on in another working directory (`<projects>/<folder>/<session>.jsonl`).
+/// Where the client says that the transcript is, or where it is: under another folder of the
+/// client's projects, when the session went on in another working directory
+/// (`<projects>/<folder>/<session>.jsonl`).
 fn find_transcript(stated: &Path, session_id: &str) -> PathBuf {
     let moved = || {
         let (name, projects) = (stated.file_name()?, stated.parent()?.parent()?);
         if name != format!("{session_id}.jsonl").as_str() {
             return None;
         }
-        std::fs::read_dir(projects).ok()?.flatten().map(|folder| folder.path().join(name)).find(|path| path.is_file())
+        std::fs::read_dir(projects)
+            .ok()?
+            .flatten()
+            .map(|folder| folder.path().join(name))
+            .find(|path| path.is_file())
     };
-    if stated.exists() { stated.to_owned() } else { moved().unwrap_or_else(|| stated.to_owned()) }
+    if stated.exists() {
+        stated.to_owned()
+    } else {
+        moved().unwrap_or_else(|| stated.to_owned())
+    }
 }
 
 /// What is new in a session's files.
@@ -245,8 +338,8 @@ impl Stretch {
     }
 }
 
-/// Reads what is new in a transcript and its subagents' files. `None` when one of them is not the file that was read
-/// before. `buffer` is as in [`reader::read`].
+/// Reads what is new in a transcript and its subagents' files. `None` when one of them is not the
+/// file that was read before. `buffer` is as in [`reader::read`].
 pub fn read_files(
     main: &Path,
     known: &BTreeMap<PathBuf, Checkpoint>,
@@ -254,14 +347,22 @@ pub fn read_files(
     buffer: &mut Vec<u8>,
     deadline: Deadline,
 ) -> Option<Stretch> {
-    let mut stretch = Stretch { facts: Vec::new(), checkpoints: Vec::new(), birth: None, state: ReadState::Missing };
+    let mut stretch = Stretch {
+        facts: Vec::new(),
+        checkpoints: Vec::new(),
+        birth: None,
+        state: ReadState::Missing,
+    };
     if !known.is_empty() {
         stretch.state = ReadState::Complete;
     }
     let subagents = subagent_files(main);
-    let files = iter::once((main.to_owned(), Source::Main)).chain(subagents.into_iter().map(|path| (path, Source::Subagent)));
+    let files = iter::once((main.to_owned(), Source::Main))
+        .chain(subagents.into_iter().map(|path| (path, Source::Subagent)));
     for (path, source) in files {
-        let Ok(file) = reader::open(&path) else { continue };
+        let Ok(file) = reader::open(&path) else {
+            continue;
+        };
         let from = known.get(&path).cloned().unwrap_or_default();
         if from == Checkpoint::default()
             && let Some(id) = subagent_id(&path)
@@ -273,7 +374,11 @@ pub fn read_files(
         }
         stretch.state = ReadState::Complete;
         match reader::read(&file, &from, source, &config.redactor, buffer, deadline) {
-            Ok(Outcome::Read { facts, checkpoint, is_all }) => {
+            Ok(Outcome::Read {
+                facts,
+                checkpoint,
+                is_all,
+            }) => {
                 stretch.facts.extend(facts);
                 if checkpoint != from {
                     stretch.checkpoints.push((path, checkpoint));
@@ -297,34 +402,64 @@ fn count(write: &Write<'_>, record: &mut Record, stretch: Stretch) -> Result<()>
         write.bear(record, birth)?;
     }
     let mut counter = write.counter(record);
-    record.summary.absorb(stretch.facts, |item| counter.count(&item))?;
+    record
+        .summary
+        .absorb(stretch.facts, |item| counter.count(&item))?;
     drop(counter);
     for (path, checkpoint) in &stretch.checkpoints {
         write.checkpoint(record, &path.to_string_lossy(), checkpoint)?;
     }
-    record.transcript = TranscriptState { state: stretch.state, bytes: write.bytes_read(record)? };
+    record.transcript = TranscriptState {
+        state: stretch.state,
+        bytes: write.bytes_read(record)?,
+    };
     record.read_version += 1;
     Ok(())
 }
 
-/// Records a session of the past, or what is new of it. `read_version` is that of the reading which `stretch` goes on
-/// from; 0 for a session that nobody knows. `false` when another process has counted since.
-pub fn import(write: &Write<'_>, config: &Config, past: &Past<'_>, read_version: i64, stretch: Stretch, now: Millis) -> Result<bool> {
+/// Records a session of the past, or what is new of it. `read_version` is that of the reading which
+/// `stretch` goes on from; 0 for a session that nobody knows. `false` when another process has
+/// counted since.
+pub fn import(
+    write: &Write<'_>,
+    config: &Config,
+    past: &Past<'_>,
+    read_version: i64,
+    stretch: Stretch,
+    now: Millis,
+) -> Result<bool> {
     let store = |record: &mut Record| {
         let is_from_hooks = !record.session.runs.is_empty();
-        let changed_at = if is_from_hooks { now } else { record.summary.span.last.unwrap_or(past.modified_at) };
-        write.store(record, None, config.max_output_bytes, now, changed_at, record.transcript.state != ReadState::Partial)
+        let changed_at = if is_from_hooks {
+            now
+        } else {
+            record.summary.span.last.unwrap_or(past.modified_at)
+        };
+        write.store(
+            record,
+            None,
+            config.max_output_bytes,
+            now,
+            changed_at,
+            record.transcript.state != ReadState::Partial,
+        )
     };
     let mut record = match write.load(past.session_id)? {
         Some(record) if record.read_version == read_version => record,
         Some(_) => return Ok(false),
         None => {
-            let mut record = write.begin(Session::new(past.session_id, past.host, past.modified_at), past.modified_at)?;
+            let mut record = write.begin(
+                Session::new(past.session_id, past.host, past.modified_at),
+                past.modified_at,
+            )?;
             store(&mut record)?;
             record
         }
     };
-    record.session.transcript_path.get_or_insert_with(|| past.path.to_string_lossy().into_owned());
+    record
+        .session
+        .transcript_path
+        .get_or_insert_with(|| past.path.to_string_lossy().into_owned());
     count(write, &mut record, stretch)?;
     store(&mut record)?;
     Ok(true)
@@ -342,29 +477,54 @@ pub struct Past<'a> {
     pub modified_at: Millis,
 }
 
-/// Stores the session, and marks it for one more look at its transcript when it has only just ended.
-fn store(write: &Write<'_>, record: &mut Record, config: &Config, deployment: Option<&str>, now: Millis) -> Result<()> {
-    let is_settled = record.transcript.state != ReadState::Partial && !is_settling(&record.session, now);
-    write.store(record, deployment, config.max_output_bytes, now, now, is_settled)
+/// Stores the session, and marks it for one more look at its transcript when it has only just
+/// ended.
+fn store(
+    write: &Write<'_>,
+    record: &mut Record,
+    config: &Config,
+    deployment: Option<&str>,
+    now: Millis,
+) -> Result<()> {
+    let is_settled =
+        record.transcript.state != ReadState::Partial && !is_settling(&record.session, now);
+    write.store(
+        record,
+        deployment,
+        config.max_output_bytes,
+        now,
+        now,
+        is_settled,
+    )
 }
 
 /// Whether the session has ended so lately that the client may still be writing its last records.
 fn is_settling(session: &Session, now: Millis) -> bool {
-    let ended_at = session.runs.iter().filter_map(|run| run.end.as_ref().map(|end| end.at)).max();
+    let ended_at = session
+        .runs
+        .iter()
+        .filter_map(|run| run.end.as_ref().map(|end| end.at))
+        .max();
     !session.is_open() && ended_at.is_some_and(|at| now - at < SETTLING)
 }
 
 /// The id in `agent-<id>.jsonl`.
 fn subagent_id(path: &Path) -> Option<&str> {
-    path.file_name()?.to_str()?.strip_prefix("agent-")?.strip_suffix(".jsonl")
+    path.file_name()?
+        .to_str()?
+        .strip_prefix("agent-")?
+        .strip_suffix(".jsonl")
 }
 
-/// `<session>/subagents/**/agent-<id>.jsonl` beside `<session>.jsonl`, in a steady order. Links are not followed.
+/// `<session>/subagents/**/agent-<id>.jsonl` beside `<session>.jsonl`, in a steady order. Links are
+/// not followed.
 fn subagent_files(main: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![(main.with_extension("").join("subagents"), 0)];
     while let Some((folder, depth)) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let path = entry.path();
             match entry.file_type() {

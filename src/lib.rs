@@ -6,7 +6,8 @@
 //! transcript JSONL ──┘
 //! ```
 //!
-//! A library only so that tests, fuzz targets and benches can reach the pure rooms; users run the binary.
+//! A library only so that tests, fuzz targets and benches can reach the pure rooms; users run the
+//! binary.
 
 pub mod bundle;
 pub mod child;

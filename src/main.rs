@@ -6,7 +6,10 @@
 //! transcript JSONL ──┘
 //! ```
 
-#![expect(clippy::disallowed_methods, reason = "the deadline of a hook is reckoned from the start of the process")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the deadline of a hook is reckoned from the start of the process"
+)]
 
 use std::io::IsTerminal;
 use std::process::exit;
@@ -23,7 +26,9 @@ const USAGE: i32 = 64;
 fn main() {
     let start = Instant::now();
     let cli = if is_plain_hook() {
-        Cli { command: Some(Command::Hook(Hook::default())) }
+        Cli {
+            command: Some(Command::Hook(Hook::default())),
+        }
     } else {
         Cli::try_parse().unwrap_or_else(|error| {
             let _ = error.print();
@@ -52,8 +57,11 @@ fn main() {
         Command::Completions(options) => command::completions::run(&options),
     };
     if let Err(error) = result {
-        let remedy =
-            if is_damaged(&error) { "; the next hook keeps the damaged journal under another name and starts a new one" } else { "" };
+        let remedy = if is_damaged(&error) {
+            "; the next hook keeps the damaged journal under another name and starts a new one"
+        } else {
+            ""
+        };
         command::tell(&format!("convex-sidecar: {error:#}{remedy}"));
         exit(1);
     }
@@ -61,14 +69,15 @@ fn main() {
     exit(0);
 }
 
-/// Whether this is what the client runs, `convex-sidecar hook`. clap prepares the options of all verbs to read that, which
-/// took a twentieth of a hook's instructions.
+/// Whether this is what the client runs, `convex-sidecar hook`. clap prepares the options of all
+/// verbs to read that, which took a twentieth of a hook's instructions.
 fn is_plain_hook() -> bool {
     let mut arguments = std::env::args_os().skip(1);
     arguments.next().is_some_and(|verb| verb == "hook") && arguments.next().is_none()
 }
 
-/// The agent must not notice its recorder: whatever happens, exit 0 and silence, unless the user asks otherwise.
+/// The agent must not notice its recorder: whatever happens, exit 0 and silence, unless the user
+/// asks otherwise.
 fn run_hook(options: Hook, start: Instant) -> anyhow::Result<()> {
     let failure = i32::from(options.strict);
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,9 +1,12 @@
 //! Who runs this hook, and whether it is still alive.
 //!
-//! A client that is killed fires no event, so the only sign of its end is that its process is gone. A process is
-//! known by its id and the time it started, because ids are used again.
+//! A client that is killed fires no event, so the only sign of its end is that its process is gone.
+//! A process is known by its id and the time it started, because ids are used again.
 
-#![expect(clippy::disallowed_methods, reason = "this is the room that asks the operating system about processes")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the room that asks the operating system about processes"
+)]
 
 use std::sync::OnceLock;
 #[cfg(target_os = "linux")]
@@ -17,18 +20,36 @@ const MAX_ANCESTORS: usize = 8;
 #[cfg(target_os = "linux")]
 const SHORT: usize = 4_096;
 /// Programs that stand between a client and its hook, by file name without `.exe`.
-const SHELLS: [&str; 16] =
-    ["sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox", "cmd", "powershell", "pwsh", "env", "timeout", "nice", "sudo", "login"];
+const SHELLS: [&str; 16] = [
+    "sh",
+    "bash",
+    "dash",
+    "zsh",
+    "fish",
+    "ksh",
+    "ash",
+    "busybox",
+    "cmd",
+    "powershell",
+    "pwsh",
+    "env",
+    "timeout",
+    "nice",
+    "sudo",
+    "login",
+];
 
 /// The process on whose behalf a hook runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Process id.
     pub pid: u32,
-    /// When it started: clock ticks since boot on Linux (as in `/proc/PID/stat`), epoch seconds elsewhere.
+    /// When it started: clock ticks since boot on Linux (as in `/proc/PID/stat`), epoch seconds
+    /// elsewhere.
     pub start_time: u64,
-    /// Where the process id means anything: boot and process namespace on Linux. A journal on a shared volume is
-    /// written by several containers, of which none can say whether another's process lives.
+    /// Where the process id means anything: boot and process namespace on Linux. A journal on a
+    /// shared volume is written by several containers, of which none can say whether another's
+    /// process lives.
     pub place: String,
 }
 
@@ -44,7 +65,11 @@ impl Owner {
     /// The process `pid`, if it is alive.
     #[must_use]
     pub fn of_process(pid: u32) -> Option<Self> {
-        Process::find(pid).map(|process| Self { pid, start_time: process.start_time, place: place().to_owned() })
+        Process::find(pid).map(|process| Self {
+            pid,
+            start_time: process.start_time,
+            place: place().to_owned(),
+        })
     }
 
     /// The nearest ancestor of this process that is not a shell.
@@ -53,9 +78,16 @@ impl Owner {
         let mut pid = parent();
         for _ in 0..MAX_ANCESTORS {
             let process = Process::find(pid)?;
-            let name = process.name.trim_start_matches('-').trim_end_matches(".exe");
+            let name = process
+                .name
+                .trim_start_matches('-')
+                .trim_end_matches(".exe");
             if !SHELLS.contains(&name) {
-                return (pid > 1).then(|| Self { pid, start_time: process.start_time, place: place().to_owned() });
+                return (pid > 1).then(|| Self {
+                    pid,
+                    start_time: process.start_time,
+                    place: place().to_owned(),
+                });
             }
             pid = process.parent;
         }
@@ -67,9 +99,11 @@ impl Owner {
     pub fn is_gone(&self) -> bool {
         let here = place();
         if self.place == here {
-            return Process::find(self.pid).is_none_or(|process| process.start_time.abs_diff(self.start_time) > JITTER);
+            return Process::find(self.pid)
+                .is_none_or(|process| process.start_time.abs_diff(self.start_time) > JITTER);
         }
-        // After a reboot nothing of before is alive; of another container on the same boot nothing is known.
+        // After a reboot nothing of before is alive; of another container on the same boot nothing
+        // is known.
         boot_of(&self.place) != boot_of(here) && machine_of(&self.place) == machine_of(here)
     }
 }
@@ -86,23 +120,36 @@ fn machine_of(place: &str) -> Option<&str> {
 #[must_use]
 pub fn host() -> String {
     #[cfg(target_os = "linux")]
-    let name = rustix::system::uname().nodename().to_str().ok().map(str::to_owned);
+    let name = rustix::system::uname()
+        .nodename()
+        .to_str()
+        .ok()
+        .map(str::to_owned);
     #[cfg(not(target_os = "linux"))]
     let name = sysinfo::System::host_name();
-    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+    name.map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// Start times are exact on Linux; elsewhere they are reckoned from the time since boot and can be a second off.
+/// Start times are exact on Linux; elsewhere they are reckoned from the time since boot and can be
+/// a second off.
 const JITTER: u64 = if cfg!(target_os = "linux") { 0 } else { 2 };
 
-/// `<machine>/<boot>/<process namespace>`, found out once: every session of every client that runs is compared with it.
+/// `<machine>/<boot>/<process namespace>`, found out once: every session of every client that runs
+/// is compared with it.
 fn place() -> &'static str {
     static PLACE: OnceLock<String> = OnceLock::new();
     PLACE.get_or_init(|| {
         #[cfg(target_os = "linux")]
         let (boot, namespace) = (
-            read("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
-            std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default(),
+            read("/proc/sys/kernel/random/boot_id")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+            std::fs::read_link("/proc/self/ns/pid")
+                .map(|link| link.display().to_string())
+                .unwrap_or_default(),
         );
         #[cfg(not(target_os = "linux"))]
         let (boot, namespace) = (sysinfo::System::boot_time() / 60, "");
@@ -122,12 +169,17 @@ fn parent() -> u32 {
 #[cfg(target_os = "linux")]
 fn read(path: &str) -> Option<String> {
     let mut text = String::with_capacity(SHORT);
-    File::open(path).ok()?.take(SHORT as u64).read_to_string(&mut text).ok()?;
+    File::open(path)
+        .ok()?
+        .take(SHORT as u64)
+        .read_to_string(&mut text)
+        .ok()?;
     Some(text)
 }
 
 impl Process {
-    /// The fields of `/proc/PID/stat`: `pid (name) state ppid … starttime …`; the name may hold anything.
+    /// The fields of `/proc/PID/stat`: `pid (name) state ppid … starttime …`; the name may hold
+    /// anything.
     #[cfg(target_os = "linux")]
     fn find(pid: u32) -> Option<Self> {
         let stat = read(&format!("/proc/{pid}/stat"))?;
@@ -137,7 +189,11 @@ impl Process {
         let is_zombie = matches!(fields.next()?, "Z" | "X");
         let parent = fields.next()?.parse().ok()?;
         let start_time = fields.nth(17)?.parse().ok()?;
-        (!is_zombie).then(|| Self { name: name.to_owned(), parent, start_time })
+        (!is_zombie).then(|| Self {
+            name: name.to_owned(),
+            parent,
+            start_time,
+        })
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -145,7 +201,11 @@ impl Process {
         use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
         let pid = Pid::from_u32(pid);
         let mut system = System::new();
-        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, ProcessRefreshKind::nothing());
+        system.refresh_processes_specifics(
+            ProcessesToUpdate::Some(&[pid]),
+            true,
+            ProcessRefreshKind::nothing(),
+        );
         let process = system.process(pid)?;
         Some(Self {
             name: process.name().to_string_lossy().into_owned(),
@@ -163,9 +223,18 @@ mod tests {
     fn this_process_lives_and_an_ended_one_is_gone() {
         let own = Owner::of_process(std::process::id()).unwrap();
         assert!(!own.is_gone());
-        assert!(Owner { start_time: own.start_time + 1_000, ..own }.is_gone());
+        assert!(
+            Owner {
+                start_time: own.start_time + 1_000,
+                ..own
+            }
+            .is_gone()
+        );
 
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
         let owner = Owner::of_process(child.id()).unwrap();
         assert!(!owner.is_gone());
         child.kill().unwrap();
@@ -176,8 +245,15 @@ mod tests {
     #[test]
     fn of_another_container_nothing_is_known_but_nothing_outlives_a_reboot() {
         let own = Owner::of_process(std::process::id()).unwrap();
-        let (machine, boot) = (machine_of(&own.place).unwrap().to_owned(), boot_of(&own.place).unwrap().to_owned());
-        let elsewhere = |place: String| Owner { place, start_time: 1, ..own.clone() };
+        let (machine, boot) = (
+            machine_of(&own.place).unwrap().to_owned(),
+            boot_of(&own.place).unwrap().to_owned(),
+        );
+        let elsewhere = |place: String| Owner {
+            place,
+            start_time: 1,
+            ..own.clone()
+        };
         assert!(!elsewhere(format!("{machine}/{boot}/pid:[1]")).is_gone());
         assert!(!elsewhere(format!("another/{boot}x/pid:[1]")).is_gone());
         assert!(elsewhere(format!("{machine}/{boot}x/pid:[1]")).is_gone());

@@ -1,8 +1,9 @@
 //! Masks secrets in text before anything is kept, and cuts text to what is kept.
 //!
-//! People paste keys into prompts and agents print them (claude-code#63593). Masking is by the shapes that vendors
-//! document for their tokens, and by assignments such as `password=…`; ordinary text, code and hashes stay as they are.
-//! It is a net, not a wall: a secret without a shape passes, which is what `capture = "metadata"` is for.
+//! People paste keys into prompts and agents print them (claude-code#63593). Masking is by the
+//! shapes that vendors document for their tokens, and by assignments such as `password=…`; ordinary
+//! text, code and hashes stay as they are. It is a net, not a wall: a secret without a shape
+//! passes, which is what `capture = "metadata"` is for.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -11,8 +12,8 @@ use memchr::memmem::Finder;
 use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 
-/// How far beyond the kept length text is still masked, so that a secret across the cut is masked whole, in bytes.
-/// Longer than any token and than a PEM block of a 4096-bit key.
+/// How far beyond the kept length text is still masked, so that a secret across the cut is masked
+/// whole, in bytes. Longer than any token and than a PEM block of a 4096-bit key.
 const OVERLAP: usize = 16 * 1024;
 
 /// A text as it is kept.
@@ -36,8 +37,9 @@ pub struct Redactor {
     max_bytes: usize,
 }
 
-/// The shape of one kind of secret. It is only looked for in texts that hold one of its needles, because compiling
-/// and running every expression over every text would cost more than the rest of a hook.
+/// The shape of one kind of secret. It is only looked for in texts that hold one of its needles,
+/// because compiling and running every expression over every text would cost more than the rest of
+/// a hook.
 struct Shape {
     kind: &'static str,
     needles: &'static [&'static str],
@@ -48,8 +50,19 @@ struct Shape {
     compiled: OnceLock<Option<Regex>>,
 }
 
-const fn shape(kind: &'static str, needles: &'static [&'static str], expression: &'static str) -> Shape {
-    Shape { kind, needles, ignores_case: false, expression, finders: OnceLock::new(), compiled: OnceLock::new() }
+const fn shape(
+    kind: &'static str,
+    needles: &'static [&'static str],
+    expression: &'static str,
+) -> Shape {
+    Shape {
+        kind,
+        needles,
+        ignores_case: false,
+        expression,
+        finders: OnceLock::new(),
+        compiled: OnceLock::new(),
+    }
 }
 
 /// In an expression with groups `before` and `after`, what they match stays.
@@ -60,29 +73,75 @@ static SHAPES: [Shape; 17] = [
         r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----|$)",
     ),
     shape("anthropic", &["sk-ant-"], r"\bsk-ant-[A-Za-z0-9_-]{16,}"),
-    shape("openai", &["sk-"], r"\bsk-(?:(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{20,}|[A-Za-z0-9]{20,})"),
-    shape("github", &["ghp_", "gho_", "ghu_", "ghs_", "ghr_"], r"\bgh[pousr]_[A-Za-z0-9]{30,}"),
-    shape("github", &["github_pat_"], r"\bgithub_pat_[A-Za-z0-9_]{22,}"),
-    shape("aws", &["AKIA", "ASIA", "ABIA", "ACCA"], r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"),
+    shape(
+        "openai",
+        &["sk-"],
+        r"\bsk-(?:(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{20,}|[A-Za-z0-9]{20,})",
+    ),
+    shape(
+        "github",
+        &["ghp_", "gho_", "ghu_", "ghs_", "ghr_"],
+        r"\bgh[pousr]_[A-Za-z0-9]{30,}",
+    ),
+    shape(
+        "github",
+        &["github_pat_"],
+        r"\bgithub_pat_[A-Za-z0-9_]{22,}",
+    ),
+    shape(
+        "aws",
+        &["AKIA", "ASIA", "ABIA", "ACCA"],
+        r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",
+    ),
     shape("slack", &["xox"], r"\bxox[a-z]-[A-Za-z0-9-]{10,}"),
     shape("slack", &["xapp-"], r"\bxapp-[0-9]-[A-Za-z0-9-]{10,}"),
-    shape("slack", &["hooks.slack.com/"], r"(?<before>hooks\.slack\.com/(?:services|workflows)/)[A-Za-z0-9_/+-]{20,}"),
-    shape("stripe", &["_live_", "_test_"], r"\b[srp]k_(?:live|test)_[A-Za-z0-9]{10,}"),
+    shape(
+        "slack",
+        &["hooks.slack.com/"],
+        r"(?<before>hooks\.slack\.com/(?:services|workflows)/)[A-Za-z0-9_/+-]{20,}",
+    ),
+    shape(
+        "stripe",
+        &["_live_", "_test_"],
+        r"\b[srp]k_(?:live|test)_[A-Za-z0-9]{10,}",
+    ),
     shape("stripe", &["whsec_"], r"\bwhsec_[A-Za-z0-9+/=]{16,}"),
     shape("google", &["AIza"], r"\bAIza[0-9A-Za-z_-]{35}"),
-    shape("google", &["ya29.", "GOCSPX-"], r"\b(?:ya29\.|GOCSPX-)[0-9A-Za-z_-]{20,}"),
-    shape("jwt", &["eyJ"], r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
+    shape(
+        "google",
+        &["ya29.", "GOCSPX-"],
+        r"\b(?:ya29\.|GOCSPX-)[0-9A-Za-z_-]{20,}",
+    ),
+    shape(
+        "jwt",
+        &["eyJ"],
+        r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    ),
     shape("convex key", &["|"], r"\b[a-z][a-z0-9:-]*\|[0-9a-f]{40,}\b"),
-    shape("password", &["://"], r"(?<before>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?<after>@)"),
+    shape(
+        "password",
+        &["://"],
+        r"(?<before>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?<after>@)",
+    ),
     shape("secret", &NAMES, ASSIGNMENT).ignoring_case(),
 ];
 
 /// What every name in [`ASSIGNMENT`] holds; a sign of assignment stands in half of all answers.
-const NAMES: [&str; 8] = ["passw", "passphrase", "pwd", "secret", "token", "key", "credential", "authorization"];
+const NAMES: [&str; 8] = [
+    "passw",
+    "passphrase",
+    "pwd",
+    "secret",
+    "token",
+    "key",
+    "credential",
+    "authorization",
+];
 
-/// `password=…` and its like: a name that says so, then a quoted value without spaces, or a bare one as it stands in
-/// `.env` files and queries (no space before it, not a call or a member of something, and a digit among its
-/// characters unless the name says password), or the value of an `Authorization` header.
+/// `password=…` and its like: a name that says so, then a quoted value without spaces, or a bare
+/// one as it stands in `.env` files and queries (no space before it, not a call or a member of
+/// something, and a digit among its characters unless the name says password), or the value of an
+/// `Authorization` header.
 const ASSIGNMENT: &str = concat!(
     r#"(?i)(?<before>\b[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?-?key|access_?-?key|private_?-?key|credentials?)"#,
     r#"[a-z0-9_]*["']?\s*(?:=|:|=>|:=)\s*["'])[^\s"'<>${}()]{6,}"#,
@@ -93,8 +152,20 @@ const ASSIGNMENT: &str = concat!(
 );
 
 /// Values that code assigns to such names.
-const PLAIN: [&str; 12] =
-    ["none", "null", "true", "false", "undefined", "string", "password", "passwd", "secret", "token", "required", "optional"];
+const PLAIN: [&str; 12] = [
+    "none",
+    "null",
+    "true",
+    "false",
+    "undefined",
+    "string",
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "required",
+    "optional",
+];
 
 impl Shape {
     const fn ignoring_case(mut self) -> Self {
@@ -103,23 +174,41 @@ impl Shape {
     }
 
     fn expression(&self) -> Option<&Regex> {
-        self.compiled.get_or_init(|| Regex::new(self.expression).ok()).as_ref()
+        self.compiled
+            .get_or_init(|| Regex::new(self.expression).ok())
+            .as_ref()
     }
 
     fn mask<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
-        let finders = self.finders.get_or_init(|| self.needles.iter().map(Finder::new).collect());
-        let searched = if self.ignores_case { Cow::Owned(text.to_ascii_lowercase()) } else { Cow::Borrowed(&*text) };
-        if finders.iter().all(|finder| finder.find(searched.as_bytes()).is_none()) {
+        let finders = self
+            .finders
+            .get_or_init(|| self.needles.iter().map(Finder::new).collect());
+        let searched = if self.ignores_case {
+            Cow::Owned(text.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(&*text)
+        };
+        if finders
+            .iter()
+            .all(|finder| finder.find(searched.as_bytes()).is_none())
+        {
             return text;
         }
-        let Some(expression) = self.expression() else { return text };
+        let Some(expression) = self.expression() else {
+            return text;
+        };
         replace(expression, self.kind, text)
     }
 }
 
 fn replace<'a>(expression: &Regex, kind: &str, text: Cow<'a, str>) -> Cow<'a, str> {
     let masked = expression.replace_all(&text, |captures: &regex_lite::Captures<'_>| {
-        let group = |names: &[&str]| names.iter().find_map(|name| captures.name(name)).map_or("", |group| group.as_str());
+        let group = |names: &[&str]| {
+            names
+                .iter()
+                .find_map(|name| captures.name(name))
+                .map_or("", |group| group.as_str())
+        };
         let before = group(&["before", "before2", "before3", "before4"]);
         let value = &captures[0][before.len()..];
         if PLAIN.iter().any(|plain| value.eq_ignore_ascii_case(plain)) {
@@ -134,16 +223,34 @@ fn replace<'a>(expression: &Regex, kind: &str, text: Cow<'a, str>) -> Cow<'a, st
 }
 
 impl Redactor {
-    /// A redactor that keeps at most `max_bytes` of each text, masked by the built-in shapes (`masks`) and `patterns`.
-    pub fn new(masks: bool, patterns: &[String], max_bytes: usize) -> Result<Self, regex_lite::Error> {
-        let patterns = patterns.iter().map(|pattern| Regex::new(pattern)).collect::<Result<_, _>>()?;
-        Ok(Self { keeps_text: true, masks, patterns, max_bytes })
+    /// A redactor that keeps at most `max_bytes` of each text, masked by the built-in shapes
+    /// (`masks`) and `patterns`.
+    pub fn new(
+        masks: bool,
+        patterns: &[String],
+        max_bytes: usize,
+    ) -> Result<Self, regex_lite::Error> {
+        let patterns = patterns
+            .iter()
+            .map(|pattern| Regex::new(pattern))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            keeps_text: true,
+            masks,
+            patterns,
+            max_bytes,
+        })
     }
 
     /// A redactor that keeps no text at all (`capture = "metadata"`).
     #[must_use]
     pub const fn metadata_only() -> Self {
-        Self { keeps_text: false, masks: true, patterns: Vec::new(), max_bytes: 0 }
+        Self {
+            keeps_text: false,
+            masks: true,
+            patterns: Vec::new(),
+            max_bytes: 0,
+        }
     }
 
     /// The text as it is kept; `None` when no text is kept or nothing but white space is there.
@@ -155,11 +262,20 @@ impl Redactor {
         }
         let near = &text[..text.floor_char_boundary(self.max_bytes.saturating_add(OVERLAP))];
         let masked = self.mask(near);
-        // What is left of a secret that was cut with the text has no shape; masking may have brought it near.
+        // What is left of a secret that was cut with the text has no shape; masking may have
+        // brought it near.
         let is_near = near.len() < text.len();
-        let safe = if is_near { masked.len().saturating_sub(OVERLAP) } else { masked.len() };
+        let safe = if is_near {
+            masked.len().saturating_sub(OVERLAP)
+        } else {
+            masked.len()
+        };
         let cut = masked.floor_char_boundary(self.max_bytes.min(safe));
-        Some(Text { is_cut: is_near || cut < masked.len(), text: masked[..cut].to_owned(), bytes: text.len() as u64 })
+        Some(Text {
+            is_cut: is_near || cut < masked.len(),
+            text: masked[..cut].to_owned(),
+            bytes: text.len() as u64,
+        })
     }
 
     fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
@@ -167,7 +283,9 @@ impl Redactor {
         if self.masks {
             masked = SHAPES.iter().fold(masked, |text, shape| shape.mask(text));
         }
-        self.patterns.iter().fold(masked, |text, pattern| replace(pattern, "pattern", text))
+        self.patterns
+            .iter()
+            .fold(masked, |text, pattern| replace(pattern, "pattern", text))
     }
 }
 
@@ -197,7 +315,11 @@ mod tests {
     use super::*;
 
     fn keep(text: &str) -> String {
-        Redactor::new(true, &["ACME-[0-9]{4}".to_owned()], 65_536).unwrap().keep(text).unwrap().text
+        Redactor::new(true, &["ACME-[0-9]{4}".to_owned()], 65_536)
+            .unwrap()
+            .keep(text)
+            .unwrap()
+            .text
     }
 
     #[test]
@@ -223,7 +345,9 @@ mod tests {
             format!("sk_live_{}", &body[..24]),
             format!("AIza{}", &body[..35]),
             format!("eyJ{}.eyJ{}.{}", &body[..20], &body[..30], &body[..40]),
-            format!("-----BEGIN RSA PRIVATE KEY-----\n{body}\n{body}\n-----END RSA PRIVATE KEY-----"),
+            format!(
+                "-----BEGIN RSA PRIVATE KEY-----\n{body}\n{body}\n-----END RSA PRIVATE KEY-----"
+            ),
             format!("-----BEGIN PRIVATE KEY-----\n{body}\nnever ends"),
             format!("convex-self-hosted|{hex}"),
             "ACME-1234".to_owned(),
@@ -235,15 +359,45 @@ mod tests {
             assert!(!masked.contains(&middle[..middle.len().min(8)]), "{masked}");
         }
         assert_eq!(keep("password=hunter2 x"), "password=[redacted secret] x");
-        assert_eq!(keep(r#"{"db_password": "correct-horse"}"#), r#"{"db_password": "[redacted secret]"}"#);
+        assert_eq!(
+            keep(r#"{"db_password": "correct-horse"}"#),
+            r#"{"db_password": "[redacted secret]"}"#
+        );
         assert_eq!(keep("API_KEY=abc123def456"), "API_KEY=[redacted secret]");
-        let names = ["PASSWORD", "Passwd", "passPhrase", "PWD", "client_Secret", "X-Token", "ApiKey", "api-key", "ACCESS_KEY", "accessKey"];
-        for name in names.into_iter().chain(["private-key", "PrivateKey", "Credentials", "credential"]) {
-            assert_eq!(keep(&format!("{name}=abc123def456")), format!("{name}=[redacted secret]"));
+        let names = [
+            "PASSWORD",
+            "Passwd",
+            "passPhrase",
+            "PWD",
+            "client_Secret",
+            "X-Token",
+            "ApiKey",
+            "api-key",
+            "ACCESS_KEY",
+            "accessKey",
+        ];
+        for name in
+            names
+                .into_iter()
+                .chain(["private-key", "PrivateKey", "Credentials", "credential"])
+        {
+            assert_eq!(
+                keep(&format!("{name}=abc123def456")),
+                format!("{name}=[redacted secret]")
+            );
         }
-        assert_eq!(keep("AUTHORIZATION: basic abcdefghijkl"), "AUTHORIZATION: basic [redacted secret]");
-        assert_eq!(keep("Authorization: Bearer abcdefghijkl"), "Authorization: Bearer [redacted secret]");
-        assert_eq!(keep("postgres://me:s3cret@db/x"), "postgres://me:[redacted password]@db/x");
+        assert_eq!(
+            keep("AUTHORIZATION: basic abcdefghijkl"),
+            "AUTHORIZATION: basic [redacted secret]"
+        );
+        assert_eq!(
+            keep("Authorization: Bearer abcdefghijkl"),
+            "Authorization: Bearer [redacted secret]"
+        );
+        assert_eq!(
+            keep("postgres://me:s3cret@db/x"),
+            "postgres://me:[redacted password]@db/x"
+        );
     }
 
     #[test]
@@ -269,15 +423,23 @@ mod tests {
     fn text_is_cut_on_a_character_boundary_with_its_full_length() {
         let redactor = Redactor::new(true, &[], 5).unwrap();
         let text = redactor.keep("aééé").unwrap();
-        assert_eq!((text.text.as_str(), text.bytes, text.is_cut), ("aéé", 7, true));
+        assert_eq!(
+            (text.text.as_str(), text.bytes, text.is_cut),
+            ("aéé", 7, true)
+        );
         let text = redactor.keep("aéé").unwrap();
-        assert_eq!((text.text.as_str(), text.bytes, text.is_cut), ("aéé", 5, false));
+        assert_eq!(
+            (text.text.as_str(), text.bytes, text.is_cut),
+            ("aéé", 5, false)
+        );
     }
 
     #[test]
     fn a_secret_across_the_cut_leaves_no_part_of_itself() {
         let redactor = Redactor::new(true, &[], 20).unwrap();
-        let text = redactor.keep(&format!("0123456789 ghp_{}", "a1".repeat(18))).unwrap();
+        let text = redactor
+            .keep(&format!("0123456789 ghp_{}", "a1".repeat(18)))
+            .unwrap();
         assert_eq!(text.text, "0123456789 [redacted");
     }
 }

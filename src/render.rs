@@ -1,5 +1,5 @@
-//! Tables and pages for people, and what keeps them harmless: everything a session says is escaped, because prompts,
-//! answers, paths and branches can hold terminal control sequences.
+//! Tables and pages for people, and what keeps them harmless: everything a session says is escaped,
+//! because prompts, answers, paths and branches can hold terminal control sequences.
 
 mod check;
 mod page;
@@ -41,14 +41,21 @@ impl Screen {
     #[must_use]
     pub fn detect(environment: &Environment) -> Self {
         let stdout = std::io::stdout();
-        let size = terminal_size::terminal_size_of(&stdout).map(|(width, height)| (usize::from(width.0), usize::from(height.0)));
+        let size = terminal_size::terminal_size_of(&stdout)
+            .map(|(width, height)| (usize::from(width.0), usize::from(height.0)));
         Self::new(environment, stdout.is_terminal(), size)
     }
 
-    /// A terminal's size is its own; where it does not tell, and where there is no terminal, `COLUMNS` counts. There are
-    /// colours on a terminal that is not dumb, never with `NO_COLOR` and otherwise always with `CLICOLOR_FORCE`.
+    /// A terminal's size is its own; where it does not tell, and where there is no terminal,
+    /// `COLUMNS` counts. There are colours on a terminal that is not dumb, never with `NO_COLOR`
+    /// and otherwise always with `CLICOLOR_FORCE`.
     fn new(environment: &Environment, is_terminal: bool, size: Option<(usize, usize)>) -> Self {
-        let number = |name: &str| environment.get(name).and_then(|value| value.parse::<usize>().ok()).filter(|&number| number > 0);
+        let number = |name: &str| {
+            environment
+                .get(name)
+                .and_then(|value| value.parse::<usize>().ok())
+                .filter(|&number| number > 0)
+        };
         let is = |name: &str, value: &str| environment.get(name).is_some_and(|set| set == value);
         let is_dumb = is("TERM", "dumb");
         let is_forced = environment.contains_key("CLICOLOR_FORCE") && !is("CLICOLOR_FORCE", "0");
@@ -59,22 +66,28 @@ impl Screen {
         };
         Self {
             width: width.map(|width| width.max(MIN_WIDTH)),
-            height: size.map(|(_, height)| height).or(stated.1).unwrap_or(DEFAULT_SIZE.1),
+            height: size
+                .map(|(_, height)| height)
+                .or(stated.1)
+                .unwrap_or(DEFAULT_SIZE.1),
             is_terminal: is_terminal && !is_dumb,
-            is_colored: !environment.contains_key("NO_COLOR") && (is_forced || (is_terminal && !is_dumb && !is("CLICOLOR", "0"))),
+            is_colored: !environment.contains_key("NO_COLOR")
+                && (is_forced || (is_terminal && !is_dumb && !is("CLICOLOR", "0"))),
         }
     }
 
     /// The text in that colour, where there are colours.
     fn paint(&self, text: &str, paint: Paint) -> String {
         match paint.code() {
-            Some(code) if self.is_colored && !text.is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
+            Some(code) if self.is_colored && !text.is_empty() => {
+                format!("\x1b[{code}m{text}\x1b[0m")
+            }
             _ => text.to_owned(),
         }
     }
 
-    /// The frame drawn over the one before it, without a flicker: each line replaces the one that stood there. What does
-    /// not fit below is left out.
+    /// The frame drawn over the one before it, without a flicker: each line replaces the one that
+    /// stood there. What does not fit below is left out.
     #[must_use]
     pub fn draw_over(&self, frame: &str) -> String {
         let mut drawn = "\x1b[H".to_owned();
@@ -144,7 +157,9 @@ pub fn escape(text: &str) -> String {
 /// As [`escape`], but line feeds and tabs stay.
 #[must_use]
 pub fn escape_block(text: &str) -> String {
-    escape_where(text, |char| (char.is_control() && char != '\n' && char != '\t') || is_invisible(char))
+    escape_where(text, |char| {
+        (char.is_control() && char != '\n' && char != '\t') || is_invisible(char)
+    })
 }
 
 /// Characters that turn the order of text around, with which one text can pass for another.
@@ -165,7 +180,8 @@ fn escape_where(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     escaped
 }
 
-/// JSON on one line, with a line feed. What a terminal could take for a control sequence is escaped as JSON has it.
+/// JSON on one line, with a line feed. What a terminal could take for a control sequence is escaped
+/// as JSON has it.
 #[must_use]
 pub fn json_line(value: &Value) -> String {
     let mut line = String::new();
@@ -214,19 +230,42 @@ fn usage(usage: &Value) -> String {
 }
 
 fn tokens(usage: &Value) -> i64 {
-    ["inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationInputTokens"].iter().map(|name| number(&usage[name])).sum()
+    [
+        "inputTokens",
+        "outputTokens",
+        "cacheReadInputTokens",
+        "cacheCreationInputTokens",
+    ]
+    .iter()
+    .map(|name| number(&usage[name]))
+    .sum()
 }
 
 /// A point in time in UTC, and how long ago it was while that is less than a week.
 fn date(at: Millis, now: Millis) -> String {
-    let time = jiff::Timestamp::from_millisecond(at).unwrap_or_default().strftime("%Y-%m-%d %H:%M:%S UTC");
-    if now - at < 7 * DAY { format!("{time} ({} ago)", span(now - at)) } else { time.to_string() }
+    let time = jiff::Timestamp::from_millisecond(at)
+        .unwrap_or_default()
+        .strftime("%Y-%m-%d %H:%M:%S UTC");
+    if now - at < 7 * DAY {
+        format!("{time} ({} ago)", span(now - at))
+    } else {
+        time.to_string()
+    }
 }
 
 /// How old something is, in a cell: after a hundred days its month says more.
 fn age(at: Millis, now: Millis) -> String {
-    let month = || jiff::Timestamp::from_millisecond(at).unwrap_or_default().strftime("%Y-%m").to_string();
-    if now - at < 100 * DAY { span(now - at) } else { month() }
+    let month = || {
+        jiff::Timestamp::from_millisecond(at)
+            .unwrap_or_default()
+            .strftime("%Y-%m")
+            .to_string()
+    };
+    if now - at < 100 * DAY {
+        span(now - at)
+    } else {
+        month()
+    }
 }
 
 /// In milliseconds.
@@ -255,7 +294,11 @@ fn duration(millis: Millis) -> String {
 }
 
 fn dollars(usd: f64) -> String {
-    if usd < 1.0 { format!("${usd:.3}") } else { format!("${usd:.2}") }
+    if usd < 1.0 {
+        format!("${usd:.3}")
+    } else {
+        format!("${usd:.2}")
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
@@ -290,7 +333,8 @@ fn cut(text: &str, width: usize) -> String {
     kept
 }
 
-/// The text in lines of at most `width` columns, broken between words, and within a word that is longer than a line.
+/// The text in lines of at most `width` columns, broken between words, and within a word that is
+/// longer than a line.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -319,17 +363,29 @@ mod tests {
     fn control_sequences_become_visible() {
         assert_eq!(escape("a\x1b[31mb\u{9b}c\nd"), "a\\u{1b}[31mb\\u{9b}c↵d");
         assert_eq!(escape_block("a\n\tb\r\u{202e}"), "a\n\tb\\u{d}\\u{202e}");
-        assert_eq!(json_line(&serde_json::json!("\x1b\u{9b}\n")), "\"\\u001b\\u009b\\n\"\n");
+        assert_eq!(
+            json_line(&serde_json::json!("\x1b\u{9b}\n")),
+            "\"\\u001b\\u009b\\n\"\n"
+        );
     }
 
-    fn screen(variables: &[(&str, &str)], is_terminal: bool, size: Option<(usize, usize)>) -> Screen {
-        let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    fn screen(
+        variables: &[(&str, &str)],
+        is_terminal: bool,
+        size: Option<(usize, usize)>,
+    ) -> Screen {
+        let environment = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         Screen::new(&environment, is_terminal, size)
     }
 
     #[test]
     fn colours_are_for_terminals_and_the_user_has_the_last_word() {
-        let is_colored = |variables: &[(&str, &str)], is_terminal| screen(variables, is_terminal, None).is_colored;
+        let is_colored = |variables: &[(&str, &str)], is_terminal| {
+            screen(variables, is_terminal, None).is_colored
+        };
         assert!(is_colored(&[("TERM", "xterm")], true));
         assert!(!is_colored(&[("TERM", "xterm")], false));
         for off in [("NO_COLOR", "1"), ("CLICOLOR", "0"), ("TERM", "dumb")] {
@@ -337,16 +393,28 @@ mod tests {
         }
         assert!(is_colored(&[("CLICOLOR_FORCE", "1")], false));
         assert!(!is_colored(&[("CLICOLOR_FORCE", "0")], false));
-        assert!(!is_colored(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], true));
+        assert!(!is_colored(
+            &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")],
+            true
+        ));
     }
 
     #[test]
     fn a_terminal_has_its_own_width_and_a_pipe_the_stated_one_or_none() {
-        assert_eq!(screen(&[("COLUMNS", "100")], true, Some((90, 30))).width, Some(90));
+        assert_eq!(
+            screen(&[("COLUMNS", "100")], true, Some((90, 30))).width,
+            Some(90)
+        );
         assert_eq!(screen(&[("COLUMNS", "100")], true, None).width, Some(100));
         assert_eq!(screen(&[], true, None).width, Some(80));
-        assert_eq!(screen(&[("COLUMNS", "100")], false, Some((90, 30))).width, Some(100));
-        assert_eq!(screen(&[("COLUMNS", "3")], false, None).width, Some(MIN_WIDTH));
+        assert_eq!(
+            screen(&[("COLUMNS", "100")], false, Some((90, 30))).width,
+            Some(100)
+        );
+        assert_eq!(
+            screen(&[("COLUMNS", "3")], false, None).width,
+            Some(MIN_WIDTH)
+        );
         assert_eq!(screen(&[("COLUMNS", "wide")], false, None).width, None);
     }
 
@@ -360,6 +428,9 @@ mod tests {
     #[test]
     fn a_frame_is_no_higher_than_the_screen_and_erases_what_stood_there() {
         let screen = screen(&[], true, Some((80, 3)));
-        assert_eq!(screen.draw_over("a\nb\nc\n"), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(
+            screen.draw_over("a\nb\nc\n"),
+            "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J"
+        );
     }
 }

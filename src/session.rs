@@ -1,7 +1,8 @@
 //! A session as it is known from hook events, and the document that it becomes: a pure fold.
 //!
-//! Every event is a hint. Hooks fire twice, in either order, late or not at all (measured and reported, see
-//! docs/hooks.md), so folding the same events in another order or again gives the same session.
+//! Every event is a hint. Hooks fire twice, in either order, late or not at all (measured and
+//! reported, see docs/hooks.md), so folding the same events in another order or again gives the
+//! same session.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +15,11 @@ use crate::transcript::summary::Summary;
 /// Epoch milliseconds.
 pub type Millis = i64;
 
-/// Two `SessionStart`s of one process on one session within this time are one, in milliseconds: clients fire it twice,
-/// and nobody leaves a session and comes back to it so fast.
+/// Two `SessionStart`s of one process on one session within this time are one, in milliseconds:
+/// clients fire it twice, and nobody leaves a session and comes back to it so fast.
 const SAME_START: Millis = 10_000;
-/// How many runs a document holds: the first and the latest. A session resumed more often is still counted whole.
+/// How many runs a document holds: the first and the latest. A session resumed more often is still
+/// counted whole.
 const MAX_RUNS: usize = 200;
 /// How many tools a document lists by name, the most called first.
 const MAX_TOOLS: usize = 500;
@@ -161,9 +163,16 @@ impl Session {
         }
     }
 
-    /// Folds one event. Returns whether it shows that `owner` now works on this session, so that its runs on other
-    /// sessions are over.
-    pub fn apply(&mut self, event: &Event, owner: Option<&Owner>, labels: &Labels, redactor: &Redactor, now: Millis) -> bool {
+    /// Folds one event. Returns whether it shows that `owner` now works on this session, so that
+    /// its runs on other sessions are over.
+    pub fn apply(
+        &mut self,
+        event: &Event,
+        owner: Option<&Owner>,
+        labels: &Labels,
+        redactor: &Redactor,
+        now: Millis,
+    ) -> bool {
         let take = |ours: &mut Option<String>, theirs: &Option<String>| {
             if theirs.is_some() {
                 ours.clone_from(theirs);
@@ -179,7 +188,11 @@ impl Session {
             self.cwd.clone_from(&event.cwd);
         }
         match &event.kind {
-            EventKind::SessionStart { source, model, title } => {
+            EventKind::SessionStart {
+                source,
+                model,
+                title,
+            } => {
                 take(&mut self.model, model);
                 if let Some(title) = title.as_deref().and_then(|title| redactor.keep(title)) {
                     self.title = Some(title);
@@ -196,34 +209,57 @@ impl Session {
                 }
                 self.touch(owner, now)
             }
-            EventKind::Stop { last_assistant_message } => {
-                self.turn = Some(Turn { at: now, error: None });
-                if let Some(text) = last_assistant_message.as_deref().and_then(|message| redactor.keep(message)) {
+            EventKind::Stop {
+                last_assistant_message,
+            } => {
+                self.turn = Some(Turn {
+                    at: now,
+                    error: None,
+                });
+                if let Some(text) = last_assistant_message
+                    .as_deref()
+                    .and_then(|message| redactor.keep(message))
+                {
                     self.answer = Some(HookAnswer { at: now, text });
                 }
                 self.touch(owner, now)
             }
             EventKind::StopFailure { error } => {
-                self.turn = Some(Turn { at: now, error: Some(redactor.keep(error).unwrap_or_default()) });
+                self.turn = Some(Turn {
+                    at: now,
+                    error: Some(redactor.keep(error).unwrap_or_default()),
+                });
                 self.touch(owner, now)
             }
             EventKind::Other { .. } => self.touch(owner, now),
         }
     }
 
-    /// Ends the open runs of `owner`, which was seen with another session. Returns whether there were any.
+    /// Ends the open runs of `owner`, which was seen with another session. Returns whether there
+    /// were any.
     pub fn supersede(&mut self, owner: &Owner, now: Millis) -> bool {
-        self.end_open(|run| run.owner.as_ref() == Some(owner), EndedBy::Superseded, now)
+        self.end_open(
+            |run| run.owner.as_ref() == Some(owner),
+            EndedBy::Superseded,
+            now,
+        )
     }
 
     /// Ends the open runs whose owner is gone. Returns whether there were any.
     pub fn sweep(&mut self, is_gone: impl Fn(&Owner) -> bool, now: Millis) -> bool {
-        self.end_open(|run| run.owner.as_ref().is_some_and(&is_gone), EndedBy::Swept, now)
+        self.end_open(
+            |run| run.owner.as_ref().is_some_and(&is_gone),
+            EndedBy::Swept,
+            now,
+        )
     }
 
     /// The owners of its open runs.
     pub fn open_owners(&self) -> impl Iterator<Item = &Owner> {
-        self.runs.iter().filter(|run| run.end.is_none()).filter_map(|run| run.owner.as_ref())
+        self.runs
+            .iter()
+            .filter(|run| run.end.is_none())
+            .filter_map(|run| run.owner.as_ref())
     }
 
     /// Whether a run is open.
@@ -234,8 +270,16 @@ impl Session {
 
     fn end_open(&mut self, which: impl Fn(&Run) -> bool, by: EndedBy, now: Millis) -> bool {
         let mut ended = false;
-        for run in self.runs.iter_mut().filter(|run| run.end.is_none() && which(run)) {
-            run.end = Some(End { at: now, by, reason: None });
+        for run in self
+            .runs
+            .iter_mut()
+            .filter(|run| run.end.is_none() && which(run))
+        {
+            run.end = Some(End {
+                at: now,
+                by,
+                reason: None,
+            });
             ended = true;
         }
         ended
@@ -243,18 +287,26 @@ impl Session {
 
     /// The last run of `owner`; runs of unknown owners are one line of runs.
     fn last_run(&mut self, owner: Option<&Owner>) -> Option<&mut Run> {
-        self.runs.iter_mut().rev().find(|run| run.owner.as_ref() == owner)
+        self.runs
+            .iter_mut()
+            .rev()
+            .find(|run| run.owner.as_ref() == owner)
     }
 
     fn start(&mut self, owner: Option<&Owner>, source: Option<&str>, now: Millis) -> bool {
         if let Some(source) = source
-            && self.runs.iter().any(|run| run.owner.as_ref() == owner && run.repeats(source, now))
+            && self
+                .runs
+                .iter()
+                .any(|run| run.owner.as_ref() == owner && run.repeats(source, now))
         {
             return self.is_on(owner);
         }
         match self.last_run(owner) {
             // An event that overtook the SessionStart opened the run.
-            Some(run) if run.source.is_none() && run.may_have_started_by(source, now) => run.source = source.map(str::to_owned),
+            Some(run) if run.source.is_none() && run.may_have_started_by(source, now) => {
+                run.source = source.map(str::to_owned)
+            }
             Some(run) if run.end.is_none() => {}
             _ => self.open(owner, source, now),
         }
@@ -265,11 +317,21 @@ impl Session {
         if self.last_run(owner).is_none() {
             self.open(owner, None, now);
         }
-        let end = End { at: now, by: EndedBy::Hook, reason: reason.map(str::to_owned) };
+        let end = End {
+            at: now,
+            by: EndedBy::Hook,
+            reason: reason.map(str::to_owned),
+        };
         if let Some(run) = self.last_run(owner) {
             match &mut run.end {
-                // What the hook says is better than what was inferred; the time of an end does not move.
-                Some(known) if known.by != EndedBy::Hook => *known = End { at: known.at, ..end },
+                // What the hook says is better than what was inferred; the time of an end does not
+                // move.
+                Some(known) if known.by != EndedBy::Hook => {
+                    *known = End {
+                        at: known.at,
+                        ..end
+                    }
+                }
                 Some(_) => {}
                 None => run.end = Some(end),
             }
@@ -277,7 +339,8 @@ impl Session {
         true
     }
 
-    /// An event that neither starts nor ends a run: it belongs to the last run of its owner, ended or not.
+    /// An event that neither starts nor ends a run: it belongs to the last run of its owner, ended
+    /// or not.
     fn touch(&mut self, owner: Option<&Owner>, now: Millis) -> bool {
         if self.last_run(owner).is_none() {
             self.open(owner, None, now);
@@ -286,7 +349,12 @@ impl Session {
     }
 
     fn open(&mut self, owner: Option<&Owner>, source: Option<&str>, now: Millis) {
-        self.runs.push(Run { owner: owner.cloned(), started_at: now, source: source.map(str::to_owned), end: None });
+        self.runs.push(Run {
+            owner: owner.cloned(),
+            started_at: now,
+            source: source.map(str::to_owned),
+            end: None,
+        });
     }
 
     fn is_on(&mut self, owner: Option<&Owner>) -> bool {
@@ -318,19 +386,47 @@ impl Session {
     ) -> Document {
         let error = self.error(summary);
         let output = self.output(summary, max_output);
-        let usage_by_model = summary.usage_by_model.iter().map(|(model, usage)| ModelUsage { model: model.clone(), usage: *usage });
-        let usage_by_model: Vec<_> = usage_by_model.filter(|of_model| of_model.usage != Usage::default()).collect();
-        let ended_at = self.runs.iter().filter_map(|run| run.end.as_ref().map(|end| end.at)).max();
-        let completed_at = if self.is_open() { None } else { ended_at.or(summary.span.last) };
+        let usage_by_model = summary
+            .usage_by_model
+            .iter()
+            .map(|(model, usage)| ModelUsage {
+                model: model.clone(),
+                usage: *usage,
+            });
+        let usage_by_model: Vec<_> = usage_by_model
+            .filter(|of_model| of_model.usage != Usage::default())
+            .collect();
+        let ended_at = self
+            .runs
+            .iter()
+            .filter_map(|run| run.end.as_ref().map(|end| end.at))
+            .max();
+        let completed_at = if self.is_open() {
+            None
+        } else {
+            ended_at.or(summary.span.last)
+        };
         let latest = &summary.latest;
-        let title = [&latest.custom_title, &self.title, &latest.ai_title].into_iter().find_map(Option::as_ref);
+        let title = [&latest.custom_title, &self.title, &latest.ai_title]
+            .into_iter()
+            .find_map(Option::as_ref);
         Document {
             session_id: self.session_id.clone(),
             agent_type: self.agent_type.clone(),
             status: self.status(error.is_some()),
-            input: summary.input.as_ref().or(self.prompt.as_ref()).map(|text| text.text.clone()),
+            input: summary
+                .input
+                .as_ref()
+                .or(self.prompt.as_ref())
+                .map(|text| text.text.clone()),
             output: output.as_ref().map(|text| text.text.clone()),
-            error: error.map(|text| if text.text.is_empty() { "unknown".to_owned() } else { line(&text.text) }),
+            error: error.map(|text| {
+                if text.text.is_empty() {
+                    "unknown".to_owned()
+                } else {
+                    line(&text.text)
+                }
+            }),
             revision,
             workflow_key: self.workflow_key.clone(),
             metadata: Metadata {
@@ -339,11 +435,18 @@ impl Session {
                 updated_at,
                 duration_ms: completed_at.map(|_| self.duration(summary)),
                 host: self.host.clone(),
-                cwd: self.cwd.clone().or_else(|| latest.cwd.text()).unwrap_or_default(),
+                cwd: self
+                    .cwd
+                    .clone()
+                    .or_else(|| latest.cwd.text())
+                    .unwrap_or_default(),
                 git_branch: latest.git_branch.text(),
                 entrypoint: latest.entrypoint.text(),
                 client_version: latest.version.text(),
-                permission_mode: self.permission_mode.clone().or_else(|| latest.permission_mode.text()),
+                permission_mode: self
+                    .permission_mode
+                    .clone()
+                    .or_else(|| latest.permission_mode.text()),
                 model: latest.model.text().or_else(|| self.model.clone()),
                 models: summary.usage_by_model.keys().cloned().collect(),
                 title: title.map(|text| line(&text.text)),
@@ -368,12 +471,16 @@ impl Session {
                 cost_usd: latest.cost_usd,
                 cost_source: latest.cost_usd.map(|_| "client"),
                 output_truncated: output.as_ref().filter(|text| text.is_cut).map(|_| true),
-                output_bytes: output.as_ref().filter(|text| text.is_cut).map(|text| text.bytes),
+                output_bytes: output
+                    .as_ref()
+                    .filter(|text| text.is_cut)
+                    .map(|text| text.bytes),
             },
         }
     }
 
-    /// The error in which the last turn ended, by whoever knows of the later turn: hooks or the transcript.
+    /// The error in which the last turn ended, by whoever knows of the later turn: hooks or the
+    /// transcript.
     fn error(&self, summary: &Summary) -> Option<Text> {
         match &self.turn {
             Some(turn) if summary.stepped_at.is_none_or(|at| at <= turn.at) => turn.error.clone(),
@@ -381,31 +488,56 @@ impl Session {
         }
     }
 
-    /// The final answer, by whoever knows of the later one: at Stop the transcript may lag behind the hook.
+    /// The final answer, by whoever knows of the later one: at Stop the transcript may lag behind
+    /// the hook.
     fn output(&self, summary: &Summary, max_output: usize) -> Option<Text> {
         let from_transcript = summary.answers.last();
         match &self.answer {
-            Some(answer) if from_transcript.and_then(|answer| answer.at).is_none_or(|at| at <= answer.at) => Some(answer.text.clone()),
-            _ => Text::join(from_transcript?.parts.iter().map(|(_, text)| text), max_output),
+            Some(answer)
+                if from_transcript
+                    .and_then(|answer| answer.at)
+                    .is_none_or(|at| at <= answer.at) =>
+            {
+                Some(answer.text.clone())
+            }
+            _ => Text::join(
+                from_transcript?.parts.iter().map(|(_, text)| text),
+                max_output,
+            ),
         }
     }
 
     fn started_at(&self, summary: &Summary) -> Millis {
         let runs = self.runs.iter().map(|run| run.started_at).min();
-        runs.into_iter().chain(summary.span.first).min().unwrap_or(self.first_at)
+        runs.into_iter()
+            .chain(summary.span.first)
+            .min()
+            .unwrap_or(self.first_at)
     }
 
-    /// How long clients worked on it: its runs, or without any, from the first to the last step of the transcript.
+    /// How long clients worked on it: its runs, or without any, from the first to the last step of
+    /// the transcript.
     fn duration(&self, summary: &Summary) -> Millis {
         if self.runs.is_empty() {
-            return summary.span.first.zip(summary.span.last).map_or(0, |(first, last)| last - first);
+            return summary
+                .span
+                .first
+                .zip(summary.span.last)
+                .map_or(0, |(first, last)| last - first);
         }
-        self.runs.iter().filter_map(|run| run.end.as_ref().map(|end| (end.at - run.started_at).max(0))).sum()
+        self.runs
+            .iter()
+            .filter_map(|run| run.end.as_ref().map(|end| (end.at - run.started_at).max(0)))
+            .sum()
     }
 
     fn run_documents(&self) -> Vec<RunDocument> {
         let left_out = self.runs.len().saturating_sub(MAX_RUNS);
-        let kept = self.runs.iter().enumerate().filter(|(index, _)| *index == 0 || *index > left_out);
+        let kept = self
+            .runs
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index == 0 || *index > left_out);
         kept.map(|(_, run)| run.document()).collect()
     }
 }
@@ -423,14 +555,20 @@ impl Run {
         }
     }
 
-    /// Whether a SessionStart with this source can be the one of this run, of which only later events were seen.
+    /// Whether a SessionStart with this source can be the one of this run, of which only later
+    /// events were seen.
     fn may_have_started_by(&self, source: Option<&str>, now: Millis) -> bool {
-        self.end.is_none() || source == Some("startup") || (now - self.started_at).abs() < SAME_START
+        self.end.is_none()
+            || source == Some("startup")
+            || (now - self.started_at).abs() < SAME_START
     }
 
     fn document(&self) -> RunDocument {
         RunDocument {
-            owner: self.owner.as_ref().map(|owner| OwnerDocument { pid: owner.pid, start_time: owner.start_time }),
+            owner: self.owner.as_ref().map(|owner| OwnerDocument {
+                pid: owner.pid,
+                start_time: owner.start_time,
+            }),
             started_at: self.started_at,
             source: self.source.clone(),
             ended_at: self.end.as_ref().map(|end| end.at),
@@ -440,21 +578,32 @@ impl Run {
     }
 }
 
-/// How long clients have worked on the session of this document, the open run included; `None` when nothing says so.
+/// How long clients have worked on the session of this document, the open run included; `None` when
+/// nothing says so.
 #[must_use]
 pub fn elapsed(document: &serde_json::Value, now: Millis) -> Option<Millis> {
     let metadata = &document["metadata"];
     if let Some(duration) = metadata["durationMs"].as_i64() {
         return Some(duration);
     }
-    let runs = metadata["runs"].as_array().filter(|runs| !runs.is_empty())?;
-    let length = |run: &serde_json::Value| Some((run["endedAt"].as_i64().unwrap_or(now) - run["startedAt"].as_i64()?).max(0));
+    let runs = metadata["runs"]
+        .as_array()
+        .filter(|runs| !runs.is_empty())?;
+    let length = |run: &serde_json::Value| {
+        Some((run["endedAt"].as_i64().unwrap_or(now) - run["startedAt"].as_i64()?).max(0))
+    };
     runs.iter().map(length).sum()
 }
 
 fn tool_documents(summary: &Summary) -> Vec<ToolDocument> {
     let tools = summary.tools.iter().filter(|(_, tool)| tool.calls > 0);
-    let mut tools: Vec<_> = tools.map(|(name, tool)| ToolDocument { name: name.clone(), calls: tool.calls, errors: tool.errors }).collect();
+    let mut tools: Vec<_> = tools
+        .map(|(name, tool)| ToolDocument {
+            name: name.clone(),
+            calls: tool.calls,
+            errors: tool.errors,
+        })
+        .collect();
     if tools.len() > MAX_TOOLS {
         tools.sort_by_key(|tool| std::cmp::Reverse(tool.calls));
         tools.truncate(MAX_TOOLS);
@@ -488,7 +637,10 @@ pub struct TranscriptState {
 
 impl Default for TranscriptState {
     fn default() -> Self {
-        Self { state: ReadState::Missing, bytes: 0 }
+        Self {
+            state: ReadState::Missing,
+            bytes: 0,
+        }
     }
 }
 

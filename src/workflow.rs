@@ -1,8 +1,10 @@
-//! A workflow as it was set on this machine: the work that several sessions share, under the key that they name. Pure.
+//! A workflow as it was set on this machine: the work that several sessions share, under the key
+//! that they name. Pure.
 //!
-//! Several machines may set the same workflow, some of them offline. So each field carries the time at which it was
-//! set, what travels is all that this machine has ever set, and Convex keeps the latest of each field
-//! (`convex/model/workflows.ts`): repeated, late and reordered deliveries end in the same row.
+//! Several machines may set the same workflow, some of them offline. So each field carries the time
+//! at which it was set, what travels is all that this machine has ever set, and Convex keeps the
+//! latest of each field (`convex/model/workflows.ts`): repeated, late and reordered deliveries end
+//! in the same row.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -78,7 +80,10 @@ pub struct View {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the names are those of the document")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the names are those of the document"
+)]
 struct Times {
     created_at: Millis,
     updated_at: Millis,
@@ -90,24 +95,57 @@ impl Workflow {
     #[must_use]
     pub fn new(key: &str) -> Self {
         let set_at = SetAt::default();
-        Self { key: key.to_owned(), task: None, status: None, current_step: None, artifacts: None, updated_at: 0, set_at }
+        Self {
+            key: key.to_owned(),
+            task: None,
+            status: None,
+            current_step: None,
+            artifacts: None,
+            updated_at: 0,
+            set_at,
+        }
     }
 
-    /// Sets fields. The time is later than that of the setting before, should the clock be set back.
+    /// Sets fields. The time is later than that of the setting before, should the clock be set
+    /// back.
     pub fn set(&mut self, change: Change, now: Millis) {
         let now = now.max(self.updated_at + 1);
         self.updated_at = now;
         set(&mut self.task, &mut self.set_at.task, change.task, now);
-        set(&mut self.status, &mut self.set_at.status, change.status, now);
-        set(&mut self.current_step, &mut self.set_at.current_step, change.current_step, now);
-        set(&mut self.artifacts, &mut self.set_at.artifacts, change.artifacts, now);
+        set(
+            &mut self.status,
+            &mut self.set_at.status,
+            change.status,
+            now,
+        );
+        set(
+            &mut self.current_step,
+            &mut self.set_at.current_step,
+            change.current_step,
+            now,
+        );
+        set(
+            &mut self.artifacts,
+            &mut self.set_at.artifacts,
+            change.artifacts,
+            now,
+        );
     }
 
-    /// As it is read. `named` is when the first and the last session that name it started and changed.
+    /// As it is read. `named` is when the first and the last session that name it started and
+    /// changed.
     #[must_use]
     pub fn view(&self, named: Option<(Millis, Millis)>) -> View {
         let set_at = &self.set_at;
-        let first_set = [set_at.task, set_at.status, set_at.current_step, set_at.artifacts].into_iter().flatten().min();
+        let first_set = [
+            set_at.task,
+            set_at.status,
+            set_at.current_step,
+            set_at.artifacts,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let first_set = first_set.or(Some(self.updated_at)).filter(|&at| at > 0);
         View {
             key: self.key.clone(),
@@ -116,8 +154,14 @@ impl Workflow {
             current_step: self.current_step.clone().unwrap_or_default(),
             artifacts: self.artifacts.clone().unwrap_or_default(),
             metadata: Times {
-                created_at: first_set.into_iter().chain(named.map(|(started_at, _)| started_at)).min().unwrap_or_default(),
-                updated_at: self.updated_at.max(named.map_or(0, |(_, changed_at)| changed_at)),
+                created_at: first_set
+                    .into_iter()
+                    .chain(named.map(|(started_at, _)| started_at))
+                    .min()
+                    .unwrap_or_default(),
+                updated_at: self
+                    .updated_at
+                    .max(named.map_or(0, |(_, changed_at)| changed_at)),
                 set_at: set_at.clone(),
             },
         }
@@ -164,7 +208,9 @@ impl Totals {
             totals.turns += figure("turns");
             totals.tool_calls += figure("toolCalls");
             totals.tool_errors += figure("toolErrors");
-            totals.usage.add(Usage::deserialize(&metadata["usage"]).unwrap_or_default());
+            totals
+                .usage
+                .add(Usage::deserialize(&metadata["usage"]).unwrap_or_default());
             if let Some(cost) = metadata["costUsd"].as_f64() {
                 totals.cost_usd = Some(totals.cost_usd.unwrap_or_default() + cost);
                 totals.priced_sessions += 1;
@@ -191,8 +237,22 @@ mod tests {
     #[test]
     fn each_setting_has_its_own_time_and_time_does_not_go_back() {
         let mut workflow = Workflow::new("release");
-        workflow.set(Change { task: Some("ship".to_owned()), status: Some(Status::Pending), ..Change::default() }, 10);
-        workflow.set(Change { status: Some(Status::Failed), artifacts: Some(Vec::new()), ..Change::default() }, 7);
+        workflow.set(
+            Change {
+                task: Some("ship".to_owned()),
+                status: Some(Status::Pending),
+                ..Change::default()
+            },
+            10,
+        );
+        workflow.set(
+            Change {
+                status: Some(Status::Failed),
+                artifacts: Some(Vec::new()),
+                ..Change::default()
+            },
+            7,
+        );
         let sent = json!({
             "key": "release", "task": "ship", "status": "failed", "artifacts": [], "updatedAt": 11,
             "setAt": { "task": 10, "status": 11, "artifacts": 11 }
@@ -211,6 +271,9 @@ mod tests {
         assert_eq!(named_only, blank);
         let mut set = Workflow::new("release");
         set.set(Change::default(), 3);
-        assert_eq!(serde_json::to_value(set.view(None)).unwrap()["metadata"], json!({ "createdAt": 3, "updatedAt": 3, "setAt": {} }));
+        assert_eq!(
+            serde_json::to_value(set.view(None)).unwrap()["metadata"],
+            json!({ "createdAt": 3, "updatedAt": 3, "setAt": {} })
+        );
     }
 }

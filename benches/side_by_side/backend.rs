@@ -12,8 +12,19 @@ impl Backend {
     /// The sessions that are there, as `sessions --remote` reads them.
     pub fn sessions(&self, home: &Home) -> Vec<Value> {
         let home = home.deployment(&self.url, &self.key);
-        let output = home.sidecar(&["sessions", "--remote", "--json", "--limit", "100000"]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let output = home
+            .sidecar(&["sessions", "--remote", "--json", "--limit", "100000"])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 }

@@ -1,5 +1,5 @@
-//! What one hook costs, counted and not timed: figures that hardly differ from run to run, so that a change of them in
-//! docs/cost.md is a change of the program.
+//! What one hook costs, counted and not timed: figures that hardly differ from run to run, so that
+//! a change of them in docs/cost.md is a change of the program.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,10 @@ use crate::transcripts::{self, Tally};
 /// How often each hook is run under each tool.
 const RUNS: usize = 5;
 
-/// By how much a figure may exceed the one that is kept, in percent. Another processor has other versions of memcpy, and
-/// another compiler builds another executable; what a change costs by mistake is more. Where it is 0 the figure may not be
-/// less, either: an event that is not synced can be lost, and a request that is not made delivers nothing.
+/// By how much a figure may exceed the one that is kept, in percent. Another processor has other
+/// versions of memcpy, and another compiler builds another executable; what a change costs by
+/// mistake is more. Where it is 0 the figure may not be less, either: an event that is not synced
+/// can be lost, and a request that is not made delivers nothing.
 const TOLERANCES: [u64; 5] = [10, 10, 0, 20, 0];
 /// The same of the executable's size.
 const SIZE_TOLERANCE: u64 = 5;
@@ -29,15 +30,30 @@ struct Scene {
 }
 
 const SCENES: [Scene; 4] = [
-    Scene { name: "SessionStart, no server configured", event: Event::SessionStart, before: &[], is_delivered: false },
-    Scene { name: "SessionStart, delivered", event: Event::SessionStart, before: &[], is_delivered: true },
+    Scene {
+        name: "SessionStart, no server configured",
+        event: Event::SessionStart,
+        before: &[],
+        is_delivered: false,
+    },
+    Scene {
+        name: "SessionStart, delivered",
+        event: Event::SessionStart,
+        before: &[],
+        is_delivered: true,
+    },
     Scene {
         name: "Stop after the first turn, no server configured",
         event: Event::Stop,
         before: &[Event::SessionStart],
         is_delivered: false,
     },
-    Scene { name: "SessionEnd, delivered", event: Event::SessionEnd, before: &[Event::SessionStart, Event::Stop], is_delivered: true },
+    Scene {
+        name: "SessionEnd, delivered",
+        event: Event::SessionEnd,
+        before: &[Event::SessionStart, Event::Stop],
+        is_delivered: true,
+    },
 ];
 
 /// The table; an error names a tool that is missing.
@@ -47,21 +63,47 @@ pub fn counted(scratch: &Path) -> Result<String, String> {
         let (all, syncs) = most(|| stage.system_calls())?;
         let instructions = most(|| stage.instructions())?;
         let peak = most(|| Ok(stage.peak()))?;
-        Ok(vec![scene.name.to_owned(), count(instructions), count(all), count(syncs), count(peak), count(stage.requests())])
+        Ok(vec![
+            scene.name.to_owned(),
+            count(instructions),
+            count(all),
+            count(syncs),
+            count(peak),
+            count(stage.requests()),
+        ])
     });
     let rows = rows.collect::<Result<Vec<_>, String>>()?;
-    let headings = ["one hook", "instructions", "system calls", "of these `fsync`", "peak memory, KiB", "requests"];
+    let headings = [
+        "one hook",
+        "instructions",
+        "system calls",
+        "of these `fsync`",
+        "peak memory, KiB",
+        "requests",
+    ];
     let size = count(std::fs::metadata(EXECUTABLE).unwrap().len());
-    Ok(format!("{}\nThe executable is {size} bytes.\n", table(&headings, rows.into_iter())))
+    Ok(format!(
+        "{}\nThe executable is {size} bytes.\n",
+        table(&headings, rows.into_iter())
+    ))
 }
 
 /// What `now` exceeds or falls short of, of the figures that are kept, in words.
 pub fn exceeded(kept: &str, now: &str) -> Vec<String> {
     let kept = figures(kept);
     let grown = |(name, figure, tolerance): (String, u64, u64)| {
-        let before = kept.iter().find(|(known, ..)| *known == name).map(|(_, before, _)| *before);
-        let Some(before) = before else { return Some(format!("{name}: {figure}, and none is kept")) };
-        let is_off = if tolerance == 0 { figure != before } else { figure > before + before * tolerance / 100 };
+        let before = kept
+            .iter()
+            .find(|(known, ..)| *known == name)
+            .map(|(_, before, _)| *before);
+        let Some(before) = before else {
+            return Some(format!("{name}: {figure}, and none is kept"));
+        };
+        let is_off = if tolerance == 0 {
+            figure != before
+        } else {
+            figure > before + before * tolerance / 100
+        };
         is_off.then(|| format!("{name}: {figure} instead of {before}"))
     };
     figures(now).into_iter().filter_map(grown).collect()
@@ -70,24 +112,37 @@ pub fn exceeded(kept: &str, now: &str) -> Vec<String> {
 /// The figures of such a table by row and column, each with its tolerance.
 fn figures(text: &str) -> Vec<(String, u64, u64)> {
     let number = |cell: &str| cell.replace(',', "").parse::<u64>().ok();
-    let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")).map(|row| row.split(" | ").collect::<Vec<_>>());
+    let cells = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|row| row.split(" | ").collect::<Vec<_>>());
     let mut rows = cells.filter(|cells| cells.len() == TOLERANCES.len() + 1);
     let headings = rows.next().unwrap_or_default();
     let mut all = Vec::new();
     for row in rows {
         for ((cell, heading), tolerance) in row[1..].iter().zip(&headings[1..]).zip(TOLERANCES) {
-            all.extend(number(cell).map(|figure| (format!("{}, {heading}", row[0]), figure, tolerance)));
+            all.extend(
+                number(cell).map(|figure| (format!("{}, {heading}", row[0]), figure, tolerance)),
+            );
         }
     }
-    let size = text.lines().find_map(|line| number(line.strip_prefix("The executable is ")?.strip_suffix(" bytes.")?));
+    let size = text.lines().find_map(|line| {
+        number(
+            line.strip_prefix("The executable is ")?
+                .strip_suffix(" bytes.")?,
+        )
+    });
     all.extend(size.map(|size| ("bytes of the executable".to_owned(), size, SIZE_TOLERANCE)));
     all
 }
 
-/// The most of some runs: a hook is slow under these tools, and on a busy machine it leaves out what it has no time for.
+/// The most of some runs: a hook is slow under these tools, and on a busy machine it leaves out
+/// what it has no time for.
 fn most<T: Ord>(run: impl Fn() -> Result<T, String>) -> Result<T, String> {
     let runs = (0..RUNS).map(|_| run()).collect::<Result<Vec<_>, _>>()?;
-    runs.into_iter().max().ok_or_else(|| "it was not run".to_owned())
+    runs.into_iter()
+        .max()
+        .ok_or_else(|| "it was not run".to_owned())
 }
 
 struct Stage<'a> {
@@ -102,13 +157,23 @@ impl<'a> Stage<'a> {
     fn new(scratch: &'a Path, scene: &'a Scene) -> Self {
         let folder = fresh(scratch, "cost-sessions");
         let Tally { session, .. } = transcripts::write(&folder, 1, 1).unwrap();
-        Self { scratch, scene, server: Loopback::start(), transcript: folder.join(format!("{session}.jsonl")), session }
+        Self {
+            scratch,
+            scene,
+            server: Loopback::start(),
+            transcript: folder.join(format!("{session}.jsonl")),
+            session,
+        }
     }
 
     /// A new home each time: what a hook does depends on what was done before.
     fn home(&self) -> Home {
         let home = Home::new(self.scratch, "cost");
-        let home = if self.scene.is_delivered { home.deployment(&self.server.url, KEY) } else { home };
+        let home = if self.scene.is_delivered {
+            home.deployment(&self.server.url, KEY)
+        } else {
+            home
+        };
         for event in self.scene.before {
             home.hook(*event, &self.session, &self.transcript);
         }
@@ -121,37 +186,73 @@ impl<'a> Stage<'a> {
         let mut command = Command::new(tool);
         command.args(arguments).args([EXECUTABLE, "hook"]);
         self.home().set_up(&mut command);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
         let mut child = child.map_err(|_| format!("{tool} is missing"))?;
-        child.stdin.take().unwrap().write_all(self.scene.event.input(&self.session, &self.transcript).as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(
+                self.scene
+                    .event
+                    .input(&self.session, &self.transcript)
+                    .as_bytes(),
+            )
+            .unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{tool} failed: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{tool} failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     fn instructions(&self) -> Result<u64, String> {
-        let said = self.under("valgrind", &["--tool=callgrind", "--callgrind-out-file=/dev/null"])?;
-        let collected = said.lines().find_map(|line| line.split_once("Collected : "));
-        Ok(collected.expect("callgrind says what it collected").1.trim().parse().unwrap())
+        let said = self.under(
+            "valgrind",
+            &["--tool=callgrind", "--callgrind-out-file=/dev/null"],
+        )?;
+        let collected = said
+            .lines()
+            .find_map(|line| line.split_once("Collected : "));
+        Ok(collected
+            .expect("callgrind says what it collected")
+            .1
+            .trim()
+            .parse()
+            .unwrap())
     }
 
     /// How many system calls were made, and how many of them had the disk write.
     fn system_calls(&self) -> Result<(u64, u64), String> {
         let said = self.under("strace", &["-f", "-q", "-c", "-U", "name,calls"])?;
         let calls = |wanted: &str| {
-            let row = said.lines().map(str::split_whitespace).find_map(|mut row| (row.next() == Some(wanted)).then(|| row.next()))?;
+            let row = said
+                .lines()
+                .map(str::split_whitespace)
+                .find_map(|mut row| (row.next() == Some(wanted)).then(|| row.next()))?;
             row?.parse::<u64>().ok()
         };
         let all = calls("total").expect("strace says how many there were");
-        Ok((all, calls("fsync").unwrap_or_default() + calls("fdatasync").unwrap_or_default()))
+        Ok((
+            all,
+            calls("fsync").unwrap_or_default() + calls("fdatasync").unwrap_or_default(),
+        ))
     }
 
     fn peak(&self) -> u64 {
-        self.home().peak(self.scene.event, &self.session, &self.transcript)
+        self.home()
+            .peak(self.scene.event, &self.session, &self.transcript)
     }
 
     fn requests(&self) -> usize {
-        self.home().hook(self.scene.event, &self.session, &self.transcript);
+        self.home()
+            .hook(self.scene.event, &self.session, &self.transcript);
         self.server.take().requests
     }
 }

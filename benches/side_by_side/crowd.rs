@@ -1,4 +1,5 @@
-//! Many hooks in one moment, as when agents work in parallel; and what it costs them to share one journal.
+//! Many hooks in one moment, as when agents work in parallel; and what it costs them to share one
+//! journal.
 
 use std::path::Path;
 use std::sync::Barrier;
@@ -16,26 +17,56 @@ pub fn at_once(scratch: &Path) -> String {
     let server = Loopback::start();
     let home = |name: &str| Home::new(scratch, name).deployment(&server.url, KEY);
     let rows = CROWDS.into_iter().flat_map(|(crowd, rounds)| {
-        let (shared, own): (Home, Vec<_>) = (home("shared"), (0..crowd).map(|index| home(&format!("own-{index}"))).collect());
+        let (shared, own): (Home, Vec<_>) = (
+            home("shared"),
+            (0..crowd)
+                .map(|index| home(&format!("own-{index}")))
+                .collect(),
+        );
         let (mut on_one, mut on_own, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..rounds {
             let session = |index: usize| format!("crowd-{crowd}-{round}-{index}");
             on_one.extend(together(crowd, |index| hook(&shared, &session(index))));
             on_own.extend(together(crowd, |index| hook(&own[index], &session(index))));
-            yardstick.extend(together(crowd, |_| timed(&mut std::process::Command::new("true"), "")));
+            yardstick.extend(together(crowd, |_| {
+                timed(&mut std::process::Command::new("true"), "")
+            }));
         }
         assert_eq!(shared.documents().len(), crowd * rounds, "no hook is lost");
-        [("all on one journal", on_one), ("each on its own", on_own), ("`true`", yardstick)].map(|(what, times)| {
+        [
+            ("all on one journal", on_one),
+            ("each on its own", on_own),
+            ("`true`", yardstick),
+        ]
+        .map(|(what, times)| {
             let times = Times::new(times);
-            vec![crowd.to_string(), what.to_owned(), millis(times.median()), millis(times.percentile(95)), millis(times.most())]
+            vec![
+                crowd.to_string(),
+                what.to_owned(),
+                millis(times.median()),
+                millis(times.percentile(95)),
+                millis(times.most()),
+            ]
         })
     });
-    table(&["at once", "SessionStart, delivered", "p50", "p95", "longest"], rows)
+    table(
+        &[
+            "at once",
+            "SessionStart, delivered",
+            "p50",
+            "p95",
+            "longest",
+        ],
+        rows,
+    )
 }
 
 fn hook(home: &Home, session: &str) -> Duration {
     // Not as a client's: of one client the sessions of a crowd would end each other.
-    timed(home.sidecar(&["hook"]).env_remove("CLAUDECODE"), &Event::SessionStart.input(session, Path::new("/nowhere")))
+    timed(
+        home.sidecar(&["hook"]).env_remove("CLAUDECODE"),
+        &Event::SessionStart.input(session, Path::new("/nowhere")),
+    )
 }
 
 /// How long each of them took, all started in one moment.
@@ -49,7 +80,9 @@ fn together(crowd: usize, run: impl Fn(usize) -> Duration + Sync) -> Vec<Duratio
     };
     std::thread::scope(|scope| {
         let wait_and_run = &wait_and_run;
-        let hooks: Vec<_> = (0..crowd).map(|index| scope.spawn(move || wait_and_run(index))).collect();
+        let hooks: Vec<_> = (0..crowd)
+            .map(|index| scope.spawn(move || wait_and_run(index)))
+            .collect();
         hooks.into_iter().map(|hook| hook.join().unwrap()).collect()
     })
 }

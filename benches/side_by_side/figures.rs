@@ -1,7 +1,9 @@
-//! Whether those who read transcripts count the same: the tokens that each reports, as a share of the true ones.
+//! Whether those who read transcripts count the same: the tokens that each reports, as a share of
+//! the true ones.
 //!
-//! True is, of a captured run of the real client, what its stand-in for the Messages API sent (`expected.json`), and of a
-//! written transcript what was written: each message once, subagents included, a fork's copied history not again.
+//! True is, of a captured run of the real client, what its stand-in for the Messages API sent
+//! (`expected.json`), and of a written transcript what was written: each message once, subagents
+//! included, a fork's copied history not again.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +16,14 @@ use crate::table::table;
 use crate::timing::timed;
 use crate::transcripts;
 
-const CAPTURES: [&str; 6] = ["fork", "interactive-clear", "parallel-tools", "print-mode", "resume", "subagent"];
+const CAPTURES: [&str; 6] = [
+    "fork",
+    "interactive-clear",
+    "parallel-tools",
+    "print-mode",
+    "resume",
+    "subagent",
+];
 
 /// Tokens by kind: in, out, read from the cache, written to it.
 type Tokens = [u64; 4];
@@ -28,26 +37,42 @@ struct Known {
 }
 
 pub fn agreement(scratch: &Path) -> String {
-    let known = CAPTURES.iter().map(|name| captured(scratch, name)).chain(std::iter::once(written(scratch)));
+    let known = CAPTURES
+        .iter()
+        .map(|name| captured(scratch, name))
+        .chain(std::iter::once(written(scratch)));
     let rows = known.map(|known| {
         let [input, output, read, created] = known.tokens;
         let all = input + output + read + created;
         let shares = [
             share(Ok(ours(scratch, &known)), all),
-            // The stand-in for the API does not break down what was written to the cache, as ccusage wants it.
+            // The stand-in for the API does not break down what was written to the cache, as
+            // ccusage wants it.
             share(ccusage(&known), all - created),
             share(python(&known), all - created),
             share(claude_code_sync(scratch, &known), all),
         ];
         std::iter::once(known.name).chain(shares).collect()
     });
-    table(&["transcripts", "convex-sidecar", "`ccusage`", "script with Python's `json`", "`claude-code-sync`"], rows)
+    table(
+        &[
+            "transcripts",
+            "convex-sidecar",
+            "`ccusage`",
+            "script with Python's `json`",
+            "`claude-code-sync`",
+        ],
+        rows,
+    )
 }
 
 /// So many tokens as a share of the true ones.
 #[expect(clippy::cast_precision_loss, reason = "tokens are far fewer than 2^52")]
 pub fn share(tokens: Result<u64, String>, of: u64) -> String {
-    tokens.map_or_else(|why| why, |tokens| format!("{:.0} %", 100.0 * tokens as f64 / of as f64))
+    tokens.map_or_else(
+        |why| why,
+        |tokens| format!("{:.0} %", 100.0 * tokens as f64 / of as f64),
+    )
 }
 
 /// The tokens of a document, of all kinds.
@@ -60,19 +85,32 @@ pub fn tokens_of(document: &Value) -> u64 {
 /// The tokens that `claude-code-sync` sends, of all kinds.
 pub fn tokens_sent(body: &str) -> u64 {
     let session: Value = serde_json::from_str(body).unwrap();
-    ["promptTokens", "completionTokens"].iter().map(|kind| session[kind].as_u64().unwrap_or(0)).sum()
+    ["promptTokens", "completionTokens"]
+        .iter()
+        .map(|kind| session[kind].as_u64().unwrap_or(0))
+        .sum()
 }
 
 fn captured(scratch: &Path, name: &str) -> Known {
     let fixtures = root().join("tests/fixtures/claude-code-2.1.197");
-    let expected: Value = serde_json::from_str(&std::fs::read_to_string(fixtures.join("expected.json")).unwrap()).unwrap();
+    let expected: Value =
+        serde_json::from_str(&std::fs::read_to_string(fixtures.join("expected.json")).unwrap())
+            .unwrap();
     let mut tokens = [0; 4];
     for session in expected[name].as_object().unwrap().values() {
         add(&mut tokens, &session["usage"]);
     }
     let client = fresh(scratch, &format!("captured-{name}"));
-    copy_folder(&fixtures.join(name).join("transcripts"), &client.join("projects/-home-dev-proj"));
-    Known { name: format!("captured: {name}"), transcripts: transcripts_in(&client), client, tokens }
+    copy_folder(
+        &fixtures.join(name).join("transcripts"),
+        &client.join("projects/-home-dev-proj"),
+    );
+    Known {
+        name: format!("captured: {name}"),
+        transcripts: transcripts_in(&client),
+        client,
+        tokens,
+    }
 }
 
 fn written(scratch: &Path) -> Known {
@@ -80,11 +118,21 @@ fn written(scratch: &Path) -> Known {
     let project = client.join("projects/-home-dev-proj");
     std::fs::create_dir_all(&project).unwrap();
     let tally = transcripts::write(&project, 1_024 * 1_024, 1).unwrap();
-    Known { name: "written, 1 MiB".to_owned(), transcripts: transcripts_in(&client), client, tokens: tally.tokens }
+    Known {
+        name: "written, 1 MiB".to_owned(),
+        transcripts: transcripts_in(&client),
+        client,
+        tokens: tally.tokens,
+    }
 }
 
 fn add(tokens: &mut Tokens, usage: &Value) {
-    let kinds = ["inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationInputTokens"];
+    let kinds = [
+        "inputTokens",
+        "outputTokens",
+        "cacheReadInputTokens",
+        "cacheCreationInputTokens",
+    ];
     for (tokens, kind) in tokens.iter_mut().zip(kinds) {
         *tokens += usage[kind].as_u64().unwrap();
     }
@@ -93,7 +141,10 @@ fn add(tokens: &mut Tokens, usage: &Value) {
 /// The sessions' transcripts, those of their subagents apart.
 fn transcripts_in(client: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(client.join("projects/-home-dev-proj")).unwrap();
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .collect();
     // A fork was written after the session that it copied.
     paths.sort_by_key(|path| std::fs::metadata(path).unwrap().len());
     paths
@@ -128,13 +179,21 @@ fn ccusage(known: &Known) -> Result<u64, String> {
     let output = rivals::ccusage(&known.client)?.output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let sessions = report["session"].as_array().unwrap().iter();
-    Ok(sessions.flat_map(|session| ["inputTokens", "outputTokens", "cacheReadTokens"].map(|kind| session[kind].as_u64().unwrap())).sum())
+    Ok(sessions
+        .flat_map(|session| {
+            ["inputTokens", "outputTokens", "cacheReadTokens"]
+                .map(|kind| session[kind].as_u64().unwrap())
+        })
+        .sum())
 }
 
 fn python(known: &Known) -> Result<u64, String> {
     let sums = known.transcripts.iter().map(|transcript| {
         let output = rivals::python_usage(transcript)?.output().unwrap();
-        Ok(String::from_utf8_lossy(&output.stdout).trim().parse::<u64>().unwrap())
+        Ok(String::from_utf8_lossy(&output.stdout)
+            .trim()
+            .parse::<u64>()
+            .unwrap())
     });
     sums.sum()
 }
@@ -144,7 +203,10 @@ fn claude_code_sync(scratch: &Path, known: &Known) -> Result<u64, String> {
     let (server, home) = (Loopback::start(), fresh(scratch, "claude-code-sync"));
     let sums = known.transcripts.iter().map(|transcript| {
         let mut command = rivals::claude_code_sync(&server.url, &home, Event::SessionEnd)?;
-        timed(&mut command, &Event::SessionEnd.input(session_of(transcript), transcript));
+        timed(
+            &mut command,
+            &Event::SessionEnd.input(session_of(transcript), transcript),
+        );
         Ok(tokens_sent(&server.take().body))
     });
     sums.sum()

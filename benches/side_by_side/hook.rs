@@ -1,5 +1,5 @@
-//! A hook that delivers, beside other ways to send the same; and one whose server is down, beside the least that keeping
-//! an event costs.
+//! A hook that delivers, beside other ways to send the same; and one whose server is down, beside
+//! the least that keeping an event costs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,13 +28,18 @@ struct Sessions {
 
 impl Sessions {
     fn new(scratch: &Path, home: Home) -> Self {
-        Self { home, folder: fresh(scratch, "sessions"), count: 0 }
+        Self {
+            home,
+            folder: fresh(scratch, "sessions"),
+            count: 0,
+        }
     }
 
     /// A session to which all has happened that comes before `event`.
     fn until(&mut self, event: Event) -> (String, PathBuf) {
         self.count += 1;
-        let Tally { session, .. } = transcripts::write(&self.folder, 1, 100_000 + self.count).unwrap();
+        let Tally { session, .. } =
+            transcripts::write(&self.folder, 1, 100_000 + self.count).unwrap();
         let transcript = self.folder.join(format!("{session}.jsonl"));
         for before in EVENTS.into_iter().take_while(|before| *before != event) {
             self.home.hook(before, &session, &transcript);
@@ -42,7 +47,8 @@ impl Sessions {
         (session, transcript)
     }
 
-    /// Times one hook and ends its session, because the next one of the same client would end it otherwise.
+    /// Times one hook and ends its session, because the next one of the same client would end it
+    /// otherwise.
     fn time(&mut self, event: Event) -> Duration {
         let (session, transcript) = self.until(event);
         let time = self.home.hook(event, &session, &transcript);
@@ -56,7 +62,10 @@ impl Sessions {
 pub fn delivered(scratch: &Path) -> String {
     check(scratch);
     let server = Loopback::start();
-    let mut sessions = Sessions::new(scratch, Home::new(scratch, "home").deployment(&server.url, KEY));
+    let mut sessions = Sessions::new(
+        scratch,
+        Home::new(scratch, "home").deployment(&server.url, KEY),
+    );
     let state = fresh(scratch, "claude-code-sync");
     let columns = EVENTS.map(|event| {
         let (session, transcript) = sessions.until(event);
@@ -64,7 +73,10 @@ pub fn delivered(scratch: &Path) -> String {
         sessions.home.hook(event, &session, &transcript);
         let asked = server.take();
         sessions.home.hook(Event::SessionEnd, &session, &transcript);
-        assert_eq!(asked.requests, 1, "a hook sends its session and nothing else");
+        assert_eq!(
+            asked.requests, 1,
+            "a hook sends its session and nothing else"
+        );
         let body = scratch.join("body.json");
         std::fs::write(&body, &asked.body).unwrap();
         let outcomes = in_turn(vec![
@@ -72,9 +84,16 @@ pub fn delivered(scratch: &Path) -> String {
             Contender::program(RUNS, rivals::curl(&server.url, KEY, &body)),
             Contender::program(RUNS, rivals::convex_for_node(&server.url, KEY, &body)),
             Contender::program(RUNS, rivals::convex_for_python(&server.url, KEY, &body)),
-            Contender::program_with(RUNS, rivals::claude_code_sync(&server.url, &state, event), event.input(&session, &transcript)),
+            Contender::program_with(
+                RUNS,
+                rivals::claude_code_sync(&server.url, &state, event),
+                event.input(&session, &transcript),
+            ),
         ]);
-        Column { heading: format!("{}, {} bytes sent", event.name(), asked.body.len()), outcomes }
+        Column {
+            heading: format!("{}, {} bytes sent", event.name(), asked.body.len()),
+            outcomes,
+        }
     });
     let names = [
         "**convex-sidecar hook**: journalled, read, sent",
@@ -86,16 +105,23 @@ pub fn delivered(scratch: &Path) -> String {
     beside(&names, &columns)
 }
 
-/// That each of them really gets the session into Convex: with the real functions, each with a session of its own.
+/// That each of them really gets the session into Convex: with the real functions, each with a
+/// session of its own.
 fn check(scratch: &Path) {
     let (backend, server) = (Backend::start(), Loopback::start());
     let home = Home::new(scratch, "check");
     let mut sessions = Sessions::new(scratch, home.deployment(&server.url, KEY));
     let (session, transcript) = sessions.until(Event::SessionStart);
-    sessions.home.hook(Event::SessionStart, &session, &transcript);
+    sessions
+        .home
+        .hook(Event::SessionStart, &session, &transcript);
     let (asked, body) = (server.take().body, scratch.join("check.json"));
     let mut expected = vec![];
-    let rivals = [rivals::curl, rivals::convex_for_node, rivals::convex_for_python];
+    let rivals = [
+        rivals::curl,
+        rivals::convex_for_node,
+        rivals::convex_for_python,
+    ];
     for (index, rival) in rivals.iter().enumerate() {
         if let Ok(mut command) = rival(&backend.url, &backend.key, &body) {
             let own = format!("rival-{index}");
@@ -107,18 +133,28 @@ fn check(scratch: &Path) {
     sessions.home = home.deployment(&backend.url, &backend.key);
     sessions.home.hook(Event::SessionStart, "ours", &transcript);
     expected.push("ours".to_owned());
-    let mut arrived: Vec<_> = backend.sessions(&home).iter().map(|session| session["sessionId"].as_str().unwrap().to_owned()).collect();
+    let mut arrived: Vec<_> = backend
+        .sessions(&home)
+        .iter()
+        .map(|session| session["sessionId"].as_str().unwrap().to_owned())
+        .collect();
     arrived.sort();
     expected.sort();
     assert_eq!(arrived, expected, "not all of what is compared delivers");
 }
 
 pub fn server_down(scratch: &Path) -> String {
-    let mut sessions = Sessions::new(scratch, Home::new(scratch, "down").deployment(&loopback::down(), KEY));
+    let mut sessions = Sessions::new(
+        scratch,
+        Home::new(scratch, "down").deployment(&loopback::down(), KEY),
+    );
     // From here on the backoff stands.
     sessions.time(Event::SessionStart);
     let journal = fresh(scratch, "yardstick").join("yardstick.db");
-    Connection::open(&journal).unwrap().execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE events (event TEXT)").unwrap();
+    Connection::open(&journal)
+        .unwrap()
+        .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE events (event TEXT)")
+        .unwrap();
     let mut yardstick = std::process::Command::new(std::env::current_exe().unwrap());
     yardstick.arg(COMMIT).arg(&journal);
     let outcomes = in_turn(vec![
@@ -131,12 +167,25 @@ pub fn server_down(scratch: &Path) -> String {
         "`true`: a process that does nothing",
         "a process that opens a SQLite database, commits one row, and closes it",
     ];
-    beside(&names, &[Column { heading: "SessionStart".to_owned(), outcomes }])
+    beside(
+        &names,
+        &[Column {
+            heading: "SessionStart".to_owned(),
+            outcomes,
+        }],
+    )
 }
 
 /// The yardstick: what it costs any program to keep one event as safely as the journal does.
 pub fn commit_once(journal: &Path) {
     let connection = Connection::open(journal).unwrap();
-    connection.pragma_update(None, "synchronous", "FULL").unwrap();
-    connection.execute("INSERT INTO events VALUES (?1)", [Event::SessionStart.input("yardstick", journal)]).unwrap();
+    connection
+        .pragma_update(None, "synchronous", "FULL")
+        .unwrap();
+    connection
+        .execute(
+            "INSERT INTO events VALUES (?1)",
+            [Event::SessionStart.input("yardstick", journal)],
+        )
+        .unwrap();
 }

@@ -1,4 +1,5 @@
-//! Recording the sessions of the past, beside only reading their files; delivering them; and being killed in between.
+//! Recording the sessions of the past, beside only reading their files; delivering them; and being
+//! killed in between.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,7 +22,8 @@ pub fn import(scratch: &Path) -> String {
     let (folder, bytes) = projects(scratch);
     let home = Home::bare(scratch, "import");
     let mut cat = Command::new("sh");
-    cat.args(["-c", "cat \"$0\"/*/*.jsonl >/dev/null"]).arg(&folder);
+    cat.args(["-c", "cat \"$0\"/*/*.jsonl >/dev/null"])
+        .arg(&folder);
     // The files are in the page cache for all of them.
     timed(&mut cat, "");
     let import = |command: &mut Command| {
@@ -43,13 +45,21 @@ pub fn import(scratch: &Path) -> String {
         },
         Contender::program(RUNS, Ok(cat)),
     ]);
-    let speed = outcomes.first().and_then(|outcome| outcome.as_ref().ok()).map(|times| speed(bytes, times.median())).unwrap();
+    let speed = outcomes
+        .first()
+        .and_then(|outcome| outcome.as_ref().ok())
+        .map(|times| speed(bytes, times.median()))
+        .unwrap();
     // Another contender may have been the last to fill it.
     import(&mut home.sidecar(&["import"]));
     let whole = home.documents();
     assert_eq!(whole.len(), SESSIONS);
     let heading = format!("{} sessions, {:.1} GiB", count(SESSIONS), gib(bytes));
-    let names = ["**convex-sidecar import**, all cores", "**convex-sidecar import**, one core", "`cat` of the same files"];
+    let names = [
+        "**convex-sidecar import**, all cores",
+        "**convex-sidecar import**, one core",
+        "`cat` of the same files",
+    ];
     let beside = beside(&names, &[Column { heading, outcomes }]);
     let rows = [
         vec!["import, all cores".to_owned(), speed],
@@ -57,7 +67,10 @@ pub fn import(scratch: &Path) -> String {
         interruption(scratch, &folder, &whole),
         hook_after(scratch, &home),
     ];
-    format!("{beside}\n{}", table(&["", "what came of it"], rows.into_iter()))
+    format!(
+        "{beside}\n{}",
+        table(&["", "what came of it"], rows.into_iter())
+    )
 }
 
 /// Transcripts of half a MiB to one and a half, in twenty projects; and how many bytes they are.
@@ -69,8 +82,12 @@ fn projects(scratch: &Path) -> (PathBuf, u64) {
         std::fs::create_dir_all(&project).unwrap();
         transcripts::write(&project, MIB / 2 + numbers.below(MIB), 10_000 + seed).unwrap();
     }
-    let files = std::fs::read_dir(&folder).unwrap().flat_map(|project| std::fs::read_dir(project.unwrap().path()).unwrap());
-    let bytes = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    let files = std::fs::read_dir(&folder)
+        .unwrap()
+        .flat_map(|project| std::fs::read_dir(project.unwrap().path()).unwrap());
+    let bytes = files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum();
     (folder, bytes)
 }
 
@@ -82,7 +99,10 @@ fn gib(bytes: u64) -> f64 {
 fn speed(bytes: u64, time: Duration) -> String {
     #[expect(clippy::cast_precision_loss, reason = "it is a few thousand")]
     let sessions = SESSIONS as f64 / time.as_secs_f64();
-    format!("{sessions:.0} sessions and {:.2} GiB a second", gib(bytes) / time.as_secs_f64())
+    format!(
+        "{sessions:.0} sessions and {:.2} GiB a second",
+        gib(bytes) / time.as_secs_f64()
+    )
 }
 
 /// To the real functions; it is they that take most of the time.
@@ -90,14 +110,21 @@ fn delivery(scratch: &Path, home: &Home) -> Vec<String> {
     let server = Loopback::start();
     let copy = Home::bare(scratch, "delivery");
     copy.start_over_from(home);
-    let quick = timed(&mut copy.deployment(&server.url, KEY).sidecar(&["sync"]), "");
+    let quick = timed(
+        &mut copy.deployment(&server.url, KEY).sidecar(&["sync"]),
+        "",
+    );
     let asked = server.take();
     let backend = Backend::start();
     let copy = Home::bare(scratch, "delivery");
     copy.start_over_from(home);
     let home = copy.deployment(&backend.url, &backend.key);
     let real = timed(&mut home.sidecar(&["sync"]), "");
-    assert_eq!(backend.sessions(&home).len(), SESSIONS, "each session is in Convex once");
+    assert_eq!(
+        backend.sessions(&home).len(),
+        SESSIONS,
+        "each session is in Convex once"
+    );
     vec![
         "`sync` of all of them".to_owned(),
         format!(
@@ -110,11 +137,17 @@ fn delivery(scratch: &Path, home: &Home) -> Vec<String> {
     ]
 }
 
-/// Killed while it imports and while it delivers, then run again: nothing is there twice and nothing is missing.
+/// Killed while it imports and while it delivers, then run again: nothing is there twice and
+/// nothing is missing.
 fn interruption(scratch: &Path, folder: &Path, whole: &[Value]) -> Vec<String> {
     let home = Home::bare(scratch, "interrupted");
     let kill_at = |command: &mut Command, is_halfway: &dyn Fn() -> bool| {
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         while process.try_wait().unwrap().is_none() {
             if is_halfway() {
                 process.kill().unwrap();
@@ -123,21 +156,34 @@ fn interruption(scratch: &Path, folder: &Path, whole: &[Value]) -> Vec<String> {
         }
         process.wait().unwrap();
     };
-    kill_at(home.sidecar(&["import"]).arg(folder), &|| home.documents().len() > SESSIONS / 2);
+    kill_at(home.sidecar(&["import"]).arg(folder), &|| {
+        home.documents().len() > SESSIONS / 2
+    });
     let imported = home.documents().len();
     timed(home.sidecar(&["import"]).arg(folder), "");
     let mut recorded = home.documents();
-    assert_eq!(figures(&mut recorded), figures(&mut whole.to_vec()), "each session is recorded once, with its figures");
+    assert_eq!(
+        figures(&mut recorded),
+        figures(&mut whole.to_vec()),
+        "each session is recorded once, with its figures"
+    );
 
     let backend = Backend::start();
     let delivering = home.deployment(&backend.url, &backend.key);
-    kill_at(&mut delivering.sidecar(&["sync"]), &|| !backend.sessions(&home).is_empty());
+    kill_at(&mut delivering.sidecar(&["sync"]), &|| {
+        !backend.sessions(&home).is_empty()
+    });
     let delivered = backend.sessions(&home).len();
     timed(&mut delivering.sidecar(&["sync"]), "");
     let mut arrived = backend.sessions(&home);
-    assert_eq!(figures(&mut arrived), figures(&mut recorded), "each session is in Convex once, with its figures");
+    assert_eq!(
+        figures(&mut arrived),
+        figures(&mut recorded),
+        "each session is in Convex once, with its figures"
+    );
     vec![
-        "SIGKILL in the midst of `import`, and again in the midst of `sync`; each run once more".to_owned(),
+        "SIGKILL in the midst of `import`, and again in the midst of `sync`; each run once more"
+            .to_owned(),
         format!(
             "killed with {} sessions recorded, and with {} delivered; then each of {} was there once, with the figures of an import that nobody disturbed",
             count(imported),
@@ -151,7 +197,16 @@ fn interruption(scratch: &Path, folder: &Path, whole: &[Value]) -> Vec<String> {
 fn figures(documents: &mut [Value]) -> Vec<(String, Value, Value)> {
     documents.sort_by_key(|document| document["sessionId"].as_str().unwrap().to_owned());
     let text = |document: &Value| document["sessionId"].as_str().unwrap().to_owned();
-    documents.iter().map(|document| (text(document), document["metadata"]["usage"].clone(), document["output"].clone())).collect()
+    documents
+        .iter()
+        .map(|document| {
+            (
+                text(document),
+                document["metadata"]["usage"].clone(),
+                document["output"].clone(),
+            )
+        })
+        .collect()
 }
 
 /// What a hook takes on a journal that holds all of them.
@@ -159,13 +214,30 @@ fn hook_after(scratch: &Path, home: &Home) -> Vec<String> {
     let down = loopback::down();
     let (full, empty) = (Home::bare(scratch, "full"), Home::new(scratch, "empty"));
     full.start_over_from(home);
-    let hook = |home: &Home, session: &str| home.deployment(&down, KEY).hook(Event::SessionStart, session, Path::new("/nowhere"));
+    let hook = |home: &Home, session: &str| {
+        home.deployment(&down, KEY)
+            .hook(Event::SessionStart, session, Path::new("/nowhere"))
+    };
     // From here on the backoff stands.
     let _ = [hook(&full, "first"), hook(&empty, "first")];
     let next = std::cell::Cell::new(0);
     let session = || format!("session-{}", next.replace(next.get() + 1));
-    let outcomes =
-        in_turn(vec![Contender::new(4 * RUNS, || hook(&full, &session())), Contender::new(4 * RUNS, || hook(&empty, &session()))]);
-    let median = |index: usize| outcomes[index].as_ref().map(|times| millis(times.median())).unwrap();
-    vec!["SessionStart, not delivered".to_owned(), format!("{} on the journal with all of them, {} on a new one", median(0), median(1))]
+    let outcomes = in_turn(vec![
+        Contender::new(4 * RUNS, || hook(&full, &session())),
+        Contender::new(4 * RUNS, || hook(&empty, &session())),
+    ]);
+    let median = |index: usize| {
+        outcomes[index]
+            .as_ref()
+            .map(|times| millis(times.median()))
+            .unwrap()
+    };
+    vec![
+        "SessionStart, not delivered".to_owned(),
+        format!(
+            "{} on the journal with all of them, {} on a new one",
+            median(0),
+            median(1)
+        ),
+    ]
 }

@@ -27,7 +27,14 @@ pub fn of_one_session(scratch: &Path) -> String {
 }
 
 fn row(name: String, hooks: usize, asked: &Asked, document: usize, home: &Home) -> Vec<String> {
-    vec![name, count(hooks), count(asked.requests), count(asked.bytes), count(document), count(home.bytes())]
+    vec![
+        name,
+        count(hooks),
+        count(asked.requests),
+        count(asked.bytes),
+        count(document),
+        count(home.bytes()),
+    ]
 }
 
 /// The captured session with parallel tool calls, hook by hook.
@@ -35,29 +42,47 @@ fn captured(scratch: &Path) -> Vec<String> {
     let capture = root().join("tests/fixtures/claude-code-2.1.197/parallel-tools");
     let server = Loopback::start();
     let home = Home::new(scratch, "load").deployment(&server.url, KEY);
-    let mut hooks: Vec<_> = std::fs::read_dir(capture.join("hooks")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut hooks: Vec<_> = std::fs::read_dir(capture.join("hooks"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     hooks.sort();
     // Those that the client is told to run.
     hooks.retain(|hook| !hook.to_str().unwrap().contains("UserPromptSubmit"));
     let transcripts = capture.join("transcripts");
     for hook in &hooks {
-        let input =
-            std::fs::read_to_string(hook).unwrap().replace("/home/dev/.claude/projects/-home-dev-proj", transcripts.to_str().unwrap());
+        let input = std::fs::read_to_string(hook).unwrap().replace(
+            "/home/dev/.claude/projects/-home-dev-proj",
+            transcripts.to_str().unwrap(),
+        );
         timed(&mut home.sidecar(&["hook"]), &input);
     }
     let document = home.documents()[0].to_string().len();
-    row("captured: one prompt, two tool calls in parallel".to_owned(), hooks.len(), &server.take(), document, &home)
+    row(
+        "captured: one prompt, two tool calls in parallel".to_owned(),
+        hooks.len(),
+        &server.take(),
+        document,
+        &home,
+    )
 }
 
 fn long(scratch: &Path) -> Vec<String> {
     let server = Loopback::start();
     let home = Home::new(scratch, "load").deployment(&server.url, KEY);
     let transcript = fresh(scratch, "long").join("long.jsonl");
-    let (mut numbers, mut tally) = (Numbers::new(3), Tally { session: "long".to_owned(), ..Tally::default() });
+    let (mut numbers, mut tally) = (
+        Numbers::new(3),
+        Tally {
+            session: "long".to_owned(),
+            ..Tally::default()
+        },
+    );
     let mut file = std::fs::File::create(&transcript).unwrap();
     home.hook(Event::SessionStart, "long", &transcript);
     for _ in 0..TURNS {
-        file.write_all(transcripts::turn(&mut numbers, &mut tally).as_bytes()).unwrap();
+        file.write_all(transcripts::turn(&mut numbers, &mut tally).as_bytes())
+            .unwrap();
         home.hook(Event::Stop, "long", &transcript);
     }
     home.hook(Event::SessionEnd, "long", &transcript);

@@ -1,7 +1,9 @@
-//! A server on this machine that answers at once: so the clients are compared, not the server. It answers each request
-//! what a real backend was recorded to answer a mutation that succeeds, and counts.
+//! A server on this machine that answers at once: so the clients are compared, not the server. It
+//! answers each request what a real backend was recorded to answer a mutation that succeeds, and
+//! counts.
 //!
-//! The rival with routes of its own (`/sync/session`) is content with any JSON under the status 200.
+//! The rival with routes of its own (`/sync/session`) is content with any JSON under the status
+//! 200.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -27,7 +29,10 @@ pub struct Loopback {
 impl Loopback {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = Self { url: format!("http://{}", listener.local_addr().unwrap()), asked: Arc::default() };
+        let server = Self {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            asked: Arc::default(),
+        };
         let asked = Arc::clone(&server.asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {

@@ -4,10 +4,14 @@ use std::process::Command;
 
 use crate::rivals;
 
-/// How many processes wanted to run in the last minute: above a fraction of one, others disturbed the bench.
+/// How many processes wanted to run in the last minute: above a fraction of one, others disturbed
+/// the bench.
 pub fn load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    load.split(' ').next().map(|load| format!("load average {load} before it began")).unwrap_or_default()
+    load.split(' ')
+        .next()
+        .map(|load| format!("load average {load} before it began"))
+        .unwrap_or_default()
 }
 
 /// `load` is what [`load`] said at the beginning.
@@ -17,24 +21,50 @@ pub fn description(load: String) -> String {
     let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |path: &str, name: &str| {
         let text = file(path);
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.split_once(':'));
-        value.map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.split_once(':'));
+        value
+            .map(|(_, value)| value.trim().to_owned())
+            .unwrap_or_default()
     };
     let facts = [
         format!("{cores} cores"),
         field("/proc/cpuinfo", "model name"),
         gib(&field("/proc/meminfo", "MemTotal")),
-        format!("{}-{} {}", std::env::consts::OS, std::env::consts::ARCH, file("/proc/sys/kernel/osrelease").trim()),
+        format!(
+            "{}-{} {}",
+            std::env::consts::OS,
+            std::env::consts::ARCH,
+            file("/proc/sys/kernel/osrelease").trim()
+        ),
         load,
     ];
-    let facts = facts.into_iter().filter(|fact| !fact.is_empty()).collect::<Vec<_>>().join(", ");
-    let rust = Command::new("rustc").arg("--version").output().ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let versions = std::iter::once(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION")).to_owned()).chain(rust).chain(rivals::versions());
-    format!("Measured on {date}: {facts}.\n\nVersions: {}.", versions.collect::<Vec<_>>().join(", "))
+    let facts = facts
+        .into_iter()
+        .filter(|fact| !fact.is_empty())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let rust = Command::new("rustc")
+        .arg("--version")
+        .output()
+        .ok()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let versions =
+        std::iter::once(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION")).to_owned())
+            .chain(rust)
+            .chain(rivals::versions());
+    format!(
+        "Measured on {date}: {facts}.\n\nVersions: {}.",
+        versions.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// The kernel's `24684092 kB`, as people say it.
 fn gib(kib: &str) -> String {
-    let kib = kib.strip_suffix(" kB").and_then(|kib| kib.parse::<f64>().ok());
-    kib.map(|kib| format!("{:.0} GiB of memory", kib / (1_024.0 * 1_024.0))).unwrap_or_default()
+    let kib = kib
+        .strip_suffix(" kB")
+        .and_then(|kib| kib.parse::<f64>().ok());
+    kib.map(|kib| format!("{:.0} GiB of memory", kib / (1_024.0 * 1_024.0)))
+        .unwrap_or_default()
 }

@@ -1,10 +1,17 @@
-//! What this costs beside what a user would take instead: one run, everything in turn, because the machines are noisy.
+//! What this costs beside what a user would take instead: one run, everything in turn, because the
+//! machines are noisy.
 //!
-//! `make bench` installs the rivals, runs it, and keeps what it says in docs/benchmarks.md and docs/cost.md. The names of
-//! sections as arguments run only those and keep nothing: `cargo bench --bench side_by_side -- hooks crowd`. Of them `cost`
-//! fails when a figure exceeds the one that is kept (`make cost`).
+//! `make bench` installs the rivals, runs it, and keeps what it says in docs/benchmarks.md and
+//! docs/cost.md. The names of sections as arguments run only those and keep nothing: `cargo bench
+//! --bench side_by_side -- hooks crowd`. Of them `cost` fails when a figure exceeds the one that is
+//! kept (`make cost`).
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a bench fails by panicking, and is an edge")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a bench fails by panicking, and is an edge"
+)]
 #![allow(missing_docs, reason = "a bench is a program")]
 
 mod backend;
@@ -37,13 +44,48 @@ struct Section {
 }
 
 const SECTIONS: [Section; 7] = [
-    Section { name: "hooks", title: "A hook that delivers", about: include_str!("about/hooks.md"), run: hook::delivered },
-    Section { name: "down", title: "A hook whose server is down", about: include_str!("about/down.md"), run: hook::server_down },
-    Section { name: "transcripts", title: "Reading transcripts", about: include_str!("about/transcripts.md"), run: reading::transcripts },
-    Section { name: "figures", title: "Counting the same", about: include_str!("about/figures.md"), run: figures::agreement },
-    Section { name: "import", title: "Importing the past", about: include_str!("about/import.md"), run: import::import },
-    Section { name: "crowd", title: "Many hooks at once", about: include_str!("about/crowd.md"), run: crowd::at_once },
-    Section { name: "load", title: "What a session asks of a server", about: include_str!("about/load.md"), run: load::of_one_session },
+    Section {
+        name: "hooks",
+        title: "A hook that delivers",
+        about: include_str!("about/hooks.md"),
+        run: hook::delivered,
+    },
+    Section {
+        name: "down",
+        title: "A hook whose server is down",
+        about: include_str!("about/down.md"),
+        run: hook::server_down,
+    },
+    Section {
+        name: "transcripts",
+        title: "Reading transcripts",
+        about: include_str!("about/transcripts.md"),
+        run: reading::transcripts,
+    },
+    Section {
+        name: "figures",
+        title: "Counting the same",
+        about: include_str!("about/figures.md"),
+        run: figures::agreement,
+    },
+    Section {
+        name: "import",
+        title: "Importing the past",
+        about: include_str!("about/import.md"),
+        run: import::import,
+    },
+    Section {
+        name: "crowd",
+        title: "Many hooks at once",
+        about: include_str!("about/crowd.md"),
+        run: crowd::at_once,
+    },
+    Section {
+        name: "load",
+        title: "What a session asks of a server",
+        about: include_str!("about/load.md"),
+        run: load::of_one_session,
+    },
 ];
 const COST: &str = "cost";
 /// Set it to keep the counted figures anew.
@@ -51,21 +93,40 @@ const UPDATE_COST: &str = "UPDATE_COST";
 
 fn main() {
     // Cargo itself adds `--bench`.
-    let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let arguments: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
     if let [command, journal] = &arguments[..]
         && command == hook::COMMIT
     {
         return hook::commit_once(Path::new(journal));
     }
-    let is_wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
+    let is_wanted =
+        |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
     let load = machine::load();
-    let parts: Vec<_> = SECTIONS.iter().filter(|section| is_wanted(section.name)).map(report).collect();
+    let parts: Vec<_> = SECTIONS
+        .iter()
+        .filter(|section| is_wanted(section.name))
+        .map(report)
+        .collect();
     let cost = is_wanted(COST).then(|| cost::counted(scratch().path()));
     if arguments.is_empty() {
-        keep("benchmarks.md", &format!("{}\n{}\n\n{}", include_str!("about/report.md"), machine::description(load), parts.join("\n")));
+        keep(
+            "benchmarks.md",
+            &format!(
+                "{}\n{}\n\n{}",
+                include_str!("about/report.md"),
+                machine::description(load),
+                parts.join("\n")
+            ),
+        );
     }
     match cost {
-        Some(Ok(table)) => judge(&table, arguments.is_empty() || std::env::var_os(UPDATE_COST).is_some()),
+        Some(Ok(table)) => judge(
+            &table,
+            arguments.is_empty() || std::env::var_os(UPDATE_COST).is_some(),
+        ),
         Some(Err(missing)) => {
             println!("What a hook costs was not counted: {missing}.");
             // Who asks for a check is not told that it passed.
@@ -79,17 +140,28 @@ fn main() {
 fn judge(table: &str, is_kept: bool) {
     println!("{table}");
     if is_kept {
-        return keep("cost.md", &format!("{}\n\n{table}", include_str!("about/cost.md").trim_end()));
+        return keep(
+            "cost.md",
+            &format!("{}\n\n{table}", include_str!("about/cost.md").trim_end()),
+        );
     }
-    let exceeded = cost::exceeded(&std::fs::read_to_string(sidecar::root().join("docs/cost.md")).unwrap(), table);
+    let exceeded = cost::exceeded(
+        &std::fs::read_to_string(sidecar::root().join("docs/cost.md")).unwrap(),
+        table,
+    );
     if !exceeded.is_empty() {
-        let remedy = format!("if the change is worth it, `{UPDATE_COST}=1 make cost` keeps these figures");
-        eprintln!("a hook costs something else than docs/cost.md says; {remedy}:\n{}", exceeded.join("\n"));
+        let remedy =
+            format!("if the change is worth it, `{UPDATE_COST}=1 make cost` keeps these figures");
+        eprintln!(
+            "a hook costs something else than docs/cost.md says; {remedy}:\n{}",
+            exceeded.join("\n")
+        );
         std::process::exit(1);
     }
 }
 
-/// A folder on the disk where a home would be: what is temporary may be in memory, where `fsync` costs nothing.
+/// A folder on the disk where a home would be: what is temporary may be in memory, where `fsync`
+/// costs nothing.
 fn scratch() -> TempDir {
     TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
@@ -98,7 +170,11 @@ fn report(section: &Section) -> String {
     println!("## {}\n", section.title);
     let table = (section.run)(scratch().path());
     println!("{table}");
-    format!("## {}\n\n{}\n\n{table}", section.title, section.about.trim_end())
+    format!(
+        "## {}\n\n{}\n\n{table}",
+        section.title,
+        section.about.trim_end()
+    )
 }
 
 fn keep(name: &str, text: &str) {

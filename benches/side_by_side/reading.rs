@@ -29,8 +29,15 @@ impl Client {
         let folder = fresh(scratch, &format!("client-{mib}"));
         let project = folder.join("projects/-home-dev-proj");
         std::fs::create_dir_all(&project).unwrap();
-        let Tally { session, tokens, .. } = transcripts::write(&project, mib * MIB, mib).unwrap();
-        Self { transcript: project.join(format!("{session}.jsonl")), folder, session, tokens: tokens.iter().sum() }
+        let Tally {
+            session, tokens, ..
+        } = transcripts::write(&project, mib * MIB, mib).unwrap();
+        Self {
+            transcript: project.join(format!("{session}.jsonl")),
+            folder,
+            session,
+            tokens: tokens.iter().sum(),
+        }
     }
 }
 
@@ -48,8 +55,20 @@ pub fn transcripts(scratch: &Path) -> String {
     let mut notes = Vec::new();
     let columns = SIZES.map(|mib| {
         let client = Client::new(scratch, mib);
-        let (Client { folder, session, transcript, tokens }, slow) = (&client, slow_runs(mib));
-        let (empty, home, warm) = (Home::new(scratch, "empty"), Home::new(scratch, "home"), Home::new(scratch, "warm"));
+        let (
+            Client {
+                folder,
+                session,
+                transcript,
+                tokens,
+            },
+            slow,
+        ) = (&client, slow_runs(mib));
+        let (empty, home, warm) = (
+            Home::new(scratch, "empty"),
+            Home::new(scratch, "home"),
+            Home::new(scratch, "warm"),
+        );
         let state = fresh(scratch, "claude-code-sync");
         let mut grown = Grown::new(scratch, &client, &warm);
         let cold = || {
@@ -72,12 +91,26 @@ pub fn transcripts(scratch: &Path) -> String {
         let document = home.document(session);
         home.start_over_from(&empty);
         let peak = home.peak(Event::Stop, session, transcript) / 1_024;
-        let state = document["metadata"]["transcript"]["state"].as_str().unwrap();
+        let state = document["metadata"]["transcript"]["state"]
+            .as_str()
+            .unwrap();
         let ours = figures::share(Ok(figures::tokens_of(&document)), *tokens);
-        let theirs = outcomes.last().is_some_and(Result::is_ok).then(|| figures::tokens_sent(&server.take().body));
+        let theirs = outcomes
+            .last()
+            .is_some_and(Result::is_ok)
+            .then(|| figures::tokens_sent(&server.take().body));
         let theirs = figures::share(theirs.ok_or_else(|| "not run".to_owned()), *tokens);
-        notes.push(vec![format!("{} MiB", count(mib)), state.to_owned(), ours, theirs, format!("{peak} MiB")]);
-        Column { heading: format!("{} MiB", count(mib)), outcomes }
+        notes.push(vec![
+            format!("{} MiB", count(mib)),
+            state.to_owned(),
+            ours,
+            theirs,
+            format!("{peak} MiB"),
+        ]);
+        Column {
+            heading: format!("{} MiB", count(mib)),
+            outcomes,
+        }
     });
     let names = [
         "**convex-sidecar hook** (Stop), nothing read before",
@@ -95,19 +128,36 @@ pub fn transcripts(scratch: &Path) -> String {
         "tokens counted by `claude-code-sync`",
         "peak memory of that Stop",
     ];
-    format!("{}\n{}\n{}", beside(&names, &columns), warm(scratch), table(&headings, notes.into_iter()))
+    format!(
+        "{}\n{}\n{}",
+        beside(&names, &columns),
+        warm(scratch),
+        table(&headings, notes.into_iter())
+    )
 }
 
-/// The same turn on a small and on a large transcript, one after the other: above, each runs beside what disturbs the disk
-/// in its own way.
+/// The same turn on a small and on a large transcript, one after the other: above, each runs beside
+/// what disturbs the disk in its own way.
 fn warm(scratch: &Path) -> String {
     let clients = [SIZES[0], SIZES[3]].map(|mib| Client::new(scratch, mib));
     let homes = ["small", "large"].map(|name| Home::new(scratch, name));
     let mut small = Grown::new(scratch, &clients[0], &homes[0]);
     let mut large = Grown::new(scratch, &clients[1], &homes[1]);
-    let outcomes = in_turn(vec![Contender::new(3 * RUNS, || small.turn()), Contender::new(3 * RUNS, || large.turn())]);
-    let names = ["one more turn since the last Stop, after 1 MiB", "one more turn since the last Stop, after 1,024 MiB"];
-    beside(&names, &[Column { heading: "Stop".to_owned(), outcomes }])
+    let outcomes = in_turn(vec![
+        Contender::new(3 * RUNS, || small.turn()),
+        Contender::new(3 * RUNS, || large.turn()),
+    ]);
+    let names = [
+        "one more turn since the last Stop, after 1 MiB",
+        "one more turn since the last Stop, after 1,024 MiB",
+    ];
+    beside(
+        &names,
+        &[Column {
+            heading: "Stop".to_owned(),
+            outcomes,
+        }],
+    )
 }
 
 /// A copy of a transcript that grows by a turn before each Stop.
@@ -120,19 +170,35 @@ struct Grown<'a> {
 
 impl<'a> Grown<'a> {
     fn new(scratch: &Path, client: &Client, home: &'a Home) -> Self {
-        let transcript = fresh(scratch, &format!("grown-{}", client.session)).join(client.transcript.file_name().unwrap());
+        let transcript = fresh(scratch, &format!("grown-{}", client.session))
+            .join(client.transcript.file_name().unwrap());
         std::fs::copy(&client.transcript, &transcript).unwrap();
         // A first Stop may end at its deadline; `sync` reads the rest.
         home.hook(Event::Stop, &client.session, &transcript);
         home.sidecar(&["sync"]).output().unwrap();
         // Lines of its own: their ids follow from their number.
-        let tally = Tally { session: client.session.clone(), lines: 1 << 40, ..Tally::default() };
-        Self { home, transcript, numbers: Numbers::new(1 << 40), tally }
+        let tally = Tally {
+            session: client.session.clone(),
+            lines: 1 << 40,
+            ..Tally::default()
+        };
+        Self {
+            home,
+            transcript,
+            numbers: Numbers::new(1 << 40),
+            tally,
+        }
     }
 
     fn turn(&mut self) -> Duration {
         let turn = transcripts::turn(&mut self.numbers, &mut self.tally);
-        std::fs::OpenOptions::new().append(true).open(&self.transcript).unwrap().write_all(turn.as_bytes()).unwrap();
-        self.home.hook(Event::Stop, &self.tally.session, &self.transcript)
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&self.transcript)
+            .unwrap()
+            .write_all(turn.as_bytes())
+            .unwrap();
+        self.home
+            .hook(Event::Stop, &self.tally.session, &self.transcript)
     }
 }

@@ -11,8 +11,7 @@ use crate::timing::timed;
 
 pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_convex-sidecar");
 /// Of the form that `generate_admin_key.sh` prints.
-pub const KEY: &str =
-    "convex-self-hosted|01c046ab1512d9306a6abda3eedec5dfe862f1fe0f66a5aee774fb9ae3fda87706facaf682b9d4f9209a05e038cbd6e9b8";
+pub const KEY: &str = "convex-self-hosted|01c046ab1512d9306a6abda3eedec5dfe862f1fe0f66a5aee774fb9ae3fda87706facaf682b9d4f9209a05e038cbd6e9b8";
 
 /// The repository.
 pub fn root() -> &'static Path {
@@ -48,7 +47,10 @@ impl Event {
     pub fn input(self, session: &str, transcript: &Path) -> String {
         let (name, value) = match self {
             Self::SessionStart => ("source", "startup"),
-            Self::Stop => ("last_assistant_message", "It is done: the module is simpler now."),
+            Self::Stop => (
+                "last_assistant_message",
+                "It is done: the module is simpler now.",
+            ),
             Self::SessionEnd => ("reason", "other"),
         };
         json!({ "session_id": session, "transcript_path": transcript, "cwd": "/home/dev/proj", "hook_event_name": self.name(), name: value })
@@ -56,7 +58,8 @@ impl Event {
     }
 }
 
-/// A home with a journal that is there already: making one costs more than a hook, and is done once in a machine's life.
+/// A home with a journal that is there already: making one costs more than a hook, and is done once
+/// in a machine's life.
 pub struct Home {
     pub folder: PathBuf,
     deployment: Option<(String, String)>,
@@ -64,19 +67,28 @@ pub struct Home {
 
 impl Home {
     pub fn new(scratch: &Path, name: &str) -> Self {
-        let home = Self { folder: fresh(scratch, name), deployment: None };
+        let home = Self {
+            folder: fresh(scratch, name),
+            deployment: None,
+        };
         timed(&mut home.sidecar(&["sessions"]), "");
         home
     }
 
     /// A home in which nothing was ever run.
     pub fn bare(scratch: &Path, name: &str) -> Self {
-        Self { folder: fresh(scratch, name), deployment: None }
+        Self {
+            folder: fresh(scratch, name),
+            deployment: None,
+        }
     }
 
     /// The same home, with a deployment.
     pub fn deployment(&self, url: &str, key: &str) -> Self {
-        Self { folder: self.folder.clone(), deployment: Some((url.to_owned(), key.to_owned())) }
+        Self {
+            folder: self.folder.clone(),
+            deployment: Some((url.to_owned(), key.to_owned())),
+        }
     }
 
     /// Puts the journal of `other` in the place of this one.
@@ -96,17 +108,26 @@ impl Home {
         command
     }
 
-    /// Gives a command that runs the sidecar the environment that a client gives a hook: the sidecar then asks the
-    /// system who its client is, here the bench.
+    /// Gives a command that runs the sidecar the environment that a client gives a hook: the
+    /// sidecar then asks the system who its client is, here the bench.
     pub fn set_up(&self, command: &mut Command) {
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("CONVEX_SIDECAR_HOME", &self.folder).env("CLAUDECODE", "1");
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("CONVEX_SIDECAR_HOME", &self.folder)
+            .env("CLAUDECODE", "1");
         if let Some((url, key)) = &self.deployment {
-            command.env("CONVEX_SELF_HOSTED_URL", url).env("CONVEX_SELF_HOSTED_ADMIN_KEY", key);
+            command
+                .env("CONVEX_SELF_HOSTED_URL", url)
+                .env("CONVEX_SELF_HOSTED_ADMIN_KEY", key);
         }
     }
 
     pub fn hook(&self, event: Event, session: &str, transcript: &Path) -> Duration {
-        timed(&mut self.sidecar(&["hook"]), &event.input(session, transcript))
+        timed(
+            &mut self.sidecar(&["hook"]),
+            &event.input(session, transcript),
+        )
     }
 
     /// The document of a session, as it is sent.
@@ -117,8 +138,15 @@ impl Home {
 
     /// The documents of all sessions.
     pub fn documents(&self) -> Vec<Value> {
-        let output = self.sidecar(&["sessions", "--json", "--limit", "100000"]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let output = self
+            .sidecar(&["sessions", "--json", "--limit", "100000"])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// How large the journal is, its log included.
@@ -133,13 +161,26 @@ impl Home {
 
     /// The most memory that a hook holds, in KiB, as the kernel has it at the end.
     pub fn peak(&self, event: Event, session: &str, transcript: &Path) -> u64 {
-        let mut child = self.sidecar(&["hook"]).stdin(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(event.input(session, transcript).as_bytes()).unwrap();
+        let mut child = self
+            .sidecar(&["hook"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(event.input(session, transcript).as_bytes())
+            .unwrap();
         let status = format!("/proc/{}/status", child.id());
         let mut peak = 0;
         while child.try_wait().unwrap().is_none() {
             let status = std::fs::read_to_string(&status).unwrap_or_default();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).map(str::trim).and_then(|line| line.strip_suffix(" kB"));
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmHWM:"))
+                .map(str::trim)
+                .and_then(|line| line.strip_suffix(" kB"));
             peak = peak.max(line.map_or(0, |kib| kib.trim().parse().unwrap()));
         }
         peak

@@ -11,14 +11,20 @@ pub struct Column {
     pub outcomes: Vec<Outcome>,
 }
 
-/// A table with a row for each contender: median, from the shortest to the longest time, and how many times ours it is.
+/// A table with a row for each contender: median, from the shortest to the longest time, and how
+/// many times ours it is.
 pub fn beside(names: &[&str], columns: &[Column]) -> String {
     let headings = columns.iter().map(|column| column.heading.as_str());
     let rows = names.iter().enumerate().map(|(row, name)| {
-        let cells = columns.iter().map(|column| cell(&column.outcomes[row], &column.outcomes[0]));
+        let cells = columns
+            .iter()
+            .map(|column| cell(&column.outcomes[row], &column.outcomes[0]));
         std::iter::once((*name).to_owned()).chain(cells).collect()
     });
-    table(&std::iter::once("").chain(headings).collect::<Vec<_>>(), rows)
+    table(
+        &std::iter::once("").chain(headings).collect::<Vec<_>>(),
+        rows,
+    )
 }
 
 fn cell(outcome: &Outcome, ours: &Outcome) -> String {
@@ -26,20 +32,41 @@ fn cell(outcome: &Outcome, ours: &Outcome) -> String {
         Ok(times) => times,
         Err(why) => return why.clone(),
     };
-    let ratio = ours.as_ref().map_or(f64::NAN, |ours| times.median().as_secs_f64() / ours.median().as_secs_f64());
-    let spread =
-        if times.runs() == 1 { "one run".to_owned() } else { format!("{}–{}", bare_millis(times.least()), bare_millis(times.most())) };
-    format!("{} ({spread}) **{}**", millis(times.median()), times_as_long(ratio))
+    let ratio = ours.as_ref().map_or(f64::NAN, |ours| {
+        times.median().as_secs_f64() / ours.median().as_secs_f64()
+    });
+    let spread = if times.runs() == 1 {
+        "one run".to_owned()
+    } else {
+        format!(
+            "{}–{}",
+            bare_millis(times.least()),
+            bare_millis(times.most())
+        )
+    };
+    format!(
+        "{} ({spread}) **{}**",
+        millis(times.median()),
+        times_as_long(ratio)
+    )
 }
 
 /// A ratio with as many digits as mean something.
 pub fn times_as_long(ratio: f64) -> String {
-    if ratio < 10.0 { format!("{ratio:.2}×") } else { format!("{ratio:.0}×") }
+    if ratio < 10.0 {
+        format!("{ratio:.2}×")
+    } else {
+        format!("{ratio:.0}×")
+    }
 }
 
 /// Any table.
 pub fn table(headings: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut text = format!("| {} |\n|{}\n", headings.join(" | "), "---|".repeat(headings.len()));
+    let mut text = format!(
+        "| {} |\n|{}\n",
+        headings.join(" | "),
+        "---|".repeat(headings.len())
+    );
     for row in rows {
         writeln!(text, "| {} |", row.join(" | ")).unwrap();
     }
@@ -52,7 +79,11 @@ pub fn millis(time: Duration) -> String {
 
 fn bare_millis(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1e3;
-    if millis < 100.0 { format!("{millis:.1}") } else { thousands(&format!("{millis:.0}")) }
+    if millis < 100.0 {
+        format!("{millis:.1}")
+    } else {
+        thousands(&format!("{millis:.0}"))
+    }
 }
 
 /// A whole number as people read it: 1,234,567.
@@ -61,6 +92,11 @@ pub fn count(number: impl Display + Copy) -> String {
 }
 
 fn thousands(digits: &str) -> String {
-    let grouped: Vec<_> = digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap()).collect();
+    let grouped: Vec<_> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| str::from_utf8(group).unwrap())
+        .collect();
     grouped.join(",")
 }

@@ -1,4 +1,5 @@
-//! Things that are done in turn, because the machines are noisy: what disturbs one disturbs the others as well.
+//! Things that are done in turn, because the machines are noisy: what disturbs one disturbs the
+//! others as well.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -47,7 +48,10 @@ pub struct Contender<'a> {
 
 impl<'a> Contender<'a> {
     pub fn new(runs: usize, run: impl FnMut() -> Duration + 'a) -> Self {
-        Self { runs, run: Ok(Box::new(run)) }
+        Self {
+            runs,
+            run: Ok(Box::new(run)),
+        }
     }
 
     /// A program that reads nothing from stdin; it may be missing on this machine.
@@ -59,7 +63,10 @@ impl<'a> Contender<'a> {
     pub fn program_with(runs: usize, program: Result<Command, String>, input: String) -> Self {
         match program {
             Ok(mut command) => Self::new(runs, move || timed(&mut command, &input)),
-            Err(why) => Self { runs, run: Err(why) },
+            Err(why) => Self {
+                runs,
+                run: Err(why),
+            },
         }
     }
 }
@@ -67,7 +74,12 @@ impl<'a> Contender<'a> {
 /// Runs the contenders in turn; one that has fewer runs than others sits out the last rounds.
 pub fn in_turn(mut contenders: Vec<Contender<'_>>) -> Vec<Outcome> {
     let mut times = vec![Vec::new(); contenders.len()];
-    for round in 0..contenders.iter().map(|contender| contender.runs).max().unwrap_or(0) {
+    for round in 0..contenders
+        .iter()
+        .map(|contender| contender.runs)
+        .max()
+        .unwrap_or(0)
+    {
         for (contender, times) in contenders.iter_mut().zip(&mut times) {
             if let Ok(run) = &mut contender.run
                 && round < contender.runs
@@ -76,13 +88,21 @@ pub fn in_turn(mut contenders: Vec<Contender<'_>>) -> Vec<Outcome> {
             }
         }
     }
-    contenders.into_iter().zip(times).map(|(contender, times)| contender.run.map(|_| Times::new(times))).collect()
+    contenders
+        .into_iter()
+        .zip(times)
+        .map(|(contender, times)| contender.run.map(|_| Times::new(times)))
+        .collect()
 }
 
 /// From before the start of a process to its end, which must be a success.
 pub fn timed(command: &mut Command, input: &str) -> Duration {
     let start = Instant::now();
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     // Who has no use for its input may be gone before it is written.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     assert!(child.wait().unwrap().success(), "{command:?} failed");

@@ -1,14 +1,20 @@
-//! Transcripts of realistic shape and any size, the same on every machine: lines as client 2.1.197 writes them
-//! (`tests/fixtures/claude-code-2.1.197`), with the sizes that users report: mostly tool results of some kilobytes,
-//! which the client writes twice (`content` and `toolUseResult`), answers of one, two or three lines, attachments.
+//! Transcripts of realistic shape and any size, the same on every machine: lines as client 2.1.197
+//! writes them (`tests/fixtures/claude-code-2.1.197`), with the sizes that users report: mostly
+//! tool results of some kilobytes, which the client writes twice (`content` and `toolUseResult`),
+//! answers of one, two or three lines, attachments.
 
-#![expect(clippy::format_push_string, clippy::cast_possible_truncation, reason = "lines are put together as they are read")]
+#![expect(
+    clippy::format_push_string,
+    clippy::cast_possible_truncation,
+    reason = "lines are put together as they are read"
+)]
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// A small generator of numbers (xorshift64*); the benches need the same bytes each time, not chance.
+/// A small generator of numbers (xorshift64*); the benches need the same bytes each time, not
+/// chance.
 pub struct Numbers(u64);
 
 impl Numbers {
@@ -43,9 +49,16 @@ pub struct Tally {
 /// Writes a transcript of at least `bytes` bytes.
 pub fn write(path: &Path, bytes: u64, seed: u64) -> io::Result<Tally> {
     let mut numbers = Numbers::new(seed);
-    let session = format!("{:08x}-0000-4000-8000-{:012x}", seed, numbers.below(1 << 48));
+    let session = format!(
+        "{:08x}-0000-4000-8000-{:012x}",
+        seed,
+        numbers.below(1 << 48)
+    );
     let file = path.join(format!("{session}.jsonl"));
-    let mut tally = Tally { session, ..Tally::default() };
+    let mut tally = Tally {
+        session,
+        ..Tally::default()
+    };
     let mut out = BufWriter::with_capacity(1 << 20, File::create(file)?);
     let mut written = 0;
     while written < bytes {
@@ -58,7 +71,10 @@ pub fn write(path: &Path, bytes: u64, seed: u64) -> io::Result<Tally> {
 }
 
 fn add(tokens: &mut [u64; 4], further: [u64; 4]) {
-    tokens.iter_mut().zip(further).for_each(|(tokens, further)| *tokens += further);
+    tokens
+        .iter_mut()
+        .zip(further)
+        .for_each(|(tokens, further)| *tokens += further);
 }
 
 /// A prompt, some calls of tools, an answer.
@@ -78,11 +94,19 @@ pub fn turn(numbers: &mut Numbers, tally: &mut Tally) -> String {
     let end = |count: &mut u64| end_with(count, "");
     lines += &format!(
         r#"{{"parentUuid":null,"isSidechain":false,"promptId":"p{count}","type":"user","message":{{"role":"user","content":"please look at module {count} and make it simpler"}},{}"#,
-        end_with(count, r#""permissionMode":"default","promptSource":"user","#)
+        end_with(
+            count,
+            r#""permissionMode":"default","promptSource":"user","#
+        )
     );
     for _ in 0..3 + numbers.below(8) {
         let message = numbers.below(u64::MAX);
-        let (input, created, read, output) = (numbers.below(90), numbers.below(9_000), numbers.below(90_000), numbers.below(2_000));
+        let (input, created, read, output) = (
+            numbers.below(90),
+            numbers.below(9_000),
+            numbers.below(90_000),
+            numbers.below(2_000),
+        );
         add(tokens, [input, output, read, created]);
         let usage = format!(
             r#""usage":{{"input_tokens":{input},"cache_creation_input_tokens":{created},"cache_read_input_tokens":{read},"output_tokens":{output},"server_tool_use":{{"web_search_requests":0,"web_fetch_requests":0}},"service_tier":"standard","cache_creation":{{"ephemeral_1h_input_tokens":0,"ephemeral_5m_input_tokens":{created}}},"inference_geo":"","iterations":[],"speed":"standard"}},"stop_details":null}},"requestId":"req_{message:016x}","type":"assistant","#
@@ -91,7 +115,10 @@ pub fn turn(numbers: &mut Numbers, tally: &mut Tally) -> String {
             r#"{{"parentUuid":"{count:032x}","isSidechain":false,"message":{{"id":"msg_{message:024x}","type":"message","role":"assistant","model":"claude-opus-4-8","content":["#
         );
         let mut block = |block: String, count: &mut u64| {
-            lines += &format!(r#"{head}{block}],"stop_reason":"tool_use","stop_sequence":null,{usage}{}"#, end(count));
+            lines += &format!(
+                r#"{head}{block}],"stop_reason":"tool_use","stop_sequence":null,{usage}{}"#,
+                end(count)
+            );
         };
         if numbers.below(10) < 4 {
             block(
@@ -127,16 +154,23 @@ pub fn turn(numbers: &mut Numbers, tally: &mut Tally) -> String {
         let text = SOURCE.repeat(pieces as usize);
         let (result, output) = if numbers.below(20) == 0 {
             (
-                format!(r#""type":"tool_result","content":"{text}","is_error":true,"tool_use_id":"toolu_{message:024x}""#),
+                format!(
+                    r#""type":"tool_result","content":"{text}","is_error":true,"tool_use_id":"toolu_{message:024x}""#
+                ),
                 format!(r#""Error: {text}""#),
             )
         } else {
             (
-                format!(r#""tool_use_id":"toolu_{message:024x}","type":"tool_result","content":"{text}","is_error":false"#),
-                format!(r#"{{"type":"text","file":{{"filePath":"/home/dev/proj/src/main.rs","content":"{text}","numLines":24}}}}"#),
+                format!(
+                    r#""tool_use_id":"toolu_{message:024x}","type":"tool_result","content":"{text}","is_error":false"#
+                ),
+                format!(
+                    r#"{{"type":"text","file":{{"filePath":"/home/dev/proj/src/main.rs","content":"{text}","numLines":24}}}}"#
+                ),
             )
         };
-        let between = format!(r#""toolUseResult":{output},"sourceToolAssistantUUID":"{count:032x}","#);
+        let between =
+            format!(r#""toolUseResult":{output},"sourceToolAssistantUUID":"{count:032x}","#);
         lines += &format!(
             r#"{{"parentUuid":"{count:032x}","isSidechain":false,"promptId":"p","type":"user","message":{{"role":"user","content":[{{{result}}}]}},{}"#,
             end_with(count, &between)

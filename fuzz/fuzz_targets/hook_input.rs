@@ -1,5 +1,5 @@
-//! Arbitrary bytes on stdin: nothing panics, what is accepted is safe in a path and a query, and where the value ends
-//! does not depend on how the bytes arrive.
+//! Arbitrary bytes on stdin: nothing panics, what is accepted is safe in a path and a query, and
+//! where the value ends does not depend on how the bytes arrive.
 
 #![no_main]
 

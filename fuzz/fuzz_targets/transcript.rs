@@ -1,5 +1,5 @@
-//! Arbitrary bytes as a transcript: nothing panics, a cut between two reads changes nothing that is counted, and no
-//! line that counts is passed over as dull.
+//! Arbitrary bytes as a transcript: nothing panics, a cut between two reads changes nothing that is
+//! counted, and no line that counts is passed over as dull.
 
 #![no_main]
 
@@ -56,7 +56,8 @@ fn counts(line: &[u8]) -> bool {
     }
 }
 
-/// Whether the line is one that the client can write: its own keys are not escaped, and none stands there twice.
+/// Whether the line is one that the client can write: its own keys are not escaped, and none stands
+/// there twice.
 fn is_plain(line: &[u8]) -> bool {
     !line.windows(2).any(|pair| pair == b"\\u")
 }
@@ -65,7 +66,8 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(redactor) = Redactor::new(true, &[], 1_000) else { return };
     let mut habits = Habits::default();
     for line in bytes.split(|&byte| byte == b'\n') {
-        // What is read fast is what the full parse reads, but for bad escapes in what nobody wants to know.
+        // What is read fast is what the full parse reads, but for bad escapes in what nobody wants
+        // to know.
         if let (Some(fast), Ok(full)) = (assistant::read(line, &mut habits), records::parse(line)) {
             assert_eq!(format!("{fast:?}"), format!("{full:?}"));
         }

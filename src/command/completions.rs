@@ -1,4 +1,5 @@
-//! `completions`: what a shell needs to complete our command line, from the same description that parses it.
+//! `completions`: what a shell needs to complete our command line, from the same description that
+//! parses it.
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -9,6 +10,11 @@ use crate::cli::{Cli, Completions};
 /// Runs `completions`.
 pub fn run(options: &Completions) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut Cli::command(), "convex-sidecar", &mut script);
+    clap_complete::generate(
+        options.shell,
+        &mut Cli::command(),
+        "convex-sidecar",
+        &mut script,
+    );
     print(&String::from_utf8_lossy(&script))
 }

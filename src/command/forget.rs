@@ -1,7 +1,7 @@
 //! `forget`: delete a session from the journal and from Convex.
 //!
-//! The journal goes first. What Convex has is deleted at once where it can be reached; otherwise the journal remembers
-//! that it is to be deleted, and the next `sync` or hook does it.
+//! The journal goes first. What Convex has is deleted at once where it can be reached; otherwise
+//! the journal remembers that it is to be deleted, and the next `sync` or hook does it.
 
 use std::io::{IsTerminal, Write};
 
@@ -22,7 +22,9 @@ pub fn run(options: &Forget) -> Result<()> {
     let config = load_config()?;
     let mut journal = Journal::open(&config.journal)?;
     let (session, owner) = choose(&journal, &config, &options.session)?;
-    let Some(session_id) = session.document["sessionId"].as_str() else { bail!("could not read the session's id in Convex") };
+    let Some(session_id) = session.document["sessionId"].as_str() else {
+        bail!("could not read the session's id in Convex")
+    };
     if !options.yes && !is_confirmed(&session)? {
         return print("nothing was deleted\n");
     }
@@ -37,34 +39,62 @@ pub fn run(options: &Forget) -> Result<()> {
         (None, _) => "; no Convex deployment has it".to_owned(),
         (Some(name), Ok(Some(configured))) if configured.name() == name => {
             let deadline = Deadline::never().within(PATIENCE);
-            let report = Delivery::new(&mut journal, configured, deadline, now, jitter).deliver_errands(&mut |_| {})?;
+            let report = Delivery::new(&mut journal, configured, deadline, now, jitter)
+                .deliver_errands(&mut |_| {})?;
             match report.problem {
                 None => format!(" and from {name}"),
-                Some(why) => format!("; it is still in {name}, and `convex-sidecar sync` deletes it there: {}", render::escape(&why)),
+                Some(why) => format!(
+                    "; it is still in {name}, and `convex-sidecar sync` deletes it there: {}",
+                    render::escape(&why)
+                ),
             }
         }
-        (Some(name), _) => format!("; it is still in {name}, and `convex-sidecar sync` deletes it once that deployment is configured"),
+        (Some(name), _) => format!(
+            "; it is still in {name}, and `convex-sidecar sync` deletes it once that deployment is configured"
+        ),
     };
-    print(&format!("session {session_id} is deleted from the journal{there}\n"))
+    print(&format!(
+        "session {session_id} is deleted from the journal{there}\n"
+    ))
 }
 
-/// The session, and the deployment that it belongs to. One that the journal does not know may be in Convex.
+/// The session, and the deployment that it belongs to. One that the journal does not know may be in
+/// Convex.
 fn choose(journal: &Journal, config: &Config, prefix: &str) -> Result<(Listed, Option<String>)> {
     if let Some(entry) = find(journal, config, prefix)? {
-        return Ok((Outlook::new(journal, config)?.listed(&entry)?, entry.deployment));
+        return Ok((
+            Outlook::new(journal, config)?.listed(&entry)?,
+            entry.deployment,
+        ));
     }
-    let in_convex = if config.deployment_name().is_some() { find_remote(config, prefix)? } else { None };
+    let in_convex = if config.deployment_name().is_some() {
+        find_remote(config, prefix)?
+    } else {
+        None
+    };
     match in_convex {
         Some(session) => Ok((session, None)),
-        None => bail!("no session {prefix}, neither in the journal nor in Convex; `convex-sidecar sessions` lists what is there"),
+        None => bail!(
+            "no session {prefix}, neither in the journal nor in Convex; `convex-sidecar sessions` lists what is there"
+        ),
     }
 }
 
 fn is_confirmed(session: &Listed) -> Result<bool> {
-    ensure!(std::io::stdin().is_terminal(), "could not ask whether to delete, because stdin is no terminal; --yes deletes without asking");
+    ensure!(
+        std::io::stdin().is_terminal(),
+        "could not ask whether to delete, because stdin is no terminal; --yes deletes without asking"
+    );
     let is_running = session.document["status"] == "running";
-    let again = if is_running { "\nIt is still running: its next hook records it anew." } else { "" };
-    eprint!("This deletes, here and in Convex:{}{again}\nDelete it? [y/N] ", render::candidates(std::slice::from_ref(session)));
+    let again = if is_running {
+        "\nIt is still running: its next hook records it anew."
+    } else {
+        ""
+    };
+    eprint!(
+        "This deletes, here and in Convex:{}{again}\nDelete it? [y/N] ",
+        render::candidates(std::slice::from_ref(session))
+    );
     std::io::stderr().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

@@ -20,14 +20,22 @@ use crate::stdin;
 /// What a SessionStart may take for the network: the user waits for the agent to start.
 const START_BUDGET: Duration = Duration::from_millis(300);
 
-/// Runs the hook. An error is for `--verbose` and `--strict`; it stands in the journal's notes too, where there is one.
+/// Runs the hook. An error is for `--verbose` and `--strict`; it stands in the journal's notes too,
+/// where there is one.
 pub fn run(options: Hook, start: Instant) -> Result<()> {
     let deadline = Deadline::after(start, HOOK_BUDGET);
     let config = Config::load(&config::environment())?;
     if config.is_disabled {
-        return if options.strict { Err(anyhow!("recording is switched off by CONVEX_SIDECAR_DISABLED=1")) } else { Ok(()) };
+        return if options.strict {
+            Err(anyhow!(
+                "recording is switched off by CONVEX_SIDECAR_DISABLED=1"
+            ))
+        } else {
+            Ok(())
+        };
     }
-    let input = hook_input::read_value(stdin::arrivals(), SILENCE, deadline).and_then(|json| hook_input::parse(&json));
+    let input = hook_input::read_value(stdin::arrivals(), SILENCE, deadline)
+        .and_then(|json| hook_input::parse(&json));
     if options.dry_run {
         return rehearse(&config, &input?);
     }
@@ -41,14 +49,27 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
     }
     match (result?, &config.deployment) {
         (_, Err(problem)) => bail!("recorded, but not delivered: {problem:#}"),
-        (Report { problem: Some(problem), .. }, _) => bail!("recorded, but not delivered: {problem}"),
-        (_, Ok(None)) if options.strict => bail!("recorded, but not delivered: no Convex deployment is configured"),
+        (
+            Report {
+                problem: Some(problem),
+                ..
+            },
+            _,
+        ) => bail!("recorded, but not delivered: {problem}"),
+        (_, Ok(None)) if options.strict => {
+            bail!("recorded, but not delivered: no Convex deployment is configured")
+        }
         _ => Ok(()),
     }
 }
 
 /// Records the event, and what went wrong with it in the journal's notes.
-fn keep(config: &Config, options: Hook, input: &Result<Event, InputError>, deadline: Deadline) -> Result<Report> {
+fn keep(
+    config: &Config,
+    options: Hook,
+    input: &Result<Event, InputError>,
+    deadline: Deadline,
+) -> Result<Report> {
     let mut journal = Journal::open(&config.journal)?;
     let result = match input {
         Ok(event) => record(&mut journal, config, options, event, deadline),
@@ -79,9 +100,21 @@ fn replace_journal(config: &Config, error: &anyhow::Error, identity: u64) -> Res
     Ok(())
 }
 
-fn record(journal: &mut Journal, config: &Config, options: Hook, event: &Event, deadline: Deadline) -> Result<Report> {
+fn record(
+    journal: &mut Journal,
+    config: &Config,
+    options: Hook,
+    event: &Event,
+    deadline: Deadline,
+) -> Result<Report> {
     if options.verbose {
-        say(options, &format!("event: {}", serde_json::to_string(&event.masked(&config.redactor))?));
+        say(
+            options,
+            &format!(
+                "event: {}",
+                serde_json::to_string(&event.masked(&config.redactor))?
+            ),
+        );
     }
     if intake::ends_no_session(journal, config, event)? {
         say(options, "not recorded: it ends a session that never was");
@@ -89,13 +122,15 @@ fn record(journal: &mut Journal, config: &Config, options: Hook, event: &Event, 
     }
     let (now, jitter) = now();
     let owner = owner(config);
-    intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now).context("could not journal the event")?;
+    intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now)
+        .context("could not journal the event")?;
     journal.hurry(deadline)?;
     match follow_up(journal, config, options, event, (now, jitter), deadline) {
         // What there was no time for is done by the next hook, as it is due.
-        Err(error) if journal::is_busy(&error) => {
-            Ok(Report { problem: Some("others were writing to the journal all the time".to_owned()), ..Report::default() })
-        }
+        Err(error) if journal::is_busy(&error) => Ok(Report {
+            problem: Some("others were writing to the journal all the time".to_owned()),
+            ..Report::default()
+        }),
         result => result,
     }
 }
@@ -115,15 +150,26 @@ fn follow_up(
     intake::sweep(journal, config, now)?;
     intake::settle(journal, config, now, deadline)?;
     if options.verbose {
-        say(options, &format!("document: {}", entry(journal, event)?.document));
+        say(
+            options,
+            &format!("document: {}", entry(journal, event)?.document),
+        );
     }
     let Ok(Some(deployment)) = &config.deployment else {
-        say(options, "not sent: no Convex deployment is configured; the session is in this machine's journal");
+        say(
+            options,
+            "not sent: no Convex deployment is configured; the session is in this machine's journal",
+        );
         return Ok(Report::default());
     };
     let is_start = matches!(event.kind, EventKind::SessionStart { .. });
-    let deadline = if is_start { deadline.within(START_BUDGET) } else { deadline };
-    Delivery::new(journal, deployment, deadline, now, jitter).deliver_hook(&event.session_id, &mut |step| say(options, step))
+    let deadline = if is_start {
+        deadline.within(START_BUDGET)
+    } else {
+        deadline
+    };
+    Delivery::new(journal, deployment, deadline, now, jitter)
+        .deliver_hook(&event.session_id, &mut |step| say(options, step))
 }
 
 /// Says a step, where the user asks for that.
@@ -140,8 +186,21 @@ fn rehearse(config: &Config, event: &Event) -> Result<()> {
         return print("nothing would be recorded: it ends a session that never was\n");
     }
     let (now, _) = now();
-    intake::record_event(&mut journal, config, event, owner(config).as_ref(), &owner::host(), now)?;
-    intake::read_transcript(&mut journal, config, &event.session_id, now, Deadline::never())?;
+    intake::record_event(
+        &mut journal,
+        config,
+        event,
+        owner(config).as_ref(),
+        &owner::host(),
+        now,
+    )?;
+    intake::read_transcript(
+        &mut journal,
+        config,
+        &event.session_id,
+        now,
+        Deadline::never(),
+    )?;
     let entry = entry(&journal, event)?;
     let request = match &config.deployment {
         Ok(Some(deployment)) => delivery::first_call(&entry)?.describe(deployment),
@@ -149,11 +208,16 @@ fn rehearse(config: &Config, event: &Event) -> Result<()> {
         Err(problem) => format!("none, because {problem:#}"),
     };
     let event = serde_json::to_string(&event.masked(&config.redactor))?;
-    print(&render::escape_block(&format!("event: {event}\ndocument: {}\nrequest: {request}\n", entry.document)))
+    print(&render::escape_block(&format!(
+        "event: {event}\ndocument: {}\nrequest: {request}\n",
+        entry.document
+    )))
 }
 
 fn entry(journal: &Journal, event: &Event) -> Result<Entry> {
-    journal.entry(&event.session_id)?.with_context(|| format!("session {} is not in the journal", event.session_id))
+    journal
+        .entry(&event.session_id)?
+        .with_context(|| format!("session {} is not in the journal", event.session_id))
 }
 
 fn owner(config: &Config) -> Option<Owner> {
@@ -166,5 +230,8 @@ fn owner(config: &Config) -> Option<Owner> {
 
 /// At the start there is nothing new in the transcript, and the user waits.
 fn tells_of_transcript(event: &Event) -> bool {
-    !matches!(event.kind, EventKind::SessionStart { .. } | EventKind::UserPromptSubmit { .. })
+    !matches!(
+        event.kind,
+        EventKind::SessionStart { .. } | EventKind::UserPromptSubmit { .. }
+    )
 }

@@ -1,8 +1,9 @@
-//! `import`: record past sessions from the client's transcripts, before it deletes them (after 30 days by default).
+//! `import`: record past sessions from the client's transcripts, before it deletes them (after 30
+//! days by default).
 //!
-//! Threads read and parse, this one counts: SQLite has one writer. Each session's figures and the checkpoints that
-//! they rest on are committed together, so an interrupted import goes on where it stopped, and a repeated one finds
-//! nothing new.
+//! Threads read and parse, this one counts: SQLite has one writer. Each session's figures and the
+//! checkpoints that they rest on are committed together, so an interrupted import goes on where it
+//! stopped, and a repeated one finds nothing new.
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -27,7 +28,8 @@ use crate::render::escape;
 use crate::session::{Millis, ReadState};
 use crate::transcript::reader::Checkpoint;
 
-/// How many stretches may wait to be counted, so that memory does not grow with the number of files.
+/// How many stretches may wait to be counted, so that memory does not grow with the number of
+/// files.
 const WAITING: usize = 16;
 /// How long the next stretch is waited for while others are kept from writing.
 const BRIEFLY: Duration = Duration::from_millis(5);
@@ -42,27 +44,34 @@ struct Transcript {
     known: BTreeMap<PathBuf, Checkpoint>,
 }
 
-/// What a thread read: the place of the transcript, and a stretch of it. `None` when a file was replaced since.
+/// What a thread read: the place of the transcript, and a stretch of it. `None` when a file was
+/// replaced since.
 type Read = (usize, Option<Stretch>);
 
 /// Runs `import`.
 pub fn run(options: &Import) -> Result<()> {
     let config = load_config()?;
     let folder = options.folder.as_ref().unwrap_or(&config.projects);
-    ensure!(folder.is_dir(), "could not find the folder {}; name the one with the client's transcripts", folder.display());
+    ensure!(
+        folder.is_dir(),
+        "could not find the folder {}; name the one with the client's transcripts",
+        folder.display()
+    );
     let mut journal = Journal::open(&config.journal)?;
     journal.prepare_for_bulk()?;
     let transcripts = find(folder, &journal)?;
     let bytes = transcripts.iter().map(|transcript| transcript.bytes).sum();
-    let bar = ProgressBar::new(bytes)
-        .with_style(ProgressStyle::with_template("{bar:30} {msg} sessions  {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left")?);
+    let bar = ProgressBar::new(bytes).with_style(ProgressStyle::with_template(
+        "{bar:30} {msg} sessions  {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
+    )?);
     let (now, jitter) = now();
     let next = AtomicUsize::new(0);
     let redo = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(WAITING);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         for _ in 0..cores {
-            let (sender, next, transcripts, config) = (sender.clone(), &next, &transcripts, &config);
+            let (sender, next, transcripts, config) =
+                (sender.clone(), &next, &transcripts, &config);
             scope.spawn(move || read(transcripts, next, config, &sender));
         }
         drop(sender);
@@ -73,7 +82,11 @@ pub fn run(options: &Import) -> Result<()> {
     }
     intake::settle(&mut journal, &config, now, Deadline::never())?;
     bar.finish_and_clear();
-    print(&format!("{} read from {}\n", sync::sessions(transcripts.len() as u64), escape(&folder.to_string_lossy())))?;
+    print(&format!(
+        "{} read from {}\n",
+        sync::sessions(transcripts.len() as u64),
+        escape(&folder.to_string_lossy())
+    ))?;
     match &config.deployment {
         Ok(Some(deployment)) => sync::deliver(&mut journal, deployment, now, jitter),
         _ => Ok(()),
@@ -86,20 +99,33 @@ fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
     let mut transcripts = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).with_context(|| format!("could not read the folder {}", folder.display()))?;
+        let entries = std::fs::read_dir(&folder)
+            .with_context(|| format!("could not read the folder {}", folder.display()))?;
         for entry in entries.flatten() {
             let (path, name) = (entry.path(), entry.file_name());
-            let Ok(kind) = entry.file_type() else { continue };
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
             let session_id = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
             match session_id {
                 None if kind.is_dir() && name != "subagents" => folders.push(path),
                 Some(id) if kind.is_file() && is_session_id(id) && !id.starts_with("agent-") => {
-                    let Ok(metadata) = entry.metadata() else { continue };
-                    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+                    let Ok(metadata) = entry.metadata() else {
+                        continue;
+                    };
+                    let modified = metadata
+                        .modified()
+                        .ok()
+                        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+                        .unwrap_or_default();
                     let read_version = versions.remove(id);
                     transcripts.push(Transcript {
                         session_id: id.to_owned(),
-                        known: if read_version.is_some() { journal.checkpoints(id)?.into_iter().collect() } else { BTreeMap::new() },
+                        known: if read_version.is_some() {
+                            journal.checkpoints(id)?.into_iter().collect()
+                        } else {
+                            BTreeMap::new()
+                        },
                         path,
                         modified_at: Millis::try_from(modified.as_millis()).unwrap_or_default(),
                         bytes: metadata.len(),
@@ -115,15 +141,30 @@ fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
 }
 
 /// Takes transcript after transcript and reads each to its end.
-fn read(transcripts: &[Transcript], next: &AtomicUsize, config: &Config, sender: &SyncSender<Read>) {
+fn read(
+    transcripts: &[Transcript],
+    next: &AtomicUsize,
+    config: &Config,
+    sender: &SyncSender<Read>,
+) {
     let mut buffer = Vec::new();
     loop {
         let index = next.fetch_add(1, Ordering::Relaxed);
-        let Some(transcript) = transcripts.get(index) else { return };
+        let Some(transcript) = transcripts.get(index) else {
+            return;
+        };
         let mut known = transcript.known.clone();
         loop {
-            let stretch = intake::read_files(&transcript.path, &known, config, &mut buffer, Deadline::never());
-            let goes_on = stretch.as_ref().is_some_and(|stretch| stretch.state == ReadState::Partial && stretch.advance(&mut known));
+            let stretch = intake::read_files(
+                &transcript.path,
+                &known,
+                config,
+                &mut buffer,
+                Deadline::never(),
+            );
+            let goes_on = stretch.as_ref().is_some_and(|stretch| {
+                stretch.state == ReadState::Partial && stretch.advance(&mut known)
+            });
             if sender.send((index, stretch)).is_err() {
                 return;
             }
@@ -134,7 +175,8 @@ fn read(transcripts: &[Transcript], next: &AtomicUsize, config: &Config, sender:
     }
 }
 
-/// Counts what the threads read. Returns the sessions that another process counted meanwhile or whose files changed.
+/// Counts what the threads read. Returns the sessions that another process counted meanwhile or
+/// whose files changed.
 fn count(
     journal: &mut Journal,
     config: &Config,
@@ -144,17 +186,30 @@ fn count(
     now: Millis,
 ) -> Result<Vec<String>> {
     let host = owner::host();
-    let mut versions: Vec<i64> = transcripts.iter().map(|transcript| transcript.read_version).collect();
+    let mut versions: Vec<i64> = transcripts
+        .iter()
+        .map(|transcript| transcript.read_version)
+        .collect();
     let mut redo = Vec::new();
     let mut done = 0_u64;
     while let Ok(first) = receiver.recv() {
         journal.write(|write| {
             let turn = Deadline::never().within(LONGEST_TURN);
-            let more = iter::from_fn(|| if turn.is_over() || write.is_awaited() { None } else { receiver.recv_timeout(BRIEFLY).ok() });
+            let more = iter::from_fn(|| {
+                if turn.is_over() || write.is_awaited() {
+                    None
+                } else {
+                    receiver.recv_timeout(BRIEFLY).ok()
+                }
+            });
             for (index, stretch) in iter::once(first).chain(more) {
                 let transcript = &transcripts[index];
-                let past =
-                    Past { session_id: &transcript.session_id, path: &transcript.path, host: &host, modified_at: transcript.modified_at };
+                let past = Past {
+                    session_id: &transcript.session_id,
+                    path: &transcript.path,
+                    host: &host,
+                    modified_at: transcript.modified_at,
+                };
                 let Some(stretch) = stretch else {
                     redo.push(transcript.session_id.clone());
                     continue;

@@ -46,9 +46,22 @@ impl Change {
         let program = executable(&environment)?;
         let file = SettingsFile::read(path(scope, &environment)?)?;
         let before = file.text.as_deref().unwrap_or_default();
-        let read = settings::find(before).and_then(|found| Ok((found, settings::install(before, &program)?, settings::uninstall(before)?)));
-        let (found, after, without) = read.with_context(|| format!("could not change {}", file.path.display()))?;
-        Ok(Self { file, found, program, after, without })
+        let read = settings::find(before).and_then(|found| {
+            Ok((
+                found,
+                settings::install(before, &program)?,
+                settings::uninstall(before)?,
+            ))
+        });
+        let (found, after, without) =
+            read.with_context(|| format!("could not change {}", file.path.display()))?;
+        Ok(Self {
+            file,
+            found,
+            program,
+            after,
+            without,
+        })
     }
 
     /// Says what stands in the way of the hooks.
@@ -71,7 +84,10 @@ impl Change {
     pub(super) fn describe(&self) -> String {
         let (path, program) = (self.file.path.display(), &self.program);
         if self.is_none() {
-            format!("{path}: nothing to change, {} run {program} already", events())
+            format!(
+                "{path}: nothing to change, {} run {program} already",
+                events()
+            )
         } else {
             format!("{path}: {} run {program}", events())
         }
@@ -84,10 +100,17 @@ impl Change {
 
     /// Makes the change. Returns where the file as it was is kept, if that was needed.
     pub(super) fn apply(&self) -> Result<Option<PathBuf>> {
-        let Self { file, found, without, .. } = self;
-        // The backup is the file without us. Where we are already and no backup is, the file was written by hand or by us alone.
+        let Self {
+            file,
+            found,
+            without,
+            ..
+        } = self;
+        // The backup is the file without us. Where we are already and no backup is, the file was
+        // written by hand or by us alone.
         let is_first = found.entries.iter().all(|entry| !entry.is_alone);
-        let is_backed_up = file.text.is_some() && (is_first || (file.backup()?.is_none() && !settings::is_empty(without)));
+        let is_backed_up = file.text.is_some()
+            && (is_first || (file.backup()?.is_none() && !settings::is_empty(without)));
         if is_backed_up {
             file.back_up()?;
         }
@@ -98,13 +121,21 @@ impl Change {
 
 /// The settings file of a scope.
 pub(super) fn path(scope: Scope, environment: &Environment) -> Result<PathBuf> {
-    let project = || std::env::current_dir().map(|folder| folder.join(".claude")).context("could not find the current folder");
+    let project = || {
+        std::env::current_dir()
+            .map(|folder| folder.join(".claude"))
+            .context("could not find the current folder")
+    };
     Ok(match scope {
         Scope::User => {
             let Some(folder) = config::client_folder(environment) else {
-                bail!("could not find the client's folder; set HOME, or CLAUDE_CONFIG_DIR to the folder of its settings")
+                bail!(
+                    "could not find the client's folder; set HOME, or CLAUDE_CONFIG_DIR to the folder of its settings"
+                )
             };
-            std::path::absolute(folder).context("could not find the client's folder")?.join("settings.json")
+            std::path::absolute(folder)
+                .context("could not find the client's folder")?
+                .join("settings.json")
         }
         Scope::Project => project()?.join("settings.json"),
         Scope::Local => project()?.join("settings.local.json"),
@@ -116,7 +147,9 @@ pub(super) fn warn(file: &SettingsFile, found: &Found) {
     let warn = |text: String| tell(&render::escape(&format!("convex-sidecar: warning: {text}")));
     let path = file.path.display();
     if let Some(name) = found.switched_off_by {
-        warn(format!("hooks are off, because {name} is true in {path}; nothing is recorded until you remove it"));
+        warn(format!(
+            "hooks are off, because {name} is true in {path}; nothing is recorded until you remove it"
+        ));
     }
     for entry in found.entries.iter().filter(|entry| !entry.is_alone) {
         warn(format!(
@@ -132,7 +165,12 @@ pub(super) fn print_difference(file: &SettingsFile, after: Option<&str>) -> Resu
     let path = file.path.display().to_string();
     let old_name = file.text.as_ref().map_or(NOTHING, |_| &path);
     let new_name = after.map_or(NOTHING, |_| &path);
-    let difference = diff::unified(old_name, new_name, file.text.as_deref().unwrap_or_default(), after.unwrap_or_default());
+    let difference = diff::unified(
+        old_name,
+        new_name,
+        file.text.as_deref().unwrap_or_default(),
+        after.unwrap_or_default(),
+    );
     print(&render::escape_block(&difference))
 }
 
@@ -145,17 +183,35 @@ fn events() -> String {
     format!("{} and {last}", first.join(", "))
 }
 
-/// This executable's path as it stays: package managers put links on the PATH to files whose paths change with each version.
+/// This executable's path as it stays: package managers put links on the PATH to files whose paths
+/// change with each version.
 fn executable(environment: &Environment) -> Result<String> {
     let running = std::env::current_exe().context("could not find the path of this executable")?;
-    let real = running.canonicalize().with_context(|| format!("could not find {}; it moved while it ran", running.display()))?;
+    let real = running.canonicalize().with_context(|| {
+        format!(
+            "could not find {}; it moved while it ran",
+            running.display()
+        )
+    })?;
     let name = format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX);
-    let folders = environment.get("PATH").into_iter().flat_map(std::env::split_paths).filter(|folder| folder.is_absolute());
-    let known = folders.map(|folder| folder.join(&name)).find(|link| link.canonicalize().is_ok_and(|path| path == real));
+    let folders = environment
+        .get("PATH")
+        .into_iter()
+        .flat_map(std::env::split_paths)
+        .filter(|folder| folder.is_absolute());
+    let known = folders
+        .map(|folder| folder.join(&name))
+        .find(|link| link.canonicalize().is_ok_and(|path| path == real));
     let path = known.unwrap_or(running);
     let Some(text) = path.to_str() else {
-        bail!("could not write {} into a settings file, because it is not UTF-8; move it", path.display())
+        bail!(
+            "could not write {} into a settings file, because it is not UTF-8; move it",
+            path.display()
+        )
     };
-    ensure!(shell::is_sidecar(text), "could not install {text}, because it would not be found again; name the file {name}");
+    ensure!(
+        shell::is_sidecar(text),
+        "could not install {text}, because it would not be found again; name the file {name}"
+    );
     Ok(text.to_owned())
 }

@@ -1,6 +1,9 @@
 //! The verbs, one a file: the only orchestration.
 
-#![expect(clippy::disallowed_methods, reason = "the verbs give the time to the rooms that must not ask for it")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the verbs give the time to the rooms that must not ask for it"
+)]
 
 pub mod completions;
 pub mod doctor;
@@ -36,9 +39,16 @@ const PAGE: usize = 100;
 
 /// Epoch milliseconds, and a number from 0 to 1 that differs between machines at the same moment.
 fn now() -> (Millis, f64) {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let jitter = f64::from((since.subsec_nanos() ^ std::process::id().wrapping_mul(2_654_435_761)) % 1_000) / 1_000.0;
-    (Millis::try_from(since.as_millis()).unwrap_or_default(), jitter)
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let jitter =
+        f64::from((since.subsec_nanos() ^ std::process::id().wrapping_mul(2_654_435_761)) % 1_000)
+            / 1_000.0;
+    (
+        Millis::try_from(since.as_millis()).unwrap_or_default(),
+        jitter,
+    )
 }
 
 fn load_config() -> Result<Config> {
@@ -56,17 +66,25 @@ fn ask(config: &Config, path: &'static str, args: &Value) -> Result<Value> {
     match convex.call(&Call::new(Kind::Query, path, &args.to_string())?) {
         Verdict::Success(value) => Ok(integers(value)),
         Verdict::NotFound => Ok(Value::Null),
-        Verdict::Refused(why) | Verdict::Unavailable(why) => Err(anyhow!("could not ask Convex: {why}")),
+        Verdict::Refused(why) | Verdict::Unavailable(why) => {
+            Err(anyhow!("could not ask Convex: {why}"))
+        }
     }
 }
 
 /// Asks the deployment for a list, page after page, at most `limit` rows of it.
-fn ask_for_list(config: &Config, path: &'static str, args: &Value, limit: usize) -> Result<Vec<Value>> {
+fn ask_for_list(
+    config: &Config,
+    path: &'static str,
+    args: &Value,
+    limit: usize,
+) -> Result<Vec<Value>> {
     let mut rows = Vec::new();
     let mut cursor = Value::Null;
     while rows.len() < limit {
         let mut args = args.clone();
-        args["paginationOpts"] = json!({ "numItems": PAGE.min(limit - rows.len()), "cursor": cursor });
+        args["paginationOpts"] =
+            json!({ "numItems": PAGE.min(limit - rows.len()), "cursor": cursor });
         let mut answer = ask(config, path, &args)?;
         let Value::Array(page) = answer["page"].take() else {
             bail!("could not read the answer of {path}; `npx convex deploy` updates the functions");
@@ -93,35 +111,67 @@ struct Outlook<'a> {
 
 impl<'a> Outlook<'a> {
     fn new(journal: &Journal, config: &'a Config) -> Result<Self> {
-        let backoff = config.deployment_name().map(|name| journal.backoff(name)).transpose()?.flatten();
-        Ok(Self { deployment: &config.deployment, backoff })
+        let backoff = config
+            .deployment_name()
+            .map(|name| journal.backoff(name))
+            .transpose()?
+            .flatten();
+        Ok(Self {
+            deployment: &config.deployment,
+            backoff,
+        })
     }
 
     fn standing(&self, is_delivered: bool, of: Option<&str>, last_error: Option<&str>) -> Standing {
-        Standing::new(is_delivered, of, last_error, self.deployment, self.backoff.as_ref())
+        Standing::new(
+            is_delivered,
+            of,
+            last_error,
+            self.deployment,
+            self.backoff.as_ref(),
+        )
     }
 
     fn standing_of_workflow(&self, entry: &WorkflowEntry) -> Standing {
-        self.standing(entry.is_delivered(), entry.deployment.as_deref(), entry.last_error.as_deref())
+        self.standing(
+            entry.is_delivered(),
+            entry.deployment.as_deref(),
+            entry.last_error.as_deref(),
+        )
     }
 
     /// A journal's entry as it is listed.
     fn listed(&self, entry: &Entry) -> Result<Listed> {
-        let standing = self.standing(entry.is_delivered(), entry.deployment.as_deref(), entry.last_error.as_deref());
-        Ok(Listed { document: serde_json::from_str(&entry.document)?, standing: Some(standing) })
+        let standing = self.standing(
+            entry.is_delivered(),
+            entry.deployment.as_deref(),
+            entry.last_error.as_deref(),
+        );
+        Ok(Listed {
+            document: serde_json::from_str(&entry.document)?,
+            standing: Some(standing),
+        })
     }
 }
 
 /// Convex's numbers are floats (`1.0`); whole ones become integers, as the journal has them.
-#[expect(clippy::cast_possible_truncation, reason = "only whole numbers below 2^53 are cast")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "only whole numbers below 2^53 are cast"
+)]
 fn integers(value: Value) -> Value {
     match value {
         Value::Number(number) => match number.as_f64() {
-            Some(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => Value::from(float as i64),
+            Some(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => {
+                Value::from(float as i64)
+            }
             _ => Value::Number(number),
         },
         Value::Array(values) => values.into_iter().map(integers).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, integers(value))).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, integers(value)))
+            .collect(),
         other => other,
     }
 }
@@ -134,8 +184,13 @@ pub fn tell(text: &str) {
 /// Writes to stdout. A reader that has had enough (`| head`) is no error.
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("could not write to stdout"),
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("could not write to stdout")
+        }
         _ => Ok(()),
     }
 }

@@ -21,7 +21,11 @@ pub fn run(options: &Sessions) -> Result<()> {
         return watch(&config, options);
     }
     if options.json {
-        let lines = list(&config, options)?.0.iter().map(|session| render::json_line(&session.document)).collect::<String>();
+        let lines = list(&config, options)?
+            .0
+            .iter()
+            .map(|session| render::json_line(&session.document))
+            .collect::<String>();
         return print(&lines);
     }
     print(&table(&config, options, &screen())?)
@@ -35,7 +39,8 @@ fn table(config: &Config, options: &Sessions, screen: &Screen) -> Result<String>
     Ok(if options.status.is_some() || options.workflow.is_some() {
         "no session is like that; `convex-sidecar sessions` lists all\n".to_owned()
     } else if options.remote {
-        "no sessions in Convex yet; `convex-sidecar sync` delivers those of this machine\n".to_owned()
+        "no sessions in Convex yet; `convex-sidecar sync` delivers those of this machine\n"
+            .to_owned()
     } else {
         "no sessions recorded yet; `convex-sidecar import` records those of the past\n".to_owned()
     })
@@ -48,13 +53,25 @@ fn list(config: &Config, options: &Sessions) -> Result<(Vec<Listed>, u64)> {
     }
     let journal = Journal::open(&config.journal)?;
     let outlook = Outlook::new(&journal, config)?;
-    let filter = Filter { status: options.status, workflow_key: options.workflow.clone(), has_workflow: false, limit: options.limit };
+    let filter = Filter {
+        status: options.status,
+        workflow_key: options.workflow.clone(),
+        has_workflow: false,
+        limit: options.limit,
+    };
     let entries = journal.entries(&filter)?;
     let waiting = entries.iter().filter(|entry| !entry.is_delivered()).count() as u64;
     let (pending, elsewhere) = journal.pending(config.deployment_name())?;
-    let listed = entries.iter().map(|entry| outlook.listed(entry)).collect::<Result<_>>()?;
+    let listed = entries
+        .iter()
+        .map(|entry| outlook.listed(entry))
+        .collect::<Result<_>>()?;
     // Without a deployment nothing can be delivered, which the table says once.
-    let unlisted = if config.deployment_name().is_some() { (pending + elsewhere).saturating_sub(waiting) } else { 0 };
+    let unlisted = if config.deployment_name().is_some() {
+        (pending + elsewhere).saturating_sub(waiting)
+    } else {
+        0
+    };
     Ok((listed, unlisted))
 }
 
@@ -67,11 +84,17 @@ fn remote(config: &Config, options: &Sessions) -> Result<Vec<Listed>> {
         args["workflowKey"] = json!(key);
     }
     let rows = ask_for_list(config, "agents:listAgentSessions", &args, options.limit)?;
-    Ok(rows.into_iter().map(|document| Listed { document, standing: None }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|document| Listed {
+            document,
+            standing: None,
+        })
+        .collect())
 }
 
-/// Draws the table again and again, until Ctrl-C ends the process as it ends any other: the cursor is never hidden and
-/// the screen is the terminal's own, so there is nothing to clean up.
+/// Draws the table again and again, until Ctrl-C ends the process as it ends any other: the cursor
+/// is never hidden and the screen is the terminal's own, so there is nothing to clean up.
 fn watch(config: &Config, options: &Sessions) -> Result<()> {
     ensure!(
         screen().is_terminal,
@@ -80,7 +103,11 @@ fn watch(config: &Config, options: &Sessions) -> Result<()> {
     let mut drawn = (String::new(), None);
     loop {
         let screen = screen();
-        let frame = format!("{}\n{}\n", table(config, options, &screen)?.trim_end(), screen.remark("Ctrl-C ends"));
+        let frame = format!(
+            "{}\n{}\n",
+            table(config, options, &screen)?.trim_end(),
+            screen.remark("Ctrl-C ends")
+        );
         if drawn.1 != Some(screen) {
             print(&screen.draw_anew(&frame))?;
         } else if drawn.0 != frame {

@@ -1,4 +1,5 @@
-//! `sync`: deliver all that is due, close runs whose process is gone, finish transcripts that were read in part.
+//! `sync`: deliver all that is due, close runs whose process is gone, finish transcripts that were
+//! read in part.
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,31 +23,61 @@ pub fn run() -> Result<()> {
 }
 
 /// Delivers all that is due, with a progress bar, and says what came of it.
-pub(super) fn deliver(journal: &mut Journal, deployment: &Deployment, now: Millis, jitter: f64) -> Result<()> {
+pub(super) fn deliver(
+    journal: &mut Journal,
+    deployment: &Deployment,
+    now: Millis,
+    jitter: f64,
+) -> Result<()> {
     let before = journal.errands(Some(deployment.name()))?;
     let (due, elsewhere) = journal.pending(Some(deployment.name()))?;
-    let bar = ProgressBar::new(due).with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} sessions  {per_sec}  {eta} left")?);
+    let bar = ProgressBar::new(due).with_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} sessions  {per_sec}  {eta} left",
+    )?);
     let mut progress = |done: usize| bar.set_position(done as u64);
-    let report = Delivery::new(journal, deployment, Deadline::never(), now, jitter).deliver_all(&mut progress, &mut |_| {})?;
+    let report = Delivery::new(journal, deployment, Deadline::never(), now, jitter)
+        .deliver_all(&mut progress, &mut |_| {})?;
     bar.finish_and_clear();
     let (left, _) = journal.pending(Some(deployment.name()))?;
-    print(&format!("{} delivered to {}, {left} pending\n", sessions(report.delivered as u64), deployment.name()))?;
+    print(&format!(
+        "{} delivered to {}, {left} pending\n",
+        sessions(report.delivered as u64),
+        deployment.name()
+    ))?;
     if elsewhere > 0 {
-        print(&format!("{} wait for another deployment\n", sessions(elsewhere)))?;
+        print(&format!(
+            "{} wait for another deployment\n",
+            sessions(elsewhere)
+        ))?;
     }
     let after = journal.errands(Some(deployment.name()))?;
-    let errands =
-        [(before.workflows, after.workflows, "workflow", "delivered"), (before.deletions, after.deletions, "forgotten session", "deleted")];
+    let errands = [
+        (before.workflows, after.workflows, "workflow", "delivered"),
+        (
+            before.deletions,
+            after.deletions,
+            "forgotten session",
+            "deleted",
+        ),
+    ];
     for (before, after, noun, done) in errands {
         if before > 0 {
-            print(&format!("{} {done}, {after} pending\n", counted(before.saturating_sub(after), noun)))?;
+            print(&format!(
+                "{} {done}, {after} pending\n",
+                counted(before.saturating_sub(after), noun)
+            ))?;
         }
     }
     if after.elsewhere > 0 {
-        print(&format!("{} wait for another deployment\n", counted(after.elsewhere, "workflow or forgotten session")))?;
+        print(&format!(
+            "{} wait for another deployment\n",
+            counted(after.elsewhere, "workflow or forgotten session")
+        ))?;
     }
     match report.problem {
-        Some(problem) if left + after.workflows + after.deletions > 0 => bail!("could not deliver everything: {problem}"),
+        Some(problem) if left + after.workflows + after.deletions > 0 => {
+            bail!("could not deliver everything: {problem}")
+        }
         _ => Ok(()),
     }
 }

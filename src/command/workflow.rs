@@ -27,12 +27,21 @@ pub fn run(command: &WorkflowCommand) -> Result<()> {
 }
 
 fn list(config: &Config, options: &ListWorkflows) -> Result<()> {
-    let mut workflows = if options.remote { list_remote(config)? } else { list_local(config)? };
+    let mut workflows = if options.remote {
+        list_remote(config)?
+    } else {
+        list_local(config)?
+    };
     if let Some(status) = options.status {
         workflows.retain(|workflow| workflow.document["status"] == json!(status));
     }
     if options.json {
-        return print(&workflows.iter().map(|workflow| render::json_line(&workflow.to_json())).collect::<String>());
+        return print(
+            &workflows
+                .iter()
+                .map(|workflow| render::json_line(&workflow.to_json()))
+                .collect::<String>(),
+        );
     }
     if workflows.is_empty() {
         return print(
@@ -51,20 +60,45 @@ fn list_local(config: &Config) -> Result<Vec<ListedWorkflow>> {
         let key = entry.workflow.key.clone();
         known.entry(key).or_default().0 = Some(entry);
     }
-    for entry in journal.entries(&Filter { has_workflow: true, limit: usize::MAX, ..Filter::default() })? {
+    for entry in journal.entries(&Filter {
+        has_workflow: true,
+        limit: usize::MAX,
+        ..Filter::default()
+    })? {
         let session = outlook.listed(&entry)?;
-        let key = session.document["workflowKey"].as_str().unwrap_or_default().to_owned();
+        let key = session.document["workflowKey"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         known.entry(key).or_default().1.push(session);
     }
-    let mut workflows: Vec<_> =
-        known.iter().map(|(key, (entry, sessions))| listed(&outlook, key, entry.as_ref(), sessions, now().0)).collect::<Result<_>>()?;
-    workflows.sort_by_key(|workflow| std::cmp::Reverse(workflow.document["metadata"]["updatedAt"].as_i64()));
+    let mut workflows: Vec<_> = known
+        .iter()
+        .map(|(key, (entry, sessions))| listed(&outlook, key, entry.as_ref(), sessions, now().0))
+        .collect::<Result<_>>()?;
+    workflows.sort_by_key(|workflow| {
+        std::cmp::Reverse(workflow.document["metadata"]["updatedAt"].as_i64())
+    });
     Ok(workflows)
 }
 
-fn listed(outlook: &Outlook<'_>, key: &str, entry: Option<&WorkflowEntry>, sessions: &[Listed], now: Millis) -> Result<ListedWorkflow> {
-    let time = |name: &str| sessions.iter().filter_map(|session| session.document["metadata"][name].as_i64()).collect::<Vec<_>>();
-    let named = time("startedAt").into_iter().min().zip(time("updatedAt").into_iter().max());
+fn listed(
+    outlook: &Outlook<'_>,
+    key: &str,
+    entry: Option<&WorkflowEntry>,
+    sessions: &[Listed],
+    now: Millis,
+) -> Result<ListedWorkflow> {
+    let time = |name: &str| {
+        sessions
+            .iter()
+            .filter_map(|session| session.document["metadata"][name].as_i64())
+            .collect::<Vec<_>>()
+    };
+    let named = time("startedAt")
+        .into_iter()
+        .min()
+        .zip(time("updatedAt").into_iter().max());
     let blank = Workflow::new(key);
     let view = entry.map_or(&blank, |entry| &entry.workflow).view(named);
     let standing = match entry {
@@ -77,40 +111,92 @@ fn listed(outlook: &Outlook<'_>, key: &str, entry: Option<&WorkflowEntry>, sessi
             .and_then(|session| session.standing.clone()),
     };
     let totals = Totals::of(sessions.iter().map(|session| &session.document), now);
-    Ok(ListedWorkflow { document: serde_json::to_value(view)?, totals: Some(totals), standing })
+    Ok(ListedWorkflow {
+        document: serde_json::to_value(view)?,
+        totals: Some(totals),
+        standing,
+    })
 }
 
 fn list_remote(config: &Config) -> Result<Vec<ListedWorkflow>> {
     let rows = ask_for_list(config, "workflows:listWorkflows", &json!({}), usize::MAX)?;
-    Ok(rows.into_iter().map(|document| ListedWorkflow { document, totals: None, standing: None }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|document| ListedWorkflow {
+            document,
+            totals: None,
+            standing: None,
+        })
+        .collect())
 }
 
 fn show(config: &Config, options: &ShowWorkflow) -> Result<()> {
-    let (workflow, sessions) = if options.remote { show_remote(config, &options.key)? } else { show_local(config, &options.key)? };
-    print(&if options.json { render::json_line(&workflow.to_json()) } else { render::workflow(&workflow, &sessions, &screen(), now().0) })
+    let (workflow, sessions) = if options.remote {
+        show_remote(config, &options.key)?
+    } else {
+        show_local(config, &options.key)?
+    };
+    print(&if options.json {
+        render::json_line(&workflow.to_json())
+    } else {
+        render::workflow(&workflow, &sessions, &screen(), now().0)
+    })
 }
 
 fn show_local(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed>)> {
     let journal = Journal::open(&config.journal)?;
     let outlook = Outlook::new(&journal, config)?;
     let entry = journal.workflow(key)?;
-    let filter = Filter { workflow_key: Some(key.to_owned()), limit: usize::MAX, ..Filter::default() };
-    let sessions = journal.entries(&filter)?.iter().map(|entry| outlook.listed(entry)).collect::<Result<Vec<_>>>()?;
+    let filter = Filter {
+        workflow_key: Some(key.to_owned()),
+        limit: usize::MAX,
+        ..Filter::default()
+    };
+    let sessions = journal
+        .entries(&filter)?
+        .iter()
+        .map(|entry| outlook.listed(entry))
+        .collect::<Result<Vec<_>>>()?;
     if entry.is_none() && sessions.is_empty() {
-        bail!("no workflow {key} on this machine; `convex-sidecar workflow list` lists what is there, --remote asks Convex");
+        bail!(
+            "no workflow {key} on this machine; `convex-sidecar workflow list` lists what is there, --remote asks Convex"
+        );
     }
-    Ok((listed(&outlook, key, entry.as_ref(), &sessions, now().0)?, sessions))
+    Ok((
+        listed(&outlook, key, entry.as_ref(), &sessions, now().0)?,
+        sessions,
+    ))
 }
 
 fn show_remote(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed>)> {
     let document = ask(config, "workflows:getWorkflow", &json!({ "key": key }))?;
     if document == Value::Null {
-        bail!("no workflow {key} in Convex; `convex-sidecar workflow list --remote` lists what is there");
+        bail!(
+            "no workflow {key} in Convex; `convex-sidecar workflow list --remote` lists what is there"
+        );
     }
-    let rows = ask_for_list(config, "agents:listAgentSessions", &json!({ "workflowKey": key }), usize::MAX)?;
+    let rows = ask_for_list(
+        config,
+        "agents:listAgentSessions",
+        &json!({ "workflowKey": key }),
+        usize::MAX,
+    )?;
     let totals = Totals::of(&rows, now().0);
-    let sessions = rows.into_iter().map(|document| Listed { document, standing: None }).collect();
-    Ok((ListedWorkflow { document, totals: Some(totals), standing: None }, sessions))
+    let sessions = rows
+        .into_iter()
+        .map(|document| Listed {
+            document,
+            standing: None,
+        })
+        .collect();
+    Ok((
+        ListedWorkflow {
+            document,
+            totals: Some(totals),
+            standing: None,
+        },
+        sessions,
+    ))
 }
 
 fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
@@ -119,21 +205,38 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
     let (now, jitter) = now();
     let name = config.deployment_name();
     journal.write(|write| {
-        let mut workflow = write.workflow(&options.key)?.map_or_else(|| Workflow::new(&options.key), |entry| entry.workflow);
+        let mut workflow = write
+            .workflow(&options.key)?
+            .map_or_else(|| Workflow::new(&options.key), |entry| entry.workflow);
         workflow.set(change, now);
         write.set_workflow(&workflow, name)
     })?;
     if let Ok(Some(deployment)) = &config.deployment {
-        Delivery::new(&mut journal, deployment, Deadline::never().within(PATIENCE), now, jitter).deliver_errands(&mut |_| {})?;
+        Delivery::new(
+            &mut journal,
+            deployment,
+            Deadline::never().within(PATIENCE),
+            now,
+            jitter,
+        )
+        .deliver_errands(&mut |_| {})?;
     }
     let outlook = Outlook::new(&journal, config)?;
-    let standing = journal.workflow(&options.key)?.map(|entry| outlook.standing_of_workflow(&entry));
+    let standing = journal
+        .workflow(&options.key)?
+        .map(|entry| outlook.standing_of_workflow(&entry));
     let key = render::escape(&options.key);
     print(&match standing {
         Some(Standing::Waiting { reason, .. }) => {
-            format!("workflow {key} is set in the journal, and not in Convex yet: {}\n", render::escape(&reason))
+            format!(
+                "workflow {key} is set in the journal, and not in Convex yet: {}\n",
+                render::escape(&reason)
+            )
         }
-        _ => format!("workflow {key} is set, here and in {}\n", name.unwrap_or_default()),
+        _ => format!(
+            "workflow {key} is set, here and in {}\n",
+            name.unwrap_or_default()
+        ),
     })
 }
 
@@ -142,13 +245,24 @@ fn change(redactor: &Redactor, options: &SetWorkflow) -> Result<Change> {
     let keep = |text: &String| match redactor.keep(text) {
         Some(text) => Ok(text.text),
         None if text.trim().is_empty() => Ok(String::new()),
-        None => bail!("could not keep {text:?}: `capture = \"metadata\"` keeps no text; --status can be set"),
+        None => bail!(
+            "could not keep {text:?}: `capture = \"metadata\"` keeps no text; --status can be set"
+        ),
     };
-    let artifacts = options.artifacts.as_ref().map(|artifacts| artifacts.iter().map(keep).collect::<Result<Vec<_>>>()).transpose()?;
+    let artifacts = options
+        .artifacts
+        .as_ref()
+        .map(|artifacts| artifacts.iter().map(keep).collect::<Result<Vec<_>>>())
+        .transpose()?;
     Ok(Change {
         task: options.task.as_ref().map(keep).transpose()?,
         status: options.status,
         current_step: options.step.as_ref().map(keep).transpose()?,
-        artifacts: artifacts.map(|artifacts| artifacts.into_iter().filter(|artifact| !artifact.is_empty()).collect()),
+        artifacts: artifacts.map(|artifacts| {
+            artifacts
+                .into_iter()
+                .filter(|artifact| !artifact.is_empty())
+                .collect()
+        }),
     })
 }

@@ -1,10 +1,12 @@
-//! What was counted on this machine: every message, tool call and prompt, under the session that had it first.
+//! What was counted on this machine: every message, tool call and prompt, under the session that
+//! had it first.
 //!
-//! A long transcript has two hundred thousand of them. Their keys are hashes, so a row for each is inserted at another
-//! place of the table each time; that took a third of all instructions of a cold reading, and nine tenths of the time
-//! of an import (measured). So a row of the table `counted` is a page: the entries between two keys, packed one after
-//! another. A transaction takes the pages that it needs, counts in memory, and writes what has changed, in order, before
-//! it commits. Pages stay packed in memory, because unpacking costs more than looking through one.
+//! A long transcript has two hundred thousand of them. Their keys are hashes, so a row for each is
+//! inserted at another place of the table each time; that took a third of all instructions of a
+//! cold reading, and nine tenths of the time of an import (measured). So a row of the table
+//! `counted` is a page: the entries between two keys, packed one after another. A transaction takes
+//! the pages that it needs, counts in memory, and writes what has changed, in order, before it
+//! commits. Pages stay packed in memory, because unpacking costs more than looking through one.
 
 use std::array;
 use std::cell::RefMut;
@@ -22,8 +24,8 @@ use serde::{Deserialize, Serialize};
 use super::Unreadable;
 use crate::transcript::summary::{Counted, Item};
 
-/// How long a page may be before it is split, in bytes; an entry takes some 24. From 600 to 1,900 all were as fast
-/// (measured); a page of SQLite's (4 KiB) takes four of these.
+/// How long a page may be before it is split, in bytes; an entry takes some 24. From 600 to 1,900
+/// all were as fast (measured); a page of SQLite's (4 KiB) takes four of these.
 const MAX_PAGE: usize = 960;
 /// How much is held in memory before what has changed is written, in bytes.
 const MAX_HELD: usize = 12 * 1024 * 1024;
@@ -41,7 +43,8 @@ struct Share<'a> {
     figures: [u64; 4],
 }
 
-/// Entries in the order of their keys: the key (eight bytes), the length of its shares (four), and the shares.
+/// Entries in the order of their keys: the key (eight bytes), the length of its shares (four), and
+/// the shares.
 #[derive(Debug)]
 struct Page {
     /// The last key that belongs here.
@@ -57,8 +60,9 @@ struct Entry<'a> {
     shares: &'a [u8],
 }
 
-/// Going through a page. Most facts come in the order of their keys, so a page is gone through once for all that belong
-/// to it; what changes is written behind what was passed before, so nothing is moved to make room.
+/// Going through a page. Most facts come in the order of their keys, so a page is gone through once
+/// for all that belong to it; what changes is written behind what was passed before, so nothing is
+/// moved to make room.
 #[derive(Debug)]
 struct Pass {
     low: i64,
@@ -98,13 +102,16 @@ impl Ledger {
         self.end_pass()?;
         for (low, page) in self.pages.iter_mut().filter(|(_, page)| page.is_changed) {
             let sql = "INSERT OR REPLACE INTO counted (low, high, entries) VALUES (?, ?, ?)";
-            connection.prepare_cached(sql)?.execute(params![low, page.high, page.entries])?;
+            connection
+                .prepare_cached(sql)?
+                .execute(params![low, page.high, page.entries])?;
             page.is_changed = false;
         }
         Ok(())
     }
 
-    /// Takes out what was counted for `session`. Returns the sessions that had copied some of what it had first.
+    /// Takes out what was counted for `session`. Returns the sessions that had copied some of what
+    /// it had first.
     pub fn forget(&mut self, connection: &Connection, session: i64) -> Result<BTreeSet<i64>> {
         self.write(connection)?;
         *self = Self::default();
@@ -116,8 +123,16 @@ impl Ledger {
             for entry in entries(&page.entries) {
                 let entry = entry?;
                 let mut shares = unpack(entry.shares)?;
-                if shares.iter().any(|share| share.session == session && !share.is_copy) {
-                    heirs.extend(shares.iter().filter(|share| share.is_copy).map(|share| share.session));
+                if shares
+                    .iter()
+                    .any(|share| share.session == session && !share.is_copy)
+                {
+                    heirs.extend(
+                        shares
+                            .iter()
+                            .filter(|share| share.is_copy)
+                            .map(|share| share.session),
+                    );
                 }
                 shares.retain(|share| share.session != session);
                 if !shares.is_empty() {
@@ -147,7 +162,11 @@ impl Ledger {
     }
 
     fn begin_pass(&mut self, connection: &Connection, key: i64) -> Result<Pass> {
-        let held = self.pages.range_mut(..=key).next_back().filter(|(_, page)| key <= page.high);
+        let held = self
+            .pages
+            .range_mut(..=key)
+            .next_back()
+            .filter(|(_, page)| key <= page.high);
         let (low, high, old) = if let Some((&low, page)) = held {
             (low, page.high, take(&mut page.entries))
         } else {
@@ -157,14 +176,39 @@ impl Ledger {
             self.pages.insert(low, page);
             (low, high, old)
         };
-        Ok(Pass { low, high, next: Some(low), old, at: 0, rewrite: Rewrite { entries: take(&mut self.spare), up_to: 0 } })
+        Ok(Pass {
+            low,
+            high,
+            next: Some(low),
+            old,
+            at: 0,
+            rewrite: Rewrite {
+                entries: take(&mut self.spare),
+                up_to: 0,
+            },
+        })
     }
 
     /// Puts the page back. One that has become too long is split into even parts.
     fn end_pass(&mut self) -> Result<()> {
-        let Some(Pass { mut low, high, mut old, rewrite, .. }) = self.pass.take() else { return Ok(()) };
-        let Rewrite { entries: mut new, up_to } = rewrite;
-        let page = self.pages.get_mut(&low).context("could not find the page that was gone through")?;
+        let Some(Pass {
+            mut low,
+            high,
+            mut old,
+            rewrite,
+            ..
+        }) = self.pass.take()
+        else {
+            return Ok(());
+        };
+        let Rewrite {
+            entries: mut new,
+            up_to,
+        } = rewrite;
+        let page = self
+            .pages
+            .get_mut(&low)
+            .context("could not find the page that was gone through")?;
         if new.is_empty() {
             (page.entries, self.spare) = (old, new);
             return Ok(());
@@ -182,30 +226,62 @@ impl Ledger {
         for entry in entries(&new) {
             let Entry { place, key, .. } = entry?;
             if place.start >= start + part {
-                self.pages.insert(low, Page { high: key - 1, entries: new[start..place.start].to_owned(), is_changed: true });
+                self.pages.insert(
+                    low,
+                    Page {
+                        high: key - 1,
+                        entries: new[start..place.start].to_owned(),
+                        is_changed: true,
+                    },
+                );
                 (low, start) = (key, place.start);
             }
         }
-        self.pages.insert(low, Page { high, entries: new[start..].to_owned(), is_changed: true });
+        self.pages.insert(
+            low,
+            Page {
+                high,
+                entries: new[start..].to_owned(),
+                is_changed: true,
+            },
+        );
         new.clear();
         self.spare = new;
         Ok(())
     }
 
-    /// Reads the page that `key` belongs to, and makes room for it. At first there is one, without entries, for all keys.
+    /// Reads the page that `key` belongs to, and makes room for it. At first there is one, without
+    /// entries, for all keys.
     fn read(&mut self, connection: &Connection, key: i64) -> Result<(i64, Page)> {
         if self.bytes > MAX_HELD {
             self.write(connection)?;
             *self = Self::default();
         }
         let sql = "SELECT low, high, entries FROM counted WHERE low <= ? ORDER BY low DESC LIMIT 1";
-        let found = connection.prepare_cached(sql)?.query_row([key], page).optional()?;
-        Ok(found.unwrap_or((i64::MIN, Page { high: i64::MAX, entries: Vec::new(), is_changed: false })))
+        let found = connection
+            .prepare_cached(sql)?
+            .query_row([key], page)
+            .optional()?;
+        Ok(found.unwrap_or((
+            i64::MIN,
+            Page {
+                high: i64::MAX,
+                entries: Vec::new(),
+                is_changed: false,
+            },
+        )))
     }
 }
 
 fn page(row: &Row<'_>) -> rusqlite::Result<(i64, Page)> {
-    Ok((row.get(0)?, Page { high: row.get(1)?, entries: row.get(2)?, is_changed: false }))
+    Ok((
+        row.get(0)?,
+        Page {
+            high: row.get(1)?,
+            entries: row.get(2)?,
+            is_changed: false,
+        },
+    ))
 }
 
 impl Pass {
@@ -214,7 +290,11 @@ impl Pass {
         self.next = key.checked_add(1);
         while let Some(entry) = first(&self.old, self.at)? {
             if entry.key >= key {
-                return Ok(if entry.key == key { entry.place } else { self.at..self.at });
+                return Ok(if entry.key == key {
+                    entry.place
+                } else {
+                    self.at..self.at
+                });
             }
             self.at = entry.place.end;
         }
@@ -224,8 +304,15 @@ impl Pass {
 
 impl Rewrite {
     /// Goes on with an entry, which takes its place in the page as it was.
-    fn put(&mut self, old: &[u8], place: Range<usize>, key: i64, shares: &[Share<'_>]) -> Result<()> {
-        self.entries.extend_from_slice(&old[self.up_to..place.start]);
+    fn put(
+        &mut self,
+        old: &[u8],
+        place: Range<usize>,
+        key: i64,
+        shares: &[Share<'_>],
+    ) -> Result<()> {
+        self.entries
+            .extend_from_slice(&old[self.up_to..place.start]);
         self.up_to = place.end;
         pack(&mut self.entries, key, shares)
     }
@@ -251,9 +338,15 @@ fn first(page: &[u8], at: usize) -> Result<Option<Entry<'_>>> {
     let cut_off = || Unreadable("an entry is cut off".to_owned());
     let (key, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
     let (length, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
-    let shares = rest.get(..u32::from_le_bytes(*length) as usize).ok_or_else(cut_off)?;
+    let shares = rest
+        .get(..u32::from_le_bytes(*length) as usize)
+        .ok_or_else(cut_off)?;
     let end = page.len() - rest.len() + shares.len();
-    Ok(Some(Entry { place: at..end, key: i64::from_le_bytes(*key), shares }))
+    Ok(Some(Entry {
+        place: at..end,
+        key: i64::from_le_bytes(*key),
+        shares,
+    }))
 }
 
 fn unpack(shares: &[u8]) -> Result<Vec<Share<'_>>> {
@@ -271,7 +364,8 @@ fn pack(page: &mut Vec<u8>, key: i64, shares: &[Share<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Counts items for one session: remembers the largest figures of each and says what was known of it.
+/// Counts items for one session: remembers the largest figures of each and says what was known of
+/// it.
 pub struct Counter<'a> {
     connection: &'a Connection,
     ledger: RefMut<'a, Ledger>,
@@ -281,8 +375,17 @@ pub struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    pub(super) fn new(connection: &'a Connection, ledger: RefMut<'a, Ledger>, session: i64) -> Self {
-        Self { connection, ledger, session, is_older: HashMap::new() }
+    pub(super) fn new(
+        connection: &'a Connection,
+        ledger: RefMut<'a, Ledger>,
+        session: i64,
+    ) -> Self {
+        Self {
+            connection,
+            ledger,
+            session,
+            is_older: HashMap::new(),
+        }
     }
 
     /// Counts an item.
@@ -290,21 +393,38 @@ impl<'a> Counter<'a> {
         let (session, key) = (self.session, item.key.cast_signed());
         let pass = self.ledger.pass(self.connection, key)?;
         let place = pass.find(key)?;
-        let mut new = Share { session, is_copy: false, name: item.name, figures: item.figures };
+        let mut new = Share {
+            session,
+            is_copy: false,
+            name: item.name,
+            figures: item.figures,
+        };
         let Some(entry) = first(&pass.old[place.clone()], 0)? else {
-            pass.rewrite.put(&pass.old, place, key, slice::from_ref(&new))?;
+            pass.rewrite
+                .put(&pass.old, place, key, slice::from_ref(&new))?;
             return Ok(Counted::default());
         };
         let mut shares = unpack(entry.shares)?;
-        let owner = shares.iter().find(|share| !share.is_copy).map(|share| share.session).filter(|&owner| owner != session);
+        let owner = shares
+            .iter()
+            .find(|share| !share.is_copy)
+            .map(|share| share.session)
+            .filter(|&owner| owner != session);
         new.is_copy = match owner.map(|owner| (owner, self.is_older.entry(owner))) {
             None => false,
             // Forks may be read before their parents.
-            Some((owner, Known::Vacant(unknown))) => !*unknown.insert(take_over(self.connection, session, owner)?),
+            Some((owner, Known::Vacant(unknown))) => {
+                !*unknown.insert(take_over(self.connection, session, owner)?)
+            }
             Some((_, Known::Occupied(known))) => !*known.get(),
         };
-        let mut counted = Counted { inherited: new.is_copy, ..Counted::default() };
-        match shares.iter_mut().find(|share| share.is_copy == new.is_copy && (share.session == session || !new.is_copy)) {
+        let mut counted = Counted {
+            inherited: new.is_copy,
+            ..Counted::default()
+        };
+        match shares.iter_mut().find(|share| {
+            share.is_copy == new.is_copy && (share.session == session || !new.is_copy)
+        }) {
             None => shares.push(new),
             Some(known) => {
                 counted.before = (known.session == session).then_some(known.figures);
@@ -324,14 +444,21 @@ impl<'a> Counter<'a> {
     }
 }
 
-/// Whether `session` had first what was counted for `owner`, because it is older. The owner is then to be read anew.
+/// Whether `session` had first what was counted for `owner`, because it is older. The owner is then
+/// to be read anew.
 fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> {
     let sql = "SELECT (younger.born, younger.made) > (older.born, older.made) FROM sessions AS younger, sessions AS older
                WHERE older.id = ? AND younger.id = ?";
-    let answer = connection.prepare(sql)?.query_row([session, owner], |answer| answer.get(0)).optional()?;
+    let answer = connection
+        .prepare(sql)?
+        .query_row([session, owner], |answer| answer.get(0))
+        .optional()?;
     let is_older = answer.flatten().unwrap_or(false);
     if is_older {
-        connection.execute("UPDATE sessions SET is_stale = 1, is_settled = 0 WHERE id = ?", [owner])?;
+        connection.execute(
+            "UPDATE sessions SET is_stale = 1, is_settled = 0 WHERE id = ?",
+            [owner],
+        )?;
     }
     Ok(is_older)
 }
@@ -363,23 +490,47 @@ mod tests {
         xxhash_rust::xxh3::xxh3_64(&number.to_le_bytes())
     }
 
-    fn count(journal: &mut Journal, session: &str, keys: impl Iterator<Item = u64>, figure: u64) -> Vec<Counted> {
+    fn count(
+        journal: &mut Journal,
+        session: &str,
+        keys: impl Iterator<Item = u64>,
+        figure: u64,
+    ) -> Vec<Counted> {
         journal
             .write(|write| {
                 let mut counter = write.counter(&write.load(session)?.unwrap());
-                keys.map(|key| counter.count(&Item { key: hash(key), name: "", figures: [figure, 0, 0, key] })).collect()
+                keys.map(|key| {
+                    counter.count(&Item {
+                        key: hash(key),
+                        name: "",
+                        figures: [figure, 0, 0, key],
+                    })
+                })
+                .collect()
             })
             .unwrap()
     }
 
     fn is_whole(journal: &Journal) {
-        let mut statement = journal.connection.prepare("SELECT low, high, entries FROM counted ORDER BY low").unwrap();
+        let mut statement = journal
+            .connection
+            .prepare("SELECT low, high, entries FROM counted ORDER BY low")
+            .unwrap();
         let mut next = Some(i64::MIN);
         for page in statement.query_map([], page).unwrap() {
             let (low, page) = page.unwrap();
-            assert_eq!(Some(low), next, "a gap between two pages, or two of them for one key");
-            let keys: Vec<_> = entries(&page.entries).map(|entry| entry.unwrap().key).collect();
-            assert!(keys.is_sorted_by(|key, next| key < next) && keys.iter().all(|key| (low..=page.high).contains(key)));
+            assert_eq!(
+                Some(low),
+                next,
+                "a gap between two pages, or two of them for one key"
+            );
+            let keys: Vec<_> = entries(&page.entries)
+                .map(|entry| entry.unwrap().key)
+                .collect();
+            assert!(
+                keys.is_sorted_by(|key, next| key < next)
+                    && keys.iter().all(|key| (low..=page.high).contains(key))
+            );
             next = page.high.checked_add(1);
         }
         assert_eq!(next, None);
@@ -390,18 +541,35 @@ mod tests {
         const ITEMS: u64 = 500_000;
         let mut journal = journal(&["a", "b"]);
         for (round, more) in [(0, 0), (1, 1_000)] {
-            let known = count(&mut journal, "a", more..ITEMS + more, 1).iter().filter(|counted| counted.before.is_some()).count();
+            let known = count(&mut journal, "a", more..ITEMS + more, 1)
+                .iter()
+                .filter(|counted| counted.before.is_some())
+                .count();
             assert_eq!(known as u64, round * (ITEMS - more));
         }
         is_whole(&journal);
-        assert!(count(&mut journal, "b", 0..ITEMS, 1).iter().all(|counted| counted.inherited));
+        assert!(
+            count(&mut journal, "b", 0..ITEMS, 1)
+                .iter()
+                .all(|counted| counted.inherited)
+        );
         journal.write(|write| write.forget("a", None, 0)).unwrap();
         is_whole(&journal);
         assert!(journal.load("b").unwrap().unwrap().is_stale);
-        let left: i64 = journal.connection.query_row("SELECT sum(length(entries)) FROM counted", [], |row| row.get(0)).unwrap();
+        let left: i64 = journal
+            .connection
+            .query_row("SELECT sum(length(entries)) FROM counted", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
         journal.write(|write| write.forget_reading("b")).unwrap();
         is_whole(&journal);
-        let none: i64 = journal.connection.query_row("SELECT sum(length(entries)) FROM counted", [], |row| row.get(0)).unwrap();
+        let none: i64 = journal
+            .connection
+            .query_row("SELECT sum(length(entries)) FROM counted", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
         assert!(left > 0 && none == 0);
     }
 
@@ -409,11 +577,24 @@ mod tests {
     fn a_page_that_is_cut_off_is_damage() {
         let mut journal = journal(&["a"]);
         count(&mut journal, "a", 0..3, 1);
-        let item = Item { key: u64::MAX >> 1, name: "", figures: [0; 4] };
+        let item = Item {
+            key: u64::MAX >> 1,
+            name: "",
+            figures: [0; 4],
+        };
         let record = journal.load("a").unwrap().unwrap();
-        for cut in ["substr(entries, 1, length(entries) - 1)", "substr(entries, 1, 5)", "x'00'"] {
-            journal.connection.execute(&format!("UPDATE counted SET entries = {cut}"), []).unwrap();
-            let error = journal.write(|write| write.counter(&record).count(&item)).unwrap_err();
+        for cut in [
+            "substr(entries, 1, length(entries) - 1)",
+            "substr(entries, 1, 5)",
+            "x'00'",
+        ] {
+            journal
+                .connection
+                .execute(&format!("UPDATE counted SET entries = {cut}"), [])
+                .unwrap();
+            let error = journal
+                .write(|write| write.counter(&record).count(&item))
+                .unwrap_err();
             assert!(super::super::is_damaged(&error), "{error:#}");
         }
     }

@@ -15,10 +15,14 @@ pub struct Page<'a> {
 
 impl<'a> Page<'a> {
     pub fn new(screen: &'a Screen) -> Self {
-        Self { screen, text: String::new() }
+        Self {
+            screen,
+            text: String::new(),
+        }
     }
 
-    /// A name and a value that is escaped already, in as many lines as it needs; nothing for an empty one.
+    /// A name and a value that is escaped already, in as many lines as it needs; nothing for an
+    /// empty one.
     pub fn line(&mut self, name: &str, value: &str) {
         self.painted(name, value, Paint::Plain);
     }
@@ -28,16 +32,33 @@ impl<'a> Page<'a> {
         if value.is_empty() {
             return;
         }
-        let lines = self.screen.width.map_or_else(|| vec![value.to_owned()], |width| wrap(value, width - MARGIN));
+        let lines = self.screen.width.map_or_else(
+            || vec![value.to_owned()],
+            |width| wrap(value, width - MARGIN),
+        );
         for (index, line) in lines.iter().enumerate() {
-            let name = if index == 0 { format!("{name:<MARGIN$}") } else { " ".repeat(MARGIN) };
-            let _ = writeln!(self.text, "{}{}", self.screen.paint(&name, Paint::Faint), self.screen.paint(line, paint));
+            let name = if index == 0 {
+                format!("{name:<MARGIN$}")
+            } else {
+                " ".repeat(MARGIN)
+            };
+            let _ = writeln!(
+                self.text,
+                "{}{}",
+                self.screen.paint(&name, Paint::Faint),
+                self.screen.paint(line, paint)
+            );
         }
     }
 
     /// A text as it is, below its name, so that it can be copied.
     pub fn block(&mut self, name: &str, text: &str) {
-        let _ = write!(self.text, "\n{}\n{}\n", self.screen.paint(&format!("{name}:"), Paint::Faint), escape_block(text));
+        let _ = write!(
+            self.text,
+            "\n{}\n{}\n",
+            self.screen.paint(&format!("{name}:"), Paint::Faint),
+            escape_block(text)
+        );
     }
 
     /// An empty line.

@@ -1,5 +1,5 @@
-//! Tables that fit the screen: a column with nothing in it is left out, and where there is no room columns are given up
-//! in their order.
+//! Tables that fit the screen: a column with nothing in it is left out, and where there is no room
+//! columns are given up in their order.
 
 use unicode_width::UnicodeWidthStr;
 
@@ -25,7 +25,10 @@ impl Cell {
     }
 
     pub fn painted(text: impl Into<String>, paint: Paint) -> Self {
-        Self { text: text.into(), paint }
+        Self {
+            text: text.into(),
+            paint,
+        }
     }
 }
 
@@ -48,24 +51,48 @@ impl<T> Laid<'_, T> {
     fn write(&self, table: &mut String, text: &str, paint: Paint, screen: &Screen) {
         let space = " ".repeat(self.width.saturating_sub(text.width()));
         let text = screen.paint(text, paint);
-        let (left, right) = if self.column.is_right { (space, text) } else { (text, space) };
+        let (left, right) = if self.column.is_right {
+            (space, text)
+        } else {
+            (text, space)
+        };
         table.extend([left, right, "  ".to_owned()]);
     }
 }
 
 /// The table; `last` takes the room that the other columns leave.
-pub fn table<T>(columns: &[Column<T>], last: &Column<T>, rows: &[T], screen: &Screen, now: Millis) -> String {
-    let most = if screen.width.is_some() { MAX_CELL } else { usize::MAX };
+pub fn table<T>(
+    columns: &[Column<T>],
+    last: &Column<T>,
+    rows: &[T],
+    screen: &Screen,
+    now: Millis,
+) -> String {
+    let most = if screen.width.is_some() {
+        MAX_CELL
+    } else {
+        usize::MAX
+    };
     let lay_out = |column| lay_out(column, rows, most, now);
-    let mut laid: Vec<_> = columns.iter().map(lay_out).filter(|column| column.cells.iter().any(|cell| !cell.text.is_empty())).collect();
+    let mut laid: Vec<_> = columns
+        .iter()
+        .map(lay_out)
+        .filter(|column| column.cells.iter().any(|cell| !cell.text.is_empty()))
+        .collect();
     let used = |laid: &[Laid<'_, T>]| laid.iter().map(|column| column.width + 2).sum::<usize>();
     while let Some(width) = screen.width
         && used(&laid) + MIN_LAST > width
-        && let Some(first) = laid.iter().map(|laid| laid.column.given_up).filter(|&order| order > 0).min()
+        && let Some(first) = laid
+            .iter()
+            .map(|laid| laid.column.given_up)
+            .filter(|&order| order > 0)
+            .min()
     {
         laid.retain(|laid| laid.column.given_up != first);
     }
-    let room = screen.width.map_or(ENDLESS_LAST, |width| width.saturating_sub(used(&laid)));
+    let room = screen
+        .width
+        .map_or(ENDLESS_LAST, |width| width.saturating_sub(used(&laid)));
     let mut table = String::new();
     for column in &laid {
         column.write(&mut table, column.column.heading, Paint::Heading, screen);
@@ -91,9 +118,21 @@ fn lay_out<'a, T>(column: &'a Column<T>, rows: &[T], most: usize, now: Millis) -
         .iter()
         .map(|row| {
             let Cell { text, paint } = (column.cell)(row, now);
-            Cell { text: cut(&text, most), paint }
+            Cell {
+                text: cut(&text, most),
+                paint,
+            }
         })
         .collect();
-    let width = cells.iter().map(|cell| cell.text.width()).max().unwrap_or_default().max(column.heading.len());
-    Laid { column, cells, width }
+    let width = cells
+        .iter()
+        .map(|cell| cell.text.width())
+        .max()
+        .unwrap_or_default()
+        .max(column.heading.len());
+    Laid {
+        column,
+        cells,
+        width,
+    }
 }

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use super::page::Page;
 use super::session::{Listed, reasons, sessions, standing, standing_line};
 use super::table::{Cell, Column, table};
-use super::{Paint, Screen, age, array, count, date, dollars, duration, escape, number, plural, text, tokens, usage, word};
+use super::{
+    Paint, Screen, age, array, count, date, dollars, duration, escape, number, plural, text,
+    tokens, usage, word,
+};
 use crate::delivery::Standing;
 use crate::session::Millis;
 use crate::workflow::Totals;
@@ -35,24 +38,64 @@ impl ListedWorkflow {
 
 /// `workflow list --help` names the order in which columns are given up.
 const COLUMNS: [Column<ListedWorkflow>; 11] = [
-    Column { heading: "WORKFLOW", is_right: false, given_up: 0, cell: |workflow, _| Cell::new(word(&workflow.document["key"])) },
+    Column {
+        heading: "WORKFLOW",
+        is_right: false,
+        given_up: 0,
+        cell: |workflow, _| Cell::new(word(&workflow.document["key"])),
+    },
     Column {
         heading: "STATUS",
         is_right: false,
         given_up: 0,
-        cell: |workflow, _| Cell::painted(word(&workflow.document["status"]), Paint::of_status(text(&workflow.document["status"]))),
+        cell: |workflow, _| {
+            Cell::painted(
+                word(&workflow.document["status"]),
+                Paint::of_status(text(&workflow.document["status"])),
+            )
+        },
     },
-    Column { heading: "STEP", is_right: false, given_up: 7, cell: |workflow, _| Cell::new(word(&workflow.document["currentStep"])) },
+    Column {
+        heading: "STEP",
+        is_right: false,
+        given_up: 7,
+        cell: |workflow, _| Cell::new(word(&workflow.document["currentStep"])),
+    },
     Column {
         heading: "AGE",
         is_right: true,
         given_up: 0,
-        cell: |workflow, now| Cell::new(age(number(&workflow.document["metadata"]["updatedAt"]), now)),
+        cell: |workflow, now| {
+            Cell::new(age(
+                number(&workflow.document["metadata"]["updatedAt"]),
+                now,
+            ))
+        },
     },
-    Column { heading: "SESSIONS", is_right: true, given_up: 0, cell: |workflow, _| total(workflow, |totals| totals.sessions.to_string()) },
-    Column { heading: "TIME", is_right: true, given_up: 4, cell: |workflow, _| total(workflow, |totals| duration(totals.duration_ms)) },
-    Column { heading: "TURNS", is_right: true, given_up: 2, cell: |workflow, _| total(workflow, |totals| totals.turns.to_string()) },
-    Column { heading: "TOOLS", is_right: true, given_up: 1, cell: |workflow, _| total(workflow, |totals| totals.tool_calls.to_string()) },
+    Column {
+        heading: "SESSIONS",
+        is_right: true,
+        given_up: 0,
+        cell: |workflow, _| total(workflow, |totals| totals.sessions.to_string()),
+    },
+    Column {
+        heading: "TIME",
+        is_right: true,
+        given_up: 4,
+        cell: |workflow, _| total(workflow, |totals| duration(totals.duration_ms)),
+    },
+    Column {
+        heading: "TURNS",
+        is_right: true,
+        given_up: 2,
+        cell: |workflow, _| total(workflow, |totals| totals.turns.to_string()),
+    },
+    Column {
+        heading: "TOOLS",
+        is_right: true,
+        given_up: 1,
+        cell: |workflow, _| total(workflow, |totals| totals.tool_calls.to_string()),
+    },
     Column {
         heading: "TOKENS",
         is_right: true,
@@ -63,13 +106,26 @@ const COLUMNS: [Column<ListedWorkflow>; 11] = [
         heading: "COST",
         is_right: true,
         given_up: 3,
-        cell: |workflow, _| total(workflow, |totals| totals.cost_usd.map(dollars).unwrap_or_default()),
+        cell: |workflow, _| {
+            total(workflow, |totals| {
+                totals.cost_usd.map(dollars).unwrap_or_default()
+            })
+        },
     },
-    Column { heading: "CONVEX", is_right: false, given_up: 6, cell: |workflow, _| standing(workflow.standing.as_ref()) },
+    Column {
+        heading: "CONVEX",
+        is_right: false,
+        given_up: 6,
+        cell: |workflow, _| standing(workflow.standing.as_ref()),
+    },
 ];
 
-const TASK: Column<ListedWorkflow> =
-    Column { heading: "TASK", is_right: false, given_up: 0, cell: |workflow, _| Cell::new(word(&workflow.document["task"])) };
+const TASK: Column<ListedWorkflow> = Column {
+    heading: "TASK",
+    is_right: false,
+    given_up: 0,
+    cell: |workflow, _| Cell::new(word(&workflow.document["task"])),
+};
 
 fn total(workflow: &ListedWorkflow, figure: fn(&Totals) -> String) -> Cell {
     Cell::new(workflow.totals.as_ref().map(figure).unwrap_or_default())
@@ -79,25 +135,42 @@ fn total(workflow: &ListedWorkflow, figure: fn(&Totals) -> String) -> Cell {
 #[must_use]
 pub fn workflows(workflows: &[ListedWorkflow], screen: &Screen, now: Millis) -> String {
     let mut text = table(&COLUMNS, &TASK, workflows, screen, now);
-    let all = workflows.iter().map(|workflow| (workflow.standing.as_ref(), word(&workflow.document["key"])));
+    let all = workflows
+        .iter()
+        .map(|workflow| (workflow.standing.as_ref(), word(&workflow.document["key"])));
     text.push_str(&reasons(all, "workflows", screen));
     text
 }
 
 /// One workflow in full, with its sessions.
 #[must_use]
-pub fn workflow(workflow: &ListedWorkflow, its_sessions: &[Listed], screen: &Screen, now: Millis) -> String {
+pub fn workflow(
+    workflow: &ListedWorkflow,
+    its_sessions: &[Listed],
+    screen: &Screen,
+    now: Millis,
+) -> String {
     let document = &workflow.document;
     let mut page = Page::new(screen);
     page.line("workflow", &word(&document["key"]));
-    page.painted("status", &word(&document["status"]), Paint::of_status(text(&document["status"])));
+    page.painted(
+        "status",
+        &word(&document["status"]),
+        Paint::of_status(text(&document["status"])),
+    );
     page.line("step", &word(&document["currentStep"]));
     page.line("task", &word(&document["task"]));
     for artifact in array(&document["artifacts"]) {
         page.line("artifact", &escape(text(artifact)));
     }
-    page.line("created", &date(number(&document["metadata"]["createdAt"]), now));
-    page.line("updated", &date(number(&document["metadata"]["updatedAt"]), now));
+    page.line(
+        "created",
+        &date(number(&document["metadata"]["createdAt"]), now),
+    );
+    page.line(
+        "updated",
+        &date(number(&document["metadata"]["updatedAt"]), now),
+    );
     if let Some(totals) = &workflow.totals {
         totals_lines(&mut page, totals);
     }
@@ -110,9 +183,17 @@ pub fn workflow(workflow: &ListedWorkflow, its_sessions: &[Listed], screen: &Scr
 }
 
 fn totals_lines(page: &mut Page<'_>, totals: &Totals) {
-    let by_status =
-        [("running", totals.running), ("completed", totals.completed), ("failed", totals.failed), ("abandoned", totals.abandoned)];
-    let by_status: Vec<_> = by_status.iter().filter(|(_, count)| *count > 0).map(|(status, count)| format!("{count} {status}")).collect();
+    let by_status = [
+        ("running", totals.running),
+        ("completed", totals.completed),
+        ("failed", totals.failed),
+        ("abandoned", totals.abandoned),
+    ];
+    let by_status: Vec<_> = by_status
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(status, count)| format!("{count} {status}"))
+        .collect();
     if totals.sessions == 0 {
         page.line("sessions", "none yet; CONVEX_SIDECAR_WORKFLOW names the workflow of the sessions that a client starts");
         return;
@@ -120,15 +201,32 @@ fn totals_lines(page: &mut Page<'_>, totals: &Totals) {
     page.line("sessions", &by_status.join(", "));
     page.line("time", &duration(totals.duration_ms));
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    let failed = if totals.tool_errors > 0 { format!(" ({} failed)", totals.tool_errors) } else { String::new() };
-    page.line("turns", &format!("{}, {}{failed}", totals.turns, plural(signed(totals.tool_calls), "tool call")));
+    let failed = if totals.tool_errors > 0 {
+        format!(" ({} failed)", totals.tool_errors)
+    } else {
+        String::new()
+    };
+    page.line(
+        "turns",
+        &format!(
+            "{}, {}{failed}",
+            totals.turns,
+            plural(signed(totals.tool_calls), "tool call")
+        ),
+    );
     page.line("tokens", &usage(&json!(totals.usage)));
     if let Some(cost) = totals.cost_usd {
         let of = if totals.priced_sessions < totals.sessions {
-            format!(", known of {} of {}", totals.priced_sessions, totals.sessions)
+            format!(
+                ", known of {} of {}",
+                totals.priced_sessions, totals.sessions
+            )
         } else {
             String::new()
         };
-        page.line("cost", &format!("{} (the client's own reckoning{of})", dollars(cost)));
+        page.line(
+            "cost",
+            &format!("{} (the client's own reckoning{of})", dollars(cost)),
+        );
     }
 }

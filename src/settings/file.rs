@@ -1,6 +1,10 @@
-//! The edge between settings and disk: a settings file is read as a whole, and replaced as a whole or not at all.
+//! The edge between settings and disk: a settings file is read as a whole, and replaced as a whole
+//! or not at all.
 
-#![expect(clippy::disallowed_methods, reason = "this is the room that reads and writes the client's settings files")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the room that reads and writes the client's settings files"
+)]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -46,7 +50,9 @@ impl SettingsFile {
 
     /// Keeps the file as it is.
     pub fn back_up(&self) -> Result<()> {
-        let Some(text) = &self.text else { return Ok(()) };
+        let Some(text) = &self.text else {
+            return Ok(());
+        };
         let path = self.backup_path();
         replace(&path, text, &self.target, Readers::AsBefore, || Ok(()))
             .with_context(|| format!("could not write the backup {}", path.display()))
@@ -55,17 +61,20 @@ impl SettingsFile {
     /// Removes what [`Self::back_up`] wrote.
     pub fn remove_backup(&self) -> Result<()> {
         let path = self.backup_path();
-        fs::remove_file(&path).with_context(|| format!("could not remove the backup {}", path.display()))
+        fs::remove_file(&path)
+            .with_context(|| format!("could not remove the backup {}", path.display()))
     }
 
     /// Writes the file anew.
     pub fn write(&self, text: &str) -> Result<()> {
-        self.try_write(text, Readers::AsBefore).with_context(|| format!("could not write {}", self.path.display()))
+        self.try_write(text, Readers::AsBefore)
+            .with_context(|| format!("could not write {}", self.path.display()))
     }
 
     /// Writes the file anew, for nobody but its owner to read.
     pub fn write_private(&self, text: &str) -> Result<()> {
-        self.try_write(text, Readers::Owner).with_context(|| format!("could not write {}", self.path.display()))
+        self.try_write(text, Readers::Owner)
+            .with_context(|| format!("could not write {}", self.path.display()))
     }
 
     /// Whether nobody but its owner may read the file.
@@ -81,13 +90,16 @@ impl SettingsFile {
                 Readers::Owner => create_private_folder(folder)?,
             }
         }
-        replace(&self.target, text, &self.target, readers, || self.ensure_unchanged())
+        replace(&self.target, text, &self.target, readers, || {
+            self.ensure_unchanged()
+        })
     }
 
     /// Removes the file, and its folder if nothing else is in it.
     pub fn remove(&self) -> Result<()> {
         self.ensure_unchanged()?;
-        fs::remove_file(&self.target).with_context(|| format!("could not remove {}", self.path.display()))?;
+        fs::remove_file(&self.target)
+            .with_context(|| format!("could not remove {}", self.path.display()))?;
         if let Some(folder) = self.path.parent() {
             // A folder that holds something refuses.
             let _ = fs::remove_dir(folder);
@@ -97,7 +109,11 @@ impl SettingsFile {
 
     /// The client writes its settings, too.
     fn ensure_unchanged(&self) -> Result<()> {
-        ensure!(read(&self.target)? == self.text, "{} changed meanwhile; run this again", self.path.display());
+        ensure!(
+            read(&self.target)? == self.text,
+            "{} changed meanwhile; run this again",
+            self.path.display()
+        );
         Ok(())
     }
 }
@@ -111,7 +127,8 @@ enum Readers {
     Owner,
 }
 
-/// Makes a folder, with those above it, that nobody but its owner may look into. One that is there stays as it is.
+/// Makes a folder, with those above it, that nobody but its owner may look into. One that is there
+/// stays as it is.
 pub fn create_private_folder(path: &Path) -> std::io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -135,10 +152,17 @@ fn is_private(_: &fs::Metadata) -> bool {
 fn follow(path: &Path) -> Result<PathBuf> {
     let mut target = path.to_owned();
     for _ in 0..GREATEST_CHAIN {
-        let Ok(next) = fs::read_link(&target) else { return Ok(target) };
-        target = target.parent().map_or_else(|| next.clone(), |folder| folder.join(&next));
+        let Ok(next) = fs::read_link(&target) else {
+            return Ok(target);
+        };
+        target = target
+            .parent()
+            .map_or_else(|| next.clone(), |folder| folder.join(&next));
     }
-    bail!("could not read {}: its links lead in a circle; replace it by a file", path.display())
+    bail!(
+        "could not read {}: its links lead in a circle; replace it by a file",
+        path.display()
+    )
 }
 
 fn read(path: &Path) -> Result<Option<String>> {
@@ -149,16 +173,27 @@ fn read(path: &Path) -> Result<Option<String>> {
         Ok(metadata) if !metadata.is_file() => bail!("it is not a regular file; move it away"),
         Ok(_) => {}
     }
-    let Ok(text) = String::from_utf8(fs::read(path)?) else { bail!("it is not UTF-8 text; save it as UTF-8") };
+    let Ok(text) = String::from_utf8(fs::read(path)?) else {
+        bail!("it is not UTF-8 text; save it as UTF-8")
+    };
     Ok(Some(text))
 }
 
-/// Writes a file beside the other and puts it in its place, with the mode and owner of a model, if that is there.
-fn replace(path: &Path, text: &str, model: &Path, readers: Readers, check: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Writes a file beside the other and puts it in its place, with the mode and owner of a model, if
+/// that is there.
+fn replace(
+    path: &Path,
+    text: &str,
+    model: &Path,
+    readers: Readers,
+    check: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
-    let result = write_like(&temporary, text, model, readers).and_then(|()| check()).and_then(|()| Ok(fs::rename(&temporary, path)?));
+    let result = write_like(&temporary, text, model, readers)
+        .and_then(|()| check())
+        .and_then(|()| Ok(fs::rename(&temporary, path)?));
     if result.is_err() {
         let _ = fs::remove_file(&temporary);
     }
@@ -190,7 +225,8 @@ fn keep_owner(file: &File, model: &fs::Metadata) -> Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};
     let own = file.metadata()?;
     if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
-        fchown(file, Some(model.uid()), Some(model.gid())).context("could not keep its owner; run this as the owner")?;
+        fchown(file, Some(model.uid()), Some(model.gid()))
+            .context("could not keep its owner; run this as the owner")?;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! How a hook's command reads as shell: which program it runs, and how ours is written into it.
 //!
-//! An entry is ours when the program it runs is. People add to a command (a variable in front, `|| true` behind it), so
-//! the text is read word by word, and only the word that names the program is ever replaced.
+//! An entry is ours when the program it runs is. People add to a command (a variable in front, `||
+//! true` behind it), so the text is read word by word, and only the word that names the program is
+//! ever replaced.
 
 use std::ops::Range;
 
@@ -19,10 +20,15 @@ pub struct Call {
     pub is_alone: bool,
 }
 
-/// The program's path as every shell takes it: on Windows with forward slashes and without the mark of a long path.
+/// The program's path as every shell takes it: on Windows with forward slashes and without the mark
+/// of a long path.
 #[must_use]
 pub fn portable(program: &str, is_windows: bool) -> String {
-    if is_windows { program.trim_start_matches(r"\\?\").replace('\\', "/") } else { program.to_owned() }
+    if is_windows {
+        program.trim_start_matches(r"\\?\").replace('\\', "/")
+    } else {
+        program.to_owned()
+    }
 }
 
 /// A portable path as a word for the shell in which the client runs hooks.
@@ -30,7 +36,11 @@ pub fn portable(program: &str, is_windows: bool) -> String {
 /// That is `sh`, also on Windows (Git Bash); double quotes are understood by `cmd` as well.
 #[must_use]
 pub fn quote(program: &str, is_windows: bool) -> String {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-+,@%".contains(char) || (is_windows && " ():~".contains(char));
+    let is_plain = |char: char| {
+        char.is_ascii_alphanumeric()
+            || "/._-+,@%".contains(char)
+            || (is_windows && " ():~".contains(char))
+    };
     match program.chars().all(is_plain) {
         true if is_windows => format!("\"{program}\""),
         true if !program.is_empty() => program.to_owned(),
@@ -51,27 +61,45 @@ pub fn find(command: &str) -> Option<Call> {
     let (commands, is_plain) = commands(command);
     let mut ours = commands.iter().map(|words| call(words, command));
     let index = ours.position(|call| call.is_some())?;
-    let is_trivial =
-        |words: &[Word]| matches!(&words.iter().map(|word| &word.text[..]).collect::<Vec<_>>()[..], [] | ["true" | ":"] | ["exit", "0"]);
-    let is_alone = is_plain && commands.iter().enumerate().all(|(other, words)| other == index || is_trivial(words));
+    let is_trivial = |words: &[Word]| {
+        matches!(
+            &words.iter().map(|word| &word.text[..]).collect::<Vec<_>>()[..],
+            [] | ["true" | ":"] | ["exit", "0"]
+        )
+    };
+    let is_alone = is_plain
+        && commands
+            .iter()
+            .enumerate()
+            .all(|(other, words)| other == index || is_trivial(words));
     call(&commands[index], command).map(|call| Call { is_alone, ..call })
 }
 
 fn call(words: &[Word], command: &str) -> Option<Call> {
     let is_before = |word: &&Word| PREFIXES.contains(&&word.text[..]) || is_assignment(&word.text);
     let first = words.iter().take_while(is_before).count();
-    let [program, argument, ..] = &words[first..] else { return None };
+    let [program, argument, ..] = &words[first..] else {
+        return None;
+    };
     // Backslashes of Windows that nobody quoted are gone from the word, but not from the command.
     let raw = command[program.span.clone()].trim_matches(['"', '\'']);
-    let program_text = [&program.text[..], raw].into_iter().find(|path| is_sidecar(path))?;
-    (argument.text == "hook").then(|| Call { program: program_text.to_owned(), span: program.span.clone(), is_alone: false })
+    let program_text = [&program.text[..], raw]
+        .into_iter()
+        .find(|path| is_sidecar(path))?;
+    (argument.text == "hook").then(|| Call {
+        program: program_text.to_owned(),
+        span: program.span.clone(),
+        is_alone: false,
+    })
 }
 
 fn is_assignment(word: &str) -> bool {
     let name = word.split_once('=').map_or("", |(name, _)| name);
     !name.is_empty()
         && !name.starts_with(|char: char| char.is_ascii_digit())
-        && name.chars().all(|char| char == '_' || char.is_ascii_alphanumeric())
+        && name
+            .chars()
+            .all(|char| char == '_' || char.is_ascii_alphanumeric())
 }
 
 #[derive(Debug)]
@@ -80,16 +108,22 @@ struct Word {
     span: Range<usize>,
 }
 
-/// Splits a command line into its commands and these into words, without redirections and comments. The second value says
-/// whether that is all there is to it: a command in a command (`$(…)`) is not looked into.
+/// Splits a command line into its commands and these into words, without redirections and comments.
+/// The second value says whether that is all there is to it: a command in a command (`$(…)`) is not
+/// looked into.
 fn commands(line: &str) -> (Vec<Vec<Word>>, bool) {
     let mut commands = vec![Vec::new()];
     let mut word: Option<Word> = None;
     let mut is_target = false;
     let mut is_plain = true;
     let mut chars = line.char_indices().peekable();
-    let finish = |word: &mut Option<Word>, end: usize, is_target: &mut bool, commands: &mut Vec<Vec<Word>>| {
-        let Some(mut finished) = word.take() else { return };
+    let finish = |word: &mut Option<Word>,
+                  end: usize,
+                  is_target: &mut bool,
+                  commands: &mut Vec<Vec<Word>>| {
+        let Some(mut finished) = word.take() else {
+            return;
+        };
         finished.span.end = end;
         if !std::mem::take(is_target)
             && let Some(words) = commands.last_mut()
@@ -104,7 +138,10 @@ fn commands(line: &str) -> (Vec<Vec<Word>>, bool) {
                 commands.push(Vec::new());
             }
             '<' | '>' => {
-                if word.as_ref().is_some_and(|word| word.text.chars().all(|char| char.is_ascii_digit())) {
+                if word
+                    .as_ref()
+                    .is_some_and(|word| word.text.chars().all(|char| char.is_ascii_digit()))
+                {
                     word = None;
                 }
                 finish(&mut word, at, &mut is_target, &mut commands);
@@ -114,11 +151,26 @@ fn commands(line: &str) -> (Vec<Vec<Word>>, bool) {
             '#' if word.is_none() => while chars.next_if(|(_, char)| *char != '\n').is_some() {},
             _ if char.is_whitespace() => finish(&mut word, at, &mut is_target, &mut commands),
             _ => {
-                let text = &mut word.get_or_insert_with(|| Word { text: String::new(), span: at..at }).text;
+                let text = &mut word
+                    .get_or_insert_with(|| Word {
+                        text: String::new(),
+                        span: at..at,
+                    })
+                    .text;
                 match char {
-                    '\'' => text.extend(chars.by_ref().map(|(_, char)| char).take_while(|char| *char != '\'')),
+                    '\'' => text.extend(
+                        chars
+                            .by_ref()
+                            .map(|(_, char)| char)
+                            .take_while(|char| *char != '\''),
+                    ),
                     '"' => is_plain &= double_quoted(&mut chars, text),
-                    '\\' => text.extend(chars.next().map(|(_, char)| char).filter(|char| *char != '\n')),
+                    '\\' => text.extend(
+                        chars
+                            .next()
+                            .map(|(_, char)| char)
+                            .filter(|char| *char != '\n'),
+                    ),
                     _ => {
                         is_plain &= char != '`';
                         text.push(char);
@@ -131,8 +183,12 @@ fn commands(line: &str) -> (Vec<Vec<Word>>, bool) {
     (commands, is_plain)
 }
 
-/// What stands between double quotes, up to the closing one. Returns whether there was no command in it.
-fn double_quoted(chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>, text: &mut String) -> bool {
+/// What stands between double quotes, up to the closing one. Returns whether there was no command
+/// in it.
+fn double_quoted(
+    chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>,
+    text: &mut String,
+) -> bool {
     let mut is_plain = true;
     while let Some((_, char)) = chars.next() {
         match char {
@@ -143,7 +199,8 @@ fn double_quoted(chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>, tex
                 None => text.push('\\'),
             },
             _ => {
-                is_plain &= char != '`' && !(char == '$' && chars.peek().is_some_and(|(_, next)| *next == '('));
+                is_plain &= char != '`'
+                    && !(char == '$' && chars.peek().is_some_and(|(_, next)| *next == '('));
                 text.push(char);
             }
         }
@@ -163,16 +220,35 @@ mod tests {
             ("'/a b/convex-sidecar' hook", "/a b/convex-sidecar"),
             (r"'/it'\''s/convex-sidecar' hook", "/it's/convex-sidecar"),
             (r"/a\ b/convex-sidecar hook", "/a b/convex-sidecar"),
-            (r#""$HOME/.cargo/bin/convex-sidecar" hook"#, "$HOME/.cargo/bin/convex-sidecar"),
-            (r#""C:/Program Files/convex-sidecar.exe" hook"#, "C:/Program Files/convex-sidecar.exe"),
-            (r"C:\bin\Convex-Sidecar.EXE hook", r"C:\bin\Convex-Sidecar.EXE"),
+            (
+                r#""$HOME/.cargo/bin/convex-sidecar" hook"#,
+                "$HOME/.cargo/bin/convex-sidecar",
+            ),
+            (
+                r#""C:/Program Files/convex-sidecar.exe" hook"#,
+                "C:/Program Files/convex-sidecar.exe",
+            ),
+            (
+                r"C:\bin\Convex-Sidecar.EXE hook",
+                r"C:\bin\Convex-Sidecar.EXE",
+            ),
             ("exec convex-sidecar hook --verbose", "convex-sidecar"),
             ("A=1 B='2 3' /x/convex-sidecar hook", "/x/convex-sidecar"),
-            ("convex-sidecar hook >/dev/null 2>&1 || true", "convex-sidecar"),
-            ("convex-sidecar hook; exit 0 # never in the way", "convex-sidecar"),
+            (
+                "convex-sidecar hook >/dev/null 2>&1 || true",
+                "convex-sidecar",
+            ),
+            (
+                "convex-sidecar hook; exit 0 # never in the way",
+                "convex-sidecar",
+            ),
         ] {
             let call = find(command).unwrap_or_else(|| panic!("{command}"));
-            assert_eq!((&call.program[..], call.is_alone), (program, true), "{command}");
+            assert_eq!(
+                (&call.program[..], call.is_alone),
+                (program, true),
+                "{command}"
+            );
         }
     }
 
@@ -203,7 +279,11 @@ mod tests {
             "X=\"$(notify)\" convex-sidecar hook",
             "convex-sidecar hook\nnotify",
         ] {
-            assert_eq!(find(command).map(|call| call.is_alone), Some(false), "{command}");
+            assert_eq!(
+                find(command).map(|call| call.is_alone),
+                Some(false),
+                "{command}"
+            );
         }
     }
 
@@ -218,11 +298,23 @@ mod tests {
         ] {
             let command = format!("{} hook", quote(path, false));
             let call = find(&command).unwrap();
-            assert_eq!((&call.program[..], &command[call.span], call.is_alone), (path, &quote(path, false)[..], true));
+            assert_eq!(
+                (&call.program[..], &command[call.span], call.is_alone),
+                (path, &quote(path, false)[..], true)
+            );
         }
-        assert_eq!(quote("/usr/bin/convex-sidecar", false), "/usr/bin/convex-sidecar");
+        assert_eq!(
+            quote("/usr/bin/convex-sidecar", false),
+            "/usr/bin/convex-sidecar"
+        );
         let windows = |path: &str| quote(&portable(path, true), true);
-        assert_eq!(windows(r"\\?\C:\Program Files (x86)\convex-sidecar.exe"), "\"C:/Program Files (x86)/convex-sidecar.exe\"");
-        assert_eq!(windows(r"C:\$x\convex-sidecar.exe"), "'C:/$x/convex-sidecar.exe'");
+        assert_eq!(
+            windows(r"\\?\C:\Program Files (x86)\convex-sidecar.exe"),
+            "\"C:/Program Files (x86)/convex-sidecar.exe\""
+        );
+        assert_eq!(
+            windows(r"C:\$x\convex-sidecar.exe"),
+            "'C:/$x/convex-sidecar.exe'"
+        );
     }
 }

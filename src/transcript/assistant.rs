@@ -1,8 +1,9 @@
 //! One pass over an assistant line, as the client writes it.
 //!
-//! Answers are half of the lines that count, and `serde_json` took a third of a cold read's time for them: it looks at
-//! every value with care, of which a tenth is wanted. Here the others are stepped over. This room never judges: what
-//! is not plainly an assistant line in compact JSON is `None`, and [`super::records::parse`] decides.
+//! Answers are half of the lines that count, and `serde_json` took a third of a cold read's time
+//! for them: it looks at every value with care, of which a tenth is wanted. Here the others are
+//! stepped over. This room never judges: what is not plainly an assistant line in compact JSON is
+//! `None`, and [`super::records::parse`] decides.
 
 use std::borrow::Cow;
 
@@ -17,8 +18,9 @@ const NEAR: usize = 48;
 /// How deep values that are stepped over may be nested.
 const MAX_DEPTH: u8 = 64;
 
-/// What was stepped over in the last line. The client ends `usage` and the line with the same bytes most of the time;
-/// from the same place in a record the same bytes say the same, so they need no second look.
+/// What was stepped over in the last line. The client ends `usage` and the line with the same bytes
+/// most of the time; from the same place in a record the same bytes say the same, so they need no
+/// second look.
 #[derive(Debug, Default)]
 pub struct Habits {
     /// The rest of `usage` behind the last of the wanted figures.
@@ -29,7 +31,8 @@ pub struct Habits {
     steady: [Option<Raw>; STEADY],
 }
 
-/// Fields that hardly change from line to line: cwd, gitBranch, version, entrypoint, permissionMode.
+/// Fields that hardly change from line to line: cwd, gitBranch, version, entrypoint,
+/// permissionMode.
 const STEADY: usize = 5;
 
 /// Reads an assistant line. `None` says nothing about the line.
@@ -60,7 +63,11 @@ struct Raw {
 impl Raw {
     /// The same in a line where all stands so much later.
     const fn moved(self, by: usize) -> Self {
-        Self { start: self.start + by, end: self.end + by, ..self }
+        Self {
+            start: self.start + by,
+            end: self.end + by,
+            ..self
+        }
     }
 }
 
@@ -108,9 +115,14 @@ impl<'a> Fields<'a> {
                 self.is_assistant.then_some(())
             }
             "uuid" => once(&mut self.uuid, walk.string()?),
-            "parentUuid" if self.parent_uuid.is_none() && walk.eat_all("null") => {
-                once(&mut self.parent_uuid, Raw { start: walk.at, end: walk.at, is_escaped: false })
-            }
+            "parentUuid" if self.parent_uuid.is_none() && walk.eat_all("null") => once(
+                &mut self.parent_uuid,
+                Raw {
+                    start: walk.at,
+                    end: walk.at,
+                    is_escaped: false,
+                },
+            ),
             "parentUuid" => once(&mut self.parent_uuid, walk.string()?),
             "timestamp" => {
                 once(&mut self.timestamp, walk.string()?)?;
@@ -131,8 +143,8 @@ impl<'a> Fields<'a> {
                 once(&mut self.message, message)
             }
             // Of another meaning, or twice there.
-            "type" | "isApiErrorMessage" | "isMeta" | "isCompactSummary" | "origin" | "subtype" | "customTitle" | "aiTitle" | "summary"
-            | "totalCostUSD" => None,
+            "type" | "isApiErrorMessage" | "isMeta" | "isCompactSummary" | "origin" | "subtype"
+            | "customTitle" | "aiTitle" | "summary" | "totalCostUSD" => None,
             _ => {
                 self.rest = rest;
                 walk.skip(0)
@@ -142,10 +154,21 @@ impl<'a> Fields<'a> {
 
     /// Remembers the rest of the line for the next one.
     fn teach(&self, line: &str, habits: &mut Habits) {
-        let Some((start, rest)) = self.rest.and_then(|start| Some((start, line.get(start..)?))) else { return };
+        let Some((start, rest)) = self
+            .rest
+            .and_then(|start| Some((start, line.get(start..)?)))
+        else {
+            return;
+        };
         if rest != habits.line {
             rest.clone_into(&mut habits.line);
-            habits.steady = self.steady.map(|raw| raw.map(|raw| Raw { start: raw.start - start, end: raw.end - start, ..raw }));
+            habits.steady = self.steady.map(|raw| {
+                raw.map(|raw| Raw {
+                    start: raw.start - start,
+                    end: raw.end - start,
+                    ..raw
+                })
+            });
         }
     }
 
@@ -157,13 +180,16 @@ impl<'a> Fields<'a> {
             usage: message.usage.unwrap_or_default(),
             blocks: message.blocks.unwrap_or_default(),
         };
-        let [cwd, git_branch, version, entrypoint, permission_mode] = self.steady.map(|raw| text(line, raw));
+        let [cwd, git_branch, version, entrypoint, permission_mode] =
+            self.steady.map(|raw| text(line, raw));
         let envelope = Envelope {
             uuid: text(line, self.uuid)?,
             at: text(line, self.timestamp)?.and_then(|timestamp| time(&timestamp)),
             sidechain: self.is_sidechain.unwrap_or_default(),
             agent_id: text(line, self.agent_id)?,
-            is_root: self.parent_uuid.is_none_or(|parent| parent.start == parent.end),
+            is_root: self
+                .parent_uuid
+                .is_none_or(|parent| parent.start == parent.end),
             cwd: cwd?,
             git_branch: git_branch?,
             version: version?,
@@ -215,15 +241,31 @@ fn usage(walk: &mut Walk<'_>, habit: &mut String) -> Option<Usage> {
         }
         Some(())
     })?;
-    if let Some(rest) = rest.and_then(|start| walk.line.get(start..walk.at)).filter(|rest| rest != habit) {
+    if let Some(rest) = rest
+        .and_then(|start| walk.line.get(start..walk.at))
+        .filter(|rest| rest != habit)
+    {
         rest.clone_into(habit);
     }
-    let [input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens] = figures.map(Option::unwrap_or_default);
-    Some(Usage { input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens })
+    let [
+        input_tokens,
+        output_tokens,
+        cache_read_input_tokens,
+        cache_creation_input_tokens,
+    ] = figures.map(Option::unwrap_or_default);
+    Some(Usage {
+        input_tokens,
+        output_tokens,
+        cache_read_input_tokens,
+        cache_creation_input_tokens,
+    })
 }
 
 /// A content block: `Some(None)` for one that does not count.
-#[expect(clippy::option_option, reason = "the outer one says that the full parse is needed, as everywhere here")]
+#[expect(
+    clippy::option_option,
+    reason = "the outer one says that the full parse is needed, as everywhere here"
+)]
 fn block<'a>(walk: &mut Walk<'a>) -> Option<Option<Block<'a>>> {
     let [mut words, mut id, mut name] = [None; 3];
     let mut kind = None;
@@ -238,10 +280,16 @@ fn block<'a>(walk: &mut Walk<'a>) -> Option<Option<Block<'a>>> {
     let line = walk.line;
     match kind {
         Some("text") => match words {
-            Some(raw) if raw.start < raw.end => words_of(line, raw).map(|words| Some(Block::Text(words))),
+            Some(raw) if raw.start < raw.end => {
+                words_of(line, raw).map(|words| Some(Block::Text(words)))
+            }
             _ => Some(None),
         },
-        Some("tool_use" | "server_tool_use") => Some(text(line, id)?.zip(text(line, name)?).map(|(id, name)| Block::ToolUse { id, name })),
+        Some("tool_use" | "server_tool_use") => Some(
+            text(line, id)?
+                .zip(text(line, name)?)
+                .map(|(id, name)| Block::ToolUse { id, name }),
+        ),
         _ => Some(None),
     }
 }
@@ -256,15 +304,30 @@ fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
 }
 
 /// What a string says that may be missing; an empty one is none.
-#[expect(clippy::option_option, reason = "the outer one says that the full parse is needed, as everywhere here")]
+#[expect(
+    clippy::option_option,
+    reason = "the outer one says that the full parse is needed, as everywhere here"
+)]
 fn text(line: &str, raw: Option<Raw>) -> Option<Option<Cow<'_, str>>> {
-    let Some(Raw { start, end, is_escaped }) = raw.filter(|raw| raw.start < raw.end) else { return Some(None) };
+    let Some(Raw {
+        start,
+        end,
+        is_escaped,
+    }) = raw.filter(|raw| raw.start < raw.end)
+    else {
+        return Some(None);
+    };
     let text = line.get(start..end)?;
-    Some(Some(if is_escaped { Cow::Owned(unescape(text)?) } else { Cow::Borrowed(text) }))
+    Some(Some(if is_escaped {
+        Cow::Owned(unescape(text)?)
+    } else {
+        Cow::Borrowed(text)
+    }))
 }
 
-/// The words of a text block. They are left as they stand, as nobody will ask for most of them; but it is made sure
-/// that they can be read later, and what stands for one half of a character is for the full parse.
+/// The words of a text block. They are left as they stand, as nobody will ask for most of them; but
+/// it is made sure that they can be read later, and what stands for one half of a character is for
+/// the full parse.
 fn words_of(line: &str, raw: Raw) -> Option<Words<'_>> {
     let text = line.get(raw.start..raw.end)?;
     if !raw.is_escaped {
@@ -280,8 +343,8 @@ fn words_of(line: &str, raw: Raw) -> Option<Words<'_>> {
     Some(Words::Escaped(text.into()))
 }
 
-/// Where the next quotation mark or backslash is. Most strings are shorter than what it costs to begin a search by
-/// vectors.
+/// Where the next quotation mark or backslash is. Most strings are shorter than what it costs to
+/// begin a search by vectors.
 fn mark(bytes: &[u8]) -> Option<usize> {
     const EACH: u64 = u64::MAX / 255;
     // The lowest byte that equals the mark, and maybe some above it, gets its highest bit set.
@@ -370,14 +433,19 @@ impl<'a> Walk<'a> {
             let end = self.at + mark(self.line.as_bytes().get(self.at..)?)?;
             if self.line.as_bytes()[end] == b'"' {
                 self.at = end + 1;
-                return Some(Raw { start, end, is_escaped });
+                return Some(Raw {
+                    start,
+                    end,
+                    is_escaped,
+                });
             }
             is_escaped = true;
             self.at = end + 2;
         }
     }
 
-    /// A string that is compared with what it may say; one with an escape may be any of them and is for the full parse.
+    /// A string that is compared with what it may say; one with an escape may be any of them and is
+    /// for the full parse.
     fn word(&mut self) -> Option<&'a str> {
         let raw = self.string().filter(|raw| !raw.is_escaped)?;
         self.line.get(raw.start..raw.end)
@@ -408,7 +476,10 @@ impl<'a> Walk<'a> {
     /// What stands up to the end of the value.
     fn scalar(&mut self) -> &'a [u8] {
         let start = self.at;
-        while self.peek().is_some_and(|byte| !matches!(byte, b',' | b'}' | b']')) {
+        while self
+            .peek()
+            .is_some_and(|byte| !matches!(byte, b',' | b'}' | b']'))
+        {
             self.at += 1;
         }
         &self.line.as_bytes()[start..self.at]
@@ -429,7 +500,8 @@ impl<'a> Walk<'a> {
 }
 
 fn is_whole_number(digits: &[u8]) -> bool {
-    digits.iter().all(u8::is_ascii_digit) && (digits == b"0" || digits.first().is_some_and(|&first| first != b'0'))
+    digits.iter().all(u8::is_ascii_digit)
+        && (digits == b"0" || digits.first().is_some_and(|&first| first != b'0'))
 }
 
 #[cfg(test)]
@@ -454,7 +526,11 @@ mod tests {
     fn it_says_what_the_full_parse_says() {
         let read = read_twice(LINE.as_bytes()).unwrap();
         assert_eq!(read, format!("{:?}", parse(LINE.as_bytes()).unwrap()));
-        assert!(read.contains("output_tokens: 11") && read.contains(r#"ToolUse { id: "t1", name: "Read" }"#), "{read}");
+        assert!(
+            read.contains("output_tokens: 11")
+                && read.contains(r#"ToolUse { id: "t1", name: "Read" }"#),
+            "{read}"
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What a stretch of transcript says, before it is known which of it is this session's own.
 //!
-//! A stretch may be read twice, overlap a line, or be the copy of another session's history that a fork starts with.
-//! So facts are keyed by the ids that the client gave them; [`super::summary`] counts each key once. Facts of two
-//! stretches need no order except [`Step`]s and the answer, which only the main chain has.
+//! A stretch may be read twice, overlap a line, or be the copy of another session's history that a
+//! fork starts with. So facts are keyed by the ids that the client gave them; [`super::summary`]
+//! counts each key once. Facts of two stretches need no order except [`Step`]s and the answer,
+//! which only the main chain has.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
@@ -16,7 +17,8 @@ use super::assistant::{self, Habits};
 use super::records::{self, Block, Envelope, Glance, Record, Usage, Words, glance, mend};
 use crate::redact::{Redactor, Text};
 
-/// How many facts are gathered before they are handed over, so that memory does not grow with the file.
+/// How many facts are gathered before they are handed over, so that memory does not grow with the
+/// file.
 const MAX_FACTS: usize = 32_768;
 /// How many bytes of kept text are gathered before they are handed over.
 const MAX_TEXT: usize = 4 * 1024 * 1024;
@@ -26,7 +28,8 @@ const MAX_ANSWERS: usize = 4;
 /// What a fact takes in memory, about, in bytes.
 const BYTES_PER_FACT: usize = 80;
 
-/// The 64-bit hash of a client's id, with its kind. A chance of 3 in 10⁸ that two of a million collide.
+/// The 64-bit hash of a client's id, with its kind. A chance of 3 in 10⁸ that two of a million
+/// collide.
 pub type Key = u64;
 
 /// Where a stretch was read from.
@@ -62,7 +65,10 @@ impl Span {
     /// The span from `at` to `at`.
     #[must_use]
     pub const fn at(at: Option<i64>) -> Self {
-        Self { first: at, last: at }
+        Self {
+            first: at,
+            last: at,
+        }
     }
 
     /// Widens the span so that it holds `other`.
@@ -83,14 +89,25 @@ pub struct Tool {
 
 /// What moves the conversation on, in the order of the main chain.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "`at` is epoch milliseconds, `key` that of the record or message")]
+#[expect(
+    missing_docs,
+    reason = "`at` is epoch milliseconds, `key` that of the record or message"
+)]
 pub enum Step {
     /// A human asked.
-    Prompt { key: Key, at: Option<i64>, text: Option<Box<Text>> },
+    Prompt {
+        key: Key,
+        at: Option<i64>,
+        text: Option<Box<Text>>,
+    },
     /// The model answered, in whatever form.
     Reply { key: Key, at: Option<i64> },
     /// The API failed.
-    ApiError { key: Key, at: Option<i64>, text: Option<Box<Text>> },
+    ApiError {
+        key: Key,
+        at: Option<i64>,
+        text: Option<Box<Text>>,
+    },
 }
 
 /// The texts of one message of the main chain.
@@ -104,8 +121,9 @@ pub struct Answer<T = Text> {
     pub parts: Vec<(Key, T)>,
 }
 
-/// The last messages of the main chain that have text, in the order of their last lines. The final answer is the last
-/// one; some before it are kept because a message may go on after another one has begun.
+/// The last messages of the main chain that have text, in the order of their last lines. The final
+/// answer is the last one; some before it are kept because a message may go on after another one
+/// has begun.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Answers<T = Text>(Vec<Answer<T>>);
 
@@ -116,16 +134,23 @@ impl<T> Default for Answers<T> {
 }
 
 impl<T> Answers<T> {
-    /// Takes more of a message, or a new one. A line that is known already, and a message that is older than the last
-    /// one, are lines written again.
+    /// Takes more of a message, or a new one. A line that is known already, and a message that is
+    /// older than the last one, are lines written again.
     pub fn take(&mut self, more: Answer<T>) {
         let newest = self.last().and_then(|last| last.at);
-        if let Some(place) = self.0.iter().position(|answer| answer.message == more.message) {
+        if let Some(place) = self
+            .0
+            .iter()
+            .position(|answer| answer.message == more.message)
+        {
             let known: HashSet<Key> = self.0[place].parts.iter().map(|(line, _)| *line).collect();
             if more.parts.iter().all(|(line, _)| known.contains(line)) {
                 return;
             }
-            let new = more.parts.into_iter().filter(|(line, _)| !known.contains(line));
+            let new = more
+                .parts
+                .into_iter()
+                .filter(|(line, _)| !known.contains(line));
             if is_before(more.at, newest) {
                 self.0[place].parts.extend(new);
                 return;
@@ -136,7 +161,10 @@ impl<T> Answers<T> {
             answer.at = more.at.max(newest);
             self.0.push(answer);
         } else if !is_before(more.at, newest) {
-            self.0.push(Answer { at: more.at.max(newest), ..more });
+            self.0.push(Answer {
+                at: more.at.max(newest),
+                ..more
+            });
             if self.0.len() > MAX_ANSWERS {
                 self.0.remove(0);
             }
@@ -161,7 +189,8 @@ pub fn is_before(at: Option<i64>, other: Option<i64>) -> bool {
     at.zip(other).is_some_and(|(at, other)| at < other)
 }
 
-/// A field of which the latest value counts: not every record carries it, and old records may be written again.
+/// A field of which the latest value counts: not every record carries it, and old records may be
+/// written again.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Dated {
     at: Option<i64>,
@@ -252,7 +281,10 @@ impl Facts {
     /// The fact that a subagent's file exists.
     #[must_use]
     pub fn of_subagent(id: &str) -> Self {
-        Self { subagents: BTreeSet::from([key(b'a', id.as_bytes())]), ..Self::default() }
+        Self {
+            subagents: BTreeSet::from([key(b'a', id.as_bytes())]),
+            ..Self::default()
+        }
     }
 
     /// How many there are, as a measure of the memory they take.
@@ -265,7 +297,12 @@ impl Facts {
     #[must_use]
     pub fn weight(&self) -> usize {
         let bytes = self.steps.iter().map(|step| match step {
-            Step::Prompt { text: Some(text), .. } | Step::ApiError { text: Some(text), .. } => text.text.len(),
+            Step::Prompt {
+                text: Some(text), ..
+            }
+            | Step::ApiError {
+                text: Some(text), ..
+            } => text.text.len(),
             _ => 0,
         });
         self.len() + bytes.sum::<usize>() / BYTES_PER_FACT
@@ -279,7 +316,8 @@ impl Facts {
 
     /// Puts messages and tools in the order of their keys, each once, as the journal keeps them.
     fn sort(&mut self) {
-        self.messages.sort_unstable_by_key(|(key, _)| key.cast_signed());
+        self.messages
+            .sort_unstable_by_key(|(key, _)| key.cast_signed());
         self.messages.dedup_by(|(key, later), (same, message)| {
             key == same && {
                 message.usage = message.usage.max(later.usage);
@@ -287,7 +325,8 @@ impl Facts {
                 true
             }
         });
-        self.tools.sort_unstable_by_key(|(key, _)| key.cast_signed());
+        self.tools
+            .sort_unstable_by_key(|(key, _)| key.cast_signed());
         self.tools.dedup_by(|(key, later), (same, tool)| {
             key == same && {
                 tool.name = later.name.or(tool.name);
@@ -298,12 +337,27 @@ impl Facts {
     }
 }
 
-/// Merges what each stretch has in the order of its keys, the stretch's place with each, and `add`s what later ones have
-/// of the same key. The journal keeps keys in that order, so neighbours go to the same page.
-pub fn merge<T>(stretches: Vec<Vec<(Key, T)>>, add: impl Fn(&mut T, T)) -> impl Iterator<Item = (usize, Key, T)> {
-    let mut stretches: Vec<_> = stretches.into_iter().map(|items| items.into_iter().peekable()).collect();
-    let next = |items: &mut Peekable<IntoIter<(Key, T)>>, place| items.peek().map(|(key, _)| Reverse((key.cast_signed(), place)));
-    let mut heads: BinaryHeap<_> = stretches.iter_mut().enumerate().filter_map(|(place, items)| next(items, place)).collect();
+/// Merges what each stretch has in the order of its keys, the stretch's place with each, and `add`s
+/// what later ones have of the same key. The journal keeps keys in that order, so neighbours go to
+/// the same page.
+pub fn merge<T>(
+    stretches: Vec<Vec<(Key, T)>>,
+    add: impl Fn(&mut T, T),
+) -> impl Iterator<Item = (usize, Key, T)> {
+    let mut stretches: Vec<_> = stretches
+        .into_iter()
+        .map(|items| items.into_iter().peekable())
+        .collect();
+    let next = |items: &mut Peekable<IntoIter<(Key, T)>>, place| {
+        items
+            .peek()
+            .map(|(key, _)| Reverse((key.cast_signed(), place)))
+    };
+    let mut heads: BinaryHeap<_> = stretches
+        .iter_mut()
+        .enumerate()
+        .filter_map(|(place, items)| next(items, place))
+        .collect();
     let mut in_order = iter::from_fn(move || {
         let mut head = heads.peek_mut()?;
         let place = head.0.1;
@@ -326,10 +380,13 @@ pub fn merge<T>(stretches: Vec<Vec<(Key, T)>>, add: impl Fn(&mut T, T)) -> impl 
 
 /// The place of a name. Sessions use some dozens, so the search is short.
 fn place(names: &mut Vec<String>, name: &str) -> usize {
-    names.iter().position(|known| known == name).unwrap_or_else(|| {
-        names.push(name.to_owned());
-        names.len() - 1
-    })
+    names
+        .iter()
+        .position(|known| known == name)
+        .unwrap_or_else(|| {
+            names.push(name.to_owned());
+            names.len() - 1
+        })
 }
 
 /// Gathers facts from lines.
@@ -347,7 +404,13 @@ impl<'a> Gatherer<'a> {
     /// A gatherer that keeps text as `redactor` says.
     #[must_use]
     pub fn new(redactor: &'a Redactor) -> Self {
-        Self { facts: Facts::default(), redactor, answers: Answers::default(), text_bytes: 0, habits: Habits::default() }
+        Self {
+            facts: Facts::default(),
+            redactor,
+            answers: Answers::default(),
+            text_bytes: 0,
+            habits: Habits::default(),
+        }
     }
 
     /// Whether it is time to hand the facts over.
@@ -360,8 +423,15 @@ impl<'a> Gatherer<'a> {
     #[must_use]
     pub fn finish(mut self) -> Facts {
         for answer in self.answers.into_all() {
-            let parts = answer.parts.into_iter().filter_map(|(line, words)| Some((line, self.redactor.keep(&words.into_plain())?)));
-            self.facts.answers.take(Answer { message: answer.message, at: answer.at, parts: parts.collect() });
+            let parts = answer
+                .parts
+                .into_iter()
+                .filter_map(|(line, words)| Some((line, self.redactor.keep(&words.into_plain())?)));
+            self.facts.answers.take(Answer {
+                message: answer.message,
+                at: answer.at,
+                parts: parts.collect(),
+            });
         }
         self.facts.sort();
         self.facts
@@ -382,7 +452,8 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    /// Adds what a line says of which it is not known whether it is whole. `false` when it is not a JSON object.
+    /// Adds what a line says of which it is not known whether it is whole. `false` when it is not a
+    /// JSON object.
     pub fn add_if_whole(&mut self, line: &[u8], source: Source) -> bool {
         if let Some((envelope, record)) = assistant::read(line, &mut self.habits) {
             self.add_record(line, source, &envelope, record);
@@ -402,23 +473,55 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    fn add_record(&mut self, line: &[u8], source: Source, envelope: &Envelope<'_>, record: Record<'_>) {
-        let uuid = || key(b'u', envelope.uuid.as_ref().map_or(line, |uuid| uuid.as_bytes()));
+    fn add_record(
+        &mut self,
+        line: &[u8],
+        source: Source,
+        envelope: &Envelope<'_>,
+        record: Record<'_>,
+    ) {
+        let uuid = || {
+            key(
+                b'u',
+                envelope.uuid.as_ref().map_or(line, |uuid| uuid.as_bytes()),
+            )
+        };
         let main = source == Source::Main && !envelope.sidechain;
-        if matches!(record, Record::Prompt { .. } | Record::Assistant { .. } | Record::ApiError { .. }) {
-            self.add_envelope(envelope, main, source == Source::Main && matches!(record, Record::Prompt { .. }), &uuid);
+        if matches!(
+            record,
+            Record::Prompt { .. } | Record::Assistant { .. } | Record::ApiError { .. }
+        ) {
+            self.add_envelope(
+                envelope,
+                main,
+                source == Source::Main && matches!(record, Record::Prompt { .. }),
+                &uuid,
+            );
         }
         let at = envelope.at;
         match record {
             Record::Prompt { text } if main => {
                 let text = self.keep(&text);
-                self.facts.steps.push(Step::Prompt { key: uuid(), at, text });
+                self.facts.steps.push(Step::Prompt {
+                    key: uuid(),
+                    at,
+                    text,
+                });
             }
             Record::ApiError { text } if main => {
                 let text = self.keep(&text);
-                self.facts.steps.push(Step::ApiError { key: uuid(), at, text });
+                self.facts.steps.push(Step::ApiError {
+                    key: uuid(),
+                    at,
+                    text,
+                });
             }
-            Record::Assistant { id, model, usage, blocks } => {
+            Record::Assistant {
+                id,
+                model,
+                usage,
+                blocks,
+            } => {
                 self.add_message(&id, &model, usage, at);
                 let mut texts = Vec::new();
                 for block in blocks {
@@ -426,7 +529,13 @@ impl<'a> Gatherer<'a> {
                         Block::Text(text) => texts.push(text),
                         Block::ToolUse { id, name } => {
                             let name = place(&mut self.facts.names, &name);
-                            self.facts.tools.push((key(b't', id.as_bytes()), Tool { name: Some(name), failed: false }));
+                            self.facts.tools.push((
+                                key(b't', id.as_bytes()),
+                                Tool {
+                                    name: Some(name),
+                                    failed: false,
+                                },
+                            ));
                         }
                     }
                 }
@@ -445,7 +554,11 @@ impl<'a> Gatherer<'a> {
             }
             Record::Title { custom, text } => {
                 let latest = &mut self.facts.latest;
-                let title = if custom { &mut latest.custom_title } else { &mut latest.ai_title };
+                let title = if custom {
+                    &mut latest.custom_title
+                } else {
+                    &mut latest.ai_title
+                };
                 *title = self.redactor.keep(&text).or(title.take());
             }
             Record::Cost { usd } => self.facts.latest.cost_usd = Some(usd),
@@ -453,11 +566,18 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    fn add_envelope(&mut self, envelope: &Envelope<'_>, main: bool, may_open_sidechain: bool, uuid: &impl Fn() -> Key) {
+    fn add_envelope(
+        &mut self,
+        envelope: &Envelope<'_>,
+        main: bool,
+        may_open_sidechain: bool,
+        uuid: &impl Fn() -> Key,
+    ) {
         if let Some(id) = envelope.agent_id.as_deref().filter(|_| !main) {
             self.facts.subagents.insert(key(b'a', id.as_bytes()));
         } else if !main && may_open_sidechain && envelope.is_root {
-            // Older clients wrote subagents into the main file, without an id: the first record of each has no parent.
+            // Older clients wrote subagents into the main file, without an id: the first record of
+            // each has no parent.
             self.facts.subagents.insert(uuid());
         }
         if !main {
@@ -487,22 +607,45 @@ impl<'a> Gatherer<'a> {
             }
             _ => {
                 let model = place(&mut self.facts.names, model);
-                self.facts.messages.push((key, Message { model, usage, span: Span::at(at) }));
+                self.facts.messages.push((
+                    key,
+                    Message {
+                        model,
+                        usage,
+                        span: Span::at(at),
+                    },
+                ));
             }
         }
     }
 
     fn add_failure(&mut self, id: &str) {
-        self.facts.tools.push((key(b't', id.as_bytes()), Tool { name: None, failed: true }));
+        self.facts.tools.push((
+            key(b't', id.as_bytes()),
+            Tool {
+                name: None,
+                failed: true,
+            },
+        ));
     }
 
-    fn add_reply(&mut self, message: Key, line: &impl Fn() -> Key, at: Option<i64>, texts: Vec<Words<'_>>) {
+    fn add_reply(
+        &mut self,
+        message: Key,
+        line: &impl Fn() -> Key,
+        at: Option<i64>,
+        texts: Vec<Words<'_>>,
+    ) {
         match self.facts.steps.last_mut() {
             Some(Step::Reply { key, at: last }) if *key == message => *last = at.max(*last),
             _ => self.facts.steps.push(Step::Reply { key: message, at }),
         }
         let line = line();
-        let parts: Vec<_> = texts.into_iter().filter(|text| !text.is_blank()).map(|text| (line, text.into_owned())).collect();
+        let parts: Vec<_> = texts
+            .into_iter()
+            .filter(|text| !text.is_blank())
+            .map(|text| (line, text.into_owned()))
+            .collect();
         if !parts.is_empty() {
             self.answers.take(Answer { message, at, parts });
         }
@@ -519,19 +662,38 @@ impl Usage {
     /// The larger of each figure.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
-        Self::from(std::array::from_fn(|index| self.figures()[index].max(other.figures()[index])))
+        Self::from(std::array::from_fn(|index| {
+            self.figures()[index].max(other.figures()[index])
+        }))
     }
 
     /// The figures in the order of the fields.
     #[must_use]
     pub const fn figures(self) -> [u64; 4] {
-        [self.input_tokens, self.output_tokens, self.cache_read_input_tokens, self.cache_creation_input_tokens]
+        [
+            self.input_tokens,
+            self.output_tokens,
+            self.cache_read_input_tokens,
+            self.cache_creation_input_tokens,
+        ]
     }
 }
 
 impl From<[u64; 4]> for Usage {
-    fn from([input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens]: [u64; 4]) -> Self {
-        Self { input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens }
+    fn from(
+        [
+            input_tokens,
+            output_tokens,
+            cache_read_input_tokens,
+            cache_creation_input_tokens,
+        ]: [u64; 4],
+    ) -> Self {
+        Self {
+            input_tokens,
+            output_tokens,
+            cache_read_input_tokens,
+            cache_creation_input_tokens,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Reads what was appended to a transcript file since the last look, in bounded memory and time.
 //!
-//! A transcript can be gigabytes and a line of it 60 MB (claude-code#22365, #95484); the agent waits meanwhile. So a
-//! [`Checkpoint`] says where the last read stopped, lines are streamed, and the deadline cuts a read anywhere.
+//! A transcript can be gigabytes and a line of it 60 MB (claude-code#22365, #95484); the agent
+//! waits meanwhile. So a [`Checkpoint`] says where the last read stopped, lines are streamed, and
+//! the deadline cuts a read anywhere.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
@@ -24,7 +25,8 @@ pub const MAX_LINE: usize = 4 * 1024 * 1024;
 const CHUNK: usize = 64 * 1024;
 /// How much is read at once at least, in bytes.
 const MIN_BUFFER: usize = 16 * 1024;
-/// How much new transcript is worth a second thread, in bytes: a thread costs some 50 µs, this much more than a millisecond.
+/// How much new transcript is worth a second thread, in bytes: a thread costs some 50 µs, this much
+/// more than a millisecond.
 const PARALLEL: u64 = 4 * 1024 * 1024;
 /// How much a thread takes at once at the most, in bytes.
 const MAX_SEGMENT: u64 = 8 * 1024 * 1024;
@@ -36,7 +38,8 @@ const MAX_THREADS: usize = 4;
 const MAX_FACTS: usize = 65_536;
 /// How far into a file its first time is looked for, in bytes.
 const BEGINNING: u64 = 64 * 1024;
-/// How much of a file's beginning tells it from another one, in bytes: its first record holds ids and a time.
+/// How much of a file's beginning tells it from another one, in bytes: its first record holds ids
+/// and a time.
 const HEAD: u64 = 1_024;
 
 /// Where the last read of a file stopped, and by what the file is known again.
@@ -69,7 +72,10 @@ pub enum Outcome {
 /// Opens `path` if it is a regular file. A FIFO or a device would block or never end.
 pub fn open(path: &Path) -> io::Result<File> {
     if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
     }
     let mut options = OpenOptions::new();
     options.read(true);
@@ -80,12 +86,23 @@ pub fn open(path: &Path) -> io::Result<File> {
         options.custom_flags(O_NONBLOCK);
     }
     let file = options.open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")) }
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ))
+    }
 }
 
 /// The value of the platform's `O_NONBLOCK`.
 #[cfg(unix)]
-const O_NONBLOCK: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 0o4000 } else { 0x4 };
+const O_NONBLOCK: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
+    0o4000
+} else {
+    0x4
+};
 
 #[cfg(unix)]
 fn inode(metadata: &Metadata) -> u64 {
@@ -97,8 +114,9 @@ fn inode(_: &Metadata) -> u64 {
     0
 }
 
-/// Reads `file` on from `from`. A long stretch is read by both cores, in rounds that bound what is held in memory.
-/// `buffer` is for use again by who reads many files: what it costs to make one is what it costs to read it full.
+/// Reads `file` on from `from`. A long stretch is read by both cores, in rounds that bound what is
+/// held in memory. `buffer` is for use again by who reads many files: what it costs to make one is
+/// what it costs to read it full.
 pub fn read(
     file: &File,
     from: &Checkpoint,
@@ -110,38 +128,77 @@ pub fn read(
     let metadata = file.metadata()?;
     let (inode, length) = (inode(&metadata), metadata.len());
     let is_known = from.offset > 0;
-    if is_known && (inode != from.inode || length < from.offset || head(file, from.head.1)? != from.head.0) {
+    if is_known
+        && (inode != from.inode || length < from.offset || head(file, from.head.1)? != from.head.0)
+    {
         return Ok(Outcome::Replaced);
     }
     if length == from.offset {
-        return Ok(Outcome::Read { facts: Vec::new(), checkpoint: from.clone(), is_all: true });
+        return Ok(Outcome::Read {
+            facts: Vec::new(),
+            checkpoint: from.clone(),
+            is_all: true,
+        });
     }
     let segment = (length - from.offset).div_ceil(SEGMENTS).min(MAX_SEGMENT);
-    let round =
-        Round { file, from: from.offset, length, segment, source, redactor, deadline, next: AtomicU64::new(0), facts: AtomicUsize::new(0) };
-    let (facts, offset, is_all) = if length - from.offset > PARALLEL { round.read_by_all_cores()? } else { round.read_alone(buffer)? };
+    let round = Round {
+        file,
+        from: from.offset,
+        length,
+        segment,
+        source,
+        redactor,
+        deadline,
+        next: AtomicU64::new(0),
+        facts: AtomicUsize::new(0),
+    };
+    let (facts, offset, is_all) = if length - from.offset > PARALLEL {
+        round.read_by_all_cores()?
+    } else {
+        round.read_alone(buffer)?
+    };
     let head_length = offset.min(HEAD);
-    let checkpoint = Checkpoint { offset, inode, head: (head(file, head_length)?, head_length) };
-    Ok(Outcome::Read { facts, checkpoint, is_all })
+    let checkpoint = Checkpoint {
+        offset,
+        inode,
+        head: (head(file, head_length)?, head_length),
+    };
+    Ok(Outcome::Read {
+        facts,
+        checkpoint,
+        is_all,
+    })
 }
 
-/// The time of the first record that has one, and that of the file's making: of two sessions that hold the same
-/// messages, the one that is earlier by them had them first.
+/// The time of the first record that has one, and that of the file's making: of two sessions that
+/// hold the same messages, the one that is earlier by them had them first.
 pub fn birth(file: &File) -> io::Result<(i64, i64)> {
     let mut first = None;
     for line in BufReader::new(At { file, position: 0 }.take(BEGINNING)).split(b'\n') {
-        first = records::parse(&line?).ok().and_then(|(envelope, _)| envelope.at);
+        first = records::parse(&line?)
+            .ok()
+            .and_then(|(envelope, _)| envelope.at);
         if first.is_some() {
             break;
         }
     }
-    let made = file.metadata()?.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    Ok((first.unwrap_or(i64::MAX), made.and_then(|time| i64::try_from(time.as_millis()).ok()).unwrap_or_default()))
+    let made = file
+        .metadata()?
+        .created()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    Ok((
+        first.unwrap_or(i64::MAX),
+        made.and_then(|time| i64::try_from(time.as_millis()).ok())
+            .unwrap_or_default(),
+    ))
 }
 
 fn head(file: &File, length: u64) -> io::Result<u64> {
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-    At { file, position: 0 }.take(length).read_to_end(&mut bytes)?;
+    At { file, position: 0 }
+        .take(length)
+        .read_to_end(&mut bytes)?;
     Ok(xxh3_64(&bytes))
 }
 
@@ -188,21 +245,45 @@ struct Segment {
 impl Round<'_> {
     fn read_alone(&self, buffer: &mut Vec<u8>) -> io::Result<(Vec<Facts>, u64, bool)> {
         // A turn's new lines are few.
-        let wanted = usize::try_from(self.length - self.from).unwrap_or(2 * CHUNK).clamp(MIN_BUFFER, 2 * CHUNK);
+        let wanted = usize::try_from(self.length - self.from)
+            .unwrap_or(2 * CHUNK)
+            .clamp(MIN_BUFFER, 2 * CHUNK);
         buffer.resize(buffer.len().max(wanted), 0);
         let mut gatherer = Gatherer::new(self.redactor);
-        let input = At { file: self.file, position: self.from };
-        let (taken, end) = read_lines(input, u64::MAX, buffer, self.source, &mut gatherer, self.deadline)?;
-        Ok((vec![gatherer.finish()], self.from + taken, end == End::Input))
+        let input = At {
+            file: self.file,
+            position: self.from,
+        };
+        let (taken, end) = read_lines(
+            input,
+            u64::MAX,
+            buffer,
+            self.source,
+            &mut gatherer,
+            self.deadline,
+        )?;
+        Ok((
+            vec![gatherer.finish()],
+            self.from + taken,
+            end == End::Input,
+        ))
     }
 
     fn read_by_all_cores(&self) -> io::Result<(Vec<Facts>, u64, bool)> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+        let cores = std::thread::available_parallelism()
+            .map_or(1, NonZero::get)
+            .min(MAX_THREADS);
         let mut segments: Vec<(u64, Segment)> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| self.take_segments())).collect();
+            let workers: Vec<_> = (0..cores)
+                .map(|_| scope.spawn(|| self.take_segments()))
+                .collect();
             let mut all = Vec::new();
             for worker in workers {
-                all.extend(worker.join().map_err(|_| io::Error::other("a reading thread panicked"))??);
+                all.extend(
+                    worker
+                        .join()
+                        .map_err(|_| io::Error::other("a reading thread panicked"))??,
+                );
             }
             io::Result::Ok(all)
         })?;
@@ -215,7 +296,8 @@ impl Round<'_> {
                 return Ok((facts, offset, false));
             }
         }
-        let is_all = self.next.load(Ordering::Relaxed) >= (self.length - self.from).div_ceil(self.segment);
+        let is_all =
+            self.next.load(Ordering::Relaxed) >= (self.length - self.from).div_ceil(self.segment);
         Ok((facts, offset, is_all))
     }
 
@@ -230,7 +312,8 @@ impl Round<'_> {
                 break;
             }
             let segment = self.read_segment(start, &mut buffer)?;
-            self.facts.fetch_add(segment.facts.weight(), Ordering::Relaxed);
+            self.facts
+                .fetch_add(segment.facts.weight(), Ordering::Relaxed);
             segments.push((index, segment));
         }
         Ok(segments)
@@ -239,17 +322,34 @@ impl Round<'_> {
     /// Reads the lines that start between `start` and the end of its segment.
     fn read_segment(&self, start: u64, buffer: &mut Vec<u8>) -> io::Result<Segment> {
         let mut gatherer = Gatherer::new(self.redactor);
-        let mut input = At { file: self.file, position: start };
+        let mut input = At {
+            file: self.file,
+            position: start,
+        };
         if start > self.from {
             input.position -= 1;
             if !skip_line(&mut input, start + self.segment)? {
-                return Ok(Segment { facts: gatherer.finish(), offset: 0, is_whole: true });
+                return Ok(Segment {
+                    facts: gatherer.finish(),
+                    offset: 0,
+                    is_whole: true,
+                });
             }
         }
         let from = input.position;
-        let (taken, end) =
-            read_lines(input, (start + self.segment).saturating_sub(from), buffer, self.source, &mut gatherer, self.deadline)?;
-        Ok(Segment { facts: gatherer.finish(), offset: from + taken, is_whole: end != End::Cut })
+        let (taken, end) = read_lines(
+            input,
+            (start + self.segment).saturating_sub(from),
+            buffer,
+            self.source,
+            &mut gatherer,
+            self.deadline,
+        )?;
+        Ok(Segment {
+            facts: gatherer.finish(),
+            offset: from + taken,
+            is_whole: end != End::Cut,
+        })
     }
 }
 
@@ -281,10 +381,11 @@ pub enum End {
     Cut,
 }
 
-/// Adds the facts of all whole lines that start within `bound` bytes. Returns how many bytes were taken. `buffer` is for
-/// use again; it grows when a line needs it to.
+/// Adds the facts of all whole lines that start within `bound` bytes. Returns how many bytes were
+/// taken. `buffer` is for use again; it grows when a line needs it to.
 ///
-/// The last line counts without its line feed when it is a whole JSON object, because a copied file may lack it.
+/// The last line counts without its line feed when it is a whole JSON object, because a copied file
+/// may lack it.
 pub fn read_lines(
     mut input: impl Read,
     bound: u64,
@@ -308,7 +409,11 @@ pub fn read_lines(
         let length = read_some(&mut input, &mut buffer[filled..])?;
         if length == 0 {
             let rest = &buffer[..filled];
-            if dropped == 0 && !rest.is_empty() && taken < bound && gatherer.add_if_whole(rest, source) {
+            if dropped == 0
+                && !rest.is_empty()
+                && taken < bound
+                && gatherer.add_if_whole(rest, source)
+            {
                 taken += rest.len() as u64;
             }
             return Ok((taken, End::Input));
@@ -363,13 +468,25 @@ mod tests {
     fn read_all(bytes: &[u8]) -> (Facts, u64) {
         let redactor = Redactor::new(true, &[], 1_000).unwrap();
         let mut gatherer = Gatherer::new(&redactor);
-        let (taken, end) = read_lines(bytes, u64::MAX, &mut Vec::new(), Source::Main, &mut gatherer, Deadline::never()).unwrap();
+        let (taken, end) = read_lines(
+            bytes,
+            u64::MAX,
+            &mut Vec::new(),
+            Source::Main,
+            &mut gatherer,
+            Deadline::never(),
+        )
+        .unwrap();
         assert_eq!(end, End::Input);
         (gatherer.finish(), taken)
     }
 
     fn prompt(text: &str) -> Vec<u8> {
-        format!(r#"{{"type":"user","uuid":"{}","message":{{"content":"{text}"}}}}"#, text.len()).into_bytes()
+        format!(
+            r#"{{"type":"user","uuid":"{}","message":{{"content":"{text}"}}}}"#,
+            text.len()
+        )
+        .into_bytes()
     }
 
     #[test]
@@ -396,7 +513,15 @@ mod tests {
         bytes.extend_from_slice(b"\r\n\n");
         bytes.extend_from_slice(&prompt("bb"));
         let (facts, taken) = read_all(&bytes);
-        assert_eq!((facts.steps.len(), facts.skipped_lines, facts.malformed_lines, taken), (2, 1, 0, bytes.len() as u64));
+        assert_eq!(
+            (
+                facts.steps.len(),
+                facts.skipped_lines,
+                facts.malformed_lines,
+                taken
+            ),
+            (2, 1, 0, bytes.len() as u64)
+        );
     }
 
     #[test]
@@ -419,8 +544,23 @@ mod tests {
         let mut checkpoint = Checkpoint::default();
         let mut steps = Vec::new();
         loop {
-            let outcome = read(&file, &checkpoint, Source::Main, &redactor, &mut Vec::new(), Deadline::never()).unwrap();
-            let Outcome::Read { facts, checkpoint: next, is_all } = outcome else { panic!("replaced") };
+            let outcome = read(
+                &file,
+                &checkpoint,
+                Source::Main,
+                &redactor,
+                &mut Vec::new(),
+                Deadline::never(),
+            )
+            .unwrap();
+            let Outcome::Read {
+                facts,
+                checkpoint: next,
+                is_all,
+            } = outcome
+            else {
+                panic!("replaced")
+            };
             steps.extend(facts.into_iter().flat_map(|facts| facts.steps));
             checkpoint = next;
             if is_all {
@@ -435,6 +575,9 @@ mod tests {
     #[test]
     fn garbage_is_counted_and_passed_over() {
         let (facts, taken) = read_all(b"garbage\n[1]\n\0\xff\n{}\n");
-        assert_eq!((facts.malformed_lines, facts.skipped_lines, taken), (3, 0, 18));
+        assert_eq!(
+            (facts.malformed_lines, facts.skipped_lines, taken),
+            (3, 0, 18)
+        );
     }
 }

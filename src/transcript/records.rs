@@ -1,8 +1,8 @@
 //! The wire shape of one transcript line, and the record that it stands for.
 //!
-//! The format is the client's own and undocumented; what is relied on was measured on client 2.1.197
-//! (`tests/fixtures/claude-code-2.1.197`). Every field may be missing or have another type: a line is only malformed
-//! when it is not a JSON object.
+//! The format is the client's own and undocumented; what is relied on was measured on client
+//! 2.1.197 (`tests/fixtures/claude-code-2.1.197`). Every field may be missing or have another type:
+//! a line is only malformed when it is not a JSON object.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,13 +18,21 @@ use serde::{Deserialize, Deserializer};
 
 /// The model name of messages that the client wrote itself, such as API errors.
 pub(super) const SYNTHETIC: &str = "<synthetic>";
-/// The greatest integer that a Convex number (float64) holds exactly; figures beyond it are garbage.
+/// The greatest integer that a Convex number (float64) holds exactly; figures beyond it are
+/// garbage.
 const MAX_FIGURE: f64 = 9_007_199_254_740_991.0;
 /// How the client marks user records that no human wrote, besides `isMeta`.
-const NOT_HUMAN: [&str; 6] =
-    ["<command-name>", "<command-message>", "<local-command-", "<bash-", "[Request interrupted by user", "<task-notification>"];
+const NOT_HUMAN: [&str; 6] = [
+    "<command-name>",
+    "<command-message>",
+    "<local-command-",
+    "<bash-",
+    "[Request interrupted by user",
+    "<task-notification>",
+];
 
-/// A JSON value of which only scalars matter: whatever else stands in its place is passed over without an error.
+/// A JSON value of which only scalars matter: whatever else stands in its place is passed over
+/// without an error.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Scalar<'a> {
     /// A string.
@@ -58,7 +66,11 @@ impl Scalar<'_> {
         matches!(self, Self::Bool(true))
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked"
+    )]
     fn figure(&self) -> u64 {
         match self {
             Self::Number(number) if (0.0..=MAX_FIGURE).contains(number) => *number as u64,
@@ -90,11 +102,17 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
         Ok(Scalar::Bool(value))
     }
-    #[expect(clippy::cast_precision_loss, reason = "figures beyond 2^53 are not used")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "figures beyond 2^53 are not used"
+    )]
     fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
         Ok(Scalar::Number(value as f64))
     }
-    #[expect(clippy::cast_precision_loss, reason = "figures beyond 2^53 are not used")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "figures beyond 2^53 are not used"
+    )]
     fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
         Ok(Scalar::Number(value as f64))
     }
@@ -258,8 +276,8 @@ pub struct Usage {
     pub cache_creation_input_tokens: u64,
 }
 
-/// The words of a text block, maybe still as they stand in JSON: most answers are followed by another before anybody
-/// asks what they say.
+/// The words of a text block, maybe still as they stand in JSON: most answers are followed by
+/// another before anybody asks what they say.
 #[derive(Clone)]
 pub enum Words<'a> {
     /// As they are read.
@@ -282,7 +300,9 @@ impl<'a> Words<'a> {
     #[must_use]
     pub fn is_blank(&self) -> bool {
         match self {
-            Self::Escaped(text) if text.trim_start().starts_with('\\') => self.clone().into_plain().trim().is_empty(),
+            Self::Escaped(text) if text.trim_start().starts_with('\\') => {
+                self.clone().into_plain().trim().is_empty()
+            }
             Self::Plain(text) | Self::Escaped(text) => text.trim().is_empty(),
         }
     }
@@ -313,7 +333,10 @@ pub(super) fn unescape(raw: &str) -> Option<String> {
 #[expect(missing_docs, reason = "the names are those of the Messages API")]
 pub enum Block<'a> {
     Text(Words<'a>),
-    ToolUse { id: Cow<'a, str>, name: Cow<'a, str> },
+    ToolUse {
+        id: Cow<'a, str>,
+        name: Cow<'a, str>,
+    },
 }
 
 /// What one line says, as far as it matters here.
@@ -425,7 +448,10 @@ struct Message<'a> {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[expect(clippy::struct_field_names, reason = "the names are those of the Messages API")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the names are those of the Messages API"
+)]
 struct WireUsage<'a> {
     #[serde(default, borrow)]
     input_tokens: Scalar<'a>,
@@ -458,15 +484,19 @@ pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
     object::<Line<'_>>(line).map(Line::into_parts)
 }
 
-/// Parses a JSON object; an array, which serde would take as a struct's fields in order, is an error.
+/// Parses a JSON object; an array, which serde would take as a struct's fields in order, is an
+/// error.
 pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
     match json.trim_ascii_start().first() {
-        // Text is checked once, as a whole: from bytes, serde_json checks each of a line's hundred strings by itself.
+        // Text is checked once, as a whole: from bytes, serde_json checks each of a line's hundred
+        // strings by itself.
         Some(b'{') | None => match std::str::from_utf8(json) {
             Ok(text) => serde_json::from_str(text),
             Err(error) => Err(serde::de::Error::custom(error)),
         },
-        Some(_) => Err(serde::de::Error::custom("expected a JSON object at line 1 column 1")),
+        Some(_) => Err(serde::de::Error::custom(
+            "expected a JSON object at line 1 column 1",
+        )),
     }
 }
 
@@ -476,7 +506,9 @@ impl<'a> Line<'a> {
         let record = match (self.kind.text(), message) {
             (Some("user"), Some(message)) => self.user(message.content),
             (Some("assistant"), Some(message)) => self.assistant(message),
-            (Some("system"), _) if self.subtype.text() == Some("compact_boundary") => Record::CompactBoundary,
+            (Some("system"), _) if self.subtype.text() == Some("compact_boundary") => {
+                Record::CompactBoundary
+            }
             (Some("custom-title"), _) => title(&self.custom_title, true),
             (Some("ai-title"), _) => title(&self.ai_title, false),
             (Some("summary"), _) => title(&self.summary, false),
@@ -495,32 +527,62 @@ impl<'a> Line<'a> {
             Content::Blocks(blocks) => blocks,
             Content::Other => return Record::Other,
         };
-        if blocks.iter().any(|block| block.kind.text() == Some("tool_result")) {
+        if blocks
+            .iter()
+            .any(|block| block.kind.text() == Some("tool_result"))
+        {
             let failed = blocks.into_iter().filter(|block| block.is_error.is_true());
             return Record::ToolErrors(failed.filter_map(|block| cow(block.tool_use_id)).collect());
         }
-        let mut texts = blocks.into_iter().filter(|block| block.kind.text() == Some("text")).filter_map(|block| cow(block.text));
-        let Some(first) = texts.next() else { return Record::Other };
+        let mut texts = blocks
+            .into_iter()
+            .filter(|block| block.kind.text() == Some("text"))
+            .filter_map(|block| cow(block.text));
+        let Some(first) = texts.next() else {
+            return Record::Other;
+        };
         self.prompt(texts.fold(first, |all, text| Cow::Owned(format!("{all}\n{text}"))))
     }
 
     /// A text of a `user` record is a human's unless the client marks it as its own.
     fn prompt(&self, text: Cow<'a, str>) -> Record<'a> {
-        let by_human = self.origin.0.as_ref().and_then(|origin| origin.kind.text()).is_none_or(|kind| kind == "human");
+        let by_human = self
+            .origin
+            .0
+            .as_ref()
+            .and_then(|origin| origin.kind.text())
+            .is_none_or(|kind| kind == "human");
         let marked = self.is_meta.is_true() || self.is_compact_summary.is_true();
-        let by_client = NOT_HUMAN.iter().any(|mark| text.trim_start().starts_with(mark));
-        if by_human && !marked && !by_client { Record::Prompt { text } } else { Record::Other }
+        let by_client = NOT_HUMAN
+            .iter()
+            .any(|mark| text.trim_start().starts_with(mark));
+        if by_human && !marked && !by_client {
+            Record::Prompt { text }
+        } else {
+            Record::Other
+        }
     }
 
     fn assistant(&self, message: Message<'a>) -> Record<'a> {
         let blocks = match message.content {
             Content::Text(text) => vec![Block::Text(Words::Plain(text))],
-            Content::Blocks(blocks) => blocks.into_iter().filter_map(WireBlock::into_block).collect(),
+            Content::Blocks(blocks) => blocks
+                .into_iter()
+                .filter_map(WireBlock::into_block)
+                .collect(),
             Content::Other => Vec::new(),
         };
         if self.is_api_error.is_true() {
-            let text = blocks.into_iter().find_map(|block| if let Block::Text(words) = block { Some(words.into_plain()) } else { None });
-            return Record::ApiError { text: text.unwrap_or(Cow::Borrowed("API Error")) };
+            let text = blocks.into_iter().find_map(|block| {
+                if let Block::Text(words) = block {
+                    Some(words.into_plain())
+                } else {
+                    None
+                }
+            });
+            return Record::ApiError {
+                text: text.unwrap_or(Cow::Borrowed("API Error")),
+            };
         }
         match (cow(message.id), cow(message.model)) {
             (_, Some(model)) if model == SYNTHETIC => Record::Other,
@@ -551,7 +613,15 @@ impl<'a> Line<'a> {
 }
 
 /// The record types that can say something; all others are passed over.
-const TELLING: [&[u8]; 7] = [b"user", b"assistant", b"system", b"custom-title", b"ai-title", b"summary", b"cost-state"];
+const TELLING: [&[u8]; 7] = [
+    b"user",
+    b"assistant",
+    b"system",
+    b"custom-title",
+    b"ai-title",
+    b"summary",
+    b"cost-state",
+];
 /// How the client begins a record of the results of tool calls, up to the first of them.
 const RESULTS: &[u8] = br#""type":"user","message":{"role":"user","content":[{"#;
 /// How it ends it, behind the last result.
@@ -561,8 +631,8 @@ static IS_ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""i
 /// How far into a line its beginning is looked for, in bytes.
 const BEGINNING: usize = 512;
 
-/// What is seen of a whole line without parsing it. Nine tenths of a transcript are the results of tools, attachments,
-/// snapshots and progress.
+/// What is seen of a whole line without parsing it. Nine tenths of a transcript are the results of
+/// tools, attachments, snapshots and progress.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Glance<'a> {
     /// It is sure to say nothing that counts.
@@ -573,33 +643,59 @@ pub enum Glance<'a> {
     Telling,
 }
 
-/// Looks at a whole line. This knows the client's own way of writing (2.1.197); what is written otherwise is to be
-/// parsed. A quotation mark within a JSON string is escaped, so what is searched for cannot stand inside one.
+/// Looks at a whole line. This knows the client's own way of writing (2.1.197); what is written
+/// otherwise is to be parsed. A quotation mark within a JSON string is escaped, so what is searched
+/// for cannot stand inside one.
 #[must_use]
 pub fn glance(line: &[u8]) -> Glance<'_> {
     if let Some(rest) = line.strip_prefix(br#"{"type":""#) {
         let kind = rest.split(|&byte| byte == b'"').next().unwrap_or_default();
-        return if TELLING.contains(&kind) { Glance::Telling } else { Glance::Dull };
+        return if TELLING.contains(&kind) {
+            Glance::Telling
+        } else {
+            Glance::Dull
+        };
     }
     let beginning = &line[..line.len().min(BEGINNING)];
     // The second brace opens the first object within the record.
-    let Some(inner) = beginning.get(1..).and_then(|rest| memchr::memchr(b'{', rest)).map(|at| at + 1) else { return Glance::Telling };
+    let Some(inner) = beginning
+        .get(1..)
+        .and_then(|rest| memchr::memchr(b'{', rest))
+        .map(|at| at + 1)
+    else {
+        return Glance::Telling;
+    };
     if beginning[..inner].ends_with(br#""attachment":"#) {
         let end = &line[line.len().saturating_sub(BEGINNING)..];
         let is_attachment = memchr::memmem::find(end, br#""type":"attachment","uuid":"#).is_some();
-        return if is_attachment { Glance::Dull } else { Glance::Telling };
+        return if is_attachment {
+            Glance::Dull
+        } else {
+            Glance::Telling
+        };
     }
-    let before_message = RESULTS.iter().position(|&byte| byte == b'{').unwrap_or_default();
-    let results = inner.checked_sub(before_message).and_then(|start| line[start..].strip_prefix(RESULTS));
-    results.and_then(glance_at_results).unwrap_or(Glance::Telling)
+    let before_message = RESULTS
+        .iter()
+        .position(|&byte| byte == b'{')
+        .unwrap_or_default();
+    let results = inner
+        .checked_sub(before_message)
+        .and_then(|start| line[start..].strip_prefix(RESULTS));
+    results
+        .and_then(glance_at_results)
+        .unwrap_or(Glance::Telling)
 }
 
-/// The same of what stands behind [`RESULTS`]. A result that failed is written with its keys in another order.
+/// The same of what stands behind [`RESULTS`]. A result that failed is written with its keys in
+/// another order.
 fn glance_at_results(results: &[u8]) -> Option<Glance<'_>> {
-    let mut marks = IS_ERROR.find_iter(results).map(|at| &results[at + IS_ERROR.needle().len()..]);
+    let mut marks = IS_ERROR
+        .find_iter(results)
+        .map(|at| &results[at + IS_ERROR.needle().len()..]);
     if results.starts_with(br#""type":"tool_result","content":"#) {
         let (id, rest) = split_string(marks.next()?.strip_prefix(br#"true,"tool_use_id":"#)?)?;
-        return (rest.starts_with(END_OF_RESULTS) && results.ends_with(b"}")).then_some(Glance::Failure(id));
+        return (rest.starts_with(END_OF_RESULTS) && results.ends_with(b"}"))
+            .then_some(Glance::Failure(id));
     }
     let (_, rest) = split_string(results.strip_prefix(br#""tool_use_id":"#)?)?;
     if !rest.starts_with(br#","type":"tool_result","#) {
@@ -617,8 +713,12 @@ fn glance_at_results(results: &[u8]) -> Option<Glance<'_>> {
 
 /// A string without escapes, and what follows.
 fn split_string(json: &[u8]) -> Option<(&str, &[u8])> {
-    let (text, rest) = json.strip_prefix(b"\"")?.split_at_checked(memchr::memchr(b'"', &json[1..])?)?;
-    let text = std::str::from_utf8(text).ok().filter(|text| !text.is_empty() && !text.contains('\\'))?;
+    let (text, rest) = json
+        .strip_prefix(b"\"")?
+        .split_at_checked(memchr::memchr(b'"', &json[1..])?)?;
+    let text = std::str::from_utf8(text)
+        .ok()
+        .filter(|text| !text.is_empty() && !text.contains('\\'))?;
     Some((text, &rest[1..]))
 }
 
@@ -626,7 +726,10 @@ impl<'a> WireBlock<'a> {
     fn into_block(self) -> Option<Block<'a>> {
         match self.kind.text()? {
             "text" => cow(self.text).map(|text| Block::Text(Words::Plain(text))),
-            "tool_use" | "server_tool_use" => Some(Block::ToolUse { id: cow(self.id)?, name: cow(self.name)? }),
+            "tool_use" | "server_tool_use" => Some(Block::ToolUse {
+                id: cow(self.id)?,
+                name: cow(self.name)?,
+            }),
             _ => None,
         }
     }
@@ -645,29 +748,64 @@ impl WireUsage<'_> {
 
 /// The epoch milliseconds of a timestamp.
 pub(super) fn time(text: &str) -> Option<i64> {
-    time_as_written(text.as_bytes()).or_else(|| text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond))
+    time_as_written(text.as_bytes()).or_else(|| {
+        text.parse::<Timestamp>()
+            .ok()
+            .map(Timestamp::as_millisecond)
+    })
 }
 
 /// The days from 1 March of year 0 to 1 January 1970.
 const EPOCH: i64 = 719_468;
 
-/// The same for the one form that the client writes, `2026-11-22T10:00:00.000Z`, and days that all months have.
+/// The same for the one form that the client writes, `2026-11-22T10:00:00.000Z`, and days that all
+/// months have.
 fn time_as_written(text: &[u8]) -> Option<i64> {
     let number = |range: Range<usize>| {
-        text[range].iter().try_fold(0, |number: i64, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
+        text[range].iter().try_fold(0, |number: i64, digit| {
+            digit
+                .is_ascii_digit()
+                .then(|| number * 10 + i64::from(digit - b'0'))
+        })
     };
     let is_separated = text.len() == 24
-        && [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')].iter().all(|&(at, byte)| text[at] == byte);
+        && [
+            (4, b'-'),
+            (7, b'-'),
+            (10, b'T'),
+            (13, b':'),
+            (16, b':'),
+            (19, b'.'),
+            (23, b'Z'),
+        ]
+        .iter()
+        .all(|&(at, byte)| text[at] == byte);
     if !is_separated {
         return None;
     }
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let (hour, minute, second, millis) = (number(11..13)?, number(14..16)?, number(17..19)?, number(20..23)?);
-    if !(1970..=2400).contains(&year) || !(1..=12).contains(&month) || !(1..=28).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+    let (hour, minute, second, millis) = (
+        number(11..13)?,
+        number(14..16)?,
+        number(17..19)?,
+        number(20..23)?,
+    );
+    if !(1970..=2400).contains(&year)
+        || !(1..=12).contains(&month)
+        || !(1..=28).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 59
+    {
         return None;
     }
-    // Years begin with March, so that a leap day is the last of its year: days are counted from 1 March of year 0.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    // Years begin with March, so that a leap day is the last of its year: days are counted from 1
+    // March of year 0.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
     Some((((days - EPOCH) * 24 + hour) * 60 + minute) * 60_000 + second * 1_000 + millis)
 }
@@ -686,8 +824,9 @@ fn cow(scalar: Scalar<'_>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Makes text of JSON that is valid but for what no Rust string can hold: bytes that are not UTF-8 and lone
-/// surrogates (`\ud83d` without its other half), both of which become U+FFFD. `None` when there is nothing to mend.
+/// Makes text of JSON that is valid but for what no Rust string can hold: bytes that are not UTF-8
+/// and lone surrogates (`\ud83d` without its other half), both of which become U+FFFD. `None` when
+/// there is nothing to mend.
 #[must_use]
 pub fn mend(json: &[u8]) -> Option<Vec<u8>> {
     let text = String::from_utf8_lossy(json);
@@ -698,7 +837,11 @@ pub fn mend(json: &[u8]) -> Option<Vec<u8>> {
         let (before, escape) = rest.split_at(at);
         mended.extend_from_slice(before);
         let length = match surrogate(escape) {
-            Some(0xD800..=0xDBFF) if matches!(escape.get(6..).and_then(surrogate), Some(0xDC00..=0xDFFF)) => 12,
+            Some(0xD800..=0xDBFF)
+                if matches!(escape.get(6..).and_then(surrogate), Some(0xDC00..=0xDFFF)) =>
+            {
+                12
+            }
             Some(_) => {
                 mended.extend_from_slice(b"\\ufffd");
                 rest = &escape[6..];
@@ -730,20 +873,38 @@ mod tests {
 
     #[test]
     fn only_what_a_human_typed_is_a_prompt() {
-        let user =
-            |fields: &str, content: &str| record(&format!(r#"{{"type":"user"{fields},"message":{{"role":"user","content":{content}}}}}"#));
+        let user = |fields: &str, content: &str| {
+            record(&format!(
+                r#"{{"type":"user"{fields},"message":{{"role":"user","content":{content}}}}}"#
+            ))
+        };
         assert_eq!(user("", r#""hi""#), r#"Prompt { text: "hi" }"#);
         assert_eq!(
-            user(r#","origin":{"kind":"human"}"#, r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#),
+            user(
+                r#","origin":{"kind":"human"}"#,
+                r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#
+            ),
             r#"Prompt { text: "a\nb" }"#
         );
         assert_eq!(user(r#","isMeta":true"#, r#""hi""#), "Other");
         assert_eq!(user(r#","isCompactSummary":true"#, r#""hi""#), "Other");
-        assert_eq!(user(r#","origin":{"kind":"task-notification"}"#, r#""hi""#), "Other");
-        assert_eq!(user("", r#""<command-name>/clear</command-name>""#), "Other");
-        assert_eq!(user("", r#""<local-command-stdout></local-command-stdout>""#), "Other");
         assert_eq!(
-            user("", r#"[{"type":"tool_result","tool_use_id":"t1","is_error":true},{"type":"tool_result","tool_use_id":"t2"}]"#),
+            user(r#","origin":{"kind":"task-notification"}"#, r#""hi""#),
+            "Other"
+        );
+        assert_eq!(
+            user("", r#""<command-name>/clear</command-name>""#),
+            "Other"
+        );
+        assert_eq!(
+            user("", r#""<local-command-stdout></local-command-stdout>""#),
+            "Other"
+        );
+        assert_eq!(
+            user(
+                "",
+                r#"[{"type":"tool_result","tool_use_id":"t1","is_error":true},{"type":"tool_result","tool_use_id":"t2"}]"#
+            ),
             r#"ToolErrors(["t1"])"#
         );
     }
@@ -767,26 +928,65 @@ mod tests {
     fn only_what_is_sure_needs_no_parsing() {
         const HEAD: &str = r#"{"parentUuid":"a","isSidechain":false,"promptId":"p","type":"user","message":{"role":"user","content":[{"#;
         const TAIL: &str = r#"}]},"uuid":"u","timestamp":"2026-11-22T10:00:00.000Z","toolUseResult":{"is_error":true}}"#;
-        let success = |end: &str| format!(r#"{HEAD}"tool_use_id":"t","type":"tool_result","content":"{{\"is_error\":true}}"{end}{TAIL}"#);
-        let failure = |end: &str| format!(r#"{HEAD}"type":"tool_result","content":"{{\"is_error\":false}}"{end}{TAIL}"#);
+        let success = |end: &str| {
+            format!(
+                r#"{HEAD}"tool_use_id":"t","type":"tool_result","content":"{{\"is_error\":true}}"{end}{TAIL}"#
+            )
+        };
+        let failure = |end: &str| {
+            format!(r#"{HEAD}"type":"tool_result","content":"{{\"is_error\":false}}"{end}{TAIL}"#)
+        };
         let seen = |line: &str| format!("{:?}", glance(line.as_bytes()));
         assert_eq!(seen(&success(r#","is_error":false"#)), "Dull");
         assert_eq!(seen(&success("").replace("true}}", "false}}")), "Dull");
-        assert_eq!(seen(&success("")), "Telling", "the mark of toolUseResult could be that of a second result");
+        assert_eq!(
+            seen(&success("")),
+            "Telling",
+            "the mark of toolUseResult could be that of a second result"
+        );
         assert_eq!(seen(&success(r#","is_error":true"#)), "Telling");
         assert_eq!(seen(&success(r#","is_error": false"#)), "Telling");
-        assert_eq!(seen(&success(r#","is_error":false},{"is_error":true"#)), "Telling");
-        assert_eq!(seen(&success(r#","is_error":false"#).replace("tool_result", "text")), "Telling");
+        assert_eq!(
+            seen(&success(r#","is_error":false},{"is_error":true"#)),
+            "Telling"
+        );
+        assert_eq!(
+            seen(&success(r#","is_error":false"#).replace("tool_result", "text")),
+            "Telling"
+        );
         let failed = failure(r#","is_error":true,"tool_use_id":"t1""#);
         assert_eq!(seen(&failed), r#"Failure("t1")"#);
         assert_eq!(record(&failed), r#"ToolErrors(["t1"])"#);
-        assert_eq!(seen(&failed[..failed.len() - 1]), r#"Failure("t1")"#, "cut within the object that is last");
+        assert_eq!(
+            seen(&failed[..failed.len() - 1]),
+            r#"Failure("t1")"#,
+            "cut within the object that is last"
+        );
         assert_eq!(seen(&failed[..failed.len() - 2]), "Telling");
-        assert_eq!(seen(&failure(r#","is_error":true,"tool_use_id":"t\u0031""#)), "Telling");
-        assert_eq!(seen(&failure(r#","is_error":true,"tool_use_id":"t1"},{"is_error":true,"tool_use_id":"t2""#)), "Telling");
-        assert_eq!(seen(&failure(r#","is_error":false,"tool_use_id":"t1""#)), "Telling");
-        assert_eq!(seen(r#"{"type":"file-history-snapshot","snapshot":{}}"#), "Dull");
-        assert_eq!(seen(r#"{"parentUuid":null,"isSidechain":false,"attachment":{"type":"x"},"type":"attachment","uuid":"u"}"#), "Dull");
+        assert_eq!(
+            seen(&failure(r#","is_error":true,"tool_use_id":"t\u0031""#)),
+            "Telling"
+        );
+        assert_eq!(
+            seen(&failure(
+                r#","is_error":true,"tool_use_id":"t1"},{"is_error":true,"tool_use_id":"t2""#
+            )),
+            "Telling"
+        );
+        assert_eq!(
+            seen(&failure(r#","is_error":false,"tool_use_id":"t1""#)),
+            "Telling"
+        );
+        assert_eq!(
+            seen(r#"{"type":"file-history-snapshot","snapshot":{}}"#),
+            "Dull"
+        );
+        assert_eq!(
+            seen(
+                r#"{"parentUuid":null,"isSidechain":false,"attachment":{"type":"x"},"type":"attachment","uuid":"u"}"#
+            ),
+            "Dull"
+        );
         for line in [
             "",
             "{",
@@ -799,7 +999,8 @@ mod tests {
             assert_eq!(seen(line), "Telling", "{line}");
         }
         // One within another record is not the record.
-        let nested = success(r#","is_error":false"#).replace(r#""promptId":"p","#, r#""data":{"x":1},"#);
+        let nested =
+            success(r#","is_error":false"#).replace(r#""promptId":"p","#, r#""data":{"x":1},"#);
         assert_eq!(seen(&nested), "Telling");
     }
 
@@ -810,13 +1011,23 @@ mod tests {
             for month in 1..=12 {
                 for day in [1, 9, 28] {
                     let text = format!("{year:04}-{month:02}-{day:02}T23:05:59.007Z");
-                    assert_eq!(time_as_written(text.as_bytes()), Some(text.parse::<Timestamp>().unwrap().as_millisecond()), "{text}");
+                    assert_eq!(
+                        time_as_written(text.as_bytes()),
+                        Some(text.parse::<Timestamp>().unwrap().as_millisecond()),
+                        "{text}"
+                    );
                     days += 1;
                 }
             }
         }
         assert_eq!(days, 9 * 12 * 3);
-        for text in ["2026-11-22T10:00:00Z", "2026-02-30T10:00:00.000Z", "2026-11-22T24:00:00.000Z", "2026-11-2xT10:00:00.000Z", ""] {
+        for text in [
+            "2026-11-22T10:00:00Z",
+            "2026-02-30T10:00:00.000Z",
+            "2026-11-22T24:00:00.000Z",
+            "2026-11-2xT10:00:00.000Z",
+            "",
+        ] {
             assert_eq!(time_as_written(text.as_bytes()), None, "{text}");
         }
     }
@@ -830,8 +1041,14 @@ mod tests {
     #[test]
     fn mending_touches_only_lone_surrogates_and_bad_bytes() {
         assert_eq!(mend(br#"{"a":"\ud83d\ude00 \\ud83d ok"}"#), None);
-        assert_eq!(mend(br#"{"a":"\ud83d x \ude00"}"#).unwrap(), br#"{"a":"\ufffd x \ufffd"}"#);
-        assert_eq!(mend(b"{\"a\":\"\xff\"}").unwrap(), "{\"a\":\"\u{fffd}\"}".as_bytes());
+        assert_eq!(
+            mend(br#"{"a":"\ud83d x \ude00"}"#).unwrap(),
+            br#"{"a":"\ufffd x \ufffd"}"#
+        );
+        assert_eq!(
+            mend(b"{\"a\":\"\xff\"}").unwrap(),
+            "{\"a\":\"\u{fffd}\"}".as_bytes()
+        );
         assert_eq!(mend(br#""\ud83d"#).unwrap(), br#""\ufffd"#);
     }
 }

@@ -1,7 +1,8 @@
-//! The figures of one session, kept up to date with each stretch of its transcript files that is read.
+//! The figures of one session, kept up to date with each stretch of its transcript files that is
+//! read.
 //!
-//! Whatever way the files are cut between reads, the figures equal those of one full read: every fact is counted by
-//! the difference that its key makes, and what is already counted makes none.
+//! Whatever way the files are cut between reads, the figures equal those of one full read: every
+//! fact is counted by the difference that its key makes, and what is already counted makes none.
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem::take;
@@ -85,23 +86,40 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Counts the facts of the next stretches, in their order. `count` looks an item up, remembers it, and says what was
-    /// known of it.
-    pub fn absorb<E>(&mut self, mut stretches: Vec<Facts>, mut count: impl FnMut(Item<'_>) -> Result<Counted, E>) -> Result<(), E> {
+    /// Counts the facts of the next stretches, in their order. `count` looks an item up, remembers
+    /// it, and says what was known of it.
+    pub fn absorb<E>(
+        &mut self,
+        mut stretches: Vec<Facts>,
+        mut count: impl FnMut(Item<'_>) -> Result<Counted, E>,
+    ) -> Result<(), E> {
         // Which messages are history that a fork copied; asked once, because their steps follow.
         let mut copied = HashSet::new();
-        let messages = merge(stretches.iter_mut().map(|facts| take(&mut facts.messages)).collect(), |message: &mut Message, later| {
-            message.usage = message.usage.max(later.usage);
-            message.span.include(later.span);
-        });
+        let messages = merge(
+            stretches
+                .iter_mut()
+                .map(|facts| take(&mut facts.messages))
+                .collect(),
+            |message: &mut Message, later| {
+                message.usage = message.usage.max(later.usage);
+                message.span.include(later.span);
+            },
+        );
         for (place, key, message) in messages {
-            let counted = count(Item { key, name: "", figures: message.usage.figures() })?;
+            let counted = count(Item {
+                key,
+                name: "",
+                figures: message.usage.figures(),
+            })?;
             if self.count_message(&message, &stretches[place].names[message.model], &counted) {
                 copied.insert(key);
             }
         }
         let tools = stretches.iter_mut().map(|Facts { names, tools, .. }| {
-            take(tools).into_iter().map(|(key, tool)| (key, (tool.name.map(|name| &*names[name]), tool.failed))).collect()
+            take(tools)
+                .into_iter()
+                .map(|(key, tool)| (key, (tool.name.map(|name| &*names[name]), tool.failed)))
+                .collect()
         });
         let tools = merge(tools.collect(), |(name, failed), (later, later_failed)| {
             *name = name.or(later);
@@ -109,12 +127,22 @@ impl Summary {
         });
         for (_, key, (name, failed)) in tools {
             let figures = [u64::from(name.is_some()), u64::from(failed), 0, 0];
-            let counted = count(Item { key, name: name.unwrap_or_default(), figures })?;
+            let counted = count(Item {
+                key,
+                name: name.unwrap_or_default(),
+                figures,
+            })?;
             if !counted.inherited {
                 self.count_tool(name.unwrap_or(&counted.name), &counted, figures);
             }
         }
-        let mut is_new = |key| Ok(is_new(&count(Item { key, name: "", figures: [0; 4] })?));
+        let mut is_new = |key| {
+            Ok(is_new(&count(Item {
+                key,
+                name: "",
+                figures: [0; 4],
+            })?))
+        };
         for facts in stretches {
             for key in facts.subagents {
                 self.subagents += u64::from(is_new(key)?);
@@ -140,7 +168,9 @@ impl Summary {
     /// Whether it is history that a fork copied.
     fn count_message(&mut self, message: &Message, model: &str, counted: &Counted) -> bool {
         let (figures, before) = (message.usage.figures(), counted.before.unwrap_or_default());
-        let more = Usage::from(std::array::from_fn(|index| figures[index].saturating_sub(before[index])));
+        let more = Usage::from(std::array::from_fn(|index| {
+            figures[index].saturating_sub(before[index])
+        }));
         if counted.inherited {
             self.inherited.get_or_insert_default().add(more);
             return true;
@@ -154,27 +184,46 @@ impl Summary {
         false
     }
 
-    /// A call counts when it is first seen; its failure once both the call and the failure were seen.
+    /// A call counts when it is first seen; its failure once both the call and the failure were
+    /// seen.
     fn count_tool(&mut self, name: &str, counted: &Counted, figures: [u64; 4]) {
         let before = counted.before.unwrap_or_default();
-        let (called, failed) = (before[0].max(figures[0]) == 1, before[1].max(figures[1]) == 1);
+        let (called, failed) = (
+            before[0].max(figures[0]) == 1,
+            before[1].max(figures[1]) == 1,
+        );
         let (was_called, had_failed) = (before[0] == 1, before[1] == 1);
         if called {
-            let (calls, errors) = (u64::from(!was_called), u64::from(failed && !(was_called && had_failed)));
+            let (calls, errors) = (
+                u64::from(!was_called),
+                u64::from(failed && !(was_called && had_failed)),
+            );
             match self.tools.get_mut(name) {
                 Some(tool) => {
                     tool.calls += calls;
                     tool.errors += errors;
                 }
-                None => drop(self.tools.insert(name.to_owned(), ToolFigures { calls, errors })),
+                None => drop(
+                    self.tools
+                        .insert(name.to_owned(), ToolFigures { calls, errors }),
+                ),
             }
         }
     }
 
-    fn step<E>(&mut self, step: Step, copied: &HashSet<Key>, is_new: &mut impl FnMut(Key) -> Result<bool, E>) -> Result<(), E> {
+    fn step<E>(
+        &mut self,
+        step: Step,
+        copied: &HashSet<Key>,
+        is_new: &mut impl FnMut(Key) -> Result<bool, E>,
+    ) -> Result<(), E> {
         let at = match step {
             // A reply that is older than the last prompt or error is a line written again.
-            Step::Reply { key, at } if copied.contains(&key) || is_before(at, self.asked_or_failed_at) => return Ok(()),
+            Step::Reply { key, at }
+                if copied.contains(&key) || is_before(at, self.asked_or_failed_at) =>
+            {
+                return Ok(());
+            }
             Step::Reply { at, .. } => {
                 self.turns += u64::from(take(&mut self.awaits_reply));
                 self.error = None;
@@ -209,10 +258,12 @@ impl Summary {
     /// Token counts of all models.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.usage_by_model.values().fold(Usage::default(), |mut sum, usage| {
-            sum.add(*usage);
-            sum
-        })
+        self.usage_by_model
+            .values()
+            .fold(Usage::default(), |mut sum, usage| {
+                sum.add(*usage);
+                sum
+            })
     }
 }
 
@@ -220,7 +271,9 @@ impl Usage {
     /// Adds each figure.
     pub fn add(&mut self, more: Self) {
         let (ours, theirs) = (self.figures(), more.figures());
-        *self = Self::from(std::array::from_fn(|index| ours[index].saturating_add(theirs[index])));
+        *self = Self::from(std::array::from_fn(|index| {
+            ours[index].saturating_add(theirs[index])
+        }));
     }
 }
 

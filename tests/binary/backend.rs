@@ -5,7 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-/// The real Convex functions behind Convex's HTTP API (`tests/backend`); it ends with who started it.
+/// The real Convex functions behind Convex's HTTP API (`tests/backend`); it ends with who started
+/// it.
 pub struct Backend {
     process: Child,
     pub url: String,
@@ -22,10 +23,16 @@ impl Backend {
             .spawn()
             .expect("node is needed; `make test` installs what else the backend needs");
         let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let ready: Value = serde_json::from_str(&line).expect("the backend says where it listens");
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
-        Self { url: text("url"), key: text("adminKey"), process }
+        Self {
+            url: text("url"),
+            key: text("adminKey"),
+            process,
+        }
     }
 }
 

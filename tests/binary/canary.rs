@@ -1,5 +1,6 @@
-//! Secrets of every kind that is masked, in every place where text comes in: not one of them is kept, sent or printed.
-//! And what is no secret stays: the captured transcripts and this repository's own sources.
+//! Secrets of every kind that is masked, in every place where text comes in: not one of them is
+//! kept, sent or printed. And what is no secret stays: the captured transcripts and this
+//! repository's own sources.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -17,8 +18,8 @@ struct Canary {
     needle: String,
 }
 
-/// One of each kind, put together here so that no scanner takes this file for a leak. `place` makes them differ from
-/// place to place, so that a failure says where one got through.
+/// One of each kind, put together here so that no scanner takes this file for a leak. `place` makes
+/// them differ from place to place, so that a failure says where one got through.
 fn canaries(place: usize) -> Vec<Canary> {
     let shapes: [(&str, &str); 27] = [
         ("sk-ant-{}", "api03-"),
@@ -50,20 +51,36 @@ fn canaries(place: usize) -> Vec<Canary> {
         ("-----BEGIN {}", "RSA PRIVATE KEY-----\n"),
     ];
     let canary = |(number, (before, after)): (usize, (&str, &str))| {
-        // Letters and digits that stand for themselves in every shape; hex for a Convex key, capitals for AWS.
+        // Letters and digits that stand for themselves in every shape; hex for a Convex key,
+        // capitals for AWS.
         let id = format!("{place:02}{number:02}");
         let (core, rest) = match before {
             "AK{}" | "AS{}" => (format!("CANARY{id}"), "QWERTY".to_owned()),
             "convex-self-hosted{}" => (format!("ca9a27{id}"), "0123456789abcdef".repeat(2)),
-            "AI{}" => (format!("cAnArY{id}"), "Ab3dEf6hIj9kLm2nOp5qRs8tU".to_owned()),
-            "ey{}" => (format!("cAnArY{id}"), "Ab3d.eyJhbGciOiJub25l.Zm9vYmFyYmF6".to_owned()),
+            "AI{}" => (
+                format!("cAnArY{id}"),
+                "Ab3dEf6hIj9kLm2nOp5qRs8tU".to_owned(),
+            ),
+            "ey{}" => (
+                format!("cAnArY{id}"),
+                "Ab3d.eyJhbGciOiJub25l.Zm9vYmFyYmF6".to_owned(),
+            ),
             "postgres://me:{}" => (format!("cAnArY{id}"), "@db/x".to_owned()),
             "\"db_password\": \"{}" => (format!("cAnArY{id}"), "\"".to_owned()),
             "client_secret: '{}" => (format!("cAnArY{id}"), "'".to_owned()),
-            "-----BEGIN {}" => (format!("cAnArY{id}"), "Ab3dEf6h\n-----END RSA PRIVATE KEY-----".to_owned()),
-            _ => (format!("cAnArY{id}"), "Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4z".to_owned()),
+            "-----BEGIN {}" => (
+                format!("cAnArY{id}"),
+                "Ab3dEf6h\n-----END RSA PRIVATE KEY-----".to_owned(),
+            ),
+            _ => (
+                format!("cAnArY{id}"),
+                "Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4z".to_owned(),
+            ),
         };
-        Canary { text: before.replace("{}", after) + &core + &rest, needle: core }
+        Canary {
+            text: before.replace("{}", after) + &core + &rest,
+            needle: core,
+        }
     };
     shapes.into_iter().enumerate().map(canary).collect()
 }
@@ -73,7 +90,10 @@ const PLACES: usize = 12;
 
 /// All canaries of a place, as one text.
 fn text(place: usize) -> String {
-    let texts: Vec<_> = canaries(place).into_iter().map(|canary| format!("before {} after", canary.text)).collect();
+    let texts: Vec<_> = canaries(place)
+        .into_iter()
+        .map(|canary| format!("before {} after", canary.text))
+        .collect();
     format!("place {place}\n{}", texts.join("\n"))
 }
 
@@ -85,7 +105,12 @@ fn assert_no_canary(bytes: &[u8], what: &str) {
         .filter(|canary| holds(bytes, canary.needle.as_bytes()))
         .map(|canary| canary.text.escape_debug().to_string())
         .collect();
-    assert!(found.is_empty(), "in {what}: {}\n{}", found.join("\n"), String::from_utf8_lossy(&bytes[..bytes.len().min(4_000)]));
+    assert!(
+        found.is_empty(),
+        "in {what}: {}\n{}",
+        found.join("\n"),
+        String::from_utf8_lossy(&bytes[..bytes.len().min(4_000)])
+    );
 }
 
 fn holds(bytes: &[u8], needle: &[u8]) -> bool {
@@ -96,7 +121,10 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
 fn transcript() -> String {
     let at = |second: u32| format!("2026-11-22T23:00:{second:02}.000Z");
     let assistant = |uuid: &str, message: Value| json!({"type": "assistant", "uuid": uuid, "timestamp": at(9), "message": message});
-    let mut error = assistant("e1", json!({"id": "x", "model": "<synthetic>", "content": [{"type": "text", "text": text(5)}]}));
+    let mut error = assistant(
+        "e1",
+        json!({"id": "x", "model": "<synthetic>", "content": [{"type": "text", "text": text(5)}]}),
+    );
     error["isApiErrorMessage"] = json!(true);
     error["timestamp"] = json!(at(10));
     let usage = json!({"input_tokens": 1, "output_tokens": 2});
@@ -119,7 +147,11 @@ fn transcript() -> String {
         error,
         json!({"type": "last-prompt", "lastPrompt": text(11)}),
     ];
-    lines.iter().map(|line| line.to_string() + "\n").collect::<Vec<_>>().concat()
+    lines
+        .iter()
+        .map(|line| line.to_string() + "\n")
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 fn transcript_path(machine: &Machine) -> PathBuf {
@@ -131,22 +163,34 @@ fn transcript_path(machine: &Machine) -> PathBuf {
 fn hooks(path: &Path) -> Vec<Value> {
     let hook = |event: &str, fields: Value| {
         let mut hook = json!({"session_id": SESSION, "transcript_path": path, "cwd": "/home/dev", "hook_event_name": event});
-        hook.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        hook.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         hook
     };
     vec![
-        hook("SessionStart", json!({"source": "startup", "session_title": text(6)})),
+        hook(
+            "SessionStart",
+            json!({"source": "startup", "session_title": text(6)}),
+        ),
         hook("UserPromptSubmit", json!({"prompt": text(7)})),
-        hook("SomethingNew", json!({"tool_input": {"command": text(11)}, "tool_response": text(11)})),
+        hook(
+            "SomethingNew",
+            json!({"tool_input": {"command": text(11)}, "tool_response": text(11)}),
+        ),
         hook("Stop", json!({"last_assistant_message": text(8)})),
-        hook("StopFailure", json!({"error": "unknown", "error_details": text(9), "last_assistant_message": text(10)})),
+        hook(
+            "StopFailure",
+            json!({"error": "unknown", "error_details": text(9), "last_assistant_message": text(10)}),
+        ),
         hook("SessionEnd", json!({"reason": "other"})),
     ]
 }
 
 /// All that the backend was asked, as it tells it.
 fn requests(backend: &Backend) -> Vec<u8> {
-    let mut stream = std::net::TcpStream::connect(backend.url.strip_prefix("http://").unwrap()).unwrap();
+    let mut stream =
+        std::net::TcpStream::connect(backend.url.strip_prefix("http://").unwrap()).unwrap();
     write!(stream, "GET /_test/requests HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -163,7 +207,11 @@ fn no_secret_is_kept_sent_or_shown() {
         if number == 3 {
             std::fs::write(&path, transcript()).unwrap();
         }
-        machine.sidecar(&["hook"]).stdin(hook.to_string()).run().silent();
+        machine
+            .sidecar(&["hook"])
+            .stdin(hook.to_string())
+            .run()
+            .silent();
         // After each, because what a later one replaces was kept, too.
         assert_no_secret_on(&machine, &backend);
     }
@@ -189,19 +237,31 @@ fn no_secret_is_kept_sent_or_shown() {
         ("title", &document["metadata"]["title"]),
     ] {
         // Not by leaving it out.
-        assert!(text.as_str().unwrap().starts_with("place "), "{field}: {document:#}");
-        assert!(text.as_str().unwrap().matches("[redacted ").count() >= 27, "{field}: {text:#}");
+        assert!(
+            text.as_str().unwrap().starts_with("place "),
+            "{field}: {document:#}"
+        );
+        assert!(
+            text.as_str().unwrap().matches("[redacted ").count() >= 27,
+            "{field}: {text:#}"
+        );
     }
 }
 
 /// Neither in the journal's files nor in what the backend got.
 #[track_caller]
 fn assert_no_secret_on(machine: &Machine, backend: &Backend) {
-    let files: Vec<PathBuf> = std::fs::read_dir(machine.sidecar_home()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files: Vec<PathBuf> = std::fs::read_dir(machine.sidecar_home())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     assert!(files.iter().any(|path| path.ends_with("journal.db")));
     for file in files {
         // SQLite removes its own files when the last process is done.
-        assert_no_canary(&std::fs::read(&file).unwrap_or_default(), &file.to_string_lossy());
+        assert_no_canary(
+            &std::fs::read(&file).unwrap_or_default(),
+            &file.to_string_lossy(),
+        );
     }
     let requests = requests(backend);
     assert!(holds(&requests, SESSION.as_bytes()));
@@ -215,9 +275,15 @@ fn no_secret_is_printed_by_dry_run_and_verbose() {
     let path = transcript_path(&machine);
     std::fs::write(&path, transcript()).unwrap();
     for hook in hooks(&path) {
-        let shown = machine.sidecar(&["hook", "--dry-run"]).stdin(hook.to_string()).run();
+        let shown = machine
+            .sidecar(&["hook", "--dry-run"])
+            .stdin(hook.to_string())
+            .run();
         assert_no_canary(shown.stdout.as_bytes(), "hook --dry-run");
-        let told = machine.sidecar(&["hook", "--verbose"]).stdin(hook.to_string()).run();
+        let told = machine
+            .sidecar(&["hook", "--verbose"])
+            .stdin(hook.to_string())
+            .run();
         assert_no_canary(told.stderr.as_bytes(), "hook --verbose");
     }
 }
@@ -229,23 +295,52 @@ fn no_secret_is_in_the_document_and_request_of_dry_run_and_verbose() {
     let path = transcript_path(&machine);
     std::fs::write(&path, transcript()).unwrap();
     for hook in hooks(&path) {
-        let shown = machine.sidecar(&["hook", "--dry-run"]).stdin(hook.to_string()).run().stdout;
-        let told = machine.sidecar(&["hook", "--verbose"]).stdin(hook.to_string()).run().stderr;
-        let lines: Vec<_> = shown.lines().chain(told.lines()).filter(|line| !line.starts_with("event: ")).collect();
+        let shown = machine
+            .sidecar(&["hook", "--dry-run"])
+            .stdin(hook.to_string())
+            .run()
+            .stdout;
+        let told = machine
+            .sidecar(&["hook", "--verbose"])
+            .stdin(hook.to_string())
+            .run()
+            .stderr;
+        let lines: Vec<_> = shown
+            .lines()
+            .chain(told.lines())
+            .filter(|line| !line.starts_with("event: "))
+            .collect();
         assert!(lines.iter().any(|line| line.starts_with("document: ")));
         assert_no_canary(lines.join("\n").as_bytes(), "hook --dry-run and --verbose");
     }
 }
 
-/// What masking cuts from a text brings what lay behind the kept length nearer, down to where it was cut unmasked.
+/// What masking cuts from a text brings what lay behind the kept length nearer, down to where it
+/// was cut unmasked.
 #[test]
 fn a_secret_far_behind_the_kept_length_leaves_no_part_of_itself() {
     let token = format!("gh{}{}", "p_", "cAnArY9999Ab3dEf6hIj9kLm2nOp5qRs8tUv");
-    let key = |body: usize| format!("-----BEGIN {}\n{}\n-----END PRIVATE KEY-----\n", "PRIVATE KEY-----", "k".repeat(body));
+    let key = |body: usize| {
+        format!(
+            "-----BEGIN {}\n{}\n-----END PRIVATE KEY-----\n",
+            "PRIVATE KEY-----",
+            "k".repeat(body)
+        )
+    };
     let redactor = Redactor::new(true, &[], 1_000).unwrap();
     for filler in 17_270..17_350 {
-        let kept = redactor.keep(&format!("{} {token} {}", key(filler), "tail ".repeat(10_000))).unwrap();
-        assert!(!kept.text.contains("cAnArY"), "with {filler} bytes before it: {}", &kept.text[..kept.text.len().min(200)]);
+        let kept = redactor
+            .keep(&format!(
+                "{} {token} {}",
+                key(filler),
+                "tail ".repeat(10_000)
+            ))
+            .unwrap();
+        assert!(
+            !kept.text.contains("cAnArY"),
+            "with {filler} bytes before it: {}",
+            &kept.text[..kept.text.len().min(200)]
+        );
     }
 }
 
@@ -274,8 +369,13 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 /// The texts that masking would change.
 fn masked(texts: impl IntoIterator<Item = String>) -> Vec<String> {
     let redactor = Redactor::new(true, &[], 10_000_000).unwrap();
-    let changed = texts.into_iter().filter_map(|text| Some((redactor.keep(&text)?.text, text)));
-    changed.filter(|(kept, text)| kept != text.trim()).map(|(kept, text)| format!("{text}\n  -> {kept}")).collect()
+    let changed = texts
+        .into_iter()
+        .filter_map(|text| Some((redactor.keep(&text)?.text, text)));
+    changed
+        .filter(|(kept, text)| kept != text.trim())
+        .map(|(kept, text)| format!("{text}\n  -> {kept}"))
+        .collect()
 }
 
 #[test]
@@ -283,7 +383,10 @@ fn nothing_in_the_captured_transcripts_is_taken_for_a_secret() {
     let mut texts = Vec::new();
     for name in CAPTURES {
         let folder = root().join("tests/fixtures/claude-code-2.1.197").join(name);
-        for path in files(&folder, "jsonl").into_iter().chain(files(&folder, "json")) {
+        for path in files(&folder, "jsonl")
+            .into_iter()
+            .chain(files(&folder, "json"))
+        {
             for line in std::fs::read_to_string(path).unwrap().lines() {
                 strings(&serde_json::from_str(line).unwrap_or_default(), &mut texts);
             }
@@ -295,12 +398,28 @@ fn nothing_in_the_captured_transcripts_is_taken_for_a_secret() {
 
 #[test]
 fn nothing_in_these_sources_is_taken_for_a_secret() {
-    let paths = [files(&root().join("src"), "rs"), files(&root().join("convex"), "ts")].concat();
-    let paths = paths.into_iter().filter(|path| !path.ends_with("redact.rs"));
-    let lines: Vec<String> =
-        paths.flat_map(|path| std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let paths = [
+        files(&root().join("src"), "rs"),
+        files(&root().join("convex"), "ts"),
+    ]
+    .concat();
+    let paths = paths
+        .into_iter()
+        .filter(|path| !path.ends_with("redact.rs"));
+    let lines: Vec<String> = paths
+        .flat_map(|path| {
+            std::fs::read_to_string(path)
+                .unwrap()
+                .lines()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect();
     assert!(lines.len() > 4_000, "{}", lines.len());
     // A test of ours holds a URL with a password, which is one.
-    let masked: Vec<_> = masked(lines).into_iter().filter(|line| !line.contains("https://a:b@example.com")).collect();
+    let masked: Vec<_> = masked(lines)
+        .into_iter()
+        .filter(|line| !line.contains("https://a:b@example.com"))
+        .collect();
     assert_eq!(masked, Vec::<String>::new());
 }

@@ -1,8 +1,8 @@
 //! What a hook asks of the system does not grow unnoticed.
 //!
-//! Times differ from machine to machine, so nothing is timed: the kernel counts what each hook reads and writes, on every
-//! Linux and without a tool. `make bench` counts instructions and system calls of the released executable too
-//! (docs/cost.md).
+//! Times differ from machine to machine, so nothing is timed: the kernel counts what each hook
+//! reads and writes, on every Linux and without a tool. `make bench` counts instructions and system
+//! calls of the released executable too (docs/cost.md).
 
 #![cfg(target_os = "linux")]
 
@@ -17,29 +17,41 @@ use crate::support::{Backend, Machine, root};
 
 /// Set it to write the figures anew: `UPDATE_COST=1 cargo test --test binary cost`.
 const UPDATE: &str = "UPDATE_COST";
-/// By how much a figure may exceed the one that is held, in percent: the log of SQLite ends in a different page from run
-/// to run, and the kernel's own texts below /proc differ from machine to machine.
+/// By how much a figure may exceed the one that is held, in percent: the log of SQLite ends in a
+/// different page from run to run, and the kernel's own texts below /proc differ from machine to
+/// machine.
 const TOLERANCE: u64 = 10;
-/// And by how much in addition: small figures differ by a call or two, and a new row splits up to three pages of 4 KiB, each written in two calls,
-/// as the rows before it happen to lie.
+/// And by how much in addition: small figures differ by a call or two, and a new row splits up to
+/// three pages of 4 KiB, each written in two calls, as the rows before it happen to lie.
 const SLACK: [u64; 4] = [4, 8, 4_096, 12_288];
 const FIGURES: [&str; 4] = ["read calls", "write calls", "bytes read", "bytes written"];
 
-/// What the kernel counted of one hook, in the order of [`FIGURES`]. A process that has ended keeps its counters until
-/// somebody asks how it ended.
+/// What the kernel counted of one hook, in the order of [`FIGURES`]. A process that has ended keeps
+/// its counters until somebody asks how it ended.
 fn counted(machine: &Machine, event: &serde_json::Value) -> [u64; 4] {
     let mut hook = machine.sidecar(&["hook"]).stdin(event.to_string()).spawn();
     drop(hook.stdin.take());
     let process = format!("/proc/{}", hook.id());
-    let is_running = || !std::fs::read_to_string(format!("{process}/stat")).unwrap().rsplit_once(')').unwrap().1.starts_with(" Z");
+    let is_running = || {
+        !std::fs::read_to_string(format!("{process}/stat"))
+            .unwrap()
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .starts_with(" Z")
+    };
     while is_running() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let io = std::fs::read_to_string(format!("{process}/io")).unwrap();
     assert!(hook.wait().unwrap().success());
     ["syscr", "syscw", "rchar", "wchar"].map(|name| {
-        let line = io.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        line.unwrap_or_else(|| panic!("{name} is not in {io}")).parse().unwrap()
+        let line = io
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.unwrap_or_else(|| panic!("{name} is not in {io}"))
+            .parse()
+            .unwrap()
     })
 }
 
@@ -61,7 +73,8 @@ fn session(machine: &Machine, what: &str) -> Vec<(String, [u64; 4])> {
 /// A folder of transcripts, `past-<n>.jsonl`.
 fn past(machine: &Machine, count: usize) -> PathBuf {
     let capture = root().join("tests/fixtures/claude-code-2.1.197/print-mode/transcripts");
-    let text = std::fs::read_to_string(capture.join("6ecd139f-dbf0-4634-8ed8-e4a4170ff7fb.jsonl")).unwrap();
+    let text = std::fs::read_to_string(capture.join("6ecd139f-dbf0-4634-8ed8-e4a4170ff7fb.jsonl"))
+        .unwrap();
     let folder = machine.home().join("past");
     std::fs::create_dir(&folder).unwrap();
     for index in 0..count {
@@ -71,44 +84,74 @@ fn past(machine: &Machine, count: usize) -> PathBuf {
 }
 
 fn start(machine: &Machine) -> [u64; 4] {
-    counted(machine, &json!({"session_id": "late", "cwd": "/home/dev/proj", "hook_event_name": "SessionStart", "source": "startup"}))
+    counted(
+        machine,
+        &json!({"session_id": "late", "cwd": "/home/dev/proj", "hook_event_name": "SessionStart", "source": "startup"}),
+    )
 }
 
 /// A journal of a year: a hook must not cost more with every session that was ever recorded.
 fn late(machine: &Machine) -> (String, [u64; 4]) {
     past(machine, 500);
     machine.sidecar(&["import", "past"]).run().ok();
-    ("SessionStart, after 500 sessions".to_owned(), start(machine))
+    (
+        "SessionStart, after 500 sessions".to_owned(),
+        start(machine),
+    )
 }
 
-/// Agents side by side: nor with every session that ended a moment ago, whose transcript may still grow.
+/// Agents side by side: nor with every session that ended a moment ago, whose transcript may still
+/// grow.
 fn crowded(machine: &Machine) -> (String, [u64; 4]) {
     const COUNT: usize = 16;
     let folder = past(machine, COUNT);
     for id in (0..COUNT).map(|index| format!("past-{index}")) {
         let path = folder.join(format!("{id}.jsonl"));
         let end = json!({"session_id": id, "transcript_path": path, "hook_event_name": "SessionEnd", "reason": "other"});
-        machine.sidecar(&["hook"]).stdin(end.to_string()).run().silent();
+        machine
+            .sidecar(&["hook"])
+            .stdin(end.to_string())
+            .run()
+            .silent();
     }
     // How much of the log there is to be read is another matter.
     let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
-    journal.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    journal
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
     drop(journal);
-    (format!("SessionStart, just after {COUNT} ends"), start(machine))
+    (
+        format!("SessionStart, just after {COUNT} ends"),
+        start(machine),
+    )
 }
 
 fn table(rows: &[(String, [u64; 4])]) -> String {
-    let mut text = format!("{:<40}{}\n", "one hook", FIGURES.map(|name| format!("{name:>15}")).concat());
+    let mut text = format!(
+        "{:<40}{}\n",
+        "one hook",
+        FIGURES.map(|name| format!("{name:>15}")).concat()
+    );
     for (name, figures) in rows {
-        writeln!(text, "{name:<40}{}", figures.map(|figure| format!("{figure:>15}")).concat()).unwrap();
+        writeln!(
+            text,
+            "{name:<40}{}",
+            figures.map(|figure| format!("{figure:>15}")).concat()
+        )
+        .unwrap();
     }
     text
 }
 
 /// The figures of a row that is held.
 fn held(text: &str, name: &str) -> Option<[u64; 4]> {
-    let figures = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    let figures: Vec<u64> = figures.split_whitespace().map(|figure| figure.parse().unwrap()).collect();
+    let figures = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    let figures: Vec<u64> = figures
+        .split_whitespace()
+        .map(|figure| figure.parse().unwrap())
+        .collect();
     figures.try_into().ok()
 }
 
@@ -125,7 +168,13 @@ fn a_hook_costs_what_it_did() {
     }
     let text = std::fs::read_to_string(&file).unwrap_or_default();
     for (name, figures) in &rows {
-        let held = held(&text, name).unwrap_or_else(|| panic!("{} does not hold {name}; {}", Path::display(&file), remedy(&rows)));
+        let held = held(&text, name).unwrap_or_else(|| {
+            panic!(
+                "{} does not hold {name}; {}",
+                Path::display(&file),
+                remedy(&rows)
+            )
+        });
         for index in 0..FIGURES.len() {
             let limit = held[index] + held[index] * TOLERANCE / 100 + SLACK[index];
             assert!(
@@ -140,5 +189,8 @@ fn a_hook_costs_what_it_did() {
 }
 
 fn remedy(rows: &[(String, [u64; 4])]) -> String {
-    format!("if the change is worth it, {UPDATE}=1 cargo test --test binary cost writes the figures anew. Counted:\n{}", table(rows))
+    format!(
+        "if the change is worth it, {UPDATE}=1 cargo test --test binary cost writes the figures anew. Counted:\n{}",
+        table(rows)
+    )
 }

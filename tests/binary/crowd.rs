@@ -1,4 +1,5 @@
-//! Many hooks at once on one journal: all are recorded, all arrive, none waits for the others for long.
+//! Many hooks at once on one journal: all are recorded, all arrive, none waits for the others for
+//! long.
 
 use std::collections::HashSet;
 use std::sync::Barrier;
@@ -29,7 +30,13 @@ fn many_hooks_that_find_no_journal_are_all_recorded() {
         let machine = Machine::new();
         let start = |index| {
             let machine = &machine;
-            move || machine.sidecar(&["hook"]).stdin(event(index)).run().silent()
+            move || {
+                machine
+                    .sidecar(&["hook"])
+                    .stdin(event(index))
+                    .run()
+                    .silent()
+            }
         };
         std::thread::scope(|scope| (0..16).for_each(|index| drop(scope.spawn(start(index)))));
         assert_eq!(machine.documents().len(), 16);
@@ -45,7 +52,8 @@ fn two_hundred_hooks_of_fifty_sessions_at_once() {
         let run = |index| {
             let (machine, barrier) = (&machine, &barrier);
             move || {
-                // From a file: two hundred threads of a test may be too slow to fill a pipe before the hook gives it up.
+                // From a file: two hundred threads of a test may be too slow to fill a pipe before
+                // the hook gives it up.
                 machine.write(&format!("event-{index}.json"), &event(index), 0o600);
                 let hook = machine.shell(&format!("exec \"$0\" hook < event-{index}.json"));
                 barrier.wait();
@@ -58,10 +66,19 @@ fn two_hundred_hooks_of_fifty_sessions_at_once() {
         hooks.into_iter().map(|hook| hook.join().unwrap()).collect()
     });
     times.sort_unstable();
-    println!("{HOOKS} hooks at once: {:?} in the middle, {:?} at most", times[HOOKS / 2], times[HOOKS - 1]);
+    println!(
+        "{HOOKS} hooks at once: {:?} in the middle, {:?} at most",
+        times[HOOKS / 2],
+        times[HOOKS - 1]
+    );
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
-    let notes: Vec<String> =
-        journal.prepare("SELECT note FROM notes").unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let notes: Vec<String> = journal
+        .prepare("SELECT note FROM notes")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!(notes, Vec::<String>::new());
 
     machine.sidecar(&["sync"]).run().ok();
@@ -76,8 +93,19 @@ fn two_hundred_hooks_of_fifty_sessions_at_once() {
             "{document}"
         );
     }
-    let rows = json_lines(&machine.sidecar(&["sessions", "--remote", "--json", "--limit", "1000"]).run().ok());
-    let ids: HashSet<&str> = rows.iter().map(|row: &Value| row["sessionId"].as_str().unwrap()).collect();
+    let rows = json_lines(
+        &machine
+            .sidecar(&["sessions", "--remote", "--json", "--limit", "1000"])
+            .run()
+            .ok(),
+    );
+    let ids: HashSet<&str> = rows
+        .iter()
+        .map(|row: &Value| row["sessionId"].as_str().unwrap())
+        .collect();
     assert_eq!((rows.len(), ids.len()), (SESSIONS, SESSIONS));
-    assert!(rows.iter().all(|row| row["output"] == "done" && row["status"] == "completed"));
+    assert!(
+        rows.iter()
+            .all(|row| row["output"] == "done" && row["status"] == "completed")
+    );
 }

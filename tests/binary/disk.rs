@@ -1,5 +1,6 @@
-//! A disk that is full, a home that cannot be written, a journal that is damaged or newer, a configuration that cannot
-//! be read: the hook is silent and keeps what it can; every other command says what is wrong and what to do.
+//! A disk that is full, a home that cannot be written, a journal that is damaged or newer, a
+//! configuration that cannot be read: the hook is silent and keeps what it can; every other command
+//! says what is wrong and what to do.
 
 use std::path::{Path, PathBuf};
 
@@ -13,11 +14,18 @@ fn stop(session: &str) -> String {
 }
 
 fn record(machine: &Machine, session: &str) {
-    machine.sidecar(&["hook"]).stdin(stop(session)).run().silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(stop(session))
+        .run()
+        .silent();
 }
 
 fn is_recorded(machine: &Machine, session: &str) -> bool {
-    machine.documents().iter().any(|document| document["sessionId"] == session)
+    machine
+        .documents()
+        .iter()
+        .any(|document| document["sessionId"] == session)
 }
 
 fn journal(machine: &Machine) -> PathBuf {
@@ -27,7 +35,9 @@ fn journal(machine: &Machine) -> PathBuf {
 /// The journal's bytes with all of it in one file.
 fn bytes_of_journal(machine: &Machine) -> Vec<u8> {
     let connection = Connection::open(journal(machine)).unwrap();
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
     drop(connection);
     std::fs::read(journal(machine)).unwrap()
 }
@@ -39,8 +49,15 @@ fn put_journal(machine: &Machine, bytes: &[u8]) {
 
 /// Journals that were set aside.
 fn aside(machine: &Machine) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(machine.sidecar_home()).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.to_str().unwrap().contains(".damaged-") && !path.to_str().unwrap().ends_with("-wal")).collect()
+    let files = std::fs::read_dir(machine.sidecar_home())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| {
+            path.to_str().unwrap().contains(".damaged-")
+                && !path.to_str().unwrap().ends_with("-wal")
+        })
+        .collect()
 }
 
 /// A home with a journal of some pages.
@@ -76,7 +93,11 @@ fn a_full_disk() {
     }
     record(&machine, "next");
     assert!(is_recorded(&machine, "next"));
-    assert_eq!(aside(&machine), Vec::<PathBuf>::new(), "a full disk is no damage");
+    assert_eq!(
+        aside(&machine),
+        Vec::<PathBuf>::new(),
+        "a full disk is no damage"
+    );
 }
 
 #[test]
@@ -90,12 +111,29 @@ fn a_home_that_cannot_be_made() {
     }
     for home in homes {
         let home = home.to_str().unwrap();
-        machine.sidecar(&["hook"]).env("CONVEX_SIDECAR_HOME", home).stdin(stop("s")).run().silent();
+        machine
+            .sidecar(&["hook"])
+            .env("CONVEX_SIDECAR_HOME", home)
+            .stdin(stop("s"))
+            .run()
+            .silent();
         let past = machine.home().to_str().unwrap();
-        for command in [&["sessions"][..], &["sync"], &["show", "s"], &["import", past]] {
-            let said = machine.sidecar(command).env("CONVEX_SIDECAR_HOME", home).run();
+        for command in [
+            &["sessions"][..],
+            &["sync"],
+            &["show", "s"],
+            &["import", past],
+        ] {
+            let said = machine
+                .sidecar(command)
+                .env("CONVEX_SIDECAR_HOME", home)
+                .run();
             assert_eq!(said.status, 1, "{command:?}");
-            assert!(said.stderr.contains(home) && said.stderr.contains("could not "), "{command:?}: {}", said.stderr);
+            assert!(
+                said.stderr.contains(home) && said.stderr.contains("could not "),
+                "{command:?}: {}",
+                said.stderr
+            );
         }
     }
 }
@@ -107,13 +145,29 @@ fn a_home_that_is_read_only() {
     let machine = Machine::new().linked().with_executable();
     let home = machine.sidecar_home();
     std::fs::create_dir_all(&home).unwrap();
-    let set_mode = |path: &Path, mode: u32| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let set_mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+    };
     set_mode(machine.home(), 0o755);
     set_mode(&home, 0o555);
-    machine.shell("bin/convex-sidecar hook").nobody().stdin(stop("s")).run().silent();
+    machine
+        .shell("bin/convex-sidecar hook")
+        .nobody()
+        .stdin(stop("s"))
+        .run()
+        .silent();
     for command in ["sessions", "sync", "hook --strict --verbose"] {
-        let said = machine.shell(&format!("bin/convex-sidecar {command}")).nobody().stdin(stop("s")).run();
-        assert!(said.stderr.contains("set CONVEX_SIDECAR_HOME to a folder that can be written"), "{command}: {}", said.stderr);
+        let said = machine
+            .shell(&format!("bin/convex-sidecar {command}"))
+            .nobody()
+            .stdin(stop("s"))
+            .run();
+        assert!(
+            said.stderr
+                .contains("set CONVEX_SIDECAR_HOME to a folder that can be written"),
+            "{command}: {}",
+            said.stderr
+        );
         assert_eq!(said.status, 1, "{command}");
     }
     set_mode(&home, 0o700);
@@ -121,16 +175,26 @@ fn a_home_that_is_read_only() {
     assert!(is_recorded(&machine, "later"));
 }
 
-/// Runs the hook on a journal of these bytes. Whatever they are, the event is recorded, and nothing of them is deleted.
+/// Runs the hook on a journal of these bytes. Whatever they are, the event is recorded, and nothing
+/// of them is deleted.
 fn survive(bytes: &[u8], what: &str) -> bool {
     let machine = Machine::new();
     put_journal(&machine, bytes);
     for command in [&["sessions"][..], &["show", "old-1"], &["sync"]] {
         let said = machine.sidecar(command).run();
         if said.status != 0 {
-            // Either it cannot be read, and the remedy is named, or there is nothing wrong but the deployment or the id.
-            let known = ["keeps the damaged journal under another name", "no Convex deployment is configured", "no session"];
-            assert!(known.iter().any(|known| said.stderr.contains(known)), "{what}: {command:?}: {}", said.stderr);
+            // Either it cannot be read, and the remedy is named, or there is nothing wrong but the
+            // deployment or the id.
+            let known = [
+                "keeps the damaged journal under another name",
+                "no Convex deployment is configured",
+                "no session",
+            ];
+            assert!(
+                known.iter().any(|known| said.stderr.contains(known)),
+                "{what}: {command:?}: {}",
+                said.stderr
+            );
         }
         put_journal(&machine, bytes);
     }
@@ -138,12 +202,28 @@ fn survive(bytes: &[u8], what: &str) -> bool {
     let set_aside = aside(&machine);
     assert!(set_aside.len() <= 1, "{what}");
     for path in &set_aside {
-        assert!(std::fs::read(path).unwrap() == bytes, "{what}: it was changed before it was set aside");
-        let notes: String = Connection::open(journal(&machine)).unwrap().query_row("SELECT note FROM notes", [], |row| row.get(0)).unwrap();
-        assert!(notes.contains(path.to_str().unwrap()) && notes.contains("convex-sidecar import"), "{notes}");
+        assert!(
+            std::fs::read(path).unwrap() == bytes,
+            "{what}: it was changed before it was set aside"
+        );
+        let notes: String = Connection::open(journal(&machine))
+            .unwrap()
+            .query_row("SELECT note FROM notes", [], |row| row.get(0))
+            .unwrap();
+        assert!(
+            notes.contains(path.to_str().unwrap()) && notes.contains("convex-sidecar import"),
+            "{notes}"
+        );
     }
     record(&machine, "another");
-    assert!(machine.sidecar(&["show", "new", "--json"]).run().ok().contains("\"output\":\"said\""), "{what}");
+    assert!(
+        machine
+            .sidecar(&["show", "new", "--json"])
+            .run()
+            .ok()
+            .contains("\"output\":\"said\""),
+        "{what}"
+    );
     !set_aside.is_empty()
 }
 
@@ -154,8 +234,14 @@ fn a_journal_that_is_cut_off_anywhere() {
     assert!(pages >= 10, "{pages}");
     let mut damaged = 0;
     for page in 0..pages {
-        damaged += usize::from(survive(&bytes[..page * 4096], &format!("{page} of {pages} pages")));
-        survive(&bytes[..page * 4096 + 100 * page], &format!("{page} pages and a piece"));
+        damaged += usize::from(survive(
+            &bytes[..page * 4096],
+            &format!("{page} of {pages} pages"),
+        ));
+        survive(
+            &bytes[..page * 4096 + 100 * page],
+            &format!("{page} pages and a piece"),
+        );
     }
     assert!(damaged > pages / 2, "{damaged} of {pages}");
 }
@@ -165,11 +251,21 @@ fn a_journal_of_random_bytes() {
     let bytes = bytes_of_journal(&used());
     let mut state = 7_u64;
     let mut random = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize
     };
-    assert!(survive(&std::iter::repeat_with(|| random().to_le_bytes()[0]).take(50_000).collect::<Vec<_>>(), "noise"));
-    assert!(survive("this is not a database\n".repeat(1_000).as_bytes(), "text"));
+    assert!(survive(
+        &std::iter::repeat_with(|| random().to_le_bytes()[0])
+            .take(50_000)
+            .collect::<Vec<_>>(),
+        "noise"
+    ));
+    assert!(survive(
+        "this is not a database\n".repeat(1_000).as_bytes(),
+        "text"
+    ));
     survive(&[0; 16_384], "zeros");
     for round in 0..60 {
         let mut damaged = bytes.clone();
@@ -182,11 +278,22 @@ fn a_journal_of_random_bytes() {
         let machine = Machine::new();
         put_journal(&machine, &damaged);
         machine.sidecar(&["hook"]).stdin(stop("new")).run().silent();
-        assert!(aside(&machine).iter().all(|path| std::fs::read(path).unwrap() == damaged));
+        assert!(
+            aside(&machine)
+                .iter()
+                .all(|path| std::fs::read(path).unwrap() == damaged)
+        );
         // What SQLite does not notice, a person's commands may still stumble over, but they say it.
         let said = machine.sidecar(&["show", "new", "--json"]).run();
-        let is_kept = said.stdout.contains("\"output\":\"said\"") || said.stderr.contains("keeps the damaged journal under another name");
-        assert!(is_kept, "{length} bytes at {start}: {} {}", said.stdout, said.stderr);
+        let is_kept = said.stdout.contains("\"output\":\"said\"")
+            || said
+                .stderr
+                .contains("keeps the damaged journal under another name");
+        assert!(
+            is_kept,
+            "{length} bytes at {start}: {} {}",
+            said.stdout, said.stderr
+        );
     }
 }
 
@@ -194,7 +301,10 @@ fn a_journal_of_random_bytes() {
 fn many_hooks_that_find_the_same_damage_set_it_aside_once() {
     for _ in 0..20 {
         let machine = Machine::new();
-        put_journal(&machine, "this is not a database\n".repeat(1_000).as_bytes());
+        put_journal(
+            &machine,
+            "this is not a database\n".repeat(1_000).as_bytes(),
+        );
         std::thread::scope(|scope| {
             for index in 0..16 {
                 let machine = &machine;
@@ -208,15 +318,32 @@ fn many_hooks_that_find_the_same_damage_set_it_aside_once() {
 #[test]
 fn a_journal_of_a_newer_version_is_left_untouched() {
     let machine = used();
-    Connection::open(journal(&machine)).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    Connection::open(journal(&machine))
+        .unwrap()
+        .execute_batch("PRAGMA user_version = 99")
+        .unwrap();
     let before = bytes_of_journal(&machine);
     record(&machine, "new");
     let past = machine.home().to_str().unwrap();
-    for command in [&["sessions"][..], &["show", "old-1"], &["sync"], &["import", past]] {
+    for command in [
+        &["sessions"][..],
+        &["show", "old-1"],
+        &["sync"],
+        &["import", past],
+    ] {
         let said = machine.sidecar(command).run();
         assert_eq!(said.status, 1);
-        assert!(said.stderr.contains("it was written by a newer convex-sidecar (schema 99"), "{}", said.stderr);
-        assert!(said.stderr.contains("update convex-sidecar"), "{}", said.stderr);
+        assert!(
+            said.stderr
+                .contains("it was written by a newer convex-sidecar (schema 99"),
+            "{}",
+            said.stderr
+        );
+        assert!(
+            said.stderr.contains("update convex-sidecar"),
+            "{}",
+            said.stderr
+        );
     }
     assert!(bytes_of_journal(&machine) == before);
     assert_eq!(aside(&machine), Vec::<PathBuf>::new());
@@ -225,9 +352,12 @@ fn a_journal_of_a_newer_version_is_left_untouched() {
 #[test]
 fn a_configuration_that_cannot_be_read_keeps_figures_and_sends_nothing() {
     // `None` is a folder in its place.
-    for (what, text) in
-        [("a folder", None), ("no TOML", Some("url = \n")), ("no text", Some("\0")), ("an unknown name", Some("adminkey = 'x'"))]
-    {
+    for (what, text) in [
+        ("a folder", None),
+        ("no TOML", Some("url = \n")),
+        ("no text", Some("\0")),
+        ("an unknown name", Some("adminkey = 'x'")),
+    ] {
         let machine = Machine::new();
         std::fs::create_dir_all(machine.sidecar_home()).unwrap();
         let path = machine.sidecar_home().join("config.toml");
@@ -238,14 +368,22 @@ fn a_configuration_that_cannot_be_read_keeps_figures_and_sends_nothing() {
         record(&machine, "s");
         let said = machine.sidecar(&["sessions"]).run();
         assert_eq!(said.status, 1, "{what}");
-        assert!(said.stderr.contains(path.to_str().unwrap()), "{what}: {}", said.stderr);
+        assert!(
+            said.stderr.contains(path.to_str().unwrap()),
+            "{what}: {}",
+            said.stderr
+        );
         if path.is_dir() {
             std::fs::remove_dir(&path).unwrap();
         } else {
             std::fs::remove_file(&path).unwrap();
         }
         let document = machine.document("s");
-        assert_eq!((document["sessionId"].as_str(), document.get("output")), (Some("s"), None), "{what}");
+        assert_eq!(
+            (document["sessionId"].as_str(), document.get("output")),
+            (Some("s"), None),
+            "{what}"
+        );
     }
 }
 
@@ -254,12 +392,21 @@ fn a_clock_that_is_set_back() {
     let machine = used();
     let connection = Connection::open(journal(&machine)).unwrap();
     // As if all had been recorded a year from now.
-    connection.execute("UPDATE sessions SET revision = revision + 31536000000", []).unwrap();
+    connection
+        .execute("UPDATE sessions SET revision = revision + 31536000000", [])
+        .unwrap();
     let revision = |session: &str| -> i64 {
-        connection.query_row("SELECT revision FROM sessions WHERE session_id = ?", [session], |row| row.get(0)).unwrap()
+        connection
+            .query_row(
+                "SELECT revision FROM sessions WHERE session_id = ?",
+                [session],
+                |row| row.get(0),
+            )
+            .unwrap()
     };
     let before = revision("old-3");
-    let end = json!({"session_id": "old-3", "hook_event_name": "SessionEnd", "reason": "other"}).to_string();
+    let end = json!({"session_id": "old-3", "hook_event_name": "SessionEnd", "reason": "other"})
+        .to_string();
     machine.sidecar(&["hook"]).stdin(end).run().silent();
     assert_eq!(revision("old-3"), before + 1);
     assert_eq!(machine.document("old-3")["status"], "completed");

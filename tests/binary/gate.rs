@@ -1,4 +1,5 @@
-//! A gate before a backend: it lets calls through, or does to them what broken servers and networks do.
+//! A gate before a backend: it lets calls through, or does to them what broken servers and networks
+//! do.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -27,7 +28,10 @@ pub enum Fault {
 impl Fault {
     /// An answer with this status, as Convex or a proxy before it gives it.
     pub fn status(status: u16, body: &str) -> Self {
-        Self::Answer { head: format!("HTTP/1.1 {status} Fault\r\nContent-Type: application/json"), body: body.as_bytes().to_vec() }
+        Self::Answer {
+            head: format!("HTTP/1.1 {status} Fault\r\nContent-Type: application/json"),
+            body: body.as_bytes().to_vec(),
+        }
     }
 }
 
@@ -51,10 +55,18 @@ impl Gate {
     pub fn at(address: SocketAddr, backend: Option<&str>) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
-        let backend: Option<SocketAddr> = backend.map(|url| url.strip_prefix("http://").unwrap().parse().unwrap());
+        let backend: Option<SocketAddr> =
+            backend.map(|url| url.strip_prefix("http://").unwrap().parse().unwrap());
         let fault = Arc::new(Mutex::new(Fault::None));
-        let (connections, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let shared = (Arc::clone(&fault), Arc::clone(&connections), Arc::clone(&is_over));
+        let (connections, is_over) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let shared = (
+            Arc::clone(&fault),
+            Arc::clone(&connections),
+            Arc::clone(&is_over),
+        );
         let listening = thread::spawn(move || {
             let (fault, connections, is_over) = shared;
             for stream in listener.incoming() {
@@ -67,7 +79,14 @@ impl Gate {
                 thread::spawn(move || stream.and_then(|stream| serve(stream, &fault, backend)));
             }
         });
-        Self { url: format!("http://{address}"), fault, connections, is_over, address, listening: Some(listening) }
+        Self {
+            url: format!("http://{address}"),
+            fault,
+            connections,
+            is_over,
+            address,
+            listening: Some(listening),
+        }
     }
 
     /// What it does from now on.
@@ -100,7 +119,9 @@ fn serve(mut stream: TcpStream, fault: &Fault, backend: Option<SocketAddr>) -> s
         }
         Fault::Drip => {
             read_request(&mut stream)?;
-            for byte in b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 31\r\n\r\n" {
+            for byte in
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 31\r\n\r\n"
+            {
                 stream.write_all(&[*byte])?;
             }
             for byte in br#"{"status":"success","value":{}}"# {
@@ -111,18 +132,27 @@ fn serve(mut stream: TcpStream, fault: &Fault, backend: Option<SocketAddr>) -> s
         }
         Fault::CutOff(status) => {
             read_request(&mut stream)?;
-            write!(stream, "HTTP/1.1 {status} Cut\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{{\"status\":\"succ")
+            write!(
+                stream,
+                "HTTP/1.1 {status} Cut\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{{\"status\":\"succ"
+            )
         }
         Fault::Answer { head, body } => {
             read_request(&mut stream)?;
-            write!(stream, "{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
+            write!(
+                stream,
+                "{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            )?;
             stream.write_all(body)
         }
     }
 }
 
 fn pass(stream: &TcpStream, backend: Option<SocketAddr>) -> std::io::Result<()> {
-    let Some(backend) = backend else { return stream.shutdown(Shutdown::Both) };
+    let Some(backend) = backend else {
+        return stream.shutdown(Shutdown::Both);
+    };
     let beyond = TcpStream::connect(backend)?;
     let (mut from, mut to) = (stream.try_clone()?, beyond.try_clone()?);
     thread::spawn(move || {
@@ -141,7 +171,13 @@ fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
         request.extend_from_slice(&buffer[..length]);
         let text = String::from_utf8_lossy(&request);
         let whole = text.split_once("\r\n\r\n").map(|(head, _)| {
-            let body = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+            let body = head.lines().find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length:")?
+                    .trim()
+                    .parse()
+                    .ok()
+            });
             head.len() + 4 + body.unwrap_or(0)
         });
         if length == 0 || whole.is_some_and(|whole| request.len() >= whole) {

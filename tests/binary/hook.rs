@@ -13,21 +13,47 @@ fn session_start(machine: &Machine) -> String {
 #[test]
 fn is_silent_without_any_configuration() {
     let machine = Machine::new();
-    machine.sidecar(&["hook"]).stdin(session_start(&machine)).run().silent();
-    machine.sidecar(&[]).stdin(session_start(&machine)).run().silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(session_start(&machine))
+        .run()
+        .silent();
+    machine
+        .sidecar(&[])
+        .stdin(session_start(&machine))
+        .run()
+        .silent();
     assert_eq!(machine.documents().len(), 1);
 }
 
 #[test]
 fn is_silent_and_leaves_a_dead_server_alone_until_the_backoff_is_over() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let machine = Machine::new().deployment(&format!("http://127.0.0.1:{port}"), SECRET);
-    machine.sidecar(&["hook"]).stdin(session_start(&machine)).run().silent();
-    let again = machine.sidecar(&["hook", "--verbose"]).stdin(session_start(&machine)).run();
+    machine
+        .sidecar(&["hook"])
+        .stdin(session_start(&machine))
+        .run()
+        .silent();
+    let again = machine
+        .sidecar(&["hook", "--verbose"])
+        .stdin(session_start(&machine))
+        .run();
     assert_eq!((again.status, again.stdout.as_str()), (0, ""));
-    assert!(again.stderr.contains("not sent: next try in "), "{}", again.stderr);
+    assert!(
+        again.stderr.contains("not sent: next try in "),
+        "{}",
+        again.stderr
+    );
     let sessions = machine.sidecar(&["sessions"]).run().ok();
-    assert!(sessions.contains("\noffline  6ecd139f: could not reach http://127.0.0.1:"), "{sessions}");
+    assert!(
+        sessions.contains("\noffline  6ecd139f: could not reach http://127.0.0.1:"),
+        "{sessions}"
+    );
 }
 
 /// As captured from `claude mcp list`: an id of its own, no SessionStart, no transcript.
@@ -38,17 +64,46 @@ fn the_end_of_a_session_that_never_was_is_not_recorded() {
         serde_json::json!({"session_id": id, "transcript_path": path, "hook_event_name": "SessionEnd", "reason": "other"}).to_string()
     };
     let machine = Machine::new().env("CLAUDECODE", "1");
-    machine.sidecar(&["hook"]).stdin(end(&machine, "never")).run().silent();
-    let rehearsed = machine.sidecar(&["hook", "--dry-run"]).stdin(end(&machine, "never")).run().ok();
-    assert_eq!(rehearsed, "nothing would be recorded: it ends a session that never was\n");
+    machine
+        .sidecar(&["hook"])
+        .stdin(end(&machine, "never"))
+        .run()
+        .silent();
+    let rehearsed = machine
+        .sidecar(&["hook", "--dry-run"])
+        .stdin(end(&machine, "never"))
+        .run()
+        .ok();
+    assert_eq!(
+        rehearsed,
+        "nothing would be recorded: it ends a session that never was\n"
+    );
     assert!(machine.documents().is_empty());
-    // One whose start was lost has a transcript; one whose transcript is not kept has a start; what is piped by hand is meant.
+    // One whose start was lost has a transcript; one whose transcript is not kept has a start; what
+    // is piped by hand is meant.
     std::fs::create_dir_all(machine.projects()).unwrap();
     std::fs::write(machine.projects().join("late.jsonl"), "").unwrap();
-    machine.sidecar(&["hook"]).stdin(end(&machine, "late")).run().silent();
-    machine.sidecar(&["hook"]).stdin(r#"{"session_id": "brief", "hook_event_name": "SessionStart"}"#).run().silent();
-    machine.sidecar(&["hook"]).stdin(end(&machine, "brief")).run().silent();
-    machine.sidecar(&["hook"]).env("CLAUDECODE", "").stdin(end(&machine, "piped")).run().silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(end(&machine, "late"))
+        .run()
+        .silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(r#"{"session_id": "brief", "hook_event_name": "SessionStart"}"#)
+        .run()
+        .silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(end(&machine, "brief"))
+        .run()
+        .silent();
+    machine
+        .sidecar(&["hook"])
+        .env("CLAUDECODE", "")
+        .stdin(end(&machine, "piped"))
+        .run()
+        .silent();
     for id in ["late", "brief", "piped"] {
         assert_eq!(machine.document(id)["status"], "completed");
     }
@@ -57,53 +112,115 @@ fn the_end_of_a_session_that_never_was_is_not_recorded() {
 #[test]
 fn does_not_wait_for_a_stdin_that_stays_open() {
     let machine = Machine::new();
-    let mut child = machine.sidecar(&["hook"]).stdin(session_start(&machine)).spawn();
+    let mut child = machine
+        .sidecar(&["hook"])
+        .stdin(session_start(&machine))
+        .spawn();
     // Here a hook that waits for the end of its input would wait for ever.
     assert!(child.wait().unwrap().success());
     let mut output = Vec::new();
-    child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
-    child.stderr.take().unwrap().read_to_end(&mut output).unwrap();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_end(&mut output)
+        .unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_end(&mut output)
+        .unwrap();
     assert_eq!(output, b"");
     assert_eq!(machine.documents().len(), 1);
 }
 
 #[test]
 fn bad_input_is_no_concern_of_the_client_but_stands_in_the_notes() {
-    for input in ["", "not json", "[1,2]", "{\"session_id\":", r#"{"session_id":"../x","hook_event_name":"Stop"}"#] {
+    for input in [
+        "",
+        "not json",
+        "[1,2]",
+        "{\"session_id\":",
+        r#"{"session_id":"../x","hook_event_name":"Stop"}"#,
+    ] {
         let machine = Machine::new();
         machine.sidecar(&["hook"]).stdin(input).run().silent();
-        let strict = machine.sidecar(&["hook", "--strict", "--verbose"]).stdin(input).run();
+        let strict = machine
+            .sidecar(&["hook", "--strict", "--verbose"])
+            .stdin(input)
+            .run();
         assert_eq!((strict.status, strict.stdout.as_str()), (1, ""), "{input}");
-        assert!(strict.stderr.starts_with("convex-sidecar: could not "), "{}", strict.stderr);
+        assert!(
+            strict.stderr.starts_with("convex-sidecar: could not "),
+            "{}",
+            strict.stderr
+        );
     }
 }
 
 #[test]
 fn a_wrong_command_line_is_64_and_never_2() {
     let machine = Machine::new();
-    for args in [&["hook", "--no-such-option"][..], &["no-such-command"], &["show"]] {
+    for args in [
+        &["hook", "--no-such-option"][..],
+        &["no-such-command"],
+        &["show"],
+    ] {
         assert_eq!(machine.sidecar(args).run().status, 64, "{args:?}");
     }
     assert_eq!(machine.sidecar(&["--help"]).run().status, 0);
-    assert_eq!(machine.sidecar(&["--version"]).run().ok(), format!("convex-sidecar {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        machine.sidecar(&["--version"]).run().ok(),
+        format!("convex-sidecar {}\n", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[test]
 fn dry_run_shows_event_document_and_request_and_changes_nothing() {
     let machine = Machine::new().deployment("http://127.0.0.1:9", SECRET);
-    let shown = machine.sidecar(&["hook", "--dry-run"]).stdin(session_start(&machine)).run().ok();
+    let shown = machine
+        .sidecar(&["hook", "--dry-run"])
+        .stdin(session_start(&machine))
+        .run()
+        .ok();
     let lines: Vec<_> = shown.lines().collect();
-    assert!(lines[0].starts_with(r#"event: {"sessionId":"6ecd139f-"#), "{shown}");
-    assert!(lines[1].starts_with(r#"document: {"sessionId":"6ecd139f-"#), "{shown}");
-    assert_eq!(lines[2..4], ["request: POST http://127.0.0.1:9/api/mutation", "Authorization: Convex …"]);
-    assert!(lines[4].starts_with(r#"{"format":"json","path":"agents:createAgentSession","args":{"sessionId":"#), "{shown}");
+    assert!(
+        lines[0].starts_with(r#"event: {"sessionId":"6ecd139f-"#),
+        "{shown}"
+    );
+    assert!(
+        lines[1].starts_with(r#"document: {"sessionId":"6ecd139f-"#),
+        "{shown}"
+    );
+    assert_eq!(
+        lines[2..4],
+        [
+            "request: POST http://127.0.0.1:9/api/mutation",
+            "Authorization: Convex …"
+        ]
+    );
+    assert!(
+        lines[4].starts_with(
+            r#"{"format":"json","path":"agents:createAgentSession","args":{"sessionId":"#
+        ),
+        "{shown}"
+    );
     assert!(!machine.sidecar_home().exists());
 
     // The same beside a journal that is there.
-    machine.sidecar(&["hook"]).stdin(session_start(&machine)).run().silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(session_start(&machine))
+        .run()
+        .silent();
     let before = machine.documents();
     let end = &Capture::new("print-mode").hooks(&machine)[3].json;
-    let shown = machine.sidecar(&["hook", "--dry-run"]).stdin(end).run().ok();
+    let shown = machine
+        .sidecar(&["hook", "--dry-run"])
+        .stdin(end)
+        .run()
+        .ok();
     assert!(shown.contains(r#""status":"completed""#), "{shown}");
     assert_eq!(machine.documents(), before);
 }
@@ -112,33 +229,76 @@ fn dry_run_shows_event_document_and_request_and_changes_nothing() {
 fn verbose_says_what_happens_and_strict_answers_by_the_exit_code() {
     let backend = Backend::start();
     let machine = backend.machine();
-    let told = machine.sidecar(&["hook", "--verbose", "--strict"]).stdin(session_start(&machine)).run();
-    assert_eq!((told.status, told.stdout.as_str()), (0, ""), "{}", told.stderr);
-    for part in ["event: {", "document: {", "request: POST http://127.0.0.1:", "Authorization: Convex …", "answer: success {"] {
+    let told = machine
+        .sidecar(&["hook", "--verbose", "--strict"])
+        .stdin(session_start(&machine))
+        .run();
+    assert_eq!(
+        (told.status, told.stdout.as_str()),
+        (0, ""),
+        "{}",
+        told.stderr
+    );
+    for part in [
+        "event: {",
+        "document: {",
+        "request: POST http://127.0.0.1:",
+        "Authorization: Convex …",
+        "answer: success {",
+    ] {
         assert!(told.stderr.contains(part), "{part} in {}", told.stderr);
     }
     assert!(!told.stderr.contains(&backend.key));
 
     let foreign = Machine::new().deployment(&backend.url, SECRET);
-    let refused = foreign.sidecar(&["hook", "--verbose", "--strict"]).stdin(session_start(&foreign)).run();
+    let refused = foreign
+        .sidecar(&["hook", "--verbose", "--strict"])
+        .stdin(session_start(&foreign))
+        .run();
     assert_eq!(refused.status, 1);
-    assert!(refused.stderr.contains("recorded, but not delivered: HTTP 401 BadAdminKey"), "{}", refused.stderr);
+    assert!(
+        refused
+            .stderr
+            .contains("recorded, but not delivered: HTTP 401 BadAdminKey"),
+        "{}",
+        refused.stderr
+    );
     assert!(!refused.stderr.contains(&SECRET[20..]));
 
     let alone = Machine::new();
-    assert_eq!(alone.sidecar(&["hook", "--strict"]).stdin(session_start(&alone)).run().status, 1);
+    assert_eq!(
+        alone
+            .sidecar(&["hook", "--strict"])
+            .stdin(session_start(&alone))
+            .run()
+            .status,
+        1
+    );
 }
 
-/// As where a plugin and a settings file both name the hook. The second finds nothing to send, so it keeps nothing for itself either.
+/// As where a plugin and a settings file both name the hook. The second finds nothing to send, so
+/// it keeps nothing for itself either.
 #[test]
 fn a_hook_that_runs_twice_keeps_nothing_from_being_sent() {
     let (backend, client) = (Backend::start(), Client::start());
     let machine = backend.machine();
     for id in ["parent", "parent", "fork"] {
         let start = serde_json::json!({"session_id": id, "hook_event_name": "SessionStart", "source": "startup"}).to_string();
-        machine.sidecar(&["hook"]).stdin(start).owner(&client).run().silent();
+        machine
+            .sidecar(&["hook"])
+            .stdin(start)
+            .owner(&client)
+            .run()
+            .silent();
     }
-    assert_eq!(backend.calls(), ["agents:createAgentSession", "agents:createAgentSession", "agents:updateAgentSession"]);
+    assert_eq!(
+        backend.calls(),
+        [
+            "agents:createAgentSession",
+            "agents:createAgentSession",
+            "agents:updateAgentSession"
+        ]
+    );
     let sessions = machine.sidecar(&["sessions"]).run().ok();
     assert_eq!(sessions.matches(" yes").count(), 2, "{sessions}");
 }
@@ -148,16 +308,27 @@ fn a_hook_that_runs_twice_keeps_nothing_from_being_sent() {
 #[test]
 fn what_cannot_be_said_keeps_nothing_from_being_recorded() {
     let machine = Machine::new();
-    machine.shell("\"$0\" hook --verbose 2>/dev/full").stdin(session_start(&machine)).run().silent();
+    machine
+        .shell("\"$0\" hook --verbose 2>/dev/full")
+        .stdin(session_start(&machine))
+        .run()
+        .silent();
     assert_eq!(machine.documents().len(), 1);
-    let garbage = machine.shell("\"$0\" hook --verbose --strict 2>/dev/full").stdin("{").run();
+    let garbage = machine
+        .shell("\"$0\" hook --verbose --strict 2>/dev/full")
+        .stdin("{")
+        .run();
     assert_eq!(garbage.status, 1);
 }
 
 #[test]
 fn disabled_records_nothing() {
     let machine = Machine::new().env("CONVEX_SIDECAR_DISABLED", "1");
-    machine.sidecar(&["hook"]).stdin(session_start(&machine)).run().silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(session_start(&machine))
+        .run()
+        .silent();
     assert!(!machine.sidecar_home().exists());
 }
 
@@ -167,7 +338,12 @@ fn a_killed_client_is_swept_by_the_next_invocation_with_its_answer_from_the_tran
     capture.place_transcripts(&machine);
     let mut client = Client::start();
     let hooks = capture.hooks(&machine);
-    machine.sidecar(&["hook"]).stdin(&hooks[0].json).owner(&client).run().silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(&hooks[0].json)
+        .owner(&client)
+        .run()
+        .silent();
     assert_eq!(machine.documents()[0]["status"], "running");
     client.kill();
     let other = Capture::new("api-error").hooks(&machine)[0].json.clone();
@@ -185,15 +361,27 @@ fn a_client_that_is_killed_after_its_answer_is_swept_with_it() {
     let (machine, capture) = (Machine::new(), Capture::new("print-mode"));
     capture.place_transcripts(&machine);
     let mut client = Client::start();
-    for hook in capture.hooks(&machine).iter().filter(|hook| hook.event != "SessionEnd") {
-        machine.sidecar(&["hook"]).stdin(&hook.json).owner(&client).run().silent();
+    for hook in capture
+        .hooks(&machine)
+        .iter()
+        .filter(|hook| hook.event != "SessionEnd")
+    {
+        machine
+            .sidecar(&["hook"])
+            .stdin(&hook.json)
+            .owner(&client)
+            .run()
+            .silent();
     }
     assert_eq!(machine.document("6ecd139f")["status"], "running");
     client.kill();
     // Anything sweeps; `sync` has no deployment here, but does it first.
     assert_eq!(machine.sidecar(&["sync"]).run().status, 1);
     let document = machine.document("6ecd139f");
-    assert_eq!((&document["status"], &document["output"]), (&"abandoned".into(), &"Done. FINAL ANSWER 42.".into()));
+    assert_eq!(
+        (&document["status"], &document["output"]),
+        (&"abandoned".into(), &"Done. FINAL ANSWER 42.".into())
+    );
     assert_eq!(document["metadata"]["runs"][0]["endedBy"], "swept");
     assert_eq!(document["metadata"]["usage"]["inputTokens"], 246);
 }
@@ -204,9 +392,17 @@ fn of_the_client_it_is_the_nearest_ancestor_that_is_no_shell() {
     let machine = Machine::new();
     let command = format!("{} hook; true", env!("CARGO_BIN_EXE_convex-sidecar"));
     let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", &command]).env_clear().env("CONVEX_SIDECAR_HOME", machine.sidecar_home()).env("CLAUDECODE", "1");
+    shell
+        .args(["-c", &command])
+        .env_clear()
+        .env("CONVEX_SIDECAR_HOME", machine.sidecar_home())
+        .env("CLAUDECODE", "1");
     let mut child = shell.stdin(std::process::Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(child.stdin.as_mut().unwrap(), session_start(&machine).as_bytes()).unwrap();
+    std::io::Write::write_all(
+        child.stdin.as_mut().unwrap(),
+        session_start(&machine).as_bytes(),
+    )
+    .unwrap();
     assert!(child.wait().unwrap().success());
     let run = &machine.document("6ecd139f")["metadata"]["runs"][0];
     assert_eq!(run["owner"]["pid"], std::process::id());

@@ -1,5 +1,5 @@
-//! Input and files that nobody should write: a hook takes what it can, never blocks, never speaks, stays small, and
-//! writes nothing outside its home.
+//! Input and files that nobody should write: a hook takes what it can, never blocks, never speaks,
+//! stays small, and writes nothing outside its home.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -29,12 +29,17 @@ fn answer(id: &str, text: &str) -> String {
     json!({"type": "assistant", "uuid": format!("u-{id}"), "message": message}).to_string()
 }
 
-/// Runs the hook for a transcript of these bytes, then `sync` until it has read all. Returns the document.
+/// Runs the hook for a transcript of these bytes, then `sync` until it has read all. Returns the
+/// document.
 fn read(bytes: &[u8]) -> Value {
     let machine = Machine::new();
     let path = transcript_path(&machine);
     std::fs::write(&path, bytes).unwrap();
-    machine.sidecar(&["hook"]).stdin(event(&path)).run().silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(event(&path))
+        .run()
+        .silent();
     read_to_the_end(&machine)
 }
 
@@ -55,8 +60,17 @@ fn strays(machine: &Machine) -> Vec<PathBuf> {
         for entry in std::fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
             if entry.path() == machine.sidecar_home() {
-                let names = std::fs::read_dir(entry.path()).unwrap().map(|entry| entry.unwrap().path());
-                strays.extend(names.filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with("journal.db")));
+                let names = std::fs::read_dir(entry.path())
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path());
+                strays.extend(names.filter(|path| {
+                    !path
+                        .file_name()
+                        .unwrap()
+                        .to_str()
+                        .unwrap()
+                        .starts_with("journal.db")
+                }));
             } else if entry.file_type().unwrap().is_dir() {
                 folders.push(entry.path());
             } else {
@@ -70,9 +84,19 @@ fn strays(machine: &Machine) -> Vec<PathBuf> {
 #[test]
 fn a_line_of_60_megabytes_is_passed_over() {
     let long = answer("m2", &"x".repeat(60_000_000));
-    let document = read(format!("{}\n{long}\n{}\n", answer("m1", "one"), answer("m3", "three")).as_bytes());
+    let document = read(
+        format!(
+            "{}\n{long}\n{}\n",
+            answer("m1", "one"),
+            answer("m3", "three")
+        )
+        .as_bytes(),
+    );
     let metadata = &document["metadata"];
-    assert_eq!((&document["output"], &metadata["apiMessages"]), (&json!("three"), &json!(2)));
+    assert_eq!(
+        (&document["output"], &metadata["apiMessages"]),
+        (&json!("three"), &json!(2))
+    );
     assert_eq!(metadata["transcript"]["skippedLines"], 1);
 }
 
@@ -80,11 +104,21 @@ fn a_line_of_60_megabytes_is_passed_over() {
 fn brackets_within_brackets_do_no_harm() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let objects = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
-    let mut lines = vec![answer("m1", "one"), nested(5_000_000), nested(1_000_000), "[".repeat(1_000_000), r#"{"a":"#.repeat(500_000)];
+    let mut lines = vec![
+        answer("m1", "one"),
+        nested(5_000_000),
+        nested(1_000_000),
+        "[".repeat(1_000_000),
+        r#"{"a":"#.repeat(500_000),
+    ];
     for value in [nested(1_000_000), objects(400_000)] {
         lines.push(format!(r#"{{"type":"user","message":{value}}}"#));
-        lines.push(format!(r#"{{"type":"user","message":{{"content":{value}}}}}"#));
-        lines.push(format!(r#"{{"type":"user","message":{{"content":[{value}]}}}}"#));
+        lines.push(format!(
+            r#"{{"type":"user","message":{{"content":{value}}}}}"#
+        ));
+        lines.push(format!(
+            r#"{{"type":"user","message":{{"content":[{value}]}}}}"#
+        ));
         lines.push(format!(r#"{{"type":{value},"uuid":{value}}}"#));
         lines.push(format!(
             r#"{{"type":"assistant","uuid":"d{}","message":{{"id":"m{}","model":"m","content":[{{"type":"tool_use","id":"t{}","name":"Bash","input":{value}}}]}}}}"#,
@@ -95,24 +129,44 @@ fn brackets_within_brackets_do_no_harm() {
     }
     lines.push(answer("last", "the end"));
     let document = read(lines.join("\n").as_bytes());
-    assert_eq!((&document["output"], &document["metadata"]["apiMessages"]), (&json!("the end"), &json!(4)));
+    assert_eq!(
+        (&document["output"], &document["metadata"]["apiMessages"]),
+        (&json!("the end"), &json!(4))
+    );
     assert_eq!(document["metadata"]["toolCalls"], 4);
 }
 
 #[test]
 fn bytes_that_are_no_text_do_no_harm() {
     let mut bytes = answer("m1", "one").into_bytes();
-    bytes.extend_from_slice(b"\n\0\0\0\0\n\xff\xfe\xfd\n{\"type\":\"user\"\0}\n\r\n\r\r\n\xef\xbb\xbf{}\n");
+    bytes.extend_from_slice(
+        b"\n\0\0\0\0\n\xff\xfe\xfd\n{\"type\":\"user\"\0}\n\r\n\r\r\n\xef\xbb\xbf{}\n",
+    );
     bytes.extend_from_slice(&vec![0; 1_000_000]);
     bytes.extend_from_slice(b"\n");
-    bytes.extend_from_slice(&[answer("m2", "t").replace("\"t\"", "\"t\\u0000").into_bytes(), vec![0xff, 0xc3], b"\"".to_vec()].concat());
+    bytes.extend_from_slice(
+        &[
+            answer("m2", "t")
+                .replace("\"t\"", "\"t\\u0000")
+                .into_bytes(),
+            vec![0xff, 0xc3],
+            b"\"".to_vec(),
+        ]
+        .concat(),
+    );
     let mut whole = answer("m3", "CUT").into_bytes();
-    let at = whole.windows(3).position(|window| window == b"CUT").unwrap();
+    let at = whole
+        .windows(3)
+        .position(|window| window == b"CUT")
+        .unwrap();
     whole.splice(at..at + 3, b"x \xff \\ud800 y".iter().copied());
     bytes.extend_from_slice(b"\n");
     bytes.extend_from_slice(&whole);
     let document = read(&bytes);
-    assert_eq!((&document["output"], &document["metadata"]["apiMessages"]), (&json!("x \u{fffd} \u{fffd} y"), &json!(2)));
+    assert_eq!(
+        (&document["output"], &document["metadata"]["apiMessages"]),
+        (&json!("x \u{fffd} \u{fffd} y"), &json!(2))
+    );
 }
 
 #[cfg(unix)]
@@ -120,39 +174,91 @@ fn bytes_that_are_no_text_do_no_harm() {
 fn what_is_no_file_is_not_opened() {
     let machine = Machine::new();
     let fifo = machine.home().join("fifo");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
     let link = machine.home().join("link");
     std::os::unix::fs::symlink(&fifo, &link).unwrap();
     let folder = machine.home().join("folder.jsonl");
     std::fs::create_dir(&folder).unwrap();
     let around = machine.home().join("around");
     std::os::unix::fs::symlink(&around, &around).unwrap();
-    for path in [fifo.as_path(), &link, &folder, &around, Path::new("/dev/zero"), Path::new("/dev/stdin"), Path::new(""), Path::new("/\0")]
-    {
+    for path in [
+        fifo.as_path(),
+        &link,
+        &folder,
+        &around,
+        Path::new("/dev/zero"),
+        Path::new("/dev/stdin"),
+        Path::new(""),
+        Path::new("/\0"),
+    ] {
         // Were one of them opened, this would wait for ever.
         machine.sidecar(&["hook"]).stdin(event(path)).run().silent();
-        assert_eq!(machine.document(SESSION)["metadata"]["transcript"]["state"], "missing", "{}", path.display());
+        assert_eq!(
+            machine.document(SESSION)["metadata"]["transcript"]["state"],
+            "missing",
+            "{}",
+            path.display()
+        );
         machine.sidecar(&["sync"]).run();
     }
     // The same in a subagent's place.
     let main = machine.home().join("s.jsonl");
     let subagents = machine.home().join("s/subagents");
     std::fs::create_dir_all(subagents.join("agent-c.jsonl")).unwrap();
-    assert!(Command::new("mkfifo").arg(subagents.join("agent-a.jsonl")).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(subagents.join("agent-a.jsonl"))
+            .status()
+            .unwrap()
+            .success()
+    );
     std::os::unix::fs::symlink("/dev/zero", subagents.join("agent-b.jsonl")).unwrap();
     std::os::unix::fs::symlink(&subagents, subagents.join("around")).unwrap();
     std::fs::write(&main, answer("m1", "one")).unwrap();
-    machine.sidecar(&["hook"]).stdin(event(&main)).run().silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(event(&main))
+        .run()
+        .silent();
     let document = machine.document(SESSION);
-    assert_eq!((&document["output"], &document["metadata"]["subagents"]), (&json!("one"), &json!(0)));
+    assert_eq!(
+        (&document["output"], &document["metadata"]["subagents"]),
+        (&json!("one"), &json!(0))
+    );
 }
 
 #[test]
 fn bad_input_leaves_no_trace_outside_the_home_and_the_next_hook_works() {
     let long = "x".repeat(10_000);
-    let ids = ["", "../x", "..", "/etc/passwd", "a/../../b", "a'b", "a\"b", "a\nb", "a\0b", "a b", "\u{e4}", "%2e%2e", long.as_str()];
-    let mut inputs: Vec<Vec<u8>> =
-        ids.iter().map(|id| json!({"session_id": id, "hook_event_name": "Stop", "cwd": "/"}).to_string().into_bytes()).collect();
+    let ids = [
+        "",
+        "../x",
+        "..",
+        "/etc/passwd",
+        "a/../../b",
+        "a'b",
+        "a\"b",
+        "a\nb",
+        "a\0b",
+        "a b",
+        "\u{e4}",
+        "%2e%2e",
+        long.as_str(),
+    ];
+    let mut inputs: Vec<Vec<u8>> = ids
+        .iter()
+        .map(|id| {
+            json!({"session_id": id, "hook_event_name": "Stop", "cwd": "/"})
+                .to_string()
+                .into_bytes()
+        })
+        .collect();
     let good = r#""session_id":"good","hook_event_name":"Stop""#;
     for text in [
         String::new(),
@@ -189,7 +295,11 @@ fn bad_input_leaves_no_trace_outside_the_home_and_the_next_hook_works() {
         assert_eq!(strays(&machine), Vec::<PathBuf>::new());
     }
     assert_eq!(machine.documents(), Vec::<Value>::new());
-    machine.sidecar(&["hook"]).stdin(format!("{{{good}}}")).run().silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(format!("{{{good}}}"))
+        .run()
+        .silent();
     assert_eq!(machine.documents().len(), 1);
 }
 
@@ -200,23 +310,37 @@ fn odd_input_that_names_session_and_event_is_recorded() {
     for input in [
         format!("{{\"x\":{nested},{good}}}"),
         format!("{{{good},\"cwd\":{nested}}}"),
-        format!("{{{good},\"transcript_path\":7,\"cwd\":{{}},\"permission_mode\":[null],\"last_assistant_message\":false}}"),
-        format!("{{{good},\"stop_hook_active\":1e999,\"background_tasks\":\"x\"}}").replace("1e999", "1e99"),
-        good.replace("Stop", "SomethingNew").replace("\"session_id\"", "{\"session_id\"") + "}",
+        format!(
+            "{{{good},\"transcript_path\":7,\"cwd\":{{}},\"permission_mode\":[null],\"last_assistant_message\":false}}"
+        ),
+        format!("{{{good},\"stop_hook_active\":1e999,\"background_tasks\":\"x\"}}")
+            .replace("1e999", "1e99"),
+        good.replace("Stop", "SomethingNew")
+            .replace("\"session_id\"", "{\"session_id\"")
+            + "}",
         format!("{{{good},\"last_assistant_message\":\"nul \\u0000 and half a pair \\ud83d\"}}"),
-        format!("{{{good},\"transcript_path\":\"/nowhere/../\\u0000/x\",\"cwd\":\"{}\"}}", "y".repeat(100_000)),
+        format!(
+            "{{{good},\"transcript_path\":\"/nowhere/../\\u0000/x\",\"cwd\":\"{}\"}}",
+            "y".repeat(100_000)
+        ),
         format!("{{{good}}} and more"),
         format!("\n\n  {{{good}}}\n{{{good}}}"),
     ] {
         let machine = Machine::new();
         machine.sidecar(&["hook"]).stdin(&input).run().silent();
-        assert_eq!(machine.documents().len(), 1, "{}", &input[..input.len().min(200)]);
+        assert_eq!(
+            machine.documents().len(),
+            1,
+            "{}",
+            &input[..input.len().min(200)]
+        );
         assert_eq!(strays(&machine), Vec::<PathBuf>::new());
     }
 }
 
-/// A transcript of realistic lines: answers, calls, and results of some kilobytes that the client writes twice; now and
-/// then a prompt with as much text as `prompt` says. Returns the number of messages.
+/// A transcript of realistic lines: answers, calls, and results of some kilobytes that the client
+/// writes twice; now and then a prompt with as much text as `prompt` says. Returns the number of
+/// messages.
 #[cfg(target_os = "linux")]
 fn write_long(path: &Path, bytes: u64, prompt: usize) -> u64 {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
@@ -252,8 +376,8 @@ fn write_long(path: &Path, bytes: u64, prompt: usize) -> u64 {
     messages
 }
 
-/// Runs it and looks again and again at the most memory that it has had, in KiB. The kernel forgets the figure when the
-/// process ends, so what is seen is the figure at the last look.
+/// Runs it and looks again and again at the most memory that it has had, in KiB. The kernel forgets
+/// the figure when the process ends, so what is seen is the figure at the last look.
 #[cfg(target_os = "linux")]
 fn peak_memory(sidecar: crate::support::Sidecar, fewest_looks: u32) -> u64 {
     let mut child = sidecar.spawn();
@@ -262,16 +386,27 @@ fn peak_memory(sidecar: crate::support::Sidecar, fewest_looks: u32) -> u64 {
     let (mut peak, mut looks) = (0, 0);
     while child.try_wait().unwrap().is_none() {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let figure = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        let figure = text.lines().find_map(|line| {
+            line.strip_prefix("VmHWM:")?
+                .trim()
+                .strip_suffix("kB")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        });
         looks += u32::from(figure.is_some());
         peak = peak.max(figure.unwrap_or_default());
         std::thread::sleep(std::time::Duration::from_micros(500));
     }
-    assert!(looks >= fewest_looks, "the process was seen only {looks} times");
+    assert!(
+        looks >= fewest_looks,
+        "the process was seen only {looks} times"
+    );
     peak
 }
 
-/// Demands the promised memory of a hook and of `sync` for a transcript with prompts of this length.
+/// Demands the promised memory of a hook and of `sync` for a transcript with prompts of this
+/// length.
 #[cfg(target_os = "linux")]
 fn assert_small(prompt: usize) {
     let machine = Machine::new();
@@ -280,9 +415,15 @@ fn assert_small(prompt: usize) {
     let hook = peak_memory(machine.sidecar(&["hook"]).stdin(event(&path)), 21);
     // Nothing is left to read where the hook had the time to read it all.
     let sync = peak_memory(machine.sidecar(&["sync"]), 0);
-    assert_eq!(read_to_the_end(&machine)["metadata"]["apiMessages"], messages);
+    assert_eq!(
+        read_to_the_end(&machine)["metadata"]["apiMessages"],
+        messages
+    );
     println!("most memory with prompts of {prompt} bytes: hook {hook} KiB, sync {sync} KiB");
-    assert!(hook <= PROMISED && sync <= PROMISED, "hook {hook} KiB, sync {sync} KiB");
+    assert!(
+        hook <= PROMISED && sync <= PROMISED,
+        "hook {hook} KiB, sync {sync} KiB"
+    );
 }
 
 #[cfg(target_os = "linux")]

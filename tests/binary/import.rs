@@ -8,8 +8,14 @@ use crate::support::{Backend, CAPTURES, Capture, Machine, copy_folder, root};
 /// Puts the transcripts of all captures into the client's projects folder, a folder for each.
 fn place_all(machine: &Machine) {
     for name in CAPTURES {
-        let transcripts = root().join("tests/fixtures/claude-code-2.1.197").join(name).join("transcripts");
-        copy_folder(&transcripts, &machine.home().join(".claude/projects").join(name));
+        let transcripts = root()
+            .join("tests/fixtures/claude-code-2.1.197")
+            .join(name)
+            .join("transcripts");
+        copy_folder(
+            &transcripts,
+            &machine.home().join(".claude/projects").join(name),
+        );
     }
 }
 
@@ -40,7 +46,11 @@ fn past_sessions_have_the_figures_of_hooks_but_no_runs() {
             expected["runs"] = json!([]);
             let document = machine.document(&session_id);
             assert_eq!(comparable(&document, &expected), expected, "{name}");
-            assert!(document["metadata"]["startedAt"].as_i64() < document["metadata"]["completedAt"].as_i64(), "{document:#}");
+            assert!(
+                document["metadata"]["startedAt"].as_i64()
+                    < document["metadata"]["completedAt"].as_i64(),
+                "{document:#}"
+            );
         }
     }
 }
@@ -54,13 +64,19 @@ fn a_second_import_finds_nothing_new_and_a_grown_file_only_what_is_new() {
     machine.sidecar(&["import"]).run().ok();
     assert_eq!(machine.documents(), before);
 
-    let path = machine.home().join(".claude/projects/print-mode/6ecd139f-dbf0-4634-8ed8-e4a4170ff7fb.jsonl");
+    let path = machine
+        .home()
+        .join(".claude/projects/print-mode/6ecd139f-dbf0-4634-8ed8-e4a4170ff7fb.jsonl");
     let more = r#"{"type":"user","uuid":"u9","timestamp":"2026-11-22T23:09:00.000Z","message":{"role":"user","content":"and more"}}"#;
     std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + more).unwrap();
     machine.sidecar(&["import"]).run().ok();
     assert_eq!(machine.document("6ecd139f")["metadata"]["prompts"], 2);
-    let unchanged =
-        |documents: Vec<Value>| documents.into_iter().filter(|document| document["sessionId"] != before[0]["sessionId"]).count();
+    let unchanged = |documents: Vec<Value>| {
+        documents
+            .into_iter()
+            .filter(|document| document["sessionId"] != before[0]["sessionId"])
+            .count()
+    };
     assert_eq!(unchanged(machine.documents()), unchanged(before.clone()));
 }
 
@@ -83,17 +99,26 @@ fn sessions_known_from_hooks_keep_what_only_hooks_know() {
 #[test]
 fn a_fork_may_be_read_before_its_parent() {
     let machine = machine();
-    let parent = machine.home().join(".claude/projects/fork/cb59ddfc-5ec4-4b59-b897-bf42b0ff09ef.jsonl");
+    let parent = machine
+        .home()
+        .join(".claude/projects/fork/cb59ddfc-5ec4-4b59-b897-bf42b0ff09ef.jsonl");
     place_all(&machine);
     let kept = std::fs::read(&parent).unwrap();
     std::fs::remove_file(&parent).unwrap();
     machine.sidecar(&["import"]).run().ok();
-    assert_eq!(machine.document("6a24769d")["metadata"]["apiMessages"], 4, "nobody else has them");
+    assert_eq!(
+        machine.document("6a24769d")["metadata"]["apiMessages"],
+        4,
+        "nobody else has them"
+    );
     std::fs::write(&parent, kept).unwrap();
     machine.sidecar(&["import"]).run().ok();
     for (session_id, mut expected) in Capture::new("fork").expected() {
         expected["runs"] = json!([]);
-        assert_eq!(comparable(&machine.document(&session_id), &expected), expected);
+        assert_eq!(
+            comparable(&machine.document(&session_id), &expected),
+            expected
+        );
     }
 }
 
@@ -103,7 +128,9 @@ fn an_interrupted_import_goes_on_and_each_session_is_delivered_once_in_batches()
     let (whole, cut) = (machine(), machine());
     for machine in [&whole, &cut] {
         for number in 0..150 {
-            let project = machine.home().join(format!(".claude/projects/p{}", number % 5));
+            let project = machine
+                .home()
+                .join(format!(".claude/projects/p{}", number % 5));
             std::fs::create_dir_all(&project).unwrap();
             // One prompt, and messages of 40 KB together, whose ids only this session has.
             let mut lines = format!(
@@ -139,8 +166,14 @@ fn an_interrupted_import_goes_on_and_each_session_is_delivered_once_in_batches()
     let said = cut.sidecar(&["import"]).run().ok();
     assert!(said.contains("150 sessions delivered"), "{said}");
     let calls = backend.calls();
-    assert!(calls.iter().all(|call| call == "agents:syncAgentSessions") && calls.len() <= 5, "{calls:?}");
-    let rows = cut.sidecar(&["sessions", "--remote", "--json", "--limit", "1000"]).run().ok();
+    assert!(
+        calls.iter().all(|call| call == "agents:syncAgentSessions") && calls.len() <= 5,
+        "{calls:?}"
+    );
+    let rows = cut
+        .sidecar(&["sessions", "--remote", "--json", "--limit", "1000"])
+        .run()
+        .ok();
     assert_eq!(rows.lines().count(), 150);
 }
 
@@ -149,6 +182,9 @@ fn a_folder_that_is_not_there_is_named() {
     let output = Machine::new().sidecar(&["import", "no/such/folder"]).run();
     assert_eq!(
         (output.status, output.stderr.as_str()),
-        (1, "convex-sidecar: could not find the folder no/such/folder; name the one with the client's transcripts\n")
+        (
+            1,
+            "convex-sidecar: could not find the folder no/such/folder; name the one with the client's transcripts\n"
+        )
     );
 }

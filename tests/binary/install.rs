@@ -1,5 +1,5 @@
-//! What `install` and `uninstall` promise about a file that is not ours: in and out again leaves every byte as it was,
-//! and what is not understood is not touched.
+//! What `install` and `uninstall` promise about a file that is not ours: in and out again leaves
+//! every byte as it was, and what is not understood is not touched.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,10 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let path = entry.unwrap().path();
             let kind = fs::symlink_metadata(&path).unwrap().file_type();
             let content = if kind.is_symlink() {
-                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+                fs::read_link(&path)
+                    .unwrap()
+                    .into_os_string()
+                    .into_encoded_bytes()
             } else if kind.is_dir() {
                 folders.push(path.clone());
                 Vec::new()
@@ -64,7 +67,11 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn commands(path: &Path) -> BTreeMap<String, Vec<String>> {
     let text = fs::read_to_string(path).unwrap();
     // What JavaScript's JSON has beyond ours.
-    let text = text.trim_start_matches('\u{feff}').replace("\\ud800", "x").replace("\\udfff", "y").replace("1e400", "1");
+    let text = text
+        .trim_start_matches('\u{feff}')
+        .replace("\\ud800", "x")
+        .replace("\\udfff", "y")
+        .replace("1e400", "1");
     let value: Value = serde_json::from_str(&text).unwrap();
     let mut commands = BTreeMap::new();
     for (event, groups) in value["hooks"].as_object().unwrap() {
@@ -72,8 +79,14 @@ fn commands(path: &Path) -> BTreeMap<String, Vec<String>> {
             for hook in group["hooks"].as_array().into_iter().flatten() {
                 let command = hook["command"].as_str().unwrap_or_default();
                 if command.ends_with("/convex-sidecar hook") {
-                    assert_eq!((hook["type"].as_str(), hook["timeout"].as_u64()), (Some("command"), Some(10)));
-                    commands.entry(event.clone()).or_insert_with(Vec::new).push(command.to_owned());
+                    assert_eq!(
+                        (hook["type"].as_str(), hook["timeout"].as_u64()),
+                        (Some("command"), Some(10))
+                    );
+                    commands
+                        .entry(event.clone())
+                        .or_insert_with(Vec::new)
+                        .push(command.to_owned());
                 }
             }
         }
@@ -81,8 +94,8 @@ fn commands(path: &Path) -> BTreeMap<String, Vec<String>> {
     commands
 }
 
-/// Settings files as people have them. The flag says that the file itself cannot tell what it was, so that it takes the
-/// backup to give back each byte.
+/// Settings files as people have them. The flag says that the file itself cannot tell what it was,
+/// so that it takes the backup to give back each byte.
 fn files() -> Vec<(&'static str, String, bool)> {
     let other = r#"{"type": "command", "command": "notify-send done"}"#;
     let full = r#"{
@@ -120,7 +133,9 @@ fn files() -> Vec<(&'static str, String, bool)> {
   "model": "opus"
 }
 "#;
-    let big: String = (0..20_000).map(|number| format!("    \"Bash(command {number}:*)\",\n")).collect();
+    let big: String = (0..20_000)
+        .map(|number| format!("    \"Bash(command {number}:*)\",\n"))
+        .collect();
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
     let table: Vec<(&str, String, bool)> = vec![
         ("an empty file", String::new(), true),
@@ -192,9 +207,17 @@ fn in_and_out_again_leaves_every_byte() {
         let before = tree(machine.home());
 
         let told = install(&machine).ok();
-        assert!(told.contains(&format!("{}: SessionStart, Stop, StopFailure and SessionEnd run ", path.display())), "{name}: {told}");
+        assert!(
+            told.contains(&format!(
+                "{}: SessionStart, Stop, StopFailure and SessionEnd run ",
+                path.display()
+            )),
+            "{name}: {told}"
+        );
         let command = format!("{}/bin/convex-sidecar hook", machine.home().display());
-        let expected: BTreeMap<_, _> = EVENTS.map(|event| (event.to_owned(), vec![command.clone()])).into();
+        let expected: BTreeMap<_, _> = EVENTS
+            .map(|event| (event.to_owned(), vec![command.clone()]))
+            .into();
         assert_eq!(commands(&path), expected, "{name}");
         let backup = path.with_file_name("settings.json.convex-sidecar.bak");
         assert_eq!(fs::read(&backup).unwrap(), text.as_bytes(), "{name}");
@@ -218,7 +241,11 @@ fn in_and_out_again_leaves_every_byte() {
                 continue;
             }
             assert!(told.contains("is kept: "), "{name}: {told}");
-            assert_eq!(fs::read_to_string(&path).unwrap(), text.replacen('{', "{\"new\": [1 ,2], ", 1), "{name}");
+            assert_eq!(
+                fs::read_to_string(&path).unwrap(),
+                text.replacen('{', "{\"new\": [1 ,2], ", 1),
+                "{name}"
+            );
         }
     }
 }
@@ -228,10 +255,16 @@ fn without_a_file_one_is_made_and_removed_again() {
     let machine = machine();
     let before = tree(machine.home());
     let told = install(&machine).ok();
-    assert!(!told.contains(".bak") && told.contains("next: start a session"), "{told}");
+    assert!(
+        !told.contains(".bak") && told.contains("next: start a session"),
+        "{told}"
+    );
     let snippet = fs::read_to_string(root().join("hooks/settings.json")).unwrap();
     let command = format!("{}/bin/convex-sidecar hook", machine.home().display());
-    assert_eq!(fs::read_to_string(settings(&machine)).unwrap(), snippet.replace("convex-sidecar hook", &command));
+    assert_eq!(
+        fs::read_to_string(settings(&machine)).unwrap(),
+        snippet.replace("convex-sidecar hook", &command)
+    );
     assert!(uninstall(&machine).ok().contains("removed, because"));
     assert_eq!(tree(machine.home()), before);
     assert!(uninstall(&machine).ok().contains("nothing to take out"));
@@ -246,9 +279,16 @@ fn without_a_file_one_is_made_and_removed_again() {
     assert_eq!(tree(machine.home()), before);
     install(&machine).ok();
     let text = fs::read_to_string(settings(&machine)).unwrap();
-    fs::write(settings(&machine), text.replacen('{', "{\n  \"model\": \"opus\",", 1)).unwrap();
+    fs::write(
+        settings(&machine),
+        text.replacen('{', "{\n  \"model\": \"opus\",", 1),
+    )
+    .unwrap();
     uninstall(&machine).ok();
-    assert_eq!(fs::read_to_string(settings(&machine)).unwrap(), "{\n  \"model\": \"opus\"\n}\n");
+    assert_eq!(
+        fs::read_to_string(settings(&machine)).unwrap(),
+        "{\n  \"model\": \"opus\"\n}\n"
+    );
 }
 
 #[test]
@@ -261,14 +301,33 @@ fn links_modes_and_owners_stay() {
         fs::set_permissions(&real, fs::Permissions::from_mode(mode)).unwrap();
         fs::create_dir(machine.home().join(".claude")).unwrap();
         symlink("settings-link.json", settings(&machine)).unwrap();
-        symlink("../dotfiles/claude.json", machine.home().join(".claude/settings-link.json")).unwrap();
+        symlink(
+            "../dotfiles/claude.json",
+            machine.home().join(".claude/settings-link.json"),
+        )
+        .unwrap();
         let (before, owner) = (tree(machine.home()), fs::metadata(&real).unwrap().uid());
-        let check = |path: &Path| assert_eq!(fs::metadata(path).map(|file| (file.mode() & 0o777, file.uid())).unwrap(), (mode, owner));
+        let check = |path: &Path| {
+            assert_eq!(
+                fs::metadata(path)
+                    .map(|file| (file.mode() & 0o777, file.uid()))
+                    .unwrap(),
+                (mode, owner)
+            )
+        };
         install(&machine).ok();
         assert_eq!(commands(&real).len(), 4);
-        assert!(fs::symlink_metadata(settings(&machine)).unwrap().is_symlink());
+        assert!(
+            fs::symlink_metadata(settings(&machine))
+                .unwrap()
+                .is_symlink()
+        );
         check(&real);
-        check(&machine.home().join(".claude/settings.json.convex-sidecar.bak"));
+        check(
+            &machine
+                .home()
+                .join(".claude/settings.json.convex-sidecar.bak"),
+        );
         uninstall(&machine).ok();
         assert_eq!(tree(machine.home()), before);
         check(&real);
@@ -288,34 +347,101 @@ fn links_modes_and_owners_stay() {
 #[test]
 fn what_is_not_understood_is_refused_and_not_touched() {
     let cases: [(&str, &[u8], &str); 14] = [
-        ("a comment", b"{\n  \"a\": 1, // why\n}", "line 2, column 11: there is a comment, which JSON does not have; remove it"),
-        ("a comment in front", b"/* why */ {}", "line 1, column 1: there is a comment"),
-        ("a trailing comma", b"{\n  \"a\": 1,\n}", "line 2, column 9: there is a comma with nothing after it; remove it"),
-        ("half a file", b"{\"hooks\": {", "line 1, column 11: EOF while parsing an object"),
-        ("two values", b"{}{}", "line 1, column 3: trailing characters"),
-        ("an array", b"[]", "line 1, column 1: the file is not an object"),
-        ("hooks as text", b"{\"hooks\": \"convex-sidecar hook\"}", "line 1, column 11: `hooks` is not an object"),
-        ("hooks as array", b"{\n\"hooks\": []}", "line 2, column 10: `hooks` is not an object"),
-        ("an event as object", b"{\"hooks\": {\"Stop\": {\"hooks\": []}}}", "line 1, column 20: `hooks.Stop` is not an array"),
+        (
+            "a comment",
+            b"{\n  \"a\": 1, // why\n}",
+            "line 2, column 11: there is a comment, which JSON does not have; remove it",
+        ),
+        (
+            "a comment in front",
+            b"/* why */ {}",
+            "line 1, column 1: there is a comment",
+        ),
+        (
+            "a trailing comma",
+            b"{\n  \"a\": 1,\n}",
+            "line 2, column 9: there is a comma with nothing after it; remove it",
+        ),
+        (
+            "half a file",
+            b"{\"hooks\": {",
+            "line 1, column 11: EOF while parsing an object",
+        ),
+        (
+            "two values",
+            b"{}{}",
+            "line 1, column 3: trailing characters",
+        ),
+        (
+            "an array",
+            b"[]",
+            "line 1, column 1: the file is not an object",
+        ),
+        (
+            "hooks as text",
+            b"{\"hooks\": \"convex-sidecar hook\"}",
+            "line 1, column 11: `hooks` is not an object",
+        ),
+        (
+            "hooks as array",
+            b"{\n\"hooks\": []}",
+            "line 2, column 10: `hooks` is not an object",
+        ),
+        (
+            "an event as object",
+            b"{\"hooks\": {\"Stop\": {\"hooks\": []}}}",
+            "line 1, column 20: `hooks.Stop` is not an array",
+        ),
         (
             "a hook as text",
             b"{\"hooks\": {\"Stop\": [{\"hooks\": [\"x\"]}]}}",
             "line 1, column 32: a hook of `hooks.Stop` is not an object",
         ),
-        ("hooks twice", b"{\"hooks\": {}, \"hooks\": {}}", "line 1, column 15: the key \"hooks\" is there twice; remove one of them"),
-        ("an event twice", b"{\"hooks\": {\"Stop\": [], \"Stop\": []}}", "line 1, column 24: the key \"Stop\" is there twice"),
-        ("no UTF-8", b"{\"a\": \"\xff\"}", "it is not UTF-8 text; save it as UTF-8"),
-        ("UTF-16", b"\xff\xfe{\0}\0", "it is not UTF-8 text; save it as UTF-8"),
+        (
+            "hooks twice",
+            b"{\"hooks\": {}, \"hooks\": {}}",
+            "line 1, column 15: the key \"hooks\" is there twice; remove one of them",
+        ),
+        (
+            "an event twice",
+            b"{\"hooks\": {\"Stop\": [], \"Stop\": []}}",
+            "line 1, column 24: the key \"Stop\" is there twice",
+        ),
+        (
+            "no UTF-8",
+            b"{\"a\": \"\xff\"}",
+            "it is not UTF-8 text; save it as UTF-8",
+        ),
+        (
+            "UTF-16",
+            b"\xff\xfe{\0}\0",
+            "it is not UTF-8 text; save it as UTF-8",
+        ),
     ];
     for (name, text, expected) in cases {
         let machine = machine();
         let path = put(&machine, text);
         let before = tree(machine.home());
-        for verb in [&["install"][..], &["uninstall"], &["install", "--dry-run"], &["uninstall", "--dry-run"]] {
+        for verb in [
+            &["install"][..],
+            &["uninstall"],
+            &["install", "--dry-run"],
+            &["uninstall", "--dry-run"],
+        ] {
             let output = machine.sidecar(verb).run();
             assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{name}");
-            assert!(output.stderr.starts_with("convex-sidecar: could not "), "{name}: {}", output.stderr);
-            assert!(output.stderr.contains(&format!("{}: {expected}", path.display())), "{name}: {}", output.stderr);
+            assert!(
+                output.stderr.starts_with("convex-sidecar: could not "),
+                "{name}: {}",
+                output.stderr
+            );
+            assert!(
+                output
+                    .stderr
+                    .contains(&format!("{}: {expected}", path.display())),
+                "{name}: {}",
+                output.stderr
+            );
             assert_eq!(tree(machine.home()), before, "{name}");
         }
     }
@@ -325,9 +451,18 @@ fn what_is_not_understood_is_refused_and_not_touched() {
 fn what_is_no_file_is_refused_and_not_touched() {
     type Make = fn(&Path);
     let cases: [(Make, &str); 5] = [
-        (|path| fs::create_dir(path).unwrap(), "it is a folder; move it away"),
-        (|path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()), "it is not a regular file; move it away"),
-        (|path| symlink("settings.json", path).unwrap(), "its links lead in a circle"),
+        (
+            |path| fs::create_dir(path).unwrap(),
+            "it is a folder; move it away",
+        ),
+        (
+            |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
+            "it is not a regular file; move it away",
+        ),
+        (
+            |path| symlink("settings.json", path).unwrap(),
+            "its links lead in a circle",
+        ),
         (
             |path| {
                 fs::remove_dir(path.parent().unwrap()).unwrap();
@@ -350,14 +485,38 @@ fn what_is_no_file_is_refused_and_not_touched() {
         if expected == "Permission denied" && fs::read(settings(&machine)).is_ok() {
             continue; // Root reads everything.
         }
-        let kind = fs::symlink_metadata(settings(&machine)).map(|metadata| metadata.mode()).ok();
+        let kind = fs::symlink_metadata(settings(&machine))
+            .map(|metadata| metadata.mode())
+            .ok();
         for verb in ["install", "uninstall"] {
             let output = machine.sidecar(&[verb]).run();
-            assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{expected}");
-            assert!(output.stderr.starts_with("convex-sidecar: could not read "), "{}", output.stderr);
-            assert!(output.stderr.contains(expected), "{expected}: {}", output.stderr);
-            assert_eq!(fs::symlink_metadata(settings(&machine)).map(|metadata| metadata.mode()).ok(), kind, "{expected}");
-            assert!(!settings(&machine).with_file_name("settings.json.convex-sidecar.bak").exists());
+            assert_eq!(
+                (output.status, output.stdout.as_str()),
+                (1, ""),
+                "{expected}"
+            );
+            assert!(
+                output.stderr.starts_with("convex-sidecar: could not read "),
+                "{}",
+                output.stderr
+            );
+            assert!(
+                output.stderr.contains(expected),
+                "{expected}: {}",
+                output.stderr
+            );
+            assert_eq!(
+                fs::symlink_metadata(settings(&machine))
+                    .map(|metadata| metadata.mode())
+                    .ok(),
+                kind,
+                "{expected}"
+            );
+            assert!(
+                !settings(&machine)
+                    .with_file_name("settings.json.convex-sidecar.bak")
+                    .exists()
+            );
         }
     }
 }
@@ -379,11 +538,20 @@ fn entries_of_an_older_path_are_replaced_where_they_stand() {
     install(&machine).ok();
     let command = format!("{}/bin/convex-sidecar hook", machine.home().display());
     let text = fs::read_to_string(&path).unwrap();
-    let one = old.replace("'/old place/convex-sidecar' hook", &command).replace("\\\"C:\\x\\convex-sidecar.exe\\\" hook", &command);
+    let one = old
+        .replace("'/old place/convex-sidecar' hook", &command)
+        .replace("\\\"C:\\x\\convex-sidecar.exe\\\" hook", &command);
     let duplicate = one.lines().nth(4).unwrap();
     let (kept, _) = one.split_once("\n    ],").unwrap();
-    assert!(text.starts_with(&kept.replace(&format!(",\n{duplicate}"), "")), "{text}");
-    assert_eq!(commands(&path).values().map(Vec::len).collect::<Vec<_>>(), [1; 5], "{text}");
+    assert!(
+        text.starts_with(&kept.replace(&format!(",\n{duplicate}"), "")),
+        "{text}"
+    );
+    assert_eq!(
+        commands(&path).values().map(Vec::len).collect::<Vec<_>>(),
+        [1; 5],
+        "{text}"
+    );
     assert!(install(&machine).ok().contains("nothing to change"));
     uninstall(&machine).ok();
     assert_eq!(
@@ -400,7 +568,10 @@ fn a_file_that_was_made_by_another_path_is_removed_too() {
     let text = fs::read_to_string(settings(&machine)).unwrap();
     put(&machine, text.replace("/bin/", "/bin-that-is-gone/"));
     install(&machine).ok();
-    assert_eq!(fs::read_to_string(settings(&machine)).unwrap(), text.clone());
+    assert_eq!(
+        fs::read_to_string(settings(&machine)).unwrap(),
+        text.clone()
+    );
     uninstall(&machine).ok();
     assert_eq!(tree(machine.home()), before);
 }
@@ -411,54 +582,110 @@ fn each_scope_has_its_file() {
     let project = machine.home().join("project");
     fs::create_dir(&project).unwrap();
     let before = tree(machine.home());
-    let (user, shared, local) = (settings(&machine), project.join(".claude/settings.json"), project.join(".claude/settings.local.json"));
-    for (args, path) in
-        [(&["--scope", "user"][..], &user), (&["--scope", "project"], &shared), (&["--scope", "local"], &local), (&[], &user)]
-    {
-        let run = |verb: &str| machine.sidecar(&[&[verb], args].concat()).folder(&project).run().ok();
+    let (user, shared, local) = (
+        settings(&machine),
+        project.join(".claude/settings.json"),
+        project.join(".claude/settings.local.json"),
+    );
+    for (args, path) in [
+        (&["--scope", "user"][..], &user),
+        (&["--scope", "project"], &shared),
+        (&["--scope", "local"], &local),
+        (&[], &user),
+    ] {
+        let run = |verb: &str| {
+            machine
+                .sidecar(&[&[verb], args].concat())
+                .folder(&project)
+                .run()
+                .ok()
+        };
         assert!(run("install").contains(path.to_str().unwrap()));
         assert_eq!(commands(path).len(), 4);
-        assert_eq!([&user, &shared, &local].into_iter().filter(|path| path.exists()).collect::<Vec<_>>(), [path]);
+        assert_eq!(
+            [&user, &shared, &local]
+                .into_iter()
+                .filter(|path| path.exists())
+                .collect::<Vec<_>>(),
+            [path]
+        );
         assert!(run("uninstall").contains(path.to_str().unwrap()));
         assert_eq!(tree(machine.home()), before);
     }
     let elsewhere = machine.home().join("elsewhere/claude");
-    machine.sidecar(&["install"]).env("CLAUDE_CONFIG_DIR", elsewhere.to_str().unwrap()).run().ok();
+    machine
+        .sidecar(&["install"])
+        .env("CLAUDE_CONFIG_DIR", elsewhere.to_str().unwrap())
+        .run()
+        .ok();
     assert_eq!(commands(&elsewhere.join("settings.json")).len(), 4);
     assert!(!user.exists());
 
     let homeless = Machine::new().sidecar(&["install"]).run();
     assert_eq!(homeless.status, 1);
-    assert!(homeless.stderr.contains("could not find the client's folder; set HOME"), "{}", homeless.stderr);
+    assert!(
+        homeless
+            .stderr
+            .contains("could not find the client's folder; set HOME"),
+        "{}",
+        homeless.stderr
+    );
 }
 
 #[test]
 fn dry_run_prints_the_difference_and_changes_nothing() {
     let machine = machine();
-    let path = put(&machine, "{\r\n  \"a\": \"\\u001b[31m\u{202e}\",\r\n  \"model\": \"opus\"\r\n}");
+    let path = put(
+        &machine,
+        "{\r\n  \"a\": \"\\u001b[31m\u{202e}\",\r\n  \"model\": \"opus\"\r\n}",
+    );
     let before = tree(machine.home());
     let shown = machine.sidecar(&["install", "--dry-run"]).run().ok();
     let name = path.display();
-    assert!(shown.starts_with(&format!("--- {name}\n+++ {name}\n@@ -1,4 +1,")), "{shown}");
+    assert!(
+        shown.starts_with(&format!("--- {name}\n+++ {name}\n@@ -1,4 +1,")),
+        "{shown}"
+    );
     assert!(
         shown.contains("\n   \"a\": \"\\u001b[31m\\u{202e}\",\n-  \"model\": \"opus\"\n+  \"model\": \"opus\",\n+  \"hooks\": {\n"),
         "{shown}"
     );
-    assert!(shown.ends_with(" }\n\\ No newline at end of file\n"), "{shown}");
+    assert!(
+        shown.ends_with(" }\n\\ No newline at end of file\n"),
+        "{shown}"
+    );
     assert_eq!(tree(machine.home()), before);
-    assert!(machine.sidecar(&["uninstall", "--dry-run"]).run().ok().contains("nothing to take out"));
+    assert!(
+        machine
+            .sidecar(&["uninstall", "--dry-run"])
+            .run()
+            .ok()
+            .contains("nothing to take out")
+    );
 
     install(&machine).ok();
     let installed = tree(machine.home());
-    assert!(machine.sidecar(&["install", "--dry-run"]).run().ok().contains("nothing to change"));
+    assert!(
+        machine
+            .sidecar(&["install", "--dry-run"])
+            .run()
+            .ok()
+            .contains("nothing to change")
+    );
     let shown = machine.sidecar(&["uninstall", "--dry-run"]).run().ok();
-    assert!(shown.contains("-  \"hooks\": {\n") && !shown.contains("+  \"hooks\""), "{shown}");
+    assert!(
+        shown.contains("-  \"hooks\": {\n") && !shown.contains("+  \"hooks\""),
+        "{shown}"
+    );
     assert_eq!(tree(machine.home()), installed);
 
     let alone = self::machine();
     let before = tree(alone.home());
     let shown = alone.sidecar(&["install", "--dry-run"]).run().ok();
-    assert!(shown.starts_with("--- /dev/null\n+++ ") && shown.contains("\n@@ -0,0 +1,"), "{shown}");
+    assert!(
+        shown.starts_with("--- /dev/null\n+++ ") && shown.contains("\n@@ -0,0 +1,"),
+        "{shown}"
+    );
     assert_eq!(tree(alone.home()), before);
     install(&alone).ok();
     let shown = alone.sidecar(&["uninstall", "--dry-run"]).run().ok();
@@ -491,8 +718,18 @@ fn the_installed_command_runs_from_whatever_folder() {
         fs::hard_link(env!("CARGO_BIN_EXE_convex-sidecar"), &program).unwrap();
         let by_itself = |verb: &str| {
             let mut command = Command::new(&program);
-            let output = command.arg(verb).env_clear().env("HOME", &home).stdin(Stdio::null()).output().unwrap();
-            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+            let output = command
+                .arg(verb)
+                .env_clear()
+                .env("HOME", &home)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            assert!(
+                output.status.success(),
+                "{name}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             String::from_utf8(output.stdout).unwrap()
         };
         by_itself("install");
@@ -527,8 +764,15 @@ fn the_installed_command_runs_from_whatever_folder() {
 /// All commands, whatever they run.
 fn commands_of(path: &Path) -> Vec<String> {
     let value: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    let groups = value["hooks"].as_object().unwrap().values().flat_map(|groups| groups.as_array().unwrap());
-    groups.flat_map(|group| group["hooks"].as_array().unwrap()).map(|hook| hook["command"].as_str().unwrap().to_owned()).collect()
+    let groups = value["hooks"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|groups| groups.as_array().unwrap());
+    groups
+        .flat_map(|group| group["hooks"].as_array().unwrap())
+        .map(|hook| hook["command"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -560,9 +804,17 @@ fn warns_when_hooks_are_off_and_leaves_alone_what_runs_more_than_us() {
 
     // The binary of a build is gone with the next `cargo clean`.
     let home = machine.home().to_str().unwrap();
-    let output = Machine::new().sidecar(&["install"]).env("HOME", home).env("CLAUDE_CONFIG_DIR", &format!("{home}/other")).run();
+    let output = Machine::new()
+        .sidecar(&["install"])
+        .env("HOME", home)
+        .env("CLAUDE_CONFIG_DIR", &format!("{home}/other"))
+        .run();
     assert_eq!(output.status, 0);
-    assert!(output.stderr.contains("is gone after `cargo clean`"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("is gone after `cargo clean`"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
@@ -570,13 +822,26 @@ fn completions_are_there_for_every_shell_and_name_every_verb() {
     let machine = Machine::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = machine.sidecar(&["completions", shell]).run().ok();
-        for verb in ["hook", "sync", "import", "sessions", "show", "install", "uninstall", "completions"] {
+        for verb in [
+            "hook",
+            "sync",
+            "import",
+            "sessions",
+            "show",
+            "install",
+            "uninstall",
+            "completions",
+        ] {
             assert!(script.contains(verb), "{shell}: {verb}");
         }
     }
     assert_eq!(machine.sidecar(&["completions", "cmd"]).run().status, 64);
     let script = machine.sidecar(&["completions", "bash"]).run().ok();
-    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+    let mut bash = Command::new("bash")
+        .arg("-n")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     std::io::Write::write_all(bash.stdin.as_mut().unwrap(), script.as_bytes()).unwrap();
     assert!(bash.wait().unwrap().success());
 }

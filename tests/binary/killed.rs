@@ -1,4 +1,5 @@
-//! Hooks that are killed at any moment lose nothing that they had journalled, and leave a journal that can be read.
+//! Hooks that are killed at any moment lose nothing that they had journalled, and leave a journal
+//! that can be read.
 
 use std::collections::HashMap;
 use std::thread::sleep;
@@ -29,11 +30,16 @@ fn event(session: u64, index: u64) -> String {
 }
 
 fn answer(document: &Value) -> u64 {
-    document["output"].as_str().map_or(0, |text| text.strip_prefix("answer ").unwrap().parse().unwrap())
+    document["output"].as_str().map_or(0, |text| {
+        text.strip_prefix("answer ").unwrap().parse().unwrap()
+    })
 }
 
 fn by_session(documents: Vec<Value>) -> HashMap<String, Value> {
-    documents.into_iter().map(|document| (document["sessionId"].as_str().unwrap().to_owned(), document)).collect()
+    documents
+        .into_iter()
+        .map(|document| (document["sessionId"].as_str().unwrap().to_owned(), document))
+        .collect()
 }
 
 #[test]
@@ -48,7 +54,10 @@ fn a_thousand_kills_lose_nothing() {
             backend.fault(&json!({"delayMs": 60, "times": 1}));
         }
         let longest = if is_slow { 80_000 } else { 12_000 };
-        let mut hook = machine.sidecar(&["hook"]).stdin(event(index % SESSIONS, index)).spawn();
+        let mut hook = machine
+            .sidecar(&["hook"])
+            .stdin(event(index % SESSIONS, index))
+            .spawn();
         sleep(Duration::from_micros(chance(&mut state) % longest));
         let _ = hook.kill();
         hook.wait().unwrap();
@@ -58,30 +67,58 @@ fn a_thousand_kills_lose_nothing() {
             for (session, before) in &known {
                 let after: &Value = &now[session];
                 let revision = |document: &Value| document["revision"].as_i64().unwrap();
-                assert!(revision(after) >= revision(before), "{session} went back: {before} to {after}");
-                assert!(answer(after) >= answer(before), "{session} lost an answer: {before} to {after}");
+                assert!(
+                    revision(after) >= revision(before),
+                    "{session} went back: {before} to {after}"
+                );
+                assert!(
+                    answer(after) >= answer(before),
+                    "{session} lost an answer: {before} to {after}"
+                );
                 journalled += u64::from(revision(after) > revision(before));
             }
             known = now;
         }
     }
-    assert!(journalled > KILLS / 20, "most hooks were killed before they did anything: {journalled}");
+    assert!(
+        journalled > KILLS / 20,
+        "most hooks were killed before they did anything: {journalled}"
+    );
     backend.fault(&json!({"times": 0}));
     for session in 0..SESSIONS {
         for index in [KILLS + 2, KILLS + 3] {
-            machine.sidecar(&["hook"]).stdin(event(session, index)).run().silent();
+            machine
+                .sidecar(&["hook"])
+                .stdin(event(session, index))
+                .run()
+                .silent();
         }
     }
     machine.sidecar(&["sync"]).run().ok();
-    let mut rows = json_lines(&machine.sidecar(&["sessions", "--remote", "--json", "--limit", "1000"]).run().ok());
+    let mut rows = json_lines(
+        &machine
+            .sidecar(&["sessions", "--remote", "--json", "--limit", "1000"])
+            .run()
+            .ok(),
+    );
     assert_eq!(rows.len() as u64, SESSIONS);
     for row in &mut rows {
-        row.as_object_mut().unwrap().retain(|name, _| !name.starts_with('_'));
-        assert_eq!((answer(row), row["status"].as_str()), (KILLS + 2, Some("completed")));
+        row.as_object_mut()
+            .unwrap()
+            .retain(|name, _| !name.starts_with('_'));
+        assert_eq!(
+            (answer(row), row["status"].as_str()),
+            (KILLS + 2, Some("completed"))
+        );
     }
     assert_eq!(by_session(rows), by_session(machine.documents()));
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
-    let check: String = journal.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    let check: String = journal
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(check, "ok");
-    println!("{KILLS} kills; at {journalled} of {} looks a session had gone on", known.len() as u64 * KILLS / 5);
+    println!(
+        "{KILLS} kills; at {journalled} of {} looks a session had gone on",
+        known.len() as u64 * KILLS / 5
+    );
 }

@@ -1,4 +1,5 @@
-//! Tests that drive the real binary, with an empty environment and a temporary home, as a hook is driven.
+//! Tests that drive the real binary, with an empty environment and a temporary home, as a hook is
+//! driven.
 
 #![expect(
     clippy::unwrap_used,

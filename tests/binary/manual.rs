@@ -1,4 +1,5 @@
-//! `docs/convex-sidecar.1`, the manual page, is the command line's own description and nothing else.
+//! `docs/convex-sidecar.1`, the manual page, is the command line's own description and nothing
+//! else.
 //!
 //! It is made here and not by the binary, which a generator of manual pages would only make larger.
 
@@ -17,7 +18,11 @@ fn the_manual_page_is_current() {
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(&path, &page).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), page, "write it anew: {UPDATE}=1 cargo test --test binary manual");
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap(),
+        page,
+        "write it anew: {UPDATE}=1 cargo test --test binary manual"
+    );
 }
 
 /// One page for all: the program, then each verb as a subsection.
@@ -25,7 +30,9 @@ fn page() -> String {
     // Every verb has `--help`; saying so each time helps nobody.
     let mut command = Cli::command().mut_subcommands(|verb| verb.disable_help_flag(true));
     command.build();
-    let man = Man::new(command.clone()).date("").manual("Agent sessions in Convex");
+    let man = Man::new(command.clone())
+        .date("")
+        .manual("Agent sessions in Convex");
     let mut page = rendered(|text| {
         man.render_title(text)?;
         man.render_name_section(text)?;
@@ -36,7 +43,9 @@ fn page() -> String {
     for verb in command.get_subcommands() {
         page += &section(verb);
     }
-    page.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    page.lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }
 
 fn section(verb: &Command) -> String {
@@ -55,6 +64,12 @@ fn rendered(render: impl Fn(&mut Vec<u8>) -> std::io::Result<()>) -> String {
     render(&mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
     let is_title = text.contains(".TH ");
-    let is_kept = |line: &&str| is_title || !line.starts_with(".SH ") && !line.starts_with(".ie ") && !line.starts_with(".el ");
-    text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect()
+    let is_kept = |line: &&str| {
+        is_title
+            || !line.starts_with(".SH ") && !line.starts_with(".ie ") && !line.starts_with(".el ")
+    };
+    text.lines()
+        .filter(is_kept)
+        .map(|line| format!("{line}\n"))
+        .collect()
 }

@@ -7,12 +7,25 @@ use crate::support::{Capture, Machine, Output, root};
 
 /// Runs a hook's command of `hooks.json` as the client does.
 fn run(machine: &Machine, event: &str, variables: &[(&str, &str)], input: &str) -> Output {
-    let hooks: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(root().join("hooks/hooks.json")).unwrap()).unwrap();
-    let command = hooks["hooks"][event][0]["hooks"][0]["command"].as_str().unwrap();
+    let hooks: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(root().join("hooks/hooks.json")).unwrap())
+            .unwrap();
+    let command = hooks["hooks"][event][0]["hooks"][0]["command"]
+        .as_str()
+        .unwrap();
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", command]).env_clear().env("CLAUDE_PLUGIN_ROOT", root()).env("CONVEX_SIDECAR_HOME", machine.sidecar_home());
+    shell
+        .args(["-c", command])
+        .env_clear()
+        .env("CLAUDE_PLUGIN_ROOT", root())
+        .env("CONVEX_SIDECAR_HOME", machine.sidecar_home());
     shell.envs(variables.iter().copied());
-    let mut child = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = shell
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // A script that does not read may be gone before all is written.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
@@ -28,17 +41,33 @@ fn without_a_program_the_user_reads_one_line_at_the_start_and_the_model_none() {
     let machine = Machine::new();
     for (variables, path) in [
         (&[("PATH", "/nowhere")][..], root().to_str().unwrap()),
-        (&[("PATH", "/nowhere"), ("HOME", "/nowhere"), ("CONVEX_SIDECAR_BIN", "/nowhere/convex-sidecar")], root().to_str().unwrap()),
+        (
+            &[
+                ("PATH", "/nowhere"),
+                ("HOME", "/nowhere"),
+                ("CONVEX_SIDECAR_BIN", "/nowhere/convex-sidecar"),
+            ],
+            root().to_str().unwrap(),
+        ),
     ] {
         let output = run(&machine, "SessionStart", variables, "{}");
-        assert_eq!((output.status, output.stderr.as_str(), output.stdout.lines().count()), (0, "", 1));
+        assert_eq!(
+            (
+                output.status,
+                output.stderr.as_str(),
+                output.stdout.lines().count()
+            ),
+            (0, "", 1)
+        );
         // Anything else on stdout, the model would read.
         let told: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
         assert_eq!(told.as_object().unwrap().len(), 1);
         let line = told["systemMessage"].as_str().unwrap();
         assert_eq!(
             line,
-            format!("convex-sidecar is not installed, so this session is not recorded; install it: cargo install --locked --path '{path}'")
+            format!(
+                "convex-sidecar is not installed, so this session is not recorded; install it: cargo install --locked --path '{path}'"
+            )
         );
         for event in ["Stop", "StopFailure", "SessionEnd"] {
             run(&machine, event, variables, "{}").silent();
@@ -53,12 +82,25 @@ fn the_line_is_json_whatever_the_plugins_folder_is_called() {
         let machine = Machine::new();
         let plugin = machine.home().join(name);
         std::fs::create_dir_all(plugin.join("hooks")).unwrap();
-        std::fs::copy(root().join("hooks/convex-sidecar.sh"), plugin.join("hooks/convex-sidecar.sh")).unwrap();
-        let variables = [("PATH", "/nowhere"), ("CLAUDE_PLUGIN_ROOT", plugin.to_str().unwrap())];
+        std::fs::copy(
+            root().join("hooks/convex-sidecar.sh"),
+            plugin.join("hooks/convex-sidecar.sh"),
+        )
+        .unwrap();
+        let variables = [
+            ("PATH", "/nowhere"),
+            ("CLAUDE_PLUGIN_ROOT", plugin.to_str().unwrap()),
+        ];
         let output = run(&machine, "SessionStart", &variables, "{}");
-        let told: serde_json::Value =
-            serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{name}: {error}: {}", output.stdout));
-        assert!(told["systemMessage"].as_str().unwrap().contains("cargo install"), "{name}");
+        let told: serde_json::Value = serde_json::from_str(&output.stdout)
+            .unwrap_or_else(|error| panic!("{name}: {error}: {}", output.stdout));
+        assert!(
+            told["systemMessage"]
+                .as_str()
+                .unwrap()
+                .contains("cargo install"),
+            "{name}"
+        );
         assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{name}");
     }
 }
@@ -68,7 +110,11 @@ fn the_program_is_found_on_the_path_where_cargo_puts_it_or_where_the_user_says()
     let cargo = |machine: &Machine| {
         let bin = machine.home().join(".cargo/bin");
         std::fs::create_dir_all(&bin).unwrap();
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_convex-sidecar"), bin.join("convex-sidecar")).unwrap();
+        std::os::unix::fs::symlink(
+            env!("CARGO_BIN_EXE_convex-sidecar"),
+            bin.join("convex-sidecar"),
+        )
+        .unwrap();
         bin.to_str().unwrap().to_owned()
     };
     for way in ["PATH", "HOME", "CARGO_HOME", "CONVEX_SIDECAR_BIN"] {
@@ -82,7 +128,13 @@ fn the_program_is_found_on_the_path_where_cargo_puts_it_or_where_the_user_says()
             _ => format!("{bin}/convex-sidecar"),
         };
         let input = Capture::new("print-mode").hooks(&machine)[0].json.clone();
-        run(&machine, "SessionStart", &[("PATH", "/nowhere"), (way, &value)], &input).silent();
+        run(
+            &machine,
+            "SessionStart",
+            &[("PATH", "/nowhere"), (way, &value)],
+            &input,
+        )
+        .silent();
         assert_eq!(machine.documents().len(), 1, "{way}");
     }
 }

@@ -10,29 +10,56 @@ use crate::support::{Backend, CAPTURES, Capture, root};
 /// Where the binary is before it is installed.
 const BINARY: &str = env!("CARGO_BIN_EXE_convex-sidecar");
 
-/// What cannot run here does what a reader would see of it, and refuses what the real program would refuse.
+/// What cannot run here does what a reader would see of it, and refuses what the real program would
+/// refuse.
 const STAND_INS: [(&str, &str); 8] = [
-    ("cargo", "[ \"$*\" = 'install --locked --path .' ] && [ -f Cargo.toml ] || exit 9\nln -sf '@BINARY@' \"${0%/*}/convex-sidecar\"\n"),
+    (
+        "cargo",
+        "[ \"$*\" = 'install --locked --path .' ] && [ -f Cargo.toml ] || exit 9\nln -sf '@BINARY@' \"${0%/*}/convex-sidecar\"\n",
+    ),
     ("date", "exec date \"$@\"\n"),
-    ("xargs", "PATH=\"${0%/*}\" exec \"$(command -v xargs)\" \"$@\"\n"),
+    (
+        "xargs",
+        "PATH=\"${0%/*}\" exec \"$(command -v xargs)\" \"$@\"\n",
+    ),
     // No session is old enough here; the first one is taken for it.
-    ("jq", "[ \"$1 $2 $3\" = '-r --argjson before' ] && [ \"$4\" -gt 0 ] && sed -n '1s/.*\"sessionId\":\"\\([^\"]*\\)\".*/\\1/p'\n"),
-    ("claude", "[ \"$1 $#\" = '--plugin-dir 2' ] && [ -f \"$2/.claude-plugin/plugin.json\" ] && [ -f \"$2/hooks/hooks.json\" ]\n"),
+    (
+        "jq",
+        "[ \"$1 $2 $3\" = '-r --argjson before' ] && [ \"$4\" -gt 0 ] && sed -n '1s/.*\"sessionId\":\"\\([^\"]*\\)\".*/\\1/p'\n",
+    ),
+    (
+        "claude",
+        "[ \"$1 $#\" = '--plugin-dir 2' ] && [ -f \"$2/.claude-plugin/plugin.json\" ] && [ -f \"$2/hooks/hooks.json\" ]\n",
+    ),
     // The real make says what it would run. Of that, what shows the program does run.
-    ("make", "make --dry-run \"$@\" || exit\n[ \"$*\" != demo ] || sh tests/demo.sh '@BINARY@'\n"),
+    (
+        "make",
+        "make --dry-run \"$@\" || exit\n[ \"$*\" != demo ] || sh tests/demo.sh '@BINARY@'\n",
+    ),
     (
         "npm",
         "[ \"$*\" = ci ] && [ -f package-lock.json ] || { [ \"$1\" = ci ] && mkdir -p node_modules && cp package-lock.json node_modules/.package-lock.json; }\n",
     ),
-    ("npx", "case \"$*\" in 'convex deploy' | '--no-install convex deploy --yes '*) [ -f convex/schema.ts ] ;; *) exit 9 ;; esac\n"),
+    (
+        "npx",
+        "case \"$*\" in 'convex deploy' | '--no-install convex deploy --yes '*) [ -f convex/schema.ts ] ;; *) exit 9 ;; esac\n",
+    ),
 ];
 
 /// README.md first, and what it leads to.
 fn documents() -> Vec<PathBuf> {
-    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let mut docs: Vec<_> = docs.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect();
+    let docs = fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut docs: Vec<_> = docs
+        .filter(|path| path.extension().is_some_and(|ending| ending == "md"))
+        .collect();
     docs.sort();
-    [vec![root().join("README.md"), root().join("CONTRIBUTING.md")], docs].concat()
+    [
+        vec![root().join("README.md"), root().join("CONTRIBUTING.md")],
+        docs,
+    ]
+    .concat()
 }
 
 /// The fenced blocks of this language.
@@ -41,8 +68,15 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut inside = None;
     for line in text.lines() {
         match (&mut inside, line.trim()) {
-            (None, fence) if fence.starts_with("```") => inside = Some((fence == format!("```{language}"), String::new())),
-            (Some(_), "```") => blocks.extend(inside.take().filter(|(is_wanted, _)| *is_wanted).map(|(_, block)| block)),
+            (None, fence) if fence.starts_with("```") => {
+                inside = Some((fence == format!("```{language}"), String::new()))
+            }
+            (Some(_), "```") => blocks.extend(
+                inside
+                    .take()
+                    .filter(|(is_wanted, _)| *is_wanted)
+                    .map(|(_, block)| block),
+            ),
             (Some((_, block)), _) => *block += &format!("{}\n", line.trim_start()),
             (None, _) => {}
         }
@@ -52,14 +86,19 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 
 /// A pipe goes on in the next line.
 fn commands(block: &str) -> Vec<String> {
-    block.replace("|\n", "| ").lines().map(str::to_owned).collect()
+    block
+        .replace("|\n", "| ")
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 /// One after the other, as a reader does it, in a checkout on a machine that records already.
 #[test]
 fn every_command_is_run() {
     // By hand, a reader has the key printed.
-    let site = Site::new().key("convex-self-hosted|0a0b0c0d0e0f0a0b0c0d0e0f0a0b0c0d0e0f0a0b0c0d0e0f");
+    let site =
+        Site::new().key("convex-self-hosted|0a0b0c0d0e0f0a0b0c0d0e0f0a0b0c0d0e0f0a0b0c0d0e0f");
     let cloud = Backend::start();
     for (name, script) in STAND_INS {
         site.stand_in(name, &script.replace("@BINARY@", BINARY));
@@ -69,13 +108,20 @@ fn every_command_is_run() {
         let capture = Capture::new(name);
         capture.place_transcripts(&site.machine);
         for hook in capture.hooks(&site.machine) {
-            site.machine.sidecar(&["hook"]).stdin(hook.json).run().silent();
+            site.machine
+                .sidecar(&["hook"])
+                .stdin(hook.json)
+                .run()
+                .silent();
         }
     }
     let checkout = site.machine.home().join("checkout");
     fs::create_dir(&checkout).unwrap();
     for entry in fs::read_dir(root()).unwrap().map(|entry| entry.unwrap()) {
-        if ![".git", ".env.local", "target"].iter().any(|name| entry.file_name() == *name) {
+        if ![".git", ".env.local", "target"]
+            .iter()
+            .any(|name| entry.file_name() == *name)
+        {
             symlink(entry.path(), checkout.join(entry.file_name())).unwrap();
         }
     }
@@ -85,14 +131,30 @@ fn every_command_is_run() {
     for path in documents() {
         let text = fs::read_to_string(&path).unwrap();
         // What GitHub runs, too, as far as it is the sidecar that is run.
-        let in_ci = text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("run: ")).map(str::to_owned);
+        let in_ci = text
+            .lines()
+            .filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("run: "))
+            .map(str::to_owned);
         let in_ci = in_ci.filter(|command| command.starts_with("convex-sidecar "));
-        let of_blocks = blocks(&text, "sh").into_iter().flat_map(|block| commands(&block));
+        let of_blocks = blocks(&text, "sh")
+            .into_iter()
+            .flat_map(|block| commands(&block));
         for command in of_blocks.chain(in_ci) {
             let script = command.replace("https://happy-animal-123.convex.cloud", &cloud.url);
             let output = site.machine.shell(&script).folder(&checkout).run();
-            assert_eq!(output.status, 0, "{}: {command}: {}{}", path.display(), output.stdout, output.stderr);
-            assert!(!command.contains("convex-sidecar ") || !output.stdout.is_empty(), "{}: {command}", path.display());
+            assert_eq!(
+                output.status,
+                0,
+                "{}: {command}: {}{}",
+                path.display(),
+                output.stdout,
+                output.stderr
+            );
+            assert!(
+                !command.contains("convex-sidecar ") || !output.stdout.is_empty(),
+                "{}: {command}",
+                path.display()
+            );
             count += 1;
         }
     }
@@ -103,9 +165,15 @@ fn every_command_is_run() {
 #[test]
 fn every_screen_is_what_is_shown() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for (command, name) in [("sessions", "sessions"), ("workflow show release-1.0", "workflow-show")] {
+    for (command, name) in [
+        ("sessions", "sessions"),
+        ("workflow show release-1.0", "workflow-show"),
+    ] {
         let screen = fs::read_to_string(crate::screens::file(name, 80)).unwrap();
-        assert!(readme.contains(&format!("```\n$ convex-sidecar {command}\n{screen}```\n")), "{name}");
+        assert!(
+            readme.contains(&format!("```\n$ convex-sidecar {command}\n{screen}```\n")),
+            "{name}"
+        );
     }
 }
 
@@ -115,8 +183,17 @@ fn every_make_target_is_there() {
     let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
     for path in documents() {
         let text = fs::read_to_string(&path).unwrap();
-        for target in text.split('`').skip(1).step_by(2).filter_map(|code| code.strip_prefix("make ")) {
-            assert!(makefile.contains(&format!("\n{target}:")), "{}: make {target}", path.display());
+        for target in text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter_map(|code| code.strip_prefix("make "))
+        {
+            assert!(
+                makefile.contains(&format!("\n{target}:")),
+                "{}: make {target}",
+                path.display()
+            );
         }
     }
 }
@@ -125,17 +202,36 @@ fn every_make_target_is_there() {
 #[test]
 fn every_message_exists() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let table = readme.split_once("| message | do |").unwrap().1.split_once("\n\n").unwrap().0;
-    let mut sources = fs::read_to_string(root().join("tests/fixtures/convex-backend-2026-06-30/responses.json")).unwrap();
-    for room in ["command/setup", "config", "convex", "journal", "settings/mod"] {
+    let table = readme
+        .split_once("| message | do |")
+        .unwrap()
+        .1
+        .split_once("\n\n")
+        .unwrap()
+        .0;
+    let mut sources =
+        fs::read_to_string(root().join("tests/fixtures/convex-backend-2026-06-30/responses.json"))
+            .unwrap();
+    for room in [
+        "command/setup",
+        "config",
+        "convex",
+        "journal",
+        "settings/mod",
+    ] {
         sources.push_str(&fs::read_to_string(root().join(format!("src/{room}.rs"))).unwrap());
     }
     for row in table.lines().filter(|row| row.starts_with("| `")) {
         let message = row.split('`').nth(1).unwrap();
-        let words = message.split(['\'', ':']).map(str::trim).filter(|part| part.contains(' ') && !part.starts_with("HTTP"));
+        let words = message
+            .split(['\'', ':'])
+            .map(str::trim)
+            .filter(|part| part.contains(' ') && !part.starts_with("HTTP"));
         for part in words {
-            let part =
-                part.replace("CONVEX_SELF_HOSTED_URL", "{URL}").replace("CONVEX_SELF_HOSTED_ADMIN_KEY", "{KEY}").replace(" http", "");
+            let part = part
+                .replace("CONVEX_SELF_HOSTED_URL", "{URL}")
+                .replace("CONVEX_SELF_HOSTED_ADMIN_KEY", "{KEY}")
+                .replace(" http", "");
             assert!(sources.contains(&part), "{part}");
         }
     }

@@ -1,5 +1,6 @@
-//! The scripts of the release workflow and of the recipe for CI, run as a runner would: what one packs, the other installs.
-//! What only GitHub has (its runners, its release page) is stood in for; the files are held to their schema elsewhere.
+//! The scripts of the release workflow and of the recipe for CI, run as a runner would: what one
+//! packs, the other installs. What only GitHub has (its runners, its release page) is stood in for;
+//! the files are held to their schema elsewhere.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -20,8 +21,14 @@ fn scripts(text: &str) -> Vec<String> {
     for (number, line) in lines.iter().enumerate() {
         match line.trim_start_matches([' ', '-']).strip_prefix("run: ") {
             Some("|") => {
-                let block = lines[number + 1..].iter().take_while(|next| indent(next) > indent(line));
-                scripts.push(block.map(|line| format!("{}\n", line.trim_start())).collect());
+                let block = lines[number + 1..]
+                    .iter()
+                    .take_while(|next| indent(next) > indent(line));
+                scripts.push(
+                    block
+                        .map(|line| format!("{}\n", line.trim_start()))
+                        .collect(),
+                );
             }
             Some(command) => scripts.push(command.to_owned()),
             None => {}
@@ -34,22 +41,40 @@ fn scripts(text: &str) -> Vec<String> {
 #[track_caller]
 fn script(path: &str, words: &str) -> String {
     let text = fs::read_to_string(root().join(path)).unwrap();
-    let mut found: Vec<_> = scripts(&text).into_iter().filter(|script| script.contains(words)).collect();
+    let mut found: Vec<_> = scripts(&text)
+        .into_iter()
+        .filter(|script| script.contains(words))
+        .collect();
     assert_eq!(found.len(), 1, "{words}: {found:?}");
     found.remove(0)
 }
 
 fn run(script: &str, folder: &Path, variables: &[(&str, &str)]) -> Output {
-    let path = format!("{}:{}", folder.join("bin").display(), std::env::var("PATH").unwrap());
+    let path = format!(
+        "{}:{}",
+        folder.join("bin").display(),
+        std::env::var("PATH").unwrap()
+    );
     let mut command = Command::new("bash");
-    command.args(["--noprofile", "--norc", "-eo", "pipefail", "-c", script]).current_dir(folder);
-    command.env_clear().env("PATH", path).env("HOME", folder).envs(variables.iter().copied());
+    command
+        .args(["--noprofile", "--norc", "-eo", "pipefail", "-c", script])
+        .current_dir(folder);
+    command
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", folder)
+        .envs(variables.iter().copied());
     command.output().unwrap()
 }
 
 #[track_caller]
 fn ok(output: &Output) -> String {
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
@@ -62,21 +87,57 @@ fn what_a_release_packs_a_runner_installs() {
     }
     let built = folder.join("target").join(TARGET).join("release");
     fs::create_dir_all(&built).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_convex-sidecar"), built.join("convex-sidecar")).unwrap();
-    fs::write(built.join("convex-sidecar.d"), "what cargo leaves beside it").unwrap();
+    fs::copy(
+        env!("CARGO_BIN_EXE_convex-sidecar"),
+        built.join("convex-sidecar"),
+    )
+    .unwrap();
+    fs::write(
+        built.join("convex-sidecar.d"),
+        "what cargo leaves beside it",
+    )
+    .unwrap();
 
     let release = ".github/workflows/release.yml";
     let version = concat!("v", env!("CARGO_PKG_VERSION"));
     let is_version = script(release, "GITHUB_REF_NAME\" = ");
     ok(&run(&is_version, folder, &[("GITHUB_REF_NAME", version)]));
-    assert!(!run(&is_version, folder, &[("GITHUB_REF_NAME", "v99.0.0")]).status.success());
-    ok(&run(&script(release, "--version"), folder, &[("TARGET", TARGET)]));
-    ok(&run(&script(release, "tar -czf"), folder, &[("TARGET", TARGET)]));
+    assert!(
+        !run(&is_version, folder, &[("GITHUB_REF_NAME", "v99.0.0")])
+            .status
+            .success()
+    );
+    ok(&run(
+        &script(release, "--version"),
+        folder,
+        &[("TARGET", TARGET)],
+    ));
+    ok(&run(
+        &script(release, "tar -czf"),
+        folder,
+        &[("TARGET", TARGET)],
+    ));
     ok(&run(&script(release, "sha256sum"), folder, &[]));
-    let packed = ok(&run(&format!("tar -tzf convex-sidecar-{TARGET}.tar.gz"), folder, &[]));
-    let mut packed: Vec<_> = packed.lines().filter_map(|line| line.strip_prefix(&format!("convex-sidecar-{TARGET}/"))).collect();
+    let packed = ok(&run(
+        &format!("tar -tzf convex-sidecar-{TARGET}.tar.gz"),
+        folder,
+        &[],
+    ));
+    let mut packed: Vec<_> = packed
+        .lines()
+        .filter_map(|line| line.strip_prefix(&format!("convex-sidecar-{TARGET}/")))
+        .collect();
     packed.sort_unstable();
-    assert_eq!(packed, ["", "LICENSE", "README.md", "convex-sidecar", "convex-sidecar.1"]);
+    assert_eq!(
+        packed,
+        [
+            "",
+            "LICENSE",
+            "README.md",
+            "convex-sidecar",
+            "convex-sidecar.1"
+        ]
+    );
 
     // The release page, as `curl` sees it.
     fs::create_dir(folder.join("bin")).unwrap();
@@ -99,13 +160,27 @@ fn what_a_release_packs_a_runner_installs() {
     let installing = format!("cd runner\n{install}");
     assert!(ok(&run(&installing, folder, &page)).contains(": OK"));
     let path = fs::read_to_string(&paths).unwrap();
-    let said = Command::new(Path::new(path.trim()).join("convex-sidecar")).arg("--version").output().unwrap();
-    assert_eq!(ok(&said), format!("convex-sidecar {}\n", env!("CARGO_PKG_VERSION")));
-    assert!(fs::read_to_string(root().join("docs/ci.md")).unwrap().contains(&format!("CONVEX_SIDECAR_VERSION: {version}\n")));
+    let said = Command::new(Path::new(path.trim()).join("convex-sidecar"))
+        .arg("--version")
+        .output()
+        .unwrap();
+    assert_eq!(
+        ok(&said),
+        format!("convex-sidecar {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    assert!(
+        fs::read_to_string(root().join("docs/ci.md"))
+            .unwrap()
+            .contains(&format!("CONVEX_SIDECAR_VERSION: {version}\n"))
+    );
 
     // What is not what was released is not installed.
     fs::remove_file(Path::new(path.trim()).join("convex-sidecar")).unwrap();
-    fs::write(folder.join(format!("convex-sidecar-{TARGET}.tar.gz")), "another").unwrap();
+    fs::write(
+        folder.join(format!("convex-sidecar-{TARGET}.tar.gz")),
+        "another",
+    )
+    .unwrap();
     assert!(!run(&installing, folder, &page).status.success());
     assert!(!Path::new(path.trim()).join("convex-sidecar").exists());
 }

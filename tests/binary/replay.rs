@@ -1,24 +1,35 @@
-//! Captured sessions of the real client, replayed: in order, twice, reordered and with losses, the record is the same.
+//! Captured sessions of the real client, replayed: in order, twice, reordered and with losses, the
+//! record is the same.
 
 use serde_json::{Value, json};
 
 use crate::support::{Backend, CAPTURES, Capture, Captured, Client, Machine};
 
-/// Feeds the hooks, each part of a capture with a client process of its own: the second SessionStart with source
-/// `resume` is another process.
+/// Feeds the hooks, each part of a capture with a client process of its own: the second
+/// SessionStart with source `resume` is another process.
 fn replay(machine: &Machine, hooks: &[Captured]) {
     let clients = [Client::start(), Client::start()];
     let mut is_resumed = false;
     for hook in hooks {
         is_resumed |= hook.json.contains(r#""source":"resume""#);
-        machine.sidecar(&["hook"]).stdin(&hook.json).owner(&clients[usize::from(is_resumed)]).run().silent();
+        machine
+            .sidecar(&["hook"])
+            .stdin(&hook.json)
+            .owner(&clients[usize::from(is_resumed)])
+            .run()
+            .silent();
     }
 }
 
 #[track_caller]
 fn assert_as_expected(machine: &Machine, capture: &Capture, how: &str) {
     let expected = capture.expected();
-    assert_eq!(machine.documents().len(), expected.len(), "{} {how}", capture.name);
+    assert_eq!(
+        machine.documents().len(),
+        expected.len(),
+        "{} {how}",
+        capture.name
+    );
     for (session_id, expected) in expected {
         let document = machine.document(&session_id);
         let actual = comparable(&document, &expected);
@@ -26,16 +37,28 @@ fn assert_as_expected(machine: &Machine, capture: &Capture, how: &str) {
     }
 }
 
-/// The document in the form of `expected.json`: texts beside figures, and of the runs what is the same in each replay.
+/// The document in the form of `expected.json`: texts beside figures, and of the runs what is the
+/// same in each replay.
 pub fn comparable(document: &Value, expected: &Value) -> Value {
     let metadata = &document["metadata"];
-    let mut comparable = json!({ "status": document["status"], "hookEvents": expected["hookEvents"] });
+    let mut comparable =
+        json!({ "status": document["status"], "hookEvents": expected["hookEvents"] });
     for name in ["input", "output", "error"] {
         if let Some(text) = document.get(name) {
             comparable[name] = text.clone();
         }
     }
-    for name in ["prompts", "apiMessages", "usage", "usageByModel", "toolCalls", "toolErrors", "tools", "subagents", "compactions"] {
+    for name in [
+        "prompts",
+        "apiMessages",
+        "usage",
+        "usageByModel",
+        "toolCalls",
+        "toolErrors",
+        "tools",
+        "subagents",
+        "compactions",
+    ] {
         comparable[name] = metadata[name].clone();
     }
     if let Some(usage) = metadata.get("inheritedUsage") {
@@ -67,7 +90,12 @@ fn in_order() {
 
 #[test]
 fn every_event_twice() {
-    replay_all("every event twice", |hooks| hooks.into_iter().flat_map(|hook| [hook.clone(), hook]).collect());
+    replay_all("every event twice", |hooks| {
+        hooks
+            .into_iter()
+            .flat_map(|hook| [hook.clone(), hook])
+            .collect()
+    });
 }
 
 #[test]
@@ -83,7 +111,12 @@ fn session_end_and_stop_failure_swapped() {
 
 #[test]
 fn stop_left_out() {
-    replay_all("without Stop", |hooks| hooks.into_iter().filter(|hook| !hook.event.starts_with("Stop")).collect());
+    replay_all("without Stop", |hooks| {
+        hooks
+            .into_iter()
+            .filter(|hook| !hook.event.starts_with("Stop"))
+            .collect()
+    });
 }
 
 /// What the plugin and the settings snippet register.
@@ -91,7 +124,10 @@ fn stop_left_out() {
 fn only_the_events_that_are_registered() {
     replay_all("registered events", |hooks| {
         let registered = ["SessionStart", "Stop", "StopFailure", "SessionEnd"];
-        hooks.into_iter().filter(|hook| registered.contains(&hook.event.as_str())).collect()
+        hooks
+            .into_iter()
+            .filter(|hook| registered.contains(&hook.event.as_str()))
+            .collect()
     });
 }
 
@@ -106,7 +142,12 @@ fn all_of_it_a_second_time() {
             let mut is_resumed = false;
             for hook in &hooks {
                 is_resumed |= hook.json.contains(r#""source":"resume""#);
-                machine.sidecar(&["hook"]).stdin(&hook.json).owner(&client[usize::from(is_resumed)]).run().silent();
+                machine
+                    .sidecar(&["hook"])
+                    .stdin(&hook.json)
+                    .owner(&client[usize::from(is_resumed)])
+                    .run()
+                    .silent();
             }
         }
         assert_as_expected(&machine, &capture, "a second time");
@@ -126,34 +167,67 @@ fn every_session_is_one_row_that_equals_what_is_shown() {
         assert!(again.starts_with("0 sessions delivered"), "{again}");
         assert_eq!(backend.calls().len(), calls, "a second sync sends nothing");
         for session_id in capture.expected().keys() {
-            let remote = machine.sidecar(&["show", session_id, "--remote", "--json"]).run().ok();
+            let remote = machine
+                .sidecar(&["show", session_id, "--remote", "--json"])
+                .run()
+                .ok();
             let mut row: Value = serde_json::from_str(&remote).unwrap();
             let row = row.as_object_mut().unwrap();
             assert!(row.remove("_id").is_some() && row.remove("_creationTime").is_some());
-            assert_eq!(Value::Object(row.clone()), machine.document(session_id), "{name}");
+            assert_eq!(
+                Value::Object(row.clone()),
+                machine.document(session_id),
+                "{name}"
+            );
         }
     }
     let machine = backend.machine();
-    let rows = machine.sidecar(&["sessions", "--remote", "--json", "--limit", "1000"]).run().ok();
-    let count: usize = CAPTURES.iter().map(|name| Capture::new(name).expected().len()).sum();
+    let rows = machine
+        .sidecar(&["sessions", "--remote", "--json", "--limit", "1000"])
+        .run()
+        .ok();
+    let count: usize = CAPTURES
+        .iter()
+        .map(|name| Capture::new(name).expected().len())
+        .sum();
     assert_eq!(rows.lines().count(), count, "each session is one row");
 }
 
 #[test]
 fn a_workflow_key_makes_one_workflow_that_its_sessions_name() {
     let backend = Backend::start();
-    let machine = backend.machine().env("CONVEX_SIDECAR_WORKFLOW", "nightly").env("CONVEX_SIDECAR_AGENT_TYPE", "reviewer");
+    let machine = backend
+        .machine()
+        .env("CONVEX_SIDECAR_WORKFLOW", "nightly")
+        .env("CONVEX_SIDECAR_AGENT_TYPE", "reviewer");
     for name in ["print-mode", "subagent"] {
         let capture = Capture::new(name);
         capture.place_transcripts(&machine);
         replay(&machine, &capture.hooks(&machine));
     }
-    let rows = crate::support::json_lines(&machine.sidecar(&["sessions", "--remote", "--json", "--workflow", "nightly"]).run().ok());
+    let rows = crate::support::json_lines(
+        &machine
+            .sidecar(&["sessions", "--remote", "--json", "--workflow", "nightly"])
+            .run()
+            .ok(),
+    );
     assert_eq!(rows.len(), 2);
-    assert_eq!(rows[0]["metadata"]["workflowId"], rows[1]["metadata"]["workflowId"]);
+    assert_eq!(
+        rows[0]["metadata"]["workflowId"],
+        rows[1]["metadata"]["workflowId"]
+    );
     assert!(rows[0]["metadata"]["workflowId"].is_string());
-    assert!(rows.iter().all(|row| row["workflowKey"] == "nightly" && row["agentType"] == "reviewer"));
-    assert_eq!(machine.sidecar(&["sessions", "--json", "--workflow", "another"]).run().ok(), "");
+    assert!(
+        rows.iter()
+            .all(|row| row["workflowKey"] == "nightly" && row["agentType"] == "reviewer")
+    );
+    assert_eq!(
+        machine
+            .sidecar(&["sessions", "--json", "--workflow", "another"])
+            .run()
+            .ok(),
+        ""
+    );
 }
 
 #[test]
@@ -165,5 +239,8 @@ fn a_wiped_deployment_gets_its_rows_anew() {
     replay(&machine, &hooks[..3]);
     backend.wipe();
     replay(&machine, &hooks[3..]);
-    machine.sidecar(&["show", "6ecd139f", "--remote"]).run().ok();
+    machine
+        .sidecar(&["show", "6ecd139f", "--remote"])
+        .run()
+        .ok();
 }

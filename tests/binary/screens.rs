@@ -1,9 +1,10 @@
-//! What people look at, held as it looks at 80 and at 140 columns: `UPDATE_SCREENS=1 cargo test --test binary screens`
-//! writes the screens anew.
+//! What people look at, held as it looks at 80 and at 140 columns: `UPDATE_SCREENS=1 cargo test
+//! --test binary screens` writes the screens anew.
 //!
-//! The sessions are imported from transcripts that are written here. Their times are either fixed, more than a hundred
-//! days ago, when ages are shown as months, or so long before now that the age does not change while the test runs. What
-//! only hooks and answers of Convex tell (runs, delivery) is put into the journal by the journal's own room.
+//! The sessions are imported from transcripts that are written here. Their times are either fixed,
+//! more than a hundred days ago, when ages are shown as months, or so long before now that the age
+//! does not change while the test runs. What only hooks and answers of Convex tell (runs, delivery)
+//! is put into the journal by the journal's own room.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +18,8 @@ use crate::support::{Backend, Machine, root};
 
 const URL: &str = "http://127.0.0.1:3210";
 const KEY: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";
-const UNREACHABLE: &str = "could not reach http://127.0.0.1:3210: Connection refused (os error 111)";
+const UNREACHABLE: &str =
+    "could not reach http://127.0.0.1:3210: Connection refused (os error 111)";
 const REFUSED: &str = "Server Error: ArgumentValidationError: Object contains extra field `costUsd` that is not in the validator.";
 const TOOLS: [&str; 3] = ["Read", "Bash", "Edit"];
 const MAX_OUTPUT: usize = 65_536;
@@ -63,8 +65,14 @@ impl Story {
             })
         };
         let end = self.start + self.length;
-        let mut lines = vec![line("user", 0, self.start, json!({ "role": "user", "content": self.prompt }))];
-        let mut content = vec![json!({ "type": "text", "text": "All of it is done; the tests pass." })];
+        let mut lines = vec![line(
+            "user",
+            0,
+            self.start,
+            json!({ "role": "user", "content": self.prompt }),
+        )];
+        let mut content =
+            vec![json!({ "type": "text", "text": "All of it is done; the tests pass." })];
         for number in 0..self.tools {
             content.push(json!({ "type": "tool_use", "id": format!("{}-tool-{number}", self.id), "name": TOOLS[number % TOOLS.len()] }));
         }
@@ -81,7 +89,12 @@ impl Story {
         for number in 0..self.tools {
             let is_error = number < self.failed_tools;
             let result = json!([{ "type": "tool_result", "tool_use_id": format!("{}-tool-{number}", self.id), "is_error": is_error, "content": "" }]);
-            lines.push(line("user", 2 + number, end, json!({ "role": "user", "content": result })));
+            lines.push(line(
+                "user",
+                2 + number,
+                end,
+                json!({ "role": "user", "content": result }),
+            ));
         }
         if self.fails {
             let content = json!([{ "type": "text", "text": "API Error: 529 Overloaded" }]);
@@ -91,23 +104,48 @@ impl Story {
             lines.push(failure);
         }
         if let Some(usd) = self.cost {
-            lines.push(json!({ "type": "cost-state", "totalCostUSD": usd, "timestamp": time(end) }));
+            lines
+                .push(json!({ "type": "cost-state", "totalCostUSD": usd, "timestamp": time(end) }));
         }
-        lines.iter().flat_map(|line| [line.to_string(), "\n".to_owned()]).collect()
+        lines
+            .iter()
+            .flat_map(|line| [line.to_string(), "\n".to_owned()])
+            .collect()
     }
 
     fn run(&self) -> Run {
         let (at, by, reason) = match self.ended {
-            Ended::NotYet => return Run { owner: None, started_at: self.start, source: Some("startup".to_owned()), end: None },
-            Ended::ByHook => (self.start + self.length, EndedBy::Hook, Some("prompt_input_exit".to_owned())),
+            Ended::NotYet => {
+                return Run {
+                    owner: None,
+                    started_at: self.start,
+                    source: Some("startup".to_owned()),
+                    end: None,
+                };
+            }
+            Ended::ByHook => (
+                self.start + self.length,
+                EndedBy::Hook,
+                Some("prompt_input_exit".to_owned()),
+            ),
             Ended::Swept => (self.start + self.length, EndedBy::Swept, None),
         };
-        Run { owner: None, started_at: self.start, source: Some("startup".to_owned()), end: Some(End { at, by, reason }) }
+        Run {
+            owner: None,
+            started_at: self.start,
+            source: Some("startup".to_owned()),
+            end: Some(End { at, by, reason }),
+        }
     }
 }
 
 fn now() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_millis()
+        .try_into()
+        .unwrap()
 }
 
 fn stories(now: Millis) -> Vec<Story> {
@@ -205,7 +243,8 @@ fn stories(now: Millis) -> Vec<Story> {
     ]
 }
 
-/// A machine with all stories: two were delivered, one was refused, the others wait for a server that is away.
+/// A machine with all stories: two were delivered, one was refused, the others wait for a server
+/// that is away.
 fn machine() -> Machine {
     let machine = Machine::new();
     let now = now();
@@ -213,7 +252,11 @@ fn machine() -> Machine {
     let folder = machine.home().join("projects");
     std::fs::create_dir(&folder).unwrap();
     for story in &stories {
-        std::fs::write(folder.join(format!("{}.jsonl", story.id)), story.transcript()).unwrap();
+        std::fs::write(
+            folder.join(format!("{}.jsonl", story.id)),
+            story.transcript(),
+        )
+        .unwrap();
     }
     machine.sidecar(&["import", "projects"]).run().ok();
     let mut journal = Journal::open(&machine.sidecar_home().join("journal.db")).unwrap();
@@ -223,17 +266,45 @@ fn machine() -> Machine {
                 let mut record = write.load(story.id)?.unwrap();
                 let session = &mut record.session;
                 "laptop".clone_into(&mut session.host);
-                session.transcript_path = Some(format!("/home/dev/.claude/projects/-home-dev-{}/{}.jsonl", story.project, story.id));
+                session.transcript_path = Some(format!(
+                    "/home/dev/.claude/projects/-home-dev-{}/{}.jsonl",
+                    story.project, story.id
+                ));
                 session.workflow_key = story.workflow.map(str::to_owned);
                 session.runs.push(story.run());
-                write.store(&mut record, Some(URL), MAX_OUTPUT, now, story.start + story.length, true)?;
+                write.store(
+                    &mut record,
+                    Some(URL),
+                    MAX_OUTPUT,
+                    now,
+                    story.start + story.length,
+                    true,
+                )?;
             }
             let mut workflow = Workflow::new("release-1.0");
             let task = Some("Version 1.0 is out, with notes that name every change".to_owned());
-            let artifacts = Some(vec!["dist/shop-1.0.tar.gz".to_owned(), "https://example.com/releases/1.0".to_owned()]);
-            workflow.set(Change { task, status: Some(Status::Running), ..Change::default() }, LONG_AGO);
+            let artifacts = Some(vec![
+                "dist/shop-1.0.tar.gz".to_owned(),
+                "https://example.com/releases/1.0".to_owned(),
+            ]);
+            workflow.set(
+                Change {
+                    task,
+                    status: Some(Status::Running),
+                    ..Change::default()
+                },
+                LONG_AGO,
+            );
             let current_step = Some("announce".to_owned());
-            workflow.set(Change { current_step, status: Some(Status::Completed), artifacts, ..Change::default() }, LONG_AGO + 2 * HOUR);
+            workflow.set(
+                Change {
+                    current_step,
+                    status: Some(Status::Completed),
+                    artifacts,
+                    ..Change::default()
+                },
+                LONG_AGO + 2 * HOUR,
+            );
             write.set_workflow(&workflow, Some(URL))
         })
         .unwrap();
@@ -244,8 +315,12 @@ fn machine() -> Machine {
     let errands = journal.due_errands(URL, 9, now).unwrap();
     journal
         .write(|write| {
-            errands.iter().try_for_each(|errand| write.errand_done(errand, URL))?;
-            write.refused("e5946036-721f-49fa-8e01-6cae1b5557a9", REFUSED, |_| now + HOUR)?;
+            errands
+                .iter()
+                .try_for_each(|errand| write.errand_done(errand, URL))?;
+            write.refused("e5946036-721f-49fa-8e01-6cae1b5557a9", REFUSED, |_| {
+                now + HOUR
+            })?;
             write.back_off(URL, UNREACHABLE, |_| now + HOUR)
         })
         .unwrap();
@@ -254,13 +329,23 @@ fn machine() -> Machine {
 
 /// The file that holds a screen.
 pub fn file(name: &str, columns: usize) -> PathBuf {
-    root().join("tests/binary/screens").join(format!("{name}-{columns}.txt"))
+    root()
+        .join("tests/binary/screens")
+        .join(format!("{name}-{columns}.txt"))
 }
 
 #[track_caller]
 fn assert_screen(machine: &Machine, name: &str, args: &[&str]) {
     for columns in [80, 140] {
-        assert_held(name, columns, &machine.sidecar(args).env("COLUMNS", &columns.to_string()).run().ok());
+        assert_held(
+            name,
+            columns,
+            &machine
+                .sidecar(args)
+                .env("COLUMNS", &columns.to_string())
+                .run()
+                .ok(),
+        );
     }
 }
 
@@ -272,7 +357,11 @@ fn assert_held(name: &str, columns: usize, screen: &str) {
         std::fs::write(&file, screen).unwrap();
     }
     let held = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(screen == held, "{} is not what is shown; UPDATE_SCREENS=1 writes it anew. Shown:\n{screen}", file.display());
+    assert!(
+        screen == held,
+        "{} is not what is shown; UPDATE_SCREENS=1 writes it anew. Shown:\n{screen}",
+        file.display()
+    );
 }
 
 #[test]
@@ -281,38 +370,83 @@ fn look_as_they_are_held() {
     assert_screen(&machine, "sessions", &["sessions"]);
     assert_screen(&machine, "show", &["show", "9f3b71c0"]);
     assert_screen(&machine, "workflow-list", &["workflow", "list"]);
-    assert_screen(&machine, "workflow-show", &["workflow", "show", "release-1.0"]);
+    assert_screen(
+        &machine,
+        "workflow-show",
+        &["workflow", "show", "release-1.0"],
+    );
     assert_screen(&machine, "help", &["--help"]);
     assert_screen(&machine, "sessions-help", &["sessions", "--help"]);
 }
 
-/// Paths are told from the home folder, so the executable is put there, too; the port has five digits on every machine.
+/// Paths are told from the home folder, so the executable is put there, too; the port has five
+/// digits on every machine.
 #[test]
 fn a_doctor_s_table_looks_as_it_is_held() {
     let backend = Backend::start();
     let machine = backend.machine().linked().with_executable();
     machine.shell("bin/convex-sidecar install").run().ok();
     let settings = machine.home().join(".claude/settings.json");
-    let text = std::fs::read_to_string(&settings).unwrap().replacen("\"timeout\": 10", "\"timeout\": 10000", 1);
+    let text = std::fs::read_to_string(&settings).unwrap().replacen(
+        "\"timeout\": 10",
+        "\"timeout\": 10000",
+        1,
+    );
     std::fs::write(settings, text).unwrap();
-    machine.shell("bin/convex-sidecar hook").stdin(r#"{"session_id": "s", "hook_event_name": "Stop"}"#).run().silent();
+    machine
+        .shell("bin/convex-sidecar hook")
+        .stdin(r#"{"session_id": "s", "hook_event_name": "Stop"}"#)
+        .run()
+        .silent();
     for columns in [80, 140] {
-        let table = machine.shell("bin/convex-sidecar doctor").env("COLUMNS", &columns.to_string()).run().ok();
-        assert_held("doctor", columns, &table.replace(&backend.url, "http://127.0.0.1:43210"));
+        let table = machine
+            .shell("bin/convex-sidecar doctor")
+            .env("COLUMNS", &columns.to_string())
+            .run()
+            .ok();
+        assert_held(
+            "doctor",
+            columns,
+            &table.replace(&backend.url, "http://127.0.0.1:43210"),
+        );
     }
 }
 
 #[test]
 fn a_pipe_gets_every_column_uncut_and_plain() {
     let machine = machine();
-    let table = machine.sidecar(&["sessions"]).env("TERM", "xterm-256color").run().ok();
+    let table = machine
+        .sidecar(&["sessions"])
+        .env("TERM", "xterm-256color")
+        .run()
+        .ok();
     assert!(!table.contains('\x1b'), "{table}");
-    for whole in ["BRANCH", "COST", "faster-import", "Find out why the nightly import is slow, and make it fast"] {
+    for whole in [
+        "BRANCH",
+        "COST",
+        "faster-import",
+        "Find out why the nightly import is slow, and make it fast",
+    ] {
         assert!(table.contains(whole), "{whole}: {table}");
     }
-    let forced = machine.sidecar(&["sessions"]).env("CLICOLOR_FORCE", "1").run().ok();
-    assert!(forced.contains("\x1b[31mfailed\x1b[0m") && forced.contains("\x1b[32mcompleted\x1b[0m"), "{forced}");
-    assert_eq!(machine.sidecar(&["sessions"]).env("CLICOLOR_FORCE", "1").env("NO_COLOR", "1").run().ok(), table);
+    let forced = machine
+        .sidecar(&["sessions"])
+        .env("CLICOLOR_FORCE", "1")
+        .run()
+        .ok();
+    assert!(
+        forced.contains("\x1b[31mfailed\x1b[0m") && forced.contains("\x1b[32mcompleted\x1b[0m"),
+        "{forced}"
+    );
+    assert_eq!(
+        machine
+            .sidecar(&["sessions"])
+            .env("CLICOLOR_FORCE", "1")
+            .env("NO_COLOR", "1")
+            .run()
+            .ok(),
+        table
+    );
 }
 
 #[test]
@@ -320,22 +454,47 @@ fn a_reason_that_the_table_names_in_a_word_is_told_in_full() {
     let machine = machine();
     let page = machine.sidecar(&["show", "e5946036"]).run().ok();
     assert!(
-        page.contains(&format!("convex      refused: {}; `npx convex deploy` updates the functions", REFUSED.trim_end_matches('.'))),
+        page.contains(&format!(
+            "convex      refused: {}; `npx convex deploy` updates the functions",
+            REFUSED.trim_end_matches('.')
+        )),
         "{page}"
     );
     let page = machine.sidecar(&["show", "c3a1f0de"]).run().ok();
-    assert!(page.contains(&format!("convex      offline: {UNREACHABLE}; ")), "{page}");
-    let elsewhere = machine.sidecar(&["show", "c3a1f0de"]).env("CONVEX_SELF_HOSTED_URL", "http://127.0.0.1:9").run().ok();
-    assert!(elsewhere.contains("convex      elsewhere: it belongs to http://127.0.0.1:3210"), "{elsewhere}");
-    let local = machine.sidecar(&["show", "c3a1f0de"]).env("CONVEX_SELF_HOSTED_URL", "").env("CONVEX_SELF_HOSTED_ADMIN_KEY", "").run().ok();
-    assert!(local.contains("convex      local: no Convex deployment is configured"), "{local}");
+    assert!(
+        page.contains(&format!("convex      offline: {UNREACHABLE}; ")),
+        "{page}"
+    );
+    let elsewhere = machine
+        .sidecar(&["show", "c3a1f0de"])
+        .env("CONVEX_SELF_HOSTED_URL", "http://127.0.0.1:9")
+        .run()
+        .ok();
+    assert!(
+        elsewhere.contains("convex      elsewhere: it belongs to http://127.0.0.1:3210"),
+        "{elsewhere}"
+    );
+    let local = machine
+        .sidecar(&["show", "c3a1f0de"])
+        .env("CONVEX_SELF_HOSTED_URL", "")
+        .env("CONVEX_SELF_HOSTED_ADMIN_KEY", "")
+        .run()
+        .ok();
+    assert!(
+        local.contains("convex      local: no Convex deployment is configured"),
+        "{local}"
+    );
 }
 
 #[test]
 fn a_prefix_must_be_unique_and_known() {
     let machine = Machine::new();
     for id in ["abc-1", "abc-2", "abd"] {
-        machine.sidecar(&["hook"]).stdin(json!({ "session_id": id, "hook_event_name": "SessionStart" }).to_string()).run().silent();
+        machine
+            .sidecar(&["hook"])
+            .stdin(json!({ "session_id": id, "hook_event_name": "SessionStart" }).to_string())
+            .run()
+            .silent();
     }
     let stderr = |args: &[&str]| {
         let output = machine.sidecar(args).run();
@@ -346,16 +505,34 @@ fn a_prefix_must_be_unique_and_known() {
     assert_eq!(stderr(&["show", "abc"]), several);
     assert_eq!(stderr(&["forget", "abc", "--yes"]), several);
     assert!(stderr(&["show", "x"]).contains("no session x in the journal "));
-    assert!(stderr(&["show", "../x"]).contains("\"../x\" is not a session id or the beginning of one"));
-    assert!(machine.sidecar(&["show", "abc-1"]).run().ok().starts_with("session     abc-1\n"));
-    assert!(machine.sidecar(&["show", "abd"]).run().ok().starts_with("session     abd\n"));
+    assert!(
+        stderr(&["show", "../x"]).contains("\"../x\" is not a session id or the beginning of one")
+    );
+    assert!(
+        machine
+            .sidecar(&["show", "abc-1"])
+            .run()
+            .ok()
+            .starts_with("session     abc-1\n")
+    );
+    assert!(
+        machine
+            .sidecar(&["show", "abd"])
+            .run()
+            .ok()
+            .starts_with("session     abd\n")
+    );
 }
 
 #[test]
 fn watching_needs_a_terminal() {
     let output = Machine::new().sidecar(&["sessions", "--watch"]).run();
     assert_eq!(
-        (output.status, output.stdout.as_str(), output.stderr.as_str()),
+        (
+            output.status,
+            output.stdout.as_str(),
+            output.stderr.as_str()
+        ),
         (
             1,
             "",
@@ -372,16 +549,29 @@ struct Watching(std::process::Child);
 impl Watching {
     fn start(machine: &Machine, columns: usize) -> Self {
         use std::process::{Command, Stdio};
-        // What is started in the background of a script, as CI may be, ignores Ctrl-C, and so would this.
-        let command = format!("exec env --default-signal=INT {} sessions --watch", env!("CARGO_BIN_EXE_convex-sidecar"));
+        // What is started in the background of a script, as CI may be, ignores Ctrl-C, and so would
+        // this.
+        let command = format!(
+            "exec env --default-signal=INT {} sessions --watch",
+            env!("CARGO_BIN_EXE_convex-sidecar")
+        );
         let mut script = Command::new("script");
-        script.args(["--quiet", "--return", "--command", &command, "/dev/null"]).env_clear();
+        script
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .env_clear();
         script
             .env("PATH", "/usr/bin:/bin")
             .env("TERM", "xterm")
             .env("COLUMNS", columns.to_string())
             .env("CONVEX_SIDECAR_HOME", machine.sidecar_home());
-        Self(script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("script, of util-linux, is needed"))
+        Self(
+            script
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("script, of util-linux, is needed"),
+        )
     }
 
     /// What is drawn until a frame is whole that holds `wanted`.
@@ -391,7 +581,11 @@ impl Watching {
         loop {
             let mut byte = [0];
             let count = self.0.stdout.as_mut().unwrap().read(&mut byte).unwrap();
-            assert!(count == 1, "it ended without {wanted}: {}", String::from_utf8_lossy(&drawn));
+            assert!(
+                count == 1,
+                "it ended without {wanted}: {}",
+                String::from_utf8_lossy(&drawn)
+            );
             drawn.push(byte[0]);
             if drawn.ends_with(b"\x1b[J") && String::from_utf8_lossy(&drawn).contains(wanted) {
                 return String::from_utf8(drawn).unwrap();
@@ -404,7 +598,12 @@ impl Watching {
         use std::io::{Read, Write};
         self.0.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
         let mut rest = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+        self.0
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut rest)
+            .unwrap();
         (rest, self.0.wait().unwrap().code())
     }
 }
@@ -435,13 +634,30 @@ fn watching_redraws_in_place_and_ends_on_control_c() {
     let machine = machine();
     let mut watching = Watching::start(&machine, 80);
     let first = watching.draw_until("Ctrl-C ends");
-    assert!(first.starts_with("\x1b[2J\x1b[H\x1b[1mSESSION\x1b[0m "), "{first:?}");
-    assert!(first.contains("\x1b[31mfailed\x1b[0m") && first.contains("\x1b[K\r\n"), "{first:?}");
+    assert!(
+        first.starts_with("\x1b[2J\x1b[H\x1b[1mSESSION\x1b[0m "),
+        "{first:?}"
+    );
+    assert!(
+        first.contains("\x1b[31mfailed\x1b[0m") && first.contains("\x1b[K\r\n"),
+        "{first:?}"
+    );
     let hook = r#"{"session_id":"brandnew","hook_event_name":"SessionStart"}"#;
-    machine.sidecar(&["hook"]).stdin(hook).env("CONVEX_SIDECAR_WORKFLOW", "nightly").run().silent();
+    machine
+        .sidecar(&["hook"])
+        .stdin(hook)
+        .env("CONVEX_SIDECAR_WORKFLOW", "nightly")
+        .run()
+        .silent();
     let second = watching.draw_until("brandnew");
-    assert!(second.starts_with("\x1b[H") && !second.contains("\x1b[2J"), "{second:?}");
+    assert!(
+        second.starts_with("\x1b[H") && !second.contains("\x1b[2J"),
+        "{second:?}"
+    );
     let (rest, code) = watching.interrupt();
     assert_eq!(code, Some(130), "ended by the signal");
-    assert!(![first, second, rest].concat().contains("\x1b[?"), "the cursor stays visible and the screen is the terminal's own");
+    assert!(
+        ![first, second, rest].concat().contains("\x1b[?"),
+        "the cursor stays visible and the screen is the terminal's own"
+    );
 }

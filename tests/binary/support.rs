@@ -1,4 +1,5 @@
-//! The fluent builder that runs the binary, the captured sessions, and the stand-ins for client and server.
+//! The fluent builder that runs the binary, the captured sessions, and the stand-ins for client and
+//! server.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -35,20 +36,32 @@ impl Output {
     /// Demands success and silence on stderr; returns stdout.
     #[track_caller]
     pub fn ok(self) -> String {
-        assert_eq!((self.status, self.stderr.as_str()), (0, ""), "{}", self.stdout);
+        assert_eq!(
+            (self.status, self.stderr.as_str()),
+            (0, ""),
+            "{}",
+            self.stdout
+        );
         self.stdout
     }
 
     /// Demands what a hook promises: exit 0 and not a byte.
     #[track_caller]
     pub fn silent(self) {
-        assert_eq!((self.status, self.stdout.as_str(), self.stderr.as_str()), (0, "", ""));
+        assert_eq!(
+            (self.status, self.stdout.as_str(), self.stderr.as_str()),
+            (0, "", "")
+        );
     }
 }
 
 impl Machine {
     pub fn new() -> Self {
-        Self { home: TempDir::new().unwrap(), environment: Vec::new(), keys: Vec::new() }
+        Self {
+            home: TempDir::new().unwrap(),
+            environment: Vec::new(),
+            keys: Vec::new(),
+        }
     }
 
     pub fn home(&self) -> &Path {
@@ -79,7 +92,9 @@ impl Machine {
 
     /// Configures a deployment.
     pub fn deployment(self, url: &str, key: &str) -> Self {
-        self.secret(key).env("CONVEX_SELF_HOSTED_URL", url).env("CONVEX_SELF_HOSTED_ADMIN_KEY", key)
+        self.secret(key)
+            .env("CONVEX_SELF_HOSTED_URL", url)
+            .env("CONVEX_SELF_HOSTED_ADMIN_KEY", key)
     }
 
     /// Writes a file below the home folder.
@@ -98,11 +113,16 @@ impl Machine {
         std::fs::write(self.sidecar_home().join("config.toml"), text).unwrap();
     }
 
-    /// Puts a link to the binary on the PATH, as a package manager does, and says where the home is.
+    /// Puts a link to the binary on the PATH, as a package manager does, and says where the home
+    /// is.
     pub fn linked(self) -> Self {
         let bin = self.home().join("bin");
         std::fs::create_dir(&bin).unwrap();
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_convex-sidecar"), bin.join("convex-sidecar")).unwrap();
+        std::os::unix::fs::symlink(
+            env!("CARGO_BIN_EXE_convex-sidecar"),
+            bin.join("convex-sidecar"),
+        )
+        .unwrap();
         let home = self.home().to_str().unwrap().to_owned();
         self.env("PATH", bin.to_str().unwrap()).env("HOME", &home)
     }
@@ -133,14 +153,26 @@ impl Machine {
     }
 
     fn prepare(&self, mut command: Command) -> Sidecar {
-        command.env_clear().env("CONVEX_SIDECAR_HOME", self.sidecar_home()).current_dir(self.home());
+        command
+            .env_clear()
+            .env("CONVEX_SIDECAR_HOME", self.sidecar_home())
+            .current_dir(self.home());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        Sidecar { command, stdin: None, keys: self.keys.clone() }
+        Sidecar {
+            command,
+            stdin: None,
+            keys: self.keys.clone(),
+        }
     }
 
     /// The documents of all sessions, from the journal.
     pub fn documents(&self) -> Vec<Value> {
-        json_lines(&self.sidecar(&["sessions", "--json", "--limit", "1000"]).run().ok())
+        json_lines(
+            &self
+                .sidecar(&["sessions", "--json", "--limit", "1000"])
+                .run()
+                .ok(),
+        )
     }
 
     /// The document of one session, from the journal.
@@ -157,13 +189,28 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let mut folders = vec![self.sidecar_home()];
         while let Some(entries) = folders.pop().map(std::fs::read_dir) {
-            for path in entries.into_iter().flatten().flatten().map(|entry| entry.path()) {
+            for path in entries
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+            {
                 if path.is_dir() && !path.is_symlink() {
                     folders.push(path);
-                } else if !KEY_FILES.iter().any(|name| path.file_name().unwrap() == *name) {
+                } else if !KEY_FILES
+                    .iter()
+                    .any(|name| path.file_name().unwrap() == *name)
+                {
                     let bytes = std::fs::read(&path).unwrap_or_default();
-                    let holds_key = self.keys.iter().any(|key| memchr::memmem::find(&bytes, key.as_bytes()).is_some());
-                    assert!(!holds_key || std::thread::panicking(), "{} holds the admin key", path.display());
+                    let holds_key = self
+                        .keys
+                        .iter()
+                        .any(|key| memchr::memmem::find(&bytes, key.as_bytes()).is_some());
+                    assert!(
+                        !holds_key || std::thread::panicking(),
+                        "{} holds the admin key",
+                        path.display()
+                    );
                 }
             }
         }
@@ -171,7 +218,9 @@ impl Drop for Machine {
 }
 
 pub fn json_lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// One run of the binary.
@@ -224,7 +273,9 @@ impl Sidecar {
         }
         let output = child.wait_with_output().unwrap();
         for key in &keys {
-            let is_said = [&output.stdout, &output.stderr].iter().any(|said| memchr::memmem::find(said, key.as_bytes()).is_some());
+            let is_said = [&output.stdout, &output.stderr]
+                .iter()
+                .any(|said| memchr::memmem::find(said, key.as_bytes()).is_some());
             assert!(!is_said, "the admin key was printed");
         }
         Output {
@@ -236,8 +287,18 @@ impl Sidecar {
 
     /// Starts it and writes its stdin, which stays open.
     pub fn spawn(mut self) -> Child {
-        let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
-        let mut child = self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdin = if self.stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
+        let mut child = self
+            .command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         if let (Some(input), Some(pipe)) = (self.stdin, &mut child.stdin) {
             // A hook that refuses its input may close the pipe before all is written.
             let _ = pipe.write_all(&input);
@@ -251,7 +312,13 @@ pub struct Client(Child);
 
 impl Client {
     pub fn start() -> Self {
-        Self(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap())
+        Self(
+            Command::new("sleep")
+                .arg("600")
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
     }
 
     /// Kills it as `kill -9` does.
@@ -281,20 +348,44 @@ pub struct Capture {
     folder: PathBuf,
 }
 
-pub const CAPTURES: [&str; 7] = ["api-error", "fork", "interactive-clear", "parallel-tools", "print-mode", "resume", "subagent"];
+pub const CAPTURES: [&str; 7] = [
+    "api-error",
+    "fork",
+    "interactive-clear",
+    "parallel-tools",
+    "print-mode",
+    "resume",
+    "subagent",
+];
 
 impl Capture {
     pub fn new(name: &'static str) -> Self {
-        Self { name, folder: root().join("tests/fixtures/claude-code-2.1.197").join(name) }
+        Self {
+            name,
+            folder: root().join("tests/fixtures/claude-code-2.1.197").join(name),
+        }
     }
 
     /// The hook inputs in the order of their arrival.
     pub fn hooks(&self, machine: &Machine) -> Vec<Captured> {
-        let mut paths: Vec<_> = std::fs::read_dir(self.folder.join("hooks")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut paths: Vec<_> = std::fs::read_dir(self.folder.join("hooks"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         paths.sort();
         let captured = paths.iter().map(|path| {
-            let json = std::fs::read_to_string(path).unwrap().replace("/home/dev", machine.home().to_str().unwrap());
-            let event = path.file_stem().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
+            let json = std::fs::read_to_string(path)
+                .unwrap()
+                .replace("/home/dev", machine.home().to_str().unwrap());
+            let event = path
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .split_once('-')
+                .unwrap()
+                .1
+                .to_owned();
             Captured { event, json }
         });
         captured.collect()
@@ -334,8 +425,12 @@ impl Backend {
 
     /// The calls of Convex functions so far, in order.
     pub fn calls(&self) -> Vec<String> {
-        let requests: Vec<Value> = serde_json::from_str(&self.ask("GET", "_test/requests", "")).unwrap();
-        requests.iter().filter_map(|request| request["function"].as_str().map(str::to_owned)).collect()
+        let requests: Vec<Value> =
+            serde_json::from_str(&self.ask("GET", "_test/requests", "")).unwrap();
+        requests
+            .iter()
+            .filter_map(|request| request["function"].as_str().map(str::to_owned))
+            .collect()
     }
 
     /// What becomes of the next calls: `{times?, status?, headers?, body?, delayMs?, dropReply?}`.

@@ -7,7 +7,9 @@ use crate::support::Machine;
 const EVIL: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[31m\u{9b}5n\u{8}\r\u{0}\u{202e}txt.exe";
 
 fn assert_harmless(text: &str, what: &str) {
-    let harmful = text.chars().find(|char| char.is_control() && *char != '\n' || *char == '\u{202e}');
+    let harmful = text
+        .chars()
+        .find(|char| char.is_control() && *char != '\n' || *char == '\u{202e}');
     assert_eq!(harmful, None, "{what}: {text:?}");
 }
 
@@ -25,17 +27,34 @@ fn escape_sequences_are_printed_harmlessly() {
     let title = json!({"type": "custom-title", "customTitle": EVIL});
     let error = json!({"type": "assistant", "isApiErrorMessage": true, "uuid": "u3", "timestamp": "2026-11-22T10:00:02.000Z",
         "message": {"id": "m2", "model": "<synthetic>", "content": [{"type": "text", "text": EVIL}]}});
-    std::fs::write(&transcript, format!("{prompt}\n{answer}\n{title}\n{error}\n")).unwrap();
+    std::fs::write(
+        &transcript,
+        format!("{prompt}\n{answer}\n{title}\n{error}\n"),
+    )
+    .unwrap();
     let event = json!({"session_id": session, "transcript_path": transcript, "cwd": EVIL, "hook_event_name": "SessionEnd", "reason": EVIL});
-    let machine = machine.env("CONVEX_SIDECAR_WORKFLOW", "\u{1b}[2Jkey").env("CONVEX_SIDECAR_AGENT_TYPE", "\u{1b}[2Jtype");
-    let verbose = machine.sidecar(&["hook", "--verbose"]).stdin(event.to_string()).run();
+    let machine = machine
+        .env("CONVEX_SIDECAR_WORKFLOW", "\u{1b}[2Jkey")
+        .env("CONVEX_SIDECAR_AGENT_TYPE", "\u{1b}[2Jtype");
+    let verbose = machine
+        .sidecar(&["hook", "--verbose"])
+        .stdin(event.to_string())
+        .run();
     assert_harmless(&verbose.stderr, "hook --verbose");
-    let dry = machine.sidecar(&["hook", "--dry-run"]).stdin(event.to_string()).run();
+    let dry = machine
+        .sidecar(&["hook", "--dry-run"])
+        .stdin(event.to_string())
+        .run();
     assert_harmless(&dry.stdout, "hook --dry-run");
     for width in ["80", "140", "1000"] {
-        for args in
-            [&["sessions"][..], &["sessions", "--json"], &["show", session], &["show", session, "--json"], &["show", "nobody"], &["sync"]]
-        {
+        for args in [
+            &["sessions"][..],
+            &["sessions", "--json"],
+            &["show", session],
+            &["show", session, "--json"],
+            &["show", "nobody"],
+            &["sync"],
+        ] {
             let said = machine.sidecar(args).env("COLUMNS", width).run();
             assert_harmless(&said.stdout, &format!("{args:?}"));
             assert_harmless(&said.stderr, &format!("{args:?}"));
@@ -48,7 +67,11 @@ fn escape_sequences_are_printed_harmlessly() {
     assert_harmless(&unknown.stderr, "an unknown id");
     let folder = machine.home().join("\u{1b}[2J");
     std::fs::create_dir(&folder).unwrap();
-    std::fs::copy(&transcript, folder.join("5e55104a-0000-4000-8000-00000000000c.jsonl")).unwrap();
+    std::fs::copy(
+        &transcript,
+        folder.join("5e55104a-0000-4000-8000-00000000000c.jsonl"),
+    )
+    .unwrap();
     let imported = machine.sidecar(&["import", folder.to_str().unwrap()]).run();
     assert_harmless(&imported.stdout, "import");
     assert_harmless(&imported.stderr, "import");

@@ -1,5 +1,5 @@
-//! What becomes of a transcript that is late, half written, cut, replaced or written by an older client, and of the
-//! texts in it.
+//! What becomes of a transcript that is late, half written, cut, replaced or written by an older
+//! client, and of the texts in it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -39,14 +39,27 @@ impl Lab {
     }
 
     fn append(&self, text: &str) {
-        std::fs::OpenOptions::new().append(true).open(self.path()).unwrap().write_all(text.as_bytes()).unwrap();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(self.path())
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
     }
 
-    /// Runs the hook for an event of the session, with these fields besides those that every event has.
+    /// Runs the hook for an event of the session, with these fields besides those that every event
+    /// has.
     fn hook(&self, event: &str, fields: &Value) {
         let mut input = json!({"session_id": SESSION, "transcript_path": self.path(), "hook_event_name": event});
-        input.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        self.machine.sidecar(&["hook"]).stdin(input.to_string()).run().silent();
+        input
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        self.machine
+            .sidecar(&["hook"])
+            .stdin(input.to_string())
+            .run()
+            .silent();
     }
 
     /// An event that makes the hook look at the transcript and says nothing else.
@@ -66,7 +79,11 @@ fn write(path: &Path, text: &str) {
 }
 
 fn text(lines: &[Value]) -> String {
-    lines.iter().map(|line| line.to_string() + "\n").collect::<Vec<_>>().concat()
+    lines
+        .iter()
+        .map(|line| line.to_string() + "\n")
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 fn prompt(uuid: &str, text: &str) -> Value {
@@ -83,7 +100,9 @@ fn answer(id: &str, text: &str, output: u64) -> Value {
 
 /// The line with other fields.
 fn with(mut line: Value, fields: &Value) -> Value {
-    line.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    line.as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     line
 }
 
@@ -100,10 +119,20 @@ fn figures(document: &Value) -> (u64, u64, &str) {
 #[test]
 fn a_file_that_was_cut_short_is_read_anew() {
     let lab = Lab::new();
-    let lines = [prompt("p", "hi"), answer("m1", "one", 10), answer("m2", "two", 20), answer("m3", "three", 30)];
+    let lines = [
+        prompt("p", "hi"),
+        answer("m1", "one", 10),
+        answer("m2", "two", 20),
+        answer("m3", "three", 30),
+    ];
     lab.write(&lines);
     assert_eq!(figures(&lab.look()), (3, 60, "three"));
-    std::fs::OpenOptions::new().write(true).open(lab.path()).unwrap().set_len(text(&lines[..2]).len() as u64).unwrap();
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(lab.path())
+        .unwrap()
+        .set_len(text(&lines[..2]).len() as u64)
+        .unwrap();
     assert_eq!(figures(&lab.look()), (1, 10, "one"));
     lab.append(&text(&[answer("m4", "four", 40)]));
     let document = lab.look();
@@ -118,11 +147,22 @@ fn a_file_in_the_place_of_another_is_read_anew() {
     assert_eq!(figures(&lab.look()), (1, 10, "one"));
     // Another inode, as of a client that writes a file anew and renames it.
     let other = lab.path().with_extension("new");
-    write(&other, &text(&[prompt("p", "hi"), answer("m1", "one", 10), answer("m2", "two", 20), answer("m3", "three", 30)]));
+    write(
+        &other,
+        &text(&[
+            prompt("p", "hi"),
+            answer("m1", "one", 10),
+            answer("m2", "two", 20),
+            answer("m3", "three", 30),
+        ]),
+    );
     std::fs::rename(other, lab.path()).unwrap();
     assert_eq!(figures(&lab.look()), (3, 60, "three"));
     // The same inode with another beginning, and longer than before.
-    lab.write(&[prompt("q", "another conversation"), answer("n1", &"n".repeat(5_000), 7)]);
+    lab.write(&[
+        prompt("q", "another conversation"),
+        answer("n1", &"n".repeat(5_000), 7),
+    ]);
     let document = lab.look();
     assert_eq!(figures(&document), (1, 7, "n".repeat(5_000).as_str()));
     assert_eq!(document["input"], "another conversation");
@@ -135,14 +175,27 @@ fn a_half_written_last_line_waits_for_its_other_half() {
     let last = text(&[answer("m2", "two \u{1f980} three", 20)]);
     // In the middle of the crab.
     let cut = last.find('\u{1f980}').unwrap() + 2;
-    std::fs::OpenOptions::new().append(true).open(lab.path()).unwrap().write_all(&last.as_bytes()[..cut]).unwrap();
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(lab.path())
+        .unwrap()
+        .write_all(&last.as_bytes()[..cut])
+        .unwrap();
     let document = lab.look();
     assert_eq!(figures(&document), (1, 10, "one"));
     assert_eq!(document["metadata"]["transcript"]["state"], "complete");
-    std::fs::OpenOptions::new().append(true).open(lab.path()).unwrap().write_all(&last.as_bytes()[cut..]).unwrap();
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(lab.path())
+        .unwrap()
+        .write_all(&last.as_bytes()[cut..])
+        .unwrap();
     let document = lab.look();
     assert_eq!(figures(&document), (2, 30, "two \u{1f980} three"));
-    assert_eq!(document["metadata"]["transcript"]["bytes"], std::fs::metadata(lab.path()).unwrap().len());
+    assert_eq!(
+        document["metadata"]["transcript"]["bytes"],
+        std::fs::metadata(lab.path()).unwrap().len()
+    );
 }
 
 #[test]
@@ -150,12 +203,21 @@ fn a_transcript_that_appears_late_is_found() {
     let lab = Lab::new();
     lab.hook("SessionStart", &json!({"source": "startup"}));
     let document = lab.look();
-    assert_eq!(document["metadata"]["transcript"], json!({"path": lab.path(), "state": "missing", "bytes": 0}));
+    assert_eq!(
+        document["metadata"]["transcript"],
+        json!({"path": lab.path(), "state": "missing", "bytes": 0})
+    );
     lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
     lab.hook("SessionEnd", &json!({"reason": "other"}));
     let document = lab.document();
     assert_eq!(figures(&document), (1, 10, "one"));
-    assert_eq!((&document["input"], &document["metadata"]["transcript"]["state"]), (&json!("hi"), &json!("complete")));
+    assert_eq!(
+        (
+            &document["input"],
+            &document["metadata"]["transcript"]["state"]
+        ),
+        (&json!("hi"), &json!("complete"))
+    );
 }
 
 #[test]
@@ -164,7 +226,11 @@ fn what_is_written_just_after_the_end_is_found_by_the_next_invocation() {
     lab.write(&[prompt("p", "hi")]);
     lab.hook("SessionEnd", &json!({"reason": "other"}));
     lab.append(&text(&[answer("m1", "one", 10)]));
-    lab.machine.sidecar(&["hook"]).stdin(r#"{"session_id":"another","hook_event_name":"SessionStart"}"#).run().silent();
+    lab.machine
+        .sidecar(&["hook"])
+        .stdin(r#"{"session_id":"another","hook_event_name":"SessionStart"}"#)
+        .run()
+        .silent();
     assert_eq!(figures(&lab.document()), (1, 10, "one"));
 }
 
@@ -174,17 +240,35 @@ fn subagents_of_any_depth_count() {
     lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
     let folder = lab.path().with_extension("").join("subagents");
     let side = |id: &str, line: Value| with(line, &json!({"isSidechain": true, "agentId": id}));
-    for (number, (below, id)) in [("", "x"), ("workflows/w", "y"), ("workflows/w/v/u", "z")].into_iter().enumerate() {
+    for (number, (below, id)) in [("", "x"), ("workflows/w", "y"), ("workflows/w/v/u", "z")]
+        .into_iter()
+        .enumerate()
+    {
         let message = format!("s{number}");
-        let lines = [side(id, prompt(&format!("p-{id}"), "SUBTASK")), side(id, answer(&message, "of a subagent", 100))];
-        write(&folder.join(below).join(format!("agent-{id}.jsonl")), &text(&lines));
+        let lines = [
+            side(id, prompt(&format!("p-{id}"), "SUBTASK")),
+            side(id, answer(&message, "of a subagent", 100)),
+        ];
+        write(
+            &folder.join(below).join(format!("agent-{id}.jsonl")),
+            &text(&lines),
+        );
     }
     // Neither is a subagent's transcript.
     write(&folder.join("agent-x.meta.json"), "{}");
-    write(&folder.join("workflows/w/notes.jsonl"), &text(&[answer("s9", "no", 1_000)]));
+    write(
+        &folder.join("workflows/w/notes.jsonl"),
+        &text(&[answer("s9", "no", 1_000)]),
+    );
     let document = lab.look();
     assert_eq!(figures(&document), (4, 310, "one"));
-    assert_eq!((&document["metadata"]["subagents"], &document["metadata"]["prompts"]), (&json!(3), &json!(1)));
+    assert_eq!(
+        (
+            &document["metadata"]["subagents"],
+            &document["metadata"]["prompts"]
+        ),
+        (&json!(3), &json!(1))
+    );
 }
 
 #[test]
@@ -202,8 +286,18 @@ fn compaction_title_and_cost_are_the_clients_own_words() {
     ]);
     let document = lab.look();
     let metadata = &document["metadata"];
-    assert_eq!((&metadata["compactions"], &metadata["prompts"]), (&json!(1), &json!(1)));
-    assert_eq!((&metadata["title"], &metadata["costUsd"], &metadata["costSource"]), (&json!("By the user"), &json!(0.5), &json!("client")));
+    assert_eq!(
+        (&metadata["compactions"], &metadata["prompts"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        (
+            &metadata["title"],
+            &metadata["costUsd"],
+            &metadata["costSource"]
+        ),
+        (&json!("By the user"), &json!(0.5), &json!("client"))
+    );
     assert_eq!(document["input"], "hi");
 }
 
@@ -212,7 +306,10 @@ fn no_cost_is_guessed() {
     let lab = Lab::new();
     lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
     let metadata = &lab.look()["metadata"];
-    assert!(metadata.get("costUsd").is_none() && metadata.get("costSource").is_none(), "{metadata:#}");
+    assert!(
+        metadata.get("costUsd").is_none() && metadata.get("costSource").is_none(),
+        "{metadata:#}"
+    );
 }
 
 #[test]
@@ -225,20 +322,35 @@ fn sidechains_in_the_main_file_count_but_do_not_speak() {
         with(side(prompt("q", "SUBTASK")), &json!({"parentUuid": null})),
         side(answer("m2", "of a subagent", 20)),
         side(prompt("r", "more of it")),
-        with(side(answer("m3", "of another one", 30)), &json!({"agentId": "a1"})),
+        with(
+            side(answer("m3", "of another one", 30)),
+            &json!({"agentId": "a1"}),
+        ),
     ]);
     let document = lab.look();
     assert_eq!(figures(&document), (3, 60, "one"));
-    assert_eq!((&document["metadata"]["subagents"], &document["metadata"]["prompts"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (
+            &document["metadata"]["subagents"],
+            &document["metadata"]["prompts"]
+        ),
+        (&json!(2), &json!(1))
+    );
 }
 
 #[test]
 fn the_output_is_that_of_whoever_knows_of_the_later_one() {
     let lab = Lab::new();
     lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
-    lab.hook("Stop", &json!({"last_assistant_message": "two, not in the file yet"}));
+    lab.hook(
+        "Stop",
+        &json!({"last_assistant_message": "two, not in the file yet"}),
+    );
     assert_eq!(lab.document()["output"], "two, not in the file yet");
-    lab.append(&text(&[with(answer("m2", "two, in the file", 20), &json!({"timestamp": FUTURE}))]));
+    lab.append(&text(&[with(
+        answer("m2", "two, in the file", 20),
+        &json!({"timestamp": FUTURE}),
+    )]));
     lab.hook("SessionEnd", &json!({"reason": "other"}));
     assert_eq!(figures(&lab.document()), (2, 30, "two, in the file"));
 }
@@ -246,41 +358,84 @@ fn the_output_is_that_of_whoever_knows_of_the_later_one() {
 #[test]
 fn a_long_output_is_cut_on_a_character_boundary_and_says_so() {
     let lab = Lab::configured("max_output_bytes = 10");
-    lab.write(&[prompt("p", "a prompt that is longer than that"), answer("m1", "a\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", 10)]);
+    lab.write(&[
+        prompt("p", "a prompt that is longer than that"),
+        answer("m1", "a\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", 10),
+    ]);
     let cut = |document: &Value| {
-        (document["output"].clone(), document["metadata"]["outputTruncated"].clone(), document["metadata"]["outputBytes"].clone())
+        (
+            document["output"].clone(),
+            document["metadata"]["outputTruncated"].clone(),
+            document["metadata"]["outputBytes"].clone(),
+        )
     };
     let document = lab.look();
-    assert_eq!(cut(&document), (json!("a\u{e9}\u{e9}\u{e9}\u{e9}"), json!(true), json!(13)));
+    assert_eq!(
+        cut(&document),
+        (json!("a\u{e9}\u{e9}\u{e9}\u{e9}"), json!(true), json!(13))
+    );
     assert_eq!(document["input"], "a prompt t");
-    lab.hook("Stop", &json!({"last_assistant_message": "\u{1f980}\u{1f980}\u{1f980}"}));
-    assert_eq!(cut(&lab.document()), (json!("\u{1f980}\u{1f980}"), json!(true), json!(12)));
+    lab.hook(
+        "Stop",
+        &json!({"last_assistant_message": "\u{1f980}\u{1f980}\u{1f980}"}),
+    );
+    assert_eq!(
+        cut(&lab.document()),
+        (json!("\u{1f980}\u{1f980}"), json!(true), json!(12))
+    );
     lab.hook("Stop", &json!({"last_assistant_message": "0123456789"}));
-    assert_eq!(cut(&lab.document()), (json!("0123456789"), Value::Null, Value::Null));
+    assert_eq!(
+        cut(&lab.document()),
+        (json!("0123456789"), Value::Null, Value::Null)
+    );
     // Parts that are short each, but not together.
     lab.append(&text(&[
         with(answer("m2", "012345", 20), &json!({"timestamp": FUTURE})),
-        with(answer("m2", "6789", 20), &json!({"timestamp": FUTURE, "uuid": "u-m2b"})),
+        with(
+            answer("m2", "6789", 20),
+            &json!({"timestamp": FUTURE, "uuid": "u-m2b"}),
+        ),
     ]));
-    assert_eq!(cut(&lab.look()), (json!("012345\n678"), json!(true), json!(11)));
+    assert_eq!(
+        cut(&lab.look()),
+        (json!("012345\n678"), json!(true), json!(11))
+    );
 }
 
 /// All bytes of all files in the sidecar's own folder.
 fn kept(lab: &Lab) -> Vec<u8> {
-    let files = std::fs::read_dir(lab.machine.sidecar_home()).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| !path.ends_with("config.toml")).flat_map(|path| std::fs::read(path).unwrap()).collect()
+    let files = std::fs::read_dir(lab.machine.sidecar_home())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| !path.ends_with("config.toml"))
+        .flat_map(|path| std::fs::read(path).unwrap())
+        .collect()
 }
 
 fn holds(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    bytes
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
 }
 
 #[test]
 fn metadata_capture_keeps_no_text() {
-    let words = ["PINEAPPLE", "MARZIPAN", "LICORICE", "TAMARIND", "CARDAMOM", "NUTMEG", "SAFFRON"];
+    let words = [
+        "PINEAPPLE",
+        "MARZIPAN",
+        "LICORICE",
+        "TAMARIND",
+        "CARDAMOM",
+        "NUTMEG",
+        "SAFFRON",
+    ];
     for (config, is_kept) in [("capture = \"metadata\"", false), ("", true)] {
         let lab = Lab::configured(config);
-        lab.hook("SessionStart", &json!({"source": "startup", "session_title": words[0]}));
+        lab.hook(
+            "SessionStart",
+            &json!({"source": "startup", "session_title": words[0]}),
+        );
         lab.hook("UserPromptSubmit", &json!({"prompt": words[1]}));
         lab.write(&[
             prompt("p", words[2]),
@@ -291,7 +446,10 @@ fn metadata_capture_keeps_no_text() {
             }}),
         ]);
         lab.hook("Stop", &json!({"last_assistant_message": words[6]}));
-        lab.hook("StopFailure", &json!({"error": "unknown", "last_assistant_message": words[5]}));
+        lab.hook(
+            "StopFailure",
+            &json!({"error": "unknown", "last_assistant_message": words[5]}),
+        );
         lab.hook("SessionEnd", &json!({"reason": "other"}));
         let (bytes, document) = (kept(&lab), lab.document());
         for word in words {
@@ -299,14 +457,23 @@ fn metadata_capture_keeps_no_text() {
         }
         assert_eq!(document["status"], "failed");
         assert_eq!(document["metadata"]["usage"]["outputTokens"], 10);
-        assert_eq!((document.get("input").is_some(), document.get("output").is_some()), (is_kept, is_kept));
+        assert_eq!(
+            (
+                document.get("input").is_some(),
+                document.get("output").is_some()
+            ),
+            (is_kept, is_kept)
+        );
     }
 }
 
 #[test]
 fn patterns_of_the_user_are_masked() {
     let lab = Lab::configured("redact_patterns = ['ACME-[0-9]+', '(?i)project nightingale']");
-    lab.write(&[prompt("p", "about Project Nightingale"), answer("m1", "see ACME-4711 there", 10)]);
+    lab.write(&[
+        prompt("p", "about Project Nightingale"),
+        answer("m1", "see ACME-4711 there", 10),
+    ]);
     let document = lab.look();
     assert_eq!(document["input"], "about [redacted pattern]");
     assert_eq!(document["output"], "see [redacted pattern] there");
@@ -320,15 +487,44 @@ fn a_fork_that_is_recorded_before_its_parent_counts_nothing_twice() {
     parent.write(&history);
     let fork = "f04c0000-0000-4000-8000-000000000002";
     let file = parent.machine.projects().join(format!("{fork}.jsonl"));
-    write(&file, &text(&[&history[..], &[prompt("q", "and now?"), answer("m2", "two", 20)]].concat()));
+    write(
+        &file,
+        &text(
+            &[
+                &history[..],
+                &[prompt("q", "and now?"), answer("m2", "two", 20)],
+            ]
+            .concat(),
+        ),
+    );
     let stop = json!({"session_id": fork, "transcript_path": file, "hook_event_name": "Stop"});
-    parent.machine.sidecar(&["hook"]).stdin(stop.to_string()).run().silent();
+    parent
+        .machine
+        .sidecar(&["hook"])
+        .stdin(stop.to_string())
+        .run()
+        .silent();
     parent.look();
-    parent.machine.sidecar(&["hook"]).stdin(stop.to_string()).run().silent();
+    parent
+        .machine
+        .sidecar(&["hook"])
+        .stdin(stop.to_string())
+        .run()
+        .silent();
     let documents = parent.machine.documents();
     assert_eq!(documents.len(), 2);
-    let sum = |name: &str| documents.iter().map(|document| document["metadata"][name].as_u64().unwrap()).sum::<u64>();
+    let sum = |name: &str| {
+        documents
+            .iter()
+            .map(|document| document["metadata"][name].as_u64().unwrap())
+            .sum::<u64>()
+    };
     assert_eq!((sum("apiMessages"), sum("prompts")), (2, 2));
-    let tokens = |name: &str| documents.iter().filter_map(|document| document["metadata"][name]["outputTokens"].as_u64()).sum::<u64>();
+    let tokens = |name: &str| {
+        documents
+            .iter()
+            .filter_map(|document| document["metadata"][name]["outputTokens"].as_u64())
+            .sum::<u64>()
+    };
     assert_eq!((tokens("usage"), tokens("inheritedUsage")), (30, 10));
 }

@@ -16,17 +16,47 @@ fn remote(machine: &Machine, key: &str) -> Value {
 fn is_set_here_and_in_convex_field_by_field() {
     let backend = Backend::start();
     let machine = backend.machine();
-    let said = workflow(&machine, &["set", "release", "--task", "ship it", "--artifact", "a", "--artifact", "b"]);
-    assert_eq!(said, format!("workflow release is set, here and in {}\n", backend.url));
-    workflow(&machine, &["set", "release", "--status", "completed", "--step", "done"]);
-    assert_eq!(backend.calls(), ["workflows:createWorkflow", "workflows:updateWorkflow"]);
+    let said = workflow(
+        &machine,
+        &[
+            "set",
+            "release",
+            "--task",
+            "ship it",
+            "--artifact",
+            "a",
+            "--artifact",
+            "b",
+        ],
+    );
+    assert_eq!(
+        said,
+        format!("workflow release is set, here and in {}\n", backend.url)
+    );
+    workflow(
+        &machine,
+        &["set", "release", "--status", "completed", "--step", "done"],
+    );
+    assert_eq!(
+        backend.calls(),
+        ["workflows:createWorkflow", "workflows:updateWorkflow"]
+    );
     let there = remote(&machine, "release");
     let said = json!({ "key": "release", "task": "ship it", "status": "completed", "currentStep": "done", "artifacts": ["a", "b"] });
     for (name, value) in said.as_object().unwrap() {
         assert_eq!(&there[name], value);
     }
-    let here: Value = serde_json::from_str(&workflow(&machine, &["show", "release", "--json"])).unwrap();
-    for name in ["key", "task", "status", "currentStep", "artifacts", "metadata", "totals"] {
+    let here: Value =
+        serde_json::from_str(&workflow(&machine, &["show", "release", "--json"])).unwrap();
+    for name in [
+        "key",
+        "task",
+        "status",
+        "currentStep",
+        "artifacts",
+        "metadata",
+        "totals",
+    ] {
         assert_eq!(here[name], there[name], "{name}");
     }
     workflow(&machine, &["set", "release", "--artifact", ""]);
@@ -40,16 +70,35 @@ fn is_delivered_by_sync_or_the_next_hook_when_convex_was_away() {
         let machine = backend.machine();
         backend.pause();
         let said = workflow(&machine, &["set", way, "--task", "ship it"]);
-        assert!(said.starts_with(&format!("workflow {way} is set in the journal, and not in Convex yet: ")), "{said}");
+        assert!(
+            said.starts_with(&format!(
+                "workflow {way} is set in the journal, and not in Convex yet: "
+            )),
+            "{said}"
+        );
         assert!(workflow(&machine, &["list"]).contains("`convex-sidecar sync` delivers it"));
         backend.resume();
         if way == "sync" {
-            assert!(machine.sidecar(&["sync"]).run().ok().ends_with("1 workflow delivered, 0 pending\n"));
-            assert_eq!(machine.sidecar(&["sync"]).run().ok().lines().count(), 1, "nothing is left to do");
+            assert!(
+                machine
+                    .sidecar(&["sync"])
+                    .run()
+                    .ok()
+                    .ends_with("1 workflow delivered, 0 pending\n")
+            );
+            assert_eq!(
+                machine.sidecar(&["sync"]).run().ok().lines().count(),
+                1,
+                "nothing is left to do"
+            );
         } else {
             // The backoff after the first failure is at most five seconds.
             std::thread::sleep(std::time::Duration::from_secs(5));
-            machine.sidecar(&["hook"]).stdin(r#"{"session_id":"s1","hook_event_name":"SessionStart"}"#).run().silent();
+            machine
+                .sidecar(&["hook"])
+                .stdin(r#"{"session_id":"s1","hook_event_name":"SessionStart"}"#)
+                .run()
+                .silent();
         }
         assert_eq!(remote(&machine, way)["task"], "ship it");
     }
@@ -59,12 +108,21 @@ fn is_delivered_by_sync_or_the_next_hook_when_convex_was_away() {
 fn two_machines_both_have_their_way_though_one_was_offline() {
     let backend = Backend::start();
     let (office, train) = (backend.machine(), Machine::new());
-    workflow(&train, &["set", "release", "--task", "ship it", "--step", "build"]);
-    workflow(&office, &["set", "release", "--status", "failed", "--step", "tag"]);
+    workflow(
+        &train,
+        &["set", "release", "--task", "ship it", "--step", "build"],
+    );
+    workflow(
+        &office,
+        &["set", "release", "--status", "failed", "--step", "tag"],
+    );
     let train = train.deployment(&backend.url, &backend.key);
     train.sidecar(&["sync"]).run().ok();
     let there = remote(&train, "release");
-    assert_eq!((&there["task"], &there["status"], &there["currentStep"]), (&json!("ship it"), &json!("failed"), &json!("tag")));
+    assert_eq!(
+        (&there["task"], &there["status"], &there["currentStep"]),
+        (&json!("ship it"), &json!("failed"), &json!("tag"))
+    );
 }
 
 #[test]
@@ -93,27 +151,78 @@ fn one_that_only_sessions_name_is_listed_with_their_totals() {
     assert_eq!(listed.len(), 2);
     assert_eq!(listed[0]["key"], "another");
     let nightly = &listed[1];
-    let sum = |name: &str| machine.documents().iter().map(|document| document["metadata"][name].as_i64().unwrap()).sum::<i64>();
+    let sum = |name: &str| {
+        machine
+            .documents()
+            .iter()
+            .map(|document| document["metadata"][name].as_i64().unwrap())
+            .sum::<i64>()
+    };
     let totals = &nightly["totals"];
-    assert_eq!((&totals["sessions"], &totals["completed"], &totals["failed"]), (&json!(2), &json!(1), &json!(1)));
-    assert_eq!((&totals["turns"], &totals["toolCalls"]), (&json!(sum("turns")), &json!(sum("toolCalls"))));
+    assert_eq!(
+        (&totals["sessions"], &totals["completed"], &totals["failed"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
+    assert_eq!(
+        (&totals["turns"], &totals["toolCalls"]),
+        (&json!(sum("turns")), &json!(sum("toolCalls")))
+    );
     assert_eq!(totals["durationMs"], sum("durationMs"));
     assert_eq!(remote(&machine, "nightly")["totals"], *totals);
-    assert_eq!(json_lines(&workflow(&machine, &["list", "--json", "--remote"])).len(), 2);
-    assert!(workflow(&machine, &["show", "nightly"]).contains("sessions    1 completed, 1 failed\n"));
+    assert_eq!(
+        json_lines(&workflow(&machine, &["list", "--json", "--remote"])).len(),
+        2
+    );
+    assert!(
+        workflow(&machine, &["show", "nightly"]).contains("sessions    1 completed, 1 failed\n")
+    );
     let unknown = machine.sidecar(&["workflow", "show", "x"]).run();
-    assert!(unknown.stderr.contains("no workflow x on this machine; `convex-sidecar workflow list` lists"), "{}", unknown.stderr);
+    assert!(
+        unknown
+            .stderr
+            .contains("no workflow x on this machine; `convex-sidecar workflow list` lists"),
+        "{}",
+        unknown.stderr
+    );
 }
 
 #[test]
 fn what_is_set_is_masked_and_escaped_and_metadata_keeps_no_text() {
     let machine = Machine::new();
-    workflow(&machine, &["set", "a\x1b[2Jb", "--task", "use sk-ant-api03-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\x1b[31m"]);
-    for screen in [workflow(&machine, &["list"]), workflow(&machine, &["list", "--json"]), workflow(&machine, &["show", "a\x1b[2Jb"])] {
-        assert!(!screen.contains('\x1b') && !screen.contains("sk-ant-api03-aaaa"), "{screen}");
+    workflow(
+        &machine,
+        &[
+            "set",
+            "a\x1b[2Jb",
+            "--task",
+            "use sk-ant-api03-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\x1b[31m",
+        ],
+    );
+    for screen in [
+        workflow(&machine, &["list"]),
+        workflow(&machine, &["list", "--json"]),
+        workflow(&machine, &["show", "a\x1b[2Jb"]),
+    ] {
+        assert!(
+            !screen.contains('\x1b') && !screen.contains("sk-ant-api03-aaaa"),
+            "{screen}"
+        );
     }
-    std::fs::write(machine.sidecar_home().join("config.toml"), "capture = \"metadata\"").unwrap();
-    let refused = machine.sidecar(&["workflow", "set", "k", "--task", "words"]).run();
-    assert!(refused.status == 1 && refused.stderr.contains("`capture = \"metadata\"` keeps no text"), "{}", refused.stderr);
+    std::fs::write(
+        machine.sidecar_home().join("config.toml"),
+        "capture = \"metadata\"",
+    )
+    .unwrap();
+    let refused = machine
+        .sidecar(&["workflow", "set", "k", "--task", "words"])
+        .run();
+    assert!(
+        refused.status == 1
+            && refused
+                .stderr
+                .contains("`capture = \"metadata\"` keeps no text"),
+        "{}",
+        refused.stderr
+    );
     workflow(&machine, &["set", "k", "--status", "pending"]);
 }

@@ -1,5 +1,5 @@
-//! However the files are cut between reads, by lines or within them, by bytes or within characters: the record is that
-//! of one read, and that is what the oracle says.
+//! However the files are cut between reads, by lines or within them, by bytes or within characters:
+//! the record is that of one read, and that is what the oracle says.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,7 +19,11 @@ use crate::generate::{self, AGENTS, Files, Op, Style, Ways, bound, cuts, ops, st
 use crate::oracle::{self, Truth};
 
 /// The client finishes a message before it begins the next, and repeats a line only at once.
-const CLIENT: Ways = Ways { interleaved: 0, repeated: 1, blank: false };
+const CLIENT: Ways = Ways {
+    interleaved: 0,
+    repeated: 1,
+    blank: false,
+};
 /// How much of an output is kept.
 const MAX_OUTPUT: usize = 65_536;
 
@@ -48,25 +52,50 @@ impl Ledger {
         if !item.name.is_empty() {
             item.name.clone_into(name);
         }
-        Counted { inherited: false, before: Some(before), name: name.clone() }
+        Counted {
+            inherited: false,
+            before: Some(before),
+            name: name.clone(),
+        }
     }
 
-    /// One look at the files, which have grown to these lengths: as `intake::read_transcript` takes it.
-    fn read(&mut self, files: &Files, lengths: [usize; 1 + AGENTS.len()], bound: u64, redactor: &Redactor) {
+    /// One look at the files, which have grown to these lengths: as `intake::read_transcript` takes
+    /// it.
+    fn read(
+        &mut self,
+        files: &Files,
+        lengths: [usize; 1 + AGENTS.len()],
+        bound: u64,
+        redactor: &Redactor,
+    ) {
         let mut stretch = Vec::new();
         for (index, length) in lengths.into_iter().enumerate() {
             let (bytes, source) = match index.checked_sub(1) {
                 None => (&files.main, Source::Main),
                 Some(index) => (&files.subagents[index].1, Source::Subagent),
             };
-            if let Some((path, _)) = index.checked_sub(1).filter(|_| length > 0).map(|index| &files.subagents[index]) {
+            if let Some((path, _)) = index
+                .checked_sub(1)
+                .filter(|_| length > 0)
+                .map(|index| &files.subagents[index])
+            {
                 stretch.push(Facts::of_subagent(path.rsplit('/').next().unwrap()));
             }
             loop {
                 let mut gatherer = Gatherer::new(redactor);
                 let input = &bytes[self.offsets[index]..length];
-                let (taken, end) =
-                    BUFFER.with_borrow_mut(|buffer| read_lines(input, bound, buffer, source, &mut gatherer, Deadline::never())).unwrap();
+                let (taken, end) = BUFFER
+                    .with_borrow_mut(|buffer| {
+                        read_lines(
+                            input,
+                            bound,
+                            buffer,
+                            source,
+                            &mut gatherer,
+                            Deadline::never(),
+                        )
+                    })
+                    .unwrap();
                 self.offsets[index] += usize::try_from(taken).unwrap();
                 stretch.push(gatherer.finish());
                 if end == End::Input {
@@ -75,12 +104,19 @@ impl Ledger {
             }
         }
         let counted = &mut self.counted;
-        self.summary.absorb(stretch, |item| Ok::<_, Infallible>(Self::count(counted, &item))).unwrap();
+        self.summary
+            .absorb(stretch, |item| {
+                Ok::<_, Infallible>(Self::count(counted, &item))
+            })
+            .unwrap();
     }
 
     fn document(&self) -> Document {
         let bytes = self.offsets.iter().map(|&offset| offset as u64).sum();
-        let transcript = TranscriptState { state: ReadState::Complete, bytes };
+        let transcript = TranscriptState {
+            state: ReadState::Complete,
+            bytes,
+        };
         Session::new("s", "host", 0).document(&self.summary, transcript, MAX_OUTPUT, 1, 0)
     }
 }
@@ -91,21 +127,41 @@ fn redactor() -> Redactor {
 
 fn one_read(files: &Files) -> Ledger {
     let mut ledger = Ledger::default();
-    ledger.read(files, generate::growth(files, &[])[0], u64::MAX, &redactor());
+    ledger.read(
+        files,
+        generate::growth(files, &[])[0],
+        u64::MAX,
+        &redactor(),
+    );
     ledger
 }
 
 /// The files as text, for the message of a failure.
 fn shown(files: &Files) -> String {
-    let subagents = files.subagents.iter().filter(|(_, bytes)| !bytes.is_empty());
-    let all = std::iter::once(("main", &files.main)).chain(subagents.map(|(id, bytes)| (id.as_str(), bytes)));
-    let texts: Vec<_> =
-        all.map(|(name, bytes)| format!("--- {name}\n{}", bytes.escape_ascii().to_string().replace("\\n", "\\n\n"))).collect();
+    let subagents = files
+        .subagents
+        .iter()
+        .filter(|(_, bytes)| !bytes.is_empty());
+    let all = std::iter::once(("main", &files.main))
+        .chain(subagents.map(|(id, bytes)| (id.as_str(), bytes)));
+    let texts: Vec<_> = all
+        .map(|(name, bytes)| {
+            format!(
+                "--- {name}\n{}",
+                bytes.escape_ascii().to_string().replace("\\n", "\\n\n")
+            )
+        })
+        .collect();
     texts.concat()
 }
 
 /// Demands that any cuts give the record of one read, and that this is what the oracle says.
-fn check(ops: &[Op], style: &Style, cuts: &[[Index; 1 + AGENTS.len()]], bound: u64) -> Result<(), TestCaseError> {
+fn check(
+    ops: &[Op],
+    style: &Style,
+    cuts: &[[Index; 1 + AGENTS.len()]],
+    bound: u64,
+) -> Result<(), TestCaseError> {
     let files = generate::write(ops, style);
     let redactor = redactor();
     let mut ledger = Ledger::default();
@@ -116,13 +172,23 @@ fn check(ops: &[Op], style: &Style, cuts: &[[Index; 1 + AGENTS.len()]], bound: u
     let document = whole.document();
     prop_assert_eq!(ledger.document(), document.clone(), "{}", shown(&files));
     prop_assert_eq!(ledger.summary, whole.summary, "{}", shown(&files));
-    prop_assert_eq!(Truth::from(&document), oracle::read(&files), "{}", shown(&files));
+    prop_assert_eq!(
+        Truth::from(&document),
+        oracle::read(&files),
+        "{}",
+        shown(&files)
+    );
     Ok(())
 }
 
 fn config(cases: u32) -> ProptestConfig {
     // The default generator of numbers takes an eighth of the time in a build without optimisation.
-    ProptestConfig { cases, failure_persistence: None, rng_algorithm: RngAlgorithm::XorShift, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        rng_algorithm: RngAlgorithm::XorShift,
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {

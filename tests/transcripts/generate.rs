@@ -1,5 +1,5 @@
-//! Transcripts as the client writes them, and as it should not: a list of small operations, so that a failure shrinks
-//! to the few lines that matter, and what they look like in the files.
+//! Transcripts as the client writes them, and as it should not: a list of small operations, so that
+//! a failure shrinks to the few lines that matter, and what they look like in the files.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -26,7 +26,8 @@ pub enum Op {
         kind: usize,
         text: usize,
     },
-    /// One more line of a message: of the `back`th before the last that its chain began, or of a new one.
+    /// One more line of a message: of the `back`th before the last that its chain began, or of a
+    /// new one.
     Answer {
         chain: usize,
         back: usize,
@@ -74,7 +75,8 @@ pub struct Style {
     pub crlf: u64,
     /// The last line has no line feed.
     pub is_open: bool,
-    /// Every record has a time, as the client's do: by it, lines that are written again are told from new ones.
+    /// Every record has a time, as the client's do: by it, lines that are written again are told
+    /// from new ones.
     pub is_timed: bool,
 }
 
@@ -100,10 +102,15 @@ const MODELS: [&str; 3] = ["claude-opus-4-8", "claude-haiku-4-5", "m\u{f6}del"];
 const TOOLS: [&str; 4] = ["Bash", "Read", "mcp__x__y", "\u{1f980}"];
 /// The subagents with a file of their own, with the folder below `subagents` that they are in.
 pub const AGENTS: [&str; 2] = ["a1b2", "workflows/x/deep"];
-/// How many chains there are: the main one, two sidechains in the main file (of an older client and with an id), and
-/// one in each subagent's file.
+/// How many chains there are: the main one, two sidechains in the main file (of an older client and
+/// with an id), and one in each subagent's file.
 const CHAINS: usize = 3 + AGENTS.len();
-const NOT_HUMAN: [&str; 4] = ["<command-name>/clear", "<local-command-stdout>", "<local-command-caveat>", "<command-name>"];
+const NOT_HUMAN: [&str; 4] = [
+    "<command-name>/clear",
+    "<local-command-stdout>",
+    "<local-command-caveat>",
+    "<command-name>",
+];
 const UNKNOWN: [&str; 12] = [
     r#"{"type":"file-history-snapshot","messageId":"m","snapshot":{"messageId":"m","trackedFileBackups":{}},"isSnapshotUpdate":false}"#,
     r#"{"type":"queue-operation","operation":"enqueue","timestamp":"2026-11-22T23:02:35.968Z","content":"hello"}"#,
@@ -134,7 +141,8 @@ const GARBAGE: [&[u8]; 9] = [
 /// How far from the client's ways the transcripts go.
 #[derive(Debug, Clone, Copy)]
 pub struct Ways {
-    /// How many messages before the last of a chain may get one more line. The client finishes one before the next.
+    /// How many messages before the last of a chain may get one more line. The client finishes one
+    /// before the next.
     pub interleaved: usize,
     /// How many lines back a line that is written again may stand.
     pub repeated: usize,
@@ -148,11 +156,22 @@ pub fn ops(most: usize, ways: Ways) -> impl Strategy<Value = Vec<Op>> {
 
 pub fn style() -> impl Strategy<Value = Style> {
     let sometimes = || prop_oneof![Just(0), Just(u64::MAX), any::<u64>()];
-    (sometimes(), sometimes(), any::<bool>()).prop_map(|(spaced, crlf, is_open)| Style { spaced, crlf, is_open, is_timed: false })
+    (sometimes(), sometimes(), any::<bool>()).prop_map(|(spaced, crlf, is_open)| Style {
+        spaced,
+        crlf,
+        is_open,
+        is_timed: false,
+    })
 }
 
 fn op(ways: Ways) -> impl Strategy<Value = Op> {
-    let text = move || 0..if ways.blank { TEXTS.len() } else { TEXTS.len() - 1 };
+    let text = move || {
+        0..if ways.blank {
+            TEXTS.len()
+        } else {
+            TEXTS.len() - 1
+        }
+    };
     // The main chain is the one with the most rules.
     let chain = || prop_oneof![3 => Just(0), 2 => 0..CHAINS];
     prop_oneof![
@@ -183,9 +202,18 @@ pub fn cuts(most: usize) -> impl Strategy<Value = Vec<[Index; 1 + AGENTS.len()]>
 
 /// The lengths to which each file has grown at each read; the last is the whole file.
 pub fn growth(files: &Files, cuts: &[[Index; 1 + AGENTS.len()]]) -> Vec<[usize; 1 + AGENTS.len()]> {
-    let lengths: [usize; 1 + AGENTS.len()] =
-        std::array::from_fn(|file| if file == 0 { files.main.len() } else { files.subagents[file - 1].1.len() });
-    let mut columns = lengths.map(|length| cuts.iter().map(|cut| cut[0].index(length + 1)).collect::<Vec<_>>());
+    let lengths: [usize; 1 + AGENTS.len()] = std::array::from_fn(|file| {
+        if file == 0 {
+            files.main.len()
+        } else {
+            files.subagents[file - 1].1.len()
+        }
+    });
+    let mut columns = lengths.map(|length| {
+        cuts.iter()
+            .map(|cut| cut[0].index(length + 1))
+            .collect::<Vec<_>>()
+    });
     for (file, column) in columns.iter_mut().enumerate() {
         for (at, cut) in column.iter_mut().zip(cuts) {
             *at = cut[file].index(lengths[file] + 1);
@@ -193,7 +221,9 @@ pub fn growth(files: &Files, cuts: &[[Index; 1 + AGENTS.len()]]) -> Vec<[usize; 
         column.sort_unstable();
         column.push(lengths[file]);
     }
-    (0..=cuts.len()).map(|read| std::array::from_fn(|file| columns[file][read])).collect()
+    (0..=cuts.len())
+        .map(|read| std::array::from_fn(|file| columns[file][read]))
+        .collect()
 }
 
 /// Writes what the operations say.
@@ -224,7 +254,14 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(style: &'a Style) -> Self {
-        Self { style, files: Default::default(), lines: Vec::new(), messages: Default::default(), calls: 0, ids: 0 }
+        Self {
+            style,
+            files: Default::default(),
+            lines: Vec::new(),
+            messages: Default::default(),
+            calls: 0,
+            ids: 0,
+        }
     }
 
     fn finish(mut self) -> Files {
@@ -236,12 +273,23 @@ impl<'a> Writer<'a> {
             }
         }
         let [main, subagents @ ..] = self.files;
-        Files { main, subagents: AGENTS.iter().map(|id| (*id).to_owned()).zip(subagents).collect() }
+        Files {
+            main,
+            subagents: AGENTS
+                .iter()
+                .map(|id| (*id).to_owned())
+                .zip(subagents)
+                .collect(),
+        }
     }
 
     fn write(&mut self, op: &Op) {
         match op {
-            Op::Prompt { text, shape, known_human } => {
+            Op::Prompt {
+                text,
+                shape,
+                known_human,
+            } => {
                 let mut fields = Vec::new();
                 if *known_human {
                     fields.extend_from_slice(br#""origin":{"kind":"human"},"#);
@@ -250,7 +298,14 @@ impl<'a> Writer<'a> {
                 self.user(0, &content, &fields);
             }
             Op::NotHuman { kind, text } => self.not_human(*kind, TEXTS[*text]),
-            Op::Answer { chain, back, blocks, text, tool, growth } => {
+            Op::Answer {
+                chain,
+                back,
+                blocks,
+                text,
+                tool,
+                growth,
+            } => {
                 self.begin(*chain);
                 self.answer(*chain, *back, *blocks, TEXTS[*text], TOOLS[*tool], *growth);
             }
@@ -259,7 +314,12 @@ impl<'a> Writer<'a> {
                 self.results(*chain, results);
             }
             Op::Again { back } => {
-                if let Some((file, line)) = self.lines.len().checked_sub(*back).map(|at| self.lines[at].clone()) {
+                if let Some((file, line)) = self
+                    .lines
+                    .len()
+                    .checked_sub(*back)
+                    .map(|at| self.lines[at].clone())
+                {
                     self.line(file, line);
                 }
             }
@@ -267,7 +327,9 @@ impl<'a> Writer<'a> {
             Op::Garbage { kind } => self.line(0, GARBAGE[*kind].to_vec()),
             Op::Compaction => {
                 let end = self.end();
-                let line = format!(r#"{{"parentUuid":null,"isSidechain":false,"type":"system","subtype":"compact_boundary",{end}"#);
+                let line = format!(
+                    r#"{{"parentUuid":null,"isSidechain":false,"type":"system","subtype":"compact_boundary",{end}"#
+                );
                 self.line(0, line.into_bytes());
             }
             Op::ApiError { text } => {
@@ -281,12 +343,25 @@ impl<'a> Writer<'a> {
                 self.line(0, line);
             }
             Op::Title { custom, text } => {
-                let name = if *custom { ("custom-title", "customTitle") } else { ("ai-title", "aiTitle") };
-                let line = [format!(r#"{{"type":"{}","{}":""#, name.0, name.1).as_bytes(), TEXTS[*text], br#"","sessionId":"s"}"#].concat();
+                let name = if *custom {
+                    ("custom-title", "customTitle")
+                } else {
+                    ("ai-title", "aiTitle")
+                };
+                let line = [
+                    format!(r#"{{"type":"{}","{}":""#, name.0, name.1).as_bytes(),
+                    TEXTS[*text],
+                    br#"","sessionId":"s"}"#,
+                ]
+                .concat();
                 self.line(0, line);
             }
             Op::Cost { cents } => {
-                let line = format!(r#"{{"type":"cost-state","totalCostUSD":{}.{:02},"modelUsage":{{}}}}"#, cents / 100, cents % 100);
+                let line = format!(
+                    r#"{{"type":"cost-state","totalCostUSD":{}.{:02},"modelUsage":{{}}}}"#,
+                    cents / 100,
+                    cents % 100
+                );
                 self.line(0, line.into_bytes());
             }
         }
@@ -297,7 +372,11 @@ impl<'a> Writer<'a> {
         if chain > 0 && self.messages[chain].is_empty() {
             self.user(chain, br#""SUBTASK please""#, b"");
             let id = self.id();
-            self.messages[chain].push(Message { id, model: 0, usage: [0; 4] });
+            self.messages[chain].push(Message {
+                id,
+                model: 0,
+                usage: [0; 4],
+            });
         }
     }
 
@@ -316,24 +395,44 @@ impl<'a> Writer<'a> {
     }
 
     fn user(&mut self, chain: usize, content: &[u8], fields: &[u8]) {
-        let head =
-            format!(r#"{{"parentUuid":null,{}"promptId":"p","type":"user","message":{{"role":"user","content":"#, chain_fields(chain));
+        let head = format!(
+            r#"{{"parentUuid":null,{}"promptId":"p","type":"user","message":{{"role":"user","content":"#,
+            chain_fields(chain)
+        );
         let end = self.end();
-        // The client writes them behind the record's id and time; some of those before it wrote them first.
-        let at = if self.lines.len().is_multiple_of(3) { 0 } else { end.find(r#""cwd""#).unwrap_or_default() };
+        // The client writes them behind the record's id and time; some of those before it wrote
+        // them first.
+        let at = if self.lines.len().is_multiple_of(3) {
+            0
+        } else {
+            end.find(r#""cwd""#).unwrap_or_default()
+        };
         let (id, place) = end.as_bytes().split_at(at);
         let line = [head.as_bytes(), content, b"},", id, fields, place].concat();
         self.line(file_of(chain), line);
     }
 
-    fn answer(&mut self, chain: usize, back: usize, blocks: usize, text: &[u8], tool: &str, growth: u64) {
+    fn answer(
+        &mut self,
+        chain: usize,
+        back: usize,
+        blocks: usize,
+        text: &[u8],
+        tool: &str,
+        growth: u64,
+    ) {
         let known = self.messages[chain].len();
         if back == 0 || back > known {
             let id = self.id();
-            self.messages[chain].push(Message { id, model: id % MODELS.len(), usage: [growth, 1, growth / 3, 0] });
+            self.messages[chain].push(Message {
+                id,
+                model: id % MODELS.len(),
+                usage: [growth, 1, growth / 3, 0],
+            });
         } else {
             let message = &mut self.messages[chain][known - back];
-            // Early lines of a streamed message carry smaller figures, and sometimes they come late.
+            // Early lines of a streamed message carry smaller figures, and sometimes they come
+            // late.
             message.usage[1] = (message.usage[1] + growth).saturating_sub(20);
             message.usage[3] = growth;
         }
@@ -349,7 +448,8 @@ impl<'a> Writer<'a> {
             usage[0], usage[3], usage[2], usage[1]
         );
         let text = [br#"{"type":"text","text":""#, text, br#""}"#].concat();
-        let thinking = br#"{"type":"thinking","thinking":"hm {\"type\":\"text\"}","signature":"s"}"#.to_vec();
+        let thinking =
+            br#"{"type":"thinking","thinking":"hm {\"type\":\"text\"}","signature":"s"}"#.to_vec();
         let call = self.calls;
         let tool = format!(r#"{{"type":"tool_use","id":"toolu_{call}","name":"{tool}","input":{{"command":"false","is_error":true}}}}"#)
             .into_bytes();
@@ -361,7 +461,13 @@ impl<'a> Writer<'a> {
             _ => vec![thinking, text, tool],
         };
         self.calls += usize::from([3, 4, 6].contains(&blocks));
-        let line = [head.as_bytes(), &content.join(&b','), tail.as_bytes(), self.end().as_bytes()].concat();
+        let line = [
+            head.as_bytes(),
+            &content.join(&b','),
+            tail.as_bytes(),
+            self.end().as_bytes(),
+        ]
+        .concat();
         self.line(file_of(chain), line);
     }
 
@@ -369,7 +475,9 @@ impl<'a> Writer<'a> {
         let mut blocks = Vec::new();
         for (back, kind) in results {
             // A result may be of a call that stands nowhere.
-            let Some(call) = self.calls.checked_sub(*back) else { continue };
+            let Some(call) = self.calls.checked_sub(*back) else {
+                continue;
+            };
             let content = String::from_utf8_lossy(TEXTS[7]);
             blocks.push(match kind {
                 0 => format!(r#"{{"tool_use_id":"toolu_{call}","type":"tool_result","content":"{content}","is_error":false}}"#),
@@ -379,15 +487,27 @@ impl<'a> Writer<'a> {
             });
         }
         if !blocks.is_empty() {
-            self.user(chain, format!("[{}]", blocks.join(",")).as_bytes(), br#""toolUseResult":{"stdout":"a","is_error":false},"#);
+            self.user(
+                chain,
+                format!("[{}]", blocks.join(",")).as_bytes(),
+                br#""toolUseResult":{"stdout":"a","is_error":false},"#,
+            );
         }
     }
 
     fn line(&mut self, file: usize, line: Vec<u8>) {
         let number = self.lines.len() % 64;
-        let written = if self.style.spaced >> number & 1 == 1 { spaced(&line) } else { line.clone() };
+        let written = if self.style.spaced >> number & 1 == 1 {
+            spaced(&line)
+        } else {
+            line.clone()
+        };
         self.files[file].extend_from_slice(&written);
-        self.files[file].extend_from_slice(if self.style.crlf >> number & 1 == 1 { b"\r\n" } else { b"\n" });
+        self.files[file].extend_from_slice(if self.style.crlf >> number & 1 == 1 {
+            b"\r\n"
+        } else {
+            b"\n"
+        });
         self.lines.push((file, line));
     }
 
@@ -402,9 +522,17 @@ impl<'a> Writer<'a> {
         let time = if id.is_multiple_of(7) && !self.style.is_timed {
             String::new()
         } else {
-            format!(r#""timestamp":"2026-11-22T23:{:02}:{:02}.{:03}Z","#, id / 60 % 60, id % 60, id % 1_000)
+            format!(
+                r#""timestamp":"2026-11-22T23:{:02}:{:02}.{:03}Z","#,
+                id / 60 % 60,
+                id % 60,
+                id % 1_000
+            )
         };
-        format!(r#""uuid":"u{id}",{time}"cwd":"/home/dev/proj{}","sessionId":"s","version":"2.1.{id}","gitBranch":"b{id}"}}"#, id % 2)
+        format!(
+            r#""uuid":"u{id}",{time}"cwd":"/home/dev/proj{}","sessionId":"s","version":"2.1.{id}","gitBranch":"b{id}"}}"#,
+            id % 2
+        )
     }
 }
 
@@ -412,7 +540,12 @@ fn content(shape: usize, text: &[u8]) -> Vec<u8> {
     match shape {
         0 => [b"\"", text, b"\""].concat(),
         1 => [br#"[{"type":"text","text":""#, text, br#""}]"#].concat(),
-        _ => [br#"[{"type":"text","text":""#, text, br#""},{"type":"image","source":{}},{"type":"text","text":"two"}]"#].concat(),
+        _ => [
+            br#"[{"type":"text","text":""#,
+            text,
+            br#""},{"type":"image","source":{}},{"type":"text","text":"two"}]"#,
+        ]
+        .concat(),
     }
 }
 
@@ -421,7 +554,10 @@ fn chain_fields(chain: usize) -> String {
         0 => r#""isSidechain":false,"#.to_owned(),
         1 => r#""isSidechain":true,"#.to_owned(),
         2 => r#""isSidechain":true,"agentId":"inside","#.to_owned(),
-        _ => format!(r#""isSidechain":true,"agentId":"{}","#, AGENTS[chain - 3].rsplit('/').next().unwrap_or_default()),
+        _ => format!(
+            r#""isSidechain":true,"agentId":"{}","#,
+            AGENTS[chain - 3].rsplit('/').next().unwrap_or_default()
+        ),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The same through real files and the real journal: a session whose files grow and are looked at now and then has the
-//! record of one that is looked at once.
+//! The same through real files and the real journal: a session whose files grow and are looked at
+//! now and then has the record of one that is looked at once.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,11 @@ use tempfile::TempDir;
 use crate::generate::{self, AGENTS, Files, Ways, cuts, ops, style};
 
 const SESSION: &str = "5e55104a";
-const CLIENT: Ways = Ways { interleaved: 0, repeated: 1, blank: false };
+const CLIENT: Ways = Ways {
+    interleaved: 0,
+    repeated: 1,
+    blank: false,
+};
 
 /// A folder of transcripts, and a journal that knows the session.
 struct Machine {
@@ -29,27 +33,45 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        // As deep as the client's are: where a transcript is missing, it is looked for in the folders beside its own.
+        // As deep as the client's are: where a transcript is missing, it is looked for in the
+        // folders beside its own.
         let folder = TempDir::new().unwrap();
         let main = folder.path().join("projects/p/s.jsonl");
         let home = folder.path().join("sidecar").to_string_lossy().into_owned();
-        let config = Config::load(&Environment::from([("CONVEX_SIDECAR_HOME".to_owned(), home)])).unwrap();
+        let config = Config::load(&Environment::from([(
+            "CONVEX_SIDECAR_HOME".to_owned(),
+            home,
+        )]))
+        .unwrap();
         let mut journal = Journal::in_memory().unwrap();
         let event = Event {
             session_id: SESSION.to_owned(),
             transcript_path: Some(main.to_string_lossy().into_owned()),
             cwd: None,
             permission_mode: None,
-            kind: EventKind::SessionStart { source: None, model: None, title: None },
+            kind: EventKind::SessionStart {
+                source: None,
+                model: None,
+                title: None,
+            },
         };
         intake::record_event(&mut journal, &config, &event, None, "host", 1).unwrap();
-        Self { _folder: folder, main, journal, config }
+        Self {
+            _folder: folder,
+            main,
+            journal,
+            config,
+        }
     }
 
     /// Where the file of a subagent is, below the session's folder.
     fn subagent(&self, id: &str) -> PathBuf {
         let (folder, name) = id.rsplit_once('/').unwrap_or(("", id));
-        self.main.with_extension("").join("subagents").join(folder).join(format!("agent-{name}.jsonl"))
+        self.main
+            .with_extension("")
+            .join("subagents")
+            .join(folder)
+            .join(format!("agent-{name}.jsonl"))
     }
 
     /// Lets the files grow to these lengths, and looks at them.
@@ -62,26 +84,49 @@ impl Machine {
     }
 
     fn look(&mut self) {
-        intake::read_transcript(&mut self.journal, &self.config, SESSION, 1, Deadline::never()).unwrap();
+        intake::read_transcript(
+            &mut self.journal,
+            &self.config,
+            SESSION,
+            1,
+            Deadline::never(),
+        )
+        .unwrap();
     }
 
     /// What is recorded, but for the number of looks and the path that it took.
     fn record(&self) -> (Summary, ReadState, Value) {
         let record = self.journal.load(SESSION).unwrap().unwrap();
-        let entry = self.journal.entries(&Filter { limit: 1, ..Filter::default() }).unwrap().pop().unwrap();
+        let entry = self
+            .journal
+            .entries(&Filter {
+                limit: 1,
+                ..Filter::default()
+            })
+            .unwrap()
+            .pop()
+            .unwrap();
         let mut document: Value = serde_json::from_str(&entry.document).unwrap();
         document.as_object_mut().unwrap().remove("revision");
-        document["metadata"]["transcript"].as_object_mut().unwrap().remove("path");
+        document["metadata"]["transcript"]
+            .as_object_mut()
+            .unwrap()
+            .remove("path");
         (record.summary, record.transcript.state, document)
     }
 }
 
 /// Appends what is missing of `bytes`; a file of which there is nothing yet is not there.
 fn append(path: &Path, bytes: &[u8]) {
-    let length = std::fs::metadata(path).map_or(0, |metadata| usize::try_from(metadata.len()).unwrap());
+    let length =
+        std::fs::metadata(path).map_or(0, |metadata| usize::try_from(metadata.len()).unwrap());
     if length < bytes.len() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
         std::io::Write::write_all(&mut file, &bytes[length..]).unwrap();
     }
 }
@@ -105,18 +150,28 @@ proptest! {
     }
 }
 
-/// Long enough for several rounds of segments that are read at once, with lines and messages across their bounds.
+/// Long enough for several rounds of segments that are read at once, with lines and messages across
+/// their bounds.
 #[test]
 fn a_file_that_is_read_in_segments_gives_the_record_of_its_pieces() {
     let filler = "x".repeat(90_000);
-    let mut files = Files { subagents: AGENTS.iter().map(|id| ((*id).to_owned(), Vec::new())).collect(), ..Files::default() };
+    let mut files = Files {
+        subagents: AGENTS
+            .iter()
+            .map(|id| ((*id).to_owned(), Vec::new()))
+            .collect(),
+        ..Files::default()
+    };
     for line in 0..300_u64 {
         let message = line / 3;
         let text = if line % 50 == 49 { "short" } else { &filler };
-        let usage =
-            format!(r#"{{"input_tokens":{message},"output_tokens":{line},"cache_read_input_tokens":1,"cache_creation_input_tokens":2}}"#);
+        let usage = format!(
+            r#"{{"input_tokens":{message},"output_tokens":{line},"cache_read_input_tokens":1,"cache_creation_input_tokens":2}}"#
+        );
         let json = if line % 40 == 0 {
-            format!(r#"{{"type":"user","uuid":"u{line}","message":{{"role":"user","content":"{text}"}}}}"#)
+            format!(
+                r#"{{"type":"user","uuid":"u{line}","message":{{"role":"user","content":"{text}"}}}}"#
+            )
         } else {
             format!(
                 r#"{{"type":"assistant","uuid":"u{line}","message":{{"id":"m{message}","model":"m","usage":{usage},"content":[{{"type":"text","text":"{line} {text}"}},{{"type":"tool_use","id":"t{line}","name":"Bash"}}]}}}}"#
@@ -132,6 +187,9 @@ fn a_file_that_is_read_in_segments_gives_the_record_of_its_pieces() {
     }
     whole.grow(&files, [length, 0, 0]);
     let (summary, state, _) = whole.record();
-    assert_eq!((summary.api_messages, summary.prompts, state), (100, 8, ReadState::Complete));
+    assert_eq!(
+        (summary.api_messages, summary.prompts, state),
+        (100, 8, ReadState::Complete)
+    );
     assert_eq!(growing.record(), whole.record());
 }

@@ -1,5 +1,5 @@
-//! What a transcript says, by a slow reading of its own that shares no code with the program: whole files, values of
-//! `serde_json`, and the rules by which the client's records are to be understood.
+//! What a transcript says, by a slow reading of its own that shares no code with the program: whole
+//! files, values of `serde_json`, and the rules by which the client's records are to be understood.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +57,9 @@ pub fn read(files: &Files) -> Truth {
         if bytes.is_empty() {
             continue;
         }
-        reading.subagents.insert(path.rsplit('/').next().unwrap().to_owned());
+        reading
+            .subagents
+            .insert(path.rsplit('/').next().unwrap().to_owned());
         for record in records(bytes) {
             reading.record(&record, false);
         }
@@ -69,20 +71,27 @@ pub fn read(files: &Files) -> Truth {
 fn records(bytes: &[u8]) -> impl Iterator<Item = Value> {
     bytes.split(|&byte| byte == b'\n').filter_map(|line| {
         let line = String::from_utf8_lossy(line).into_owned();
-        let value: Value = serde_json::from_str(&line).or_else(|_| serde_json::from_str(&whole_pairs(&line))).ok()?;
+        let value: Value = serde_json::from_str(&line)
+            .or_else(|_| serde_json::from_str(&whole_pairs(&line)))
+            .ok()?;
         value.is_object().then_some(value)
     })
 }
 
 /// The line with half surrogate pairs, which are JSON but no text, replaced.
 fn whole_pairs(line: &str) -> String {
-    let unit = |text: &str| text.strip_prefix("\\u").and_then(|text| u16::from_str_radix(text.get(..4)?, 16).ok());
+    let unit = |text: &str| {
+        text.strip_prefix("\\u")
+            .and_then(|text| u16::from_str_radix(text.get(..4)?, 16).ok())
+    };
     let (mut whole, mut at) = (String::new(), 0);
     while let Some(rest) = line.get(at..).filter(|rest| !rest.is_empty()) {
         let length = match unit(rest) {
             Some(first @ 0xD800..=0xDFFF) => {
                 let second = rest.get(6..).and_then(unit);
-                if second.is_some_and(|second| char::decode_utf16([first, second]).all(|half| half.is_ok())) {
+                if second.is_some_and(|second| {
+                    char::decode_utf16([first, second]).all(|half| half.is_ok())
+                }) {
                     12
                 } else {
                     whole.push_str("\\ufffd");
@@ -104,21 +113,33 @@ impl Reading {
     fn record(&mut self, record: &Value, is_main_file: bool) {
         let message = &record["message"];
         let is_sidechain = record["isSidechain"] == true || !is_main_file;
-        // What a record says of order counts where it stands first; figures may still grow where it stands again.
-        let is_new = record["uuid"].as_str().is_none_or(|uuid| self.seen.insert(uuid.to_owned()));
+        // What a record says of order counts where it stands first; figures may still grow where it
+        // stands again.
+        let is_new = record["uuid"]
+            .as_str()
+            .is_none_or(|uuid| self.seen.insert(uuid.to_owned()));
         let kind = record["type"].as_str().unwrap_or_default();
         match kind {
             "user" => self.user(record, is_sidechain, is_main_file, is_new),
             "assistant" if record["isApiErrorMessage"] == true && (is_sidechain || !is_new) => {}
             "assistant" if record["isApiErrorMessage"] == true => {
                 self.end_turn();
-                self.truth.error = Some(texts(&message["content"]).first().cloned().unwrap_or_default().trim().to_owned());
+                self.truth.error = Some(
+                    texts(&message["content"])
+                        .first()
+                        .cloned()
+                        .unwrap_or_default()
+                        .trim()
+                        .to_owned(),
+                );
             }
             "assistant" if message["model"] != "<synthetic>" && message["id"].is_string() => {
                 self.subagent(record, is_sidechain);
                 self.assistant(message, is_sidechain, is_new);
             }
-            "system" if record["subtype"] == "compact_boundary" => self.truth.compactions += u64::from(is_new),
+            "system" if record["subtype"] == "compact_boundary" => {
+                self.truth.compactions += u64::from(is_new)
+            }
             "custom-title" => note(&mut self.titles[0], &record["customTitle"]),
             "ai-title" => note(&mut self.titles[1], &record["aiTitle"]),
             "cost-state" => {
@@ -132,24 +153,35 @@ impl Reading {
 
     fn user(&mut self, record: &Value, is_sidechain: bool, is_main_file: bool, is_new: bool) {
         let content = &record["message"]["content"];
-        let results: Vec<&Value> = content.as_array().into_iter().flatten().filter(|block| block["type"] == "tool_result").collect();
+        let results: Vec<&Value> = content
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|block| block["type"] == "tool_result")
+            .collect();
         for result in &results {
             if result["is_error"] == true {
-                self.failed.insert(result["tool_use_id"].as_str().unwrap().to_owned());
+                self.failed
+                    .insert(result["tool_use_id"].as_str().unwrap().to_owned());
             }
         }
         let texts = texts(content);
         let text = texts.join("\n");
-        let by_client = ["<command-name>", "<local-command-"].iter().any(|mark| text.trim_start().starts_with(mark));
+        let by_client = ["<command-name>", "<local-command-"]
+            .iter()
+            .any(|mark| text.trim_start().starts_with(mark));
         let marked = record["isMeta"] == true || record["isCompactSummary"] == true;
-        let by_other = record["origin"]["kind"].as_str().is_some_and(|kind| kind != "human");
+        let by_other = record["origin"]["kind"]
+            .as_str()
+            .is_some_and(|kind| kind != "human");
         if !results.is_empty() || texts.is_empty() || by_client || marked || by_other {
             return;
         }
         if is_sidechain {
             self.subagent(record, true);
             if is_main_file && record["agentId"].is_null() && record["parentUuid"].is_null() {
-                self.subagents.insert(format!("first record {}", record["uuid"]));
+                self.subagents
+                    .insert(format!("first record {}", record["uuid"]));
             }
         } else if is_new {
             if self.truth.prompts == 0 {
@@ -170,14 +202,28 @@ impl Reading {
     fn assistant(&mut self, message: &Value, is_sidechain: bool, is_new: bool) {
         let id = message["id"].as_str().unwrap().to_owned();
         let known = self.messages.entry(id.clone()).or_default();
-        message["model"].as_str().unwrap_or("unknown").clone_into(&mut known.model);
-        for (figure, name) in
-            known.usage.iter_mut().zip(["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"])
-        {
+        message["model"]
+            .as_str()
+            .unwrap_or("unknown")
+            .clone_into(&mut known.model);
+        for (figure, name) in known.usage.iter_mut().zip([
+            "input_tokens",
+            "output_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+        ]) {
             *figure = (*figure).max(message["usage"][name].as_u64().unwrap_or_default());
         }
-        for block in message["content"].as_array().into_iter().flatten().filter(|block| block["type"] == "tool_use") {
-            self.calls.insert(block["id"].as_str().unwrap().to_owned(), block["name"].as_str().unwrap().to_owned());
+        for block in message["content"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|block| block["type"] == "tool_use")
+        {
+            self.calls.insert(
+                block["id"].as_str().unwrap().to_owned(),
+                block["name"].as_str().unwrap().to_owned(),
+            );
         }
         if is_sidechain || !is_new {
             return;
@@ -185,7 +231,11 @@ impl Reading {
         self.truth.model = Some(message["model"].as_str().unwrap().to_owned());
         self.truth.error = None;
         self.end_turn();
-        let texts: Vec<_> = texts(&message["content"]).iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect();
+        let texts: Vec<_> = texts(&message["content"])
+            .iter()
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty())
+            .collect();
         if texts.is_empty() {
             return;
         }
@@ -211,7 +261,9 @@ impl Reading {
                 self.truth.usage[index] += figure;
             }
         }
-        self.truth.usage_by_model.retain(|_, usage| *usage != [0; 4]);
+        self.truth
+            .usage_by_model
+            .retain(|_, usage| *usage != [0; 4]);
         for (id, name) in self.calls {
             let tool = self.truth.tools.entry(name).or_default();
             tool.0 += 1;
@@ -226,7 +278,11 @@ impl Reading {
 
 /// The last state counts; one without text is none.
 fn note(title: &mut Option<String>, value: &Value) {
-    if let Some(text) = value.as_str().map(str::trim).filter(|text| !text.is_empty()) {
+    if let Some(text) = value
+        .as_str()
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+    {
         *title = Some(text.to_owned());
     }
 }
@@ -236,8 +292,15 @@ fn texts(content: &Value) -> Vec<String> {
     if let Some(text) = content.as_str() {
         return vec![text.to_owned()];
     }
-    let blocks = content.as_array().into_iter().flatten().filter(|block| block["type"] == "text");
-    blocks.filter_map(|block| block["text"].as_str()).map(str::to_owned).collect()
+    let blocks = content
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|block| block["type"] == "text");
+    blocks
+        .filter_map(|block| block["text"].as_str())
+        .map(str::to_owned)
+        .collect()
 }
 
 impl From<&Document> for Truth {
@@ -248,8 +311,16 @@ impl From<&Document> for Truth {
             turns: metadata.turns,
             api_messages: metadata.api_messages,
             usage: metadata.usage.figures(),
-            usage_by_model: metadata.usage_by_model.iter().map(|of| (of.model.clone(), of.usage.figures())).collect(),
-            tools: metadata.tools.iter().map(|tool| (tool.name.clone(), (tool.calls, tool.errors))).collect(),
+            usage_by_model: metadata
+                .usage_by_model
+                .iter()
+                .map(|of| (of.model.clone(), of.usage.figures()))
+                .collect(),
+            tools: metadata
+                .tools
+                .iter()
+                .map(|tool| (tool.name.clone(), (tool.calls, tool.errors)))
+                .collect(),
             subagents: metadata.subagents,
             compactions: metadata.compactions,
             input: document.input.clone(),

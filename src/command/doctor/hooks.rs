@@ -1,4 +1,5 @@
-//! The hooks as they are installed: which settings files hold them, and what keeps them from recording each event once.
+//! The hooks as they are installed: which settings files hold them, and what keeps them from
+//! recording each event once.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,11 +45,17 @@ impl Settings {
 impl Installed {
     /// Reads the settings files that count for a client which is started in the current folder.
     pub fn look(environment: &Environment) -> Self {
-        let mut installed = Self { files: Vec::new(), problems: Vec::new(), has_program_for_plugin: has_program_for_plugin(environment) };
+        let mut installed = Self {
+            files: Vec::new(),
+            problems: Vec::new(),
+            has_program_for_plugin: has_program_for_plugin(environment),
+        };
         for scope in [Scope::User, Scope::Project, Scope::Local] {
             if let Err(error) = installed.read(scope, environment) {
                 let remedy = "mend it; until then nothing of it counts, and `convex-sidecar install` changes nothing";
-                installed.problems.push(Check::failed("hooks", format!("{error:#}"), remedy));
+                installed
+                    .problems
+                    .push(Check::failed("hooks", format!("{error:#}"), remedy));
             }
         }
         installed
@@ -60,29 +67,47 @@ impl Installed {
         }
         let file = SettingsFile::read(install::path(scope, environment)?)?;
         // In the home folder the settings of the project are those of the user.
-        if self.files.iter().any(|other| is_same(&other.path, &file.path)) {
+        if self
+            .files
+            .iter()
+            .any(|other| is_same(&other.path, &file.path))
+        {
             return Ok(());
         }
-        let Some(text) = &file.text else { return Ok(()) };
-        let found = settings::find(text).map_err(|error| error.context(format!("could not read {}", file.path.display())))?;
-        self.files.push(Settings { scope, path: file.path, found });
+        let Some(text) = &file.text else {
+            return Ok(());
+        };
+        let found = settings::find(text)
+            .map_err(|error| error.context(format!("could not read {}", file.path.display())))?;
+        self.files.push(Settings {
+            scope,
+            path: file.path,
+            found,
+        });
         Ok(())
     }
 
-    /// The command that the client runs at this event, where it is safe to run it: one of the user's own, or ours as
-    /// `install` writes it. A repository's settings may hold anything.
+    /// The command that the client runs at this event, where it is safe to run it: one of the
+    /// user's own, or ours as `install` writes it. A repository's settings may hold anything.
     pub fn command(&self, event: &str) -> Option<String> {
         let this = std::env::current_exe().ok()?;
-        self.files.iter().flat_map(|file| file.entries().map(move |entry| (file.scope, entry))).find_map(|(scope, entry)| {
-            let plain = format!("{} hook", shell::quote(&entry.program, cfg!(windows)));
-            let is_ours = is_same(Path::new(&entry.program), &this);
-            let command = if entry.command == entry.program { &plain } else { &entry.command };
-            (entry.event == event
-                && !has_variable(entry)
-                && !leads_elsewhere(entry)
-                && (scope == Scope::User || (is_ours && *command == plain)))
-                .then(|| command.clone())
-        })
+        self.files
+            .iter()
+            .flat_map(|file| file.entries().map(move |entry| (file.scope, entry)))
+            .find_map(|(scope, entry)| {
+                let plain = format!("{} hook", shell::quote(&entry.program, cfg!(windows)));
+                let is_ours = is_same(Path::new(&entry.program), &this);
+                let command = if entry.command == entry.program {
+                    &plain
+                } else {
+                    &entry.command
+                };
+                (entry.event == event
+                    && !has_variable(entry)
+                    && !leads_elsewhere(entry)
+                    && (scope == Scope::User || (is_ours && *command == plain)))
+                    .then(|| command.clone())
+            })
     }
 
     /// What is to be said of them.
@@ -102,13 +127,21 @@ impl Installed {
     }
 
     fn plugins(&self) -> impl Iterator<Item = (&Settings, &str)> {
-        self.files.iter().filter_map(|file| Some((file, file.found.plugin.as_deref()?)))
+        self.files
+            .iter()
+            .filter_map(|file| Some((file, file.found.plugin.as_deref()?)))
     }
 
     /// Where hooks come from.
     fn places(&self) -> Vec<String> {
-        let files = self.files.iter().filter(|file| file.entries().next().is_some()).map(|file| file.path.display().to_string());
-        let plugins = self.plugins().map(|(file, plugin)| format!("the plugin {plugin} by {}", file.path.display()));
+        let files = self
+            .files
+            .iter()
+            .filter(|file| file.entries().next().is_some())
+            .map(|file| file.path.display().to_string());
+        let plugins = self
+            .plugins()
+            .map(|(file, plugin)| format!("the plugin {plugin} by {}", file.path.display()));
         files.chain(plugins).collect()
     }
 
@@ -116,11 +149,20 @@ impl Installed {
         if self.plugins().next().is_some() {
             return None;
         }
-        let is_there = |event: &&str| self.files.iter().any(|file| file.entries().any(|entry| entry.event == **event));
-        let missing: Vec<_> = EVENTS.into_iter().filter(|event| !is_there(event)).collect();
+        let is_there = |event: &&str| {
+            self.files
+                .iter()
+                .any(|file| file.entries().any(|entry| entry.event == **event))
+        };
+        let missing: Vec<_> = EVENTS
+            .into_iter()
+            .filter(|event| !is_there(event))
+            .collect();
         let says = match missing.len() {
             0 => return None,
-            all if all == EVENTS.len() => "none are installed for sessions that start in this folder".to_owned(),
+            all if all == EVENTS.len() => {
+                "none are installed for sessions that start in this folder".to_owned()
+            }
             _ => format!("there is none for {}", missing.join(" and ")),
         };
         Some(Check::warning("hooks", says, "`convex-sidecar install`"))
@@ -128,8 +170,16 @@ impl Installed {
 
     fn doubled(&self) -> Option<Check> {
         let places = self.places();
-        let plugin = self.plugins().next().map(|(_, plugin)| format!("`claude plugin uninstall {plugin}`"));
-        let last = self.files.iter().rev().find(|file| file.entries().next().is_some()).map(|file| file.command("uninstall"));
+        let plugin = self
+            .plugins()
+            .next()
+            .map(|(_, plugin)| format!("`claude plugin uninstall {plugin}`"));
+        let last = self
+            .files
+            .iter()
+            .rev()
+            .find(|file| file.entries().next().is_some())
+            .map(|file| file.command("uninstall"));
         (places.len() > 1).then(|| {
             let says = format!("they run more than once for each event: {}; sessions are recorded once all the same", places.join(", "));
             Check::warning("hooks", says, plugin.or(last).unwrap_or_default())
@@ -137,16 +187,27 @@ impl Installed {
     }
 
     fn plugin(&self) -> Option<Check> {
-        let (_, plugin) = self.plugins().next().filter(|_| !self.has_program_for_plugin)?;
+        let (_, plugin) = self
+            .plugins()
+            .next()
+            .filter(|_| !self.has_program_for_plugin)?;
         let says = format!("the plugin {plugin} does not find the executable");
-        Some(Check::failed("hooks", says, "put its folder on the PATH, or set CONVEX_SIDECAR_BIN to it"))
+        Some(Check::failed(
+            "hooks",
+            says,
+            "put its folder on the PATH, or set CONVEX_SIDECAR_BIN to it",
+        ))
     }
 }
 
 fn switched_off(file: &Settings) -> Option<Check> {
     let name = file.found.switched_off_by?;
     let path = file.path.display();
-    Some(Check::failed("hooks", format!("they are switched off: {name} is true in {path}"), format!("remove {name} from {path}")))
+    Some(Check::failed(
+        "hooks",
+        format!("they are switched off: {name} is true in {path}"),
+        format!("remove {name} from {path}"),
+    ))
 }
 
 fn entries(file: &Settings) -> Vec<Check> {
@@ -156,8 +217,15 @@ fn entries(file: &Settings) -> Vec<Check> {
     for entry in &file.found.entries {
         let event = &entry.event;
         if !entry.is_alone {
-            let says = format!("{event} in {path} runs other commands too: {:?}", entry.command);
-            checks.push(Check::warning("hooks", says, "`install` and `uninstall` leave it alone; change it by hand"));
+            let says = format!(
+                "{event} in {path} runs other commands too: {:?}",
+                entry.command
+            );
+            checks.push(Check::warning(
+                "hooks",
+                says,
+                "`install` and `uninstall` leave it alone; change it by hand",
+            ));
             continue;
         }
         if entry.is_duplicate {
@@ -168,8 +236,14 @@ fn entries(file: &Settings) -> Vec<Check> {
             ));
         }
         if entry.has_suspicious_timeout() {
-            let says = format!("the timeout for {event} in {path} is {} seconds", entry.timeout.unwrap_or_default());
-            let remedy = format!("milliseconds were meant; {} sets 10 seconds", file.command("install"));
+            let says = format!(
+                "the timeout for {event} in {path} is {} seconds",
+                entry.timeout.unwrap_or_default()
+            );
+            let remedy = format!(
+                "milliseconds were meant; {} sets 10 seconds",
+                file.command("install")
+            );
             checks.push(Check::warning("hooks", says, remedy));
         }
         if !has_variable(entry) && !programs.contains(&&entry.program) {
@@ -186,22 +260,38 @@ fn program(file: &Settings, program: &str) -> Option<Check> {
     let this = std::env::current_exe().ok()?;
     if !Path::new(program).is_absolute() {
         let says = format!("{path} runs {program}, which is another executable on another PATH");
-        return Some(Check::warning("hooks", says, format!("{remedy} writes its whole path")));
+        return Some(Check::warning(
+            "hooks",
+            says,
+            format!("{remedy} writes its whole path"),
+        ));
     }
     if !Path::new(program).is_file() {
-        return Some(Check::failed("hooks", format!("{path} runs {program}, which is not there"), remedy));
+        return Some(Check::failed(
+            "hooks",
+            format!("{path} runs {program}, which is not there"),
+            remedy,
+        ));
     }
     if is_same(Path::new(program), &this) {
         return None;
     }
     // Only the user's own settings are trusted so far.
-    let version = (file.scope == Scope::User).then(|| version(program)).flatten();
+    let version = (file.scope == Scope::User)
+        .then(|| version(program))
+        .flatten();
     if version.as_deref() == Some(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION"))) {
         return None;
     }
-    let version = version.map(|version| format!(" ({version})")).unwrap_or_default();
+    let version = version
+        .map(|version| format!(" ({version})"))
+        .unwrap_or_default();
     let says = format!("{path} runs {program}{version}, not this executable");
-    Some(Check::warning("hooks", says, format!("{remedy} puts this one there")))
+    Some(Check::warning(
+        "hooks",
+        says,
+        format!("{remedy} puts this one there"),
+    ))
 }
 
 fn version(program: &str) -> Option<String> {
@@ -211,7 +301,9 @@ fn version(program: &str) -> Option<String> {
 
 /// Whether the command has a journal or a deployment of its own, which a proof has no business in.
 fn leads_elsewhere(entry: &Entry) -> bool {
-    ["CONVEX_SIDECAR_HOME=", "CONVEX_SELF_HOSTED_"].iter().any(|name| entry.command.contains(name))
+    ["CONVEX_SIDECAR_HOME=", "CONVEX_SELF_HOSTED_"]
+        .iter()
+        .any(|name| entry.command.contains(name))
 }
 
 /// Whether only a shell in the client's environment knows which program it is.
@@ -226,10 +318,22 @@ fn is_same(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Whether there is an executable that the plugin runs, looked for as `hooks/convex-sidecar.sh` looks for it.
+/// Whether there is an executable that the plugin runs, looked for as `hooks/convex-sidecar.sh`
+/// looks for it.
 fn has_program_for_plugin(environment: &Environment) -> bool {
     let stated = environment.get("CONVEX_SIDECAR_BIN").map(PathBuf::from);
-    let cargo = environment.get("CARGO_HOME").map(PathBuf::from).or_else(|| Some(Path::new(environment.get("HOME")?).join(".cargo")));
-    let of_cargo = cargo.map(|folder| folder.join("bin").join(format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX)));
-    Program::find("convex-sidecar", environment).is_some() || stated.into_iter().chain(of_cargo).any(|path| path.is_file())
+    let cargo = environment
+        .get("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(environment.get("HOME")?).join(".cargo")));
+    let of_cargo = cargo.map(|folder| {
+        folder
+            .join("bin")
+            .join(format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX))
+    });
+    Program::find("convex-sidecar", environment).is_some()
+        || stated
+            .into_iter()
+            .chain(of_cargo)
+            .any(|path| path.is_file())
 }

@@ -1,4 +1,5 @@
-//! The proof: a synthetic session goes through the installed hook into Convex, is read back, and is removed.
+//! The proof: a synthetic session goes through the installed hook into Convex, is read back, and is
+//! removed.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -23,10 +24,13 @@ impl Home {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&path).with_context(|| format!("could not make the folder {}", path.display()))?;
+        builder
+            .create(&path)
+            .with_context(|| format!("could not make the folder {}", path.display()))?;
         let home = Self(path);
         if deployment.url.scheme() == "http" {
-            std::fs::write(home.0.join("config.toml"), "allow_insecure_http = true\n").context("could not write a configuration")?;
+            std::fs::write(home.0.join("config.toml"), "allow_insecure_http = true\n")
+                .context("could not write a configuration")?;
         }
         Ok(home)
     }
@@ -35,11 +39,26 @@ impl Home {
     fn reason(&self, deployment: &Deployment) -> Result<String> {
         let journal = Journal::open(&self.0.join("journal.db"))?;
         let note = journal.notes(1)?.pop().map(|(_, note)| note);
-        let refused = || Ok::<_, anyhow::Error>(journal.by_prefix("", 1)?.pop().and_then(|entry| entry.last_error));
-        let unreachable = || Ok::<_, anyhow::Error>(journal.backoff(deployment.name())?.map(|backoff| backoff.last_error));
+        let refused = || {
+            Ok::<_, anyhow::Error>(
+                journal
+                    .by_prefix("", 1)?
+                    .pop()
+                    .and_then(|entry| entry.last_error),
+            )
+        };
+        let unreachable = || {
+            Ok::<_, anyhow::Error>(
+                journal
+                    .backoff(deployment.name())?
+                    .map(|backoff| backoff.last_error),
+            )
+        };
         Ok(match note {
             Some(note) => note,
-            None => unreachable()?.or(refused()?).unwrap_or_else(|| "the hook recorded nothing".to_owned()),
+            None => unreachable()?
+                .or(refused()?)
+                .unwrap_or_else(|| "the hook recorded nothing".to_owned()),
         })
     }
 }
@@ -50,9 +69,13 @@ impl Drop for Home {
     }
 }
 
-/// Sends a session through the hook as the client runs it, with a journal of its own, reads it back and deletes it.
-/// Returns what it went through.
-pub fn run(config: &Config, deployment: &Deployment, installed: &Installed) -> Result<&'static str> {
+/// Sends a session through the hook as the client runs it, with a journal of its own, reads it back
+/// and deletes it. Returns what it went through.
+pub fn run(
+    config: &Config,
+    deployment: &Deployment,
+    installed: &Installed,
+) -> Result<&'static str> {
     let (now, _) = now();
     let session_id = format!("convex-sidecar-doctor-{now}-{}", std::process::id());
     let home = Home::new(std::env::temp_dir().join(&session_id), deployment)?;
@@ -63,54 +86,107 @@ pub fn run(config: &Config, deployment: &Deployment, installed: &Installed) -> R
         json!({"session_id": session_id, "hook_event_name": "SessionEnd", "reason": "other"}),
     ];
     let steps = events.map(|event| {
-        let name = event["hook_event_name"].as_str().unwrap_or_default().to_owned();
+        let name = event["hook_event_name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         (installed.command(&name), name, event)
     });
     let ran = steps.iter().try_for_each(|(command, name, event)| {
-        hook(&home.0, deployment, command.as_deref(), event).with_context(|| format!("the hook for {name} failed"))
+        hook(&home.0, deployment, command.as_deref(), event)
+            .with_context(|| format!("the hook for {name} failed"))
     });
     let id = json!({ "sessionId": session_id });
     let row = ask(config, "agents:getAgentSession", &id);
     // Whatever was found, nothing is left behind.
     let convex = Convex::new(deployment, Deadline::never())?;
-    let deleted = convex.call(&Call::new(Kind::Mutation, "agents:deleteAgentSession", &id.to_string())?);
+    let deleted = convex.call(&Call::new(
+        Kind::Mutation,
+        "agents:deleteAgentSession",
+        &id.to_string(),
+    )?);
     ran?;
     let row = row?;
-    ensure!(!row.is_null(), "the session did not arrive: {}", home.reason(deployment)?);
-    ensure!(row["status"] == "completed" && row["output"] == answer.as_str(), "what was read back is not what was sent: {row}");
-    ensure!(matches!(deleted, Verdict::Success(_)), "could not delete the session {session_id} again: {deleted:?}");
-    ensure!(ask(config, "agents:getAgentSession", &id)?.is_null(), "the session {session_id} is still there after it was deleted");
-    Ok(if steps.iter().all(|(command, ..)| command.is_some()) { "the installed hooks" } else { "`convex-sidecar hook`" })
+    ensure!(
+        !row.is_null(),
+        "the session did not arrive: {}",
+        home.reason(deployment)?
+    );
+    ensure!(
+        row["status"] == "completed" && row["output"] == answer.as_str(),
+        "what was read back is not what was sent: {row}"
+    );
+    ensure!(
+        matches!(deleted, Verdict::Success(_)),
+        "could not delete the session {session_id} again: {deleted:?}"
+    );
+    ensure!(
+        ask(config, "agents:getAgentSession", &id)?.is_null(),
+        "the session {session_id} is still there after it was deleted"
+    );
+    Ok(if steps.iter().all(|(command, ..)| command.is_some()) {
+        "the installed hooks"
+    } else {
+        "`convex-sidecar hook`"
+    })
 }
 
 /// Runs a hook as the client does: in a shell, and it exits 0 without a word.
-fn hook(home: &Path, deployment: &Deployment, installed: Option<&str>, event: &Value) -> Result<()> {
+fn hook(
+    home: &Path,
+    deployment: &Deployment,
+    installed: Option<&str>,
+    event: &Value,
+) -> Result<()> {
     // The client on Windows runs hooks in a shell that is its own.
     let mut command = if let Some(text) = installed.filter(|_| cfg!(unix)) {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", text]);
         shell
     } else {
-        let mut this = Command::new(std::env::current_exe().context("could not find this executable")?);
+        let mut this =
+            Command::new(std::env::current_exe().context("could not find this executable")?);
         this.arg("hook");
         this
     };
-    command.env("CONVEX_SIDECAR_HOME", home).envs(deployment.environment());
-    for name in ["CONVEX_SIDECAR_DISABLED", "CONVEX_SIDECAR_WORKFLOW", "CLAUDECODE"] {
+    command
+        .env("CONVEX_SIDECAR_HOME", home)
+        .envs(deployment.environment());
+    for name in [
+        "CONVEX_SIDECAR_DISABLED",
+        "CONVEX_SIDECAR_WORKFLOW",
+        "CLAUDECODE",
+    ] {
         command.env_remove(name);
     }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("could not run it")?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("could not run it")?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that is switched off ends without reading.
         match stdin.write_all(event.to_string().as_bytes()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error).context("could not write to it"),
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                return Err(error).context("could not write to it");
+            }
             _ => {}
         }
     }
     let output = child.wait_with_output().context("could not wait for it")?;
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    ensure!(output.status.success(), "{}: {}", output.status, said.lines().last().unwrap_or("not a word"));
-    ensure!(said.is_empty(), "it is not silent: {}", said.lines().next().unwrap_or_default());
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        output.status,
+        said.lines().last().unwrap_or("not a word")
+    );
+    ensure!(
+        said.is_empty(),
+        "it is not silent: {}",
+        said.lines().next().unwrap_or_default()
+    );
     Ok(())
 }
