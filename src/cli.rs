@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::{session, workflow};
+use crate::record::{session, workflow};
 
 /// Records every Claude Code and Claude Agent SDK session in your own Convex database.
 #[derive(Debug, Parser)]

@@ -1,32 +1,25 @@
-//! The rooms of convex-sidecar, in the order in which the data passes through them.
+//! The modules of convex-sidecar, in the order in which data passes through them: each uses only
+//! those above it (`tests/architecture.rs` holds that).
 //!
 //! ```text
-//! stdin ─ HookInput ─┐
-//!                    ├─ Session (pure fold) ── Journal (SQLite) ── Delivery (deadline, backoff) ── Convex (HTTP)
-//! transcript JSONL ──┘
+//! stdin ─ HookInput ─ Event ┐
+//!                           ├─ Session (pure fold) ─ Journal (SQLite) ─ Delivery (deadline, backoff) ─ Convex (HTTP)
+//! transcript ─ Facts ───────┘
 //! ```
 //!
-//! A library only so that tests, fuzz targets and benches can reach the pure rooms; users run the
+//! A library only so that tests, fuzz targets and benches can reach the pure modules; users run the
 //! binary.
 
-pub mod bundle;
-pub mod child;
 pub mod cli;
+pub mod client_settings;
 pub mod command;
-pub mod compose;
 pub mod config;
 pub mod convex;
-pub mod deadline;
-pub mod delivery;
-pub mod diff;
-pub mod hook_input;
-pub mod intake;
+pub mod deployment;
+pub mod hook;
+pub mod ingest;
 pub mod journal;
-pub mod owner;
-pub mod redact;
-pub mod render;
-pub mod session;
-pub mod settings;
-pub mod stdin;
+pub mod record;
+pub mod system;
 pub mod transcript;
-pub mod workflow;
+pub mod ui;

@@ -62,7 +62,7 @@ fn main() {
         } else {
             ""
         };
-        command::tell(&format!("convex-sidecar: {error:#}{remedy}"));
+        command::print_error(&format!("convex-sidecar: {error:#}{remedy}"));
         exit(1);
     }
     // Not by returning: that would wait for threads that still read stdin or resolve a name.
@@ -82,13 +82,13 @@ fn run_hook(options: Hook, start: Instant) -> anyhow::Result<()> {
     let failure = i32::from(options.strict);
     std::panic::set_hook(Box::new(move |panic| {
         if options.verbose {
-            command::tell(&format!("convex-sidecar: {panic}"));
+            command::print_error(&format!("convex-sidecar: {panic}"));
         }
         exit(failure);
     }));
     match command::hook::run(options, start) {
         Err(error) if options.verbose || options.dry_run => {
-            command::tell(&format!("convex-sidecar: {error:#}"));
+            command::print_error(&format!("convex-sidecar: {error:#}"));
             exit(failure.max(i32::from(options.dry_run)));
         }
         Err(_) => exit(failure),

@@ -3,20 +3,21 @@
 
 #![no_main]
 
-use convex_sidecar::deadline::Deadline;
-use convex_sidecar::hook_input::{self, EventKind, SILENCE};
+use convex_sidecar::hook::input::{self, SILENCE};
+use convex_sidecar::record::event::{EventKind, is_session_id};
+use convex_sidecar::system::deadline::Deadline;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let read = |length| {
         let mut pieces = bytes.chunks(length).map(<[u8]>::to_vec);
-        hook_input::read_value(|_| pieces.next(), SILENCE, Deadline::never())
+        input::read_value(|_| pieces.next(), SILENCE, Deadline::never())
     };
     let (at_once, in_pieces) = (read(bytes.len().max(1)), read(7));
     assert_eq!(at_once, in_pieces);
     for json in [Some(bytes), at_once.as_deref().ok()].into_iter().flatten() {
-        if let Ok(event) = hook_input::parse(json) {
-            assert!(hook_input::is_session_id(&event.session_id));
+        if let Ok(event) = input::parse(json) {
+            assert!(is_session_id(&event.session_id));
             assert!(!matches!(event.kind, EventKind::Other { ref name } if name.is_empty()));
         }
     }

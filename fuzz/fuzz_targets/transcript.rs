@@ -7,13 +7,13 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use convex_sidecar::deadline::Deadline;
-use convex_sidecar::redact::Redactor;
-use convex_sidecar::transcript::assistant::{self, Habits};
-use convex_sidecar::transcript::facts::{Facts, Gatherer, Source};
+use convex_sidecar::record::facts::{Facts, Source};
+use convex_sidecar::record::figures::{Counted, Item, Summary};
+use convex_sidecar::record::redact::Redactor;
+use convex_sidecar::system::deadline::Deadline;
+use convex_sidecar::transcript::gather::Gatherer;
+use convex_sidecar::transcript::line::{self, Record, is_irrelevant};
 use convex_sidecar::transcript::reader::read_lines;
-use convex_sidecar::transcript::records::{self, Glance, Record, glance};
-use convex_sidecar::transcript::summary::{Counted, Item, Summary};
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
@@ -23,8 +23,19 @@ thread_local! {
 
 fn read(bytes: &[u8], redactor: &Redactor) -> (Facts, usize) {
     let mut gatherer = Gatherer::new(redactor);
-    let read = BUFFER.with_borrow_mut(|buffer| read_lines(bytes, u64::MAX, buffer, Source::Main, &mut gatherer, Deadline::never()));
-    let Ok((taken, _)) = read else { panic!("bytes in memory can be read") };
+    let read = BUFFER.with_borrow_mut(|buffer| {
+        read_lines(
+            bytes,
+            u64::MAX,
+            buffer,
+            Source::Main,
+            &mut gatherer,
+            Deadline::never(),
+        )
+    });
+    let Ok((taken, _)) = read else {
+        panic!("bytes in memory can be read")
+    };
     let taken = usize::try_from(taken).unwrap_or(usize::MAX);
     assert!(taken <= bytes.len());
     (gatherer.finish(), taken)
@@ -41,7 +52,11 @@ fn figures(stretches: Vec<Facts>) -> Summary {
         if !item.name.is_empty() {
             item.name.clone_into(name);
         }
-        Ok::<_, Infallible>(Counted { inherited: false, before, name: name.clone() })
+        Ok::<_, Infallible>(Counted {
+            inherited: false,
+            before,
+            name: name.clone(),
+        })
     };
     let Ok(()) = summary.absorb(stretches, count);
     summary
@@ -49,7 +64,7 @@ fn figures(stretches: Vec<Facts>) -> Summary {
 
 /// Whether a line says something, by the full parse.
 fn counts(line: &[u8]) -> bool {
-    match records::parse(line) {
+    match line::parse(line) {
         Ok((_, Record::ToolErrors(ids))) => !ids.is_empty(),
         Ok((_, record)) => !matches!(record, Record::Other),
         Err(_) => false,
@@ -63,34 +78,35 @@ fn is_plain(line: &[u8]) -> bool {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(redactor) = Redactor::new(true, &[], 1_000) else { return };
-    let mut habits = Habits::default();
+    let Ok(redactor) = Redactor::new(true, &[], 1_000) else {
+        return;
+    };
     for line in bytes.split(|&byte| byte == b'\n') {
-        // What is read fast is what the full parse reads, but for bad escapes in what nobody wants
-        // to know.
-        if let (Some(fast), Ok(full)) = (assistant::read(line, &mut habits), records::parse(line)) {
-            assert_eq!(format!("{fast:?}"), format!("{full:?}"));
-        }
-        match glance(line) {
-            Glance::Dull => assert!(!(is_plain(line) && counts(line)), "passed over: {}", line.escape_ascii()),
-            // Of a line that is no JSON the full parse says nothing.
-            Glance::Failure(id) if is_plain(line) => {
-                if let Ok((_, record)) = records::parse(line) {
-                    assert!(matches!(&record, Record::ToolErrors(ids) if ids.iter().any(|known| known == id)), "{}", line.escape_ascii());
-                }
-            }
-            _ => {}
+        if is_irrelevant(line) {
+            assert!(
+                !(is_plain(line) && counts(line)),
+                "skipped: {}",
+                line.escape_ascii()
+            );
         }
     }
     // The first byte says where the rest is cut.
-    let Some((&cut, bytes)) = bytes.split_first() else { return };
+    let Some((&cut, bytes)) = bytes.split_first() else {
+        return;
+    };
     let (whole, _) = read(bytes, &redactor);
     let (first, taken) = read(&bytes[..bytes.len() * usize::from(cut) / 256], &redactor);
     let (second, _) = read(&bytes[taken..], &redactor);
     // A line that goes on behind a whole object is no record, but was one when it was cut there.
     if whole.malformed_lines == 0 && second.malformed_lines == 0 {
         let (whole, cut) = (figures(vec![whole]), figures(vec![first, second]));
-        assert_eq!((whole.api_messages, &whole.usage_by_model, &whole.tools), (cut.api_messages, &cut.usage_by_model, &cut.tools));
-        assert_eq!((whole.subagents, whole.compactions), (cut.subagents, cut.compactions));
+        assert_eq!(
+            (whole.api_messages, &whole.usage_by_model, &whole.tools),
+            (cut.api_messages, &cut.usage_by_model, &cut.tools)
+        );
+        assert_eq!(
+            (whole.subagents, whole.compactions),
+            (cut.subagents, cut.compactions)
+        );
     }
 });

@@ -8,14 +8,14 @@ use std::io::{IsTerminal, Write};
 use anyhow::{Result, bail, ensure};
 
 use super::show::{find, find_remote};
-use super::{Outlook, PATIENCE, load_config, now, print};
+use super::{DeliveryContext, PATIENCE, load_config, now, print};
 use crate::cli::Forget;
 use crate::config::Config;
-use crate::deadline::Deadline;
-use crate::delivery::Delivery;
-use crate::intake;
+use crate::convex::delivery::Delivery;
+use crate::ingest;
 use crate::journal::Journal;
-use crate::render::{self, Listed};
+use crate::system::deadline::Deadline;
+use crate::ui::{self, Listed};
 
 /// Runs `forget`.
 pub fn run(options: &Forget) -> Result<()> {
@@ -34,18 +34,18 @@ pub fn run(options: &Forget) -> Result<()> {
     // Another process may be reading just now; then the bytes are overwritten some time later.
     let _ = journal.scrub();
     // What forks had copied from it is theirs now.
-    intake::settle(&mut journal, &config, now, Deadline::never())?;
+    ingest::finalize(&mut journal, &config, now, Deadline::never())?;
     let there = match (deployment, &config.deployment) {
         (None, _) => "; no Convex deployment has it".to_owned(),
         (Some(name), Ok(Some(configured))) if configured.name() == name => {
             let deadline = Deadline::never().within(PATIENCE);
             let report = Delivery::new(&mut journal, configured, deadline, now, jitter)
-                .deliver_errands(&mut |_| {})?;
+                .deliver_outbox(&mut |_| {})?;
             match report.problem {
                 None => format!(" and from {name}"),
                 Some(why) => format!(
                     "; it is still in {name}, and `convex-sidecar sync` deletes it there: {}",
-                    render::escape(&why)
+                    ui::escape(&why)
                 ),
             }
         }
@@ -63,7 +63,7 @@ pub fn run(options: &Forget) -> Result<()> {
 fn choose(journal: &Journal, config: &Config, prefix: &str) -> Result<(Listed, Option<String>)> {
     if let Some(entry) = find(journal, config, prefix)? {
         return Ok((
-            Outlook::new(journal, config)?.listed(&entry)?,
+            DeliveryContext::new(journal, config)?.listed(&entry)?,
             entry.deployment,
         ));
     }
@@ -93,7 +93,7 @@ fn is_confirmed(session: &Listed) -> Result<bool> {
     };
     eprint!(
         "This deletes, here and in Convex:{}{again}\nDelete it? [y/N] ",
-        render::candidates(std::slice::from_ref(session))
+        ui::candidates(std::slice::from_ref(session))
     );
     std::io::stderr().flush()?;
     let mut answer = String::new();

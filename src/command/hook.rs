@@ -7,15 +7,18 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{now, print};
 use crate::cli::Hook;
 use crate::config::{self, Config};
-use crate::deadline::{Deadline, HOOK_BUDGET};
-use crate::delivery::{self, Delivery, Report};
-use crate::hook_input::{self, Event, EventKind, InputError, SILENCE};
-use crate::intake;
+use crate::convex::delivery::{self, Delivery, Report};
+use crate::hook::client;
+use crate::hook::input::{self, InputError, SILENCE};
+use crate::hook::stdin;
+use crate::ingest;
 use crate::journal::{self, Entry, Journal};
-use crate::owner::{self, Owner};
-use crate::render;
-use crate::session::Millis;
-use crate::stdin;
+use crate::record::Millis;
+use crate::record::event::{Event, EventKind};
+use crate::record::run::Owner;
+use crate::system::deadline::{Deadline, HOOK_BUDGET};
+use crate::system::process;
+use crate::ui;
 
 /// What a SessionStart may take for the network: the user waits for the agent to start.
 const START_BUDGET: Duration = Duration::from_millis(300);
@@ -34,10 +37,10 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
             Ok(())
         };
     }
-    let input = hook_input::read_value(stdin::arrivals(), SILENCE, deadline)
-        .and_then(|json| hook_input::parse(&json));
+    let input = input::read_value(stdin::arrivals(), SILENCE, deadline)
+        .and_then(|json| input::parse(&json));
     if options.dry_run {
-        return rehearse(&config, &input?);
+        return dry_run(&config, &input?);
     }
     let identity = journal::identity(&config.journal);
     let mut result = keep(&config, options, &input, deadline);
@@ -108,7 +111,7 @@ fn record(
     deadline: Deadline,
 ) -> Result<Report> {
     if options.verbose {
-        say(
+        trace(
             options,
             &format!(
                 "event: {}",
@@ -116,15 +119,22 @@ fn record(
             ),
         );
     }
-    if intake::ends_no_session(journal, config, event)? {
-        say(options, "not recorded: it ends a session that never was");
+    if ingest::ends_no_session(journal, config, event)? {
+        trace(options, "not recorded: it ends a session that never was");
         return Ok(Report::default());
     }
     let (now, jitter) = now();
     let owner = owner(config);
-    intake::record_event(journal, config, event, owner.as_ref(), &owner::host(), now)
-        .context("could not journal the event")?;
-    journal.hurry(deadline)?;
+    ingest::record_event(
+        journal,
+        config,
+        event,
+        owner.as_ref(),
+        &process::host(),
+        now,
+    )
+    .context("could not journal the event")?;
+    journal.set_deadline(deadline)?;
     match follow_up(journal, config, options, event, (now, jitter), deadline) {
         // What there was no time for is done by the next hook, as it is due.
         Err(error) if journal::is_busy(&error) => Ok(Report {
@@ -145,18 +155,18 @@ fn follow_up(
     deadline: Deadline,
 ) -> Result<Report> {
     if tells_of_transcript(event) {
-        intake::read_transcript(journal, config, &event.session_id, now, deadline)?;
+        ingest::read_transcript(journal, config, &event.session_id, now, deadline)?;
     }
-    intake::sweep(journal, config, now)?;
-    intake::settle(journal, config, now, deadline)?;
+    ingest::sweep(journal, config, now)?;
+    ingest::finalize(journal, config, now, deadline)?;
     if options.verbose {
-        say(
+        trace(
             options,
             &format!("document: {}", entry(journal, event)?.document),
         );
     }
     let Ok(Some(deployment)) = &config.deployment else {
-        say(
+        trace(
             options,
             "not sent: no Convex deployment is configured; the session is in this machine's journal",
         );
@@ -169,32 +179,32 @@ fn follow_up(
         deadline
     };
     Delivery::new(journal, deployment, deadline, now, jitter)
-        .deliver_hook(&event.session_id, &mut |step| say(options, step))
+        .deliver_hook(&event.session_id, &mut |step| trace(options, step))
 }
 
 /// Says a step, where the user asks for that.
-fn say(options: Hook, step: &str) {
+fn trace(options: Hook, step: &str) {
     if options.verbose {
-        super::tell(&render::escape_block(step));
+        super::print_error(&ui::escape_block(step));
     }
 }
 
 /// Does all but the sending, prints it, and takes it back.
-fn rehearse(config: &Config, event: &Event) -> Result<()> {
-    let mut journal = Journal::rehearse(&config.journal)?;
-    if intake::ends_no_session(&journal, config, event)? {
+fn dry_run(config: &Config, event: &Event) -> Result<()> {
+    let mut journal = Journal::open_dry_run(&config.journal)?;
+    if ingest::ends_no_session(&journal, config, event)? {
         return print("nothing would be recorded: it ends a session that never was\n");
     }
     let (now, _) = now();
-    intake::record_event(
+    ingest::record_event(
         &mut journal,
         config,
         event,
         owner(config).as_ref(),
-        &owner::host(),
+        &process::host(),
         now,
     )?;
-    intake::read_transcript(
+    ingest::read_transcript(
         &mut journal,
         config,
         &event.session_id,
@@ -208,7 +218,7 @@ fn rehearse(config: &Config, event: &Event) -> Result<()> {
         Err(problem) => format!("none, because {problem:#}"),
     };
     let event = serde_json::to_string(&event.masked(&config.redactor))?;
-    print(&render::escape_block(&format!(
+    print(&ui::escape_block(&format!(
         "event: {event}\ndocument: {}\nrequest: {request}\n",
         entry.document
     )))
@@ -222,8 +232,8 @@ fn entry(journal: &Journal, event: &Event) -> Result<Entry> {
 
 fn owner(config: &Config) -> Option<Owner> {
     match config.owner_pid {
-        Some(pid) => Owner::of_process(pid),
-        None if config.is_in_client => Owner::of_this_hook(),
+        Some(pid) => process::owner(pid),
+        None if config.is_in_client => client::nearest(),
         None => None,
     }
 }

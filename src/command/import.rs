@@ -19,14 +19,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{load_config, now, print, sync};
 use crate::cli::Import;
 use crate::config::Config;
-use crate::deadline::Deadline;
-use crate::hook_input::is_session_id;
-use crate::intake::{self, Past, Stretch};
-use crate::journal::{Journal, LONGEST_TURN};
-use crate::owner;
-use crate::render::escape;
-use crate::session::{Millis, ReadState};
+use crate::ingest::{self, Past, Stretch};
+use crate::journal::{Journal, MAX_LOCK_HOLD};
+use crate::record::Millis;
+use crate::record::document::ReadState;
+use crate::record::event::is_session_id;
+use crate::system::deadline::Deadline;
+use crate::system::process;
 use crate::transcript::reader::Checkpoint;
+use crate::ui::escape;
 
 /// How many stretches may wait to be counted, so that memory does not grow with the number of
 /// files.
@@ -78,9 +79,9 @@ pub fn run(options: &Import) -> Result<()> {
         count(&mut journal, &config, &transcripts, &receiver, &bar, now)
     })?;
     for session_id in redo {
-        intake::read_transcript(&mut journal, &config, &session_id, now, Deadline::never())?;
+        ingest::read_transcript(&mut journal, &config, &session_id, now, Deadline::never())?;
     }
-    intake::settle(&mut journal, &config, now, Deadline::never())?;
+    ingest::finalize(&mut journal, &config, now, Deadline::never())?;
     bar.finish_and_clear();
     print(&format!(
         "{} read from {}\n",
@@ -155,7 +156,7 @@ fn read(
         };
         let mut known = transcript.known.clone();
         loop {
-            let stretch = intake::read_files(
+            let stretch = ingest::read_files(
                 &transcript.path,
                 &known,
                 config,
@@ -185,7 +186,7 @@ fn count(
     bar: &ProgressBar,
     now: Millis,
 ) -> Result<Vec<String>> {
-    let host = owner::host();
+    let host = process::host();
     let mut versions: Vec<i64> = transcripts
         .iter()
         .map(|transcript| transcript.read_version)
@@ -194,7 +195,7 @@ fn count(
     let mut done = 0_u64;
     while let Ok(first) = receiver.recv() {
         journal.write(|write| {
-            let turn = Deadline::never().within(LONGEST_TURN);
+            let turn = Deadline::never().within(MAX_LOCK_HOLD);
             let more = iter::from_fn(|| {
                 if turn.is_over() || write.is_awaited() {
                     None
@@ -215,7 +216,7 @@ fn count(
                     continue;
                 };
                 let is_whole = stretch.state != ReadState::Partial;
-                if intake::import(write, config, &past, versions[index], stretch, now)? {
+                if ingest::import(write, config, &past, versions[index], stretch, now)? {
                     versions[index] += 1;
                 } else {
                     redo.push(transcript.session_id.clone());
@@ -228,7 +229,7 @@ fn count(
             }
             Ok(())
         })?;
-        journal.give_way();
+        journal.yield_lock();
     }
     Ok(redo)
 }

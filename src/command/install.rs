@@ -4,30 +4,30 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{print, tell};
+use super::{print, print_error};
 use crate::cli::{Install, Scope};
+use crate::client_settings::{self, Found, shell};
 use crate::config::{self, Environment};
-use crate::diff;
-use crate::render;
-use crate::settings::file::SettingsFile;
-use crate::settings::{self, Found, shell};
+use crate::system::files::SettingsFile;
+use crate::ui;
+use crate::ui::diff;
 
 /// Runs `install`.
 pub fn run(options: Install) -> Result<()> {
     let change = Change::read(options.scope)?;
     change.warn();
     if change.is_none() {
-        return say(&change.describe());
+        return print_line(&change.describe());
     }
     if options.dry_run {
         return change.print();
     }
     let backup = change.apply()?;
-    say(&change.describe())?;
+    print_line(&change.describe())?;
     if let Some(backup) = backup {
-        say(&format!("the file as it was: {}", backup.display()))?;
+        print_line(&format!("the file as it was: {}", backup.display()))?;
     }
-    say("next: start a session of Claude Code and look at `convex-sidecar sessions`")
+    print_line("next: start a session of Claude Code and look at `convex-sidecar sessions`")
 }
 
 /// What becomes of a settings file.
@@ -46,11 +46,11 @@ impl Change {
         let program = executable(&environment)?;
         let file = SettingsFile::read(path(scope, &environment)?)?;
         let before = file.text.as_deref().unwrap_or_default();
-        let read = settings::find(before).and_then(|found| {
+        let read = client_settings::find(before).and_then(|found| {
             Ok((
                 found,
-                settings::install(before, &program)?,
-                settings::uninstall(before)?,
+                client_settings::install(before, &program)?,
+                client_settings::uninstall(before)?,
             ))
         });
         let (found, after, without) =
@@ -69,7 +69,7 @@ impl Change {
         warn(&self.file, &self.found);
         let program = &self.program;
         if PathBuf::from(program).iter().any(|part| part == "target") {
-            tell(&render::escape(&format!(
+            print_error(&ui::escape(&format!(
                 "convex-sidecar: warning: {program} is gone after `cargo clean`; `cargo install --path .` puts it where it stays"
             )));
         }
@@ -110,7 +110,7 @@ impl Change {
         // written by hand or by us alone.
         let is_first = found.entries.iter().all(|entry| !entry.is_alone);
         let is_backed_up = file.text.is_some()
-            && (is_first || (file.backup()?.is_none() && !settings::is_empty(without)));
+            && (is_first || (file.backup()?.is_none() && !client_settings::is_empty(without)));
         if is_backed_up {
             file.back_up()?;
         }
@@ -144,7 +144,7 @@ pub(super) fn path(scope: Scope, environment: &Environment) -> Result<PathBuf> {
 
 /// Says what keeps the hooks of this file from being all that there is to it.
 pub(super) fn warn(file: &SettingsFile, found: &Found) {
-    let warn = |text: String| tell(&render::escape(&format!("convex-sidecar: warning: {text}")));
+    let warn = |text: String| print_error(&ui::escape(&format!("convex-sidecar: warning: {text}")));
     let path = file.path.display();
     if let Some(name) = found.switched_off_by {
         warn(format!(
@@ -171,15 +171,15 @@ pub(super) fn print_difference(file: &SettingsFile, after: Option<&str>) -> Resu
         file.text.as_deref().unwrap_or_default(),
         after.unwrap_or_default(),
     );
-    print(&render::escape_block(&difference))
+    print(&ui::escape_block(&difference))
 }
 
-pub(super) fn say(line: &str) -> Result<()> {
-    print(&format!("{}\n", render::escape(line)))
+pub(super) fn print_line(line: &str) -> Result<()> {
+    print(&format!("{}\n", ui::escape(line)))
 }
 
 fn events() -> String {
-    let [first @ .., last] = &settings::EVENTS;
+    let [first @ .., last] = &client_settings::EVENTS;
     format!("{} and {last}", first.join(", "))
 }
 

@@ -25,12 +25,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, Deployment};
-use crate::convex::{Call, Convex, Kind, Verdict};
-use crate::deadline::Deadline;
-use crate::delivery::Standing;
+use crate::convex::client::{Call, Convex, Kind, Verdict};
+use crate::convex::delivery::DeliveryState;
 use crate::journal::{Backoff, Entry, Journal, WorkflowEntry};
-use crate::render::{Listed, Screen};
-use crate::session::Millis;
+use crate::record::Millis;
+use crate::system::deadline::Deadline;
+use crate::ui::{Listed, Screen};
 
 /// How long a person waits for what is delivered at once but may also be delivered later.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ fn load_config() -> Result<Config> {
 }
 
 /// Asks the deployment with a query.
-fn ask(config: &Config, path: &'static str, args: &Value) -> Result<Value> {
+fn query(config: &Config, path: &'static str, args: &Value) -> Result<Value> {
     let deployment = config.require_deployment()?;
     let convex = Convex::new(deployment, Deadline::never())?;
     match convex.call(&Call::new(Kind::Query, path, &args.to_string())?) {
@@ -73,7 +73,7 @@ fn ask(config: &Config, path: &'static str, args: &Value) -> Result<Value> {
 }
 
 /// Asks the deployment for a list, page after page, at most `limit` rows of it.
-fn ask_for_list(
+fn query_list(
     config: &Config,
     path: &'static str,
     args: &Value,
@@ -85,7 +85,7 @@ fn ask_for_list(
         let mut args = args.clone();
         args["paginationOpts"] =
             json!({ "numItems": PAGE.min(limit - rows.len()), "cursor": cursor });
-        let mut answer = ask(config, path, &args)?;
+        let mut answer = query(config, path, &args)?;
         let Value::Array(page) = answer["page"].take() else {
             bail!("could not read the answer of {path}; `npx convex deploy` updates the functions");
         };
@@ -104,12 +104,12 @@ fn screen() -> Screen {
 }
 
 /// Where things stand on their way to the configured deployment.
-struct Outlook<'a> {
+struct DeliveryContext<'a> {
     deployment: &'a Result<Option<Deployment>>,
     backoff: Option<Backoff>,
 }
 
-impl<'a> Outlook<'a> {
+impl<'a> DeliveryContext<'a> {
     fn new(journal: &Journal, config: &'a Config) -> Result<Self> {
         let backoff = config
             .deployment_name()
@@ -122,8 +122,13 @@ impl<'a> Outlook<'a> {
         })
     }
 
-    fn standing(&self, is_delivered: bool, of: Option<&str>, last_error: Option<&str>) -> Standing {
-        Standing::new(
+    fn delivery_state(
+        &self,
+        is_delivered: bool,
+        of: Option<&str>,
+        last_error: Option<&str>,
+    ) -> DeliveryState {
+        DeliveryState::new(
             is_delivered,
             of,
             last_error,
@@ -132,8 +137,8 @@ impl<'a> Outlook<'a> {
         )
     }
 
-    fn standing_of_workflow(&self, entry: &WorkflowEntry) -> Standing {
-        self.standing(
+    fn state_of_workflow(&self, entry: &WorkflowEntry) -> DeliveryState {
+        self.delivery_state(
             entry.is_delivered(),
             entry.deployment.as_deref(),
             entry.last_error.as_deref(),
@@ -142,14 +147,14 @@ impl<'a> Outlook<'a> {
 
     /// A journal's entry as it is listed.
     fn listed(&self, entry: &Entry) -> Result<Listed> {
-        let standing = self.standing(
+        let delivery_state = self.delivery_state(
             entry.is_delivered(),
             entry.deployment.as_deref(),
             entry.last_error.as_deref(),
         );
         Ok(Listed {
             document: serde_json::from_str(&entry.document)?,
-            standing: Some(standing),
+            delivery_state: Some(delivery_state),
         })
     }
 }
@@ -177,7 +182,7 @@ fn integers(value: Value) -> Value {
 }
 
 /// Says something on stderr. That nobody can hear it is no reason to stop.
-pub fn tell(text: &str) {
+pub fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

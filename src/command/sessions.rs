@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{Outlook, ask_for_list, load_config, now, print, screen};
+use super::{DeliveryContext, load_config, now, print, query_list, screen};
 use crate::cli::Sessions;
 use crate::config::Config;
 use crate::journal::{Filter, Journal};
-use crate::render::{self, Listed, Screen};
+use crate::ui::{self, Listed, Screen};
 
 /// How often `--watch` looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub fn run(options: &Sessions) -> Result<()> {
         let lines = list(&config, options)?
             .0
             .iter()
-            .map(|session| render::json_line(&session.document))
+            .map(|session| ui::json_line(&session.document))
             .collect::<String>();
         return print(&lines);
     }
@@ -34,7 +34,7 @@ pub fn run(options: &Sessions) -> Result<()> {
 fn table(config: &Config, options: &Sessions, screen: &Screen) -> Result<String> {
     let (sessions, unlisted) = list(config, options)?;
     if !sessions.is_empty() {
-        return Ok(render::sessions(&sessions, unlisted, screen, now().0));
+        return Ok(ui::sessions(&sessions, unlisted, screen, now().0));
     }
     Ok(if options.status.is_some() || options.workflow.is_some() {
         "no session is like that; `convex-sidecar sessions` lists all\n".to_owned()
@@ -52,7 +52,7 @@ fn list(config: &Config, options: &Sessions) -> Result<(Vec<Listed>, u64)> {
         return Ok((remote(config, options)?, 0));
     }
     let journal = Journal::open(&config.journal)?;
-    let outlook = Outlook::new(&journal, config)?;
+    let context = DeliveryContext::new(&journal, config)?;
     let filter = Filter {
         status: options.status,
         workflow_key: options.workflow.clone(),
@@ -64,7 +64,7 @@ fn list(config: &Config, options: &Sessions) -> Result<(Vec<Listed>, u64)> {
     let (pending, elsewhere) = journal.pending(config.deployment_name())?;
     let listed = entries
         .iter()
-        .map(|entry| outlook.listed(entry))
+        .map(|entry| context.listed(entry))
         .collect::<Result<_>>()?;
     // Without a deployment nothing can be delivered, which the table says once.
     let unlisted = if config.deployment_name().is_some() {
@@ -83,12 +83,12 @@ fn remote(config: &Config, options: &Sessions) -> Result<Vec<Listed>> {
     if let Some(key) = &options.workflow {
         args["workflowKey"] = json!(key);
     }
-    let rows = ask_for_list(config, "agents:listAgentSessions", &args, options.limit)?;
+    let rows = query_list(config, "agents:listAgentSessions", &args, options.limit)?;
     Ok(rows
         .into_iter()
         .map(|document| Listed {
             document,
-            standing: None,
+            delivery_state: None,
         })
         .collect())
 }

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::install::{self, say};
+use super::install::{self, print_line};
 use super::{doctor, load_config};
-use crate::bundle::Bundle;
-use crate::child::{Output, Program};
 use crate::cli::{Doctor, Install, Setup};
-use crate::compose::Compose;
 use crate::config::{self, Config, Deployment, Environment};
-use crate::convex::{Call, Convex, Kind, Verdict};
-use crate::deadline::Deadline;
-use crate::settings::file::{SettingsFile, create_private_folder};
+use crate::convex::client::{Call, Convex, Kind, Verdict};
+use crate::deployment::bundle::Bundle;
+use crate::deployment::compose::Compose;
+use crate::system::deadline::Deadline;
+use crate::system::files::{SettingsFile, create_private_folder};
+use crate::system::program::{Output, Program};
 
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -94,9 +94,9 @@ pub fn run(options: &Setup) -> Result<()> {
     })?;
     let hooks = step("hooks", "installing", || install_hooks(options))?;
     hooks.warn();
-    say("")?;
+    print_line("")?;
     let checked = doctor::run(&Doctor { json: false });
-    say("")?;
+    print_line("")?;
     let told = tell_dashboard(&source, &config, &deployment);
     checked.and(told)
 }
@@ -114,7 +114,7 @@ fn step<T>(name: &str, doing: &str, work: impl FnOnce() -> Result<(T, String)>) 
     let result = work();
     spinner.finish_and_clear();
     let (value, says) = result?;
-    say(&format!(
+    print_line(&format!(
         "✓ {name:13}  {says}  ({:.1}s)",
         start.elapsed().as_secs_f64()
     ))?;
@@ -269,7 +269,7 @@ fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment
         )
     };
     if let Some(kept) = configured {
-        let (is_accepted, version) = ask(kept).with_context(silent)?;
+        let (is_accepted, version) = probe(kept).with_context(silent)?;
         if is_accepted {
             return Ok((
                 kept.clone(),
@@ -286,7 +286,7 @@ fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment
         |configured| configured.name().to_owned(),
     );
     let made = config.deployment_at(&url, &compose.generate_key()?)?;
-    let (is_accepted, version) = ask(&made).with_context(silent)?;
+    let (is_accepted, version) = probe(&made).with_context(silent)?;
     if !is_accepted {
         let instance = Convex::new(&made, Deadline::never())?.instance()?;
         let ours = made.key_instance().unwrap_or_default();
@@ -317,8 +317,8 @@ fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment
 }
 
 fn accept(given: &Deployment) -> Result<(Deployment, String)> {
-    let (is_accepted, version) =
-        ask(given).context("could not set up this deployment; start it, or name the right URL")?;
+    let (is_accepted, version) = probe(given)
+        .context("could not set up this deployment; start it, or name the right URL")?;
     if !is_accepted {
         let instance = Convex::new(given, Deadline::never())?.instance()?;
         let remedy = if given.is_cloud() {
@@ -336,7 +336,7 @@ fn accept(given: &Deployment) -> Result<(Deployment, String)> {
 }
 
 /// Whether the server accepts the key, and its version.
-fn ask(deployment: &Deployment) -> Result<(bool, String)> {
+fn probe(deployment: &Deployment) -> Result<(bool, String)> {
     let convex = Convex::new(deployment, Deadline::never())?;
     let version = convex.version()?;
     Ok((convex.accepts_key()?, version))
@@ -458,11 +458,11 @@ fn tell_dashboard(source: &Source, config: &Config, deployment: &Deployment) -> 
     let url = match source {
         Source::Containers(compose) => local_url(compose.port("dashboard", DASHBOARD_PORT)?),
         Source::Given(_) if deployment.is_cloud() => {
-            return say("dashboard: https://dashboard.convex.dev");
+            return print_line("dashboard: https://dashboard.convex.dev");
         }
         Source::Given(_) => return Ok(()),
     };
-    say(&format!(
+    print_line(&format!(
         "dashboard: {url}; log in with the `admin_key` in {}",
         config.file.display()
     ))
@@ -471,9 +471,9 @@ fn tell_dashboard(source: &Source, config: &Config, deployment: &Deployment) -> 
 /// Says what would be done.
 fn plan(options: &Setup, config: &Config, bundle: &Bundle) -> Result<()> {
     let folder = bundle.folder.display();
-    let would = |text: String| say(&format!("would {text}"));
+    let would = |text: String| print_line(&format!("would {text}"));
     match bundle.outdated()? {
-        0 => say(&format!(
+        0 => print_line(&format!(
             "would leave {folder} as it is: the files are unpacked already"
         ))?,
         files => would(format!("unpack {files} files into {folder}"))?,
@@ -505,7 +505,7 @@ fn plan(options: &Setup, config: &Config, bundle: &Bundle) -> Result<()> {
         ))?;
     }
     if bundle.is_installed() {
-        say("would not run `npm ci`: the packages are installed already")?;
+        print_line("would not run `npm ci`: the packages are installed already")?;
     } else {
         would(format!("run `npm ci` in {folder}"))?;
     }

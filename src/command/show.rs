@@ -3,12 +3,12 @@
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{Outlook, ask, load_config, now, print, screen};
+use super::{DeliveryContext, load_config, now, print, query, screen};
 use crate::cli::Show;
 use crate::config::Config;
-use crate::hook_input::is_session_id;
 use crate::journal::{Entry, Journal};
-use crate::render::{self, Listed};
+use crate::record::event::is_session_id;
+use crate::ui::{self, Listed};
 
 /// How many candidates are named when a prefix is not unique.
 const CANDIDATES: usize = 5;
@@ -22,16 +22,16 @@ pub fn run(options: &Show) -> Result<()> {
         local(&config, &options.session)?
     };
     print(&if options.json {
-        render::json_line(&session.document)
+        ui::json_line(&session.document)
     } else {
-        render::session(&session, &screen(), now().0)
+        ui::session(&session, &screen(), now().0)
     })
 }
 
 fn local(config: &Config, prefix: &str) -> Result<Listed> {
     let journal = Journal::open(&config.journal)?;
     match find(&journal, config, prefix)? {
-        Some(entry) => Outlook::new(&journal, config)?.listed(&entry),
+        Some(entry) => DeliveryContext::new(&journal, config)?.listed(&entry),
         None => bail!(
             "no session {prefix} in the journal {}; `convex-sidecar sessions` lists what is there, --remote asks Convex",
             config.journal.display()
@@ -44,12 +44,12 @@ pub(super) fn find(journal: &Journal, config: &Config, prefix: &str) -> Result<O
     check(prefix)?;
     let mut found = journal.by_prefix(prefix, CANDIDATES + 1)?;
     if found.len() > 1 && found[0].session_id != prefix {
-        let outlook = Outlook::new(journal, config)?;
+        let context = DeliveryContext::new(journal, config)?;
         return ambiguous(
             prefix,
             found
                 .iter()
-                .map(|entry| outlook.listed(entry))
+                .map(|entry| context.listed(entry))
                 .collect::<Result<_>>()?,
         );
     }
@@ -72,7 +72,7 @@ fn remote(config: &Config, prefix: &str) -> Result<Listed> {
 /// The one session in Convex whose id is `prefix` or starts with it.
 pub(super) fn find_remote(config: &Config, prefix: &str) -> Result<Option<Listed>> {
     check(prefix)?;
-    let answer = ask(
+    let answer = query(
         config,
         "agents:findAgentSessions",
         &json!({ "prefix": prefix, "limit": CANDIDATES + 1 }),
@@ -87,7 +87,7 @@ pub(super) fn find_remote(config: &Config, prefix: &str) -> Result<Option<Listed
         .into_iter()
         .map(|document| Listed {
             document,
-            standing: None,
+            delivery_state: None,
         })
         .collect();
     if found.len() > 1 && found[0].document["sessionId"] != prefix {
@@ -117,6 +117,6 @@ fn ambiguous<T>(prefix: &str, mut found: Vec<Listed>) -> Result<Option<T>> {
     found.truncate(CANDIDATES);
     bail!(
         "{prefix} is the beginning of several sessions; give more of the id:{}{more}",
-        render::candidates(&found)
+        ui::candidates(&found)
     )
 }

@@ -6,19 +6,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{load_config, now, print};
 use crate::config::Deployment;
-use crate::deadline::Deadline;
-use crate::delivery::Delivery;
-use crate::intake;
+use crate::convex::delivery::Delivery;
+use crate::ingest;
 use crate::journal::Journal;
-use crate::session::Millis;
+use crate::record::Millis;
+use crate::system::deadline::Deadline;
 
 /// Runs `sync`.
 pub fn run() -> Result<()> {
     let config = load_config()?;
     let mut journal = Journal::open(&config.journal)?;
     let (now, jitter) = now();
-    intake::sweep(&mut journal, &config, now)?;
-    intake::settle(&mut journal, &config, now, Deadline::never())?;
+    ingest::sweep(&mut journal, &config, now)?;
+    ingest::finalize(&mut journal, &config, now, Deadline::never())?;
     deliver(&mut journal, config.require_deployment()?, now, jitter)
 }
 
@@ -29,7 +29,7 @@ pub(super) fn deliver(
     now: Millis,
     jitter: f64,
 ) -> Result<()> {
-    let before = journal.errands(Some(deployment.name()))?;
+    let before = journal.outbox(Some(deployment.name()))?;
     let (due, elsewhere) = journal.pending(Some(deployment.name()))?;
     let bar = ProgressBar::new(due).with_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} sessions  {per_sec}  {eta} left",
@@ -50,8 +50,8 @@ pub(super) fn deliver(
             sessions(elsewhere)
         ))?;
     }
-    let after = journal.errands(Some(deployment.name()))?;
-    let errands = [
+    let after = journal.outbox(Some(deployment.name()))?;
+    let outbox = [
         (before.workflows, after.workflows, "workflow", "delivered"),
         (
             before.deletions,
@@ -60,7 +60,7 @@ pub(super) fn deliver(
             "deleted",
         ),
     ];
-    for (before, after, noun, done) in errands {
+    for (before, after, noun, done) in outbox {
         if before > 0 {
             print(&format!(
                 "{} {done}, {after} pending\n",

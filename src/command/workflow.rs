@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::{Outlook, PATIENCE, ask, ask_for_list, load_config, now, print, screen};
+use super::{DeliveryContext, PATIENCE, load_config, now, print, query, query_list, screen};
 use crate::cli::{ListWorkflows, SetWorkflow, ShowWorkflow, WorkflowCommand};
 use crate::config::Config;
-use crate::deadline::Deadline;
-use crate::delivery::{Delivery, Standing};
+use crate::convex::delivery::{Delivery, DeliveryState};
 use crate::journal::{Filter, Journal, WorkflowEntry};
-use crate::redact::Redactor;
-use crate::render::{self, Listed, ListedWorkflow};
-use crate::session::Millis;
-use crate::workflow::{Change, Totals, Workflow};
+use crate::record::Millis;
+use crate::record::redact::Redactor;
+use crate::record::workflow::{Change, Totals, Workflow};
+use crate::system::deadline::Deadline;
+use crate::ui::{self, Listed, ListedWorkflow};
 
 /// Runs `workflow`.
 pub fn run(command: &WorkflowCommand) -> Result<()> {
@@ -39,7 +39,7 @@ fn list(config: &Config, options: &ListWorkflows) -> Result<()> {
         return print(
             &workflows
                 .iter()
-                .map(|workflow| render::json_line(&workflow.to_json()))
+                .map(|workflow| ui::json_line(&workflow.to_json()))
                 .collect::<String>(),
         );
     }
@@ -48,13 +48,13 @@ fn list(config: &Config, options: &ListWorkflows) -> Result<()> {
             "no workflows; `convex-sidecar workflow set KEY` makes one, and so does a session with CONVEX_SIDECAR_WORKFLOW=KEY\n",
         );
     }
-    print(&render::workflows(&workflows, &screen(), now().0))
+    print(&ui::workflows(&workflows, &screen(), now().0))
 }
 
 /// Those that were set here and those that sessions name, the last changed first.
 fn list_local(config: &Config) -> Result<Vec<ListedWorkflow>> {
     let journal = Journal::open(&config.journal)?;
-    let outlook = Outlook::new(&journal, config)?;
+    let context = DeliveryContext::new(&journal, config)?;
     let mut known: BTreeMap<String, (Option<WorkflowEntry>, Vec<Listed>)> = BTreeMap::new();
     for entry in journal.workflows()? {
         let key = entry.workflow.key.clone();
@@ -65,7 +65,7 @@ fn list_local(config: &Config) -> Result<Vec<ListedWorkflow>> {
         limit: usize::MAX,
         ..Filter::default()
     })? {
-        let session = outlook.listed(&entry)?;
+        let session = context.listed(&entry)?;
         let key = session.document["workflowKey"]
             .as_str()
             .unwrap_or_default()
@@ -74,7 +74,7 @@ fn list_local(config: &Config) -> Result<Vec<ListedWorkflow>> {
     }
     let mut workflows: Vec<_> = known
         .iter()
-        .map(|(key, (entry, sessions))| listed(&outlook, key, entry.as_ref(), sessions, now().0))
+        .map(|(key, (entry, sessions))| listed(&context, key, entry.as_ref(), sessions, now().0))
         .collect::<Result<_>>()?;
     workflows.sort_by_key(|workflow| {
         std::cmp::Reverse(workflow.document["metadata"]["updatedAt"].as_i64())
@@ -83,7 +83,7 @@ fn list_local(config: &Config) -> Result<Vec<ListedWorkflow>> {
 }
 
 fn listed(
-    outlook: &Outlook<'_>,
+    context: &DeliveryContext<'_>,
     key: &str,
     entry: Option<&WorkflowEntry>,
     sessions: &[Listed],
@@ -101,31 +101,31 @@ fn listed(
         .zip(time("updatedAt").into_iter().max());
     let blank = Workflow::new(key);
     let view = entry.map_or(&blank, |entry| &entry.workflow).view(named);
-    let standing = match entry {
-        Some(entry) => Some(outlook.standing_of_workflow(entry)),
+    let delivery_state = match entry {
+        Some(entry) => Some(context.state_of_workflow(entry)),
         // Convex makes it of the first session that names it.
         None => sessions
             .iter()
-            .find(|session| session.standing == Some(Standing::Delivered))
+            .find(|session| session.delivery_state == Some(DeliveryState::Delivered))
             .or(sessions.first())
-            .and_then(|session| session.standing.clone()),
+            .and_then(|session| session.delivery_state.clone()),
     };
     let totals = Totals::of(sessions.iter().map(|session| &session.document), now);
     Ok(ListedWorkflow {
         document: serde_json::to_value(view)?,
         totals: Some(totals),
-        standing,
+        delivery_state,
     })
 }
 
 fn list_remote(config: &Config) -> Result<Vec<ListedWorkflow>> {
-    let rows = ask_for_list(config, "workflows:listWorkflows", &json!({}), usize::MAX)?;
+    let rows = query_list(config, "workflows:listWorkflows", &json!({}), usize::MAX)?;
     Ok(rows
         .into_iter()
         .map(|document| ListedWorkflow {
             document,
             totals: None,
-            standing: None,
+            delivery_state: None,
         })
         .collect())
 }
@@ -137,15 +137,15 @@ fn show(config: &Config, options: &ShowWorkflow) -> Result<()> {
         show_local(config, &options.key)?
     };
     print(&if options.json {
-        render::json_line(&workflow.to_json())
+        ui::json_line(&workflow.to_json())
     } else {
-        render::workflow(&workflow, &sessions, &screen(), now().0)
+        ui::workflow(&workflow, &sessions, &screen(), now().0)
     })
 }
 
 fn show_local(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed>)> {
     let journal = Journal::open(&config.journal)?;
-    let outlook = Outlook::new(&journal, config)?;
+    let context = DeliveryContext::new(&journal, config)?;
     let entry = journal.workflow(key)?;
     let filter = Filter {
         workflow_key: Some(key.to_owned()),
@@ -155,7 +155,7 @@ fn show_local(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed>
     let sessions = journal
         .entries(&filter)?
         .iter()
-        .map(|entry| outlook.listed(entry))
+        .map(|entry| context.listed(entry))
         .collect::<Result<Vec<_>>>()?;
     if entry.is_none() && sessions.is_empty() {
         bail!(
@@ -163,19 +163,19 @@ fn show_local(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed>
         );
     }
     Ok((
-        listed(&outlook, key, entry.as_ref(), &sessions, now().0)?,
+        listed(&context, key, entry.as_ref(), &sessions, now().0)?,
         sessions,
     ))
 }
 
 fn show_remote(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed>)> {
-    let document = ask(config, "workflows:getWorkflow", &json!({ "key": key }))?;
+    let document = query(config, "workflows:getWorkflow", &json!({ "key": key }))?;
     if document == Value::Null {
         bail!(
             "no workflow {key} in Convex; `convex-sidecar workflow list --remote` lists what is there"
         );
     }
-    let rows = ask_for_list(
+    let rows = query_list(
         config,
         "agents:listAgentSessions",
         &json!({ "workflowKey": key }),
@@ -186,14 +186,14 @@ fn show_remote(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed
         .into_iter()
         .map(|document| Listed {
             document,
-            standing: None,
+            delivery_state: None,
         })
         .collect();
     Ok((
         ListedWorkflow {
             document,
             totals: Some(totals),
-            standing: None,
+            delivery_state: None,
         },
         sessions,
     ))
@@ -219,18 +219,18 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
             now,
             jitter,
         )
-        .deliver_errands(&mut |_| {})?;
+        .deliver_outbox(&mut |_| {})?;
     }
-    let outlook = Outlook::new(&journal, config)?;
-    let standing = journal
+    let context = DeliveryContext::new(&journal, config)?;
+    let delivery_state = journal
         .workflow(&options.key)?
-        .map(|entry| outlook.standing_of_workflow(&entry));
-    let key = render::escape(&options.key);
-    print(&match standing {
-        Some(Standing::Waiting { reason, .. }) => {
+        .map(|entry| context.state_of_workflow(&entry));
+    let key = ui::escape(&options.key);
+    print(&match delivery_state {
+        Some(DeliveryState::Waiting { reason, .. }) => {
             format!(
                 "workflow {key} is set in the journal, and not in Convex yet: {}\n",
-                render::escape(&reason)
+                ui::escape(&reason)
             )
         }
         _ => format!(

@@ -1,11 +1,10 @@
-//! The transcript: the client's own log of a session, one JSON record a line.
+//! The transcript: the client's own log of a session, one JSON record per line.
 //!
-//! [`reader`] turns bytes into whole lines from where the last read stopped, [`records`] a line
-//! into a record ([`assistant`] the commonest kind of line, fast), [`facts`] records into what they
-//! say, [`summary`] that into the figures of the session. All are pure but the reader.
+//! [`reader`] turns bytes into whole lines from where the last read stopped, [`line`] a line into a
+//! record, [`gather`] records into facts, and [`files`] finds the files. All are pure but the
+//! reader and the files.
 
-pub mod assistant;
-pub mod facts;
+pub mod files;
+pub mod gather;
+pub mod line;
 pub mod reader;
-pub mod records;
-pub mod summary;

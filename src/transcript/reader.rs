@@ -14,10 +14,11 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::facts::{Facts, Gatherer, Source};
-use super::records;
-use crate::deadline::Deadline;
-use crate::redact::Redactor;
+use super::gather::Gatherer;
+use super::line;
+use crate::record::facts::{Facts, Source};
+use crate::record::redact::Redactor;
+use crate::system::deadline::Deadline;
 
 /// The longest line that is parsed, in bytes. Longer ones hold images, never a final answer.
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
@@ -172,10 +173,10 @@ pub fn read(
 
 /// The time of the first record that has one, and that of the file's making: of two sessions that
 /// hold the same messages, the one that is earlier by them had them first.
-pub fn birth(file: &File) -> io::Result<(i64, i64)> {
+pub fn origin(file: &File) -> io::Result<(i64, i64)> {
     let mut first = None;
     for line in BufReader::new(At { file, position: 0 }.take(BEGINNING)).split(b'\n') {
-        first = records::parse(&line?)
+        first = line::parse(&line?)
             .ok()
             .and_then(|(envelope, _)| envelope.at);
         if first.is_some() {

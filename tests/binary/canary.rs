@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use convex_sidecar::redact::Redactor;
+use convex_sidecar::record::redact::Redactor;
 use serde_json::{Value, json};
 
 use crate::support::{Backend, CAPTURES, Machine, root};

@@ -35,7 +35,7 @@ fn many_hooks_that_find_no_journal_are_all_recorded() {
                     .sidecar(&["hook"])
                     .stdin(event(index))
                     .run()
-                    .silent()
+                    .silent();
             }
         };
         std::thread::scope(|scope| (0..16).for_each(|index| drop(scope.spawn(start(index)))));

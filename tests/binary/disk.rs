@@ -146,7 +146,7 @@ fn a_home_that_is_read_only() {
     let home = machine.sidecar_home();
     std::fs::create_dir_all(&home).unwrap();
     let set_mode = |path: &Path, mode: u32| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     set_mode(machine.home(), 0o755);
     set_mode(&home, 0o555);

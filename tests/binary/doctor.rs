@@ -122,7 +122,7 @@ fn no_hooks_are_installed() {
 #[test]
 fn an_event_has_no_hook() {
     let machine = installed(Machine::new(), |settings| {
-        drop(settings["hooks"].as_object_mut().unwrap().remove("Stop"))
+        drop(settings["hooks"].as_object_mut().unwrap().remove("Stop"));
     });
     assert_finds(
         &machine,
@@ -185,7 +185,7 @@ fn hooks_are_in_two_scopes() {
 #[test]
 fn hooks_are_in_plugin_and_settings() {
     let machine = installed(Machine::new(), |settings| {
-        settings["enabledPlugins"] = json!({"convex-sidecar@convex-sidecar": true})
+        settings["enabledPlugins"] = json!({"convex-sidecar@convex-sidecar": true});
     });
     assert_finds(
         &machine,
@@ -198,7 +198,7 @@ fn hooks_are_in_plugin_and_settings() {
 #[test]
 fn the_plugin_has_no_executable() {
     let machine = installed(Machine::new(), |settings| {
-        *settings = json!({"enabledPlugins": {"convex-sidecar@convex-sidecar": true}})
+        *settings = json!({"enabledPlugins": {"convex-sidecar@convex-sidecar": true}});
     });
     assert!(
         doctor(&machine)
@@ -216,7 +216,7 @@ fn the_plugin_has_no_executable() {
 #[test]
 fn a_timeout_is_in_milliseconds() {
     let machine = installed(Machine::new(), |settings| {
-        hook(settings, "SessionEnd")["timeout"] = json!(10_000)
+        hook(settings, "SessionEnd")["timeout"] = json!(10_000);
     });
     assert_finds(
         &machine,
@@ -229,7 +229,7 @@ fn a_timeout_is_in_milliseconds() {
 #[test]
 fn the_executable_has_moved() {
     let machine = installed(Machine::new(), |settings| {
-        hook(settings, "Stop")["command"] = json!("/old/convex-sidecar hook")
+        hook(settings, "Stop")["command"] = json!("/old/convex-sidecar hook");
     });
     assert_finds(
         &machine,
@@ -249,7 +249,7 @@ fn the_executable_is_another_one() {
     );
     let other = machine.home().join("other/convex-sidecar");
     let machine = installed_again(machine, |settings| {
-        hook(settings, "Stop")["command"] = json!(format!("{} hook", other.display()))
+        hook(settings, "Stop")["command"] = json!(format!("{} hook", other.display()));
     });
     assert_finds(
         &machine,
@@ -262,7 +262,7 @@ fn the_executable_is_another_one() {
 #[test]
 fn the_executable_is_found_by_the_path_only() {
     let machine = installed(Machine::new(), |settings| {
-        hook(settings, "Stop")["command"] = json!("convex-sidecar hook")
+        hook(settings, "Stop")["command"] = json!("convex-sidecar hook");
     });
     assert_finds(
         &machine,
@@ -276,7 +276,7 @@ fn the_executable_is_found_by_the_path_only() {
 fn a_hook_does_other_things_too() {
     let command = "/opt/convex-sidecar hook; notify-send done";
     let machine = installed(Machine::new(), |settings| {
-        hook(settings, "Stop")["command"] = json!(command)
+        hook(settings, "Stop")["command"] = json!(command);
     });
     assert_finds(
         &machine,
@@ -301,7 +301,7 @@ fn settings_cannot_be_parsed() {
 #[test]
 fn hooks_are_switched_off() {
     let machine = installed(Machine::new(), |settings| {
-        settings["disableAllHooks"] = json!(true)
+        settings["disableAllHooks"] = json!(true);
     });
     assert_finds(
         &machine,
@@ -617,7 +617,7 @@ fn files_that_others_may_read() {
             machine.sidecar_home().join(name),
             std::fs::Permissions::from_mode(mode),
         )
-        .unwrap()
+        .unwrap();
     };
     widen("config.toml", 0o644);
     assert_finds(

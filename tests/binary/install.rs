@@ -313,7 +313,7 @@ fn links_modes_and_owners_stay() {
                     .map(|file| (file.mode() & 0o777, file.uid()))
                     .unwrap(),
                 (mode, owner)
-            )
+            );
         };
         install(&machine).ok();
         assert_eq!(commands(&real).len(), 4);
@@ -643,7 +643,7 @@ fn dry_run_prints_the_difference_and_changes_nothing() {
     let shown = machine.sidecar(&["install", "--dry-run"]).run().ok();
     let name = path.display();
     assert!(
-        shown.starts_with(&format!("--- {name}\n+++ {name}\n@@ -1,4 +1,")),
+        shown.starts_with(&format!("--- {name}\n+++ {name}\n -1,4 +1,")),
         "{shown}"
     );
     assert!(
@@ -683,7 +683,7 @@ fn dry_run_prints_the_difference_and_changes_nothing() {
     let before = tree(alone.home());
     let shown = alone.sidecar(&["install", "--dry-run"]).run().ok();
     assert!(
-        shown.starts_with("--- /dev/null\n+++ ") && shown.contains("\n@@ -0,0 +1,"),
+        shown.starts_with("--- /dev/null\n+++ ") && shown.contains("\n -0,0 +1,"),
         "{shown}"
     );
     assert_eq!(tree(alone.home()), before);

@@ -69,7 +69,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     for line in text.lines() {
         match (&mut inside, line.trim()) {
             (None, fence) if fence.starts_with("```") => {
-                inside = Some((fence == format!("```{language}"), String::new()))
+                inside = Some((fence == format!("```{language}"), String::new()));
             }
             (Some(_), "```") => blocks.extend(
                 inside
@@ -212,14 +212,16 @@ fn every_message_exists() {
     let mut sources =
         fs::read_to_string(root().join("tests/fixtures/convex-backend-2026-06-30/responses.json"))
             .unwrap();
-    for room in [
-        "command/setup",
-        "config",
-        "convex",
-        "journal",
-        "settings/mod",
-    ] {
-        sources.push_str(&fs::read_to_string(root().join(format!("src/{room}.rs"))).unwrap());
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                sources.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
     }
     for row in table.lines().filter(|row| row.starts_with("| `")) {
         let message = row.split('`').nth(1).unwrap();

@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use convex_sidecar::journal::Journal;
-use convex_sidecar::session::{End, EndedBy, Millis, Run};
-use convex_sidecar::workflow::{Change, Status, Workflow};
+use convex_sidecar::record::Millis;
+use convex_sidecar::record::run::{End, EndedBy, Run};
+use convex_sidecar::record::workflow::{Change, Status, Workflow};
 use serde_json::json;
 
 use crate::support::{Backend, Machine, root};
@@ -312,16 +313,16 @@ fn machine() -> Machine {
         let entry = journal.by_prefix(prefix, 1).unwrap().remove(0);
         journal.write(|write| write.delivered(&entry, URL)).unwrap();
     }
-    let errands = journal.due_errands(URL, 9, now).unwrap();
+    let outbox = journal.due_outbox(URL, 9, now).unwrap();
     journal
         .write(|write| {
-            errands
+            outbox
                 .iter()
-                .try_for_each(|errand| write.errand_done(errand, URL))?;
+                .try_for_each(|entry| write.outbox_done(entry, URL))?;
             write.refused("e5946036-721f-49fa-8e01-6cae1b5557a9", REFUSED, |_| {
                 now + HOUR
             })?;
-            write.back_off(URL, UNREACHABLE, |_| now + HOUR)
+            write.record_backoff(URL, UNREACHABLE, |_| now + HOUR)
         })
         .unwrap();
     machine.deployment(URL, KEY)

@@ -5,12 +5,14 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use convex_sidecar::deadline::Deadline;
-use convex_sidecar::redact::Redactor;
-use convex_sidecar::session::{Document, ReadState, Session, TranscriptState};
-use convex_sidecar::transcript::facts::{Facts, Gatherer, Source};
+use convex_sidecar::record::document::{Document, ReadState, TranscriptState};
+use convex_sidecar::record::facts::{Facts, Source};
+use convex_sidecar::record::figures::{Counted, Item, Summary};
+use convex_sidecar::record::redact::Redactor;
+use convex_sidecar::record::session::Session;
+use convex_sidecar::system::deadline::Deadline;
+use convex_sidecar::transcript::gather::Gatherer;
 use convex_sidecar::transcript::reader::{End, read_lines};
-use convex_sidecar::transcript::summary::{Counted, Item, Summary};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngAlgorithm;
@@ -34,13 +36,13 @@ thread_local! {
 
 /// What the journal does for one session, in memory.
 #[derive(Default)]
-struct Ledger {
+struct DedupIndex {
     summary: Summary,
     counted: HashMap<u64, (String, [u64; 4])>,
     offsets: [usize; 1 + AGENTS.len()],
 }
 
-impl Ledger {
+impl DedupIndex {
     /// As `journal::Write::count` for a machine with one session.
     fn count(counted: &mut HashMap<u64, (String, [u64; 4])>, item: &Item<'_>) -> Counted {
         let Some((name, figures)) = counted.get_mut(&item.key) else {
@@ -59,7 +61,7 @@ impl Ledger {
         }
     }
 
-    /// One look at the files, which have grown to these lengths: as `intake::read_transcript` takes
+    /// One look at the files, which have grown to these lengths: as `ingest::read_transcript` takes
     /// it.
     fn read(
         &mut self,
@@ -125,15 +127,15 @@ fn redactor() -> Redactor {
     Redactor::new(true, &[], MAX_OUTPUT).unwrap()
 }
 
-fn one_read(files: &Files) -> Ledger {
-    let mut ledger = Ledger::default();
-    ledger.read(
+fn one_read(files: &Files) -> DedupIndex {
+    let mut dedup_index = DedupIndex::default();
+    dedup_index.read(
         files,
         generate::growth(files, &[])[0],
         u64::MAX,
         &redactor(),
     );
-    ledger
+    dedup_index
 }
 
 /// The files as text, for the message of a failure.
@@ -164,14 +166,19 @@ fn check(
 ) -> Result<(), TestCaseError> {
     let files = generate::write(ops, style);
     let redactor = redactor();
-    let mut ledger = Ledger::default();
+    let mut dedup_index = DedupIndex::default();
     for lengths in generate::growth(&files, cuts) {
-        ledger.read(&files, lengths, bound, &redactor);
+        dedup_index.read(&files, lengths, bound, &redactor);
     }
     let whole = one_read(&files);
     let document = whole.document();
-    prop_assert_eq!(ledger.document(), document.clone(), "{}", shown(&files));
-    prop_assert_eq!(ledger.summary, whole.summary, "{}", shown(&files));
+    prop_assert_eq!(
+        dedup_index.document(),
+        document.clone(),
+        "{}",
+        shown(&files)
+    );
+    prop_assert_eq!(dedup_index.summary, whole.summary, "{}", shown(&files));
     prop_assert_eq!(
         Truth::from(&document),
         oracle::read(&files),

@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use convex_sidecar::config::{Config, Environment};
-use convex_sidecar::deadline::Deadline;
-use convex_sidecar::hook_input::{Event, EventKind};
-use convex_sidecar::intake;
+use convex_sidecar::ingest;
 use convex_sidecar::journal::{Filter, Journal};
-use convex_sidecar::session::ReadState;
-use convex_sidecar::transcript::summary::Summary;
+use convex_sidecar::record::document::ReadState;
+use convex_sidecar::record::event::{Event, EventKind};
+use convex_sidecar::record::figures::Summary;
+use convex_sidecar::system::deadline::Deadline;
 use proptest::prelude::*;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -55,7 +55,7 @@ impl Machine {
                 title: None,
             },
         };
-        intake::record_event(&mut journal, &config, &event, None, "host", 1).unwrap();
+        ingest::record_event(&mut journal, &config, &event, None, "host", 1).unwrap();
         Self {
             _folder: folder,
             main,
@@ -84,7 +84,7 @@ impl Machine {
     }
 
     fn look(&mut self) {
-        intake::read_transcript(
+        ingest::read_transcript(
             &mut self.journal,
             &self.config,
             SESSION,

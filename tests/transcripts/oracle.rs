@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use convex_sidecar::session::Document;
+use convex_sidecar::record::document::Document;
 use serde_json::Value;
 
 use crate::generate::Files;
@@ -138,7 +138,7 @@ impl Reading {
                 self.assistant(message, is_sidechain, is_new);
             }
             "system" if record["subtype"] == "compact_boundary" => {
-                self.truth.compactions += u64::from(is_new)
+                self.truth.compactions += u64::from(is_new);
             }
             "custom-title" => note(&mut self.titles[0], &record["customTitle"]),
             "ai-title" => note(&mut self.titles[1], &record["aiTitle"]),

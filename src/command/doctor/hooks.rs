@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::child::Program;
 use crate::cli::Scope;
+use crate::client_settings::{self, EVENTS, Entry, Found, shell};
 use crate::command::install;
 use crate::config::{self, Environment};
-use crate::render::Check;
-use crate::settings::file::SettingsFile;
-use crate::settings::{self, EVENTS, Entry, Found, shell};
+use crate::system::files::SettingsFile;
+use crate::system::program::Program;
+use crate::ui::Check;
 
 /// What the client's settings files say.
 pub struct Installed {
@@ -77,7 +77,7 @@ impl Installed {
         let Some(text) = &file.text else {
             return Ok(());
         };
-        let found = settings::find(text)
+        let found = client_settings::find(text)
             .map_err(|error| error.context(format!("could not read {}", file.path.display())))?;
         self.files.push(Settings {
             scope,

@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::hooks::Installed;
-use crate::command::{ask, now};
+use crate::command::{now, query};
 use crate::config::{Config, Deployment};
-use crate::convex::{Call, Convex, Kind, Verdict};
-use crate::deadline::Deadline;
+use crate::convex::client::{Call, Convex, Kind, Verdict};
 use crate::journal::Journal;
+use crate::system::deadline::Deadline;
 
 /// A sidecar's home that goes with the proof.
 struct Home(PathBuf);
@@ -97,7 +97,7 @@ pub fn run(
             .with_context(|| format!("the hook for {name} failed"))
     });
     let id = json!({ "sessionId": session_id });
-    let row = ask(config, "agents:getAgentSession", &id);
+    let row = query(config, "agents:getAgentSession", &id);
     // Whatever was found, nothing is left behind.
     let convex = Convex::new(deployment, Deadline::never())?;
     let deleted = convex.call(&Call::new(
@@ -121,7 +121,7 @@ pub fn run(
         "could not delete the session {session_id} again: {deleted:?}"
     );
     ensure!(
-        ask(config, "agents:getAgentSession", &id)?.is_null(),
+        query(config, "agents:getAgentSession", &id)?.is_null(),
         "the session {session_id} is still there after it was deleted"
     );
     Ok(if steps.iter().all(|(command, ..)| command.is_some()) {

@@ -1,0 +1,5 @@
+//! Convex: calling its functions over HTTP, and delivering what is due. The only user of the HTTP
+//! client.
+
+pub mod client;
+pub mod delivery;

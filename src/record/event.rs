@@ -1,0 +1,124 @@
+//! A hook event, checked.
+
+use serde::Serialize;
+
+use super::redact::Redactor;
+
+/// The longest session id accepted; the client's are UUIDs of 36 characters.
+const MAX_SESSION_ID: usize = 128;
+
+/// One hook event, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// The client's session id: ASCII letters, digits, `-` and `_` only, so that it is safe in a
+    /// path or a query.
+    pub session_id: String,
+    /// Where the client says the transcript is; nothing may be there yet, or ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transcript_path: Option<String>,
+    /// The client's working directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// The client's permission mode, on the events that carry it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permission_mode: Option<String>,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened, with the fields that only this event has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "hookEventName", rename_all_fields = "camelCase")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the client's own documentation"
+)]
+pub enum EventKind {
+    SessionStart {
+        source: Option<String>,
+        model: Option<String>,
+        title: Option<String>,
+    },
+    UserPromptSubmit {
+        prompt: Option<String>,
+    },
+    Stop {
+        last_assistant_message: Option<String>,
+    },
+    StopFailure {
+        error: String,
+    },
+    SessionEnd {
+        reason: Option<String>,
+    },
+    /// An event that says no more than that the session lives (SubagentStop, Notification, one of a
+    /// later client).
+    Other {
+        name: String,
+    },
+}
+
+impl Event {
+    /// The event with its texts as they are kept, for showing it.
+    #[must_use]
+    pub fn masked(&self, redactor: &Redactor) -> Self {
+        let keep = |text: &Option<String>| {
+            text.as_deref()
+                .and_then(|text| redactor.keep(text))
+                .map(|text| text.text)
+        };
+        let kind = match &self.kind {
+            EventKind::SessionStart {
+                source,
+                model,
+                title,
+            } => EventKind::SessionStart {
+                source: source.clone(),
+                model: model.clone(),
+                title: keep(title),
+            },
+            EventKind::UserPromptSubmit { prompt } => EventKind::UserPromptSubmit {
+                prompt: keep(prompt),
+            },
+            EventKind::Stop {
+                last_assistant_message,
+            } => EventKind::Stop {
+                last_assistant_message: keep(last_assistant_message),
+            },
+            EventKind::StopFailure { error } => EventKind::StopFailure {
+                error: redactor.keep(error).unwrap_or_default().text,
+            },
+            other => other.clone(),
+        };
+        Self {
+            kind,
+            ..self.clone()
+        }
+    }
+}
+
+impl EventKind {
+    /// The client's name of the event.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::SessionStart { .. } => "SessionStart",
+            Self::UserPromptSubmit { .. } => "UserPromptSubmit",
+            Self::Stop { .. } => "Stop",
+            Self::StopFailure { .. } => "StopFailure",
+            Self::SessionEnd { .. } => "SessionEnd",
+            Self::Other { name } => name,
+        }
+    }
+}
+
+/// Whether `id` may become part of a path or a query.
+#[must_use]
+pub fn is_session_id(id: &str) -> bool {
+    (1..=MAX_SESSION_ID).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}

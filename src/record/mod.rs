@@ -1,0 +1,15 @@
+//! What is recorded of a session. Pure: no clock, environment, file or network, and no imports of
+//! other modules.
+
+pub mod document;
+pub mod event;
+pub mod facts;
+pub mod figures;
+pub mod redact;
+pub mod run;
+pub mod session;
+pub mod usage;
+pub mod workflow;
+
+/// Epoch milliseconds.
+pub type Millis = i64;

@@ -1,0 +1,252 @@
+//! JSON as the client writes it: any field may be missing, have another type, or hold half of a
+//! surrogate pair, and none of that is an error.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// The greatest integer that a Convex number (float64) holds exactly; figures beyond it are
+/// garbage.
+const MAX_FIGURE: f64 = 9_007_199_254_740_991.0;
+/// A JSON value of which only scalars matter: whatever else stands in its place is passed over
+/// without an error.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Scalar<'a> {
+    /// A string.
+    Text(Cow<'a, str>),
+    /// `true` or `false`.
+    Bool(bool),
+    /// Any number.
+    Number(f64),
+    /// Missing, null, an array or an object.
+    #[default]
+    Other,
+}
+
+impl Scalar<'_> {
+    /// The string, when it is one and not empty.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// As [`Scalar::text`], owned.
+    #[must_use]
+    pub fn owned(&self) -> Option<String> {
+        self.text().map(str::to_owned)
+    }
+
+    /// Whether it is `true`.
+    #[must_use]
+    pub fn is_true(&self) -> bool {
+        matches!(self, Self::Bool(true))
+    }
+
+    /// The number as a count; 0 for what is none or beyond 2^53.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked"
+    )]
+    pub fn figure(&self) -> u64 {
+        match self {
+            Self::Number(number) if (0.0..=MAX_FIGURE).contains(number) => *number as u64,
+            _ => 0,
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Borrowed(text)))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Scalar::Bool(value))
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "figures beyond 2^53 are not used"
+    )]
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(Scalar::Number(value as f64))
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "figures beyond 2^53 are not used"
+    )]
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(Scalar::Number(value as f64))
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        Ok(Scalar::Number(value))
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Scalar::Other)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+}
+
+/// An object whose place something else may take, which is passed over without an error.
+#[derive(Debug)]
+pub struct Lenient<T>(pub Option<T>);
+
+impl<T> Default for Lenient<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LenientVisitor(PhantomData))
+    }
+}
+
+struct LenientVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for LenientVisitor<T> {
+    type Value = Lenient<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(|value| Lenient(Some(value)))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Lenient(None))
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Lenient(None))
+    }
+}
+
+/// Parses a JSON object; an array, which serde would take as a struct's fields in order, is an
+/// error.
+pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
+    match json.trim_ascii_start().first() {
+        // Text is checked once, as a whole: from bytes, serde_json checks each of a line's hundred
+        // strings by itself.
+        Some(b'{') | None => match std::str::from_utf8(json) {
+            Ok(text) => serde_json::from_str(text),
+            Err(error) => Err(serde::de::Error::custom(error)),
+        },
+        Some(_) => Err(serde::de::Error::custom(
+            "expected a JSON object at line 1 column 1",
+        )),
+    }
+}
+
+/// A string that is not empty.
+#[must_use]
+pub fn cow(scalar: Scalar<'_>) -> Option<Cow<'_, str>> {
+    match scalar {
+        Scalar::Text(text) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+/// Makes text of JSON that is valid but for what no Rust string can hold: bytes that are not UTF-8
+/// and lone surrogates (`\ud83d` without its other half), both of which become U+FFFD. `None` when
+/// there is nothing to repair.
+#[must_use]
+pub fn repair(json: &[u8]) -> Option<Vec<u8>> {
+    let text = String::from_utf8_lossy(json);
+    let bytes = text.as_bytes();
+    let mut repaired = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (before, escape) = rest.split_at(at);
+        repaired.extend_from_slice(before);
+        let length = match surrogate(escape) {
+            Some(0xD800..=0xDBFF)
+                if matches!(escape.get(6..).and_then(surrogate), Some(0xDC00..=0xDFFF)) =>
+            {
+                12
+            }
+            Some(_) => {
+                repaired.extend_from_slice(b"\\ufffd");
+                rest = &escape[6..];
+                continue;
+            }
+            None => escape.len().min(2),
+        };
+        repaired.extend_from_slice(&escape[..length]);
+        rest = &escape[length..];
+    }
+    repaired.extend_from_slice(rest);
+    (repaired != json).then_some(repaired)
+}
+
+/// The value of a `\uXXXX` escape at the start of `bytes`, when it is one half of a surrogate pair.
+fn surrogate(bytes: &[u8]) -> Option<u32> {
+    let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
+    let value = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    (0xD800..=0xDFFF).contains(&value).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mending_touches_only_lone_surrogates_and_bad_bytes() {
+        assert_eq!(repair(br#"{"a":"\ud83d\ude00 \\ud83d ok"}"#), None);
+        assert_eq!(
+            repair(br#"{"a":"\ud83d x \ude00"}"#).unwrap(),
+            br#"{"a":"\ufffd x \ufffd"}"#
+        );
+        assert_eq!(
+            repair(b"{\"a\":\"\xff\"}").unwrap(),
+            "{\"a\":\"\u{fffd}\"}".as_bytes()
+        );
+        assert_eq!(repair(br#""\ud83d"#).unwrap(), br#""\ufffd"#);
+    }
+}

@@ -1,0 +1,7 @@
+//! What the operating system gives: time, files, processes, programs.
+
+pub mod deadline;
+pub mod files;
+pub mod json;
+pub mod process;
+pub mod program;

@@ -1,0 +1,66 @@
+//! Where the files of a session are.
+
+use std::path::{Path, PathBuf};
+
+/// How deep below `subagents/` and how many files are looked for.
+const MAX_DEPTH: usize = 8;
+/// The most subagent files of one session.
+const MAX_FILES: usize = 10_000;
+
+/// Where the client says that the transcript is, or where it is: under another folder of the
+/// client's projects, when the session went on in another working directory
+/// (`<projects>/<folder>/<session>.jsonl`).
+#[must_use]
+pub fn find_transcript(stated: &Path, session_id: &str) -> PathBuf {
+    let moved = || {
+        let (name, projects) = (stated.file_name()?, stated.parent()?.parent()?);
+        if name != format!("{session_id}.jsonl").as_str() {
+            return None;
+        }
+        std::fs::read_dir(projects)
+            .ok()?
+            .flatten()
+            .map(|folder| folder.path().join(name))
+            .find(|path| path.is_file())
+    };
+    if stated.exists() {
+        stated.to_owned()
+    } else {
+        moved().unwrap_or_else(|| stated.to_owned())
+    }
+}
+
+/// The id in `agent-<id>.jsonl`.
+#[must_use]
+pub fn subagent_id(path: &Path) -> Option<&str> {
+    path.file_name()?
+        .to_str()?
+        .strip_prefix("agent-")?
+        .strip_suffix(".jsonl")
+}
+
+/// `<session>/subagents/**/agent-<id>.jsonl` beside `<session>.jsonl`, in a steady order. Links are
+/// not followed.
+#[must_use]
+pub fn subagent_files(main: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![(main.with_extension("").join("subagents"), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => folders.push((path, depth + 1)),
+                Ok(kind) if kind.is_file() && subagent_id(&path).is_some() => files.push(path),
+                _ => {}
+            }
+        }
+        if files.len() >= MAX_FILES {
+            break;
+        }
+    }
+    files.sort();
+    files
+}

@@ -1,0 +1,273 @@
+//! Gathers the facts that lines tell.
+
+use std::borrow::Cow;
+
+use crate::record::facts::Key;
+use crate::record::facts::{
+    Answer, Answers, Facts, MAX_FACTS, MAX_TEXT, Message, Source, Span, Step, Tool, key, place,
+};
+use crate::record::redact::{Redactor, Text};
+use crate::record::usage::Usage;
+use crate::system::json::repair;
+use crate::transcript::line::{self, Block, Envelope, Record, is_irrelevant};
+
+/// Gathers facts from lines.
+#[derive(Debug)]
+pub struct Gatherer<'a> {
+    facts: Facts,
+    redactor: &'a Redactor,
+    /// The last answers as they stand there: only the last of a stretch are worth masking.
+    answers: Answers<String>,
+    text_bytes: usize,
+}
+
+impl<'a> Gatherer<'a> {
+    /// A gatherer that keeps text as `redactor` says.
+    #[must_use]
+    pub fn new(redactor: &'a Redactor) -> Self {
+        Self {
+            facts: Facts::default(),
+            redactor,
+            answers: Answers::default(),
+            text_bytes: 0,
+        }
+    }
+
+    /// Whether it is time to hand the facts over.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.facts.len() >= MAX_FACTS || self.text_bytes >= MAX_TEXT
+    }
+
+    /// The facts, their texts masked.
+    #[must_use]
+    pub fn finish(mut self) -> Facts {
+        for answer in self.answers.into_all() {
+            let parts = answer
+                .parts
+                .into_iter()
+                .filter_map(|(line, text)| Some((line, self.redactor.keep(&text)?)));
+            self.facts.answers.take(Answer {
+                message: answer.message,
+                at: answer.at,
+                parts: parts.collect(),
+            });
+        }
+        self.facts.sort();
+        self.facts
+    }
+
+    /// Notes a line that is too long to be read.
+    pub fn skip(&mut self) {
+        self.facts.skipped_lines += 1;
+    }
+
+    /// Adds what a whole line says.
+    pub fn add(&mut self, line: &[u8], source: Source) {
+        if !is_irrelevant(line) && !line.trim_ascii().is_empty() && !self.add_if_whole(line, source)
+        {
+            self.facts.malformed_lines += 1;
+        }
+    }
+
+    /// Adds what a line says of which it is not known whether it is whole. `false` when it is not a
+    /// JSON object.
+    pub fn add_if_whole(&mut self, line: &[u8], source: Source) -> bool {
+        if let Ok((envelope, record)) = line::parse(line) {
+            self.add_record(line, source, &envelope, record);
+            return true;
+        }
+        let mended = repair(line);
+        match mended.as_deref().map(line::parse) {
+            Some(Ok((envelope, record))) => {
+                self.add_record(line, source, &envelope, record);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn add_record(
+        &mut self,
+        line: &[u8],
+        source: Source,
+        envelope: &Envelope<'_>,
+        record: Record<'_>,
+    ) {
+        let uuid = || {
+            key(
+                b'u',
+                envelope.uuid.as_ref().map_or(line, |uuid| uuid.as_bytes()),
+            )
+        };
+        let main = source == Source::Main && !envelope.sidechain;
+        if matches!(
+            record,
+            Record::Prompt { .. } | Record::Assistant { .. } | Record::ApiError { .. }
+        ) {
+            self.add_envelope(
+                envelope,
+                main,
+                source == Source::Main && matches!(record, Record::Prompt { .. }),
+                &uuid,
+            );
+        }
+        let at = envelope.at;
+        match record {
+            Record::Prompt { text } if main => {
+                let text = self.keep(&text);
+                self.facts.steps.push(Step::Prompt {
+                    key: uuid(),
+                    at,
+                    text,
+                });
+            }
+            Record::ApiError { text } if main => {
+                let text = self.keep(&text);
+                self.facts.steps.push(Step::ApiError {
+                    key: uuid(),
+                    at,
+                    text,
+                });
+            }
+            Record::Assistant {
+                id,
+                model,
+                usage,
+                blocks,
+            } => {
+                self.add_message(&id, &model, usage, at);
+                let mut texts = Vec::new();
+                for block in blocks {
+                    match block {
+                        Block::Text(text) => texts.push(text),
+                        Block::ToolUse { id, name } => {
+                            let name = place(&mut self.facts.names, &name);
+                            self.facts.tools.push((
+                                key(b't', id.as_bytes()),
+                                Tool {
+                                    name: Some(name),
+                                    failed: false,
+                                },
+                            ));
+                        }
+                    }
+                }
+                if main {
+                    self.add_reply(key(b'm', id.as_bytes()), &uuid, at, texts);
+                    self.facts.latest.model.take(at, &model);
+                }
+            }
+            Record::ToolErrors(ids) => {
+                for id in ids {
+                    self.add_failure(&id);
+                }
+            }
+            Record::CompactBoundary => {
+                self.facts.compactions.insert(uuid());
+            }
+            Record::Title { custom, text } => {
+                let latest = &mut self.facts.latest;
+                let title = if custom {
+                    &mut latest.custom_title
+                } else {
+                    &mut latest.ai_title
+                };
+                *title = self.redactor.keep(&text).or(title.take());
+            }
+            Record::Cost { usd } => self.facts.latest.cost_usd = Some(usd),
+            Record::Prompt { .. } | Record::ApiError { .. } | Record::Other => {}
+        }
+    }
+
+    fn add_envelope(
+        &mut self,
+        envelope: &Envelope<'_>,
+        main: bool,
+        may_open_sidechain: bool,
+        uuid: &impl Fn() -> Key,
+    ) {
+        if let Some(id) = envelope.agent_id.as_deref().filter(|_| !main) {
+            self.facts.subagents.insert(key(b'a', id.as_bytes()));
+        } else if !main && may_open_sidechain && envelope.is_root {
+            // Older clients wrote subagents into the main file, without an id: the first record of
+            // each has no parent.
+            self.facts.subagents.insert(uuid());
+        }
+        if !main {
+            return;
+        }
+        let latest = &mut self.facts.latest;
+        for (ours, theirs) in [
+            (&mut latest.cwd, &envelope.cwd),
+            (&mut latest.git_branch, &envelope.git_branch),
+            (&mut latest.version, &envelope.version),
+            (&mut latest.entrypoint, &envelope.entrypoint),
+            (&mut latest.permission_mode, &envelope.permission_mode),
+        ] {
+            if let Some(theirs) = theirs {
+                ours.take(envelope.at, theirs);
+            }
+        }
+    }
+
+    fn add_message(&mut self, id: &str, model: &str, usage: Usage, at: Option<i64>) {
+        let key = key(b'm', id.as_bytes());
+        match self.facts.messages.last_mut() {
+            // The lines of a message mostly follow one another.
+            Some((last, message)) if *last == key => {
+                message.usage = message.usage.max(usage);
+                message.span.include(Span::at(at));
+            }
+            _ => {
+                let model = place(&mut self.facts.names, model);
+                self.facts.messages.push((
+                    key,
+                    Message {
+                        model,
+                        usage,
+                        span: Span::at(at),
+                    },
+                ));
+            }
+        }
+    }
+
+    fn add_failure(&mut self, id: &str) {
+        self.facts.tools.push((
+            key(b't', id.as_bytes()),
+            Tool {
+                name: None,
+                failed: true,
+            },
+        ));
+    }
+
+    fn add_reply(
+        &mut self,
+        message: Key,
+        line: &impl Fn() -> Key,
+        at: Option<i64>,
+        texts: Vec<Cow<'_, str>>,
+    ) {
+        match self.facts.steps.last_mut() {
+            Some(Step::Reply { key, at: last }) if *key == message => *last = at.max(*last),
+            _ => self.facts.steps.push(Step::Reply { key: message, at }),
+        }
+        let line = line();
+        let parts: Vec<_> = texts
+            .into_iter()
+            .filter(|text| !text.trim().is_empty())
+            .map(|text| (line, text.into_owned()))
+            .collect();
+        if !parts.is_empty() {
+            self.answers.take(Answer { message, at, parts });
+        }
+    }
+
+    fn keep(&mut self, text: &str) -> Option<Box<Text>> {
+        let text = self.redactor.keep(text)?;
+        self.text_bytes += text.text.len();
+        Some(Box::new(text))
+    }
+}
