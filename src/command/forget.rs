@@ -8,10 +8,11 @@ use std::io::{IsTerminal, Write};
 use anyhow::{Result, bail, ensure};
 
 use super::show::{find, find_remote};
-use super::{DeliveryContext, PATIENCE, load_config, now, print};
+use super::{PATIENCE, listed, load_config, now, print};
 use crate::cli::Forget;
 use crate::config::Config;
 use crate::convex::delivery::Delivery;
+use crate::convex::delivery_state::DeliveryContext;
 use crate::ingest;
 use crate::journal::Journal;
 use crate::system::deadline::Deadline;
@@ -63,7 +64,7 @@ pub fn run(options: &Forget) -> Result<()> {
 fn choose(journal: &Journal, config: &Config, prefix: &str) -> Result<(Listed, Option<String>)> {
     if let Some(entry) = find(journal, config, prefix)? {
         return Ok((
-            DeliveryContext::new(journal, config)?.listed(&entry)?,
+            listed(&DeliveryContext::new(journal, &config.deployment)?, &entry)?,
             entry.deployment,
         ));
     }

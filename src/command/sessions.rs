@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{DeliveryContext, load_config, now, print, query_list, screen};
+use super::{listed, load_config, now, print, screen};
 use crate::cli::Sessions;
 use crate::config::Config;
+use crate::convex::delivery_state::DeliveryContext;
+use crate::convex::query::query_list;
 use crate::journal::{Filter, Journal};
 use crate::ui::{self, Listed, Screen};
 
@@ -52,7 +54,7 @@ fn list(config: &Config, options: &Sessions) -> Result<(Vec<Listed>, u64)> {
         return Ok((remote(config, options)?, 0));
     }
     let journal = Journal::open(&config.journal)?;
-    let context = DeliveryContext::new(&journal, config)?;
+    let context = DeliveryContext::new(&journal, &config.deployment)?;
     let filter = Filter {
         status: options.status,
         workflow_key: options.workflow.clone(),
@@ -64,7 +66,7 @@ fn list(config: &Config, options: &Sessions) -> Result<(Vec<Listed>, u64)> {
     let (pending, elsewhere) = journal.pending(config.deployment_name())?;
     let listed = entries
         .iter()
-        .map(|entry| context.listed(entry))
+        .map(|entry| listed(&context, entry))
         .collect::<Result<_>>()?;
     // Without a deployment nothing can be delivered, which the table says once.
     let unlisted = if config.deployment_name().is_some() {

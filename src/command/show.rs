@@ -3,9 +3,11 @@
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{DeliveryContext, load_config, now, print, query, screen};
+use super::{listed, load_config, now, print, screen};
 use crate::cli::Show;
 use crate::config::Config;
+use crate::convex::delivery_state::DeliveryContext;
+use crate::convex::query::query;
 use crate::journal::{Entry, Journal};
 use crate::record::event::is_session_id;
 use crate::ui::{self, Listed};
@@ -31,7 +33,7 @@ pub fn run(options: &Show) -> Result<()> {
 fn local(config: &Config, prefix: &str) -> Result<Listed> {
     let journal = Journal::open(&config.journal)?;
     match find(&journal, config, prefix)? {
-        Some(entry) => DeliveryContext::new(&journal, config)?.listed(&entry),
+        Some(entry) => listed(&DeliveryContext::new(&journal, &config.deployment)?, &entry),
         None => bail!(
             "no session {prefix} in the journal {}; `convex-sidecar sessions` lists what is there, --remote asks Convex",
             config.journal.display()
@@ -44,12 +46,12 @@ pub(super) fn find(journal: &Journal, config: &Config, prefix: &str) -> Result<O
     check(prefix)?;
     let mut found = journal.by_prefix(prefix, CANDIDATES + 1)?;
     if found.len() > 1 && found[0].session_id != prefix {
-        let context = DeliveryContext::new(journal, config)?;
+        let context = DeliveryContext::new(journal, &config.deployment)?;
         return ambiguous(
             prefix,
             found
                 .iter()
-                .map(|entry| context.listed(entry))
+                .map(|entry| listed(&context, entry))
                 .collect::<Result<_>>()?,
         );
     }

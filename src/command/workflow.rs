@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::{DeliveryContext, PATIENCE, load_config, now, print, query, query_list, screen};
+use super::{PATIENCE, load_config, now, print, screen};
 use crate::cli::{ListWorkflows, SetWorkflow, ShowWorkflow, WorkflowCommand};
 use crate::config::Config;
-use crate::convex::delivery::{Delivery, DeliveryState};
+use crate::convex::delivery::Delivery;
+use crate::convex::delivery_state::DeliveryContext;
+use crate::convex::delivery_state::DeliveryState;
+use crate::convex::query::{query, query_list};
 use crate::journal::{Filter, Journal, WorkflowEntry};
 use crate::record::Millis;
 use crate::record::redact::Redactor;
@@ -54,7 +57,7 @@ fn list(config: &Config, options: &ListWorkflows) -> Result<()> {
 /// Those that were set here and those that sessions name, the last changed first.
 fn list_local(config: &Config) -> Result<Vec<ListedWorkflow>> {
     let journal = Journal::open(&config.journal)?;
-    let context = DeliveryContext::new(&journal, config)?;
+    let context = DeliveryContext::new(&journal, &config.deployment)?;
     let mut known: BTreeMap<String, (Option<WorkflowEntry>, Vec<Listed>)> = BTreeMap::new();
     for entry in journal.workflows()? {
         let key = entry.workflow.key.clone();
@@ -65,7 +68,7 @@ fn list_local(config: &Config) -> Result<Vec<ListedWorkflow>> {
         limit: usize::MAX,
         ..Filter::default()
     })? {
-        let session = context.listed(&entry)?;
+        let session = super::listed(&context, &entry)?;
         let key = session.document["workflowKey"]
             .as_str()
             .unwrap_or_default()
@@ -102,7 +105,7 @@ fn listed(
     let blank = Workflow::new(key);
     let view = entry.map_or(&blank, |entry| &entry.workflow).view(named);
     let delivery_state = match entry {
-        Some(entry) => Some(context.state_of_workflow(entry)),
+        Some(entry) => Some(context.workflow(entry)),
         // Convex makes it of the first session that names it.
         None => sessions
             .iter()
@@ -145,7 +148,7 @@ fn show(config: &Config, options: &ShowWorkflow) -> Result<()> {
 
 fn show_local(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed>)> {
     let journal = Journal::open(&config.journal)?;
-    let context = DeliveryContext::new(&journal, config)?;
+    let context = DeliveryContext::new(&journal, &config.deployment)?;
     let entry = journal.workflow(key)?;
     let filter = Filter {
         workflow_key: Some(key.to_owned()),
@@ -155,7 +158,7 @@ fn show_local(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed>
     let sessions = journal
         .entries(&filter)?
         .iter()
-        .map(|entry| context.listed(entry))
+        .map(|entry| super::listed(&context, entry))
         .collect::<Result<Vec<_>>>()?;
     if entry.is_none() && sessions.is_empty() {
         bail!(
@@ -221,10 +224,10 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
         )
         .deliver_outbox(&mut |_| {})?;
     }
-    let context = DeliveryContext::new(&journal, config)?;
+    let context = DeliveryContext::new(&journal, &config.deployment)?;
     let delivery_state = journal
         .workflow(&options.key)?
-        .map(|entry| context.state_of_workflow(&entry));
+        .map(|entry| context.workflow(&entry));
     let key = ui::escape(&options.key);
     print(&match delivery_state {
         Some(DeliveryState::Waiting { reason, .. }) => {

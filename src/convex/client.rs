@@ -10,9 +10,7 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde::Deserialize;
-use serde_json::Value;
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::value::RawValue;
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -22,7 +20,9 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Error, RequestBuilder, Timeout};
 
+use super::answer::{Answer, MAX_MESSAGE, Verdict, excerpt, verdict};
 use crate::config::Deployment;
+use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
 
 /// How long a connection may take, so that a dead server costs a hook little.
@@ -37,27 +37,6 @@ const OUTPUT_BUFFER: usize = 16 * 1024;
 const INPUT_BUFFER: usize = 8 * 1024;
 /// How much of an answer is read, in bytes.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
-/// How much of a server's text is repeated in a message, in bytes.
-const MAX_MESSAGE: usize = 500;
-
-/// What Convex says of a function that is not there, or not for this key.
-const NO_FUNCTION: &str = "Could not find public function";
-/// What a deployment says that is paused.
-const PAUSED: &str = "while this deployment is paused";
-
-/// What came of a call.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
-    /// The function ran; its value.
-    Success(Value),
-    /// The session or the workflow is not there: create it.
-    NotFound,
-    /// The function refused these arguments; others may pass.
-    Refused(String),
-    /// Nothing gets through at present, whatever is sent.
-    Unavailable(String),
-}
-
 /// Which kind of function is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "Convex's own words")]
@@ -261,22 +240,20 @@ impl<'a> Convex<'a> {
     pub fn call(&self, call: &Call) -> Verdict {
         match self.post(call) {
             Ok((status, body)) => match verdict(status, &body) {
-                Verdict::Refused(why) => Verdict::Refused(self.deployment.key.hidden_in(&why)),
-                Verdict::Unavailable(why) => {
-                    Verdict::Unavailable(self.deployment.key.hidden_in(&why))
-                }
+                Verdict::Failed(Failure { kind, message }) => Verdict::Failed(Failure {
+                    kind,
+                    message: self.deployment.key.hidden_in(&message),
+                }),
                 verdict => verdict,
             },
-            Err(error) => Verdict::Unavailable(format!("{error:#}")),
+            Err(failure) => Verdict::Failed(failure),
         }
     }
 
     /// Makes one call. Returns the status of the answer and its body.
-    fn post(&self, call: &Call) -> Result<(u16, Vec<u8>)> {
-        let request = self.timed(
-            self.agent
-                .post(self.deployment.url.join(call.route())?.as_str()),
-        )?;
+    fn post(&self, call: &Call) -> Result<(u16, Vec<u8>), Failure> {
+        let url = format!("{}{}", self.deployment.url, call.route());
+        let request = self.timed(self.agent.post(url))?;
         let answer = request
             .header(AUTHORIZATION, &self.authorization)
             .header(CONTENT_TYPE, "application/json")
@@ -299,19 +276,24 @@ impl<'a> Convex<'a> {
             Err(_) if !matches!(status, 200 | 560) => Ok((status, body)),
             Err(error) => match Error::from(error) {
                 error @ Error::Timeout(_) => Err(self.unreachable(&error)),
-                _ => bail!("the answer broke off"),
+                _ => Err(Failure::new(FailureKind::Failing, "the answer broke off")),
             },
         }
     }
 
     /// The request with what is left of the time.
-    fn timed<B>(&self, request: RequestBuilder<B>) -> Result<RequestBuilder<B>> {
+    fn timed<B>(&self, request: RequestBuilder<B>) -> Result<RequestBuilder<B>, Failure> {
         let timeout = self.deadline.remaining(REQUEST_TIMEOUT);
-        ensure!(!timeout.is_zero(), "no time was left for the request");
+        if timeout.is_zero() {
+            return Err(Failure::new(
+                FailureKind::Failing,
+                "no time was left for the request",
+            ));
+        }
         Ok(request.config().timeout_global(Some(timeout)).build())
     }
 
-    fn unreachable(&self, error: &Error) -> anyhow::Error {
+    fn unreachable(&self, error: &Error) -> Failure {
         let why = match error {
             Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
                 "the connection timed out".to_owned()
@@ -320,124 +302,9 @@ impl<'a> Convex<'a> {
             Error::Io(error) => error.to_string(),
             error => error.to_string(),
         };
-        anyhow!("could not reach {}: {why}", self.deployment.name())
+        Failure::new(
+            FailureKind::Unreachable,
+            format!("could not reach {}: {why}", self.deployment.name()),
+        )
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    status: Option<String>,
-    #[serde(default)]
-    value: Value,
-    error_message: Option<String>,
-    #[serde(default)]
-    error_data: Value,
-    code: Option<String>,
-    message: Option<String>,
-}
-
-/// What an answer means.
-#[must_use]
-pub fn verdict(status: u16, body: &[u8]) -> Verdict {
-    let answer: Option<Answer> = serde_json::from_slice(body).ok();
-    match (status, answer) {
-        (
-            200 | 560,
-            Some(Answer {
-                status: Some(status),
-                value,
-                ..
-            }),
-        ) if status == "success" => Verdict::Success(value),
-        (200 | 560, Some(answer)) if answer.status.as_deref() == Some("error") => {
-            function_error(&answer)
-        }
-        (401 | 403, answer) => Verdict::Unavailable(format!(
-            "{}; the admin key is missing or belongs to another instance: make a new one with `generate_admin_key.sh`",
-            http_error(status, answer.as_ref())
-        )),
-        // What Convex calls a bad request is a bad document; anything else of the kind is not
-        // Convex.
-        (400 | 413, answer @ Some(Answer { code: Some(_), .. })) => {
-            match answer.as_ref().and_then(|answer| answer.code.as_deref()) {
-                Some("BadJsonBody") => Verdict::Refused(http_error(status, answer.as_ref())),
-                _ => Verdict::Unavailable(http_error(status, answer.as_ref())),
-            }
-        }
-        (413, answer) => Verdict::Refused(http_error(status, answer.as_ref())),
-        (404 | 405, answer) => Verdict::Unavailable(format!(
-            "{}; is this URL a Convex deployment's?",
-            http_error(status, answer.as_ref())
-        )),
-        (300..=399, answer) => Verdict::Unavailable(format!(
-            "{}; a redirect is not followed, set the final URL",
-            http_error(status, answer.as_ref())
-        )),
-        (200, _) => Verdict::Unavailable(
-            "the answer is not Convex's; is this URL a Convex deployment's?".to_owned(),
-        ),
-        (_, answer) => Verdict::Unavailable(http_error(status, answer.as_ref())),
-    }
-}
-
-/// In a word, what a [`Verdict::Unavailable`] says: for tables, where there is no room for the text
-/// that the journal keeps.
-#[must_use]
-pub fn word(why: &str) -> &'static str {
-    let words = [
-        ("could not reach", "offline"),
-        ("HTTP 401", "bad key"),
-        ("HTTP 403", "bad key"),
-        (NO_FUNCTION, "undeployed"),
-        (PAUSED, "paused"),
-        ("the answer is not Convex's", "bad url"),
-    ];
-    words
-        .iter()
-        .find(|(known, _)| why.contains(known))
-        .map_or("failing", |(_, word)| word)
-}
-
-fn function_error(answer: &Answer) -> Verdict {
-    let text = answer.error_message.as_deref().unwrap_or_default();
-    let is = |known: &str| text.contains(known);
-    if matches!(
-        answer.error_data.get("code").and_then(Value::as_str),
-        Some("SESSION_NOT_FOUND" | "WORKFLOW_NOT_FOUND")
-    ) {
-        Verdict::NotFound
-    } else if is(NO_FUNCTION) {
-        Verdict::Unavailable(format!(
-            "{}; deploy the functions with `npx convex deploy`",
-            excerpt(text)
-        ))
-    } else if is(PAUSED) {
-        Verdict::Unavailable(excerpt(text))
-    } else {
-        Verdict::Refused(excerpt(text))
-    }
-}
-
-fn http_error(status: u16, answer: Option<&Answer>) -> String {
-    let code = answer
-        .and_then(|answer| answer.code.as_deref())
-        .map(|code| format!(" {}", excerpt(code)))
-        .unwrap_or_default();
-    let message = answer
-        .and_then(|answer| answer.message.as_deref())
-        .map(|message| format!(": {}", excerpt(message)))
-        .unwrap_or_default();
-    format!("HTTP {status}{code}{message}")
-}
-
-/// A server's text, on one line and cut, without the request id that would make each message
-/// another one.
-fn excerpt(text: &str) -> String {
-    let text = text
-        .strip_prefix("[Request ID: ")
-        .and_then(|rest| rest.split_once("] "))
-        .map_or(text, |(_, rest)| rest);
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line[..line.floor_char_boundary(MAX_MESSAGE)].to_owned()
 }

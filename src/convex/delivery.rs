@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
+use super::answer::Verdict;
+use super::client::{Call, Convex, Kind};
 use crate::config::Deployment;
-use crate::convex::client::{self, Call, Convex, Kind, Verdict};
-use crate::journal::{Backoff, Entry, Journal, OutboxEntry};
+use crate::journal::{Entry, Journal, OutboxEntry};
 use crate::record::Millis;
+use crate::record::failure::Failure;
 use crate::system::deadline::Deadline;
 
 /// How many sessions are sent in one request, and how many bytes at the most: far below Convex's
@@ -91,9 +93,9 @@ impl<'a> Delivery<'a> {
             trace(&format!(
                 "not sent: next try in {} s, because {}",
                 (backoff.retry_at - now + 999) / 1_000,
-                backoff.last_error
+                backoff.failure
             ));
-            report.problem = Some(backoff.last_error);
+            report.problem = Some(backoff.failure.to_string());
             return Ok(report);
         }
         let own = self.journal.due(session_id, name, now)?;
@@ -189,11 +191,13 @@ impl<'a> Delivery<'a> {
                     })?;
                     report.outbox += 1;
                 }
-                Verdict::Unavailable(why) => return self.give_up(&[], why, report),
-                verdict @ (Verdict::Refused(_) | Verdict::NotFound) => {
+                Verdict::Failed(failure) if !failure.is_refusal() => {
+                    return self.give_up(&[], failure, report);
+                }
+                verdict @ (Verdict::Failed(_) | Verdict::NotFound) => {
                     let why = match verdict {
-                        Verdict::Refused(why) => why,
-                        _ => "createWorkflow does not create; deploy the functions anew".to_owned(),
+                        Verdict::Failed(failure) => failure,
+                        _ => Failure::refused("createWorkflow does not create"),
                     };
                     self.journal.write(|write| {
                         write.outbox_refused(&outgoing, name, &why, |failures| {
@@ -265,8 +269,10 @@ impl<'a> Delivery<'a> {
         )?;
         match self.send(convex, &call, trace) {
             Verdict::Success(_) => self.confirm(entries, report),
-            Verdict::Unavailable(why) => self.give_up(entries, why, report),
-            Verdict::Refused(_) | Verdict::NotFound => {
+            Verdict::Failed(failure) if !failure.is_refusal() => {
+                self.give_up(entries, failure, report)
+            }
+            Verdict::Failed(_) | Verdict::NotFound => {
                 for (index, entry) in entries.iter().enumerate() {
                     if !self.deliver_one(convex, entry, report, trace)? {
                         self.journal
@@ -295,13 +301,15 @@ impl<'a> Delivery<'a> {
             trace,
         )? {
             Verdict::Success(_) => self.confirm(std::slice::from_ref(entry), report),
-            Verdict::Unavailable(why) => self.give_up(std::slice::from_ref(entry), why, report),
             Verdict::NotFound => self.refuse(
                 entry,
-                "createAgentSession does not create; deploy the functions anew",
+                &Failure::refused("createAgentSession does not create"),
                 report,
             ),
-            Verdict::Refused(why) => self.refuse(entry, &why, report),
+            Verdict::Failed(failure) if failure.is_refusal() => {
+                self.refuse(entry, &failure, report)
+            }
+            Verdict::Failed(failure) => self.give_up(std::slice::from_ref(entry), failure, report),
         }
     }
 
@@ -330,8 +338,10 @@ impl<'a> Delivery<'a> {
         trace(&match &verdict {
             Verdict::Success(value) => format!("answer: success {value}"),
             Verdict::NotFound => "answer: not found, it is created".to_owned(),
-            Verdict::Refused(why) => format!("answer: refused: {why}"),
-            Verdict::Unavailable(why) => format!("no delivery: {why}"),
+            Verdict::Failed(failure) if failure.is_refusal() => {
+                format!("answer: refused: {failure}")
+            }
+            Verdict::Failed(failure) => format!("no delivery: {failure}"),
         });
         verdict
     }
@@ -352,7 +362,7 @@ impl<'a> Delivery<'a> {
         Ok(true)
     }
 
-    fn refuse(&mut self, entry: &Entry, why: &str, report: &mut Report) -> Result<bool> {
+    fn refuse(&mut self, entry: &Entry, why: &Failure, report: &mut Report) -> Result<bool> {
         let (now, jitter) = (self.now, self.jitter);
         self.journal.write(|write| {
             write.refused(&entry.session_id, why, |failures| {
@@ -364,13 +374,18 @@ impl<'a> Delivery<'a> {
         Ok(true)
     }
 
-    fn give_up(&mut self, entries: &[Entry], why: String, report: &mut Report) -> Result<bool> {
+    fn give_up(
+        &mut self,
+        entries: &[Entry],
+        failure: Failure,
+        report: &mut Report,
+    ) -> Result<bool> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
         self.journal.write(|write| {
             write.release(entries)?;
-            write.record_backoff(name, &why, |failures| now + wait(failures, jitter))
+            write.record_backoff(name, &failure, |failures| now + wait(failures, jitter))
         })?;
-        report.problem = Some(why);
+        report.problem = Some(failure.to_string());
         Ok(false)
     }
 }
@@ -381,64 +396,6 @@ pub fn first_call(entry: &Entry) -> Result<Call> {
         Kind::Mutation,
         SESSION[usize::from(entry.delivered_revision > 0)],
         &entry.document,
-    )
-}
-
-/// Where something stands on its way to Convex, in a word for tables and in a sentence that ends
-/// with the remedy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeliveryState {
-    /// Convex has the latest of it.
-    Delivered,
-    /// Convex does not have it.
-    Waiting {
-        /// In a word.
-        word: &'static str,
-        /// In a sentence.
-        reason: String,
-    },
-}
-
-impl DeliveryState {
-    /// Where something stands that belongs to the deployment `of` and was refused for `last_error`.
-    #[must_use]
-    pub fn new(
-        is_delivered: bool,
-        of: Option<&str>,
-        last_error: Option<&str>,
-        configured: &Result<Option<Deployment>>,
-        backoff: Option<&Backoff>,
-    ) -> Self {
-        if is_delivered {
-            return Self::Delivered;
-        }
-        let (word, reason) = match (configured, of, last_error, backoff) {
-            (Err(problem), ..) => ("config", format!("{problem:#}")),
-            (Ok(None), ..) => {
-                ("local", "no Convex deployment is configured; set one, then `convex-sidecar sync` delivers everything".to_owned())
-            }
-            (Ok(Some(configured)), Some(of), ..) if configured.name() != of => (
-                "elsewhere",
-                format!("it belongs to {of}, which is not the deployment that is configured now; configure it to deliver there"),
-            ),
-            (Ok(Some(_)), _, Some(why), _) => (
-                "refused",
-                format!("{}; `npx convex deploy` updates the functions, `convex-sidecar sync` tries again", why.trim_end_matches('.')),
-            ),
-            (Ok(Some(_)), _, None, Some(backoff)) => (client::word(&backoff.last_error), with_remedy(&backoff.last_error)),
-            (Ok(Some(_)), _, None, None) => ("pending", "it is due; `convex-sidecar sync` delivers it now".to_owned()),
-        };
-        Self::Waiting { word, reason }
-    }
-}
-
-/// What stands in the way of all deliveries. A message that holds its own remedy already keeps it.
-fn with_remedy(why: &str) -> String {
-    if why.contains("; ") {
-        return why.to_owned();
-    }
-    format!(
-        "{why}; the journal keeps everything, and `convex-sidecar sync` delivers it once that is mended"
     )
 }
 

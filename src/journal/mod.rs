@@ -27,6 +27,7 @@ mod counted;
 use self::counted::{Counter, DedupIndex};
 use crate::record::Millis;
 use crate::record::document::{ReadState, TranscriptState};
+use crate::record::failure::{Failure, FailureKind};
 use crate::record::figures::Summary;
 use crate::record::run::Owner;
 use crate::record::session::{Session, Status};
@@ -35,7 +36,7 @@ use crate::system::deadline::Deadline;
 use crate::transcript::reader::Checkpoint;
 
 /// The version of the schema below, kept in `user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// How long a write waits for its turn, and then for a writer that does not queue, at most. An
 /// event that is not journalled is lost, which is worse than a hook that is late; and the client
 /// gives a hook ten seconds.
@@ -91,7 +92,8 @@ CREATE TABLE sessions (
   deployment         TEXT,
   failures           INTEGER NOT NULL DEFAULT 0,
   retry_at           INTEGER NOT NULL DEFAULT 0,
-  last_error         TEXT
+  last_error         TEXT,
+  last_error_kind    TEXT
 );
 CREATE INDEX sessions_by_updated ON sessions (updated_at);
 CREATE INDEX sessions_due ON sessions (retry_at) WHERE revision > delivered_revision;
@@ -120,7 +122,8 @@ CREATE TABLE workflows (
   deployment   TEXT,
   failures     INTEGER NOT NULL DEFAULT 0,
   retry_at     INTEGER NOT NULL DEFAULT 0,
-  last_error   TEXT
+  last_error   TEXT,
+  last_error_kind TEXT
 ) WITHOUT ROWID;
 CREATE TABLE forgotten (
   session_id TEXT NOT NULL,
@@ -129,19 +132,21 @@ CREATE TABLE forgotten (
   failures   INTEGER NOT NULL DEFAULT 0,
   retry_at   INTEGER NOT NULL DEFAULT 0,
   last_error TEXT,
+  last_error_kind TEXT,
   PRIMARY KEY (session_id, deployment)
 ) WITHOUT ROWID;
 CREATE TABLE deployments (
   url        TEXT PRIMARY KEY,
   failures   INTEGER NOT NULL,
   retry_at   INTEGER NOT NULL,
-  last_error TEXT NOT NULL
+  last_error TEXT NOT NULL,
+  last_error_kind TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE notes (
   at   INTEGER NOT NULL,
   note TEXT NOT NULL
 );
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 ";
 
 /// The journal, open.
@@ -197,7 +202,7 @@ struct Stored {
     deployment: Option<String>,
     failures: u32,
     retry_at: Millis,
-    last_error: Option<String>,
+    last_failure: Option<Failure>,
 }
 
 impl Stored {
@@ -209,7 +214,7 @@ impl Stored {
             if self.deployment.replace(deployment.to_owned()).is_some() {
                 self.delivered_revision = 0;
             }
-            (self.failures, self.last_error) = (0, None);
+            (self.failures, self.last_failure) = (0, None);
         }
         if self.failures > 0 {
             if has_changed {
@@ -235,7 +240,7 @@ pub struct Entry {
     /// The deployment that it belongs to, once one is known.
     pub deployment: Option<String>,
     /// Why the last delivery failed.
-    pub last_error: Option<String>,
+    pub last_failure: Option<Failure>,
 }
 
 /// A workflow as it is shown and delivered.
@@ -248,7 +253,7 @@ pub struct WorkflowEntry {
     /// The deployment that it belongs to, once one is known.
     pub deployment: Option<String>,
     /// Why the last delivery failed.
-    pub last_error: Option<String>,
+    pub last_failure: Option<Failure>,
 }
 
 impl Entry {
@@ -313,7 +318,7 @@ pub struct Backoff {
     /// Before this time nothing is tried.
     pub retry_at: Millis,
     /// Why the last one failed.
-    pub last_error: String,
+    pub failure: Failure,
 }
 
 impl Journal {
@@ -646,13 +651,15 @@ impl Journal {
 
     /// How the deliveries to `deployment` have gone lately.
     pub fn backoff(&self, deployment: &str) -> Result<Option<Backoff>> {
-        let sql = "SELECT failures, retry_at, last_error FROM deployments WHERE url = ?";
+        let sql =
+            "SELECT failures, retry_at, last_error, last_error_kind FROM deployments WHERE url = ?";
         let mut statement = self.connection.prepare_cached(sql)?;
         let row = statement.query_row([deployment], |row| {
             Ok(Backoff {
                 failures: row.get(0)?,
                 retry_at: row.get(1)?,
-                last_error: row.get(2)?,
+                failure: failure(row, 2)?
+                    .unwrap_or_else(|| Failure::new(FailureKind::Failing, "unknown")),
             })
         });
         Ok(row.optional()?)
@@ -711,7 +718,8 @@ fn make(connection: &mut Connection, lock: Option<&Path>) -> Result<()> {
     }
 }
 
-const ENTRY: &str = "session_id, document, revision, delivered_revision, deployment, last_error";
+const ENTRY: &str =
+    "session_id, document, revision, delivered_revision, deployment, last_error, last_error_kind";
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     // Whoever takes the document relies on it.
@@ -722,18 +730,18 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         revision: row.get(2)?,
         delivered_revision: row.get(3)?,
         deployment: row.get(4)?,
-        last_error: row.get(5)?,
+        last_failure: failure(row, 5)?,
     })
 }
 
-const WORKFLOW: &str = "workflow, delivered_at, deployment, last_error";
+const WORKFLOW: &str = "workflow, delivered_at, deployment, last_error, last_error_kind";
 
 fn workflow_entry(row: &Row<'_>) -> rusqlite::Result<WorkflowEntry> {
     Ok(WorkflowEntry {
         workflow: json_column(row, 0)?,
         delivered_at: row.get(1)?,
         deployment: row.get(2)?,
-        last_error: row.get(3)?,
+        last_failure: failure(row, 3)?,
     })
 }
 
@@ -742,6 +750,16 @@ fn workflow(connection: &Connection, key: &str) -> Result<Option<WorkflowEntry>>
     Ok(connection
         .query_row(&sql, [key], workflow_entry)
         .optional()?)
+}
+
+/// The failure stored as its message and, in the next column, its kind.
+fn failure(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Failure>> {
+    let message: Option<String> = row.get(index)?;
+    let kind: Option<String> = row.get(index + 1)?;
+    Ok(message.map(|message| {
+        let kind = kind.map_or(FailureKind::Failing, |kind| FailureKind::from_name(&kind));
+        Failure { kind, message }
+    }))
 }
 
 fn json_column<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
@@ -769,7 +787,7 @@ fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
 
 fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
     let sql = "SELECT session, summary, read_version, read_state, is_stale, id,
-                 document, revision, updated_at, delivered_revision, deployment, failures, retry_at, last_error,
+                 document, revision, updated_at, delivered_revision, deployment, failures, retry_at, last_error, last_error_kind,
                  (SELECT coalesce(sum(offset), 0) FROM transcripts WHERE transcripts.session = sessions.id)
                FROM sessions WHERE session_id = ?";
     let mut statement = connection.prepare_cached(sql)?;
@@ -785,7 +803,7 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
             read_version: row.get(2)?,
             transcript: TranscriptState {
                 state,
-                bytes: unsigned(row, 14)?,
+                bytes: unsigned(row, 15)?,
             },
             is_stale: row.get(4)?,
             stored: Stored {
@@ -797,7 +815,7 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<Record>> {
                 deployment: row.get(10)?,
                 failures: row.get(11)?,
                 retry_at: row.get(12)?,
-                last_error: row.get(13)?,
+                last_failure: failure(row, 13)?,
             },
         })
     });
@@ -912,14 +930,15 @@ impl Write<'_> {
         stored.prepare_delivery(deployment, has_changed, now);
         let sql = if is_new {
             "INSERT INTO sessions (session_id, session, summary, read_version, read_state, has_open_owner, is_finalized, document, status,
-               workflow_key, updated_at, revision, delivered_revision, deployment, failures, retry_at, last_error)
+               workflow_key, updated_at, revision, delivered_revision, deployment, failures, retry_at, last_error, last_error_kind)
              VALUES (:session_id, :session, :summary, :read_version, :read_state, :has_open_owner, :is_finalized, :document, :status,
-               :workflow_key, :updated_at, :revision, :delivered_revision, :deployment, :failures, :retry_at, :last_error)"
+               :workflow_key, :updated_at, :revision, :delivered_revision, :deployment, :failures, :retry_at, :last_error, :last_error_kind)"
         } else {
             "UPDATE sessions SET session = :session, summary = :summary, read_version = :read_version, read_state = :read_state,
                has_open_owner = :has_open_owner, is_finalized = :is_finalized, document = :document, status = :status,
                workflow_key = :workflow_key, updated_at = :updated_at, revision = :revision, delivered_revision = :delivered_revision,
-               deployment = :deployment, failures = :failures, retry_at = :retry_at, last_error = :last_error
+               deployment = :deployment, failures = :failures, retry_at = :retry_at, last_error = :last_error,
+               last_error_kind = :last_error_kind
              WHERE session_id = :session_id"
         };
         self.connection
@@ -945,7 +964,8 @@ impl Write<'_> {
                 ":deployment": stored.deployment,
                 ":failures": stored.failures,
                 ":retry_at": stored.retry_at,
-                ":last_error": stored.last_error,
+                ":last_error": stored.last_failure.as_ref().map(|failure| &failure.message),
+                ":last_error_kind": stored.last_failure.as_ref().map(|failure| failure.kind.as_str()),
             })?;
         if is_new {
             stored.id = self.connection.last_insert_rowid();
@@ -1071,7 +1091,7 @@ impl Write<'_> {
     /// that is another one.
     pub fn set_workflow(&self, workflow: &Workflow, deployment: Option<&str>) -> Result<()> {
         let sql = "INSERT INTO workflows (key, workflow, updated_at, deployment) VALUES (?1, ?2, ?3, ?4)
-                   ON CONFLICT (key) DO UPDATE SET workflow = ?2, updated_at = ?3, failures = 0, retry_at = 0, last_error = NULL,
+                   ON CONFLICT (key) DO UPDATE SET workflow = ?2, updated_at = ?3, failures = 0, retry_at = 0, last_error = NULL, last_error_kind = NULL,
                      delivered_at = iif(deployment IS NULL OR ?4 IS NULL OR deployment = ?4, delivered_at, 0),
                      deployment = coalesce(?4, deployment)";
         self.connection.execute(
@@ -1090,7 +1110,7 @@ impl Write<'_> {
     pub fn outbox_done(&self, outgoing: &OutboxEntry, deployment: &str) -> Result<()> {
         match outgoing {
             OutboxEntry::Set(entry) => {
-                let sql = "UPDATE workflows SET delivered_at = max(delivered_at, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL
+                let sql = "UPDATE workflows SET delivered_at = max(delivered_at, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL, last_error_kind = NULL
                            WHERE key = ?1 AND (deployment IS NULL OR deployment = ?3)";
                 self.connection.execute(
                     sql,
@@ -1115,7 +1135,7 @@ impl Write<'_> {
         &self,
         outgoing: &OutboxEntry,
         deployment: &str,
-        why: &str,
+        why: &Failure,
         retry_at: impl Fn(u32) -> Millis,
     ) -> Result<()> {
         let (table, column, name) = match outgoing {
@@ -1130,11 +1150,19 @@ impl Write<'_> {
             .optional()?
             .unwrap_or_default();
         let sql = format!(
-            "UPDATE {table} SET failures = ?3, retry_at = ?4, last_error = ?5 WHERE {which}"
+            "UPDATE {table} SET failures = ?3, retry_at = ?4, last_error = ?5, last_error_kind = ?6
+             WHERE {which}"
         );
         self.connection.execute(
             &sql,
-            params![name, deployment, failures + 1, retry_at(failures + 1), why],
+            params![
+                name,
+                deployment,
+                failures + 1,
+                retry_at(failures + 1),
+                why.message,
+                why.kind.as_str()
+            ],
         )?;
         Ok(())
     }
@@ -1193,7 +1221,7 @@ impl Write<'_> {
     /// Remembers that Convex has confirmed this revision. A session that was forgotten while it was
     /// on its way is to be deleted there once more.
     pub fn delivered(&self, entry: &Entry, deployment: &str) -> Result<()> {
-        let sql = "UPDATE sessions SET delivered_revision = max(delivered_revision, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL
+        let sql = "UPDATE sessions SET delivered_revision = max(delivered_revision, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL, last_error_kind = NULL
                    WHERE session_id = ?1 AND (deployment IS NULL OR deployment = ?3)";
         let updated = self.connection.prepare_cached(sql)?.execute(params![
             entry.session_id,
@@ -1217,7 +1245,7 @@ impl Write<'_> {
     pub fn refused(
         &self,
         session_id: &str,
-        why: &str,
+        why: &Failure,
         retry_at: impl Fn(u32) -> Millis,
     ) -> Result<()> {
         let failures = "SELECT failures FROM sessions WHERE session_id = ?";
@@ -1226,12 +1254,13 @@ impl Write<'_> {
             .query_row(failures, [session_id], |row| row.get(0))
             .optional()?
             .unwrap_or_default();
-        let sql = "UPDATE sessions SET failures = ?2, retry_at = ?3, last_error = ?4 WHERE session_id = ?1";
+        let sql = "UPDATE sessions SET failures = ?2, retry_at = ?3, last_error = ?4, last_error_kind = ?5 WHERE session_id = ?1";
         self.connection.prepare_cached(sql)?.execute(params![
             session_id,
             failures + 1,
             retry_at(failures + 1),
-            why
+            why.message,
+            why.kind.as_str()
         ])?;
         Ok(())
     }
@@ -1251,7 +1280,7 @@ impl Write<'_> {
     pub fn record_backoff(
         &self,
         deployment: &str,
-        why: &str,
+        why: &Failure,
         retry_at: impl Fn(u32) -> Millis,
     ) -> Result<()> {
         let sql = "SELECT failures FROM deployments WHERE url = ?";
@@ -1260,12 +1289,13 @@ impl Write<'_> {
             .query_row(sql, [deployment], |row| row.get(0))
             .optional()?
             .unwrap_or_default();
-        let sql = "INSERT OR REPLACE INTO deployments (url, failures, retry_at, last_error) VALUES (?, ?, ?, ?)";
+        let sql = "INSERT OR REPLACE INTO deployments (url, failures, retry_at, last_error, last_error_kind) VALUES (?, ?, ?, ?, ?)";
         self.connection.prepare_cached(sql)?.execute(params![
             deployment,
             failures + 1,
             retry_at(failures + 1),
-            why
+            why.message,
+            why.kind.as_str()
         ])?;
         Ok(())
     }

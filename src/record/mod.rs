@@ -4,6 +4,7 @@
 pub mod document;
 pub mod event;
 pub mod facts;
+pub mod failure;
 pub mod figures;
 pub mod redact;
 pub mod run;

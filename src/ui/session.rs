@@ -10,7 +10,7 @@ use super::{
     Paint, Screen, age, array, count, cut, date, dollars, duration, escape, number, plural,
     short_id, span, text, tokens, usage, word, wrap,
 };
-use crate::convex::delivery::DeliveryState;
+use crate::convex::delivery_state::DeliveryState;
 use crate::record::Millis;
 use crate::record::session::elapsed;
 

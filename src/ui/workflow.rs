@@ -9,7 +9,7 @@ use super::{
     Paint, Screen, age, array, count, date, dollars, duration, escape, number, plural, text,
     tokens, usage, word,
 };
-use crate::convex::delivery::DeliveryState;
+use crate::convex::delivery_state::DeliveryState;
 use crate::record::Millis;
 use crate::record::workflow::Totals;
 

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use convex_sidecar::journal::Journal;
 use convex_sidecar::record::Millis;
+use convex_sidecar::record::failure::{Failure, FailureKind};
 use convex_sidecar::record::run::{End, EndedBy, Run};
 use convex_sidecar::record::workflow::{Change, Status, Workflow};
 use serde_json::json;
@@ -319,10 +320,16 @@ fn machine() -> Machine {
             outbox
                 .iter()
                 .try_for_each(|entry| write.outbox_done(entry, URL))?;
-            write.refused("e5946036-721f-49fa-8e01-6cae1b5557a9", REFUSED, |_| {
-                now + HOUR
-            })?;
-            write.record_backoff(URL, UNREACHABLE, |_| now + HOUR)
+            write.refused(
+                "e5946036-721f-49fa-8e01-6cae1b5557a9",
+                &Failure::refused(REFUSED),
+                |_| now + HOUR,
+            )?;
+            write.record_backoff(
+                URL,
+                &Failure::new(FailureKind::Unreachable, UNREACHABLE),
+                |_| now + HOUR,
+            )
         })
         .unwrap();
     machine.deployment(URL, KEY)

@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 
 use self::hooks::Installed;
 use super::sync::sessions;
-use super::{now, print, query, screen};
+use super::{now, print, screen};
 use crate::cli::Doctor;
 use crate::config::{self, Config, Environment};
-use crate::convex::client::{self, Convex};
+use crate::convex::client::Convex;
+use crate::convex::query::query;
 use crate::journal::{self, Filter, Journal};
 use crate::record::Millis;
+use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
 use crate::ui::{self, Check, Mark, json_line};
 
@@ -182,7 +184,7 @@ fn look_at_journal(config: &Config) -> Result<Vec<Check>> {
             "configure one, below",
         ),
         (due, Some(backoff)) => {
-            let says = format!("{}, because {}", waiting(due), backoff.last_error);
+            let says = format!("{}, because {}", waiting(due), backoff.failure);
             Check::warning("pending", says, "`convex-sidecar sync` tries now")
         }
         (due, None) => Check::warning(
@@ -200,7 +202,7 @@ fn look_at_journal(config: &Config) -> Result<Vec<Check>> {
         ));
     }
     for entry in entries.iter().filter(|entry| !entry.is_delivered()) {
-        if let Some(why) = &entry.last_error {
+        if let Some(why) = &entry.last_failure {
             let says = format!("{} is refused: {why}", entry.session_id);
             checks.push(Check::warning(
                 "refused",
@@ -306,7 +308,8 @@ fn functions(config: &Config) -> Vec<Check> {
             continue;
         };
         let says = format!("{path}: {error:#}");
-        if client::word(&says) == "bad key" {
+        let kind = error.downcast_ref::<Failure>().map(|failure| failure.kind);
+        if kind == Some(FailureKind::Unauthorized) {
             return vec![Check::failed(
                 "admin key",
                 says,

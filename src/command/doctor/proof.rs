@@ -9,9 +9,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::hooks::Installed;
-use crate::command::{now, query};
+use crate::command::now;
 use crate::config::{Config, Deployment};
-use crate::convex::client::{Call, Convex, Kind, Verdict};
+use crate::convex::answer::Verdict;
+use crate::convex::client::{Call, Convex, Kind};
+use crate::convex::query::query;
 use crate::journal::Journal;
 use crate::system::deadline::Deadline;
 
@@ -44,21 +46,22 @@ impl Home {
                 journal
                     .by_prefix("", 1)?
                     .pop()
-                    .and_then(|entry| entry.last_error),
+                    .and_then(|entry| entry.last_failure),
             )
         };
         let unreachable = || {
             Ok::<_, anyhow::Error>(
                 journal
                     .backoff(deployment.name())?
-                    .map(|backoff| backoff.last_error),
+                    .map(|backoff| backoff.failure),
             )
         };
         Ok(match note {
             Some(note) => note,
-            None => unreachable()?
-                .or(refused()?)
-                .unwrap_or_else(|| "the hook recorded nothing".to_owned()),
+            None => unreachable()?.or(refused()?).map_or_else(
+                || "the hook recorded nothing".to_owned(),
+                |failure| failure.to_string(),
+            ),
         })
     }
 }

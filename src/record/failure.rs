@@ -1,0 +1,145 @@
+//! Why something did not reach Convex: a kind for code to decide on, and words for people.
+
+use std::fmt;
+
+/// What kept a call from succeeding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No connection, or no answer in time.
+    Unreachable,
+    /// The admin key is missing, wrong or from another instance (HTTP 401, 403).
+    Unauthorized,
+    /// The function does not exist in the deployment.
+    Undeployed,
+    /// The deployment is paused.
+    Paused,
+    /// Whatever answers is not a Convex deployment.
+    NotConvex,
+    /// The server redirects to another URL.
+    Redirected,
+    /// The function rejected these arguments; others can pass.
+    Refused,
+    /// Anything else: the server is overloaded or broken.
+    Failing,
+}
+
+impl FailureKind {
+    const ALL: [Self; 8] = [
+        Self::Unreachable,
+        Self::Unauthorized,
+        Self::Undeployed,
+        Self::Paused,
+        Self::NotConvex,
+        Self::Redirected,
+        Self::Refused,
+        Self::Failing,
+    ];
+
+    /// The name under which the journal stores it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Unauthorized => "unauthorized",
+            Self::Undeployed => "undeployed",
+            Self::Paused => "paused",
+            Self::NotConvex => "not_convex",
+            Self::Redirected => "redirected",
+            Self::Refused => "refused",
+            Self::Failing => "failing",
+        }
+    }
+
+    /// The kind with this name; `Failing` for a name that this version does not know.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+            .unwrap_or(Self::Failing)
+    }
+
+    /// The word for a narrow column.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unreachable => "offline",
+            Self::Unauthorized => "bad key",
+            Self::NotConvex | Self::Redirected => "bad url",
+            other => other.as_str(),
+        }
+    }
+
+    /// What to do about it, where that depends on the kind alone.
+    #[must_use]
+    pub const fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::Unauthorized => Some(
+                "the admin key is missing or belongs to another instance: make a new one with `generate_admin_key.sh`",
+            ),
+            Self::Undeployed => Some("deploy the functions with `npx convex deploy`"),
+            Self::NotConvex => Some("check that the URL is that of a Convex deployment"),
+            Self::Redirected => Some("redirects are not followed; configure the final URL"),
+            Self::Unreachable | Self::Paused | Self::Refused | Self::Failing => None,
+        }
+    }
+}
+
+/// A failed call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What code decides on.
+    pub kind: FailureKind,
+    /// What happened, without the remedy. It never holds the admin key.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    /// A rejection of one document.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::Refused, message)
+    }
+
+    /// Whether only these arguments were rejected, so that other calls can still pass.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.kind == FailureKind::Refused
+    }
+}
+
+impl fmt::Display for Failure {
+    /// The message, and the remedy if the kind has one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match self.kind.remedy() {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_read_back_by_its_name() {
+        for kind in FailureKind::ALL {
+            assert_eq!(FailureKind::from_name(kind.as_str()), kind);
+        }
+        assert_eq!(
+            FailureKind::from_name("of a later version"),
+            FailureKind::Failing
+        );
+    }
+}
