@@ -8,7 +8,7 @@ use super::{print, print_error};
 use crate::cli::{Install, Scope};
 use crate::client_settings::{self, Found, shell};
 use crate::config::{self, Environment};
-use crate::system::files::SettingsFile;
+use crate::system::files::TextFile;
 use crate::ui;
 use crate::ui::diff;
 
@@ -32,7 +32,7 @@ pub fn run(options: Install) -> Result<()> {
 
 /// What becomes of a settings file.
 pub(super) struct Change {
-    file: SettingsFile,
+    file: TextFile,
     found: Found,
     program: String,
     after: String,
@@ -44,7 +44,7 @@ impl Change {
     pub(super) fn read(scope: Scope) -> Result<Self> {
         let environment = config::environment();
         let program = executable(&environment)?;
-        let file = SettingsFile::read(path(scope, &environment)?)?;
+        let file = TextFile::read(path(scope, &environment)?)?;
         let before = file.text.as_deref().unwrap_or_default();
         let read = client_settings::find(before).and_then(|found| {
             Ok((
@@ -143,7 +143,7 @@ pub(super) fn path(scope: Scope, environment: &Environment) -> Result<PathBuf> {
 }
 
 /// Says what keeps the hooks of this file from being all that there is to it.
-pub(super) fn warn(file: &SettingsFile, found: &Found) {
+pub(super) fn warn(file: &TextFile, found: &Found) {
     let warn = |text: String| print_error(&ui::escape(&format!("convex-sidecar: warning: {text}")));
     let path = file.path.display();
     if let Some(name) = found.switched_off_by {
@@ -160,7 +160,7 @@ pub(super) fn warn(file: &SettingsFile, found: &Found) {
 }
 
 /// Prints the change as a diff. The name of no file is that of `diff`.
-pub(super) fn print_difference(file: &SettingsFile, after: Option<&str>) -> Result<()> {
+pub(super) fn print_difference(file: &TextFile, after: Option<&str>) -> Result<()> {
     const NOTHING: &str = "/dev/null";
     let path = file.path.display().to_string();
     let old_name = file.text.as_ref().map_or(NOTHING, |_| &path);

@@ -19,7 +19,7 @@ use crate::convex::client::{Call, Convex, Kind};
 use crate::deployment::bundle::Bundle;
 use crate::deployment::compose::Compose;
 use crate::system::deadline::Deadline;
-use crate::system::files::{SettingsFile, create_private_folder};
+use crate::system::files::{TextFile, create_private_folder};
 use crate::system::program::{Output, Program};
 
 /// How often the spinner turns.
@@ -350,7 +350,7 @@ fn configure(
     bundle: &Bundle,
     deployment: &Deployment,
 ) -> Result<((), String)> {
-    let file = SettingsFile::read(config.file.clone())?;
+    let file = TextFile::read(config.file.clone())?;
     let before = file.text.as_deref().unwrap_or_default();
     let read = config::url_in(before)
         .and_then(|url| Ok((url, config::with_deployment(before, deployment)?)));
@@ -363,7 +363,7 @@ fn configure(
             name = deployment.name()
         );
     }
-    let env_file = SettingsFile::read(bundle.env_file())?;
+    let env_file = TextFile::read(bundle.env_file())?;
     let variables = deployment.cli_environment();
     let lines = variables
         .iter()

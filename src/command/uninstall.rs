@@ -6,11 +6,11 @@ use super::install::{path, print_difference, print_line, warn};
 use crate::cli::Install;
 use crate::client_settings;
 use crate::config;
-use crate::system::files::SettingsFile;
+use crate::system::files::TextFile;
 
 /// Runs `uninstall`.
 pub fn run(options: Install) -> Result<()> {
-    let file = SettingsFile::read(path(options.scope, &config::environment())?)?;
+    let file = TextFile::read(path(options.scope, &config::environment())?)?;
     let path = file.path.display();
     let nothing = || print_line(&format!("{path}: nothing to take out"));
     let Some(text) = &file.text else {

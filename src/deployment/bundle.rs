@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::system::files::SettingsFile;
+use crate::system::files::TextFile;
 
 /// The folder of the Convex functions, in which nothing else may be: the CLI deploys what it finds
 /// there.
@@ -121,8 +121,8 @@ impl Bundle {
         Ok(changed.len() + strangers.len())
     }
 
-    fn changed(&self) -> Result<Vec<(SettingsFile, &'static str)>> {
-        let read = |(name, text)| Ok((SettingsFile::read(self.folder.join(name))?, text));
+    fn changed(&self) -> Result<Vec<(TextFile, &'static str)>> {
+        let read = |(name, text)| Ok((TextFile::read(self.folder.join(name))?, text));
         let files: Vec<_> = FILES.into_iter().map(read).collect::<Result<_>>()?;
         Ok(files
             .into_iter()
@@ -173,7 +173,7 @@ impl Bundle {
 
     /// Remembers that they were.
     pub fn set_deployed(&self, to: &str) -> Result<()> {
-        SettingsFile::read(self.folder.join(STAMP))?.write(&stamp(to))
+        TextFile::read(self.folder.join(STAMP))?.write(&stamp(to))
     }
 }
 

@@ -1,9 +1,9 @@
-//! The edge between settings and disk: a settings file is read as a whole, and replaced as a whole
-//! or not at all.
+//! Files on disk: private ones for the journal and the key, and text files of others that are read
+//! as a whole and replaced as a whole or not at all.
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "this is the room that reads and writes the client's settings files"
+    reason = "this module reads and writes files for the others"
 )]
 
 use std::fs::{self, File, OpenOptions};
@@ -12,29 +12,59 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// How many links lead from one to the next before it is a circle; Linux's own limit.
-const GREATEST_CHAIN: usize = 40;
+/// How many symbolic links are followed before they count as a circle; Linux's own limit.
+const MAX_LINKS: usize = 40;
 
-/// A settings file as it was read.
+/// Creates a folder and its parents with mode 0700. An existing folder keeps its mode.
+pub fn create_private_folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Creates an empty file with mode 0600 in a folder with mode 0700, unless the file exists.
+pub fn create_private_file(path: &Path) -> std::io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        create_private_folder(folder)?;
+    }
+    private_options().create(true).open(path).map(drop)
+}
+
+/// Options for writing a file; if it is created, its mode is 0600. Existing content is kept.
+#[must_use]
+pub fn private_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// A text file as it was read, whether it exists or not.
 #[derive(Debug)]
-pub struct SettingsFile {
-    /// As the user knows it.
+pub struct TextFile {
+    /// The path as the user knows it.
     pub path: PathBuf,
-    /// Its text, if it is there.
+    /// Its text; `None` if it does not exist.
     pub text: Option<String>,
-    /// The file itself, where the path is a link: the link stays.
+    /// The file itself if `path` is a symbolic link. The link is kept.
     target: PathBuf,
 }
 
-impl SettingsFile {
-    /// Reads the file, if it is there.
+impl TextFile {
+    /// Reads the file, if it exists. A folder, a pipe or text that is not UTF-8 is an error.
     pub fn read(path: PathBuf) -> Result<Self> {
-        let target = follow(&path)?;
+        let target = follow_links(&path)?;
         let text = read(&target).with_context(|| format!("could not read {}", path.display()))?;
         Ok(Self { path, text, target })
     }
 
-    /// Where the file as it was before the first change is kept.
+    /// Where [`Self::back_up`] keeps a copy: beside the file, with `.convex-sidecar.bak` appended.
     #[must_use]
     pub fn backup_path(&self) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
@@ -42,19 +72,19 @@ impl SettingsFile {
         self.path.with_file_name(name)
     }
 
-    /// The file as it was before the first change, if it is kept.
+    /// The text of the backup, if there is one.
     pub fn backup(&self) -> Result<Option<String>> {
         let path = self.backup_path();
         read(&path).with_context(|| format!("could not read the backup {}", path.display()))
     }
 
-    /// Keeps the file as it is.
+    /// Keeps a copy of the file as it was read.
     pub fn back_up(&self) -> Result<()> {
         let Some(text) = &self.text else {
             return Ok(());
         };
         let path = self.backup_path();
-        replace(&path, text, &self.target, Readers::AsBefore, || Ok(()))
+        replace(&path, text, &self.target, Access::Keep, || Ok(()))
             .with_context(|| format!("could not write the backup {}", path.display()))
     }
 
@@ -65,82 +95,71 @@ impl SettingsFile {
             .with_context(|| format!("could not remove the backup {}", path.display()))
     }
 
-    /// Writes the file anew.
+    /// Replaces the text; mode and owner stay. Fails if the file changed after it was read.
     pub fn write(&self, text: &str) -> Result<()> {
-        self.try_write(text, Readers::AsBefore)
+        self.try_write(text, Access::Keep)
             .with_context(|| format!("could not write {}", self.path.display()))
     }
 
-    /// Writes the file anew, for nobody but its owner to read.
+    /// Like [`Self::write`], with mode 0600.
     pub fn write_private(&self, text: &str) -> Result<()> {
-        self.try_write(text, Readers::Owner)
+        self.try_write(text, Access::OwnerOnly)
             .with_context(|| format!("could not write {}", self.path.display()))
     }
 
-    /// Whether nobody but its owner may read the file.
+    /// Whether nobody but its owner can read the file.
     #[must_use]
     pub fn is_private(&self) -> bool {
         fs::metadata(&self.target).is_ok_and(|metadata| is_private(&metadata))
     }
 
-    fn try_write(&self, text: &str, readers: Readers) -> Result<()> {
-        if let Some(folder) = self.target.parent() {
-            match readers {
-                Readers::AsBefore => fs::create_dir_all(folder)?,
-                Readers::Owner => create_private_folder(folder)?,
-            }
-        }
-        replace(&self.target, text, &self.target, readers, || {
-            self.ensure_unchanged()
-        })
-    }
-
-    /// Removes the file, and its folder if nothing else is in it.
+    /// Removes the file, and its folder if that is empty then.
     pub fn remove(&self) -> Result<()> {
         self.ensure_unchanged()?;
         fs::remove_file(&self.target)
             .with_context(|| format!("could not remove {}", self.path.display()))?;
         if let Some(folder) = self.path.parent() {
-            // A folder that holds something refuses.
+            // Fails if the folder is not empty.
             let _ = fs::remove_dir(folder);
         }
         Ok(())
     }
 
-    /// The client writes its settings, too.
+    fn try_write(&self, text: &str, access: Access) -> Result<()> {
+        if let Some(folder) = self.target.parent() {
+            match access {
+                Access::Keep => fs::create_dir_all(folder)?,
+                Access::OwnerOnly => create_private_folder(folder)?,
+            }
+        }
+        replace(&self.target, text, &self.target, access, || {
+            self.ensure_unchanged()
+        })
+    }
+
+    /// The client writes its settings file, too.
     fn ensure_unchanged(&self) -> Result<()> {
         ensure!(
             read(&self.target)? == self.text,
-            "{} changed meanwhile; run this again",
+            "{} changed in the meantime; run this again",
             self.path.display()
         );
         Ok(())
     }
 }
 
-/// Who may read what is written.
+/// Who may read a file that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Readers {
+enum Access {
     /// Those who could read the file that it replaces.
-    AsBefore,
-    /// Its owner alone.
-    Owner,
-}
-
-/// Makes a folder, with those above it, that nobody but its owner may look into. One that is there
-/// stays as it is.
-pub fn create_private_folder(path: &Path) -> std::io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    Keep,
+    /// Only its owner.
+    OwnerOnly,
 }
 
 #[cfg(unix)]
 fn is_private(metadata: &fs::Metadata) -> bool {
-    let others = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077;
-    others == 0
+    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 == 0
 }
 
 #[cfg(not(unix))]
@@ -148,10 +167,10 @@ fn is_private(_: &fs::Metadata) -> bool {
     true
 }
 
-/// The end of a chain of links, whether something is there or not.
-fn follow(path: &Path) -> Result<PathBuf> {
+/// The end of a chain of symbolic links, whether it exists or not.
+fn follow_links(path: &Path) -> Result<PathBuf> {
     let mut target = path.to_owned();
-    for _ in 0..GREATEST_CHAIN {
+    for _ in 0..MAX_LINKS {
         let Ok(next) = fs::read_link(&target) else {
             return Ok(target);
         };
@@ -160,7 +179,7 @@ fn follow(path: &Path) -> Result<PathBuf> {
             .map_or_else(|| next.clone(), |folder| folder.join(&next));
     }
     bail!(
-        "could not read {}: its links lead in a circle; replace it by a file",
+        "could not read {}: its symbolic links form a circle; replace it with a file",
         path.display()
     )
 }
@@ -179,19 +198,18 @@ fn read(path: &Path) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// Writes a file beside the other and puts it in its place, with the mode and owner of a model, if
-/// that is there.
+/// Writes a file beside `path` and renames it, with the mode and owner of `model` if that exists.
 fn replace(
     path: &Path,
     text: &str,
     model: &Path,
-    readers: Readers,
+    access: Access,
     check: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
-    let result = write_like(&temporary, text, model, readers)
+    let result = write_like(&temporary, text, model, access)
         .and_then(|()| check())
         .and_then(|()| Ok(fs::rename(&temporary, path)?));
     if result.is_err() {
@@ -200,17 +218,15 @@ fn replace(
     result
 }
 
-fn write_like(path: &Path, text: &str, model: &Path, readers: Readers) -> Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    if readers == Readers::Owner {
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    }
-    let mut file = options.open(path)?;
+fn write_like(path: &Path, text: &str, model: &Path, access: Access) -> Result<()> {
+    let mut options = match access {
+        Access::Keep => OpenOptions::new(),
+        Access::OwnerOnly => private_options(),
+    };
+    let mut file = options.write(true).create_new(true).open(path)?;
     if let Ok(metadata) = fs::metadata(model) {
         keep_owner(&file, &metadata)?;
-        if readers == Readers::AsBefore {
+        if access == Access::Keep {
             file.set_permissions(metadata.permissions())?;
         }
     }
@@ -219,7 +235,8 @@ fn write_like(path: &Path, text: &str, model: &Path, readers: Readers) -> Result
     Ok(())
 }
 
-/// With `sudo` a user's file must not become root's: the client could not write it any more.
+/// Run with `sudo`, the program must not turn a user's file into root's: the client could no
+/// longer write it.
 #[cfg(unix)]
 fn keep_owner(file: &File, model: &fs::Metadata) -> Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};
@@ -232,7 +249,7 @@ fn keep_owner(file: &File, model: &fs::Metadata) -> Result<()> {
 }
 
 #[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on Unix")]
 fn keep_owner(_: &File, _: &fs::Metadata) -> Result<()> {
     Ok(())
 }

@@ -461,7 +461,7 @@ fn what_is_no_file_is_refused_and_not_touched() {
         ),
         (
             |path| symlink("settings.json", path).unwrap(),
-            "its links lead in a circle",
+            "its symbolic links form a circle",
         ),
         (
             |path| {

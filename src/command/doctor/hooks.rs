@@ -8,7 +8,7 @@ use crate::cli::Scope;
 use crate::client_settings::{self, EVENTS, Entry, Found, shell};
 use crate::command::install;
 use crate::config::{self, Environment};
-use crate::system::files::SettingsFile;
+use crate::system::files::TextFile;
 use crate::system::program::Program;
 use crate::ui::Check;
 
@@ -65,7 +65,7 @@ impl Installed {
         if scope == Scope::User && config::client_folder(environment).is_none() {
             return Ok(());
         }
-        let file = SettingsFile::read(install::path(scope, environment)?)?;
+        let file = TextFile::read(install::path(scope, environment)?)?;
         // In the home folder the settings of the project are those of the user.
         if self
             .files
