@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -310,6 +311,32 @@ pub enum Scope {
     Project,
     /// Your sessions in this folder: .claude/settings.local.json
     Local,
+}
+
+impl ValueEnum for session::Status {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Running => "A run is open",
+            Self::Completed => "The last turn ended with an answer",
+            Self::Failed => "The last turn ended in an error",
+            Self::Abandoned => "The last run ended without a SessionEnd",
+        };
+        Some(PossibleValue::new(self.as_str()).help(help))
+    }
+}
+
+impl ValueEnum for workflow::Status {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
+    }
 }
 
 /// Options of `completions`.

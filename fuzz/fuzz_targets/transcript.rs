@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use convex_sidecar::record::facts::{Facts, Source};
-use convex_sidecar::record::figures::{Counted, Item, Summary};
+use convex_sidecar::record::figures::{Counted, Item, Figures};
 use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::system::deadline::Deadline;
 use convex_sidecar::transcript::gather::Gatherer;
@@ -42,9 +42,9 @@ fn read(bytes: &[u8], redactor: &Redactor) -> (Facts, usize) {
 }
 
 /// The figures that an empty journal gives for these stretches.
-fn figures(stretches: Vec<Facts>) -> Summary {
+fn figures(stretches: Vec<Facts>) -> Figures {
     let mut known: HashMap<u64, (String, [u64; 4])> = HashMap::new();
-    let mut summary = Summary::default();
+    let mut figures = Figures::default();
     let count = |item: Item<'_>| {
         let before = known.get(&item.key).map(|(_, figures)| *figures);
         let (name, figures) = known.entry(item.key).or_default();
@@ -58,8 +58,8 @@ fn figures(stretches: Vec<Facts>) -> Summary {
             name: name.clone(),
         })
     };
-    let Ok(()) = summary.absorb(stretches, count);
-    summary
+    let Ok(()) = figures.absorb(stretches, count);
+    figures
 }
 
 /// Whether a line says something, by the full parse.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{PATIENCE, load_config, now, print, screen};
@@ -14,6 +15,7 @@ use crate::convex::delivery_state::DeliveryState;
 use crate::convex::query::{query, query_list};
 use crate::journal::{Filter, Journal, WorkflowEntry};
 use crate::record::Millis;
+use crate::record::document::Document;
 use crate::record::redact::Redactor;
 use crate::record::workflow::{Change, Totals, Workflow};
 use crate::system::deadline::Deadline;
@@ -92,18 +94,11 @@ fn listed(
     sessions: &[Listed],
     now: Millis,
 ) -> Result<ListedWorkflow> {
-    let time = |name: &str| {
-        sessions
-            .iter()
-            .filter_map(|session| session.document["metadata"][name].as_i64())
-            .collect::<Vec<_>>()
-    };
-    let named = time("startedAt")
-        .into_iter()
-        .min()
-        .zip(time("updatedAt").into_iter().max());
+    let documents = documents(sessions.iter().map(|session| &session.document))?;
     let blank = Workflow::new(key);
-    let view = entry.map_or(&blank, |entry| &entry.workflow).view(named);
+    let document = entry
+        .map_or(&blank, |entry| &entry.workflow)
+        .document(&documents);
     let delivery_state = match entry {
         Some(entry) => Some(context.workflow(entry)),
         // Convex makes it of the first session that names it.
@@ -113,12 +108,17 @@ fn listed(
             .or(sessions.first())
             .and_then(|session| session.delivery_state.clone()),
     };
-    let totals = Totals::of(sessions.iter().map(|session| &session.document), now);
+    let totals = Totals::of(&documents, now);
     Ok(ListedWorkflow {
-        document: serde_json::to_value(view)?,
+        document: serde_json::to_value(document)?,
         totals: Some(totals),
         delivery_state,
     })
+}
+
+fn documents<'a>(values: impl IntoIterator<Item = &'a Value>) -> Result<Vec<Document>> {
+    let documents = values.into_iter().map(Document::deserialize);
+    Ok(documents.collect::<Result<_, _>>()?)
 }
 
 fn list_remote(config: &Config) -> Result<Vec<ListedWorkflow>> {
@@ -184,7 +184,7 @@ fn show_remote(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed
         &json!({ "workflowKey": key }),
         usize::MAX,
     )?;
-    let totals = Totals::of(&rows, now().0);
+    let totals = Totals::of(&documents(&rows)?, now().0);
     let sessions = rows
         .into_iter()
         .map(|document| Listed {

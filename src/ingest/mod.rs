@@ -13,7 +13,7 @@ use crate::record::Millis;
 use crate::record::document::{ReadState, TranscriptState};
 use crate::record::event::{Event, EventKind};
 use crate::record::facts::{Facts, Source};
-use crate::record::figures::Summary;
+use crate::record::figures::Figures;
 use crate::record::run::Owner;
 use crate::record::session::Session;
 use crate::system::deadline::Deadline;
@@ -287,7 +287,7 @@ fn start_anew(journal: &mut Journal, config: &Config, session_id: &str, now: Mil
         let Some(mut record) = write.load(session_id)? else {
             return Ok(());
         };
-        record.summary = Summary::default();
+        record.summary = Figures::default();
         record.read_version += 1;
         store(write, &mut record, config, None, now)
     })

@@ -28,7 +28,7 @@ use self::counted::{Counter, DedupIndex};
 use crate::record::Millis;
 use crate::record::document::{ReadState, TranscriptState};
 use crate::record::failure::{Failure, FailureKind};
-use crate::record::figures::Summary;
+use crate::record::figures::Figures;
 use crate::record::run::Owner;
 use crate::record::session::{Session, Status};
 use crate::record::workflow::Workflow;
@@ -179,7 +179,7 @@ pub struct Record {
     /// The session as its events tell it.
     pub session: Session,
     /// The session as its transcript tells it.
-    pub summary: Summary,
+    pub summary: Figures,
     /// How much of the transcript was read.
     pub transcript: TranscriptState,
     /// The version of that reading.
@@ -871,7 +871,7 @@ impl Write<'_> {
             .query_row([&session.session_id], |row| row.get(0))?;
         Ok(Record {
             session,
-            summary: Summary::default(),
+            summary: Figures::default(),
             transcript: TranscriptState::default(),
             read_version: 0,
             is_stale: false,

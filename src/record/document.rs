@@ -1,6 +1,7 @@
 //! The document: one session as Convex stores it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::Millis;
 use super::run::EndedBy;
@@ -8,40 +9,37 @@ use super::session::Status;
 use super::usage::Usage;
 
 /// How much of the transcript was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadState {
-    /// All that was there at the last look.
+    /// Everything that was in the files when they were last read.
     Complete,
-    /// The rest is read at the next invocation.
+    /// The next invocation reads the rest.
     Partial,
-    /// Nothing was there.
+    /// There was no file.
+    #[default]
     Missing,
 }
 
 /// How much of the transcript was read, in bytes of all its files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the type says it")]
 pub struct TranscriptState {
     pub state: ReadState,
     pub bytes: u64,
 }
 
-impl Default for TranscriptState {
-    fn default() -> Self {
-        Self {
-            state: ReadState::Missing,
-            bytes: 0,
-        }
-    }
-}
-
 /// One session as Convex stores it; the field names are the contract with `convex/schema.ts`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+///
+/// It is also read back, from the journal and from Convex. A row that an older version wrote may
+/// lack fields, and one of a newer version has more of them; the former get their defaults, the
+/// latter are ignored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct Document {
     pub session_id: String,
+    #[serde(default)]
     pub agent_type: String,
     pub status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,15 +48,17 @@ pub struct Document {
     pub output: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    #[serde(default)]
     pub revision: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow_key: Option<String>,
+    #[serde(default)]
     pub metadata: Metadata,
 }
 
-/// What is known of a session besides its texts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// Everything about a session except its texts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct Metadata {
     pub started_at: Millis,
@@ -98,17 +98,28 @@ pub struct Metadata {
     pub inherited_usage: Option<Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cost_source: Option<&'static str>,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "known_or_none"
+    )]
+    pub cost_source: Option<CostSource>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_truncated: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u64>,
 }
 
-/// A [`Run`] as it is sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// Where a session's cost comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CostSource {
+    /// The client's own `cost-state` record.
+    Client,
+}
+
+/// A [`Run`](super::run::Run) as it is sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct RunDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,12 +131,15 @@ pub struct RunDocument {
     pub ended_at: Option<Millis>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "known_or_none"
+    )]
     pub ended_by: Option<EndedBy>,
 }
 
-/// An [`Owner`] as it is sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// An [`Owner`](super::run::Owner) as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct OwnerDocument {
@@ -133,9 +147,9 @@ pub struct OwnerDocument {
     pub start_time: u64,
 }
 
-/// What was read of the transcript, as it is sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// How much of the transcript was read, as it is sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct TranscriptDocument {
     pub path: String,
@@ -146,7 +160,8 @@ pub struct TranscriptDocument {
 }
 
 /// Calls of one tool, as they are sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct ToolDocument {
     pub name: String,
@@ -155,10 +170,99 @@ pub struct ToolDocument {
 }
 
 /// Token counts of one model, as they are sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct ModelUsage {
     pub model: String,
     #[serde(flatten)]
     pub usage: Usage,
+}
+
+impl Document {
+    /// How long clients have worked on the session, in milliseconds; an open run lasts until `now`.
+    /// `None` if the document has neither a duration nor a run.
+    #[must_use]
+    pub fn elapsed(&self, now: Millis) -> Option<Millis> {
+        let Metadata {
+            duration_ms, runs, ..
+        } = &self.metadata;
+        if duration_ms.is_some() || runs.is_empty() {
+            return *duration_ms;
+        }
+        let length = |run: &RunDocument| (run.ended_at.unwrap_or(now) - run.started_at).max(0);
+        Some(runs.iter().map(length).sum())
+    }
+}
+
+/// `None` for a value that only a later version of this program knows.
+fn known_or_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let value = Value::deserialize(deserializer)?;
+    Ok(T::deserialize(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Every field, as `docs/record.md` lists them.
+    fn full() -> Value {
+        let usage = json!({
+            "inputTokens": 1, "outputTokens": 2, "cacheReadInputTokens": 3,
+            "cacheCreationInputTokens": 4
+        });
+        let mut of_model = usage.clone();
+        of_model["model"] = json!("claude-opus-4-8");
+        json!({
+            "sessionId": "a", "agentType": "claude-code", "status": "failed", "input": "hi",
+            "output": "ho", "error": "API Error: 400", "revision": 7, "workflowKey": "release",
+            "metadata": {
+                "startedAt": 1, "completedAt": 9, "updatedAt": 10, "durationMs": 8, "host": "here",
+                "cwd": "/work", "gitBranch": "main", "entrypoint": "cli",
+                "clientVersion": "2.1.197", "permissionMode": "default",
+                "model": "claude-opus-4-8", "models": ["claude-opus-4-8"], "title": "Greet",
+                "runs": [
+                    { "owner": { "pid": 12, "startTime": 34 }, "startedAt": 1, "source": "startup",
+                      "endedAt": 9, "reason": "other", "endedBy": "superseded" }
+                ],
+                "transcript": {
+                    "path": "/t.jsonl", "state": "partial", "bytes": 5, "skippedLines": 1
+                },
+                "prompts": 1, "turns": 1, "apiMessages": 2, "toolCalls": 3, "toolErrors": 1,
+                "tools": [{ "name": "Bash", "calls": 3, "errors": 1 }], "compactions": 1,
+                "subagents": 1, "usage": usage, "usageByModel": [of_model],
+                "inheritedUsage": usage, "costUsd": 0.25, "costSource": "client",
+                "outputTruncated": true, "outputBytes": 70_000
+            }
+        })
+    }
+
+    #[test]
+    fn document_with_every_field_round_trips() {
+        let document: Document = serde_json::from_value(full()).unwrap();
+        assert_eq!(serde_json::to_value(&document).unwrap(), full());
+    }
+
+    #[test]
+    fn missing_fields_get_defaults_and_unknown_ones_are_ignored() {
+        let row = json!({
+            "_id": "k1", "_creationTime": 1, "sessionId": "a", "status": "running",
+            "metadata": {
+                "updatedAt": 5, "usage": { "inputTokens": 1 }, "workflowId": "k2",
+                "costSource": "of a later version",
+                "runs": [{ "startedAt": 2, "endedBy": "of a later version" }]
+            }
+        });
+        let document: Document = serde_json::from_value(row).unwrap();
+        assert_eq!(document.metadata.updated_at, 5);
+        assert_eq!(document.metadata.usage.input_tokens, 1);
+        assert_eq!(document.metadata.cost_source, None);
+        assert_eq!(document.metadata.runs[0].ended_by, None);
+        assert_eq!(document.elapsed(12), Some(10));
+    }
 }

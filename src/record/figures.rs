@@ -46,7 +46,7 @@ pub struct ToolFigures {
 /// The figures and texts of one session, from its transcript files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Summary {
+pub struct Figures {
     /// Human prompts.
     pub prompts: u64,
     /// Prompts that got an answer of any kind.
@@ -85,7 +85,7 @@ pub struct Summary {
     awaits_reply: bool,
 }
 
-impl Summary {
+impl Figures {
     /// Counts the facts of the next stretches, in their order. `count` looks an item up, remembers
     /// it, and says what was known of it.
     pub fn absorb<E>(

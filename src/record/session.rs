@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Millis;
 use super::document::{
-    Document, Metadata, ModelUsage, RunDocument, ToolDocument, TranscriptDocument, TranscriptState,
+    CostSource, Document, Metadata, ModelUsage, RunDocument, ToolDocument, TranscriptDocument,
+    TranscriptState,
 };
 use super::event::{Event, EventKind};
-use super::figures::Summary;
+use super::figures::Figures;
 use super::redact::{Redactor, Text};
 use super::run::{End, EndedBy, Owner, Run};
 use super::usage::Usage;
@@ -25,7 +26,7 @@ const MAX_TOOLS: usize = 500;
 const MAX_LINE: usize = 4_096;
 
 /// What can be said of a session as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// A run is open.
@@ -39,7 +40,15 @@ pub enum Status {
 }
 
 impl Status {
-    /// The word that the document holds.
+    /// All of them, in the order in which help lists them.
+    pub const ALL: [Self; 4] = [
+        Self::Running,
+        Self::Completed,
+        Self::Failed,
+        Self::Abandoned,
+    ];
+
+    /// The name that the document holds.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -339,15 +348,15 @@ impl Session {
     #[must_use]
     pub fn document(
         &self,
-        summary: &Summary,
+        figures: &Figures,
         transcript: TranscriptState,
         max_output: usize,
         revision: i64,
         updated_at: Millis,
     ) -> Document {
-        let error = self.error(summary);
-        let output = self.output(summary, max_output);
-        let usage_by_model = summary
+        let error = self.error(figures);
+        let output = self.output(figures, max_output);
+        let usage_by_model = figures
             .usage_by_model
             .iter()
             .map(|(model, usage)| ModelUsage {
@@ -365,9 +374,9 @@ impl Session {
         let completed_at = if self.is_open() {
             None
         } else {
-            ended_at.or(summary.span.last)
+            ended_at.or(figures.span.last)
         };
-        let latest = &summary.latest;
+        let latest = &figures.latest;
         let title = [&latest.custom_title, &self.title, &latest.ai_title]
             .into_iter()
             .find_map(Option::as_ref);
@@ -375,7 +384,7 @@ impl Session {
             session_id: self.session_id.clone(),
             agent_type: self.agent_type.clone(),
             status: self.status(error.is_some()),
-            input: summary
+            input: figures
                 .input
                 .as_ref()
                 .or(self.prompt.as_ref())
@@ -391,10 +400,10 @@ impl Session {
             revision,
             workflow_key: self.workflow_key.clone(),
             metadata: Metadata {
-                started_at: self.started_at(summary),
+                started_at: self.started_at(figures),
                 completed_at,
                 updated_at,
-                duration_ms: completed_at.map(|_| self.duration(summary)),
+                duration_ms: completed_at.map(|_| self.duration(figures)),
                 host: self.host.clone(),
                 cwd: self
                     .cwd
@@ -409,28 +418,28 @@ impl Session {
                     .clone()
                     .or_else(|| latest.permission_mode.text()),
                 model: latest.model.text().or_else(|| self.model.clone()),
-                models: summary.usage_by_model.keys().cloned().collect(),
+                models: figures.usage_by_model.keys().cloned().collect(),
                 title: title.map(|text| line(&text.text)),
                 runs: self.run_documents(),
                 transcript: TranscriptDocument {
                     path: self.transcript_path.clone().unwrap_or_default(),
                     state: transcript.state,
                     bytes: transcript.bytes,
-                    skipped_lines: Some(summary.skipped_lines).filter(|&lines| lines > 0),
+                    skipped_lines: Some(figures.skipped_lines).filter(|&lines| lines > 0),
                 },
-                prompts: summary.prompts,
-                turns: summary.turns,
-                api_messages: summary.api_messages,
-                tool_calls: summary.tools.values().map(|tool| tool.calls).sum(),
-                tool_errors: summary.tools.values().map(|tool| tool.errors).sum(),
-                tools: tool_documents(summary),
-                compactions: summary.compactions,
-                subagents: summary.subagents,
-                usage: summary.usage(),
+                prompts: figures.prompts,
+                turns: figures.turns,
+                api_messages: figures.api_messages,
+                tool_calls: figures.tools.values().map(|tool| tool.calls).sum(),
+                tool_errors: figures.tools.values().map(|tool| tool.errors).sum(),
+                tools: tool_documents(figures),
+                compactions: figures.compactions,
+                subagents: figures.subagents,
+                usage: figures.usage(),
                 usage_by_model,
-                inherited_usage: summary.inherited,
+                inherited_usage: figures.inherited,
                 cost_usd: latest.cost_usd,
-                cost_source: latest.cost_usd.map(|_| "client"),
+                cost_source: latest.cost_usd.map(|_| CostSource::Client),
                 output_truncated: output.as_ref().filter(|text| text.is_cut).map(|_| true),
                 output_bytes: output
                     .as_ref()
@@ -442,17 +451,17 @@ impl Session {
 
     /// The error in which the last turn ended, by whoever knows of the later turn: hooks or the
     /// transcript.
-    fn error(&self, summary: &Summary) -> Option<Text> {
+    fn error(&self, figures: &Figures) -> Option<Text> {
         match &self.turn {
-            Some(turn) if summary.stepped_at.is_none_or(|at| at <= turn.at) => turn.error.clone(),
-            _ => summary.error.clone(),
+            Some(turn) if figures.stepped_at.is_none_or(|at| at <= turn.at) => turn.error.clone(),
+            _ => figures.error.clone(),
         }
     }
 
     /// The final answer, by whoever knows of the later one: at Stop the transcript may lag behind
     /// the hook.
-    fn output(&self, summary: &Summary, max_output: usize) -> Option<Text> {
-        let from_transcript = summary.answers.last();
+    fn output(&self, figures: &Figures, max_output: usize) -> Option<Text> {
+        let from_transcript = figures.answers.last();
         match &self.answer {
             Some(answer)
                 if from_transcript
@@ -468,22 +477,22 @@ impl Session {
         }
     }
 
-    fn started_at(&self, summary: &Summary) -> Millis {
+    fn started_at(&self, figures: &Figures) -> Millis {
         let runs = self.runs.iter().map(|run| run.started_at).min();
         runs.into_iter()
-            .chain(summary.span.first)
+            .chain(figures.span.first)
             .min()
             .unwrap_or(self.first_at)
     }
 
     /// How long clients worked on it: its runs, or without any, from the first to the last step of
     /// the transcript.
-    fn duration(&self, summary: &Summary) -> Millis {
+    fn duration(&self, figures: &Figures) -> Millis {
         if self.runs.is_empty() {
-            return summary
+            return figures
                 .span
                 .first
-                .zip(summary.span.last)
+                .zip(figures.span.last)
                 .map_or(0, |(first, last)| last - first);
         }
         self.runs
@@ -503,25 +512,8 @@ impl Session {
     }
 }
 
-/// How long clients have worked on the session of this document, the open run included; `None` when
-/// nothing says so.
-#[must_use]
-pub fn elapsed(document: &serde_json::Value, now: Millis) -> Option<Millis> {
-    let metadata = &document["metadata"];
-    if let Some(duration) = metadata["durationMs"].as_i64() {
-        return Some(duration);
-    }
-    let runs = metadata["runs"]
-        .as_array()
-        .filter(|runs| !runs.is_empty())?;
-    let length = |run: &serde_json::Value| {
-        Some((run["endedAt"].as_i64().unwrap_or(now) - run["startedAt"].as_i64()?).max(0))
-    };
-    runs.iter().map(length).sum()
-}
-
-fn tool_documents(summary: &Summary) -> Vec<ToolDocument> {
-    let tools = summary.tools.iter().filter(|(_, tool)| tool.calls > 0);
+fn tool_documents(figures: &Figures) -> Vec<ToolDocument> {
+    let tools = figures.tools.iter().filter(|(_, tool)| tool.calls > 0);
     let mut tools: Vec<_> = tools
         .map(|(name, tool)| ToolDocument {
             name: name.clone(),

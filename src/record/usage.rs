@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Token counts of one message, or of many.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "the names are those of the Messages API")]
 pub struct Usage {
     pub input_tokens: u64,

@@ -7,14 +7,14 @@
 //! in the same row.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Millis;
+use super::document::Document;
 use super::session;
 use super::usage::Usage;
 
 /// What can be said of a workflow as a whole. It is the user's word; nothing infers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Status {
@@ -22,6 +22,22 @@ pub enum Status {
     Running,
     Completed,
     Failed,
+}
+
+impl Status {
+    /// All of them, in the order in which help lists them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Running, Self::Completed, Self::Failed];
+
+    /// The name that the document holds.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Fields to be set; what is `None` stays as it is.
@@ -67,27 +83,31 @@ pub struct Workflow {
     set_at: SetAt,
 }
 
-/// A workflow as it is read, the form in which Convex has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A workflow as Convex stores it; the field names are the contract with `convex/schema.ts`. Rows
+/// of other versions are read as for [`Document`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct View {
-    key: String,
-    task: String,
-    status: Status,
-    current_step: String,
-    artifacts: Vec<String>,
-    metadata: Times,
+#[expect(missing_docs, reason = "docs/record.md explains every field")]
+pub struct WorkflowDocument {
+    pub key: String,
+    #[serde(default)]
+    pub task: String,
+    pub status: Status,
+    #[serde(default)]
+    pub current_step: String,
+    #[serde(default)]
+    pub artifacts: Vec<String>,
+    #[serde(default)]
+    pub metadata: WorkflowMetadata,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the names are those of the document"
-)]
-struct Times {
-    created_at: Millis,
-    updated_at: Millis,
+/// When a workflow was created and changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "docs/record.md explains every field")]
+pub struct WorkflowMetadata {
+    pub created_at: Millis,
+    pub updated_at: Millis,
     set_at: SetAt,
 }
 
@@ -133,10 +153,12 @@ impl Workflow {
         );
     }
 
-    /// As it is read. `named` is when the first and the last session that name it started and
-    /// changed.
+    /// The workflow as Convex has it once `sessions`, all that name it, are delivered.
     #[must_use]
-    pub fn view(&self, named: Option<(Millis, Millis)>) -> View {
+    pub fn document<'a>(
+        &self,
+        sessions: impl IntoIterator<Item = &'a Document>,
+    ) -> WorkflowDocument {
         let set_at = &self.set_at;
         let first_set = [
             set_at.task,
@@ -148,28 +170,28 @@ impl Workflow {
         .flatten()
         .min();
         let first_set = first_set.or(Some(self.updated_at)).filter(|&at| at > 0);
-        View {
+        let (mut created_at, mut updated_at) = (first_set, self.updated_at);
+        for session in sessions {
+            let started_at = session.metadata.started_at;
+            created_at = Some(created_at.map_or(started_at, |at| at.min(started_at)));
+            updated_at = updated_at.max(session.metadata.updated_at);
+        }
+        WorkflowDocument {
             key: self.key.clone(),
             task: self.task.clone().unwrap_or_default(),
             status: self.status.unwrap_or(Status::Running),
             current_step: self.current_step.clone().unwrap_or_default(),
             artifacts: self.artifacts.clone().unwrap_or_default(),
-            metadata: Times {
-                created_at: first_set
-                    .into_iter()
-                    .chain(named.map(|(started_at, _)| started_at))
-                    .min()
-                    .unwrap_or_default(),
-                updated_at: self
-                    .updated_at
-                    .max(named.map_or(0, |(_, changed_at)| changed_at)),
+            metadata: WorkflowMetadata {
+                created_at: created_at.unwrap_or_default(),
+                updated_at,
                 set_at: set_at.clone(),
             },
         }
     }
 }
 
-/// What the sessions of a workflow come to.
+/// The totals of a workflow's sessions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the names say it")]
@@ -192,31 +214,28 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The totals of sessions, from their documents.
+    /// The totals of these sessions; a run that is still open lasts until `now`.
     #[must_use]
-    pub fn of<'a>(documents: impl IntoIterator<Item = &'a Value>, now: Millis) -> Self {
+    pub fn of<'a>(documents: impl IntoIterator<Item = &'a Document>, now: Millis) -> Self {
         let mut totals = Self::default();
         for document in documents {
-            let metadata = &document["metadata"];
-            let figure = |name: &str| metadata[name].as_u64().unwrap_or_default();
             totals.sessions += 1;
-            match document["status"].as_str() {
-                Some("running") => totals.running += 1,
-                Some("completed") => totals.completed += 1,
-                Some("failed") => totals.failed += 1,
-                _ => totals.abandoned += 1,
-            }
-            totals.turns += figure("turns");
-            totals.tool_calls += figure("toolCalls");
-            totals.tool_errors += figure("toolErrors");
-            totals
-                .usage
-                .add(Usage::deserialize(&metadata["usage"]).unwrap_or_default());
-            if let Some(cost) = metadata["costUsd"].as_f64() {
-                totals.cost_usd = Some(totals.cost_usd.unwrap_or_default() + cost);
+            *match document.status {
+                session::Status::Running => &mut totals.running,
+                session::Status::Completed => &mut totals.completed,
+                session::Status::Failed => &mut totals.failed,
+                session::Status::Abandoned => &mut totals.abandoned,
+            } += 1;
+            let metadata = &document.metadata;
+            totals.turns += metadata.turns;
+            totals.tool_calls += metadata.tool_calls;
+            totals.tool_errors += metadata.tool_errors;
+            totals.usage.add(metadata.usage);
+            if let Some(cost) = metadata.cost_usd {
+                *totals.cost_usd.get_or_insert_default() += cost;
                 totals.priced_sessions += 1;
             }
-            totals.duration_ms += session::elapsed(document, now).unwrap_or_default();
+            totals.duration_ms += document.elapsed(now).unwrap_or_default();
         }
         totals
     }
@@ -236,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_setting_has_its_own_time_and_time_does_not_go_back() {
+    fn each_field_has_the_time_of_its_own_setting_even_if_the_clock_goes_back() {
         let mut workflow = Workflow::new("release");
         workflow.set(
             Change {
@@ -263,17 +282,33 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_in_the_form_that_convex_has() {
-        let named_only = serde_json::to_value(Workflow::new("release").view(Some((5, 9)))).unwrap();
+    fn document_of_a_workflow_that_only_sessions_name_has_their_times() {
+        let session = |started_at: Millis, updated_at: Millis| -> Document {
+            serde_json::from_value(json!({
+                "sessionId": "a", "status": "completed",
+                "metadata": { "startedAt": started_at, "updatedAt": updated_at }
+            }))
+            .unwrap()
+        };
+        let sessions = [session(6, 9), session(5, 7)];
+        let document = Workflow::new("release").document(&sessions);
         let blank = json!({
             "key": "release", "task": "", "status": "running", "currentStep": "", "artifacts": [],
             "metadata": { "createdAt": 5, "updatedAt": 9, "setAt": {} }
         });
-        assert_eq!(named_only, blank);
+        assert_eq!(serde_json::to_value(&document).unwrap(), blank);
+        assert_eq!(
+            serde_json::from_value::<WorkflowDocument>(blank).unwrap(),
+            document
+        );
+    }
+
+    #[test]
+    fn document_of_a_workflow_without_fields_was_created_when_it_was_set() {
         let mut set = Workflow::new("release");
         set.set(Change::default(), 3);
         assert_eq!(
-            serde_json::to_value(set.view(None)).unwrap()["metadata"],
+            serde_json::to_value(set.document([])).unwrap()["metadata"],
             json!({ "createdAt": 3, "updatedAt": 3, "setAt": {} })
         );
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::page::Page;
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::convex::delivery_state::DeliveryState;
 use crate::record::Millis;
-use crate::record::session::elapsed;
+use crate::record::document::Document;
 
 /// A session as it is listed.
 #[derive(Debug, Clone)]
@@ -414,7 +415,11 @@ fn time(document: &Value, now: Millis) -> String {
     } else {
         duration
     };
-    elapsed(document, now).map(length).unwrap_or_default()
+    Document::deserialize(document)
+        .ok()
+        .and_then(|document| document.elapsed(now))
+        .map(length)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

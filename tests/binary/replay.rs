@@ -1,6 +1,7 @@
 //! Captured sessions of the real client, replayed: in order, twice, reordered and with losses, the
 //! record is the same.
 
+use convex_sidecar::record::document::Document;
 use serde_json::{Value, json};
 
 use crate::support::{Backend, CAPTURES, Capture, Captured, Client, Machine};
@@ -32,6 +33,8 @@ fn assert_as_expected(machine: &Machine, capture: &Capture, how: &str) {
     );
     for (session_id, expected) in expected {
         let document = machine.document(&session_id);
+        let typed: Document = serde_json::from_value(document.clone()).unwrap();
+        assert_eq!(serde_json::to_value(typed).unwrap(), document);
         let actual = comparable(&document, &expected);
         assert_eq!(actual, expected, "{} {how}: {document:#}", capture.name);
     }

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 
 use convex_sidecar::record::document::{Document, ReadState, TranscriptState};
 use convex_sidecar::record::facts::{Facts, Source};
-use convex_sidecar::record::figures::{Counted, Item, Summary};
+use convex_sidecar::record::figures::{Counted, Figures, Item};
 use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::record::session::Session;
 use convex_sidecar::system::deadline::Deadline;
@@ -37,7 +37,7 @@ thread_local! {
 /// What the journal does for one session, in memory.
 #[derive(Default)]
 struct DedupIndex {
-    summary: Summary,
+    figures: Figures,
     counted: HashMap<u64, (String, [u64; 4])>,
     offsets: [usize; 1 + AGENTS.len()],
 }
@@ -106,7 +106,7 @@ impl DedupIndex {
             }
         }
         let counted = &mut self.counted;
-        self.summary
+        self.figures
             .absorb(stretch, |item| {
                 Ok::<_, Infallible>(Self::count(counted, &item))
             })
@@ -119,7 +119,7 @@ impl DedupIndex {
             state: ReadState::Complete,
             bytes,
         };
-        Session::new("s", "host", 0).document(&self.summary, transcript, MAX_OUTPUT, 1, 0)
+        Session::new("s", "host", 0).document(&self.figures, transcript, MAX_OUTPUT, 1, 0)
     }
 }
 
@@ -178,7 +178,7 @@ fn check(
         "{}",
         shown(&files)
     );
-    prop_assert_eq!(dedup_index.summary, whole.summary, "{}", shown(&files));
+    prop_assert_eq!(dedup_index.figures, whole.figures, "{}", shown(&files));
     prop_assert_eq!(
         Truth::from(&document),
         oracle::read(&files),

@@ -8,7 +8,7 @@ use convex_sidecar::ingest;
 use convex_sidecar::journal::{Filter, Journal};
 use convex_sidecar::record::document::ReadState;
 use convex_sidecar::record::event::{Event, EventKind};
-use convex_sidecar::record::figures::Summary;
+use convex_sidecar::record::figures::Figures;
 use convex_sidecar::system::deadline::Deadline;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -95,7 +95,7 @@ impl Machine {
     }
 
     /// What is recorded, but for the number of looks and the path that it took.
-    fn record(&self) -> (Summary, ReadState, Value) {
+    fn record(&self) -> (Figures, ReadState, Value) {
         let record = self.journal.load(SESSION).unwrap().unwrap();
         let entry = self
             .journal
