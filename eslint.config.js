@@ -1,4 +1,4 @@
-/** Strict rules with types, and Convex's own for its folder. The generated files are the CLI's business. */
+/** Strict rules that use types, and all of Convex's own rules for its folder. */
 import convex from "@convex-dev/eslint-plugin";
 import { defineConfig } from "eslint/config";
 import tseslint from "typescript-eslint";
@@ -9,11 +9,25 @@ export default defineConfig(
   tseslint.configs.stylisticTypeChecked,
   convex.configs.recommended,
   {
-    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    languageOptions: {
+      parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname },
+    },
     rules: {
-      "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true, allowBoolean: true, allowNullish: true }],
-      // It never returns from types that contain themselves, such as Convex's values.
+      "@typescript-eslint/restrict-template-expressions": [
+        "error",
+        { allowNumber: true, allowBoolean: true, allowNullish: true },
+      ],
+      // Never finishes on recursive types such as Convex's `Value`.
       "@typescript-eslint/no-unsafe-class-instance-assignment": "off",
+    },
+  },
+  {
+    // The rules that `recommended` leaves off.
+    files: ["convex/**/*.ts"],
+    rules: {
+      "@convex-dev/import-wrong-runtime": "error",
+      "@convex-dev/no-collect-in-query": "error",
+      "@convex-dev/require-access-control": "error",
     },
   },
 );

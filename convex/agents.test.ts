@@ -1,6 +1,6 @@
 /**
- * The promise of the sessions' table: whatever is delivered, in whatever order and how often, there is one row a session, and it is the newest
- * revision.
+ * The guarantee of the table of sessions: whatever is delivered, in any order and any number of
+ * times, each session has one row, and that row is the newest revision.
  */
 import { convexTest } from "convex-test";
 import { expect, it } from "vitest";
@@ -8,8 +8,15 @@ import { internal } from "./_generated/api";
 import type { AgentSession } from "./model/validators";
 import schema from "./schema";
 
-const { createAgentSession, updateAgentSession, syncAgentSessions, deleteAgentSession, findAgentSessions, getAgentSession, listAgentSessions } =
-  internal.agents;
+const {
+  createAgentSession,
+  updateAgentSession,
+  syncAgentSessions,
+  deleteAgentSession,
+  findAgentSessions,
+  getAgentSession,
+  listAgentSessions,
+} = internal.agents;
 const modules = import.meta.glob(["./**/*.{ts,js}", "!./**/*.test.ts"]);
 const FIRST_PAGE = { numItems: 10, cursor: null };
 
@@ -19,8 +26,11 @@ function deployment() {
 
 type Deployment = ReturnType<typeof deployment>;
 
-/** A session as the sidecar sends it, with every field that may be left out left out. */
-function session(fields: Partial<AgentSession> = {}, metadata: Partial<AgentSession["metadata"]> = {}): AgentSession {
+/** A session as the sidecar sends it, without any optional field. */
+function session(
+  fields: Partial<AgentSession> = {},
+  metadata: Partial<AgentSession["metadata"]> = {},
+): AgentSession {
   return {
     sessionId: "s1",
     agentType: "main",
@@ -51,13 +61,25 @@ function session(fields: Partial<AgentSession> = {}, metadata: Partial<AgentSess
 }
 
 function tokens(count: number) {
-  return { inputTokens: count, outputTokens: count, cacheReadInputTokens: count, cacheCreationInputTokens: count };
+  return {
+    inputTokens: count,
+    outputTokens: count,
+    cacheReadInputTokens: count,
+    cacheCreationInputTokens: count,
+  };
 }
 
-/** With every field there is. */
+/** A session with every field. */
 function fullSession(): AgentSession {
   return session(
-    { status: "completed", input: "say hello", output: "Hello.", error: "none", revision: 7, workflowKey: "release" },
+    {
+      status: "completed",
+      input: "say hello",
+      output: "Hello.",
+      error: "none",
+      revision: 7,
+      workflowKey: "release",
+    },
     {
       completedAt: 3000,
       durationMs: 2000,
@@ -70,7 +92,14 @@ function fullSession(): AgentSession {
       title: "greeting",
       runs: [
         { startedAt: 1000 },
-        { owner: { pid: 1, startTime: 2 }, startedAt: 1, source: "resume", endedAt: 2, reason: "other", endedBy: "hook" },
+        {
+          owner: { pid: 1, startTime: 2 },
+          startedAt: 1,
+          source: "resume",
+          endedAt: 2,
+          reason: "other",
+          endedBy: "hook",
+        },
       ],
       transcript: { path: "/home/dev/t.jsonl", state: "partial", bytes: 12, skippedLines: 1 },
       tools: [{ name: "Bash", calls: 2, errors: 1 }],
@@ -92,14 +121,20 @@ function storedWorkflows(t: Deployment) {
   return t.run((ctx) => ctx.db.query("workflows").take(100));
 }
 
-async function listedIds(t: Deployment, selection: { status?: AgentSession["status"]; workflowKey?: string } = {}) {
+async function listedIds(
+  t: Deployment,
+  selection: { status?: AgentSession["status"]; workflowKey?: string } = {},
+) {
   const { page } = await t.query(listAgentSessions, { paginationOpts: FIRST_PAGE, ...selection });
   return page.map(({ sessionId }) => sessionId);
 }
 
-it("stores every field that is sent and reads it back with the key of its workflow", async () => {
+it("stores every field and reads it back with the key of its workflow", async () => {
   const t = deployment();
-  expect(await t.mutation(createAgentSession, fullSession())).toEqual({ outcome: "created", revision: 7 });
+  expect(await t.mutation(createAgentSession, fullSession())).toEqual({
+    outcome: "created",
+    revision: 7,
+  });
   const [workflow] = await storedWorkflows(t);
   const stored = await t.query(getAgentSession, { sessionId: "s1" });
   const { metadata, ...fields } = fullSession();
@@ -107,7 +142,7 @@ it("stores every field that is sent and reads it back with the key of its workfl
   expect(stored?.metadata).toEqual({ ...metadata, workflowId: workflow?._id });
 });
 
-it("replaces the row as a whole: what the newer revision does not say is gone", async () => {
+it("replaces the whole row: a field that the newer revision lacks is gone", async () => {
   const t = deployment();
   await t.mutation(createAgentSession, fullSession());
   const newer = session({ revision: 8 });
@@ -116,18 +151,22 @@ it("replaces the row as a whole: what the newer revision does not say is gone", 
   expect({ ...stored, _id: undefined, _creationTime: undefined }).toEqual(newer);
 });
 
-it("changes nothing on the same or an older revision, and says which one it holds", async () => {
+it("changes nothing for the same or an older revision, and returns the stored one", async () => {
   const t = deployment();
   await t.mutation(createAgentSession, session({ revision: 3, output: "third" }));
   for (const revision of [3, 2]) {
     const receipt = { outcome: "unchanged", revision: 3 };
-    expect(await t.mutation(createAgentSession, session({ revision, output: "late" }))).toEqual(receipt);
-    expect(await t.mutation(updateAgentSession, session({ revision, output: "late" }))).toEqual(receipt);
+    expect(await t.mutation(createAgentSession, session({ revision, output: "late" }))).toEqual(
+      receipt,
+    );
+    expect(await t.mutation(updateAgentSession, session({ revision, output: "late" }))).toEqual(
+      receipt,
+    );
   }
   expect(await storedSessions(t)).toMatchObject([{ revision: 3, output: "third" }]);
 });
 
-it("does not update a session it does not know, and says so as data", async () => {
+it("rejects an update of an unknown session with error data", async () => {
   const t = deployment();
   await expect(t.mutation(updateAgentSession, session())).rejects.toMatchObject({
     data: { code: "SESSION_NOT_FOUND", sessionId: "s1" },
@@ -135,39 +174,64 @@ it("does not update a session it does not know, and says so as data", async () =
   expect(await storedSessions(t)).toEqual([]);
 });
 
-/** What the sidecar may do with one revision. An update of an unknown session is followed by a create. */
+/**
+ * The ways the sidecar can deliver a revision. It follows an update of an unknown session with a
+ * create.
+ */
 const deliveries = {
   create: (t: Deployment, sent: AgentSession) => t.mutation(createAgentSession, sent),
   update: (t: Deployment, sent: AgentSession) =>
     t.mutation(updateAgentSession, sent).catch(() => t.mutation(createAgentSession, sent)),
-  sync: (t: Deployment, sent: AgentSession) => t.mutation(syncAgentSessions, { sessions: [sent, sent] }),
+  sync: (t: Deployment, sent: AgentSession) =>
+    t.mutation(syncAgentSessions, { sessions: [sent, sent] }),
 };
 
 function permutations<T>(items: T[]): T[][] {
   if (items.length === 0) return [[]];
-  return items.flatMap((item, index) => permutations(items.toSpliced(index, 1)).map((rest) => [item, ...rest]));
+  return items.flatMap((item, index) =>
+    permutations(items.toSpliced(index, 1)).map((rest) => [item, ...rest]),
+  );
 }
 
 const ways = Object.values(deliveries);
-/** 120 orders of five deliveries, two of them repeated; the way of each delivery differs from order to order. */
+/**
+ * 120 orders of five deliveries, two of them repeated; each order mixes the ways of delivery
+ * differently.
+ */
 const orders = permutations([1, 2, 3, 3, 1]).map((revisions, order) =>
-  revisions.map((revision, index) => ({ revision, way: (order + index * (1 + (order % 2))) % ways.length })),
+  revisions.map((revision, index) => ({
+    revision,
+    way: (order + index * (1 + (order % 2))) % ways.length,
+  })),
 );
 
-it("ends in the same single row for every order, repetition and way of delivery", { timeout: 30_000 }, async () => {
-  const text = ["", "first", "second", "third"];
-  for (const order of orders) {
-    const t = deployment();
-    for (const { revision, way } of order) {
-      await ways[way]?.(t, session({ revision, output: text[revision] ?? "", workflowKey: "w" }, { updatedAt: revision }));
+it(
+  "ends in the same single row for every order, repetition and way of delivery",
+  { timeout: 30_000 },
+  async () => {
+    const text = ["", "first", "second", "third"];
+    for (const order of orders) {
+      const t = deployment();
+      for (const { revision, way } of order) {
+        await ways[way]?.(
+          t,
+          session(
+            { revision, output: text[revision] ?? "", workflowKey: "w" },
+            { updatedAt: revision },
+          ),
+        );
+      }
+      const [row, ...more] = await storedSessions(t);
+      expect(
+        [row?.revision, row?.output, row?.metadata.updatedAt, more.length],
+        JSON.stringify(order),
+      ).toEqual([3, "third", 3, 0]);
+      expect(await storedWorkflows(t)).toHaveLength(1);
     }
-    const [row, ...more] = await storedSessions(t);
-    expect([row?.revision, row?.output, row?.metadata.updatedAt, more.length], JSON.stringify(order)).toEqual([3, "third", 3, 0]);
-    expect(await storedWorkflows(t)).toHaveLength(1);
-  }
-});
+  },
+);
 
-it("synchronises many sessions at once, several revisions of one among them", async () => {
+it("syncs many sessions at once, including several revisions of one", async () => {
   const t = deployment();
   await t.mutation(createAgentSession, session({ sessionId: "old", revision: 5 }));
   const sessions = [
@@ -185,25 +249,33 @@ it("synchronises many sessions at once, several revisions of one among them", as
   expect(await storedSessions(t)).toHaveLength(2);
 });
 
-it("makes the workflow that a session names, once for all the sessions that name it", async () => {
+it("creates the workflow that sessions name, once for all of them", async () => {
   const t = deployment();
-  await t.mutation(createAgentSession, session({ sessionId: "a", workflowKey: "release" }, { startedAt: 500 }));
-  await t.mutation(syncAgentSessions, { sessions: [session({ sessionId: "b", workflowKey: "release" })] });
-  const made = { key: "release", task: "", status: "running", currentStep: "", artifacts: [] };
+  await t.mutation(
+    createAgentSession,
+    session({ sessionId: "a", workflowKey: "release" }, { startedAt: 500 }),
+  );
+  await t.mutation(syncAgentSessions, {
+    sessions: [session({ sessionId: "b", workflowKey: "release" })],
+  });
+  const created = { key: "release", task: "", status: "running", currentStep: "", artifacts: [] };
   const workflows = await storedWorkflows(t);
-  expect(workflows).toMatchObject([{ ...made, metadata: { createdAt: 500, updatedAt: 500 } }]);
+  expect(workflows).toMatchObject([{ ...created, metadata: { createdAt: 500, updatedAt: 500 } }]);
   const rows = await storedSessions(t);
-  expect(rows.map(({ metadata }) => metadata.workflowId)).toEqual([workflows[0]?._id, workflows[0]?._id]);
+  expect(rows.map(({ metadata }) => metadata.workflowId)).toEqual([
+    workflows[0]?._id,
+    workflows[0]?._id,
+  ]);
 });
 
-it("makes no workflow for a revision that is not stored", async () => {
+it("creates no workflow for a revision that is not stored", async () => {
   const t = deployment();
   await t.mutation(createAgentSession, session({ revision: 2 }));
   await t.mutation(createAgentSession, session({ revision: 1, workflowKey: "late" }));
   expect(await storedWorkflows(t)).toEqual([]);
 });
 
-it("lists newest first by status, by workflow, by both and by neither", async () => {
+it("lists newest first, filtered by status, by workflow, by both or not at all", async () => {
   const t = deployment();
   const sessions = [
     session({ sessionId: "oldest", status: "completed", workflowKey: "w" }, { updatedAt: 1 }),
@@ -215,25 +287,30 @@ it("lists newest first by status, by workflow, by both and by neither", async ()
   expect(await listedIds(t)).toEqual(["newest", "failed", "middle", "oldest"]);
   expect(await listedIds(t, { status: "completed" })).toEqual(["newest", "middle", "oldest"]);
   expect(await listedIds(t, { workflowKey: "w" })).toEqual(["failed", "middle", "oldest"]);
-  expect(await listedIds(t, { workflowKey: "w", status: "completed" })).toEqual(["middle", "oldest"]);
+  expect(await listedIds(t, { workflowKey: "w", status: "completed" })).toEqual([
+    "middle",
+    "oldest",
+  ]);
   expect(await listedIds(t, { status: "abandoned" })).toEqual([]);
-  expect(await listedIds(t, { workflowKey: "nobody's" })).toEqual([]);
+  expect(await listedIds(t, { workflowKey: "unknown" })).toEqual([]);
 });
 
-it("lists a session in the form in which it is got", async () => {
+it("lists a session in the same form as it gets it", async () => {
   const t = deployment();
   await t.mutation(createAgentSession, fullSession());
   const { page } = await t.query(listAgentSessions, { paginationOpts: FIRST_PAGE });
   expect(page).toEqual([await t.query(getAgentSession, { sessionId: "s1" })]);
 });
 
-it("goes from page to page without missing or repeating a session", async () => {
+it("pages through all sessions without skipping or repeating one", async () => {
   const t = deployment();
   const sessionIds = Array.from({ length: 7 }, (_, index) => `s${index}`);
-  // All of the same time, which is where a cursor by time alone would stumble.
-  await t.mutation(syncAgentSessions, { sessions: sessionIds.map((sessionId) => session({ sessionId })) });
+  // All have the same time, so a cursor by time alone would skip or repeat some.
+  await t.mutation(syncAgentSessions, {
+    sessions: sessionIds.map((sessionId) => session({ sessionId })),
+  });
   const listed: string[] = [];
-  for (let cursor: string | null = null, isDone = false; !isDone; ) {
+  for (let cursor: string | null = null, isDone = false; !isDone;) {
     const found: Awaited<ReturnType<typeof nextPage>> = await nextPage(t, cursor);
     listed.push(...found.page.map(({ sessionId }) => sessionId));
     ({ continueCursor: cursor, isDone } = found);
@@ -245,27 +322,33 @@ function nextPage(t: Deployment, cursor: string | null) {
   return t.query(listAgentSessions, { paginationOpts: { numItems: 3, cursor } });
 }
 
-it("ends a page early rather than read more than a query may", async () => {
+it("ends a page early instead of reading more than a query may", async () => {
   const t = deployment();
   const output = "x".repeat(1_000_000);
   for (let count = 0; count < 12; count += 1) {
     await t.mutation(createAgentSession, session({ sessionId: `s${count}`, output }));
   }
-  const { page, isDone, continueCursor } = await t.query(listAgentSessions, { paginationOpts: { numItems: 12, cursor: null } });
+  const { page, isDone, continueCursor } = await t.query(listAgentSessions, {
+    paginationOpts: { numItems: 12, cursor: null },
+  });
   expect([page.length, isDone]).toEqual([9, false]);
-  const rest = await t.query(listAgentSessions, { paginationOpts: { numItems: 12, cursor: continueCursor } });
+  const rest = await t.query(listAgentSessions, {
+    paginationOpts: { numItems: 12, cursor: continueCursor },
+  });
   expect([rest.page.length, rest.isDone]).toEqual([3, true]);
 });
 
-it("knows nothing of an unknown session", async () => {
+it("returns null for an unknown session and deletes nothing", async () => {
   const t = deployment();
   expect(await t.query(getAgentSession, { sessionId: "s1" })).toBeNull();
   expect(await t.mutation(deleteAgentSession, { sessionId: "s1" })).toEqual({ deleted: false });
 });
 
-it("finds sessions by the beginning of their id", async () => {
+it("finds sessions by a prefix of their id", async () => {
   const t = deployment();
-  await t.mutation(syncAgentSessions, { sessions: ["ab1", "ab2", "abc", "b"].map((sessionId) => session({ sessionId })) });
+  await t.mutation(syncAgentSessions, {
+    sessions: ["ab1", "ab2", "abc", "b"].map((sessionId) => session({ sessionId })),
+  });
   const find = async (prefix: string, limit = 5) => {
     const found = await t.query(findAgentSessions, { prefix, limit });
     return found.map(({ sessionId }) => sessionId);
@@ -276,16 +359,20 @@ it("finds sessions by the beginning of their id", async () => {
   expect(await find("c")).toEqual([]);
 });
 
-it("does not delete what was recorded after the deletion was asked for", async () => {
+it("keeps a revision that is newer than the deletion", async () => {
   const t = deployment();
   await t.mutation(createAgentSession, session({ revision: 6 }));
-  expect(await t.mutation(deleteAgentSession, { sessionId: "s1", revision: 5 })).toEqual({ deleted: false });
+  expect(await t.mutation(deleteAgentSession, { sessionId: "s1", revision: 5 })).toEqual({
+    deleted: false,
+  });
   expect(await storedSessions(t)).toHaveLength(1);
-  expect(await t.mutation(deleteAgentSession, { sessionId: "s1", revision: 6 })).toEqual({ deleted: true });
+  expect(await t.mutation(deleteAgentSession, { sessionId: "s1", revision: 6 })).toEqual({
+    deleted: true,
+  });
   expect(await storedSessions(t)).toEqual([]);
 });
 
-it("deletes a session and leaves its workflow, which others may share", async () => {
+it("deletes a session and keeps its workflow, which other sessions may share", async () => {
   const t = deployment();
   await t.mutation(createAgentSession, session({ workflowKey: "w" }));
   expect(await t.mutation(deleteAgentSession, { sessionId: "s1" })).toEqual({ deleted: true });
@@ -296,16 +383,21 @@ it("deletes a session and leaves its workflow, which others may share", async ()
 it.each<[string, object]>([
   ["no session id", { sessionId: undefined }],
   ["a status that does not exist", { status: "paused" }],
-  ["a revision that is no number", { revision: "1" }],
-  ["null for what may be absent", { output: null }],
-  ["a field that is not in the contract", { surprise: 1 }],
-  ["metadata that is incomplete", { metadata: { startedAt: 1 } }],
-  ["an id of a workflow in place of its key", { metadata: { ...session().metadata, workflowId: "w" } }],
-  ["a made-up source of the cost", { metadata: { ...session().metadata, costSource: "guess" } }],
-])("refuses a session with %s", async (_, wrong) => {
+  ["a revision that is not a number", { revision: "1" }],
+  ["null for an optional field", { output: null }],
+  ["a field that is not in the schema", { surprise: 1 }],
+  ["incomplete metadata", { metadata: { startedAt: 1 } }],
+  [
+    "the id of a workflow instead of its key",
+    { metadata: { ...session().metadata, workflowId: "w" } },
+  ],
+  ["an unknown source of the cost", { metadata: { ...session().metadata, costSource: "guess" } }],
+])("rejects a session with %s", async (_, wrong) => {
   const t = deployment();
   const sent = { ...session(), ...wrong };
   await expect(t.mutation(createAgentSession, sent)).rejects.toThrow("Validator error");
-  await expect(t.mutation(syncAgentSessions, { sessions: [session(), sent] })).rejects.toThrow("Validator error");
+  await expect(t.mutation(syncAgentSessions, { sessions: [session(), sent] })).rejects.toThrow(
+    "Validator error",
+  );
   expect(await storedSessions(t)).toEqual([]);
 });

@@ -1,12 +1,12 @@
 /**
- * The functions that record and read agent sessions. All are internal: what was asked and answered is reachable with the admin key only. What
- * they do is in model/agents.ts.
+ * The functions that record and read agent sessions. All are internal: prompts and answers are
+ * reachable with the admin key only. The logic is in model/agents.ts.
  */
 import { paginationOptsValidator, paginationResultValidator } from "convex/server";
 import { v } from "convex/values";
 import { internalMutation, internalQuery } from "./_generated/server";
 import * as Agents from "./model/agents";
-import { agentSession, agentSessionView, sessionReceipt, sessionStatus } from "./model/validators";
+import { agentSession, sessionReceipt, sessionStatus } from "./model/validators";
 
 export const createAgentSession = internalMutation({
   args: agentSession,
@@ -34,13 +34,13 @@ export const deleteAgentSession = internalMutation({
 
 export const getAgentSession = internalQuery({
   args: { sessionId: v.string() },
-  returns: v.union(agentSessionView, v.null()),
+  returns: v.nullable(Agents.agentSessionView),
   handler: (ctx, { sessionId }) => Agents.getAgentSession(ctx, sessionId),
 });
 
 export const findAgentSessions = internalQuery({
   args: { prefix: v.string(), limit: v.number() },
-  returns: v.array(agentSessionView),
+  returns: v.array(Agents.agentSessionView),
   handler: (ctx, { prefix, limit }) => Agents.findAgentSessions(ctx, prefix, limit),
 });
 
@@ -50,6 +50,7 @@ export const listAgentSessions = internalQuery({
     status: v.optional(sessionStatus),
     workflowKey: v.optional(v.string()),
   },
-  returns: paginationResultValidator(agentSessionView),
-  handler: (ctx, { paginationOpts, ...selection }) => Agents.listAgentSessions(ctx, selection, paginationOpts),
+  returns: paginationResultValidator(Agents.agentSessionView),
+  handler: (ctx, { paginationOpts, ...filter }) =>
+    Agents.listAgentSessions(ctx, filter, paginationOpts),
 });

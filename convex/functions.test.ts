@@ -1,6 +1,7 @@
 /**
- * What must hold for every function, also for one that is added later: only the admin key reaches it, and it says what it takes and gives. A
- * public function would be open to anyone who can reach the port.
+ * What must hold for every function, including ones added later: only the admin key reaches it, and
+ * it has validators for its arguments and its return value. Anyone who can reach the port can call
+ * a public function.
  */
 import { expect, it } from "vitest";
 
@@ -11,7 +12,10 @@ interface Exported {
   exportReturns?: () => string;
 }
 
-const modules = import.meta.glob<Record<string, Exported>>(["./**/*.ts", "!./**/*.test.ts", "!./_generated/**"], { eager: true });
+const modules = import.meta.glob<Record<string, Exported>>(
+  ["./**/*.ts", "!./**/*.test.ts", "!./_generated/**"],
+  { eager: true },
+);
 
 const functions = Object.entries(modules).flatMap(([path, exports]) =>
   Object.entries(exports)
@@ -19,7 +23,7 @@ const functions = Object.entries(modules).flatMap(([path, exports]) =>
     .map(([name, exported]) => [`${path.slice(2, -3)}:${name}`, exported] as const),
 );
 
-it("deploys the functions of the contract and no other", () => {
+it("deploys exactly these functions", () => {
   expect(functions.map(([name]) => name).sort()).toEqual([
     "agents:createAgentSession",
     "agents:deleteAgentSession",
@@ -35,8 +39,11 @@ it("deploys the functions of the contract and no other", () => {
   ]);
 });
 
-it.each(functions)("%s is internal and has validators for its arguments and its return value", (_, exported) => {
-  expect([exported.isInternal, exported.isPublic]).toEqual([true, undefined]);
-  expect(exported.exportArgs?.()).toContain('"type":"object"');
-  expect(exported.exportReturns?.()).not.toBe("null");
-});
+it.each(functions)(
+  "%s is internal and has validators for its arguments and its return value",
+  (_, exported) => {
+    expect([exported.isInternal, exported.isPublic]).toEqual([true, undefined]);
+    expect(exported.exportArgs?.()).toContain('"type":"object"');
+    expect(exported.exportReturns?.()).not.toBe("null");
+  },
+);

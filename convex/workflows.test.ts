@@ -1,4 +1,4 @@
-/** The promise of the workflows' table: one row a key, made and changed by whoever names it, and of each field the last setting wins. */
+/** The guarantee of the table of workflows: one row per key, and the last write wins, per field. */
 import { convexTest } from "convex-test";
 import { expect, it } from "vitest";
 import { internal } from "./_generated/api";
@@ -13,9 +13,13 @@ function deployment() {
   return convexTest(schema, modules);
 }
 
-it("makes a workflow of what is said and fills in the rest", async () => {
+it("creates a workflow from the given fields and fills in defaults", async () => {
   const t = deployment();
-  const receipt = await t.mutation(createWorkflow, { key: "release", task: "ship it", updatedAt: 5 });
+  const receipt = await t.mutation(createWorkflow, {
+    key: "release",
+    task: "ship it",
+    updatedAt: 5,
+  });
   expect(receipt).toEqual({ outcome: "created", updatedAt: 5 });
   expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({
     key: "release",
@@ -27,11 +31,20 @@ it("makes a workflow of what is said and fills in the rest", async () => {
   });
 });
 
-it("changes what is said and keeps the rest, whether by update or by a repeated create", async () => {
+it("changes the given fields and keeps the others, for an update and for a repeated create", async () => {
   const t = deployment();
-  await t.mutation(createWorkflow, { key: "release", task: "ship it", artifacts: ["notes.md"], updatedAt: 5 });
+  await t.mutation(createWorkflow, {
+    key: "release",
+    task: "ship it",
+    artifacts: ["notes.md"],
+    updatedAt: 5,
+  });
   await t.mutation(updateWorkflow, { key: "release", currentStep: "tag", updatedAt: 6 });
-  const receipt = await t.mutation(createWorkflow, { key: "release", status: "completed", updatedAt: 7 });
+  const receipt = await t.mutation(createWorkflow, {
+    key: "release",
+    status: "completed",
+    updatedAt: 7,
+  });
   expect(receipt).toEqual({ outcome: "updated", updatedAt: 7 });
   expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({
     task: "ship it",
@@ -42,7 +55,7 @@ it("changes what is said and keeps the rest, whether by update or by a repeated 
   });
 });
 
-it("lets the last writer win, not the last to arrive", async () => {
+it("keeps the change that was made last, not the one that arrived last", async () => {
   const t = deployment();
   await t.mutation(createWorkflow, { key: "release", currentStep: "build", updatedAt: 5 });
   await t.mutation(updateWorkflow, { key: "release", currentStep: "tag", updatedAt: 8 });
@@ -54,10 +67,12 @@ it("lets the last writer win, not the last to arrive", async () => {
   expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({ currentStep: "tag" });
 });
 
-it("does not lose what one machine has set because another has set something else since", async () => {
+it("keeps an older change to one field after a newer change to another", async () => {
   const t = deployment();
   await t.mutation(createWorkflow, { key: "release", status: "failed", updatedAt: 8 });
-  expect(await t.mutation(updateWorkflow, { key: "release", task: "ship it", updatedAt: 6 })).toEqual({ outcome: "updated", updatedAt: 8 });
+  expect(
+    await t.mutation(updateWorkflow, { key: "release", task: "ship it", updatedAt: 6 }),
+  ).toEqual({ outcome: "updated", updatedAt: 8 });
   expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({
     task: "ship it",
     status: "failed",
@@ -65,25 +80,39 @@ it("does not lose what one machine has set because another has set something els
   });
 });
 
-it("lets what was set go before the blank that a session made, whichever is older", async () => {
+it("prefers a set field to the default that a session created, even if the setting is older", async () => {
   const t = deployment();
-  const made: WorkflowChange = { key: "release", updatedAt: 10 };
-  await t.mutation(createWorkflow, made);
+  const withoutFields: WorkflowChange = { key: "release", updatedAt: 10 };
+  await t.mutation(createWorkflow, withoutFields);
   await t.mutation(createWorkflow, { key: "release", status: "pending", updatedAt: 5 });
-  expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({ status: "pending", metadata: { createdAt: 5, updatedAt: 10 } });
+  expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({
+    status: "pending",
+    metadata: { createdAt: 5, updatedAt: 10 },
+  });
 });
 
-/** Two machines' changes; the last one holds two settings of its machine, as the sidecar sends what it knows. */
+/**
+ * Changes from two machines. The last one holds two settings, as the sidecar sends all that its
+ * machine knows.
+ */
 const changes: WorkflowChange[] = [
   { key: "release", task: "ship", updatedAt: 1 },
   { key: "release", currentStep: "build", status: "running", updatedAt: 2 },
   { key: "release", status: "failed", artifacts: ["log"], updatedAt: 3 },
-  { key: "release", task: "ship it", currentStep: "tag", updatedAt: 5, setAt: { task: 4, currentStep: 5 } },
+  {
+    key: "release",
+    task: "ship it",
+    currentStep: "tag",
+    updatedAt: 5,
+    setAt: { task: 4, currentStep: 5 },
+  },
 ];
 
 function orders<T>(items: T[]): T[][] {
   if (items.length === 0) return [[]];
-  return items.flatMap((item, index) => orders(items.toSpliced(index, 1)).map((rest) => [item, ...rest]));
+  return items.flatMap((item, index) =>
+    orders(items.toSpliced(index, 1)).map((rest) => [item, ...rest]),
+  );
 }
 
 it("ends in the same row for every order and repetition of changes", async () => {
@@ -95,20 +124,24 @@ it("ends in the same row for every order and repetition of changes", async () =>
       status: "failed",
       currentStep: "tag",
       artifacts: ["log"],
-      metadata: { createdAt: 1, updatedAt: 5, setAt: { task: 4, status: 3, currentStep: 5, artifacts: 3 } },
+      metadata: {
+        createdAt: 1,
+        updatedAt: 5,
+        setAt: { task: 4, status: 3, currentStep: 5, artifacts: 3 },
+      },
     });
   }
 });
 
-it("does not update a workflow it does not know, and says so as data", async () => {
+it("rejects an update of an unknown workflow with error data", async () => {
   const t = deployment();
-  await expect(t.mutation(updateWorkflow, { key: "nobody's", updatedAt: 1 })).rejects.toMatchObject({
-    data: { code: "WORKFLOW_NOT_FOUND", key: "nobody's" },
+  await expect(t.mutation(updateWorkflow, { key: "unknown", updatedAt: 1 })).rejects.toMatchObject({
+    data: { code: "WORKFLOW_NOT_FOUND", key: "unknown" },
   });
-  expect(await t.query(getWorkflow, { key: "nobody's" })).toBeNull();
+  expect(await t.query(getWorkflow, { key: "unknown" })).toBeNull();
 });
 
-it("lists newest first, of one status or of all, page by page", async () => {
+it("lists newest first, filtered by status or not, page by page", async () => {
   const t = deployment();
   await t.mutation(createWorkflow, { key: "oldest", status: "failed", updatedAt: 1 });
   await t.mutation(createWorkflow, { key: "newest", status: "failed", updatedAt: 3 });
@@ -117,18 +150,22 @@ it("lists newest first, of one status or of all, page by page", async () => {
   expect(all.page.map(({ key }) => key)).toEqual(["newest", "middle", "oldest"]);
   const failed = await t.query(listWorkflows, { paginationOpts: FIRST_PAGE, status: "failed" });
   expect(failed.page.map(({ key }) => key)).toEqual(["newest", "oldest"]);
-  const { continueCursor } = await t.query(listWorkflows, { paginationOpts: { numItems: 2, cursor: null } });
-  const rest = await t.query(listWorkflows, { paginationOpts: { numItems: 2, cursor: continueCursor } });
+  const { continueCursor } = await t.query(listWorkflows, {
+    paginationOpts: { numItems: 2, cursor: null },
+  });
+  const rest = await t.query(listWorkflows, {
+    paginationOpts: { numItems: 2, cursor: continueCursor },
+  });
   expect([rest.page.map(({ key }) => key), rest.isDone]).toEqual([["oldest"], true]);
 });
 
 it.each<[string, object]>([
   ["no key", { key: undefined }],
   ["no time", { updatedAt: undefined }],
-  ["a status that is a session's", { status: "abandoned" }],
-  ["artifacts that are not text", { artifacts: [1] }],
-  ["a field that is not in the contract", { surprise: 1 }],
-])("refuses a change with %s", async (_, wrong) => {
+  ["a status that only sessions have", { status: "abandoned" }],
+  ["artifacts that are not strings", { artifacts: [1] }],
+  ["a field that is not in the schema", { surprise: 1 }],
+])("rejects a change with %s", async (_, wrong) => {
   const t = deployment();
   const change = { key: "release", updatedAt: 1, ...wrong } as WorkflowChange;
   await expect(t.mutation(createWorkflow, change)).rejects.toThrow("Validator error");

@@ -1,12 +1,13 @@
 /**
- * The functions that record and read workflows: the work that several sessions share. All are internal, as in agents.ts. What they do is in
- * model/workflows.ts.
+ * The functions that record and read workflows: work that several sessions share. All are internal,
+ * as in agents.ts. The logic is in model/workflows.ts.
  */
 import { paginationOptsValidator, paginationResultValidator } from "convex/server";
 import { v } from "convex/values";
 import { internalMutation, internalQuery } from "./_generated/server";
+import { workflowChange, workflowReceipt, workflowStatus } from "./model/validators";
 import * as Workflows from "./model/workflows";
-import { workflowChange, workflowReceipt, workflowStatus, workflowView } from "./model/validators";
+import schema from "./schema";
 
 export const createWorkflow = internalMutation({
   args: workflowChange,
@@ -22,12 +23,13 @@ export const updateWorkflow = internalMutation({
 
 export const getWorkflow = internalQuery({
   args: { key: v.string() },
-  returns: v.union(workflowView, v.null()),
-  handler: (ctx, { key }) => Workflows.findWorkflow(ctx, key),
+  returns: v.nullable(schema.doc("workflows")),
+  handler: (ctx, { key }) => Workflows.getWorkflow(ctx, key),
 });
 
 export const listWorkflows = internalQuery({
   args: { paginationOpts: paginationOptsValidator, status: v.optional(workflowStatus) },
-  returns: paginationResultValidator(workflowView),
-  handler: (ctx, { paginationOpts, status }) => Workflows.listWorkflows(ctx, status, paginationOpts),
+  returns: paginationResultValidator(schema.doc("workflows")),
+  handler: (ctx, { paginationOpts, status }) =>
+    Workflows.listWorkflows(ctx, status, paginationOpts),
 });

@@ -1,100 +1,137 @@
 /**
- * How a delivered session becomes the stored one. A delivery is the whole session at some revision, and it may arrive late, twice or out of
- * order: the highest revision is kept and replaces the row as a whole, so every order of deliveries ends in the same row.
+ * How a delivered session becomes the stored one. A delivery is the whole session at some revision.
+ * It may arrive late, twice or out of order: the highest revision wins and replaces the whole row,
+ * so every order of deliveries ends in the same row.
  */
 import type { PaginationOptions } from "convex/server";
-import { ConvexError } from "convex/values";
-import type { Doc } from "../_generated/dataModel";
+import { ConvexError, v, type Infer } from "convex/values";
+import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import type {
-  AgentSession,
-  AgentSessionRow,
-  AgentSessionView,
-  SessionReceipt,
-  SessionStatus,
-} from "./validators";
-import { findWorkflow, workflowOfSession } from "./workflows";
+import schema from "../schema";
+import type { AgentSession, AgentSessionRow, SessionReceipt, SessionStatus } from "./validators";
+import { ensureWorkflow, getWorkflow } from "./workflows";
 
-/** A query may read 16 MiB. Sessions carry text, so a page ends early, at half of that, rather than fail; its cursor goes on from there. */
-const PAGE_BYTES = 8 * 1024 * 1024;
-/** Of at most 1 MiB each, so that they stay below what a query may read. */
+/** A session as it is read: the stored document, and the key of its workflow. */
+export const agentSessionView = schema
+  .doc("agentSessions")
+  .extend({ workflowKey: v.optional(v.string()) });
+
+export type AgentSessionView = Infer<typeof agentSessionView>;
+
+/**
+ * In bytes. A query may read 16 MiB. Sessions carry text, so a page ends early, at half of that,
+ * instead of failing; its cursor continues from there.
+ */
+const MAX_PAGE_BYTES = 8 * 1024 * 1024;
+/** A session has at most 1 MiB, so this many stay below what a query may read. */
 const MAX_FOUND = 10;
 
-/** On a session that exists it is an update: the answer to the first request may have been lost. */
-export async function createAgentSession(ctx: MutationCtx, session: AgentSession): Promise<SessionReceipt> {
+/**
+ * For a session that exists this is an update: the reply to an earlier request may have been lost.
+ */
+export async function createAgentSession(
+  ctx: MutationCtx,
+  session: AgentSession,
+): Promise<SessionReceipt> {
   const stored = await findSession(ctx, session.sessionId);
   if (stored) return await replaceIfNewer(ctx, stored, session);
   await ctx.db.insert("agentSessions", await toRow(ctx, session));
   return { outcome: "created", revision: session.revision };
 }
 
-export async function updateAgentSession(ctx: MutationCtx, session: AgentSession): Promise<SessionReceipt> {
+export async function updateAgentSession(
+  ctx: MutationCtx,
+  session: AgentSession,
+): Promise<SessionReceipt> {
   const stored = await findSession(ctx, session.sessionId);
   if (!stored) throw new ConvexError({ code: "SESSION_NOT_FOUND", sessionId: session.sessionId });
   return await replaceIfNewer(ctx, stored, session);
 }
 
 /** One after the other, because a batch may hold several revisions of a session. */
-export async function syncAgentSessions(ctx: MutationCtx, sessions: AgentSession[]): Promise<SessionReceipt[]> {
+export async function syncAgentSessions(
+  ctx: MutationCtx,
+  sessions: AgentSession[],
+): Promise<SessionReceipt[]> {
   const receipts: SessionReceipt[] = [];
   for (const session of sessions) receipts.push(await createAgentSession(ctx, session));
   return receipts;
 }
 
-/** Up to `revision` only: a deletion that arrives late must not take a session that was recorded anew since. */
-export async function deleteAgentSession(ctx: MutationCtx, sessionId: string, revision = Infinity): Promise<{ deleted: boolean }> {
+/**
+ * Deletes up to `revision` only: a late deletion must not remove a session that was recorded again
+ * since.
+ */
+export async function deleteAgentSession(
+  ctx: MutationCtx,
+  sessionId: string,
+  revision = Infinity,
+): Promise<{ deleted: boolean }> {
   const stored = await findSession(ctx, sessionId);
-  if (stored === null || stored.revision > revision) return { deleted: false };
+  if (!stored || stored.revision > revision) return { deleted: false };
   await ctx.db.delete("agentSessions", stored._id);
   return { deleted: true };
 }
 
-export async function getAgentSession(ctx: QueryCtx, sessionId: string): Promise<AgentSessionView | null> {
+export async function getAgentSession(
+  ctx: QueryCtx,
+  sessionId: string,
+): Promise<AgentSessionView | null> {
   const stored = await findSession(ctx, sessionId);
   return stored && (await toView(ctx, stored));
 }
 
-/** The sessions whose id starts with `prefix`, at most `limit`, and never more than a query may read. */
-export async function findAgentSessions(ctx: QueryCtx, prefix: string, limit: number): Promise<AgentSessionView[]> {
+/**
+ * The sessions whose id starts with `prefix`: at most `limit`, and never more than a query may
+ * read.
+ */
+export async function findAgentSessions(
+  ctx: QueryCtx,
+  prefix: string,
+  limit: number,
+): Promise<AgentSessionView[]> {
   const rows = await ctx.db
     .query("agentSessions")
-    .withIndex("by_session", (q) => q.gte("sessionId", prefix).lt("sessionId", `${prefix}\uffff`))
+    .withIndex("by_sessionId", (q) => q.gte("sessionId", prefix).lt("sessionId", `${prefix}\uffff`))
     .take(Math.min(limit, MAX_FOUND));
   return await Promise.all(rows.map((row) => toView(ctx, row)));
 }
 
-/** Newest first. A workflow nobody has named has no sessions. */
+/** Newest first. A workflow that does not exist has no sessions. */
 export async function listAgentSessions(
   ctx: QueryCtx,
   { status, workflowKey }: { status?: SessionStatus; workflowKey?: string },
   paginationOpts: PaginationOptions,
 ) {
-  const workflow = workflowKey === undefined ? undefined : await findWorkflow(ctx, workflowKey);
+  const workflow = workflowKey === undefined ? undefined : await getWorkflow(ctx, workflowKey);
   if (workflow === null) return { page: [], isDone: true, continueCursor: "" };
-  const rows = await selectSessions(ctx, status, workflow?._id)
+  const rows = await sessionsByIndex(ctx, status, workflow?._id)
     .order("desc")
-    .paginate({ ...paginationOpts, maximumBytesRead: PAGE_BYTES });
+    .paginate({ ...paginationOpts, maximumBytesRead: MAX_PAGE_BYTES });
   return { ...rows, page: await Promise.all(rows.page.map((row) => toView(ctx, row))) };
 }
 
-function selectSessions(ctx: QueryCtx, status?: SessionStatus, workflowId?: Doc<"workflows">["_id"]) {
+function sessionsByIndex(ctx: QueryCtx, status?: SessionStatus, workflowId?: Id<"workflows">) {
   const sessions = ctx.db.query("agentSessions");
   if (workflowId !== undefined && status !== undefined) {
-    return sessions.withIndex("by_workflow_and_status", (q) =>
+    return sessions.withIndex("by_workflowId_and_status_and_updatedAt", (q) =>
       q.eq("metadata.workflowId", workflowId).eq("status", status),
     );
   }
   if (workflowId !== undefined) {
-    return sessions.withIndex("by_workflow", (q) => q.eq("metadata.workflowId", workflowId));
+    return sessions.withIndex("by_workflowId_and_updatedAt", (q) =>
+      q.eq("metadata.workflowId", workflowId),
+    );
   }
-  if (status !== undefined) return sessions.withIndex("by_status", (q) => q.eq("status", status));
-  return sessions.withIndex("by_updated");
+  if (status !== undefined)
+    return sessions.withIndex("by_status_and_updatedAt", (q) => q.eq("status", status));
+  return sessions.withIndex("by_updatedAt");
 }
 
 function findSession(ctx: QueryCtx, sessionId: string): Promise<Doc<"agentSessions"> | null> {
   return ctx.db
     .query("agentSessions")
-    .withIndex("by_session", (q) => q.eq("sessionId", sessionId))
+    .withIndex("by_sessionId", (q) => q.eq("sessionId", sessionId))
     .unique();
 }
 
@@ -103,14 +140,18 @@ async function replaceIfNewer(
   stored: Doc<"agentSessions">,
   session: AgentSession,
 ): Promise<SessionReceipt> {
-  if (session.revision <= stored.revision) return { outcome: "unchanged", revision: stored.revision };
+  if (session.revision <= stored.revision)
+    return { outcome: "unchanged", revision: stored.revision };
   await ctx.db.replace("agentSessions", stored._id, await toRow(ctx, session));
   return { outcome: "updated", revision: session.revision };
 }
 
-async function toRow(ctx: MutationCtx, { workflowKey, ...session }: AgentSession): Promise<AgentSessionRow> {
+async function toRow(
+  ctx: MutationCtx,
+  { workflowKey, ...session }: AgentSession,
+): Promise<AgentSessionRow> {
   if (workflowKey === undefined) return session;
-  const workflowId = await workflowOfSession(ctx, workflowKey, session.metadata.startedAt);
+  const workflowId = await ensureWorkflow(ctx, workflowKey, session.metadata.startedAt);
   return { ...session, metadata: { ...session.metadata, workflowId } };
 }
 

@@ -1,6 +1,7 @@
 /**
- * The shapes of the record, said once: the schema stores them, the functions accept and return them. What travels and what is stored differ in
- * one thing only: a session travels with the key of its workflow and is stored with the workflow's id.
+ * The shapes of the record: the schema stores them, the functions accept and return them. A session
+ * is sent with the key of its workflow and stored with the workflow's id; that is the only
+ * difference between the two.
  */
 import { v, type Infer } from "convex/values";
 
@@ -79,7 +80,7 @@ const session = {
   revision: v.number(),
 };
 
-/** A session as it travels. */
+/** A session as it is sent. */
 export const agentSession = v.object({
   ...session,
   workflowKey: v.optional(v.string()),
@@ -92,16 +93,9 @@ export const agentSessionRow = v.object({
   metadata: v.object({ workflowId: v.optional(v.id("workflows")), ...sessionMetadata }),
 });
 
-/** A session as it is read: the row, and the key of its workflow beside it. */
-export const agentSessionView = agentSessionRow.extend({
-  _id: v.id("agentSessions"),
-  _creationTime: v.number(),
-  workflowKey: v.optional(v.string()),
-});
-
 const outcome = v.union(v.literal("created"), v.literal("updated"), v.literal("unchanged"));
 
-/** What became of a delivered session, and the revision that is stored now. */
+/** The outcome of a delivery, and the revision that is stored now. */
 export const sessionReceipt = v.object({ outcome, revision: v.number() });
 
 export const workflowStatus = v.union(
@@ -111,7 +105,7 @@ export const workflowStatus = v.union(
   v.literal("failed"),
 );
 
-/** When each field was last set, by the clock of whoever set it; a field that nobody has set is not there. */
+/** When each field was last set, by the clock of the machine that set it; absent if never set. */
 const setAt = v.object({
   task: v.optional(v.number()),
   status: v.optional(v.number()),
@@ -129,21 +123,20 @@ export const workflowRow = v.object({
   metadata: v.object({ createdAt: v.number(), updatedAt: v.number(), setAt: v.optional(setAt) }),
 });
 
-/** A change to a workflow as it travels: what is left out stays as it is. A field of which `setAt` says nothing was set at `updatedAt`. */
+/**
+ * A change to a workflow as it is sent: fields that are left out stay as they are. A field that
+ * `setAt` does not name was set at `updatedAt`.
+ */
 export const workflowChange = workflowRow
   .pick("task", "status", "currentStep", "artifacts")
   .partial()
   .extend({ key: v.string(), updatedAt: v.number(), setAt: v.optional(setAt) });
 
-/** A workflow as it is read. */
-export const workflowView = workflowRow.extend({ _id: v.id("workflows"), _creationTime: v.number() });
-
-/** What became of a change, and the time of the latest change that is stored now. */
+/** The outcome of a change, and the time of the latest change that is stored now. */
 export const workflowReceipt = v.object({ outcome, updatedAt: v.number() });
 
 export type AgentSession = Infer<typeof agentSession>;
 export type AgentSessionRow = Infer<typeof agentSessionRow>;
-export type AgentSessionView = Infer<typeof agentSessionView>;
 export type SessionReceipt = Infer<typeof sessionReceipt>;
 export type SessionStatus = Infer<typeof sessionStatus>;
 export type SetAt = Infer<typeof setAt>;

@@ -1,7 +1,8 @@
 /**
- * What a workflow is and how it changes. Changes come from several machines, late, twice or out of order, so each field carries the time at which it
- * was set, and the newest one is kept: every order of deliveries ends in the same row, and a change that was made offline is not lost because
- * another machine has changed another field since.
+ * What a workflow is and how it changes. Changes come from several machines, late, twice or out of
+ * order, so each field carries the time at which it was set, and the last write wins, per field:
+ * every order of deliveries ends in the same row, and a change that was made offline is not lost
+ * because another machine has changed another field since.
  */
 import type { PaginationOptions } from "convex/server";
 import { ConvexError } from "convex/values";
@@ -9,57 +10,75 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import type { SetAt, WorkflowChange, WorkflowReceipt, WorkflowStatus } from "./validators";
 
-/** What can be set, each field by itself. */
+/** The fields that a change can set, each on its own. */
 const FIELDS = ["task", "status", "currentStep", "artifacts"] as const;
 
-export function findWorkflow(ctx: QueryCtx, key: string): Promise<Doc<"workflows"> | null> {
+export function getWorkflow(ctx: QueryCtx, key: string): Promise<Doc<"workflows"> | null> {
   return ctx.db
     .query("workflows")
     .withIndex("by_key", (q) => q.eq("key", key))
     .unique();
 }
 
-/** On a key that exists it is a change like any other, so that a repeated request does no harm. */
-export async function createWorkflow(ctx: MutationCtx, change: WorkflowChange): Promise<WorkflowReceipt> {
-  const stored = await findWorkflow(ctx, change.key);
+/** For a key that exists this is a change like any other, so a repeated request does no harm. */
+export async function createWorkflow(
+  ctx: MutationCtx,
+  change: WorkflowChange,
+): Promise<WorkflowReceipt> {
+  const stored = await getWorkflow(ctx, change.key);
   if (stored) return await applyChange(ctx, stored, change);
   await insertWorkflow(ctx, change);
   return { outcome: "created", updatedAt: change.updatedAt };
 }
 
-export async function updateWorkflow(ctx: MutationCtx, change: WorkflowChange): Promise<WorkflowReceipt> {
-  const stored = await findWorkflow(ctx, change.key);
+export async function updateWorkflow(
+  ctx: MutationCtx,
+  change: WorkflowChange,
+): Promise<WorkflowReceipt> {
+  const stored = await getWorkflow(ctx, change.key);
   if (!stored) throw new ConvexError({ code: "WORKFLOW_NOT_FOUND", key: change.key });
   return await applyChange(ctx, stored, change);
 }
 
-/** The workflow a session names by its key. The first session that names it makes it, so nobody has to declare a workflow beforehand. */
-export async function workflowOfSession(ctx: MutationCtx, key: string, startedAt: number): Promise<Id<"workflows">> {
-  const stored = await findWorkflow(ctx, key);
+/** The workflow that a session names by its key. The first session that names it creates it. */
+export async function ensureWorkflow(
+  ctx: MutationCtx,
+  key: string,
+  startedAt: number,
+): Promise<Id<"workflows">> {
+  const stored = await getWorkflow(ctx, key);
   return stored?._id ?? (await insertWorkflow(ctx, { key, updatedAt: startedAt }));
 }
 
-export function listWorkflows(ctx: QueryCtx, status: WorkflowStatus | undefined, page: PaginationOptions) {
+export function listWorkflows(
+  ctx: QueryCtx,
+  status: WorkflowStatus | undefined,
+  page: PaginationOptions,
+) {
   const workflows = ctx.db.query("workflows");
   const selected =
     status === undefined
-      ? workflows.withIndex("by_updated")
-      : workflows.withIndex("by_status", (q) => q.eq("status", status));
+      ? workflows.withIndex("by_updatedAt")
+      : workflows.withIndex("by_status_and_updatedAt", (q) => q.eq("status", status));
   return selected.order("desc").paginate(page);
 }
 
 function insertWorkflow(ctx: MutationCtx, change: WorkflowChange): Promise<Id<"workflows">> {
-  const blank = { task: "", status: "running" as const, currentStep: "", artifacts: [] };
+  const defaults = { task: "", status: "running" as const, currentStep: "", artifacts: [] };
   const { updatedAt } = change;
   return ctx.db.insert("workflows", {
     key: change.key,
-    ...blank,
+    ...defaults,
     ...newerFields(change, {}),
     metadata: { createdAt: firstTime(change), updatedAt, setAt: newerTimes(change, {}) },
   });
 }
 
-async function applyChange(ctx: MutationCtx, stored: Doc<"workflows">, change: WorkflowChange): Promise<WorkflowReceipt> {
+async function applyChange(
+  ctx: MutationCtx,
+  stored: Doc<"workflows">,
+  change: WorkflowChange,
+): Promise<WorkflowReceipt> {
   const { createdAt, updatedAt: storedAt, setAt = {} } = stored.metadata;
   const metadata = {
     createdAt: Math.min(createdAt, firstTime(change)),
@@ -67,8 +86,11 @@ async function applyChange(ctx: MutationCtx, stored: Doc<"workflows">, change: W
     setAt: { ...setAt, ...newerTimes(change, setAt) },
   };
   const fields = newerFields(change, setAt);
-  const isNews = Object.keys(fields).length > 0 || metadata.createdAt < createdAt || metadata.updatedAt > storedAt;
-  if (!isNews) return { outcome: "unchanged", updatedAt: storedAt };
+  const hasChanged =
+    Object.keys(fields).length > 0 ||
+    metadata.createdAt < createdAt ||
+    metadata.updatedAt > storedAt;
+  if (!hasChanged) return { outcome: "unchanged", updatedAt: storedAt };
   await ctx.db.patch("workflows", stored._id, { ...fields, metadata });
   return { outcome: "updated", updatedAt: metadata.updatedAt };
 }
@@ -79,7 +101,7 @@ function timeOf(change: WorkflowChange, field: Field): number {
   return change.setAt?.[field] ?? change.updatedAt;
 }
 
-/** Whether the change names the field and set it later than what is stored; what nobody has set gives way to everything. */
+/** Whether the change sets the field later than the stored row; any change overrides a default. */
 function isNewer(change: WorkflowChange, field: Field, stored: SetAt): boolean {
   return change[field] !== undefined && timeOf(change, field) > (stored[field] ?? -Infinity);
 }
@@ -99,7 +121,10 @@ function newerTimes(change: WorkflowChange, stored: SetAt): SetAt {
   return Object.fromEntries(newer.map((field) => [field, timeOf(change, field)]));
 }
 
-/** A change may hold several settings, the first of them made before `updatedAt`. */
+/** When the oldest setting in a change was made, which may be before `updatedAt`. */
 function firstTime(change: WorkflowChange): number {
-  return Math.min(change.updatedAt, ...FIELDS.filter((field) => change[field] !== undefined).map((field) => timeOf(change, field)));
+  return Math.min(
+    change.updatedAt,
+    ...FIELDS.filter((field) => change[field] !== undefined).map((field) => timeOf(change, field)),
+  );
 }
