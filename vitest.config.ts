@@ -1,4 +1,7 @@
-/** The tests of the functions, of the backend that serves them, and of files that nothing here can run; the other folders under tests/ have runners of their own. */
+/**
+ * Runs the tests of the functions, of the test backend, and of config files; the other folders
+ * under tests/ have their own runners.
+ */
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({

@@ -1,6 +1,7 @@
 /**
- * Holds the backend of the tests to a real one. Every recorded call is made again and must be answered with the same status, headers and bytes,
- * but for what is new each time (ids, times) and the lines of a stack. What cannot be replayed is listed with its reason.
+ * Checks the test backend against a real one. Every recorded call is replayed and must get the same
+ * status, headers and bytes, except for what differs each time (ids, times) and stack traces. Calls
+ * that cannot be replayed are listed with the reason.
  */
 import { readFileSync } from "node:fs";
 import { request } from "node:http";
@@ -31,31 +32,44 @@ const RECORDING = new URL("../fixtures/convex-backend-2026-06-30/responses.json"
 const recorded = JSON.parse(readFileSync(RECORDING, "utf8")) as Recorded[];
 
 const NOT_REPLAYED: Record<string, string> = {
-  "l8. endless loop mutation": "nothing could stop an endless loop in this process; there is no time limit",
-  "l9. mutation writing 16001 documents": "the answer is the time limit, which there is not",
-  "l11. query reading too much": "the answer is the time limit, which there is not",
-  "l18. typeof WebAssembly": "the answer tells the engine the functions run in: here it is Node.js, which has WebAssembly",
+  "l8. endless loop mutation":
+    "nothing can stop an endless loop in this process; there is no time limit",
+  "l9. mutation writing 16001 documents":
+    "the recorded answer is a time limit, which this backend does not have",
+  "l11. query reading too much":
+    "the recorded answer is a time limit, which this backend does not have",
+  "l18. typeof WebAssembly":
+    "the answer depends on the engine that runs the functions: here it is Node.js, which has WebAssembly",
   "optimistic concurrency conflict after all retries":
-    "calls run one after the other, so none can conflict; /_test/fault answers it when a test wants it",
+    "calls run one after the other, so none can conflict; /_test/fault gives this answer on demand",
 };
 
-/** The recording cuts requests at 160 characters. These are the ones that were longer. */
+/** The recording truncates requests to 160 characters. These are the longer ones. */
 const CUT_REQUESTS: Record<string, () => string> = {
   i1: () => put("big", 1_048_000),
   i2: () => put("big", 1_048_576),
   i4: () => put("big", 5 * MIB),
   i5: () => put("big", 17 * MIB),
   l3: () => anyArgs({ arr: Array.from({ length: 8193 }, (_, index) => index) }),
-  l4: () => anyArgs({ d: Array.from({ length: 70 }).reduce<unknown>((inner) => ({ a: inner }), 1) }),
+  l4: () =>
+    anyArgs({ d: Array.from({ length: 70 }).reduce<unknown>((inner) => ({ a: inner }), 1) }),
   l10: () => put("k", 15 * MIB),
 };
 
 function put(key: string, bodyLength: number): string {
-  return JSON.stringify({ path: "items:put", args: { key, n: 1, body: "x".repeat(bodyLength) }, format: "json" });
+  return JSON.stringify({
+    path: "items:put",
+    args: { key, n: 1, body: "x".repeat(bodyLength) },
+    format: "json",
+  });
 }
 
 function anyArgs(more: object): string {
-  return JSON.stringify({ path: "items:anyArgs", args: { key: "a", n: 1, ...more }, format: "json" });
+  return JSON.stringify({
+    path: "items:anyArgs",
+    args: { key: "a", n: 1, ...more },
+    format: "json",
+  });
 }
 
 describe.each([
@@ -64,16 +78,21 @@ describe.each([
 ])("answers as $variant:", ({ redactLogsToClient }) => {
   let backend: Backend;
   beforeAll(async () => {
-    backend = await startBackend({ schema: items.schema, modules: { items } }, { redactLogsToClient });
+    backend = await startBackend(
+      { schema: items.schema, modules: { items } },
+      { redactLogsToClient },
+    );
   });
   afterAll(() => backend.close());
 
-  const calls = recorded.filter(({ name }) => name.endsWith(REDACTED) === redactLogsToClient && !(name in NOT_REPLAYED));
+  const calls = recorded.filter(
+    ({ name }) => name.endsWith(REDACTED) === redactLogsToClient && !(name in NOT_REPLAYED),
+  );
   it.each(calls.map((call) => [call.name, call] as const))("%s", async (_, call) => {
     const answer = await replay(backend, call);
     expect(answer.status).toBe(call.status);
     expect(answer.headers).toMatchObject(call.headers);
-    expect(neutral(answer.body)).toBe(neutral(call.body));
+    expect(normalized(answer.body)).toBe(normalized(call.body));
   });
 });
 
@@ -83,26 +102,41 @@ it("replays every recorded call that is not listed as impossible", () => {
   expect(names.filter((name) => !(name in NOT_REPLAYED))).toHaveLength(150);
 });
 
-/** With `node:http`, because `fetch` has opinions on headers. */
+/** Uses `node:http`, because `fetch` changes headers. */
 function replay(backend: Backend, call: Recorded): Promise<Answer> {
   const name = call.name.replace(REDACTED, "");
   const body = requestBody(name, call.request);
   return new Promise((resolve, reject) => {
-    const headers = { ...requestHeaders(name, call.authorization, backend.adminKey), "content-length": body.length };
-    const sent = request(`${backend.url}${call.path}`, { method: call.method, headers, agent: false }, (response) => {
-      const chunks: Buffer[] = [];
-      response.on("data", (chunk: Buffer) => chunks.push(chunk));
-      response.on("end", () => {
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(chunks).toString() });
-      });
-    });
+    const headers = {
+      ...requestHeaders(name, call.authorization, backend.adminKey),
+      "content-length": body.length,
+    };
+    const sent = request(
+      `${backend.url}${call.path}`,
+      { method: call.method, headers, agent: false },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("end", () => {
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            body: Buffer.concat(chunks).toString(),
+          });
+        });
+      },
+    );
     sent.on("error", reject);
     if ("expect" in headers) sent.on("continue", () => sent.end(body)).flushHeaders();
     else sent.end(body);
   });
 }
 
-function requestHeaders(name: string, recordedAs: string, adminKey: string): Record<string, string> {
+function requestHeaders(
+  name: string,
+  recordedAs: string,
+  adminKey: string,
+): Record<string, string> {
   const headers: Record<string, string> = { "content-type": "application/json" };
   const authorization = authorizationHeader(name, recordedAs, adminKey);
   if (authorization !== undefined) headers["authorization"] = authorization;
@@ -116,8 +150,12 @@ function requestHeaders(name: string, recordedAs: string, adminKey: string): Rec
   return headers;
 }
 
-/** Where a key was recorded it is left out, so it is known by the name of the call whether it was a wrong one. */
-function authorizationHeader(name: string, recordedAs: string, adminKey: string): string | undefined {
+/** Recorded keys are redacted; the name of the call says whether the key was wrong. */
+function authorizationHeader(
+  name: string,
+  recordedAs: string,
+  adminKey: string,
+): string | undefined {
   if (recordedAs === "None") return undefined;
   if (recordedAs === "good admin key") return `Convex ${adminKey}`;
   const secret = adminKey.split("|")[1] ?? "";
@@ -134,16 +172,20 @@ function requestBody(name: string, written: string | null): Buffer {
   return Buffer.from(written.replaceAll("\\\\u", "\\u"));
 }
 
-/** Bodies that are not text were recorded as Python prints bytes. */
+/** Binary bodies were recorded as Python prints bytes. */
 function pythonBytes(written: string): Buffer {
-  const text = written.replace(/\\(?:x([\da-f]{2})|(.))/gs, (_, hex: string | undefined, escaped: string) =>
-    hex === undefined ? ({ n: "\n", r: "\r", t: "\t" }[escaped] ?? escaped) : String.fromCharCode(parseInt(hex, 16)),
+  const text = written.replace(
+    /\\(?:x([\da-f]{2})|(.))/gs,
+    (_, hex: string | undefined, escaped: string) =>
+      hex === undefined
+        ? ({ n: "\n", r: "\r", t: "\t" }[escaped] ?? escaped)
+        : String.fromCharCode(parseInt(hex, 16)),
   );
   return Buffer.from(text, "latin1");
 }
 
-/** Without what is new each time, and without the lines of the stack, which are the engine's. */
-function neutral(body: string): string {
+/** Replaces what differs each time, and the stack trace, which depends on the engine. */
+function normalized(body: string): string {
   return body
     .replace(/Request ID: [\da-f]{16}/g, "Request ID: <id>")
     .replace(/\b[\da-z]{32}\b/g, "<id>")

@@ -1,38 +1,55 @@
 /**
- * Looks at every document before it is stored and refuses, in the backend's words, what a backend would refuse: a document that does not match
- * the schema, that is too large, or that has a field of the system's. Functions reach the database through `Convex.asyncSyscall`, so that is the
- * place to look.
+ * Checks every document before it is stored and rejects, with a real backend's messages, what a real
+ * backend rejects: a document that does not match the schema, is too large, or sets a system field.
+ * Functions reach the database through `Convex.asyncSyscall`, so that is where the check is.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { GenericSchema, SchemaDefinition } from "convex/server";
-import { getDocumentSize, jsonToConvex, type JSONValue, type ValidatorJSON, type Value } from "convex/values";
+import {
+  getDocumentSize,
+  jsonToConvex,
+  type JSONValue,
+  type ValidatorJSON,
+  type Value,
+} from "convex/values";
 import { display, mismatch } from "./validation";
 
 const MIB = 1024 * 1024;
 const MAX_DOCUMENT_BYTES = MIB;
-/** What comes this near to its limit is warned of. The recording warns at 94 % and does not at 31 %; where between it begins is assumed. */
+/**
+ * The share of a limit above which a backend warns. The recording has a warning at 94% and none at
+ * 31%; the exact value is assumed.
+ */
 const WARN_ABOVE = 0.8;
 
 export type Schema = SchemaDefinition<GenericSchema, boolean>;
 
-/** The function call that is writing: whose schema holds, and where its warnings go. */
+/**
+ * For the function call that is writing: the schema to check against, and where its warnings go.
+ */
 export const runningWrites = new AsyncLocalStorage<{ schema: Schema; logLines: string[] }>();
 
-export function warnOfSize(logLines: string[], what: string, actual: number, limit: number): void {
-  if (actual > limit * WARN_ABOVE) logLines.push(`[WARN] ${what} (actual: ${actual} bytes, limit: ${limit} bytes).`);
+export function warnAboutSize(
+  logLines: string[],
+  what: string,
+  actual: number,
+  limit: number,
+): void {
+  if (actual > limit * WARN_ABOVE)
+    logLines.push(`[WARN] ${what} (actual: ${actual} bytes, limit: ${limit} bytes).`);
 }
 
 type Syscall = (operation: string, argument: string) => Promise<string>;
 type Document = Record<string, Value>;
 
 declare global {
-  // The name by which the Convex library calls its host; convex-test puts itself there.
+  // The Convex library calls its host through this global; convex-test sets it.
   var Convex: { syscall: unknown; asyncSyscall: Syscall; jsSyscall: unknown };
 }
 
 let isGuarded = false;
 
-/** To be called when convex-test has put itself into place. */
+/** Must be called after convex-test has set the global. */
 export function guardWrites(): void {
   if (isGuarded) return;
   isGuarded = true;
@@ -60,7 +77,12 @@ async function guarded(next: Syscall, operation: string, argument: string): Prom
   const answer = await next(operation, argument);
   const id = (JSON.parse(answer) as { _id?: string })._id ?? write.id;
   const bytes = getDocumentSize(write.document);
-  warnOfSize(writes.logLines, `Large document written with ID "${id}"`, bytes, MAX_DOCUMENT_BYTES);
+  warnAboutSize(
+    writes.logLines,
+    `Large document written with ID "${id}"`,
+    bytes,
+    MAX_DOCUMENT_BYTES,
+  );
   return answer;
 }
 
@@ -70,11 +92,22 @@ interface Write {
   document: Document;
 }
 
-async function parseWrite(next: Syscall, operation: string, argument: string): Promise<Write | undefined> {
+async function parseWrite(
+  next: Syscall,
+  operation: string,
+  argument: string,
+): Promise<Write | undefined> {
   if (!["1.0/insert", "1.0/replace", "1.0/shallowMerge"].includes(operation)) return undefined;
-  const { table, id, value } = JSON.parse(argument) as { table: string; id?: string; value: JSONObject };
-  const before = operation === "1.0/shallowMerge" ? await next("1.0/get", JSON.stringify({ table, id })) : "{}";
-  const fields = Object.entries({ ...(JSON.parse(before) as JSONObject), ...value }).filter(([, field]) => !isRemoval(field));
+  const { table, id, value } = JSON.parse(argument) as {
+    table: string;
+    id?: string;
+    value: JSONObject;
+  };
+  const before =
+    operation === "1.0/shallowMerge" ? await next("1.0/get", JSON.stringify({ table, id })) : "{}";
+  const fields = Object.entries({ ...(JSON.parse(before) as JSONObject), ...value }).filter(
+    ([, field]) => !isRemoval(field),
+  );
   return { table, id, document: jsonToConvex(Object.fromEntries(fields)) as Document };
 }
 
@@ -84,9 +117,16 @@ function isRemoval(field: JSONValue): boolean {
   return typeof field === "object" && field !== null && "$undefined" in field;
 }
 
-function refusal(schema: Schema, table: string, { _id, _creationTime, ...fields }: Document): string | null {
+function refusal(
+  schema: Schema,
+  table: string,
+  { _id, _creationTime, ...fields }: Document,
+): string | null {
   return (
-    reservedField(fields, { _id: _id ?? "0".repeat(32), _creationTime: _creationTime ?? Date.now() }) ??
+    reservedField(fields, {
+      _id: _id ?? "0".repeat(32),
+      _creationTime: _creationTime ?? Date.now(),
+    }) ??
     schemaMismatch(schema, table, fields) ??
     oversize(getDocumentSize(fields))
   );

@@ -1,18 +1,25 @@
 /**
- * Runs deployed functions as a Convex backend does. `convex-test` brings the database and the transactions; what it leaves to the backend is here:
- * who may call what, the checks of arguments, documents and return values, the limits, the log lines, and the words of every failure.
+ * Runs deployed functions as a Convex backend does. `convex-test` provides the database and the
+ * transactions; this module adds what it leaves out: visibility, the checks of arguments, documents
+ * and return values, the limits, the log lines, and the message of every failure.
  */
 import { inspect } from "node:util";
 import { convexTest } from "convex-test";
-import { getConvexSize, jsonToConvex, type JSONValue, type ValidatorJSON, type Value } from "convex/values";
-import { guardWrites, runningWrites, warnOfSize, type Schema } from "./documents";
+import {
+  getConvexSize,
+  jsonToConvex,
+  type JSONValue,
+  type ValidatorJSON,
+  type Value,
+} from "convex/values";
+import { guardWrites, runningWrites, warnAboutSize, type Schema } from "./documents";
 import { display, hasLoneSurrogate, malformed, mismatch } from "./validation";
 
 const MAX_ARGUMENT_BYTES = 16 * 1024 * 1024;
 
 export type FunctionType = "Query" | "Mutation" | "Action";
 
-/** What `npx convex deploy` would push: the schema, and each module by its path without the ending. */
+/** What `npx convex deploy` would push: the schema, and the modules by path without extension. */
 export interface Deployment {
   schema: Schema;
   modules: Record<string, Record<string, unknown>>;
@@ -22,14 +29,13 @@ export interface Call {
   path: string;
   args: JSONValue;
   encoded: boolean;
-  /** Undefined where any type will do. */
+  /** Undefined if any type is allowed. */
   type: FunctionType | undefined;
   isAdmin: boolean;
 }
 
 export type Outcome = { logLines: string[] } & (
-  | { status: "success"; value: Value }
-  | { status: "error"; errorMessage: string; errorData?: Value }
+  { status: "success"; value: Value } | { status: "error"; errorMessage: string; errorData?: Value }
 );
 
 export class Functions {
@@ -61,7 +67,8 @@ export class Functions {
       const remedy = "Resume the deployment in the dashboard settings to allow functions to run.";
       throw new Failure(`Cannot run functions while this deployment is paused. ${remedy}`);
     }
-    if (call.isAdmin && call.path === "_system/cli/modules:apiSpec") return apiSpec(this.#deployment);
+    if (call.isAdmin && call.path === "_system/cli/modules:apiSpec")
+      return apiSpec(this.#deployment);
     const found = this.#find(call);
     const args = checkedArguments(found, call, logLines);
     try {
@@ -80,12 +87,17 @@ export class Functions {
     const identifier = `${module}.js:${name}`;
     const defined = typeOf(fn);
     if (type !== undefined && type !== defined) {
-      throw new Failure(`Trying to execute ${identifier} as ${type}, but it is defined as ${defined}.`);
+      throw new Failure(
+        `Trying to execute ${identifier} as ${type}, but it is defined as ${defined}.`,
+      );
     }
     return { fn, identifier, module };
   }
 
-  /** The handler runs inline, so that a refused return value still undoes its writes: convex-test would look at it after the commit. */
+  /**
+   * Runs the handler inline, so that a rejected return value rolls back its writes: convex-test
+   * would check it after the commit.
+   */
   async #execute({ fn }: Found, args: Value, logLines: string[]): Promise<Value> {
     const handler = async (ctx: unknown): Promise<Value> => {
       globalThis.console = collectingConsole(logLines); // For this call only: convex-test gives every call its own globals.
@@ -104,7 +116,7 @@ export class Functions {
 
 type Database = ReturnType<typeof emptyDatabase>;
 
-/** What `query`, `mutation` and `action` of convex/server make of a function. */
+/** What `query`, `mutation` and `action` of convex/server return. */
 interface RegisteredFunction {
   isQuery?: true;
   isMutation?: true;
@@ -121,7 +133,7 @@ interface Found {
   module: string;
 }
 
-/** What goes back to the client as `{"status":"error"}`. */
+/** Sent to the client as `{"status":"error"}`. */
 class Failure extends Error {
   readonly data: { errorData?: Value };
 
@@ -132,8 +144,11 @@ class Failure extends Error {
 }
 
 function emptyDatabase(schema: Schema) {
-  // The handlers run inline; convex-test only wants to know where a `convex` folder would be.
-  const database = convexTest({ schema, modules: { "./_generated/api.js": () => Promise.resolve({}) } });
+  // The handlers run inline; convex-test only needs to know where a `convex` folder would be.
+  const database = convexTest({
+    schema,
+    modules: { "./_generated/api.js": () => Promise.resolve({}) },
+  });
   guardWrites();
   return database;
 }
@@ -148,12 +163,18 @@ function typeOf(fn: RegisteredFunction): FunctionType {
 }
 
 function checkedArguments({ fn, identifier }: Found, call: Call, logLines: string[]): Value {
-  const given = Array.isArray(call.args) && call.args.length === 1 ? (call.args[0] as JSONValue) : call.args;
+  const given =
+    Array.isArray(call.args) && call.args.length === 1 ? (call.args[0] as JSONValue) : call.args;
   if (hasLoneSurrogate(given)) throw new Failure("Invalid arguments provided");
   const args = call.encoded ? jsonToConvex(given) : (given as Value);
   const complaint = malformed(args);
   if (complaint) throw new Failure(`Invalid arguments for ${identifier}: ${complaint}`);
-  warnOfSize(logLines, "Large size of the function arguments", getConvexSize([args]), MAX_ARGUMENT_BYTES);
+  warnAboutSize(
+    logLines,
+    "Large size of the function arguments",
+    getConvexSize([args]),
+    MAX_ARGUMENT_BYTES,
+  );
   const validator = JSON.parse(fn.exportArgs()) as ValidatorJSON;
   const refused = isArguments(args)
     ? mismatch(validator, args)
@@ -166,24 +187,36 @@ function isArguments(args: Value): boolean {
   return typeof args === "object" && args !== null && !Array.isArray(args);
 }
 
-/** A backend adds where in the source it was thrown; here the module stands for that line. */
+/** A real backend adds the line of source that threw; here the module stands in for it. */
 function thrownBy({ module }: Found, error: Error & { data?: Value }): Failure {
   const message = `Uncaught ${error.name}: ${error.message}\n    at handler (../convex/${module}.ts)`;
   return new Failure(message, error.data === undefined ? {} : { errorData: error.data });
 }
 
 function collectingConsole(logLines: string[]): Console {
-  const level = (name: string) => (...values: unknown[]) => {
-    logLines.push(`[${name}] ${values.map((value) => inspect(value, { compact: false })).join(" ")}`);
+  const level =
+    (name: string) =>
+    (...values: unknown[]) => {
+      logLines.push(
+        `[${name}] ${values.map((value) => inspect(value, { compact: false })).join(" ")}`,
+      );
+    };
+  const levels = {
+    log: level("LOG"),
+    info: level("INFO"),
+    warn: level("WARN"),
+    error: level("ERROR"),
+    debug: level("DEBUG"),
   };
-  const levels = { log: level("LOG"), info: level("INFO"), warn: level("WARN"), error: level("ERROR"), debug: level("DEBUG") };
   return { ...console, ...levels };
 }
 
 /** What `npx convex function-spec` reads; not part of the recording. */
 function apiSpec({ modules }: Deployment): Value {
   return Object.entries(modules).flatMap(([module, exports]) =>
-    Object.entries(exports).flatMap(([name, fn]) => (isRegistered(fn) ? [specOf(`${module}.js:${name}`, fn)] : [])),
+    Object.entries(exports).flatMap(([name, fn]) =>
+      isRegistered(fn) ? [specOf(`${module}.js:${name}`, fn)] : [],
+    ),
   );
 }
 

@@ -1,6 +1,6 @@
 /**
- * The functions that were deployed when the answers of a real backend were recorded, made again from what the recording tells of them. Only
- * conformance.test.ts serves them.
+ * The functions that were deployed when the answers of a real backend were recorded, reconstructed
+ * from the recording. Only conformance.test.ts serves them.
  */
 import {
   actionGeneric,
@@ -13,16 +13,27 @@ import {
 import { ConvexError, v } from "convex/values";
 
 export const schema = defineSchema({
-  items: defineTable({ key: v.string(), n: v.number(), body: v.optional(v.string()) }).index("by_key", ["key"]),
+  items: defineTable({ key: v.string(), n: v.number(), body: v.optional(v.string()) }).index(
+    "by_key",
+    ["key"],
+  ),
 });
 
 const item = { key: v.string(), n: v.number(), body: v.optional(v.string()) };
 
-export const put = mutationGeneric({ args: item, handler: (ctx, args) => ctx.db.insert("items", args) });
+export const put = mutationGeneric({
+  args: item,
+  handler: (ctx, args) => ctx.db.insert("items", args),
+});
 
-export const putInternal = internalMutationGeneric({ args: item, handler: (ctx, args) => ctx.db.insert("items", args) });
+export const putInternal = internalMutationGeneric({
+  args: item,
+  handler: (ctx, args) => ctx.db.insert("items", args),
+});
 
-export const anyArgs = mutationGeneric((ctx, args: { key: string; n: number }) => ctx.db.insert("items", args));
+export const anyArgs = mutationGeneric((ctx, args: { key: string; n: number }) =>
+  ctx.db.insert("items", args),
+);
 
 export const big = mutationGeneric({
   args: { size: v.number() },

@@ -1,6 +1,7 @@
 /**
- * JSON as the backend, a Rust program, reads and writes it. It writes every number as a float (`1.0`) and every object in the order of its keys,
- * and a client that reads `revision` as an integer must meet that here first. It names the place of a syntax error, as JSON.parse does not.
+ * JSON as the real backend, a Rust program, reads and writes it. It writes every number as a float
+ * (`1.0`) and the keys of every object in order; a client that would read `revision` as an integer
+ * has to fail here first. Unlike JSON.parse, it reports the position of a syntax error.
  */
 import { isUtf8 } from "node:buffer";
 import type { JSONValue } from "convex/values";
@@ -13,13 +14,13 @@ export function writeJson(value: JSONValue): string {
   return `{${keys.map((key) => `${JSON.stringify(key)}:${writeJson(value[key] as JSONValue)}`).join(",")}}`;
 }
 
-/** Beyond 16 digits the backend, like JSON.stringify beyond 21, takes to exponents. */
+/** Beyond 16 digits the backend writes an exponent, as JSON.stringify does beyond 21. */
 function writeNumber(value: number): string {
   if (!Number.isInteger(value)) return String(value);
   return Math.abs(value) < 1e16 ? `${value}.0` : value.toExponential().replace("e+", "e");
 }
 
-/** Why the text is no JSON in UTF-8, in serde_json's words; null when it is. */
+/** Why the body is not JSON in UTF-8, in serde_json's words, or null if it is. */
 export function syntaxError(body: Buffer): string | null {
   if (isUtf8(body) && isJson(body.toString())) return null;
   const scanner = new Scanner(body);
@@ -40,7 +41,7 @@ function isJson(text: string): boolean {
   }
 }
 
-/** Where each element of the document ends, for a fault that is not of syntax. */
+/** Where each element of the document ends, for an error that is not a syntax error. */
 export function elementEnds(body: Buffer): string[] {
   const scanner = new Scanner(body);
   scanner.document();
@@ -53,7 +54,10 @@ function position(body: Buffer, end: number): string {
   return `line ${before.split("\n").length} column ${end - lineStart}`;
 }
 
-/** Steps over JSON without building it: only where it breaks is of interest. One character is one byte, as serde_json counts columns. */
+/**
+ * Scans JSON without building it, to find the first error. One character is one byte, as in
+ * serde_json's columns.
+ */
 class Scanner {
   readonly ends: number[] = [];
   readonly #body: Buffer;
@@ -81,11 +85,13 @@ class Scanner {
     const next = this.#peek("EOF while parsing a value");
     if (next === "{" || next === "[") this.#members(next);
     else if (next === '"') this.#string();
-    else this.#match(/true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y, "expected value");
+    else
+      this.#match(/true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y, "expected value");
   }
 
   #members(open: "{" | "["): void {
-    const [close, eof] = open === "{" ? ["}", "EOF while parsing an object"] : ["]", "EOF while parsing a list"];
+    const [close, eof] =
+      open === "{" ? ["}", "EOF while parsing an object"] : ["]", "EOF while parsing a list"];
     this.#at += 1;
     this.#depth += 1;
     let next = this.#peek(eof);
@@ -113,7 +119,7 @@ class Scanner {
     this.#element(`${key}: `);
   }
 
-  /** Only the outermost elements are the backend's own; what is in them it takes as a whole. */
+  /** The backend parses only the outermost elements itself; it takes their contents as a whole. */
   #element(name = `[${this.ends.length}]: `): void {
     if (this.#depth > 1) {
       this.#value();
@@ -122,7 +128,8 @@ class Scanner {
     this.#member = name;
     const start = this.#at;
     this.#value();
-    if (!isUtf8(this.#body.subarray(start, this.#at))) throw new Error("invalid unicode code point");
+    if (!isUtf8(this.#body.subarray(start, this.#at)))
+      throw new Error("invalid unicode code point");
     this.#member = "";
     this.ends.push(this.#at);
   }
@@ -134,7 +141,8 @@ class Scanner {
       const next = this.#text[this.#at];
       if (next === undefined) throw new Error("EOF while parsing a string");
       if (next === '"') break;
-      if (next !== "\\") this.#fail("control character (\\u0000-\\u001F) found while parsing a string");
+      if (next !== "\\")
+        this.#fail("control character (\\u0000-\\u001F) found while parsing a string");
       this.#match(/\\(?:["\\/bfnrt]|u[\da-fA-F]{4})/y, "invalid escape");
     }
     this.#at += 1;

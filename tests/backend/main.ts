@@ -1,6 +1,7 @@
 /**
- * Serves the functions of `convex/` until told to stop: for the tests of the executable, which run it as a child, and for trying things by hand.
- * It prints where it listens and ends with its parent, even a killed one: when the pipe that is its standard input closes.
+ * Serves the functions of `convex/` until it is stopped: for the tests of the executable, which run
+ * it as a child process, and for manual experiments. It prints the URL it listens on. It exits when
+ * the pipe on its stdin closes, so it never outlives its parent, even a killed one.
  */
 import { fstatSync, readdirSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -19,21 +20,29 @@ const { values: flags } = parseArgs({
 });
 
 async function deployment(): Promise<Deployment> {
-  const files = readdirSync(CONVEX).filter((file) => /^\w+\.ts$/.test(file) && file !== "schema.ts");
-  const load = async (file: string) => (await import(new URL(file, CONVEX).href)) as Record<string, unknown>;
-  const modules = await Promise.all(files.map(async (file) => [file.replace(".ts", ""), await load(file)]));
+  const files = readdirSync(CONVEX).filter(
+    (file) => /^\w+\.ts$/.test(file) && file !== "schema.ts",
+  );
+  const load = async (file: string) =>
+    (await import(new URL(file, CONVEX).href)) as Record<string, unknown>;
+  const modules = await Promise.all(
+    files.map(async (file) => [file.replace(".ts", ""), await load(file)]),
+  );
   const schema = await load("schema.ts");
-  return { schema: schema["default"] as Schema, modules: Object.fromEntries(modules) as Deployment["modules"] };
+  return {
+    schema: schema["default"] as Schema,
+    modules: Object.fromEntries(modules) as Deployment["modules"],
+  };
 }
 
-function endWithParent(): void {
+function exitWithParent(): void {
   const stdin = fstatSync(0);
-  // A terminal or /dev/null is nobody's promise to be there.
+  // A terminal or /dev/null says nothing about the parent.
   if (stdin.isFIFO() || stdin.isSocket()) process.stdin.on("close", () => process.exit(0)).resume();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => process.exit(0));
 }
 
-endWithParent();
+exitWithParent();
 const { url, adminKey } = await startBackend(await deployment(), {
   port: Number(flags.port),
   redactLogsToClient: flags["redact-logs-to-client"],

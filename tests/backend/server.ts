@@ -1,13 +1,20 @@
 /**
- * The real functions behind Convex's HTTP API, for tests that talk to a deployment as the sidecar does: over a socket, with an admin key. It
- * answers what a recorded backend answered (conformance.test.ts), and can be told to fail as backends and networks do (`/_test/`).
+ * The real functions behind Convex's HTTP API, for tests that talk to a deployment as the sidecar
+ * does: over a socket, with an admin key. It answers like a recorded backend (conformance.test.ts)
+ * and can be told to fail as backends and networks do (`/_test/`).
  */
 import { randomBytes } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { convexToJson, type JSONValue, type Value } from "convex/values";
-import { Functions, type Call, type Deployment, type FunctionType, type Outcome } from "./functions";
+import {
+  Functions,
+  type Call,
+  type Deployment,
+  type FunctionType,
+  type Outcome,
+} from "./functions";
 import { elementEnds, syntaxError, writeJson } from "./json";
 
 const INSTANCE_NAME = "convex-self-hosted";
@@ -16,7 +23,7 @@ const MAX_BODY_BYTES = 16 * 1024 * 1024;
 export interface Options {
   port?: number;
   adminKey?: string;
-  /** Keeps what went wrong inside a function, and its log lines, from the client. */
+  /** Hides errors inside functions, and their log lines, from the client. */
   redactLogsToClient?: boolean;
 }
 
@@ -26,7 +33,7 @@ export interface Backend {
   close: () => Promise<void>;
 }
 
-/** What `POST /_test/fault` takes: what becomes of the next `times` calls of the API. */
+/** The body of `POST /_test/fault`: what happens to the next `times` calls of the API. */
 interface Fault {
   status?: number;
   headers?: Record<string, string>;
@@ -36,7 +43,10 @@ interface Fault {
   times?: number;
 }
 
-/** What `GET /_test/requests` tells; `status` is null while there is no answer, and when there was none. */
+/**
+ * An element of `GET /_test/requests`; `status` is null while there is no answer, or if there was
+ * none.
+ */
 interface RequestRecord {
   method: string;
   path: string;
@@ -46,9 +56,16 @@ interface RequestRecord {
   status: number | null;
 }
 
-export async function startBackend(deployment: Deployment, options: Options = {}): Promise<Backend> {
+export async function startBackend(
+  deployment: Deployment,
+  options: Options = {},
+): Promise<Backend> {
   const adminKey = options.adminKey ?? `${INSTANCE_NAME}|${randomBytes(40).toString("hex")}`;
-  const routes = new Routes(new Functions(deployment), adminKey, options.redactLogsToClient ?? false);
+  const routes = new Routes(
+    new Functions(deployment),
+    adminKey,
+    options.redactLogsToClient ?? false,
+  );
   const server = createServer((request, response) => void routes.serve(request, response));
   await new Promise<void>((resolve) => server.listen(options.port ?? 0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
@@ -66,13 +83,16 @@ interface Answer {
   body?: string;
 }
 
-/** An answer that is not a function's: `{"code", "message"}`. */
+/** An error that does not come from a function: `{"code", "message"}`. */
 class Refusal extends Error {
   readonly answer: Answer;
 
   constructor(status: number, code: string, message: string, headers: Record<string, string> = {}) {
     super(message);
-    this.answer = { ...json({ code, message }, status), headers: { "content-type": "application/json", ...headers } };
+    this.answer = {
+      ...json({ code, message }, status),
+      headers: { "content-type": "application/json", ...headers },
+    };
   }
 }
 
@@ -102,10 +122,14 @@ class Routes {
     }
     record.status = answer.status;
     response.writeHead(answer.status, answer.headers).end(answer.body);
-    request.resume(); // What is left of a refused body is read and dropped, so that the client gets to read why.
+    request.resume(); // Drain the rest of a rejected body, so that the client can read the reason.
   }
 
-  async #answer(request: IncomingMessage, path: string, record: RequestRecord): Promise<Answer | null> {
+  async #answer(
+    request: IncomingMessage,
+    path: string,
+    record: RequestRecord,
+  ): Promise<Answer | null> {
     if (path.startsWith("/_test/")) return await this.#test(request, path);
     if (!path.startsWith("/api/")) return plain(path);
     const body = request.method === "POST" ? await readBody(request) : Buffer.alloc(0);
@@ -127,7 +151,8 @@ class Routes {
   async #test(request: IncomingMessage, path: string): Promise<Answer> {
     if (path === "/_test/requests") return json(this.#records as unknown as JSONValue);
     if (path === "/_test/wipe") this.#functions.wipe();
-    else if (path === "/_test/fault") this.#fault = JSON.parse((await readBody(request)).toString()) as Fault;
+    else if (path === "/_test/fault")
+      this.#fault = JSON.parse((await readBody(request)).toString()) as Fault;
     else return { status: 404 };
     return json(null);
   }
@@ -154,7 +179,12 @@ class Routes {
     return { status: 200 };
   }
 
-  async #call(request: IncomingMessage, path: string, type: FunctionType | undefined, body: Buffer): Promise<Answer> {
+  async #call(
+    request: IncomingMessage,
+    path: string,
+    type: FunctionType | undefined,
+    body: Buffer,
+  ): Promise<Answer> {
     const run = runPath(path);
     const { args, format, ...parsed } = parseCall(request, body, run);
     if (!["json", "convex_encoded_json"].includes(format)) {
@@ -162,11 +192,20 @@ class Routes {
     }
     checkFunctionPath(parsed.path);
     const isAdmin = this.#isAdmin(request);
-    const call: Call = { path: parsed.path, args, type, encoded: format === "convex_encoded_json", isAdmin };
-    return { ...json(null), body: outcomeJson(await this.#functions.run(call), call.encoded, this.#redacts) };
+    const call: Call = {
+      path: parsed.path,
+      args,
+      type,
+      encoded: format === "convex_encoded_json",
+      isAdmin,
+    };
+    return {
+      ...json(null),
+      body: outcomeJson(await this.#functions.run(call), call.encoded, this.#redacts),
+    };
   }
 
-  /** False when there is no key: public functions need none. */
+  /** False without a key: public functions need none. */
   #isAdmin(request: IncomingMessage): boolean {
     const { authorization } = request.headers;
     if (authorization === undefined) return false;
@@ -177,12 +216,14 @@ class Routes {
 }
 
 function authorizationRefusal(scheme = "", key: string | undefined): Refusal {
-  if (key === undefined && scheme.includes("|")) return new Refusal(400, "InvalidAdminKey", "Invalid admin key");
+  if (key === undefined && scheme.includes("|"))
+    return new Refusal(400, "InvalidAdminKey", "Invalid admin key");
   if (key === undefined || !["Convex", "Bearer"].includes(scheme)) {
     return new Refusal(400, "InvalidHeaderFailure", "Invalid authentication header");
   }
   if (scheme === "Convex") return new Refusal(401, "BadAdminKey", BAD_ADMIN_KEY);
-  const expected = "Check that the token is a valid JWT format with three base64-encoded parts separated by dots.";
+  const expected =
+    "Check that the token is a valid JWT format with three base64-encoded parts separated by dots.";
   return new Refusal(401, "InvalidAuthHeader", `Could not parse JWT payload. ${expected}`);
 }
 
@@ -198,21 +239,38 @@ function json(value: JSONValue, status = 200): Answer {
 
 function faulty({ headers, body }: Fault, status: number): Answer {
   if (typeof body === "string") return { status, headers: headers ?? {}, body };
-  return { status, headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(body ?? {}) };
+  return {
+    status,
+    headers: { "content-type": "application/json", ...headers },
+    body: JSON.stringify(body ?? {}),
+  };
 }
 
 function answerOf(error: unknown): Answer {
   if (error instanceof Refusal) return error.answer;
   process.stderr.write(`${String(error instanceof Error ? error.stack : error)}\n`);
-  return json({ code: "InternalServerError", message: "Your request couldn't be completed. Try again later." }, 500);
+  return json(
+    {
+      code: "InternalServerError",
+      message: "Your request couldn't be completed. Try again later.",
+    },
+    500,
+  );
 }
 
 function recordOf(request: IncomingMessage, path: string): RequestRecord {
   const authorization = request.headers.authorization !== undefined;
-  return { method: request.method ?? "", path, function: null, args: null, authorization, status: null };
+  return {
+    method: request.method ?? "",
+    path,
+    function: null,
+    args: null,
+    authorization,
+    status: null,
+  };
 }
 
-/** For the record of requests, in which a body that cannot be read is no function call. */
+/** For the log of requests: a body that cannot be parsed counts as no function call. */
 function called(path: string, body: Buffer): Partial<RequestRecord> {
   try {
     const call = JSON.parse(body.toString()) as { path?: string; args?: JSONValue };
@@ -227,7 +285,12 @@ async function readBody(request: IncomingMessage): Promise<Buffer> {
   let bytes = 0;
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > MAX_BODY_BYTES) throw new Refusal(400, "BadJsonBody", "Failed to buffer the request body: length limit exceeded");
+    if (bytes > MAX_BODY_BYTES)
+      throw new Refusal(
+        400,
+        "BadJsonBody",
+        "Failed to buffer the request body: length limit exceeded",
+      );
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
@@ -238,17 +301,23 @@ function checkClientVersion(version: string | string[] | undefined): void {
   const [, name, number] = /^(.+?)-(\d+\.\d+\.\d+.*)$/.exec(version) ?? [];
   if (number === undefined) {
     const expected = "Expected format is {client_name}-{semver}, e.g. my-esolang-client-0.0.1";
-    throw new Refusal(400, "InvalidClientVersion", `Failed to parse client version string: '${version}'. ${expected}`);
+    throw new Refusal(
+      400,
+      "InvalidClientVersion",
+      `Failed to parse client version string: '${version}'. ${expected}`,
+    );
   }
-  // Where the support of the npm package begins is not in the recording; 0.0.1 is known to be too old.
+  // The recording does not show the oldest supported version; 0.0.1 is known to be too old.
   if (name === "npm" && number.startsWith("0.0.")) {
     const remedy = "Update your Convex npm version with `npx convex update` or `npm update`.";
     const message = `The Convex npm package at version ${number} is no longer supported. ${remedy}`;
-    throw new Refusal(400, "ClientVersionUnsupported", message, { "x-convex-deprecation-state": "Unsupported" });
+    throw new Refusal(400, "ClientVersionUnsupported", message, {
+      "x-convex-deprecation-state": "Unsupported",
+    });
   }
 }
 
-/** Null when there is no such route, undefined where any type of function may be called. */
+/** Null if there is no such route, undefined if it can call any type of function. */
 function typeOf(path: string): FunctionType | undefined | null {
   if (path === "/api/mutation") return "Mutation";
   if (path === "/api/query") return "Query";
@@ -271,7 +340,12 @@ function checkFunctionPath(path: string): void {
       ? `Module path ${module} doesn't have a filename.`
       : component !== undefined &&
         `Path component ${component}.js can only contain alphanumeric characters, underscores, or periods.`;
-  if (rule) throw new Refusal(400, "BadConvexFunctionIdentifier", `${path} is not a valid path to a Convex function. ${rule}`);
+  if (rule)
+    throw new Refusal(
+      400,
+      "BadConvexFunctionIdentifier",
+      `${path} is not a valid path to a Convex function. ${rule}`,
+    );
 }
 
 interface ParsedCall {
@@ -292,7 +366,8 @@ function parseCall(request: IncomingMessage, body: Buffer, run: string | undefin
 
 function parseFields(body: Buffer): Record<string, JSONValue | undefined> {
   const complaint = syntaxError(body);
-  if (complaint) throw new Refusal(400, "BadJsonBody", `Failed to parse the request body as JSON: ${complaint}`);
+  if (complaint)
+    throw new Refusal(400, "BadJsonBody", `Failed to parse the request body as JSON: ${complaint}`);
   const call = JSON.parse(body.toString()) as JSONValue;
   if (!Array.isArray(call)) return call as Record<string, JSONValue>;
   const [element] = call;
@@ -305,7 +380,11 @@ function missing(field: string, body: Buffer): Refusal {
 }
 
 function wrongShape(complaint: string): Refusal {
-  return new Refusal(400, "BadJsonBody", `Failed to deserialize the JSON body into the target type: ${complaint}`);
+  return new Refusal(
+    400,
+    "BadJsonBody",
+    `Failed to deserialize the JSON body into the target type: ${complaint}`,
+  );
 }
 
 function outcomeJson(outcome: Outcome, encoded: boolean, redacts: boolean): string {
@@ -313,8 +392,10 @@ function outcomeJson(outcome: Outcome, encoded: boolean, redacts: boolean): stri
   const fields: [string, string][] = [["status", JSON.stringify(outcome.status)]];
   if (outcome.status === "success") fields.push(["value", write(outcome.value)]);
   else fields.push(["errorMessage", JSON.stringify(errorMessage(outcome.errorMessage, redacts))]);
-  if (outcome.status === "error" && outcome.errorData !== undefined) fields.push(["errorData", write(outcome.errorData)]);
-  if (outcome.logLines.length > 0 && !redacts) fields.push(["logLines", JSON.stringify(outcome.logLines)]);
+  if (outcome.status === "error" && outcome.errorData !== undefined)
+    fields.push(["errorData", write(outcome.errorData)]);
+  if (outcome.logLines.length > 0 && !redacts)
+    fields.push(["logLines", JSON.stringify(outcome.logLines)]);
   return `{${fields.map(([name, value]) => `"${name}":${value}`).join(",")}}`;
 }
 
@@ -323,7 +404,7 @@ function errorMessage(message: string, redacts: boolean): string {
   return redacts ? prefix : `${prefix}\n${message}`;
 }
 
-/** `format: "json"`: what JSON lacks becomes text. */
+/** `format: "json"`: types that JSON lacks become strings. */
 function plainJson(value: Value): JSONValue {
   return JSON.parse(
     JSON.stringify(value, (_, field: unknown) => {

@@ -1,24 +1,29 @@
 /**
- * What Convex says of a value that a validator refuses. `convex-test` checks less than a backend does and says it in its own words; tests and
- * remedies depend on the backend's, so they are said here, held to a recording by conformance.test.ts.
+ * Convex's messages for a value that a validator rejects. `convex-test` checks less than a real
+ * backend and has messages of its own. Tests depend on the real messages, so this module produces
+ * them; conformance.test.ts checks them against a recording.
  */
 import type { Value, ValidatorJSON } from "convex/values";
 
 const MAX_ARRAY_LENGTH = 8192;
 const MAX_NESTING = 64;
 
-/** The first complaint about the value, or null when the validator accepts it. */
+/** The first complaint about the value, or null if the validator accepts it. */
 export function mismatch(validator: ValidatorJSON, value: Value, path = ""): string | null {
   switch (validator.type) {
     case "object":
-      return isObject(value) ? objectMismatch(validator.value, value, path) : noMatch(validator, value, path);
+      return isObject(value)
+        ? objectMismatch(validator.value, value, path)
+        : noMatch(validator, value, path);
     case "array":
       return Array.isArray(value)
         ? first(value, (element, index) => mismatch(validator.value, element, `${path}[${index}]`))
         : noMatch(validator, value, path);
     case "record":
       return isObject(value)
-        ? first(Object.entries(value), ([key, field]) => mismatch(validator.values.fieldType, field, `${path}.${key}`))
+        ? first(Object.entries(value), ([key, field]) =>
+            mismatch(validator.values.fieldType, field, `${path}.${key}`),
+          )
         : noMatch(validator, value, path);
     case "union":
       return validator.value.some((member) => mismatch(member, value, path) === null)
@@ -29,7 +34,10 @@ export function mismatch(validator: ValidatorJSON, value: Value, path = ""): str
   }
 }
 
-/** Why the value could not even be an argument, whatever the validator; values are built from the inside, so the innermost fault is named. */
+/**
+ * Why no validator could accept the value as an argument. Values are built from the inside out, so
+ * the innermost error is reported.
+ */
 export function malformed(value: Value): string | null {
   try {
     nesting(value);
@@ -39,21 +47,23 @@ export function malformed(value: Value): string | null {
   }
 }
 
-/** Half a surrogate pair is JSON, but it is no text that Convex could store. */
+/** JSON allows half a surrogate pair, but Convex cannot store it. */
 export function hasLoneSurrogate(value: Value): boolean {
   if (typeof value === "string") return !value.isWellFormed();
   if (Array.isArray(value)) return value.some(hasLoneSurrogate);
   return isObject(value) && Object.entries(value).flat().some(hasLoneSurrogate);
 }
 
-/** A value as Convex writes it into messages. */
+/** A value as Convex formats it in messages. */
 export function display(value: Value): string {
   if (typeof value === "number") return Number.isInteger(value) ? `${value}.0` : String(value);
   if (typeof value === "string") return JSON.stringify(value);
   if (Array.isArray(value)) return `[${value.map(display).join(", ")}]`;
   if (value instanceof ArrayBuffer) return `b"${Buffer.from(value).toString("base64")}"`;
   if (!isObject(value)) return `${value as bigint | boolean | null}`;
-  return `{${sortedEntries(value).map(([key, field]) => `${key}: ${display(field)}`).join(", ")}}`;
+  return `{${sortedEntries(value)
+    .map(([key, field]) => `${key}: ${display(field)}`)
+    .join(", ")}}`;
 }
 
 type ObjectFields = Extract<ValidatorJSON, { type: "object" }>["value"];
@@ -65,7 +75,8 @@ function objectMismatch(fields: ObjectFields, value: ConvexObject, path: string)
       const field = value[name];
       if (field !== undefined) return mismatch(fieldType, field, `${path}.${name}`);
       if (optional) return null;
-      const remedy = "Consider wrapping the field validator in `v.optional(...)` if this is expected.";
+      const remedy =
+        "Consider wrapping the field validator in `v.optional(...)` if this is expected.";
       return `Object is missing the required field \`${name}\`. ${remedy}\n\n${objectContext(fields, value, path)}`;
     }) ??
     first(Object.keys(value), (name) =>
@@ -100,7 +111,7 @@ function acceptsScalar(validator: ValidatorJSON, value: Value): boolean {
     case "bytes":
       return value instanceof ArrayBuffer;
     case "id":
-      // The ids of convex-test: a number, then the name of the table.
+      // The ids of convex-test are a number followed by the name of the table.
       return typeof value === "string" && value.replace(/^\d+/, "") === validator.tableName;
     default:
       return typeof value === validator.type;
@@ -137,22 +148,28 @@ function displayField([name, { fieldType, optional }]: [string, ObjectFields[str
 
 function nesting(value: Value): number {
   if (!Array.isArray(value) && !isObject(value)) return 0;
-  const levels = 1 + Object.values(value).reduce<number>((most, child) => Math.max(most, nesting(child)), 0);
+  const levels =
+    1 + Object.values(value).reduce<number>((most, child) => Math.max(most, nesting(child)), 0);
   if (Array.isArray(value)) checkLength(value);
   else Object.keys(value).forEach(checkFieldName);
   if (levels > MAX_NESTING) {
-    throw new Error(`Value is too nested (nested ${levels} levels deep > maximum nesting ${MAX_NESTING})`);
+    throw new Error(
+      `Value is too nested (nested ${levels} levels deep > maximum nesting ${MAX_NESTING})`,
+    );
   }
   return levels;
 }
 
 function checkLength(value: Value[]): void {
   if (value.length <= MAX_ARRAY_LENGTH) return;
-  throw new Error(`Array length is too long (${value.length} > maximum length ${MAX_ARRAY_LENGTH})`);
+  throw new Error(
+    `Array length is too long (${value.length} > maximum length ${MAX_ARRAY_LENGTH})`,
+  );
 }
 
 function checkFieldName(name: string): void {
-  if (name.startsWith("$")) throw new Error(`Field name ${name} starts with '$', which is reserved.`);
+  if (name.startsWith("$"))
+    throw new Error(`Field name ${name} starts with '$', which is reserved.`);
   const invalid = /[^\x20-\x7e]/u.exec(name)?.[0];
   if (invalid === undefined) return;
   const rule = "Field names can only contain non-control ASCII characters";
@@ -160,7 +177,12 @@ function checkFieldName(name: string): void {
 }
 
 function isObject(value: Value): value is ConvexObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof ArrayBuffer);
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    !Array.isArray(value) &&
+    !(value instanceof ArrayBuffer)
+  );
 }
 
 function sortedEntries<T>(object: Record<string, T>): [string, T][] {

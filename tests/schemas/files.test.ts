@@ -1,6 +1,6 @@
 /**
- * Files that nothing here can run, because there is no Docker and no GitHub: held to the published schemas, to the repository, and to the
- * documents that speak of them.
+ * Files that no test can run, because there is no Docker and no GitHub here: checked against the
+ * published schemas, the repository, and the docs that describe them.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { Ajv, type ValidateFunction } from "ajv";
@@ -15,7 +15,7 @@ const list = (folder: string, ending: string) => {
   return names.filter((name) => name.endsWith(ending)).map((name) => `${folder}${name}`);
 };
 const schema = (name: string) => JSON.parse(read(`tests/schemas/${name}.json`)) as object;
-/** They use formats and keywords of their own, which is for their makers to check. */
+/** The schemas use formats and keywords of their own, which are not checked here. */
 const OPTIONS = { strict: false, validateFormats: false, allErrors: true };
 
 function problems(validate: ValidateFunction, yaml: string): unknown[] {
@@ -23,43 +23,52 @@ function problems(validate: ValidateFunction, yaml: string): unknown[] {
   return validate.errors ?? [];
 }
 
-/** The fenced blocks of a document in this language. */
+/** The fenced code blocks of a document in this language. */
 function blocks(path: string, language: string): string[] {
-  return [...read(path).matchAll(/^```(\w+)\n(.*?)^```/gms)].filter((block) => block[1] === language).map((block) => block[2] ?? "");
+  return [...read(path).matchAll(/^```(\w+)\n(.*?)^```/gms)]
+    .filter((block) => block[1] === language)
+    .map((block) => block[2] ?? "");
 }
 
 describe("docker-compose.yml", () => {
   const text = read("docker-compose.yml");
 
-  test("is what the Compose Specification allows", () => {
+  test("matches the Compose Specification", () => {
     const validate = new Ajv2020(OPTIONS).compile(schema("compose-spec"));
     expect(problems(validate, text)).toEqual([]);
     expect(problems(validate, text.replace("healthcheck:", "healthchecks:"))).not.toEqual([]);
   });
 
-  test("has no variable that docs/docker.md does not explain, and the other way round", () => {
+  test("uses exactly the variables that docs/docker.md explains", () => {
     const rows = [...read("docs/docker.md").matchAll(/^\| `([A-Z_]+)` \| (.*?) \|/gm)];
     const used = [...text.matchAll(/(?<!\$)\$\{([A-Z_]+)(?::?-([^${}]*)\})?/g)];
-    expect(rows.map((row) => row[1]).sort()).toEqual([...new Set(used.map((use) => use[1]))].sort());
-    // Where the document tells the default itself, it is that of the file.
+    expect(rows.map((row) => row[1]).sort()).toEqual(
+      [...new Set(used.map((use) => use[1]))].sort(),
+    );
+    // If the document states a default, it is the one in the file.
     const defaults = new Map(used.map((use) => [use[1], use[2]]));
-    for (const [, name, said] of rows) {
-      const told = /^`([^`A-Z]+)`$/.exec(said ?? "")?.[1];
-      if (told !== undefined) expect({ [name ?? ""]: told }).toEqual({ [name ?? ""]: defaults.get(name) });
+    for (const [, name, cell] of rows) {
+      const stated = /^`([^`A-Z]+)`$/.exec(cell ?? "")?.[1];
+      if (stated !== undefined)
+        expect({ [name ?? ""]: stated }).toEqual({ [name ?? ""]: defaults.get(name) });
     }
   });
 
   test("pins its images", () => {
     const { services } = parse(text) as { services: Record<string, { image: string }> };
-    for (const { image } of Object.values(services)) expect(image).toMatch(/:\$\{[A-Z_]+:-([0-9a-f]{40}|[0-9.]+)\}$/);
+    for (const { image } of Object.values(services))
+      expect(image).toMatch(/:\$\{[A-Z_]+:-([0-9a-f]{40}|[0-9.]+)\}$/);
   });
 });
 
 describe("workflows", () => {
   const validate = new Ajv(OPTIONS).compile(schema("github-workflow"));
-  const workflows = [...list(".github/workflows/", ".yml").map(read), ...blocks("docs/ci.md", "yaml")];
+  const workflows = [
+    ...list(".github/workflows/", ".yml").map(read),
+    ...blocks("docs/ci.md", "yaml"),
+  ];
 
-  test("are what GitHub Actions understands", () => {
+  test("match the schema of GitHub Actions", () => {
     expect(workflows.length).toBeGreaterThanOrEqual(2);
     for (const workflow of workflows) {
       expect(problems(validate, workflow)).toEqual([]);
@@ -67,14 +76,19 @@ describe("workflows", () => {
     }
   });
 
-  test("use actions of a certain commit", () => {
-    const uses = workflows.flatMap((workflow) => workflow.split("\n").filter((line) => line.includes("uses:")));
+  test("pin actions to a commit", () => {
+    const uses = workflows.flatMap((workflow) =>
+      workflow.split("\n").filter((line) => line.includes("uses:")),
+    );
     expect(uses.length).toBeGreaterThanOrEqual(4);
-    for (const line of uses) expect(line).toMatch(/uses: actions\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
+    for (const line of uses)
+      expect(line).toMatch(/uses: actions\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
   });
 
-  test("fetch in CI what a release has", () => {
-    const targets = [...read(".github/workflows/release.yml").matchAll(/target: ([\w-]+),/g)].map((target) => target[1]);
+  test("download an archive in CI that a release has", () => {
+    const targets = [...read(".github/workflows/release.yml").matchAll(/target: ([\w-]+),/g)].map(
+      (target) => target[1],
+    );
     expect(targets.length).toBe(5);
     const [snippet = ""] = blocks("docs/ci.md", "yaml");
     expect(targets).toContain(/name=convex-sidecar-([\w-]+)/.exec(snippet)?.[1]);
@@ -82,9 +96,14 @@ describe("workflows", () => {
     expect(snippet.trimEnd()).toMatch(/if: always\(\)\n\s+run: convex-sidecar sync$/);
   });
 
-  test("build as the Makefile does", () => {
-    const builds = [read(".github/workflows/release.yml"), read("Dockerfile"), read("Makefile")].map(
-      (file) => /cargo (?:\+\S+ )?(build --locked --release)(?: --target "\$TARGET")?$/m.exec(file)?.[1],
+  test("build with the same flags as the Makefile", () => {
+    const builds = [
+      read(".github/workflows/release.yml"),
+      read("Dockerfile"),
+      read("Makefile"),
+    ].map(
+      (file) =>
+        /cargo (?:\+\S+ )?(build --locked --release)(?: --target "\$TARGET")?$/m.exec(file)?.[1],
     );
     expect(builds).toEqual(Array(3).fill("build --locked --release"));
   });
@@ -92,19 +111,28 @@ describe("workflows", () => {
 
 describe("Dockerfile", () => {
   const text = read("Dockerfile");
-  const sources = [...text.matchAll(/^COPY (?!--from)(.*) \S+$/gm)].flatMap((line) => (line[1] ?? "").split(" "));
+  const sources = [...text.matchAll(/^COPY (?!--from)(.*) \S+$/gm)].flatMap((line) =>
+    (line[1] ?? "").split(" "),
+  );
 
-  test("copies what is there, is let in, and is enough to build", () => {
-    const letIn = new Set([...read(".dockerignore").matchAll(/^!(.*)$/gm)].map((line) => line[1]));
-    expect(new Set(sources)).toEqual(letIn);
+  test("copies files that exist, that .dockerignore allows, and that are enough to build", () => {
+    const allowed = new Set(
+      [...read(".dockerignore").matchAll(/^!(.*)$/gm)].map((line) => line[1]),
+    );
+    expect(new Set(sources)).toEqual(allowed);
     for (const source of sources) expect(existsSync(new URL(source, ROOT)), source).toBe(true);
-    const included = list("src/", ".rs").flatMap((path) => [...(read(path).split("#[cfg(test)]")[0] ?? "").matchAll(/include_(?:str|bytes)!\("(?:\.\.\/)+(.*?)"\)/g)]);
+    const included = list("src/", ".rs").flatMap((path) => [
+      ...(read(path).split("#[cfg(test)]")[0] ?? "").matchAll(
+        /include_(?:str|bytes)!\("(?:\.\.\/)+(.*?)"\)/g,
+      ),
+    ]);
     expect(included.length).toBeGreaterThan(10);
     for (const [, path = ""] of included) expect(sources, path).toContain(path.split("/")[0]);
-    for (const [, path = ""] of read("Cargo.toml").matchAll(/^path = "(.*)"$/gm)) expect(sources, path).toContain(path.split("/")[0]);
+    for (const [, path = ""] of read("Cargo.toml").matchAll(/^path = "(.*)"$/gm))
+      expect(sources, path).toContain(path.split("/")[0]);
   });
 
-  test("starts from images of a certain version, with a compiler that is new enough, and ends as no root", () => {
+  test("starts from pinned images with a new enough compiler, and does not run as root", () => {
     const images = [...text.matchAll(/^FROM (\S+)/gm)].map((line) => line[1]);
     for (const image of images) expect(image).toMatch(/:\d+\.\d+\.\d+/);
     const needed = /^rust-version = "(.*)"$/m.exec(read("Cargo.toml"))?.[1] ?? "none";
