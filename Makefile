@@ -1,19 +1,23 @@
-# The commands of this project. A newcomer needs Rust, Node and make; everything else is installed here.
+# The commands of this project. You need Rust, Node and make; everything else is installed below
+# this folder.
 
 CARGO_DENY := target/tools/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
 RIVALS := benches/side_by_side/rivals
 CAPTURED := tests/fixtures/claude-code-2.1.197
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
+# The path of the executable that `cargo build` builds with the given flags. Only cargo knows it:
+# CARGO_TARGET_DIR and cargo's configuration can move it.
+executable = $$(cargo build --locked --quiet --message-format=json $(1) | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 
-.PHONY: demo test client-test bench cost fuzz lint clean
+.PHONY: demo test client-test bench cost fuzz lint format clean
 
-# Records a captured session of the real client into a temporary home, and shows it.
+# Records a captured session of the real client in a temporary home and shows it.
 demo:
 	cargo build --locked --quiet
-	sh tests/demo.sh target/debug/convex-sidecar
+	sh tests/demo.sh "$(executable)"
 
-# All tests but those with the real client: the pure rooms, the real binary, the real Convex functions.
+# All tests except those with the real client: the library, the executable, the Convex functions.
 test: node_modules
 	cargo test --locked --lib --test binary --test transcripts
 	npm test
@@ -21,18 +25,21 @@ test: node_modules
 # The real Claude Code, from npm, against a stand-in for the Messages API.
 client-test: node_modules tests/client/node_modules
 	cargo build --locked --release
-	node --test --test-reporter=spec tests/client/client.test.mjs
+	CONVEX_SIDECAR_BIN="$${CONVEX_SIDECAR_BIN:-$(call executable,--release)}" \
+		node --test --test-reporter=spec tests/client/client.test.mjs
 
-# What it costs beside what a user would take instead; writes docs/benchmarks.md and docs/cost.md. ONLY="hooks crowd" runs those
-# sections and writes nothing.
+# Compares the cost with that of alternatives; writes docs/benchmarks.md and docs/cost.md.
+# ONLY="hooks crowd" runs only those sections and writes nothing.
 bench: node_modules target/rivals/npm/node_modules target/rivals/python/installed
 	cargo bench --locked --bench side_by_side -- $(ONLY)
 
-# Counts what a hook costs (strace, valgrind) and fails where that exceeds docs/cost.md; UPDATE_COST=1 writes it anew.
+# Counts what a hook costs (strace, valgrind) and fails if that exceeds docs/cost.md. With
+# UPDATE_COST=1 it updates that file instead.
 cost:
 	cargo bench --locked --bench side_by_side -- cost
 
-# Five minutes of hostile input for the parsers, from what the client really wrote on; needs a nightly toolchain and cargo-fuzz.
+# Fuzzes the parsers for five minutes, starting from captured input. Needs a nightly toolchain and
+# cargo-fuzz.
 fuzz:
 	mkdir -p fuzz/corpus/transcript fuzz/corpus/hook_input
 	cd fuzz && nice cargo +nightly fuzz run transcript corpus/transcript ../$(CAPTURED) -- -max_total_time=150 -max_len=4096
@@ -45,6 +52,10 @@ lint: node_modules $(CARGO_DENY)
 	npm run --silent typecheck
 	npm run --silent lint
 
+format: node_modules
+	cargo fmt
+	npm run --silent format
+
 node_modules: package-lock.json
 	$(NPM_CI)
 	touch $@
@@ -53,7 +64,8 @@ tests/client/node_modules: tests/client/package-lock.json
 	cd tests/client && $(NPM_CI)
 	touch $@
 
-# The rivals of `make bench`. One that cannot be installed does not fail it: its row says that it is missing, and the next run tries again.
+# The alternatives that `make bench` measures. If one cannot be installed, its row says so, and the
+# next run tries again.
 target/rivals/npm/node_modules: $(RIVALS)/package.json $(RIVALS)/package-lock.json $(RIVALS)/deliver.js .npmrc
 	mkdir -p $(@D)
 	cp $^ $(@D)
@@ -65,6 +77,7 @@ target/rivals/python/installed: $(RIVALS)/requirements.txt
 $(CARGO_DENY):
 	cargo install --locked --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny
 
+# `cargo clean` removes cargo's target folder, which need not be `target`.
 clean:
 	cargo clean
-	rm -rf node_modules tests/client/node_modules
+	rm -rf target node_modules tests/client/node_modules

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Does the main job with nothing but the binary: a session of the real client, captured as it was, goes through `hook`
-# into the journal of a temporary home, and is shown from there.
+# Usage: demo.sh EXECUTABLE. Sends the hooks of a captured session of the real client to `hook`, and
+# shows what the journal in a temporary home holds then. Needs no server.
 set -eu
 sidecar=$(realpath "$1")
 capture=$(dirname "$(realpath "$0")")/fixtures/claude-code-2.1.197/print-mode
@@ -24,7 +24,8 @@ echo '$ convex-sidecar show 6ecd139f'
 "$sidecar" show 6ecd139f
 cat <<'TEXT'
 
-The session is in the journal (SQLite) of a temporary home. To have your own sessions in Convex, too:
+The session is in the journal (SQLite) of a temporary home. To record your own sessions, in Convex
+as well:
   cargo install --locked --path .
   convex-sidecar setup
 TEXT

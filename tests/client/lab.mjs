@@ -1,23 +1,34 @@
-// What the client test compares happens between four programs: the real Claude Code, the sidecar its hooks run, Convex, and the Messages API.
-// A lab is one set of them, with a home of its own and an environment of which nothing comes from the session that runs the test: a variable
-// of a surrounding Claude Code would change what the inner one does. No path of a lab names the sidecar or Convex, so that either word in
-// what the model is told can only have come from the hooks.
+// A lab is one set of the four programs that the client test compares: the real Claude Code, the
+// sidecar that its hooks run, Convex, and the Messages API. It has its own home and inherits no
+// environment, because a variable of a surrounding Claude Code would change what the inner one does.
+// No path in a lab names the sidecar or Convex: if the model sees either word, it came from a hook.
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, symlinkSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { startMessagesApi } from "./messages-api.mjs";
 
 const here = import.meta.dirname;
 const repository = resolve(here, "../..");
-const sidecarBinary = resolve(process.env.CONVEX_SIDECAR_BIN ?? join(repository, "target/release/convex-sidecar"));
-/** A run takes a second; a client that waits for something the lab does not give is stopped here. */
+const { CONVEX_SIDECAR_BIN } = process.env;
+if (!CONVEX_SIDECAR_BIN) throw new Error("CONVEX_SIDECAR_BIN is not set: run `make client-test`");
+const sidecarBinary = resolve(CONVEX_SIDECAR_BIN);
+/** A run takes a second; a client that hangs is killed after this time. */
 const TIMEOUT_MS = 60_000;
 
 /**
- * @param hooks where the client gets its hooks from: {plugin} of the repository's folder, {installedPlugin} by way of the repository's marketplace,
- * {settings} of that scope, any of them together; {absent} leaves out the program they run
+ * @param hooks where the client gets its hooks from, in any combination: `plugin` (the folder of the
+ *   repository), `installedPlugin` (through the repository's marketplace), `settings` (a scope);
+ *   `absent` leaves out the executable that they run
  */
 export async function startLab(hooks) {
   const home = realpathSync(mkdtempSync(join(tmpdir(), "lab-")));
@@ -47,13 +58,19 @@ export async function startLab(hooks) {
   if (hooks.settings) await sidecar("install", "--scope", hooks.settings);
   if (hooks.installedPlugin) await installPlugin();
 
-  /** Starts the client on a prompt; `finished` gives its JSON result, last of the events it tells, and the messages the API charged for. */
+  /**
+   * Starts the client with a prompt; `finished` resolves to its events, the last of which is its
+   * result, and the messages that the API charged.
+   */
   function startClaude(prompt, ...more) {
     const before = api.messages.length;
     const child = start(clientBinary(), ["-p", prompt, ...options, ...more], { cwd, env });
     const finished = child.finished.then(({ code, stdout, stderr }) => {
-      if (stderr) throw new Error(`the client complained: ${stderr}`);
-      const events = stdout.trim().split("\n").map((line) => JSON.parse(line));
+      if (stderr) throw new Error(`the client wrote to stderr: ${stderr}`);
+      const events = stdout
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line));
       return { code, events, result: events.at(-1), messages: api.messages.slice(before) };
     });
     return { ...child, finished };
@@ -65,13 +82,21 @@ export async function startLab(hooks) {
     return stdout;
   }
 
-  /** From a copy of what the marketplace needs: the client copies the whole folder, which here may hold gigabytes that are not in a clone. */
+  /**
+   * Installs from a copy: the client copies the whole folder, and a working copy may hold gigabytes
+   * of builds.
+   */
   async function installPlugin() {
     const marketplace = folder("marketplace");
-    for (const name of [".claude-plugin", "hooks"]) cpSync(join(repository, name), join(marketplace, name), { recursive: true });
-    for (const args of [["marketplace", "add", marketplace], ["install", "convex-sidecar@convex-sidecar"]]) {
+    for (const name of [".claude-plugin", "hooks"])
+      cpSync(join(repository, name), join(marketplace, name), { recursive: true });
+    for (const args of [
+      ["marketplace", "add", marketplace],
+      ["install", "convex-sidecar@convex-sidecar"],
+    ]) {
       const { code, stdout, stderr } = await client("plugin", ...args);
-      if (code !== 0) throw new Error(`claude plugin ${args.join(" ")}: exit ${code}: ${stdout}${stderr}`);
+      if (code !== 0)
+        throw new Error(`claude plugin ${args.join(" ")}: exit ${code}: ${stdout}${stderr}`);
     }
   }
 
@@ -85,38 +110,76 @@ export async function startLab(hooks) {
 
   const claude = (...args) => startClaude(...args).finished;
   const { query, calls } = backend;
-  return { cwd, startClaude, claude, client, validatePlugin, sidecar, query, calls, requestsToModel: api.requests, stop };
+  return {
+    cwd,
+    startClaude,
+    claude,
+    client,
+    validatePlugin,
+    sidecar,
+    query,
+    calls,
+    requestsToModel: api.requests,
+    stop,
+  };
 }
 
-/** npm installs the one platform package that fits beside the package that names them all; no install script is needed to find it. */
+/**
+ * npm installs the package for this platform beside the main package, so no install script is
+ * needed.
+ */
 function clientBinary() {
   const packages = join(here, "node_modules/@anthropic-ai");
-  return join(packages, readdirSync(packages).find((name) => name.startsWith("claude-code-")), "claude");
+  return join(
+    packages,
+    readdirSync(packages).find((name) => name.startsWith("claude-code-")),
+    "claude",
+  );
 }
 
-/** The project's own functions behind Convex's HTTP API (tests/backend). It says where it listens in one line, and ends with its stdin. */
+/**
+ * The real functions behind Convex's HTTP API (tests/backend). It prints its URL in one line, and
+ * exits when its stdin closes.
+ */
 async function startBackend() {
   const command = ["--import", "tsx", "tests/backend/main.ts"];
-  const child = spawn(process.execPath, command, { cwd: repository, stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn(process.execPath, command, {
+    cwd: repository,
+    stdio: ["pipe", "pipe", "inherit"],
+  });
   const line = await new Promise((said, failed) => {
     createInterface({ input: child.stdout }).once("line", said);
-    child.once("exit", (code) => failed(new Error(`the backend ended with ${code} before it listened`)));
+    child.once("exit", (code) =>
+      failed(new Error(`the backend exited with ${code} before it listened`)),
+    );
   });
   const { url, adminKey } = JSON.parse(line);
 
   async function query(path, args) {
     const headers = { authorization: `Convex ${adminKey}`, "content-type": "application/json" };
-    const reply = await fetch(`${url}/api/query`, { method: "POST", headers, body: JSON.stringify({ path, args, format: "json" }) });
+    const reply = await fetch(`${url}/api/query`, {
+      method: "POST",
+      headers,
+      body: JSON.stringify({ path, args, format: "json" }),
+    });
     const { status, value, errorMessage } = await reply.json();
     if (status !== "success") throw new Error(`${path}: ${errorMessage}`);
     return value;
   }
-  const calls = async () => (await (await fetch(`${url}/_test/requests`)).json()).filter((request) => request.function !== null);
+  const calls = async () =>
+    (await (await fetch(`${url}/_test/requests`)).json()).filter(
+      (request) => request.function !== null,
+    );
   return { url, adminKey, query, calls, stop: () => child.stdin.end() };
 }
 
 function start(file, args, options) {
-  const child = spawn(file, args, { ...options, stdio: ["ignore", "pipe", "pipe"], timeout: TIMEOUT_MS, killSignal: "SIGKILL" });
+  const child = spawn(file, args, {
+    ...options,
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: TIMEOUT_MS,
+    killSignal: "SIGKILL",
+  });
   const finished = new Promise((close, failed) => {
     let [stdout, stderr] = ["", ""];
     child.stdout.setEncoding("utf8").on("data", (text) => (stdout += text));

@@ -1,9 +1,12 @@
-// The client test must run offline, free and alike every time, yet through the real Claude Code. So this stands in for the one thing it
-// talks to, the Messages API: it answers what the last human prompt asks for and keeps every request and every usage figure it gave,
-// which makes it an account of the tokens that neither the client nor the sidecar had a hand in.
+// A stand-in for the Messages API, so that the client test runs the real Claude Code offline, for free
+// and with the same result every time. It answers what the last human prompt asks for, and keeps
+// every request and every usage it returned: an independent account of the tokens.
 import { createServer } from "node:http";
 
-/** @returns the address to give the client, every request body so far, and every message so far as {model, usage, subagent} */
+/**
+ * @returns the URL for the client, all request bodies so far, and all messages so far as {model,
+ * usage, subagent}
+ */
 export async function startMessagesApi() {
   const requests = [];
   const messages = [];
@@ -11,16 +14,25 @@ export async function startMessagesApi() {
     const text = await bodyOf(request);
     const path = request.url.split("?")[0];
     if (request.method === "POST") requests.push(text);
-    if (request.method === "POST" && path === "/v1/messages/count_tokens") return json(response, 200, { input_tokens: 7 });
-    if (request.method !== "POST" || path !== "/v1/messages") return response.writeHead(request.method === "HEAD" ? 200 : 404).end();
+    if (request.method === "POST" && path === "/v1/messages/count_tokens")
+      return json(response, 200, { input_tokens: 7 });
+    if (request.method !== "POST" || path !== "/v1/messages")
+      return response.writeHead(request.method === "HEAD" ? 200 : 404).end();
 
     const body = JSON.parse(text);
     const prompt = lastHumanPrompt(body.messages);
     if (prompt.includes("HANGNOW")) return;
     if (prompt.includes("FAILNOW"))
-      return json(response, 400, { type: "error", error: { type: "invalid_request_error", message: "mock says no" } });
+      return json(response, 400, {
+        type: "error",
+        error: { type: "invalid_request_error", message: "mock says no" },
+      });
     const message = answer(body, prompt, messages.length + 1);
-    messages.push({ model: message.model, usage: message.usage, subagent: prompt.includes("SUBTASK") });
+    messages.push({
+      model: message.model,
+      usage: message.usage,
+      subagent: prompt.includes("SUBTASK"),
+    });
     if (body.stream) stream(response, message);
     else json(response, 200, message);
   });
@@ -39,16 +51,30 @@ const blocksOf = (message) =>
   typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
 const hasToolResult = (message) => blocksOf(message).some((block) => block.type === "tool_result");
 
-/** The client marks what it adds to a prompt as <system-reminder>, and puts prompts that were never answered into one message with the next. */
+/**
+ * The client adds blocks marked <system-reminder>, and merges unanswered prompts into one message
+ * with the next.
+ */
 function lastHumanPrompt(messages) {
-  const message = messages.findLast((message) => message.role === "user" && !hasToolResult(message));
-  const text = blocksOf(message ?? { content: [] }).findLast((block) => block.type === "text" && !block.text.startsWith("<system-reminder>"));
+  const message = messages.findLast(
+    (message) => message.role === "user" && !hasToolResult(message),
+  );
+  const text = blocksOf(message ?? { content: [] }).findLast(
+    (block) => block.type === "text" && !block.text.startsWith("<system-reminder>"),
+  );
   return text?.text ?? "";
 }
 
-/** No two messages cost the same, so a sum that takes one twice, or leaves one out, cannot come out right by luck. */
+/**
+ * No two messages have the same usage, so a sum that counts one twice or not at all cannot be right
+ * by chance.
+ */
 function answer(body, prompt, number) {
-  const content = contentFor(prompt, hasToolResult(body.messages.findLast((message) => message.role === "user")), number);
+  const content = contentFor(
+    prompt,
+    hasToolResult(body.messages.findLast((message) => message.role === "user")),
+    number,
+  );
   return {
     id: `msg_${String(number).padStart(4, "0")}`,
     type: "message",
@@ -68,28 +94,53 @@ function answer(body, prompt, number) {
 
 function contentFor(prompt, toolsHaveRun, number) {
   const text = (words) => ({ type: "text", text: words });
-  const tool = (name, input) => ({ type: "tool_use", id: `toolu_${number}_${input.description}`, name, input });
+  const tool = (name, input) => ({
+    type: "tool_use",
+    id: `toolu_${number}_${input.description}`,
+    name,
+    input,
+  });
   const bash = (command, description) => tool("Bash", { command, description });
   if (toolsHaveRun) return [text("Done. FINAL ANSWER 42.")];
-  if (prompt.includes("RUNTWO")) return [text("Two at once."), bash("echo first", "first"), bash("exit 3", "second")];
+  if (prompt.includes("RUNTWO"))
+    return [text("Two at once."), bash("echo first", "first"), bash("exit 3", "second")];
   if (prompt.includes("RUNSUB"))
-    return [tool("Agent", { description: "delegate", prompt: "SUBTASK please", subagent_type: "general-purpose", model: "haiku" })];
+    return [
+      tool("Agent", {
+        description: "delegate",
+        prompt: "SUBTASK please",
+        subagent_type: "general-purpose",
+        model: "haiku",
+      }),
+    ];
   return [text("I will run a command."), bash("echo hello", "greet")];
 }
 
-/** The documented events in order. As with the real API the first usage is provisional: one output token, the rest comes with message_delta. */
+/**
+ * The documented events in order. As in the real API, the first usage is provisional: one output
+ * token; message_delta has the rest.
+ */
 function stream(response, message) {
   response.writeHead(200, { "content-type": "text/event-stream" });
-  const send = (type, fields) => response.write(`event: ${type}\ndata: ${JSON.stringify({ type, ...fields })}\n\n`);
+  const send = (type, fields) =>
+    response.write(`event: ${type}\ndata: ${JSON.stringify({ type, ...fields })}\n\n`);
   const { content, stop_reason, stop_sequence, usage } = message;
-  const start = { ...message, content: [], stop_reason: null, usage: { ...usage, output_tokens: 1 } };
+  const start = {
+    ...message,
+    content: [],
+    stop_reason: null,
+    usage: { ...usage, output_tokens: 1 },
+  };
   send("message_start", { message: start });
   content.forEach((block, index) => {
     const isText = block.type === "text";
     const delta = isText
       ? { type: "text_delta", text: block.text }
       : { type: "input_json_delta", partial_json: JSON.stringify(block.input) };
-    send("content_block_start", { index, content_block: isText ? { ...block, text: "" } : { ...block, input: {} } });
+    send("content_block_start", {
+      index,
+      content_block: isText ? { ...block, text: "" } : { ...block, input: {} },
+    });
     send("content_block_delta", { index, delta });
     send("content_block_stop", { index });
   });
