@@ -164,14 +164,18 @@ fn every_command_is_run() {
 /// The screens that are shown are those which the screens' own tests hold.
 #[test]
 fn every_screen_is_what_is_shown() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for (command, name) in [
-        ("sessions", "sessions"),
-        ("workflow show release-1.0", "workflow-show"),
+    for (document, command, name) in [
+        ("README.md", "sessions", "sessions"),
+        (
+            "docs/workflows.md",
+            "workflow show release-1.0",
+            "workflow-show",
+        ),
     ] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
         let screen = fs::read_to_string(crate::screens::file(name, 80)).unwrap();
         assert!(
-            readme.contains(&format!("```\n$ convex-sidecar {command}\n{screen}```\n")),
+            text.contains(&format!("```\n$ convex-sidecar {command}\n{screen}```\n")),
             "{name}"
         );
     }
@@ -203,7 +207,7 @@ fn every_make_target_is_there() {
 fn every_message_exists() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let table = readme
-        .split_once("| message | do |")
+        .split_once("| Message | What to do |")
         .unwrap()
         .1
         .split_once("\n\n")
