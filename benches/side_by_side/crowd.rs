@@ -35,7 +35,7 @@ pub fn at_once(scratch: &Path) -> String {
         assert_eq!(shared.documents().len(), crowd * rounds, "no hook is lost");
         [
             ("all on one journal", on_one),
-            ("each on its own", on_own),
+            ("each on its own journal", on_own),
             ("`true`", yardstick),
         ]
         .map(|(what, times)| {

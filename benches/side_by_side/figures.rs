@@ -119,7 +119,7 @@ fn written(scratch: &Path) -> Known {
     std::fs::create_dir_all(&project).unwrap();
     let tally = transcripts::write(&project, 1_024 * 1_024, 1).unwrap();
     Known {
-        name: "written, 1 MiB".to_owned(),
+        name: "generated, 1 MiB".to_owned(),
         transcripts: transcripts_in(&client),
         client,
         tokens: tally.tokens,

@@ -96,7 +96,7 @@ pub fn delivered(scratch: &Path) -> String {
         }
     });
     let names = [
-        "**convex-sidecar hook**: journalled, read, sent",
+        "**convex-sidecar hook**: journaled, read, sent",
         "`curl`",
         "script with `convex` for Node",
         "script with `convex` for Python",
@@ -165,7 +165,7 @@ pub fn server_down(scratch: &Path) -> String {
     let names = [
         "**convex-sidecar hook**",
         "`true`: a process that does nothing",
-        "a process that opens a SQLite database, commits one row, and closes it",
+        "a process that opens a SQLite database, commits one row and closes it",
     ];
     beside(
         &names,

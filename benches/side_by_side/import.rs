@@ -67,10 +67,7 @@ pub fn import(scratch: &Path) -> String {
         interruption(scratch, &folder, &whole),
         hook_after(scratch, &home),
     ];
-    format!(
-        "{beside}\n{}",
-        table(&["", "what came of it"], rows.into_iter())
-    )
+    format!("{beside}\n{}", table(&["", "result"], rows.into_iter()))
 }
 
 /// Transcripts of half a MiB to one and a half, in twenty projects; and how many bytes they are.
@@ -100,7 +97,7 @@ fn speed(bytes: u64, time: Duration) -> String {
     #[expect(clippy::cast_precision_loss, reason = "it is a few thousand")]
     let sessions = SESSIONS as f64 / time.as_secs_f64();
     format!(
-        "{sessions:.0} sessions and {:.2} GiB a second",
+        "{sessions:.0} sessions and {:.2} GiB per second",
         gib(bytes) / time.as_secs_f64()
     )
 }
@@ -128,7 +125,7 @@ fn delivery(scratch: &Path, home: &Home) -> Vec<String> {
     vec![
         "`sync` of all of them".to_owned(),
         format!(
-            "{} requests of {} KiB together; {} with a server that answers at once, {} with the real functions in one Node process",
+            "{} requests, {} KiB in total; {} with a server that answers at once, {} with the real functions in one Node process",
             count(asked.requests),
             count(asked.bytes / 1_024),
             millis(quick),
@@ -182,10 +179,9 @@ fn interruption(scratch: &Path, folder: &Path, whole: &[Value]) -> Vec<String> {
         "each session is in Convex once, with its figures"
     );
     vec![
-        "SIGKILL in the midst of `import`, and again in the midst of `sync`; each run once more"
-            .to_owned(),
+        "SIGKILL during `import` and again during `sync`; both run again afterwards".to_owned(),
         format!(
-            "killed with {} sessions recorded, and with {} delivered; then each of {} was there once, with the figures of an import that nobody disturbed",
+            "killed with {} sessions recorded and with {} delivered; afterwards each of the {} was stored once, with the figures of an uninterrupted import",
             count(imported),
             count(delivered),
             count(SESSIONS)
@@ -235,7 +231,7 @@ fn hook_after(scratch: &Path, home: &Home) -> Vec<String> {
     vec![
         "SessionStart, not delivered".to_owned(),
         format!(
-            "{} on the journal with all of them, {} on a new one",
+            "{} on the journal with all sessions, {} on a new one",
             median(0),
             median(1)
         ),

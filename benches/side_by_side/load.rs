@@ -18,9 +18,9 @@ pub fn of_one_session(scratch: &Path) -> String {
             "session",
             "hooks",
             "requests",
-            "bytes of requests, heads included",
-            "document at the end, in bytes",
-            "journal at the end, in bytes",
+            "request bytes, including headers",
+            "final document, bytes",
+            "final journal, bytes",
         ],
         rows.into_iter(),
     )

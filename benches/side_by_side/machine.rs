@@ -10,7 +10,7 @@ pub fn load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ')
         .next()
-        .map(|load| format!("load average {load} before it began"))
+        .map(|load| format!("load average {load} before the start"))
         .unwrap_or_default()
 }
 

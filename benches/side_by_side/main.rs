@@ -64,13 +64,13 @@ const SECTIONS: [Section; 7] = [
     },
     Section {
         name: "figures",
-        title: "Counting the same",
+        title: "Token counts",
         about: include_str!("about/figures.md"),
         run: figures::agreement,
     },
     Section {
         name: "import",
-        title: "Importing the past",
+        title: "Importing past sessions",
         about: include_str!("about/import.md"),
         run: import::import,
     },
@@ -82,13 +82,13 @@ const SECTIONS: [Section; 7] = [
     },
     Section {
         name: "load",
-        title: "What a session asks of a server",
+        title: "Load of a session on the server",
         about: include_str!("about/load.md"),
         run: load::of_one_session,
     },
 ];
 const COST: &str = "cost";
-/// Set it to keep the counted figures anew.
+/// Set this variable to update the counted figures.
 const UPDATE_COST: &str = "UPDATE_COST";
 
 fn main() {
@@ -128,7 +128,7 @@ fn main() {
             arguments.is_empty() || std::env::var_os(UPDATE_COST).is_some(),
         ),
         Some(Err(missing)) => {
-            println!("What a hook costs was not counted: {missing}.");
+            println!("The cost of a hook was not counted: {missing}.");
             // Who asks for a check is not told that it passed.
             std::process::exit(i32::from(!arguments.is_empty()));
         }
@@ -151,9 +151,9 @@ fn judge(table: &str, is_kept: bool) {
     );
     if !exceeded.is_empty() {
         let remedy =
-            format!("if the change is worth it, `{UPDATE_COST}=1 make cost` keeps these figures");
+            format!("if the change is worth it, `{UPDATE_COST}=1 make cost` updates the figures");
         eprintln!(
-            "a hook costs something else than docs/cost.md says; {remedy}:\n{}",
+            "the cost of a hook differs from docs/cost.md; {remedy}:\n{}",
             exceeded.join("\n")
         );
         std::process::exit(1);

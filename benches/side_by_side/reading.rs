@@ -113,8 +113,8 @@ pub fn transcripts(scratch: &Path) -> String {
         }
     });
     let names = [
-        "**convex-sidecar hook** (Stop), nothing read before",
-        "**convex-sidecar hook** (Stop), one more turn since the last",
+        "**convex-sidecar hook** (Stop), first read",
+        "**convex-sidecar hook** (Stop), one more turn since the last Stop",
         "`wc -l`",
         "`jq -c .type`",
         "`ccusage session --json --offline`",
@@ -123,10 +123,10 @@ pub fn transcripts(scratch: &Path) -> String {
     ];
     let headings = [
         "transcript",
-        "after our first Stop it is",
-        "tokens counted by then",
+        "read by our first Stop",
+        "tokens counted by our first Stop",
         "tokens counted by `claude-code-sync`",
-        "peak memory of that Stop",
+        "peak memory of our first Stop",
     ];
     format!(
         "{}\n{}\n{}",
