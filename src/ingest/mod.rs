@@ -58,7 +58,7 @@ pub fn record_event(
         };
         for other in write.others_of(owner, &event.session_id)? {
             if let Some(mut record) = write.load(&other)?
-                && record.session.supersede(owner, now)
+                && record.session.runs.supersede(owner, now)
             {
                 store(write, &mut record, config, None, now)?;
             }
@@ -90,7 +90,7 @@ pub fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<Vec<
             let Some(mut record) = write.load(&session_id)? else {
                 return Ok(false);
             };
-            let was_swept = record.session.sweep(process::is_gone, now);
+            let was_swept = record.session.runs.sweep(process::is_gone, now);
             store(write, &mut record, config, None, now)?;
             Ok(was_swept)
         })?;
@@ -477,10 +477,6 @@ fn store(
 
 /// Whether the session has ended so lately that the client may still be writing its last records.
 fn is_finalizing(session: &Session, now: Millis) -> bool {
-    let ended_at = session
-        .runs
-        .iter()
-        .filter_map(|run| run.end.as_ref().map(|end| end.at))
-        .max();
-    !session.is_open() && ended_at.is_some_and(|at| now - at < FINALIZE_WINDOW)
+    let ended_at = session.runs.ended_at();
+    !session.runs.is_open() && ended_at.is_some_and(|at| now - at < FINALIZE_WINDOW)
 }

@@ -26,7 +26,7 @@ mod counted;
 
 use self::counted::{Counter, DedupIndex};
 use crate::record::Millis;
-use crate::record::document::{ReadState, TranscriptState};
+use crate::record::document::{Document, ReadState, TranscriptState};
 use crate::record::failure::{Failure, FailureKind};
 use crate::record::figures::Figures;
 use crate::record::run::Owner;
@@ -491,7 +491,7 @@ impl Journal {
             .map(|session| {
                 (
                     session.session_id.clone(),
-                    session.open_owners().cloned().collect(),
+                    session.runs.open_owners().cloned().collect(),
                 )
             })
             .collect())
@@ -909,13 +909,9 @@ impl Write<'_> {
             is_stale,
             stored,
         } = record;
-        let mut document = session.document(
-            summary,
-            *transcript,
-            max_output,
-            stored.revision,
-            stored.updated_at,
-        );
+        let mut document = Document::new(session, summary, *transcript, max_output);
+        document.revision = stored.revision;
+        document.metadata.updated_at = stored.updated_at;
         let mut text = serde_json::to_string(&document)?;
         let has_changed = text != stored.document;
         if has_changed {
@@ -953,7 +949,7 @@ impl Write<'_> {
                     ReadState::Partial => "partial",
                     ReadState::Missing => "missing",
                 },
-                ":has_open_owner": session.open_owners().next().is_some(),
+                ":has_open_owner": session.runs.open_owners().next().is_some(),
                 ":is_finalized": is_finalized && !*is_stale,
                 ":document": stored.document,
                 ":status": document.status.as_str(),
@@ -976,7 +972,7 @@ impl Write<'_> {
     /// Sessions other than `session_id` with an open run of `owner`.
     pub fn others_of(&self, owner: &Owner, session_id: &str) -> Result<Vec<String>> {
         let is_other = |session: &Session| {
-            session.session_id != session_id && session.open_owners().any(|open| open == owner)
+            session.session_id != session_id && session.runs.open_owners().any(|open| open == owner)
         };
         let open = open_sessions(self.connection)?.into_iter();
         Ok(open

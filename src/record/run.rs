@@ -1,14 +1,17 @@
-//! A run: one life of a client process on a session.
+//! Runs: a run is the time that one client process works on a session.
+
+use std::slice::Iter;
 
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
-use super::document::{OwnerDocument, RunDocument};
 
-/// Two `SessionStart`s of one process on one session within this time are one, in milliseconds:
-/// clients fire it twice, and nobody leaves a session and comes back to it so fast.
+/// Two SessionStarts with the same source, of one process and session, are the same start if they
+/// are closer together than this, in milliseconds. Clients fire the hook twice, and nobody leaves a
+/// session and comes back to it that fast.
 const SAME_START: Millis = 10_000;
-/// The process on whose behalf a hook runs.
+
+/// The client process on whose behalf a hook runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Process id.
@@ -16,85 +19,228 @@ pub struct Owner {
     /// When it started: clock ticks since boot on Linux (as in `/proc/PID/stat`), epoch seconds
     /// elsewhere.
     pub start_time: u64,
-    /// Where the process id means anything: boot and process namespace on Linux. A journal on a
-    /// shared volume is written by several containers, of which none can say whether another's
-    /// process lives.
+    /// Where the process id is valid: boot and process namespace on Linux. Several containers can
+    /// write to a journal on a shared volume, and none of them can see the others' processes.
     pub place: String,
 }
 
-/// One life of a client process on a session.
+/// The time that one client process works on a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Run {
-    /// The process; unknown when JSON is piped by hand.
+    /// The process; `None` for a hook that a client did not start.
     pub owner: Option<Owner>,
     /// When its first event arrived.
     pub started_at: Millis,
-    /// The source of its SessionStart.
+    /// The source of its SessionStart; `None` until that arrives.
     pub source: Option<String>,
-    /// When and how it ended.
+    /// When and how it ended; `None` while it is open.
     pub end: Option<End>,
 }
 
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
-    /// When.
+    /// When it ended.
     pub at: Millis,
-    /// How it is known.
+    /// What showed it.
     pub by: EndedBy,
     /// The reason that the SessionEnd hook gave.
     pub reason: Option<String>,
 }
 
-/// How the end of a run is known.
+/// What showed the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EndedBy {
-    /// By its SessionEnd hook.
+    /// Its SessionEnd hook.
     Hook,
-    /// Because its process went on with another session.
+    /// An event of the same process on another session.
     Superseded,
-    /// Because its process is no longer alive.
+    /// Its process is no longer alive.
     Swept,
 }
 
 impl Run {
     /// Whether a SessionStart with this source is the one that opened this run, fired again.
-    #[must_use]
-    pub fn repeats(&self, source: &str, now: Millis) -> bool {
+    fn repeats(&self, source: &str, now: Millis) -> bool {
         let is_open = self.end.is_none();
         match self.source.as_deref() {
             // A process starts up once.
             Some("startup") if source == "startup" && self.owner.is_some() => true,
             Some(known) if known == source => is_open || (now - self.started_at).abs() < SAME_START,
-            // Compaction goes on within a run.
+            // A compaction does not end the run.
             _ => source == "compact",
         }
     }
 
-    /// Whether a SessionStart with this source can be the one of this run, of which only later
-    /// events were seen.
-    #[must_use]
-    pub fn may_have_started_by(&self, source: Option<&str>, now: Millis) -> bool {
+    /// Whether a SessionStart with this source can belong to this run, which an event that overtook
+    /// it opened.
+    fn may_have_started_by(&self, source: Option<&str>, now: Millis) -> bool {
         self.end.is_none()
             || source == Some("startup")
             || (now - self.started_at).abs() < SAME_START
     }
+}
 
-    /// The run as it is sent.
-    #[must_use]
-    pub fn document(&self) -> RunDocument {
-        RunDocument {
-            owner: self.owner.as_ref().map(|owner| OwnerDocument {
-                pid: owner.pid,
-                start_time: owner.start_time,
-            }),
-            started_at: self.started_at,
-            source: self.source.clone(),
-            ended_at: self.end.as_ref().map(|end| end.at),
-            reason: self.end.as_ref().and_then(|end| end.reason.clone()),
-            ended_by: self.end.as_ref().map(|end| end.by),
+/// The runs of a session, in the order in which they opened. Runs without an owner are taken for
+/// runs of one process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Runs(Vec<Run>);
+
+impl Runs {
+    /// Folds a SessionStart: opens a run, unless it belongs to a run that is known.
+    pub fn start(&mut self, owner: Option<&Owner>, source: Option<&str>, now: Millis) {
+        let is_repeated = source.is_some_and(|source| {
+            self.iter()
+                .any(|run| run.owner.as_ref() == owner && run.repeats(source, now))
+        });
+        if is_repeated {
+            return;
         }
+        match self.last_of(owner) {
+            Some(run) if run.source.is_none() && run.may_have_started_by(source, now) => {
+                run.source = source.map(str::to_owned);
+            }
+            Some(run) if run.end.is_none() => {}
+            _ => self.open(owner, source, now),
+        }
+    }
+
+    /// Folds a SessionEnd: ends the last run of its owner.
+    pub fn end(&mut self, owner: Option<&Owner>, reason: Option<&str>, now: Millis) {
+        let end = End {
+            at: now,
+            by: EndedBy::Hook,
+            reason: reason.map(str::to_owned),
+        };
+        let run = self.last_or_open(owner, now);
+        match &mut run.end {
+            // The hook knows more than what was inferred; the time of an end stays as it is.
+            Some(inferred) if inferred.by != EndedBy::Hook => {
+                *inferred = End {
+                    at: inferred.at,
+                    ..end
+                }
+            }
+            Some(_) => {}
+            None => run.end = Some(end),
+        }
+    }
+
+    /// Folds an event that neither starts nor ends a run. It belongs to the last run of its owner,
+    /// whether that has ended or not.
+    pub fn touch(&mut self, owner: Option<&Owner>, now: Millis) {
+        self.last_or_open(owner, now);
+    }
+
+    /// Ends the open runs of `owner`, which was seen on another session. Returns whether there were
+    /// any.
+    pub fn supersede(&mut self, owner: &Owner, now: Millis) -> bool {
+        self.end_open(
+            |run| run.owner.as_ref() == Some(owner),
+            EndedBy::Superseded,
+            now,
+        )
+    }
+
+    /// Ends the open runs whose owner is gone. Returns whether there were any.
+    pub fn sweep(&mut self, is_gone: impl Fn(&Owner) -> bool, now: Millis) -> bool {
+        self.end_open(
+            |run| run.owner.as_ref().is_some_and(&is_gone),
+            EndedBy::Swept,
+            now,
+        )
+    }
+
+    /// Adds a run.
+    pub fn push(&mut self, run: Run) {
+        self.0.push(run);
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> Iter<'_, Run> {
+        self.0.iter()
+    }
+
+    /// Whether the session has none: no hook of it was seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.iter().any(|run| run.end.is_none())
+    }
+
+    /// Whether the last run of `owner` is open.
+    #[must_use]
+    pub fn is_open_for(&self, owner: Option<&Owner>) -> bool {
+        let last = self.iter().rfind(|run| run.owner.as_ref() == owner);
+        last.is_some_and(|run| run.end.is_none())
+    }
+
+    /// The owners of the open runs.
+    pub fn open_owners(&self) -> impl Iterator<Item = &Owner> {
+        self.iter()
+            .filter(|run| run.end.is_none())
+            .filter_map(|run| run.owner.as_ref())
+    }
+
+    /// When the latest end was.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<Millis> {
+        self.ends().map(|end| end.at).max()
+    }
+
+    /// Whether the last run ended with its process instead of a hook.
+    #[must_use]
+    pub fn is_swept(&self) -> bool {
+        let last_end = self.0.last().and_then(|run| run.end.as_ref());
+        last_end.is_some_and(|end| end.by == EndedBy::Swept)
+    }
+
+    fn ends(&self) -> impl Iterator<Item = &End> {
+        self.iter().filter_map(|run| run.end.as_ref())
+    }
+
+    fn end_open(&mut self, ends: impl Fn(&Run) -> bool, by: EndedBy, now: Millis) -> bool {
+        let mut has_ended = false;
+        for run in &mut self.0 {
+            if run.end.is_none() && ends(run) {
+                run.end = Some(End {
+                    at: now,
+                    by,
+                    reason: None,
+                });
+                has_ended = true;
+            }
+        }
+        has_ended
+    }
+
+    fn last_of(&mut self, owner: Option<&Owner>) -> Option<&mut Run> {
+        self.0.iter_mut().rfind(|run| run.owner.as_ref() == owner)
+    }
+
+    fn last_or_open(&mut self, owner: Option<&Owner>, now: Millis) -> &mut Run {
+        let place = self.iter().rposition(|run| run.owner.as_ref() == owner);
+        if place.is_none() {
+            self.open(owner, None, now);
+        }
+        let place = place.unwrap_or(self.0.len() - 1);
+        &mut self.0[place]
+    }
+
+    fn open(&mut self, owner: Option<&Owner>, source: Option<&str>, now: Millis) {
+        self.push(Run {
+            owner: owner.cloned(),
+            started_at: now,
+            source: source.map(str::to_owned),
+            end: None,
+        });
     }
 }

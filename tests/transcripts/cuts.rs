@@ -119,7 +119,12 @@ impl DedupIndex {
             state: ReadState::Complete,
             bytes,
         };
-        Session::new("s", "host", 0).document(&self.figures, transcript, MAX_OUTPUT, 1, 0)
+        Document::new(
+            &Session::new("s", "host", 0),
+            &self.figures,
+            transcript,
+            MAX_OUTPUT,
+        )
     }
 }
 
