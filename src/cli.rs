@@ -6,6 +6,7 @@ use clap::builder::PossibleValue;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::client_settings::scopes::Scope;
 use crate::record::{session, workflow};
 
 /// Records every Claude Code and Claude Agent SDK session in your own Convex database.
@@ -302,15 +303,19 @@ pub struct Install {
     pub dry_run: bool,
 }
 
-/// Which of the client's settings files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Scope {
-    /// All your sessions: ~/.claude/settings.json
-    User,
-    /// Everybody's sessions in this folder: .claude/settings.json
-    Project,
-    /// Your sessions in this folder: .claude/settings.local.json
-    Local,
+impl ValueEnum for Scope {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::User => "All your sessions: ~/.claude/settings.json",
+            Self::Project => "Everybody's sessions in this folder: .claude/settings.json",
+            Self::Local => "Your sessions in this folder: .claude/settings.local.json",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
+    }
 }
 
 impl ValueEnum for session::Status {

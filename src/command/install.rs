@@ -1,57 +1,58 @@
-//! `install`: puts the hooks into the client's settings file.
+//! `install`: adds the hooks to the client's settings file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use similar::TextDiff;
 
 use super::{print, print_error};
-use crate::cli::{Install, Scope};
-use crate::client_settings::{self, Found, shell};
-use crate::config::{self, Environment};
+use crate::cli::Install;
+use crate::client_settings::entries::{Found, find};
+use crate::client_settings::scopes::Scope;
+use crate::client_settings::{EVENTS, edit, shell};
+use crate::config::{self, Environment, executables};
 use crate::system::files::TextFile;
 use crate::ui;
-use crate::ui::diff;
 
 /// Runs `install`.
 pub fn run(options: Install) -> Result<()> {
     let change = Change::read(options.scope)?;
     change.warn();
-    if change.is_none() {
+    if !change.is_needed() {
         return print_line(&change.describe());
     }
     if options.dry_run {
-        return change.print();
+        return print_difference(&change.file, Some(&change.after));
     }
     let backup = change.apply()?;
     print_line(&change.describe())?;
     if let Some(backup) = backup {
-        print_line(&format!("the file as it was: {}", backup.display()))?;
+        print_line(&format!("backup of the file: {}", backup.display()))?;
     }
-    print_line("next: start a session of Claude Code and look at `convex-sidecar sessions`")
+    print_line("next: start a session of Claude Code, then run `convex-sidecar sessions`")
 }
 
-/// What becomes of a settings file.
+/// The change to a settings file.
 pub(super) struct Change {
     file: TextFile,
     found: Found,
     program: String,
+    /// The text with our entries.
     after: String,
+    /// The text without our entries.
     without: String,
 }
 
 impl Change {
-    /// Reads the file of this scope and works out what has to change in it. Nothing is written yet.
+    /// Reads the file of this scope and prepares the change. Nothing is written yet.
     pub(super) fn read(scope: Scope) -> Result<Self> {
         let environment = config::environment();
         let program = executable(&environment)?;
-        let file = TextFile::read(path(scope, &environment)?)?;
+        let file = TextFile::read(scope.path(&environment)?)?;
         let before = file.text.as_deref().unwrap_or_default();
-        let read = client_settings::find(before).and_then(|found| {
-            Ok((
-                found,
-                client_settings::install(before, &program)?,
-                client_settings::uninstall(before)?,
-            ))
+        let read = find(before).and_then(|found| {
+            let after = edit::install(before, &program)?;
+            Ok((found, after, edit::uninstall(before)?))
         });
         let (found, after, without) =
             read.with_context(|| format!("could not change {}", file.path.display()))?;
@@ -64,126 +65,86 @@ impl Change {
         })
     }
 
-    /// Says what stands in the way of the hooks.
+    /// Prints what keeps the hooks from working.
     pub(super) fn warn(&self) {
         warn(&self.file, &self.found);
         let program = &self.program;
-        if PathBuf::from(program).iter().any(|part| part == "target") {
-            print_error(&ui::escape(&format!(
-                "convex-sidecar: warning: {program} is gone after `cargo clean`; `cargo install --path .` puts it where it stays"
-            )));
+        if Path::new(program).iter().any(|part| part == "target") {
+            print_warning(&format!(
+                "`cargo clean` removes {program}; `cargo install --path .` installs it permanently"
+            ));
         }
     }
 
-    /// Whether the file is as it should be.
-    pub(super) fn is_none(&self) -> bool {
-        self.file.text.as_ref() == Some(&self.after)
+    /// Whether the file is not as it should be.
+    pub(super) fn is_needed(&self) -> bool {
+        self.file.text.as_ref() != Some(&self.after)
     }
 
-    /// What the file says with the change.
+    /// The state of the file after the change.
     pub(super) fn describe(&self) -> String {
         let (path, program) = (self.file.path.display(), &self.program);
-        if self.is_none() {
-            format!(
-                "{path}: nothing to change, {} run {program} already",
-                events()
-            )
+        let [first @ .., last] = &EVENTS;
+        let events = format!("{} and {last}", first.join(", "));
+        if self.is_needed() {
+            format!("{path}: {events} run {program}")
         } else {
-            format!("{path}: {} run {program}", events())
+            format!("{path}: nothing to change; {events} already run {program}")
         }
     }
 
-    /// Prints the change as a diff.
-    pub(super) fn print(&self) -> Result<()> {
-        print_difference(&self.file, Some(&self.after))
-    }
-
-    /// Makes the change. Returns where the file as it was is kept, if that was needed.
+    /// Writes the file. Returns the path of the backup if one was made.
     pub(super) fn apply(&self) -> Result<Option<PathBuf>> {
-        let Self {
-            file,
-            found,
-            without,
-            ..
-        } = self;
-        // The backup is the file without us. Where we are already and no backup is, the file was
-        // written by hand or by us alone.
-        let is_first = found.entries.iter().all(|entry| !entry.is_alone);
-        let is_backed_up = file.text.is_some()
-            && (is_first || (file.backup()?.is_none() && !client_settings::is_empty(without)));
+        // The backup is the file without our entries. A file that has entries but no backup was
+        // written by hand, or by us alone.
+        let is_first = self.found.own().next().is_none();
+        let is_backed_up = self.file.text.is_some()
+            && (is_first || (self.file.backup()?.is_none() && !edit::is_empty(&self.without)));
         if is_backed_up {
-            file.back_up()?;
+            self.file.back_up()?;
         }
-        file.write(&self.after)?;
-        Ok(is_backed_up.then(|| file.backup_path()))
+        self.file.write(&self.after)?;
+        Ok(is_backed_up.then(|| self.file.backup_path()))
     }
 }
 
-/// The settings file of a scope.
-pub(super) fn path(scope: Scope, environment: &Environment) -> Result<PathBuf> {
-    let project = || {
-        std::env::current_dir()
-            .map(|folder| folder.join(".claude"))
-            .context("could not find the current folder")
-    };
-    Ok(match scope {
-        Scope::User => {
-            let Some(folder) = config::client_folder(environment) else {
-                bail!(
-                    "could not find the client's folder; set HOME, or CLAUDE_CONFIG_DIR to the folder of its settings"
-                )
-            };
-            std::path::absolute(folder)
-                .context("could not find the client's folder")?
-                .join("settings.json")
-        }
-        Scope::Project => project()?.join("settings.json"),
-        Scope::Local => project()?.join("settings.local.json"),
-    })
-}
-
-/// Says what keeps the hooks of this file from being all that there is to it.
+/// Prints what in a settings file keeps the hooks from working, and what is left alone.
 pub(super) fn warn(file: &TextFile, found: &Found) {
-    let warn = |text: String| print_error(&ui::escape(&format!("convex-sidecar: warning: {text}")));
     let path = file.path.display();
     if let Some(name) = found.switched_off_by {
-        warn(format!(
+        print_warning(&format!(
             "hooks are off, because {name} is true in {path}; nothing is recorded until you remove it"
         ));
     }
     for entry in found.entries.iter().filter(|entry| !entry.is_alone) {
-        warn(format!(
-            "left alone, because it runs other commands too: {:?} for {} in {path}; change it by hand",
+        print_warning(&format!(
+            "not changed, because it also runs other commands: {:?} for {} in {path}; change it by hand",
             entry.command, entry.event
         ));
     }
 }
 
-/// Prints the change as a diff. The name of no file is that of `diff`.
+fn print_warning(text: &str) {
+    print_error(&ui::escape(&format!("convex-sidecar: warning: {text}")));
+}
+
+/// Prints a change as a unified diff, in which a file that does not exist is `/dev/null`. Carriage
+/// returns at the end of lines are left out, because they would disturb a terminal.
 pub(super) fn print_difference(file: &TextFile, after: Option<&str>) -> Result<()> {
-    const NOTHING: &str = "/dev/null";
     let path = file.path.display().to_string();
-    let old_name = file.text.as_ref().map_or(NOTHING, |_| &path);
-    let new_name = after.map_or(NOTHING, |_| &path);
-    let difference = diff::unified(
-        old_name,
-        new_name,
-        file.text.as_deref().unwrap_or_default(),
-        after.unwrap_or_default(),
-    );
-    print(&ui::escape_block(&difference))
+    let name = |text: Option<&str>| text.map_or("/dev/null", |_| &path);
+    let before = file.text.as_deref();
+    let diff = TextDiff::from_lines(before.unwrap_or_default(), after.unwrap_or_default());
+    let mut diff = diff.unified_diff();
+    let diff = diff.header(name(before), name(after)).to_string();
+    print(&ui::escape_block(&diff.replace("\r\n", "\n")))
 }
 
 pub(super) fn print_line(line: &str) -> Result<()> {
     print(&format!("{}\n", ui::escape(line)))
 }
 
-fn events() -> String {
-    let [first @ .., last] = &client_settings::EVENTS;
-    format!("{} and {last}", first.join(", "))
-}
-
-/// This executable's path as it stays: package managers put links on the PATH to files whose paths
+/// The lasting path of this executable: package managers link from the PATH to files whose paths
 /// change with each version.
 fn executable(environment: &Environment) -> Result<String> {
     let running = std::env::current_exe().context("could not find the path of this executable")?;
@@ -194,15 +155,9 @@ fn executable(environment: &Environment) -> Result<String> {
         )
     })?;
     let name = format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX);
-    let folders = environment
-        .get("PATH")
-        .into_iter()
-        .flat_map(std::env::split_paths)
-        .filter(|folder| folder.is_absolute());
-    let known = folders
-        .map(|folder| folder.join(&name))
-        .find(|link| link.canonicalize().is_ok_and(|path| path == real));
-    let path = known.unwrap_or(running);
+    let link = executables(&name, environment)
+        .find(|link| link.is_absolute() && link.canonicalize().is_ok_and(|path| path == real));
+    let path = link.unwrap_or(running);
     let Some(text) = path.to_str() else {
         bail!(
             "could not write {} into a settings file, because it is not UTF-8; move it",
@@ -211,7 +166,7 @@ fn executable(environment: &Environment) -> Result<String> {
     };
     ensure!(
         shell::is_sidecar(text),
-        "could not install {text}, because it would not be found again; name the file {name}"
+        "could not install {text}, because its entries would not be recognized; rename the file to {name}"
     );
     Ok(text.to_owned())
 }

@@ -27,7 +27,7 @@ use crate::config::{self, Config};
 use crate::convex::delivery_state::DeliveryContext;
 use crate::journal::Entry;
 use crate::record::Millis;
-use crate::ui::{Listed, Screen};
+use crate::ui::{self, Listed, Screen};
 
 /// How long a person waits for what is delivered at once but may also be delivered later.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -66,9 +66,9 @@ fn listed(context: &DeliveryContext<'_>, entry: &Entry) -> Result<Listed> {
     })
 }
 
-/// Says something on stderr. That nobody can hear it is no reason to stop.
+/// Prints to stderr, with control characters escaped. Failing to print is not an error.
 pub fn print_error(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", ui::escape_block(text));
 }
 
 /// Writes to stdout. A reader that has had enough (`| head`) is no error.

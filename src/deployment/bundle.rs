@@ -1,12 +1,12 @@
-//! What travels inside the binary: the compose file and the Convex functions, so that `setup` works
-//! from any folder.
+//! The files that travel in the binary: the compose file and the Convex functions, so that `setup`
+//! works in any folder.
 //!
-//! They are unpacked into a folder of this machine's data, which is then a Convex project like any
-//! other: `npx convex` and `docker compose` work in it by hand.
+//! They are unpacked into a folder beside the journal, which is then an ordinary Convex project:
+//! `npx convex` and `docker compose` can be run in it by hand.
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "this is the room that reads and writes the unpacked files"
+    reason = "this module reads the unpacked files"
 )]
 
 use std::fs;
@@ -16,23 +16,28 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::system::files::TextFile;
+use crate::system::files::{TextFile, create_private_folder};
 
-/// The folder of the Convex functions, in which nothing else may be: the CLI deploys what it finds
-/// there.
+/// The folder of the Convex functions. It must hold nothing else, because the CLI deploys
+/// everything in it.
 const FUNCTIONS: &str = "convex";
-/// Says what was deployed last, and where to.
+/// The file that says what was deployed last, and where to.
 const STAMP: &str = ".deployed";
 
+/// A file of the repository that keeps its path.
+macro_rules! file {
+    ($path:literal) => {
+        ($path, include_str!(concat!("../../", $path)))
+    };
+}
+
+/// Paths in the folder, and texts.
 const FILES: [(&str, &str); 16] = [
     (
         ".gitignore",
         "/.deployed\n/.env\n/.env.local\n/node_modules/\n",
     ),
-    (
-        "docker-compose.yml",
-        include_str!("../../docker-compose.yml"),
-    ),
+    file!("docker-compose.yml"),
     (
         "package.json",
         include_str!("../../deployment/package.json"),
@@ -41,59 +46,29 @@ const FILES: [(&str, &str); 16] = [
         "package-lock.json",
         include_str!("../../deployment/package-lock.json"),
     ),
-    ("convex/agents.ts", include_str!("../../convex/agents.ts")),
-    ("convex/schema.ts", include_str!("../../convex/schema.ts")),
-    (
-        "convex/tsconfig.json",
-        include_str!("../../convex/tsconfig.json"),
-    ),
-    (
-        "convex/workflows.ts",
-        include_str!("../../convex/workflows.ts"),
-    ),
-    (
-        "convex/_generated/api.d.ts",
-        include_str!("../../convex/_generated/api.d.ts"),
-    ),
-    (
-        "convex/_generated/api.js",
-        include_str!("../../convex/_generated/api.js"),
-    ),
-    (
-        "convex/_generated/dataModel.d.ts",
-        include_str!("../../convex/_generated/dataModel.d.ts"),
-    ),
-    (
-        "convex/_generated/server.d.ts",
-        include_str!("../../convex/_generated/server.d.ts"),
-    ),
-    (
-        "convex/_generated/server.js",
-        include_str!("../../convex/_generated/server.js"),
-    ),
-    (
-        "convex/model/agents.ts",
-        include_str!("../../convex/model/agents.ts"),
-    ),
-    (
-        "convex/model/validators.ts",
-        include_str!("../../convex/model/validators.ts"),
-    ),
-    (
-        "convex/model/workflows.ts",
-        include_str!("../../convex/model/workflows.ts"),
-    ),
+    file!("convex/agents.ts"),
+    file!("convex/schema.ts"),
+    file!("convex/tsconfig.json"),
+    file!("convex/workflows.ts"),
+    file!("convex/_generated/api.d.ts"),
+    file!("convex/_generated/api.js"),
+    file!("convex/_generated/dataModel.d.ts"),
+    file!("convex/_generated/server.d.ts"),
+    file!("convex/_generated/server.js"),
+    file!("convex/model/agents.ts"),
+    file!("convex/model/validators.ts"),
+    file!("convex/model/workflows.ts"),
 ];
 
-/// The folder in which the files are, or will be.
+/// The folder that the files are unpacked into.
 #[derive(Debug)]
 pub struct Bundle {
-    /// Its path.
+    /// Its path, whether it exists or not.
     pub folder: PathBuf,
 }
 
 impl Bundle {
-    /// The variables of `npx convex` for those who run it by hand.
+    /// The file with the variables of `npx convex`, for running it by hand.
     #[must_use]
     pub fn env_file(&self) -> PathBuf {
         self.folder.join(".env.local")
@@ -101,16 +76,19 @@ impl Bundle {
 
     /// How many files [`Self::unpack`] would write or remove.
     pub fn outdated(&self) -> Result<usize> {
-        Ok(self.changed()?.len() + self.strangers()?.len())
+        Ok(self.changed()?.len() + self.unknown()?.len())
     }
 
-    /// Makes the folder hold these files as they are here. Returns how many it wrote or removed.
+    /// Makes the folder hold exactly these files. Returns how many it wrote or removed.
     pub fn unpack(&self) -> Result<usize> {
-        let (changed, strangers) = (self.changed()?, self.strangers()?);
+        // It is beside the journal, which is private, too.
+        create_private_folder(&self.folder)
+            .with_context(|| format!("could not create {}", self.folder.display()))?;
+        let (changed, unknown) = (self.changed()?, self.unknown()?);
         for (file, text) in &changed {
             file.write(text)?;
         }
-        for path in &strangers {
+        for path in &unknown {
             fs::remove_file(path).with_context(|| {
                 format!(
                     "could not remove {}, which would be deployed",
@@ -118,7 +96,7 @@ impl Bundle {
                 )
             })?;
         }
-        Ok(changed.len() + strangers.len())
+        Ok(changed.len() + unknown.len())
     }
 
     fn changed(&self) -> Result<Vec<(TextFile, &'static str)>> {
@@ -130,60 +108,56 @@ impl Bundle {
             .collect())
     }
 
-    /// What is among the functions and not ours, such as a function that an older version had.
-    fn strangers(&self) -> Result<Vec<PathBuf>> {
+    /// Files among the functions that are not in the bundle, such as a function of an older
+    /// version.
+    fn unknown(&self) -> Result<Vec<PathBuf>> {
         let functions = self.folder.join(FUNCTIONS);
-        let found = files_below(&functions)
-            .with_context(|| format!("could not look into {}", functions.display()))?;
-        Ok(found
-            .into_iter()
-            .filter(|path| {
-                FILES
-                    .iter()
-                    .all(|(name, _)| self.folder.join(name) != *path)
-            })
-            .collect())
+        let mut files = files_below(&functions)
+            .with_context(|| format!("could not read {}", functions.display()))?;
+        files.retain(|path| {
+            FILES
+                .iter()
+                .all(|(name, _)| self.folder.join(name) != *path)
+        });
+        Ok(files)
     }
 
-    /// Whether npm installed the packages that the lock file names, to the end: it writes what this
+    /// Whether npm installed the packages of the lock file completely: it writes the file that this
     /// reads last.
     #[must_use]
     pub fn is_installed(&self) -> bool {
-        let read = |text: &str| -> Option<Value> { serde_json::from_str(text).ok() };
-        let installed = fs::read_to_string(self.folder.join("node_modules/.package-lock.json"))
-            .ok()
-            .and_then(|text| read(&text));
-        let locked = FILES
-            .iter()
-            .find(|(name, _)| *name == "package-lock.json")
-            .and_then(|(_, text)| read(text));
-        let version = |lock: Option<Value>| {
-            lock?["packages"]["node_modules/convex"]["version"]
-                .as_str()
-                .map(str::to_owned)
+        let installed = fs::read_to_string(self.folder.join("node_modules/.package-lock.json"));
+        let locked = FILES.iter().find(|(name, _)| *name == "package-lock.json");
+        let version = |lock: &str| {
+            let lock: Value = serde_json::from_str(lock).ok()?;
+            let version = lock["packages"]["node_modules/convex"]["version"].as_str()?;
+            Some(version.to_owned())
         };
-        version(installed).is_some_and(|installed| version(locked) == Some(installed))
+        installed.is_ok_and(|installed| {
+            let installed = version(&installed);
+            installed.is_some() && installed == locked.and_then(|(_, lock)| version(lock))
+        })
     }
 
-    /// Whether these functions were what was deployed last from here, and that to this URL.
+    /// Whether the last deployment from here was of these functions and to this URL.
     #[must_use]
-    pub fn is_deployed(&self, to: &str) -> bool {
-        fs::read_to_string(self.folder.join(STAMP)).is_ok_and(|text| text == stamp(to))
+    pub fn is_deployed(&self, url: &str) -> bool {
+        fs::read_to_string(self.folder.join(STAMP)).is_ok_and(|text| text == stamp(url))
     }
 
-    /// Remembers that they were.
-    pub fn set_deployed(&self, to: &str) -> Result<()> {
-        TextFile::read(self.folder.join(STAMP))?.write(&stamp(to))
+    /// Remembers that these functions were deployed to this URL.
+    pub fn set_deployed(&self, url: &str) -> Result<()> {
+        TextFile::read(self.folder.join(STAMP))?.write(&stamp(url))
     }
 }
 
-fn stamp(to: &str) -> String {
+fn stamp(url: &str) -> String {
     let mut hash = Xxh3::new();
     for (name, text) in FILES.iter().filter(|(name, _)| name.starts_with(FUNCTIONS)) {
         hash.update(name.as_bytes());
         hash.update(text.as_bytes());
     }
-    format!("{:016x} {to}\n", hash.digest())
+    format!("{:016x} {url}\n", hash.digest())
 }
 
 fn files_below(folder: &Path) -> std::io::Result<Vec<PathBuf>> {

@@ -1,30 +1,30 @@
 //! Docker Compose, as far as `setup` needs it, and what its failures mean.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use regex_lite::Regex;
 
-use crate::config::AdminKey;
-use crate::system::program::{Output, Program};
+use super::bundle::Bundle;
+use super::program::Program;
+use super::server;
+use crate::config::{AdminKey, Config, Environment};
 
 /// The first version that understands docker-compose.yml.
 const OLDEST: [u32; 3] = [2, 20, 2];
+/// The end of every remedy.
 const AGAIN: &str = "then run `convex-sidecar setup` again";
 
-/// The project of a compose file.
+/// The project of docker-compose.yml.
 #[derive(Debug)]
-pub struct Compose {
-    /// Docker's command line.
-    pub docker: Program,
-    /// Where `docker-compose.yml` is.
-    pub folder: PathBuf,
-    /// The key that is known so far: it may stand in what is shown.
-    pub key: Option<AdminKey>,
+pub struct Compose<'a> {
+    docker: Program,
+    folder: &'a Path,
+    config: &'a Config,
 }
 
-/// What keeps Docker from doing what it is asked for, as far as its words tell.
+/// Why Docker failed, as far as its output says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     NoPlugin,
@@ -39,38 +39,39 @@ enum Cause {
 }
 
 impl Cause {
-    fn of(said: &str) -> Self {
-        let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
-        if says(&[
+    /// Docker has no error codes, so its messages are searched.
+    fn of(output: &str) -> Self {
+        let has = |texts: &[&str]| texts.iter().any(|text| output.contains(text));
+        if has(&[
             "is not a docker command",
             "unknown command: docker compose",
             "unknown shorthand flag",
         ]) {
             Self::NoPlugin
-        } else if says(&["permission denied while trying to connect"]) {
+        } else if has(&["permission denied while trying to connect"]) {
             Self::NoPermission
-        } else if says(&[
+        } else if has(&[
             "Cannot connect to the Docker daemon",
             "failed to connect to the docker API",
             "error during connect",
         ]) {
             Self::NoDaemon
-        } else if says(&[
+        } else if has(&[
             "port is already allocated",
             "address already in use",
             "Ports are not available",
         ]) {
             let port = Regex::new(r"127\.0\.0\.1:(\d+)")
                 .ok()
-                .and_then(|address| address.captures(said)?[1].parse().ok());
+                .and_then(|address| address.captures(output)?[1].parse().ok());
             Self::PortTaken(port)
-        } else if says(&["exited (132)"]) {
+        } else if has(&["exited (132)"]) {
             Self::NoAvx
-        } else if says(&["no space left on device"]) {
+        } else if has(&["no space left on device"]) {
             Self::DiskFull
-        } else if says(&["is unhealthy", "exited ("]) {
+        } else if has(&["is unhealthy", "exited ("]) {
             Self::Unhealthy
-        } else if says(&[
+        } else if has(&[
             "manifest unknown",
             "manifest for",
             "pull access denied",
@@ -85,13 +86,26 @@ impl Cause {
     }
 }
 
-impl Compose {
-    /// Whether Compose is there, and recent enough.
+impl<'a> Compose<'a> {
+    /// Fails if Docker is not installed.
+    pub fn find(environment: &Environment, bundle: &'a Bundle, config: &'a Config) -> Result<Self> {
+        let remedy = "install Docker (https://docs.docker.com/get-docker), or use an existing deployment with `--url`";
+        Ok(Self {
+            docker: Program::find("docker", environment, remedy)?,
+            folder: &bundle.folder,
+            config,
+        })
+    }
+
+    /// The folder of docker-compose.yml.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder
+    }
+
+    /// Checks that Compose is installed and recent enough.
     pub fn check(&self) -> Result<()> {
-        let output = self
-            .docker
-            .run(&self.folder, &["compose", "version", "--short"], &[])?;
-        let version = self.expect(output, "`docker compose version` failed", |_| None)?;
+        let version = self.run(&["version", "--short"], "`docker compose version` failed")?;
         let version = version.trim();
         let oldest = OLDEST.map(|number| number.to_string()).join(".");
         ensure!(
@@ -101,135 +115,120 @@ impl Compose {
         Ok(())
     }
 
-    /// The containers that run, by their ids.
+    /// The ids of the running containers.
     pub fn running(&self) -> Result<BTreeSet<String>> {
-        let output = self.run(&["ps", "--quiet"])?;
-        let ids = self.expect(output, "could not ask Docker for the containers", |_| None)?;
+        let ids = self.run(&["ps", "--quiet"], "could not list the containers")?;
         Ok(ids.lines().map(str::to_owned).collect())
     }
 
-    /// Starts the containers and waits until they are healthy. `listener` says who listens on a
-    /// port of this machine.
-    pub fn up(&self, listener: impl Fn(u16) -> String) -> Result<()> {
-        let output = self.run(&["up", "--detach", "--wait"])?;
-        self.expect(output, "could not start the containers", |cause| match cause {
-            Cause::PortTaken(port) => {
-                let port = port.map_or_else(|| "a port is taken".to_owned(), |port| format!("port {port} is taken by {}", listener(port)));
-                let file = self.folder.join(".env");
-                Some(anyhow!(
-                    "could not start the containers: {port}; stop that, or set CONVEX_PORT, CONVEX_SITE_PORT or CONVEX_DASHBOARD_PORT to a \
-                     free one in {}, {AGAIN}",
-                    file.display()
-                ))
-            }
-            Cause::Unhealthy => {
-                let log = self.run(&["logs", "--no-color", "--tail", "15", "backend"]);
-                let log = log.map_or_else(|error| format!("  {error:#}\n"), |log| log.end(self.key.as_ref()));
-                Some(anyhow!(
-                    "could not start the containers: the backend does not become healthy; the end of its log:\n{log}mend that (`docker \
-                     compose logs backend` in {} has all of it), {AGAIN}",
-                    self.folder.display()
-                ))
-            }
-            _ => None,
-        })?;
-        Ok(())
+    /// Starts the containers and waits until they are healthy.
+    pub fn up(&self) -> Result<()> {
+        let args = ["up", "--detach", "--wait"];
+        self.run(&args, "could not start the containers").map(drop)
     }
 
-    /// The port of this machine under which a container's port is reached.
+    /// The port of this machine that leads to a container's port.
     pub fn port(&self, service: &str, port: &str) -> Result<u16> {
-        let output = self.run(&["port", service, port])?;
-        let address = self.expect(
-            output,
-            "could not ask Docker for the containers' ports",
-            |_| None,
-        )?;
+        let args = ["port", service, port];
+        let address = self.run(&args, "could not read the containers' ports")?;
+        let address = address.trim();
         let port = address
-            .trim()
             .rsplit(':')
             .next()
             .and_then(|port| port.parse().ok());
         port.with_context(|| {
-            format!(
-                "could not read the address of the {service} that Docker tells: {:?}",
-                address.trim()
-            )
+            format!("could not read the address that Docker printed for the {service}: {address:?}")
         })
     }
 
-    /// A new admin key for the backend that runs.
+    /// A new admin key for the running backend.
     pub fn generate_key(&self) -> Result<String> {
-        let output = self.run(&["exec", "-T", "backend", "./generate_admin_key.sh"])?;
-        let printed = self.expect(
-            output,
-            "could not make an admin key in the backend's container",
-            |_| None,
+        let args = ["exec", "-T", "backend", "./generate_admin_key.sh"];
+        let output = self.run(
+            &args,
+            "could not create an admin key in the backend's container",
         )?;
-        // Before the key there may be words about it.
-        let key = printed
+        // The script prints an explanation above the key.
+        let key = output
             .lines()
             .map(str::trim)
             .rfind(|line| !line.is_empty())
             .filter(|line| line.contains('|'));
         let Some(key) = key else {
             bail!(
-                "could not read the admin key, because `generate_admin_key.sh` printed none; look what it prints in {} (`docker compose exec \
-                 backend ./generate_admin_key.sh`), {AGAIN}",
+                "could not read the admin key, because `generate_admin_key.sh` printed none; run it in {} to see what it prints \
+                 (`docker compose exec backend ./generate_admin_key.sh`), {AGAIN}",
                 self.folder.display()
             )
         };
         Ok(key.to_owned())
     }
 
-    fn run(&self, args: &[&str]) -> Result<Output> {
-        // Compose finds the file in the folder, and the user's docker-compose.override.yml beside
-        // it.
-        self.docker
-            .run(&self.folder, &[&["compose"], args].concat(), &[])
-    }
-
-    /// What the command printed, if it went well; else why it did not, and what to do.
-    fn expect(
-        &self,
-        output: Output,
-        failed: &str,
-        explain: impl Fn(Cause) -> Option<anyhow::Error>,
-    ) -> Result<String> {
+    /// Runs `docker compose`, which finds its file in the folder, and the user's
+    /// docker-compose.override.yml beside it. Returns its stdout; a failure begins with `failure`.
+    fn run(&self, args: &[&str], failure: &str) -> Result<String> {
+        let args = [&["compose"], args].concat();
+        let output = self.docker.run(self.folder, &args, &[])?;
         if output.is_success {
             return Ok(output.stdout);
         }
-        let cause = Cause::of(&format!("{}\n{}", output.stdout, output.stderr));
-        if let Some(error) = explain(cause) {
-            return Err(error);
-        }
-        Err(match cause {
+        let folder = self.folder.display();
+        Err(match Cause::of(&output.text()) {
             Cause::NoPlugin => anyhow!(
                 "could not run `docker compose`, because Docker has no Compose plugin; install it (https://docs.docker.com/compose/install), {AGAIN}"
             ),
             Cause::NoDaemon => anyhow!("could not reach the Docker daemon; start Docker, {AGAIN}"),
             Cause::NoPermission => anyhow!(
-                "could not use Docker, because this user may not; add it to the group `docker` and log in anew, or use Docker rootless, {AGAIN}"
+                "could not use Docker, because this user has no permission; add the user to the group `docker` and log in again, or use \
+                 rootless Docker, {AGAIN}"
             ),
+            Cause::PortTaken(port) => {
+                let port = match port {
+                    Some(port) => format!(
+                        "port {port} is taken by {}",
+                        server::listener(port, self.config)
+                    ),
+                    None => "a port is taken".to_owned(),
+                };
+                anyhow!(
+                    "{failure}: {port}; stop that, or set CONVEX_PORT, CONVEX_SITE_PORT or CONVEX_DASHBOARD_PORT to a free one in \
+                     {folder}/.env, {AGAIN}"
+                )
+            }
             Cause::NoAvx => anyhow!(
-                "{failed}, because the backend needs a processor with AVX; run it on another machine, then `convex-sidecar setup --url URL \
+                "{failure}, because the backend needs a processor with AVX; run it on another machine, then `convex-sidecar setup --url URL \
                  --admin-key-stdin` here"
             ),
-            Cause::DiskFull => {
-                anyhow!(
-                    "{failed}, because the disk is full; make room (`docker system df` shows what Docker holds), {AGAIN}"
-                )
-            }
-            Cause::NoImage => anyhow!(
-                "{failed}, because an image could not be fetched:\n{}look at the network and at CONVEX_IMAGE_TAG, {AGAIN}",
-                output.end(self.key.as_ref())
+            Cause::Unhealthy => anyhow!(
+                "{failure}: the backend does not become healthy; the end of its log:\n{}fix that (`docker compose logs backend` in {folder} \
+                 prints all of it), {AGAIN}",
+                self.backend_log()
             ),
-            Cause::PortTaken(_) | Cause::Unhealthy | Cause::Unknown => {
-                anyhow!(
-                    "{failed}; the end of what Docker says:\n{}mend that, {AGAIN}",
-                    output.end(self.key.as_ref())
-                )
-            }
+            Cause::DiskFull => anyhow!(
+                "{failure}, because the disk is full; free some space (`docker system df` shows what Docker uses), {AGAIN}"
+            ),
+            Cause::NoImage => anyhow!(
+                "{failure}, because an image could not be fetched:\n{}check the network and CONVEX_IMAGE_TAG, {AGAIN}",
+                output.last_lines(self.key())
+            ),
+            Cause::Unknown => anyhow!(
+                "{failure}; the end of Docker's output:\n{}fix that, {AGAIN}",
+                output.last_lines(self.key())
+            ),
         })
+    }
+
+    fn backend_log(&self) -> String {
+        let args = ["compose", "logs", "--no-color", "--tail", "15", "backend"];
+        match self.docker.run(self.folder, &args, &[]) {
+            Ok(log) => log.last_lines(self.key()),
+            Err(error) => format!("  {error:#}\n"),
+        }
+    }
+
+    /// The configured key, which Docker's output may hold.
+    fn key(&self) -> Option<&AdminKey> {
+        self.config.configured().map(|deployment| &deployment.key)
     }
 }
 
@@ -246,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions() {
+    fn versions_are_compared_by_number() {
         for recent in [
             "2.20.2",
             "v2.20.2",
@@ -262,9 +261,9 @@ mod tests {
     }
 
     #[test]
-    fn causes() {
+    fn causes_are_recognized_in_output_of_docker() {
         let taken = Cause::PortTaken(Some(3210));
-        for (said, cause) in [
+        for (output, cause) in [
             (
                 "docker: 'compose' is not a docker command.\nSee 'docker --help'",
                 Cause::NoPlugin,
@@ -320,7 +319,7 @@ mod tests {
             ),
             ("something new", Cause::Unknown),
         ] {
-            assert_eq!(Cause::of(said), cause, "{said}");
+            assert_eq!(Cause::of(output), cause, "{output}");
         }
     }
 }

@@ -1,5 +1,7 @@
-//! What `setup` brings up: the functions and compose file that travel in the binary, and the
-//! programs that deploy them.
+//! What `setup` brings and runs: the files in the binary, Docker Compose, the Convex CLI.
 
 pub mod bundle;
 pub mod compose;
+pub mod convex_cli;
+mod program;
+pub mod server;

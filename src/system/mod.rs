@@ -4,4 +4,3 @@ pub mod deadline;
 pub mod files;
 pub mod json;
 pub mod process;
-pub mod program;

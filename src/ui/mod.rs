@@ -2,7 +2,6 @@
 //! because prompts, answers, paths and branches can hold terminal control sequences.
 
 mod check;
-pub mod diff;
 mod page;
 mod session;
 mod table;

@@ -114,7 +114,7 @@ fn no_hooks_are_installed() {
     assert_finds(
         &Machine::new().linked(),
         "warning",
-        "none are installed",
+        "no hooks apply in this folder",
         "`convex-sidecar install`",
     );
 }
@@ -127,7 +127,7 @@ fn an_event_has_no_hook() {
     assert_finds(
         &machine,
         "warning",
-        "there is none for Stop",
+        "no hook for Stop",
         "`convex-sidecar install`",
     );
 }
@@ -141,11 +141,11 @@ fn a_hook_is_there_twice() {
     assert_finds(
         &machine,
         "warning",
-        "Stop is there twice in",
+        "Stop has two hooks in",
         "`convex-sidecar install` keeps one",
     );
     machine.sidecar(&["install"]).run().ok();
-    assert!(!doctor(&machine).stdout.contains("twice"));
+    assert!(!doctor(&machine).stdout.contains("two hooks"));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn hooks_are_in_two_scopes() {
         .ok();
     let said = machine.sidecar(&["doctor"]).folder(&project).run().stdout;
     assert!(
-        said.contains("! hooks          they run more than once for each event: "),
+        said.contains("! hooks          hooks run more than once for each event: "),
         "{said}"
     );
     assert!(
@@ -190,7 +190,7 @@ fn hooks_are_in_plugin_and_settings() {
     assert_finds(
         &machine,
         "warning",
-        "they run more than once",
+        "hooks run more than once",
         "`claude plugin uninstall convex-sidecar@convex-sidecar`",
     );
 }
@@ -203,7 +203,7 @@ fn the_plugin_has_no_executable() {
     assert!(
         doctor(&machine)
             .stdout
-            .contains("✓ hooks          the plugin convex-sidecar@convex-sidecar by ")
+            .contains("✓ hooks          the plugin convex-sidecar@convex-sidecar in ")
     );
     assert_finds(
         &machine.env("PATH", ""),
@@ -222,7 +222,7 @@ fn a_timeout_is_in_milliseconds() {
         &machine,
         "warning",
         "the timeout for SessionEnd in",
-        "milliseconds were meant; `convex-sidecar install` sets 10 seconds",
+        "it looks like milliseconds; `convex-sidecar install` sets 10 seconds",
     );
 }
 
@@ -234,7 +234,7 @@ fn the_executable_has_moved() {
     assert_finds(
         &machine,
         "failed",
-        "runs /old/convex-sidecar, which is not there",
+        "runs /old/convex-sidecar, which does not exist",
         "`convex-sidecar install`",
     );
 }
@@ -255,7 +255,7 @@ fn the_executable_is_another_one() {
         &machine,
         "warning",
         "convex-sidecar (convex-sidecar 0.0.9), not this executable",
-        "`convex-sidecar install` puts this one there",
+        "`convex-sidecar install` replaces it with this one",
     );
 }
 
@@ -267,8 +267,8 @@ fn the_executable_is_found_by_the_path_only() {
     assert_finds(
         &machine,
         "warning",
-        "which is another executable on another PATH",
-        "`convex-sidecar install` writes its whole path",
+        "which another PATH may not find",
+        "`convex-sidecar install` writes its full path",
     );
 }
 
@@ -281,8 +281,8 @@ fn a_hook_does_other_things_too() {
     assert_finds(
         &machine,
         "warning",
-        "runs other commands too",
-        "`install` and `uninstall` leave it alone",
+        "also runs other commands",
+        "`install` and `uninstall` do not change it",
     );
 }
 
@@ -294,7 +294,7 @@ fn settings_cannot_be_parsed() {
         &machine,
         "failed",
         ".claude/settings.json: line 3",
-        "mend it",
+        "fix it",
     );
 }
 
@@ -306,7 +306,7 @@ fn hooks_are_switched_off() {
     assert_finds(
         &machine,
         "failed",
-        "they are switched off: disableAllHooks is true in",
+        "switched off: disableAllHooks is true in",
         "remove disableAllHooks from",
     );
 }

@@ -1,5 +1,5 @@
-//! What `install` and `uninstall` promise about a file that is not ours: in and out again leaves
-//! every byte as it was, and what is not understood is not touched.
+//! `install` and `uninstall` on a file that belongs to the user: together they restore every byte,
+//! and a file that they do not understand is not touched.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,7 +36,7 @@ fn uninstall(machine: &Machine) -> Output {
     machine.sidecar(&["uninstall"]).run()
 }
 
-/// Everything below a folder: files with their content, links with their target.
+/// Everything in a folder: files with their content, symbolic links with their target.
 fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -63,10 +63,10 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// The commands that run us, by event.
+/// Our commands, by event.
 fn commands(path: &Path) -> BTreeMap<String, Vec<String>> {
     let text = fs::read_to_string(path).unwrap();
-    // What JavaScript's JSON has beyond ours.
+    // JavaScript accepts these, serde_json does not.
     let text = text
         .trim_start_matches('\u{feff}')
         .replace("\\ud800", "x")
@@ -94,8 +94,7 @@ fn commands(path: &Path) -> BTreeMap<String, Vec<String>> {
     commands
 }
 
-/// Settings files as people have them. The flag says that the file itself cannot tell what it was,
-/// so that it takes the backup to give back each byte.
+/// Settings files as people have them. The flag says that only the backup can restore every byte.
 fn files() -> Vec<(&'static str, String, bool)> {
     let other = r#"{"type": "command", "command": "notify-send done"}"#;
     let full = r#"{
@@ -179,11 +178,11 @@ fn files() -> Vec<(&'static str, String, bool)> {
         ),
         ("a group begins on the line of its array", full.replace("[\n      {", "[{").replace("}\n    ]", "}]"), false),
         ("several groups on one line", format!("{{\"hooks\":{{\"Stop\":[{{\"hooks\":[{other}]}},{{\"hooks\":[{other}, {other}]}}]}}}}"), false),
-        ("text of all the world", "{\n  \"ключ\": \"日本語 🦀 \u{202e}\",\n  \"hooks\": {\n    \"Événement\": []\n  }\n}\n".into(), false),
+        ("text in many scripts", "{\n  \"ключ\": \"日本語 🦀 \u{202e}\",\n  \"hooks\": {\n    \"Événement\": []\n  }\n}\n".into(), false),
         ("escaped text", "{\"\\u0068ooks\": {\"St\\u006fp\": [{\"hooks\": [{\"type\": \"command\", \"command\": \"\\u00e9\\ud83e\\udd80\\/\"}]}]}}".into(), false),
         ("half a surrogate pair", "{\"a\": \"\\ud800\", \"\\udfff\": 1}".into(), false),
         (
-            "names and entries of ours as text",
+            "our names and entries as text",
             "{\n  \"note\": \"{\\\"hooks\\\": {\\\"Stop\\\": [}]\",\n  \"x\": {\"hooks\": {\"Stop\": [{\"hooks\": [{\"type\": \"command\", \"command\": \"convex-sidecar hook\"}]}]}},\n  \"convex-sidecar hook\": [\"SessionStart\"]\n}\n".into(),
             false,
         ),
@@ -192,13 +191,13 @@ fn files() -> Vec<(&'static str, String, bool)> {
         ("duplicates that are not ours", "{\"env\": {\"A\": \"1\", \"A\": \"2\"}}".into(), false),
         ("a megabyte", format!("{{\n  \"allow\": [\n{big}    \"last\"\n  ]\n}}\n"), false),
         ("the plugin's hook by hand", "{\"hooks\": {\"Stop\": [{\"hooks\": [{\"type\": \"command\", \"command\": \"exec /p/hooks/convex-sidecar.sh Stop\"}]}]}}".into(), false),
-        ("another program of nearly our name", "{\"hooks\": {\"Stop\": [{\"hooks\": [{\"type\": \"command\", \"command\": \"/x/my-convex-sidecar hook\"}]}]}}".into(), false),
+        ("another program with a similar name", "{\"hooks\": {\"Stop\": [{\"hooks\": [{\"type\": \"command\", \"command\": \"/x/my-convex-sidecar hook\"}]}]}}".into(), false),
     ];
     table
 }
 
 #[test]
-fn in_and_out_again_leaves_every_byte() {
+fn uninstall_restores_every_byte() {
     let files = files();
     assert!(files.len() >= 30);
     for (name, text, needs_backup) in files {
@@ -206,13 +205,13 @@ fn in_and_out_again_leaves_every_byte() {
         let path = put(&machine, &text);
         let before = tree(machine.home());
 
-        let told = install(&machine).ok();
+        let printed = install(&machine).ok();
         assert!(
-            told.contains(&format!(
+            printed.contains(&format!(
                 "{}: SessionStart, Stop, StopFailure and SessionEnd run ",
                 path.display()
             )),
-            "{name}: {told}"
+            "{name}: {printed}"
         );
         let command = format!("{}/bin/convex-sidecar hook", machine.home().display());
         let expected: BTreeMap<_, _> = EVENTS
@@ -221,7 +220,10 @@ fn in_and_out_again_leaves_every_byte() {
         assert_eq!(commands(&path), expected, "{name}");
         let backup = path.with_file_name("settings.json.convex-sidecar.bak");
         assert_eq!(fs::read(&backup).unwrap(), text.as_bytes(), "{name}");
-        assert!(told.contains(backup.to_str().unwrap()), "{name}: {told}");
+        assert!(
+            printed.contains(backup.to_str().unwrap()),
+            "{name}: {printed}"
+        );
 
         let installed = tree(machine.home());
         let again = install(&machine).ok();
@@ -234,13 +236,13 @@ fn in_and_out_again_leaves_every_byte() {
         if !needs_backup {
             install(&machine).ok();
             let with = fs::read_to_string(&path).unwrap();
-            // What the user changes meanwhile stays, and the rest comes back nevertheless.
+            // A change that the user makes in between stays, and the rest is restored.
             fs::write(&path, with.replacen('{', "{\"new\": [1 ,2], ", 1)).unwrap();
-            let told = uninstall(&machine).ok();
+            let printed = uninstall(&machine).ok();
             if text.trim_matches(['{', '}', '\n']).is_empty() {
                 continue;
             }
-            assert!(told.contains("is kept: "), "{name}: {told}");
+            assert!(printed.contains("is kept: "), "{name}: {printed}");
             assert_eq!(
                 fs::read_to_string(&path).unwrap(),
                 text.replacen('{', "{\"new\": [1 ,2], ", 1),
@@ -251,13 +253,13 @@ fn in_and_out_again_leaves_every_byte() {
 }
 
 #[test]
-fn without_a_file_one_is_made_and_removed_again() {
+fn install_creates_a_missing_file_and_uninstall_removes_it() {
     let machine = machine();
     let before = tree(machine.home());
-    let told = install(&machine).ok();
+    let printed = install(&machine).ok();
     assert!(
-        !told.contains(".bak") && told.contains("next: start a session"),
-        "{told}"
+        !printed.contains(".bak") && printed.contains("next: start a session"),
+        "{printed}"
     );
     let snippet = fs::read_to_string(root().join("hooks/settings.json")).unwrap();
     let command = format!("{}/bin/convex-sidecar hook", machine.home().display());
@@ -267,10 +269,10 @@ fn without_a_file_one_is_made_and_removed_again() {
     );
     assert!(uninstall(&machine).ok().contains("removed, because"));
     assert_eq!(tree(machine.home()), before);
-    assert!(uninstall(&machine).ok().contains("nothing to take out"));
+    assert!(uninstall(&machine).ok().contains("nothing to remove"));
     assert_eq!(tree(machine.home()), before);
 
-    // What else is in the folder stays, and so does what else is in the file.
+    // Other files in the folder stay, and so do other settings in the file.
     fs::create_dir(machine.home().join(".claude")).unwrap();
     fs::write(machine.home().join(".claude/CLAUDE.md"), "x").unwrap();
     let before = tree(machine.home());
@@ -292,7 +294,7 @@ fn without_a_file_one_is_made_and_removed_again() {
 }
 
 #[test]
-fn links_modes_and_owners_stay() {
+fn symbolic_links_modes_and_owners_stay() {
     for mode in [0o600, 0o640, 0o444, 0o400] {
         let machine = machine();
         let real = machine.home().join("dotfiles/claude.json");
@@ -333,7 +335,7 @@ fn links_modes_and_owners_stay() {
         check(&real);
     }
 
-    // A link to nothing yet: what it names is made and removed, the link stays.
+    // A dangling link: its target is created and removed, and the link stays.
     let machine = machine();
     fs::create_dir(machine.home().join(".claude")).unwrap();
     symlink("../claude.json", settings(&machine)).unwrap();
@@ -345,7 +347,7 @@ fn links_modes_and_owners_stay() {
 }
 
 #[test]
-fn what_is_not_understood_is_refused_and_not_touched() {
+fn malformed_file_is_refused_and_not_touched() {
     let cases: [(&str, &[u8], &str); 14] = [
         (
             "a comment",
@@ -448,7 +450,7 @@ fn what_is_not_understood_is_refused_and_not_touched() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_and_not_touched() {
+fn path_that_is_not_a_readable_file_is_refused_and_not_touched() {
     type Make = fn(&Path);
     let cases: [(Make, &str); 5] = [
         (
@@ -522,7 +524,7 @@ fn what_is_no_file_is_refused_and_not_touched() {
 }
 
 #[test]
-fn entries_of_an_older_path_are_replaced_where_they_stand() {
+fn entries_of_an_old_path_are_replaced_in_place() {
     let machine = machine();
     let old = r#"{
   "hooks": {
@@ -561,7 +563,7 @@ fn entries_of_an_older_path_are_replaced_where_they_stand() {
 }
 
 #[test]
-fn a_file_that_was_made_by_another_path_is_removed_too() {
+fn file_created_under_another_path_is_removed_too() {
     let machine = machine();
     let before = tree(machine.home());
     install(&machine).ok();
@@ -577,7 +579,7 @@ fn a_file_that_was_made_by_another_path_is_removed_too() {
 }
 
 #[test]
-fn each_scope_has_its_file() {
+fn each_scope_changes_its_own_file() {
     let machine = machine();
     let project = machine.home().join("project");
     fs::create_dir(&project).unwrap();
@@ -633,7 +635,7 @@ fn each_scope_has_its_file() {
 }
 
 #[test]
-fn dry_run_prints_the_difference_and_changes_nothing() {
+fn dry_run_prints_a_diff_and_changes_nothing() {
     let machine = machine();
     let path = put(
         &machine,
@@ -643,7 +645,7 @@ fn dry_run_prints_the_difference_and_changes_nothing() {
     let shown = machine.sidecar(&["install", "--dry-run"]).run().ok();
     let name = path.display();
     assert!(
-        shown.starts_with(&format!("--- {name}\n+++ {name}\n -1,4 +1,")),
+        shown.starts_with(&format!("--- {name}\n+++ {name}\n@@ -1,4 +1,")),
         "{shown}"
     );
     assert!(
@@ -660,7 +662,7 @@ fn dry_run_prints_the_difference_and_changes_nothing() {
             .sidecar(&["uninstall", "--dry-run"])
             .run()
             .ok()
-            .contains("nothing to take out")
+            .contains("nothing to remove")
     );
 
     install(&machine).ok();
@@ -683,7 +685,7 @@ fn dry_run_prints_the_difference_and_changes_nothing() {
     let before = tree(alone.home());
     let shown = alone.sidecar(&["install", "--dry-run"]).run().ok();
     assert!(
-        shown.starts_with("--- /dev/null\n+++ ") && shown.contains("\n -0,0 +1,"),
+        shown.starts_with("--- /dev/null\n+++ ") && shown.contains("\n@@ -0,0 +1,"),
         "{shown}"
     );
     assert_eq!(tree(alone.home()), before);
@@ -693,7 +695,7 @@ fn dry_run_prints_the_difference_and_changes_nothing() {
 }
 
 #[test]
-fn the_installed_command_runs_from_whatever_folder() {
+fn installed_command_runs_from_a_folder_of_any_name() {
     for name in [
         "plain",
         "two words",
@@ -711,7 +713,7 @@ fn the_installed_command_runs_from_whatever_folder() {
         let machine = Machine::new();
         let home = machine.home().to_str().unwrap().to_owned();
         let machine = machine.env("HOME", &home);
-        // On the file system of the binary, so that a link is enough.
+        // On the file system of the binary, so that a hard link works.
         let folder = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let program = folder.path().join(name).join("convex-sidecar");
         fs::create_dir(program.parent().unwrap()).unwrap();
@@ -761,7 +763,7 @@ fn the_installed_command_runs_from_whatever_folder() {
     }
 }
 
-/// All commands, whatever they run.
+/// All commands in the file.
 fn commands_of(path: &Path) -> Vec<String> {
     let value: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let groups = value["hooks"]
@@ -776,7 +778,7 @@ fn commands_of(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn warns_when_hooks_are_off_and_leaves_alone_what_runs_more_than_us() {
+fn install_warns_if_hooks_are_off_and_does_not_change_mixed_commands() {
     for name in ["disableAllHooks", "allowManagedHooksOnly"] {
         let machine = machine();
         let path = put(&machine, format!("{{\"{name}\": true}}"));
@@ -795,14 +797,14 @@ fn warns_when_hooks_are_off_and_leaves_alone_what_runs_more_than_us() {
     for verb in ["install", "uninstall"] {
         let output = machine.sidecar(&[verb]).run();
         assert!(
-            output.stderr.contains("left alone, because it runs other commands too: \"tee log | convex-sidecar hook\" for Stop"),
+            output.stderr.contains("not changed, because it also runs other commands: \"tee log | convex-sidecar hook\" for Stop"),
             "{}",
             output.stderr
         );
     }
     assert_eq!(fs::read_to_string(path).unwrap(), mixed);
 
-    // The binary of a build is gone with the next `cargo clean`.
+    // A binary in `target` does not survive `cargo clean`.
     let home = machine.home().to_str().unwrap();
     let output = Machine::new()
         .sidecar(&["install"])
@@ -811,14 +813,14 @@ fn warns_when_hooks_are_off_and_leaves_alone_what_runs_more_than_us() {
         .run();
     assert_eq!(output.status, 0);
     assert!(
-        output.stderr.contains("is gone after `cargo clean`"),
+        output.stderr.contains("`cargo clean` removes "),
         "{}",
         output.stderr
     );
 }
 
 #[test]
-fn completions_are_there_for_every_shell_and_name_every_verb() {
+fn completions_of_every_shell_name_every_verb() {
     let machine = Machine::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = machine.sidecar(&["completions", shell]).run().ok();

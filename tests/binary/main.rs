@@ -33,6 +33,8 @@ mod release;
 mod replay;
 mod screens;
 mod setup;
+mod setup_failures;
+mod site;
 mod support;
 mod terminal;
 mod transcript;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use crate::setup::Site;
+use crate::site::Site;
 use crate::support::{Backend, CAPTURES, Capture, root};
 
 /// Where the binary is before it is installed.

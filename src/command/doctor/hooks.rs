@@ -1,116 +1,70 @@
-//! The hooks as they are installed: which settings files hold them, and what keeps them from
-//! recording each event once.
+//! The installed hooks: which settings files have them, and what keeps them from recording each
+//! event once.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cli::Scope;
-use crate::client_settings::{self, EVENTS, Entry, Found, shell};
-use crate::command::install;
-use crate::config::{self, Environment};
-use crate::system::files::TextFile;
-use crate::system::program::Program;
+use crate::client_settings::entries::Entry;
+use crate::client_settings::scopes::{self, Scope, Settings, is_same_file};
+use crate::client_settings::{EVENTS, shell};
+use crate::config::{Environment, executables};
 use crate::ui::Check;
 
 /// What the client's settings files say.
 pub struct Installed {
     files: Vec<Settings>,
-    /// Files that could not be read.
+    /// Checks for files that could not be read.
     problems: Vec<Check>,
     /// Whether the plugin finds an executable.
     has_program_for_plugin: bool,
 }
 
-/// One settings file and what is ours in it.
-struct Settings {
-    scope: Scope,
-    path: PathBuf,
-    found: Found,
-}
-
-impl Settings {
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.found.entries.iter().filter(|entry| entry.is_alone)
-    }
-
-    fn command(&self, verb: &str) -> String {
-        match self.scope {
-            Scope::User => format!("`convex-sidecar {verb}`"),
-            Scope::Project => format!("`convex-sidecar {verb} --scope project`"),
-            Scope::Local => format!("`convex-sidecar {verb} --scope local`"),
-        }
-    }
-}
-
 impl Installed {
-    /// Reads the settings files that count for a client which is started in the current folder.
-    pub fn look(environment: &Environment) -> Self {
-        let mut installed = Self {
-            files: Vec::new(),
-            problems: Vec::new(),
-            has_program_for_plugin: has_program_for_plugin(environment),
-        };
-        for scope in [Scope::User, Scope::Project, Scope::Local] {
-            if let Err(error) = installed.read(scope, environment) {
-                let remedy = "mend it; until then nothing of it counts, and `convex-sidecar install` changes nothing";
-                installed
-                    .problems
-                    .push(Check::failed("hooks", format!("{error:#}"), remedy));
+    /// Reads the settings files that apply to a client started in the current folder.
+    pub fn read(environment: &Environment) -> Self {
+        let mut files = Vec::new();
+        let mut problems = Vec::new();
+        for settings in scopes::read_all(environment) {
+            match settings {
+                Ok(settings) => files.push(settings),
+                Err(error) => problems.push(Check::failed(
+                    "hooks",
+                    format!("{error:#}"),
+                    "fix it; until then the client ignores the file, and `convex-sidecar install` does not change it",
+                )),
             }
         }
-        installed
+        Self {
+            files,
+            problems,
+            has_program_for_plugin: has_program_for_plugin(environment),
+        }
     }
 
-    fn read(&mut self, scope: Scope, environment: &Environment) -> anyhow::Result<()> {
-        if scope == Scope::User && config::client_folder(environment).is_none() {
-            return Ok(());
-        }
-        let file = TextFile::read(install::path(scope, environment)?)?;
-        // In the home folder the settings of the project are those of the user.
-        if self
-            .files
-            .iter()
-            .any(|other| is_same(&other.path, &file.path))
-        {
-            return Ok(());
-        }
-        let Some(text) = &file.text else {
-            return Ok(());
-        };
-        let found = client_settings::find(text)
-            .map_err(|error| error.context(format!("could not read {}", file.path.display())))?;
-        self.files.push(Settings {
-            scope,
-            path: file.path,
-            found,
-        });
-        Ok(())
-    }
-
-    /// The command that the client runs at this event, where it is safe to run it: one of the
-    /// user's own, or ours as `install` writes it. A repository's settings may hold anything.
+    /// The command that the client runs for this event, if it is safe to run: a command from the
+    /// user's own settings, or exactly what `install` writes. A repository's settings may hold
+    /// anything.
     pub fn command(&self, event: &str) -> Option<String> {
         let this = std::env::current_exe().ok()?;
         self.files
             .iter()
-            .flat_map(|file| file.entries().map(move |entry| (file.scope, entry)))
+            .flat_map(|file| file.found.own().map(move |entry| (file.scope, entry)))
+            .filter(|(_, entry)| entry.event == event)
+            .filter(|(_, entry)| !has_variable(entry) && !has_own_home_or_deployment(entry))
             .find_map(|(scope, entry)| {
-                let plain = format!("{} hook", shell::quote(&entry.program, cfg!(windows)));
-                let is_ours = is_same(Path::new(&entry.program), &this);
+                let installed = format!("{} hook", shell::quote(&entry.program, cfg!(windows)));
+                // In the exec form the command is only the program.
                 let command = if entry.command == entry.program {
-                    &plain
+                    &installed
                 } else {
                     &entry.command
                 };
-                (entry.event == event
-                    && !has_variable(entry)
-                    && !leads_elsewhere(entry)
-                    && (scope == Scope::User || (is_ours && *command == plain)))
-                    .then(|| command.clone())
+                let is_ours = *command == installed && is_same_file(entry.program.as_ref(), &this);
+                (scope == Scope::User || is_ours).then(|| command.clone())
             })
     }
 
-    /// What is to be said of them.
+    /// The checks of the hooks, at least one.
     pub fn checks(&self) -> Vec<Check> {
         let mut checks = self.problems.clone();
         for file in &self.files {
@@ -132,16 +86,20 @@ impl Installed {
             .filter_map(|file| Some((file, file.found.plugin.as_deref()?)))
     }
 
+    fn files_with_entries(&self) -> impl DoubleEndedIterator<Item = &Settings> {
+        self.files
+            .iter()
+            .filter(|file| file.found.own().next().is_some())
+    }
+
     /// Where hooks come from.
     fn places(&self) -> Vec<String> {
         let files = self
-            .files
-            .iter()
-            .filter(|file| file.entries().next().is_some())
+            .files_with_entries()
             .map(|file| file.path.display().to_string());
         let plugins = self
             .plugins()
-            .map(|(file, plugin)| format!("the plugin {plugin} by {}", file.path.display()));
+            .map(|(file, plugin)| format!("the plugin {plugin} in {}", file.path.display()));
         files.chain(plugins).collect()
     }
 
@@ -149,21 +107,18 @@ impl Installed {
         if self.plugins().next().is_some() {
             return None;
         }
-        let is_there = |event: &&str| {
-            self.files
-                .iter()
-                .any(|file| file.entries().any(|entry| entry.event == **event))
+        let has_hook = |event: &str| {
+            let mut entries = self.files.iter().flat_map(|file| file.found.own());
+            entries.any(|entry| entry.event == event)
         };
         let missing: Vec<_> = EVENTS
             .into_iter()
-            .filter(|event| !is_there(event))
+            .filter(|event| !has_hook(event))
             .collect();
         let says = match missing.len() {
             0 => return None,
-            all if all == EVENTS.len() => {
-                "none are installed for sessions that start in this folder".to_owned()
-            }
-            _ => format!("there is none for {}", missing.join(" and ")),
+            all if all == EVENTS.len() => "no hooks apply in this folder".to_owned(),
+            _ => format!("no hook for {}", missing.join(" and ")),
         };
         Some(Check::warning("hooks", says, "`convex-sidecar install`"))
     }
@@ -175,13 +130,14 @@ impl Installed {
             .next()
             .map(|(_, plugin)| format!("`claude plugin uninstall {plugin}`"));
         let last = self
-            .files
-            .iter()
-            .rev()
-            .find(|file| file.entries().next().is_some())
-            .map(|file| file.command("uninstall"));
+            .files_with_entries()
+            .next_back()
+            .map(|file| command(file, "uninstall"));
         (places.len() > 1).then(|| {
-            let says = format!("they run more than once for each event: {}; sessions are recorded once all the same", places.join(", "));
+            let says = format!(
+                "hooks run more than once for each event: {}; each session is still recorded once",
+                places.join(", ")
+            );
             Check::warning("hooks", says, plugin.or(last).unwrap_or_default())
         })
     }
@@ -191,11 +147,10 @@ impl Installed {
             .plugins()
             .next()
             .filter(|_| !self.has_program_for_plugin)?;
-        let says = format!("the plugin {plugin} does not find the executable");
         Some(Check::failed(
             "hooks",
-            says,
-            "put its folder on the PATH, or set CONVEX_SIDECAR_BIN to it",
+            format!("the plugin {plugin} does not find the executable"),
+            "put its folder on the PATH, or set CONVEX_SIDECAR_BIN to its path",
         ))
     }
 }
@@ -205,7 +160,7 @@ fn switched_off(file: &Settings) -> Option<Check> {
     let path = file.path.display();
     Some(Check::failed(
         "hooks",
-        format!("they are switched off: {name} is true in {path}"),
+        format!("switched off: {name} is true in {path}"),
         format!("remove {name} from {path}"),
     ))
 }
@@ -213,70 +168,66 @@ fn switched_off(file: &Settings) -> Option<Check> {
 fn entries(file: &Settings) -> Vec<Check> {
     let path = file.path.display();
     let mut checks = Vec::new();
+    let mut warn =
+        |says: String, remedy: String| checks.push(Check::warning("hooks", says, remedy));
     let mut programs = Vec::new();
     for entry in &file.found.entries {
         let event = &entry.event;
         if !entry.is_alone {
-            let says = format!(
-                "{event} in {path} runs other commands too: {:?}",
-                entry.command
+            warn(
+                format!(
+                    "{event} in {path} also runs other commands: {:?}",
+                    entry.command
+                ),
+                "`install` and `uninstall` do not change it; change it by hand".to_owned(),
             );
-            checks.push(Check::warning(
-                "hooks",
-                says,
-                "`install` and `uninstall` leave it alone; change it by hand",
-            ));
             continue;
         }
         if entry.is_duplicate {
-            checks.push(Check::warning(
-                "hooks",
-                format!("{event} is there twice in {path}"),
-                format!("{} keeps one", file.command("install")),
-            ));
+            warn(
+                format!("{event} has two hooks in {path}"),
+                format!("{} keeps one", command(file, "install")),
+            );
         }
         if entry.has_suspicious_timeout() {
-            let says = format!(
-                "the timeout for {event} in {path} is {} seconds",
-                entry.timeout.unwrap_or_default()
+            warn(
+                format!(
+                    "the timeout for {event} in {path} is {} seconds",
+                    entry.timeout.unwrap_or_default()
+                ),
+                format!(
+                    "it looks like milliseconds; {} sets 10 seconds",
+                    command(file, "install")
+                ),
             );
-            let remedy = format!(
-                "milliseconds were meant; {} sets 10 seconds",
-                file.command("install")
-            );
-            checks.push(Check::warning("hooks", says, remedy));
         }
         if !has_variable(entry) && !programs.contains(&&entry.program) {
             programs.push(&entry.program);
-            checks.extend(program(file, &entry.program));
         }
     }
+    checks.extend(programs.into_iter().filter_map(|name| program(file, name)));
     checks
 }
 
-/// Whether the executable that is run is this one.
+/// Checks that an executable in the settings is this one.
 fn program(file: &Settings, program: &str) -> Option<Check> {
-    let (path, remedy) = (file.path.display(), file.command("install"));
+    let (path, install) = (file.path.display(), command(file, "install"));
     let this = std::env::current_exe().ok()?;
     if !Path::new(program).is_absolute() {
-        let says = format!("{path} runs {program}, which is another executable on another PATH");
         return Some(Check::warning(
             "hooks",
-            says,
-            format!("{remedy} writes its whole path"),
+            format!("{path} runs {program}, which another PATH may not find"),
+            format!("{install} writes its full path"),
         ));
     }
     if !Path::new(program).is_file() {
-        return Some(Check::failed(
-            "hooks",
-            format!("{path} runs {program}, which is not there"),
-            remedy,
-        ));
+        let says = format!("{path} runs {program}, which does not exist");
+        return Some(Check::failed("hooks", says, install));
     }
-    if is_same(Path::new(program), &this) {
+    if is_same_file(program.as_ref(), &this) {
         return None;
     }
-    // Only the user's own settings are trusted so far.
+    // Only a program in the user's own settings may be run.
     let version = (file.scope == Scope::User)
         .then(|| version(program))
         .flatten();
@@ -286,11 +237,10 @@ fn program(file: &Settings, program: &str) -> Option<Check> {
     let version = version
         .map(|version| format!(" ({version})"))
         .unwrap_or_default();
-    let says = format!("{path} runs {program}{version}, not this executable");
     Some(Check::warning(
         "hooks",
-        says,
-        format!("{remedy} puts this one there"),
+        format!("{path} runs {program}{version}, not this executable"),
+        format!("{install} replaces it with this one"),
     ))
 }
 
@@ -299,41 +249,41 @@ fn version(program: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Whether the command has a journal or a deployment of its own, which a proof has no business in.
-fn leads_elsewhere(entry: &Entry) -> bool {
+/// The command line of `install` or `uninstall` for this file.
+fn command(file: &Settings, verb: &str) -> String {
+    match file.scope {
+        Scope::User => format!("`convex-sidecar {verb}`"),
+        scope => format!("`convex-sidecar {verb} --scope {}`", scope.name()),
+    }
+}
+
+/// Whether the command sets its own journal or deployment, which the proof must not write to.
+fn has_own_home_or_deployment(entry: &Entry) -> bool {
     ["CONVEX_SIDECAR_HOME=", "CONVEX_SELF_HOSTED_"]
         .iter()
         .any(|name| entry.command.contains(name))
 }
 
-/// Whether only a shell in the client's environment knows which program it is.
+/// Whether only a shell in the client's environment can tell which program it is.
 fn has_variable(entry: &Entry) -> bool {
     entry.program.contains(['$', '~', '`'])
 }
 
-fn is_same(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
-    }
-}
-
-/// Whether there is an executable that the plugin runs, looked for as `hooks/convex-sidecar.sh`
-/// looks for it.
+/// Whether the plugin finds an executable; `hooks/convex-sidecar.sh` looks in the same places.
 fn has_program_for_plugin(environment: &Environment) -> bool {
     let stated = environment.get("CONVEX_SIDECAR_BIN").map(PathBuf::from);
     let cargo = environment
         .get("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(Path::new(environment.get("HOME")?).join(".cargo")));
-    let of_cargo = cargo.map(|folder| {
+    let in_cargo = cargo.map(|folder| {
         folder
             .join("bin")
             .join(format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX))
     });
-    Program::find("convex-sidecar", environment).is_some()
+    executables("convex-sidecar", environment).next().is_some()
         || stated
             .into_iter()
-            .chain(of_cargo)
+            .chain(in_cargo)
             .any(|path| path.is_file())
 }

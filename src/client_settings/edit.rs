@@ -1,0 +1,484 @@
+//! Adds our entries to the text of a settings file and removes them again, byte for byte.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::ser::{PrettyFormatter, Serializer};
+
+use super::entries::{Located, find, locate};
+use super::json::{BOM, Json, Node, is_blank};
+use super::{EVENTS, shell};
+
+/// The timeout of our entries, in seconds. Without one the client kills a SessionEnd hook after
+/// 1.4 s; a hook takes 1.2 s at most.
+const TIMEOUT: u32 = 10;
+/// What a new file starts from.
+const EMPTY: &str = "{}\n";
+
+/// The text with an entry for each event that runs this program, and no other change. Entries of
+/// ours stay where they are and keep what the user added to them.
+pub fn install(text: &str, program: &str) -> Result<String> {
+    let mut text = match text {
+        blank if is_blank(blank) && blank.starts_with(BOM) => format!("{BOM}{EMPTY}"),
+        blank if is_blank(blank) => EMPTY.to_owned(),
+        _ => text.to_owned(),
+    };
+    let program = shell::portable(program, cfg!(windows));
+    // There are few edits, so the text is simply read again after each of them.
+    while let Some(edit) = next_edit(&text, &program)? {
+        edit.apply(&mut text);
+    }
+    Ok(text)
+}
+
+/// The text without our entries, and without what was there only to hold them.
+pub fn uninstall(text: &str) -> Result<String> {
+    let mut text = text.to_owned();
+    while !is_blank(&text) {
+        let json = Json::parse(&text)?;
+        let ours = locate(&json)?;
+        let Some(ours) = ours.iter().find(|ours| ours.entry.is_alone) else {
+            break;
+        };
+        removal(&json, ours).apply(&mut text);
+    }
+    Ok(text)
+}
+
+/// Whether `before` is what the text was before our entries came, that is, whether the two differ
+/// in nothing else.
+///
+/// [`uninstall`] alone cannot restore everything: an empty file, `"hooks": {}`, the space in `{ }`.
+#[must_use]
+pub fn is_original(before: &str, text: &str) -> bool {
+    find(before).is_ok_and(|found| found.own().next().is_none())
+        && install(before, "convex-sidecar")
+            .and_then(|with| uninstall(&with))
+            .is_ok_and(|without| uninstall(text).is_ok_and(|text| text == without))
+}
+
+/// Whether the file holds no settings.
+#[must_use]
+pub fn is_empty(text: &str) -> bool {
+    is_blank(text) || Json::parse(text).is_ok_and(|json| json.items(json.root).is_empty())
+}
+
+/// The next edit towards one correct entry for each event; `None` if nothing is left to do.
+fn next_edit(text: &str, program: &str) -> Result<Option<Edit>> {
+    let json = Json::parse(text)?;
+    let mut ours = locate(&json)?;
+    ours.retain(|ours| ours.entry.is_alone);
+    for ours in &ours {
+        let edit = if ours.entry.is_duplicate {
+            Some(removal(&json, ours))
+        } else if ours.entry.program == program {
+            correct_timeout(&json, ours)?
+        } else {
+            replace_program(&json, ours, program)?
+        };
+        if edit.is_some() {
+            return Ok(edit);
+        }
+    }
+    let Some(hooks) = json.root.member("hooks") else {
+        return append(&json, json.root, Some("hooks"), &Empty {}).map(Some);
+    };
+    let is_missing = |event: &&str| ours.iter().all(|ours| ours.entry.event != **event);
+    let Some(event) = EVENTS.into_iter().find(is_missing) else {
+        return Ok(None);
+    };
+    let Some(groups) = hooks.member(event) else {
+        return append(&json, hooks, Some(event), &[(); 0]).map(Some);
+    };
+    let hook = Hook {
+        kind: "command",
+        command: format!("{} hook", shell::quote(program, cfg!(windows))),
+        timeout: TIMEOUT,
+    };
+    append(&json, groups, None, &Group { hooks: [hook] }).map(Some)
+}
+
+fn replace_program(json: &Json, ours: &Located, program: &str) -> Result<Option<Edit>> {
+    let Some(command) = ours.node.member("command") else {
+        return Ok(None);
+    };
+    let mut changed = ours.entry.command.clone();
+    match &ours.call {
+        Some(call) => {
+            changed.replace_range(call.span.clone(), &shell::quote(program, cfg!(windows)));
+        }
+        None => program.clone_into(&mut changed),
+    }
+    Ok(Some(Edit {
+        span: json.span(command.raw()),
+        text: serde_json::to_string(&changed)?,
+    }))
+}
+
+fn correct_timeout(json: &Json, ours: &Located) -> Result<Option<Edit>> {
+    Ok(match ours.node.member("timeout") {
+        None => Some(append(json, ours.node, Some("timeout"), &TIMEOUT)?),
+        Some(timeout) if ours.entry.timeout.is_none() || ours.entry.has_suspicious_timeout() => {
+            Some(Edit {
+                span: json.span(timeout.raw()),
+                text: TIMEOUT.to_string(),
+            })
+        }
+        Some(_) => None,
+    })
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+struct Group {
+    hooks: [Hook; 1],
+}
+
+#[derive(Serialize)]
+struct Hook {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    command: String,
+    timeout: u32,
+}
+
+/// A replacement for a part of a text.
+#[derive(Debug)]
+struct Edit {
+    span: Range<usize>,
+    text: String,
+}
+
+impl Edit {
+    fn apply(&self, text: &mut String) {
+        text.replace_range(self.span.clone(), &self.text);
+    }
+}
+
+/// Removes an entry and what would be empty without it, except for the file's own object.
+fn removal(json: &Json, ours: &Located) -> Edit {
+    let (items, index) = ours
+        .path
+        .iter()
+        .rev()
+        .map(|(container, index)| (json.items(*container), *index))
+        .find(|(items, _)| items.len() > 1)
+        .unwrap_or_default();
+    let span = match (items.as_slice(), index) {
+        ([], _) => inside(json, json.root),
+        (items, 0) => items[0].start..items[1].start,
+        (items, _) => items[index - 1].end..items[index].end,
+    };
+    Edit {
+        span,
+        text: String::new(),
+    }
+}
+
+/// Adds a value at the end of an array, or a member at the end of an object, in the style of what
+/// is there.
+fn append<T: Serialize>(
+    json: &Json,
+    container: Node,
+    key: Option<&str>,
+    value: &T,
+) -> Result<Edit> {
+    let style = Style::of(json);
+    let Style { newline, unit, .. } = style;
+    let mut pretty = Vec::new();
+    value.serialize(&mut Serializer::with_formatter(
+        &mut pretty,
+        PrettyFormatter::with_indent(unit.as_bytes()),
+    ))?;
+    let key = key.map_or_else(String::new, |key| format!("\"{key}\": "));
+    let pretty = key + &String::from_utf8(pretty)?;
+    let on_lines = |indent: &str| pretty.replace('\n', &format!("{newline}{indent}"));
+
+    let outer = indent_of_line(json.text, json.span(container.raw()).start);
+    let items = json.items(container);
+    let Some(last) = items.last() else {
+        let is_new_file = json.items(json.root).is_empty();
+        let text = if is_new_file || json.root.raw().contains('\n') {
+            let indent = format!("{outer}{unit}");
+            format!("{newline}{indent}{}{newline}{outer}", on_lines(&indent))
+        } else {
+            style.on_one_line(&pretty)
+        };
+        return Ok(Edit {
+            span: inside(json, container),
+            text,
+        });
+    };
+    let before = items
+        .len()
+        .checked_sub(2)
+        .map_or(inside(json, container).start, |index| items[index].end);
+    let comma = style.comma();
+    let text = if json.text[before..last.start].contains('\n') {
+        let indent = indent_of_line(json.text, last.start);
+        format!(",{newline}{indent}{}", on_lines(indent))
+    } else if json.text[last.clone()].contains('\n') {
+        format!("{comma}{}", on_lines(outer))
+    } else {
+        format!("{comma}{}", style.on_one_line(&pretty))
+    };
+    Ok(Edit {
+        span: last.end..last.end,
+        text,
+    })
+}
+
+/// What is between the brackets of an object or array.
+fn inside(json: &Json, container: Node) -> Range<usize> {
+    let span = json.span(container.raw());
+    span.start + 1..span.end - 1
+}
+
+/// How a file is laid out.
+#[derive(Debug, Clone, Copy)]
+struct Style<'a> {
+    newline: &'static str,
+    /// The indentation of one level: that of the first key if it starts a line.
+    unit: &'a str,
+    /// Whether the file has no spaces after colons and commas.
+    is_tight: bool,
+}
+
+impl<'a> Style<'a> {
+    fn of(json: &Json<'a>) -> Self {
+        let root = json.span(json.root.raw()).start;
+        let first = json.root.members().and_then(|members| {
+            let first = members.first()?;
+            Some((json.span(first.raw_key), json.span(first.value.raw())))
+        });
+        let starts_line = |key: &Range<usize>| {
+            json.text[root..key.start]
+                .contains('\n')
+                .then_some(key.start)
+        };
+        Self {
+            newline: if json.text.contains("\r\n") {
+                "\r\n"
+            } else {
+                "\n"
+            },
+            unit: first
+                .as_ref()
+                .and_then(|(key, _)| starts_line(key))
+                .map_or("  ", |at| indent_of_line(json.text, at)),
+            is_tight: first.is_some_and(|(key, value)| key.end + 1 == value.start),
+        }
+    }
+
+    fn comma(self) -> &'static str {
+        if self.is_tight { "," } else { ", " }
+    }
+
+    /// Pretty JSON on one line. Each of its lines holds at most one member.
+    fn on_one_line(self, pretty: &str) -> String {
+        let join = |line: &str| match line.trim_start() {
+            line if self.is_tight => line.replacen("\": ", "\":", 1),
+            line if line.ends_with(',') => format!("{line} "),
+            line => line.to_owned(),
+        };
+        pretty.lines().map(join).collect()
+    }
+}
+
+fn indent_of_line(text: &str, at: usize) -> &str {
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let line = &text[start..];
+    &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entries::Entry;
+    use super::*;
+
+    const PROGRAM: &str = "/opt/convex-sidecar";
+
+    fn ours(text: &str) -> Vec<Entry> {
+        find(text).unwrap().entries
+    }
+
+    fn problem(text: &str) -> String {
+        let problem = format!("{:#}", install(text, PROGRAM).unwrap_err());
+        assert_eq!(format!("{:#}", uninstall(text).unwrap_err()), problem);
+        problem
+    }
+
+    #[test]
+    fn install_into_empty_text_gives_the_documented_snippet() {
+        let text = install("", PROGRAM).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let snippet = include_str!("../../hooks/settings.json")
+            .replace("convex-sidecar hook", "/opt/convex-sidecar hook");
+        assert_eq!(text, snippet);
+        assert_eq!(value["hooks"].as_object().unwrap().len(), EVENTS.len());
+        assert_eq!(uninstall(&text).unwrap(), EMPTY);
+    }
+
+    #[test]
+    fn install_follows_the_layout_of_the_file() {
+        assert_eq!(
+            install(r#"{"a":1,"hooks":{"Stop":[]}}"#, PROGRAM).unwrap(),
+            r#"{"a":1,"hooks":{"Stop":[{"hooks":[{"type":"command","command":"/opt/convex-sidecar hook","timeout":10}]}],"SessionStart":[{"hooks":[{"type":"command","command":"/opt/convex-sidecar hook","timeout":10}]}],"StopFailure":[{"hooks":[{"type":"command","command":"/opt/convex-sidecar hook","timeout":10}]}],"SessionEnd":[{"hooks":[{"type":"command","command":"/opt/convex-sidecar hook","timeout":10}]}]}}"#
+        );
+        let tabs = install("{\r\n\t\"a\": 1\r\n}", PROGRAM).unwrap();
+        let start = "{\r\n\t\"a\": 1,\r\n\t\"hooks\": {\r\n\t\t\"SessionStart\": [\r\n\t\t\t{\r\n\t\t\t\t\"hooks\": [\r\n\t\t\t\t\t{\r\n\t\t\t\t\t\t\"type\": ";
+        assert!(tabs.starts_with(start), "{tabs}");
+        assert!(tabs.ends_with("]\r\n\t}\r\n}"), "{tabs}");
+        assert_eq!(tabs.matches('\n').count(), tabs.matches("\r\n").count());
+        let compact = "{\n  \"hooks\": {\n    \"Stop\": [{\n      \"hooks\": []\n    }]\n  }\n}\n";
+        let installed = install(compact, PROGRAM).unwrap();
+        assert!(
+            installed.contains(
+                "      \"hooks\": []\n    }, {\n      \"hooks\": [\n        {\n          \"type\""
+            ),
+            "{installed}"
+        );
+    }
+
+    #[test]
+    fn install_changes_an_old_path_in_place_and_keeps_additions_of_the_user() {
+        let text = r#"{"hooks": {"Stop": [{"matcher": "", "hooks": [{"timeout": 5, "command": "A=1 '/old path/convex-sidecar' hook --verbose || true", "type": "command"}]}]}}"#;
+        let installed = install(text, PROGRAM).unwrap();
+        assert!(
+            installed.starts_with(
+                &text.replace("'/old path/convex-sidecar'", PROGRAM)[..text.len() - 20]
+            ),
+            "{installed}"
+        );
+        assert_eq!(ours(&installed).len(), 4);
+        assert_eq!(install(&installed, PROGRAM).unwrap(), installed);
+
+        let exec = r#"{"hooks":{"Stop":[{"hooks":[{"type":"command","command":"/old path/convex-sidecar","args":["hook"]}]}]}}"#;
+        let installed = install(exec, "/new path/convex-sidecar").unwrap();
+        assert!(
+            installed
+                .contains(r#""command":"/new path/convex-sidecar","args":["hook"],"timeout":10}"#),
+            "{installed}"
+        );
+    }
+
+    #[test]
+    fn install_corrects_milliseconds_and_removes_duplicates() {
+        let hook = r#"{"type":"command","command":"convex-sidecar hook","timeout":10000}"#;
+        let text = format!(
+            r#"{{"disableAllHooks":true,"hooks":{{"Stop":[{{"hooks":[{hook},{hook}]}},{{"matcher":"x","hooks":[{hook}]}}]}}}}"#
+        );
+        let installed = ours(&install(&text, PROGRAM).unwrap());
+        assert_eq!(installed.len(), 5);
+        assert!(installed.iter().all(|entry| !entry.is_duplicate
+            && entry.timeout == Some(10.0)
+            && entry.program == PROGRAM));
+    }
+
+    #[test]
+    fn hooks_of_others_stay_even_if_they_run_us_among_other_commands() {
+        let text = r#"{"hooks":{"Stop":[{"hooks":[{"type":"command","command":"notify && convex-sidecar hook"},{"type":"prompt","prompt":"convex-sidecar hook"}]}]}}"#;
+        let installed = install(text, PROGRAM).unwrap();
+        assert_eq!(ours(&installed).len(), 5);
+        assert_eq!(uninstall(&installed).unwrap(), text);
+        assert_eq!(uninstall(text).unwrap(), text);
+    }
+
+    #[test]
+    fn malformed_settings_are_refused_with_line_and_column() {
+        for (text, expected) in [
+            (
+                "{\n  // why\n}",
+                "line 2, column 3: there is a comment, which JSON does not have; remove it",
+            ),
+            (
+                "{\"é\": 1 /* why */}",
+                "line 1, column 9: there is a comment, which JSON does not have; remove it",
+            ),
+            (
+                "{\"a\": 1,}",
+                "line 1, column 8: there is a comma with nothing after it; remove it",
+            ),
+            (
+                "{\"a\": [1,]}",
+                "line 1, column 9: there is a comma with nothing after it; remove it",
+            ),
+            (
+                "{\"a\"",
+                "line 1, column 4: EOF while parsing an object; correct it",
+            ),
+            (
+                "{}\n{}",
+                "line 2, column 1: trailing characters; correct it",
+            ),
+            (
+                "[]",
+                "line 1, column 1: the file is not an object; make it one",
+            ),
+            (
+                "\u{feff}\n\"x\"",
+                "line 2, column 1: the file is not an object; make it one",
+            ),
+            (
+                "{\"hooks\": \"x\"}",
+                "line 1, column 11: `hooks` is not an object; make it one",
+            ),
+            (
+                "{\"hooks\": null}",
+                "line 1, column 11: `hooks` is not an object; make it one",
+            ),
+            (
+                "{\"hooks\": {\"Stop\": {}}}",
+                "line 1, column 20: `hooks.Stop` is not an array; make it one",
+            ),
+            (
+                "{\"hooks\": {\"Stop\": [1]}}",
+                "line 1, column 21: an entry of `hooks.Stop` is not an object; make it one",
+            ),
+            (
+                "{\"hooks\": {\"X\": [{\"hooks\": {}}]}}",
+                "line 1, column 28: `hooks` in an entry of `hooks.X` is not an array; make it one",
+            ),
+            (
+                "{\"hooks\": {\"X\": [{\"hooks\": [[]]}]}}",
+                "line 1, column 29: a hook of `hooks.X` is not an object; make it one",
+            ),
+            (
+                "{\"hooks\": {},\n\"hooks\": {}}",
+                "line 2, column 1: the key \"hooks\" is there twice; remove one of them",
+            ),
+            (
+                "{\"hooks\": {\"Stop\": [], \"St\\u006fp\": []}}",
+                "line 1, column 24: the key \"Stop\" is there twice; remove one of them",
+            ),
+        ] {
+            assert_eq!(problem(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn original_is_recognized_only_if_nothing_else_changed() {
+        for before in [
+            "",
+            " \n",
+            "{ }",
+            "{\"hooks\": {}}",
+            "{\"a\": 1, \"hooks\": {\"Stop\": [ ]}}",
+        ] {
+            let text = install(before, PROGRAM).unwrap();
+            assert!(is_original(before, &text), "{before}");
+            assert!(
+                is_original(before, &install(&text, "/moved/convex-sidecar").unwrap()),
+                "{before}"
+            );
+            assert!(
+                !is_original(before, &text.replacen('{', "{\"new\": 1,", 1)),
+                "{before}"
+            );
+            assert!(!is_original(&text, &text), "{before}");
+        }
+    }
+}

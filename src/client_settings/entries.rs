@@ -1,0 +1,202 @@
+//! What a settings file says about us: our entries, the plugin, and what switches hooks off.
+
+use anyhow::Result;
+
+use super::json::{Json, Node, is_blank};
+use super::shell::{self, Call};
+
+/// A timeout above this many seconds was meant as milliseconds: it is what the client gives a hook
+/// that does not set one.
+const MAX_TIMEOUT: f64 = 600.0;
+
+/// One of our entries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The event that it is for.
+    pub event: String,
+    /// The matcher of its group, if there is one.
+    pub matcher: Option<String>,
+    /// The command as it is written.
+    pub command: String,
+    /// The executable that the command runs.
+    pub program: String,
+    /// In seconds; `None` if it sets none.
+    pub timeout: Option<f64>,
+    /// Whether the command only runs us. Other entries are never changed.
+    pub is_alone: bool,
+    /// Whether an entry above it does the same.
+    pub is_duplicate: bool,
+}
+
+impl Entry {
+    /// Whether the timeout was meant as milliseconds.
+    #[must_use]
+    pub fn has_suspicious_timeout(&self) -> bool {
+        self.timeout.is_some_and(|seconds| seconds > MAX_TIMEOUT)
+    }
+}
+
+/// What matters to us in a settings file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// Our entries, in the order of the file.
+    pub entries: Vec<Entry>,
+    /// The setting that switches hooks off, if one does.
+    pub switched_off_by: Option<&'static str>,
+    /// Our plugin if it is enabled, as the client names it: `<plugin>@<marketplace>`.
+    pub plugin: Option<String>,
+}
+
+impl Found {
+    /// The entries that we may change.
+    pub fn own(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.is_alone)
+    }
+}
+
+/// Reads a settings file. A file whose hooks the client could not read either is an error, which
+/// names line, column and remedy.
+pub fn find(text: &str) -> Result<Found> {
+    if is_blank(text) {
+        return Ok(Found::default());
+    }
+    let json = Json::parse(text)?;
+    let is_true = |node: Node| node.raw() == "true";
+    let switched_off_by = ["disableAllHooks", "allowManagedHooksOnly"]
+        .into_iter()
+        .find(|name| json.root.member(name).is_some_and(is_true));
+    let plugin = json
+        .root
+        .member("enabledPlugins")
+        .and_then(Node::members)
+        .into_iter()
+        .flatten()
+        .find(|plugin| plugin.key.starts_with("convex-sidecar@") && is_true(plugin.value));
+    Ok(Found {
+        entries: locate(&json)?.into_iter().map(|ours| ours.entry).collect(),
+        switched_off_by,
+        plugin: plugin.map(|plugin| plugin.key),
+    })
+}
+
+/// One of our entries and where it is.
+pub struct Located<'a> {
+    /// The entry.
+    pub entry: Entry,
+    /// The call in its command. There is none in the exec form, whose command is the program.
+    pub call: Option<Call>,
+    /// The entry's object.
+    pub node: Node<'a>,
+    /// The objects and arrays around it, outermost first, each with the index of the item that
+    /// leads to the entry: the file, `hooks`, the event's groups, the group's hooks.
+    pub path: [(Node<'a>, usize); 4],
+}
+
+/// Finds our entries. Hooks of a shape that the client does not know are an error.
+pub fn locate<'a>(json: &Json<'a>) -> Result<Vec<Located<'a>>> {
+    let mut found: Vec<Located> = Vec::new();
+    let root = json.object(json.root, "the file")?;
+    let Some(in_root) = root.iter().position(|member| member.key == "hooks") else {
+        return Ok(found);
+    };
+    let hooks = root[in_root].value;
+    for (in_hooks, event) in json.object(hooks, "`hooks`")?.into_iter().enumerate() {
+        let name = format!("`hooks.{}`", event.key);
+        for (in_event, group) in json.array(event.value, &name)?.into_iter().enumerate() {
+            json.object(group, &format!("an entry of {name}"))?;
+            let Some(entries) = group.member("hooks") else {
+                continue;
+            };
+            let matcher = group.member("matcher").and_then(Node::string);
+            let nodes = json.array(entries, &format!("`hooks` in an entry of {name}"))?;
+            for (in_group, node) in nodes.into_iter().enumerate() {
+                json.object(node, &format!("a hook of {name}"))?;
+                let Some((command, call)) = recognize(node) else {
+                    continue;
+                };
+                let is_alone = call.as_ref().is_none_or(|call| call.is_alone);
+                let is_same = |other: &Entry| {
+                    other.is_alone
+                        && is_alone
+                        && other.event == event.key
+                        && other.matcher == matcher
+                };
+                let entry = Entry {
+                    is_duplicate: found.iter().any(|other| is_same(&other.entry)),
+                    event: event.key.clone(),
+                    matcher: matcher.clone(),
+                    program: call
+                        .as_ref()
+                        .map_or_else(|| command.clone(), |call| call.program.clone()),
+                    command,
+                    timeout: node
+                        .member("timeout")
+                        .and_then(|timeout| timeout.raw().parse().ok()),
+                    is_alone,
+                };
+                found.push(Located {
+                    entry,
+                    call,
+                    node,
+                    path: [
+                        (json.root, in_root),
+                        (hooks, in_hooks),
+                        (event.value, in_event),
+                        (entries, in_group),
+                    ],
+                });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The command of a hook that runs us, and our call in it.
+fn recognize(hook: Node) -> Option<(String, Option<Call>)> {
+    let command = hook.member("command")?.string()?;
+    if hook.member("type")?.string()? != "command" {
+        return None;
+    }
+    // With `args` the command is the program itself, and no shell reads it.
+    if let Some(args) = hook.member("args").and_then(Node::elements) {
+        let first = args.first().and_then(|argument| argument.string());
+        let is_ours = shell::is_sidecar(&command) && first.as_deref() == Some("hook");
+        return is_ours.then_some((command, None));
+    }
+    let call = shell::find(&command)?;
+    Some((command, Some(call)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_and_duplicates_are_found() {
+        let hook = r#"{"type":"command","command":"convex-sidecar hook","timeout":10000}"#;
+        let text = format!(
+            r#"{{"disableAllHooks":true,"hooks":{{"Stop":[{{"hooks":[{hook},{hook}]}},{{"matcher":"x","hooks":[{hook}]}}]}}}}"#
+        );
+        let found = find(&text).unwrap();
+        assert_eq!(found.switched_off_by, Some("disableAllHooks"));
+        let seen: Vec<_> = found
+            .entries
+            .iter()
+            .map(|entry| {
+                (
+                    entry.matcher.as_deref(),
+                    entry.is_duplicate,
+                    entry.has_suspicious_timeout(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (None, false, true),
+                (None, true, true),
+                (Some("x"), false, true)
+            ]
+        );
+    }
+}

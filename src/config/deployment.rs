@@ -1,0 +1,236 @@
+//! A Convex deployment and the key to it, always as a pair from one source.
+//!
+//! A URL from the environment with a key from the file would send the key to whoever could set the
+//! environment. A project's `.env.local` is never read, because a repository must not be able to
+//! redirect the record or the key.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail, ensure};
+use url::{Host, Url};
+
+use super::environment::{DEPLOY_KEY, Environment, KEY, URL};
+use super::file::File;
+
+/// An admin key. It is never shown: not in messages, not by `{:?}`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminKey(String);
+
+impl AdminKey {
+    /// The value of the `Authorization` header.
+    #[must_use]
+    pub fn authorization(&self) -> String {
+        format!("Convex {}", self.0)
+    }
+
+    /// The text with the key masked, in case a server repeated it.
+    #[must_use]
+    pub fn hidden_in(&self, text: &str) -> String {
+        if self.0.is_empty() {
+            text.to_owned()
+        } else {
+            text.replace(&self.0, "…")
+        }
+    }
+
+    /// The key itself, for `config.toml` only.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AdminKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminKey(…)")
+    }
+}
+
+/// A Convex deployment and the key to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployment {
+    /// The base URL, without a path.
+    pub url: Url,
+    /// Its admin key.
+    pub key: AdminKey,
+}
+
+impl Deployment {
+    /// Checks the pair. The key must fit into a header and into quotes; plain http is allowed to
+    /// this machine, and elsewhere only with `allow_insecure_http`.
+    pub(super) fn new(url: &str, key: &str, allow_insecure_http: bool) -> Result<Self> {
+        ensure!(
+            key.trim()
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\'' | b'"')),
+            "the admin key holds a space, a line feed, a quote or a character that is not ASCII; copy it again, in one piece"
+        );
+        Ok(Self {
+            url: check_url(url, allow_insecure_http)?,
+            key: AdminKey(key.trim().to_owned()),
+        })
+    }
+
+    /// The URL as the journal stores it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+
+    /// The variables that select this deployment for a process that this one starts. They must
+    /// never be on its command line, which others can read.
+    #[must_use]
+    pub fn environment(&self) -> [(&'static str, String); 2] {
+        [(URL, self.name().to_owned()), (KEY, self.key.0.clone())]
+    }
+
+    /// The variables that select this deployment for the Convex CLI, in its environment or in
+    /// `.env.local`.
+    #[must_use]
+    pub fn cli_environment(&self) -> Vec<(&'static str, String)> {
+        if self.is_cloud() {
+            vec![(DEPLOY_KEY, self.key.0.clone())]
+        } else {
+            self.environment().into()
+        }
+    }
+
+    /// Whether the deployment is on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.url)
+    }
+
+    /// Whether the deployment is in Convex Cloud.
+    #[must_use]
+    pub fn is_cloud(&self) -> bool {
+        self.url
+            .host_str()
+            .is_some_and(|host| host.ends_with(".convex.cloud"))
+    }
+
+    /// The name of the instance that the key belongs to, which is its first part.
+    #[must_use]
+    pub fn key_instance(&self) -> Option<&str> {
+        self.key.0.split_once('|').map(|(instance, _)| instance)
+    }
+}
+
+/// The deployment that the environment names, else the one that the file at `path` names.
+pub(super) fn choose(
+    environment: &Environment,
+    file: &File,
+    path: &Path,
+) -> Result<Option<Deployment>> {
+    let (url, key) = match (environment.get(URL), environment.get(KEY)) {
+        (Some(url), Some(key)) => (url, key),
+        (Some(_), None) => bail!(
+            "{URL} is set but {KEY} is not; URL and key must come from one source, so set both or neither"
+        ),
+        (None, Some(_)) => bail!(
+            "{KEY} is set but {URL} is not; URL and key must come from one source, so set both or neither"
+        ),
+        (None, None) => match (&file.url, &file.admin_key) {
+            (Some(url), Some(key)) => (url, key),
+            (None, None) => return Ok(None),
+            (Some(_), None) => bail!(
+                "`url` is set but `admin_key` is not in {}; set both or neither",
+                path.display()
+            ),
+            (None, Some(_)) => bail!(
+                "`admin_key` is set but `url` is not in {}; set both or neither",
+                path.display()
+            ),
+        },
+    };
+    ensure!(
+        !key.trim().is_empty(),
+        "`admin_key` is empty in {}; `convex-sidecar setup` creates a key",
+        path.display()
+    );
+    Deployment::new(url, key, file.allow_insecure_http).map(Some)
+}
+
+fn check_url(text: &str, allow_insecure_http: bool) -> Result<Url> {
+    // The text is not repeated, because it may hold a password.
+    let url = Url::parse(text.trim()).map_err(|error| {
+        anyhow!(
+            "could not parse the deployment's URL: {error}; it looks like http://127.0.0.1:3210"
+        )
+    })?;
+    ensure!(
+        url.username().is_empty() && url.password().is_none(),
+        "the deployment's URL holds a user name or a password; remove it"
+    );
+    ensure!(
+        url.path() == "/" && url.query().is_none(),
+        "the deployment's URL has a path or a query; it looks like http://127.0.0.1:3210"
+    );
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback(&url) || allow_insecure_http => {}
+        "http" => bail!(
+            "the admin key is not sent over plain http to {}; use https, or set allow_insecure_http = true in config.toml",
+            url.host_str().unwrap_or_default()
+        ),
+        other => {
+            bail!("the deployment's URL has the scheme {other}; use https, or http on this machine")
+        }
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "convex-self-hosted|0123456789abcdef";
+
+    #[test]
+    fn plain_http_is_allowed_to_this_machine_only() {
+        for url in [
+            "http://127.0.0.1:3210",
+            "http://localhost:3210/",
+            "http://[::1]:3210",
+            "https://example.com",
+        ] {
+            assert!(Deployment::new(url, SECRET, false).is_ok(), "{url}");
+        }
+        for url in [
+            "http://example.com",
+            "http://127.0.0.1.example.com",
+            "http://10.0.0.1:3210",
+            "ftp://localhost",
+            "localhost:3210",
+            "https://a:b@example.com",
+            "http://localhost/x",
+        ] {
+            assert!(Deployment::new(url, SECRET, false).is_err(), "{url}");
+        }
+        assert!(Deployment::new("http://10.0.0.1:3210", SECRET, true).is_ok());
+    }
+
+    #[test]
+    fn key_of_convex_cloud_uses_the_variable_of_the_cli() {
+        let names = |url: &str| {
+            Deployment::new(url, SECRET, false)
+                .unwrap()
+                .cli_environment()
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names("https://happy-animal-123.convex.cloud"), [DEPLOY_KEY]);
+        assert_eq!(names("https://convex.cloud.example"), [URL, KEY]);
+    }
+}

@@ -1,0 +1,63 @@
+//! Where files and programs are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use directories::ProjectDirs;
+
+use super::environment::{Environment, HOME};
+
+/// The sidecar's own files.
+#[derive(Debug)]
+pub(super) struct Paths {
+    pub config: PathBuf,
+    pub journal: PathBuf,
+}
+
+impl Paths {
+    /// In `CONVEX_SIDECAR_HOME`, else where the platform keeps configuration and state.
+    pub fn find(environment: &Environment) -> Result<Self> {
+        let (config, state) = if let Some(home) = environment.get(HOME) {
+            (PathBuf::from(home), PathBuf::from(home))
+        } else {
+            let folders = ProjectDirs::from("", "", "convex-sidecar").context(
+                "could not find a home folder; set CONVEX_SIDECAR_HOME to a folder for configuration and journal",
+            )?;
+            let state = folders
+                .state_dir()
+                .unwrap_or_else(|| folders.data_local_dir());
+            (folders.config_dir().to_owned(), state.to_owned())
+        };
+        Ok(Self {
+            config: config.join("config.toml"),
+            journal: state.join("journal.db"),
+        })
+    }
+}
+
+/// The client's own folder, `CLAUDE_CONFIG_DIR` or `~/.claude`.
+#[must_use]
+pub fn client_folder(environment: &Environment) -> Option<PathBuf> {
+    let home = || environment.get("HOME").or(environment.get("USERPROFILE"));
+    environment
+        .get("CLAUDE_CONFIG_DIR")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(home()?).join(".claude")))
+}
+
+/// The client's folder of transcripts.
+pub(super) fn projects(environment: &Environment) -> PathBuf {
+    client_folder(environment)
+        .unwrap_or_else(|| PathBuf::from(".claude"))
+        .join("projects")
+}
+
+/// The executables of this name on the PATH, in its order.
+pub fn executables(name: &str, environment: &Environment) -> impl Iterator<Item = PathBuf> {
+    // Windows calls it `Path`.
+    let path = environment.get("PATH").or(environment.get("Path"));
+    let folder = std::env::current_dir().unwrap_or_default();
+    path.and_then(|path| which::which_in_all(name, Some(path), folder).ok())
+        .into_iter()
+        .flatten()
+}
