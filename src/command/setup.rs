@@ -62,17 +62,9 @@ pub fn run(options: &Setup) -> Result<()> {
     step("configuration", "writing", || {
         configure(options, &config, &bundle, &deployment)
     })?;
-    step("packages", "npm ci", || {
-        Ok(match cli.install()? {
-            true => ((), "installed".to_owned()),
-            false => ((), "already installed".to_owned()),
-        })
-    })?;
+    step("packages", "npm ci", || Ok(((), cli.install()?.to_owned())))?;
     step("functions", "npx convex deploy", || {
-        Ok(match cli.deploy(&deployment)? {
-            true => ((), "deployed".to_owned()),
-            false => ((), "already deployed".to_owned()),
-        })
+        Ok(((), cli.deploy(&deployment)?.to_owned()))
     })?;
     let hooks = step("hooks", "installing", || install_hooks(options))?;
     hooks.warn();

@@ -50,10 +50,10 @@ impl<'a> ConvexCli<'a> {
         })
     }
 
-    /// Installs the packages. Returns whether there was something to do.
-    pub fn install(&self) -> Result<bool> {
+    /// Installs the packages, unless they are. Returns what was done.
+    pub fn install(&self) -> Result<&'static str> {
         if self.bundle.is_installed() {
-            return Ok(false);
+            return Ok("already installed");
         }
         let output = self.npm.run(&self.bundle.folder, &INSTALL, &[])?;
         self.ensure_success(
@@ -62,13 +62,13 @@ impl<'a> ConvexCli<'a> {
             "check the network and npm's registry (`npm config get registry`)",
             None,
         )?;
-        Ok(true)
+        Ok("installed")
     }
 
-    /// Deploys the functions. Returns whether there was something to do.
-    pub fn deploy(&self, deployment: &Deployment) -> Result<bool> {
+    /// Deploys the functions, unless they are. Returns what was done.
+    pub fn deploy(&self, deployment: &Deployment) -> Result<&'static str> {
         if self.bundle.is_deployed(deployment.name()) && server::has_functions(deployment)? {
-            return Ok(false);
+            return Ok("already deployed");
         }
         let variables = deployment.cli_environment();
         let output = self.npx.run(&self.bundle.folder, &DEPLOY, &variables)?;
@@ -79,7 +79,7 @@ impl<'a> ConvexCli<'a> {
             Some(deployment),
         )?;
         self.bundle.set_deployed(deployment.name())?;
-        Ok(true)
+        Ok("deployed")
     }
 
     fn ensure_success(

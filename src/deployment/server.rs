@@ -70,6 +70,7 @@ pub fn has_functions(deployment: &Deployment) -> Result<bool> {
 }
 
 /// What listens on a port of this machine, for people.
+#[must_use]
 pub fn listener(port: u16, config: &Config) -> String {
     let url = local_url(port);
     let instance = config

@@ -159,7 +159,8 @@ enum Access {
 
 #[cfg(unix)]
 fn is_private(metadata: &fs::Metadata) -> bool {
-    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 == 0
+    let others = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077;
+    others == 0
 }
 
 #[cfg(not(unix))]
