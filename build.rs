@@ -1,10 +1,9 @@
-//! Links the unwinder of GCC into the binary where the compiler has it as an archive. As a shared
-//! library, as Rust links it on Linux, it is loaded and set up at each start, which took a hook a
-//! twentieth of its time (measured).
+//! Links GCC's unwinder statically if the compiler has it as an archive. Rust links the shared
+//! library on Linux, and loading it at each start took a twentieth of the time of a hook (measured).
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "Cargo tells a build script everything by its environment"
+    reason = "Cargo passes everything to a build script in its environment"
 )]
 
 use std::path::Path;
@@ -12,7 +11,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|own| own == value);
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     let is_cross = std::env::var_os("HOST") != std::env::var_os("TARGET");
     if is_cross || !is("CARGO_CFG_TARGET_OS", "linux") || !is("CARGO_CFG_TARGET_ENV", "gnu") {
         return;
@@ -24,7 +23,7 @@ fn main() {
         return;
     };
     let path = String::from_utf8_lossy(&output.stdout);
-    // A compiler that does not have it repeats the name.
+    // A compiler that does not have it prints the bare name.
     if let Some(folder) = Path::new(path.trim())
         .parent()
         .filter(|folder| folder.is_absolute())

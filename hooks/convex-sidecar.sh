@@ -1,8 +1,9 @@
 #!/bin/sh
-# A plugin brings text, not a program built for this machine. So the hooks start this: it finds the program that was installed apart and
-# becomes it. Where there is none the session must go on as if the plugin were absent: exit 0, and one line to the user when a session
-# starts. The client shows the user a `systemMessage` and keeps it from the model; it shows stderr to nobody, and plain stdout the model
-# would read. The argument is the event's name.
+# Usage: convex-sidecar.sh EVENT. Plugins ship text files, not binaries, so the hooks run this script:
+# it finds the separately installed executable and execs it. Without one, the session must go on as if
+# there were no plugin: exit 0, and one line for the user when a session starts. The client shows a
+# `systemMessage` to the user and not to the model; it shows stderr to nobody, and would give plain
+# stdout to the model.
 
 for program in "${CONVEX_SIDECAR_BIN:-}" convex-sidecar "${CARGO_HOME:-${HOME:-}/.cargo}/bin/convex-sidecar"; do
   if command -v "$program" >/dev/null 2>&1; then exec "$program" hook; fi
@@ -10,7 +11,7 @@ done
 
 if [ "${1:-}" = SessionStart ]; then
   case ${CLAUDE_PLUGIN_ROOT:-} in
-    # Neither JSON nor a shell would take such a path as it is.
+    # Such a path would need escaping in JSON or in a shell.
     '' | *[\'\"\\[:cntrl:]]*) root='the folder of the plugin' ;;
     *) root=$CLAUDE_PLUGIN_ROOT ;;
   esac

@@ -33,8 +33,10 @@ for (const [name, hooks] of Object.entries(INSTALLATIONS))
     }
 
     test("the client accepts the plugin", { skip: !hooks.plugin }, async () => {
-      const { code, stdout, stderr } = await lab.validatePlugin();
-      assert.equal(code, 0, stdout + stderr);
+      for (const manifest of ["plugin.json", "marketplace.json"]) {
+        const { code, stdout, stderr } = await lab.validateManifest(manifest);
+        assert.equal(code, 0, stdout + stderr);
+      }
     });
 
     test("print mode is recorded", async () => {

@@ -100,7 +100,8 @@ export async function startLab(hooks) {
     }
   }
 
-  const validatePlugin = () => client("plugin", "validate", "--strict", repository);
+  const validateManifest = (manifest) =>
+    client("plugin", "validate", "--strict", join(repository, ".claude-plugin", manifest));
 
   function stop() {
     backend.stop();
@@ -115,7 +116,7 @@ export async function startLab(hooks) {
     startClaude,
     claude,
     client,
-    validatePlugin,
+    validateManifest,
     sidecar,
     query,
     calls,

@@ -109,6 +109,31 @@ describe("workflows", () => {
   });
 });
 
+describe("package metadata", () => {
+  const cargo = read("Cargo.toml");
+  const field = (name: string) => new RegExp(`^${name} = "(.*)"$`, "m").exec(cargo)?.[1];
+
+  test("of the plugin agrees with Cargo.toml", () => {
+    const plugin = JSON.parse(read(".claude-plugin/plugin.json")) as Record<string, unknown>;
+    for (const name of ["name", "version", "license", "homepage", "repository"]) {
+      expect({ [name]: plugin[name] }).toEqual({ [name]: field(name) });
+    }
+    const { plugins } = JSON.parse(read(".claude-plugin/marketplace.json")) as {
+      plugins: unknown[];
+    };
+    expect(plugins).toEqual([{ ...plugin, source: "./", version: undefined, author: undefined }]);
+  });
+
+  test("for cargo-binstall names the archives of a release", () => {
+    const [, archive] = /tar -czf "(.*?)"/.exec(read(".github/workflows/release.yml")) ?? [];
+    const rendered = (template = "") =>
+      template.replace("{ name }-{ target }", "$name").replace("{ bin }{ binary-ext }", "$bin");
+    expect(field("pkg-url")).toMatch(/^\{ repo \}\/releases\/download\/v\{ version \}\//);
+    expect(rendered(field("pkg-url")).split("/").at(-1)).toBe(archive);
+    expect(rendered(field("bin-dir"))).toBe("$name/$bin");
+  });
+});
+
 describe("Dockerfile", () => {
   const text = read("Dockerfile");
   const sources = [...text.matchAll(/^COPY (?!--from)(.*) \S+$/gm)].flatMap((line) =>
