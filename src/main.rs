@@ -8,7 +8,7 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "the deadline of a hook is reckoned from the start of the process"
+    reason = "the deadline of a hook counts from the start of the process"
 )]
 
 use std::io::IsTerminal;
@@ -18,9 +18,10 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser};
 use convex_sidecar::cli::{Cli, Command, Hook};
 use convex_sidecar::command;
-use convex_sidecar::journal::is_damaged;
+use convex_sidecar::journal::ErrorKind;
 
-/// Wrong command line; sysexits' `EX_USAGE`. Never 2: for the client that means "block".
+/// Exit code for a wrong command line: `EX_USAGE` of sysexits. Never 2, which means "block" to the
+/// client.
 const USAGE: i32 = 64;
 
 fn main() {
@@ -57,7 +58,7 @@ fn main() {
         Command::Completions(options) => command::completions::run(&options),
     };
     if let Err(error) = result {
-        let remedy = if is_damaged(&error) {
+        let remedy = if ErrorKind::of(&error) == Some(ErrorKind::Damaged) {
             "; the next hook keeps the damaged journal under another name and starts a new one"
         } else {
             ""
@@ -65,19 +66,19 @@ fn main() {
         command::print_error(&format!("convex-sidecar: {error:#}{remedy}"));
         exit(1);
     }
-    // Not by returning: that would wait for threads that still read stdin or resolve a name.
+    // Returning would wait for threads that still read stdin or resolve a name.
     exit(0);
 }
 
-/// Whether this is what the client runs, `convex-sidecar hook`. clap prepares the options of all
-/// verbs to read that, which took a twentieth of a hook's instructions.
+/// Whether the command line is the one that the client runs, `convex-sidecar hook`. To parse it,
+/// clap sets up the options of all commands, which took a twentieth of a hook's instructions.
 fn is_plain_hook() -> bool {
     let mut arguments = std::env::args_os().skip(1);
     arguments.next().is_some_and(|verb| verb == "hook") && arguments.next().is_none()
 }
 
-/// The agent must not notice its recorder: whatever happens, exit 0 and silence, unless the user
-/// asks otherwise.
+/// The agent must not notice the hook: whatever happens, it exits 0 and prints nothing, unless the
+/// user requests otherwise.
 fn run_hook(options: Hook, start: Instant) -> anyhow::Result<()> {
     let failure = i32::from(options.strict);
     std::panic::set_hook(Box::new(move |panic| {

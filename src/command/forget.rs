@@ -1,7 +1,7 @@
 //! `forget`: delete a session from the journal and from Convex.
 //!
-//! The journal goes first. What Convex has is deleted at once where it can be reached; otherwise
-//! the journal remembers that it is to be deleted, and the next `sync` or hook does it.
+//! The journal comes first. Then the session is deleted in Convex. If Convex cannot be reached, the
+//! journal remembers that, and the next `sync` or hook deletes it there.
 
 use std::io::{IsTerminal, Write};
 
@@ -22,7 +22,7 @@ use crate::ui::{self, Listed};
 pub fn run(options: &Forget) -> Result<()> {
     let config = load_config()?;
     let mut journal = Journal::open(&config.journal)?;
-    let (session, owner) = choose(&journal, &config, &options.session)?;
+    let (session, owner) = select(&journal, &config, &options.session)?;
     let Some(session_id) = session.document["sessionId"].as_str() else {
         bail!("could not read the session's id in Convex")
     };
@@ -32,9 +32,9 @@ pub fn run(options: &Forget) -> Result<()> {
     let (now, jitter) = now();
     let deployment = owner.as_deref().or(config.deployment_name());
     journal.write(|write| write.forget(session_id, deployment, now))?;
-    // Another process may be reading just now; then the bytes are overwritten some time later.
+    // This fails while another process uses the journal. Then the bytes are overwritten later.
     let _ = journal.scrub();
-    // What forks had copied from it is theirs now.
+    // What forks had copied from the session is theirs now.
     ingest::finalize(&mut journal, &config, now, Deadline::never())?;
     let there = match (deployment, &config.deployment) {
         (None, _) => "; no Convex deployment has it".to_owned(),
@@ -59,9 +59,8 @@ pub fn run(options: &Forget) -> Result<()> {
     ))
 }
 
-/// The session, and the deployment that it belongs to. One that the journal does not know may be in
-/// Convex.
-fn choose(journal: &Journal, config: &Config, prefix: &str) -> Result<(Listed, Option<String>)> {
+/// The session, from the journal or else from Convex, and the deployment that it belongs to.
+fn select(journal: &Journal, config: &Config, prefix: &str) -> Result<(Listed, Option<String>)> {
     if let Some(entry) = find(journal, config, prefix)? {
         return Ok((
             listed(&DeliveryContext::new(journal, &config.deployment)?, &entry)?,
@@ -84,11 +83,11 @@ fn choose(journal: &Journal, config: &Config, prefix: &str) -> Result<(Listed, O
 fn is_confirmed(session: &Listed) -> Result<bool> {
     ensure!(
         std::io::stdin().is_terminal(),
-        "could not ask whether to delete, because stdin is no terminal; --yes deletes without asking"
+        "could not ask for confirmation, because stdin is not a terminal; --yes deletes without asking"
     );
     let is_running = session.document["status"] == "running";
     let again = if is_running {
-        "\nIt is still running: its next hook records it anew."
+        "\nIt is still running: its next hook records it again."
     } else {
         ""
     };

@@ -1,4 +1,4 @@
-//! `hook`: read, journal, deliver what is due. What Claude Code runs.
+//! `hook`: read, journal, deliver what is due. This is what Claude Code runs.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::hook::client;
 use crate::hook::input::{self, InputError, SILENCE};
 use crate::hook::stdin;
 use crate::ingest;
-use crate::journal::{self, Entry, Journal};
+use crate::journal::{self, ErrorKind, Journal, SessionEntry};
 use crate::record::Millis;
 use crate::record::event::{Event, EventKind};
 use crate::record::run::Owner;
@@ -20,11 +20,11 @@ use crate::system::deadline::{Deadline, HOOK_BUDGET};
 use crate::system::process;
 use crate::ui;
 
-/// What a SessionStart may take for the network: the user waits for the agent to start.
+/// How long a SessionStart may use the network: the user waits for the agent to start.
 const START_BUDGET: Duration = Duration::from_millis(300);
 
-/// Runs the hook. An error is for `--verbose` and `--strict`; it stands in the journal's notes too,
-/// where there is one.
+/// Runs the hook. An error is shown only with `--verbose` or `--strict`; if possible it is also kept
+/// in the journal's notes.
 pub fn run(options: Hook, start: Instant) -> Result<()> {
     let deadline = Deadline::after(start, HOOK_BUDGET);
     let config = Config::load(&config::environment())?;
@@ -43,12 +43,12 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
         return dry_run(&config, &input?);
     }
     let identity = journal::identity(&config.journal);
-    let mut result = keep(&config, options, &input, deadline);
+    let mut result = record(&config, options, &input, deadline);
     if let (Err(error), Some(identity)) = (&result, identity)
-        && journal::is_damaged(error)
+        && ErrorKind::of(error) == Some(ErrorKind::Damaged)
     {
         replace_journal(&config, error, identity)?;
-        result = keep(&config, options, &input, deadline);
+        result = record(&config, options, &input, deadline);
     }
     match (result?, &config.deployment) {
         (_, Err(problem)) => bail!("recorded, but not delivered: {problem:#}"),
@@ -66,8 +66,8 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
     }
 }
 
-/// Records the event, and what went wrong with it in the journal's notes.
-fn keep(
+/// Opens the journal and records the event. What went wrong is kept in the journal's notes.
+fn record(
     config: &Config,
     options: Hook,
     input: &Result<Event, InputError>,
@@ -75,27 +75,31 @@ fn keep(
 ) -> Result<Report> {
     let mut journal = Journal::open(&config.journal)?;
     let result = match input {
-        Ok(event) => record(&mut journal, config, options, event, deadline),
+        Ok(event) => record_event(&mut journal, config, options, event, deadline),
         Err(error) => Err(anyhow!("{error}")),
     };
-    let problems = result
-        .as_ref()
-        .err()
+    let can_be_noted = |error: &&anyhow::Error| {
+        !matches!(
+            ErrorKind::of(error),
+            Some(ErrorKind::Damaged | ErrorKind::Busy)
+        )
+    };
+    let error = result.as_ref().err().filter(can_be_noted);
+    let mut problems = error
         .into_iter()
-        .filter(|error| !journal::is_damaged(error) && !journal::is_busy(error))
         .chain(&config.problem)
         .chain(&config.warning);
-    if let Some(problem) = problems.into_iter().next() {
+    if let Some(problem) = problems.next() {
         journal.write(|write| write.note(&format!("hook: {problem:#}"), now().0))?;
     }
     result
 }
 
-/// Sets a damaged journal aside, so that the event is recorded in a new one.
+/// Sets a damaged journal aside, so that the event can be recorded in a new one.
 fn replace_journal(config: &Config, error: &anyhow::Error, identity: u64) -> Result<()> {
     if let Some(aside) = journal::set_aside(&config.journal, identity)? {
         let note = format!(
-            "hook: the journal was damaged ({error:#}); it is kept as {}, and a new one was started; `convex-sidecar import` records past sessions anew",
+            "hook: the journal was damaged ({error:#}); it is kept as {}, and a new one was started; `convex-sidecar import` records past sessions again",
             aside.display()
         );
         Journal::open(&config.journal)?.write(|write| write.note(&note, now().0))?;
@@ -103,7 +107,7 @@ fn replace_journal(config: &Config, error: &anyhow::Error, identity: u64) -> Res
     Ok(())
 }
 
-fn record(
+fn record_event(
     journal: &mut Journal,
     config: &Config,
     options: Hook,
@@ -119,8 +123,11 @@ fn record(
             ),
         );
     }
-    if ingest::ends_no_session(journal, config, event)? {
-        trace(options, "not recorded: it ends a session that never was");
+    if ingest::is_end_of_unknown_session(journal, config, event)? {
+        trace(
+            options,
+            "not recorded: it ends a session that never started",
+        );
         return Ok(Report::default());
     }
     let (now, jitter) = now();
@@ -136,16 +143,16 @@ fn record(
     .context("could not journal the event")?;
     journal.set_deadline(deadline)?;
     match follow_up(journal, config, options, event, (now, jitter), deadline) {
-        // What there was no time for is done by the next hook, as it is due.
-        Err(error) if journal::is_busy(&error) => Ok(Report {
-            problem: Some("others were writing to the journal all the time".to_owned()),
+        // The event is durable, and the next hook does the rest.
+        Err(error) if ErrorKind::of(&error) == Some(ErrorKind::Busy) => Ok(Report {
+            problem: Some("other processes were writing to the journal all the time".to_owned()),
             ..Report::default()
         }),
         result => result,
     }
 }
 
-/// All that comes after the event is safe.
+/// Everything that can be done after the event is durable.
 fn follow_up(
     journal: &mut Journal,
     config: &Config,
@@ -154,7 +161,7 @@ fn follow_up(
     (now, jitter): (Millis, f64),
     deadline: Deadline,
 ) -> Result<Report> {
-    if tells_of_transcript(event) {
+    if may_have_new_transcript(event) {
         ingest::read_transcript(journal, config, &event.session_id, now, deadline)?;
     }
     ingest::sweep(journal, config, now)?;
@@ -182,18 +189,18 @@ fn follow_up(
         .deliver_hook(&event.session_id, &mut |step| trace(options, step))
 }
 
-/// Says a step, where the user asks for that.
+/// Prints a step, with `--verbose`.
 fn trace(options: Hook, step: &str) {
     if options.verbose {
         super::print_error(&ui::escape_block(step));
     }
 }
 
-/// Does all but the sending, prints it, and takes it back.
+/// Prints what would be recorded and sent, and keeps nothing of it.
 fn dry_run(config: &Config, event: &Event) -> Result<()> {
     let mut journal = Journal::open_dry_run(&config.journal)?;
-    if ingest::ends_no_session(&journal, config, event)? {
-        return print("nothing would be recorded: it ends a session that never was\n");
+    if ingest::is_end_of_unknown_session(&journal, config, event)? {
+        return print("nothing would be recorded: it ends a session that never started\n");
     }
     let (now, _) = now();
     ingest::record_event(
@@ -224,7 +231,7 @@ fn dry_run(config: &Config, event: &Event) -> Result<()> {
     )))
 }
 
-fn entry(journal: &Journal, event: &Event) -> Result<Entry> {
+fn entry(journal: &Journal, event: &Event) -> Result<SessionEntry> {
     journal
         .entry(&event.session_id)?
         .with_context(|| format!("session {} is not in the journal", event.session_id))
@@ -238,8 +245,8 @@ fn owner(config: &Config) -> Option<Owner> {
     }
 }
 
-/// At the start there is nothing new in the transcript, and the user waits.
-fn tells_of_transcript(event: &Event) -> bool {
+/// A session or a turn that starts has nothing new in its transcript, and the user waits.
+fn may_have_new_transcript(event: &Event) -> bool {
     !matches!(
         event.kind,
         EventKind::SessionStart { .. } | EventKind::UserPromptSubmit { .. }

@@ -1,9 +1,9 @@
-//! `import`: record past sessions from the client's transcripts, before it deletes them (after 30
-//! days by default).
+//! `import`: record past sessions from the client's transcripts, before the client deletes them
+//! (after 30 days by default).
 //!
-//! Threads read and parse, this one counts: SQLite has one writer. Each session's figures and the
-//! checkpoints that they rest on are committed together, so an interrupted import goes on where it
-//! stopped, and a repeated one finds nothing new.
+//! Several threads read and parse, and this one counts, because SQLite has one writer. The figures
+//! of a session and the checkpoints that they rest on are committed together, so that an interrupted
+//! import continues where it stopped, and a repeated one finds nothing new.
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -19,7 +19,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{load_config, now, print, sync};
 use crate::cli::Import;
 use crate::config::Config;
-use crate::ingest::{self, Past, Stretch};
+use crate::ingest::{self, ImportedTranscript, TranscriptDelta};
 use crate::journal::{Journal, MAX_LOCK_HOLD};
 use crate::record::Millis;
 use crate::record::document::ReadState;
@@ -29,11 +29,10 @@ use crate::system::process;
 use crate::transcript::reader::Checkpoint;
 use crate::ui::escape;
 
-/// How many stretches may wait to be counted, so that memory does not grow with the number of
-/// files.
-const WAITING: usize = 16;
-/// How long the next stretch is waited for while others are kept from writing.
-const BRIEFLY: Duration = Duration::from_millis(5);
+/// How many deltas may wait to be counted, so that memory does not grow with the number of files.
+const MAX_WAITING: usize = 16;
+/// How long to wait for the next delta while the write lock is held.
+const NEXT_DELTA_TIMEOUT: Duration = Duration::from_millis(5);
 
 /// A transcript to be read.
 struct Transcript {
@@ -42,12 +41,13 @@ struct Transcript {
     modified_at: Millis,
     bytes: u64,
     read_version: i64,
-    known: BTreeMap<PathBuf, Checkpoint>,
+    /// Where the reading of each of its files starts.
+    checkpoints: BTreeMap<PathBuf, Checkpoint>,
 }
 
-/// What a thread read: the place of the transcript, and a stretch of it. `None` when a file was
-/// replaced since.
-type Read = (usize, Option<Stretch>);
+/// What a thread read: the index of the transcript, and a delta of it; `None` if a file was
+/// replaced.
+type Read = (usize, Option<TranscriptDelta>);
 
 /// Runs `import`.
 pub fn run(options: &Import) -> Result<()> {
@@ -67,8 +67,8 @@ pub fn run(options: &Import) -> Result<()> {
     )?);
     let (now, jitter) = now();
     let next = AtomicUsize::new(0);
-    let redo = std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(WAITING);
+    let again = std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(MAX_WAITING);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         for _ in 0..cores {
             let (sender, next, transcripts, config) =
@@ -78,7 +78,7 @@ pub fn run(options: &Import) -> Result<()> {
         drop(sender);
         count(&mut journal, &config, &transcripts, &receiver, &bar, now)
     })?;
-    for session_id in redo {
+    for session_id in again {
         ingest::read_transcript(&mut journal, &config, &session_id, now, Deadline::never())?;
     }
     ingest::finalize(&mut journal, &config, now, Deadline::never())?;
@@ -94,7 +94,7 @@ pub fn run(options: &Import) -> Result<()> {
     }
 }
 
-/// `<folder>/**/<session>.jsonl`, newest first. Subagents' files belong to their session.
+/// `<folder>/**/<session>.jsonl`, newest first. The files of subagents belong to their session.
 fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
     let mut versions = journal.read_versions()?;
     let mut transcripts = Vec::new();
@@ -122,7 +122,7 @@ fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
                     let read_version = versions.remove(id);
                     transcripts.push(Transcript {
                         session_id: id.to_owned(),
-                        known: if read_version.is_some() {
+                        checkpoints: if read_version.is_some() {
                             journal.checkpoints(id)?.into_iter().collect()
                         } else {
                             BTreeMap::new()
@@ -141,7 +141,7 @@ fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
     Ok(transcripts)
 }
 
-/// Takes transcript after transcript and reads each to its end.
+/// Reads one transcript after another, each to its end.
 fn read(
     transcripts: &[Transcript],
     next: &AtomicUsize,
@@ -154,30 +154,30 @@ fn read(
         let Some(transcript) = transcripts.get(index) else {
             return;
         };
-        let mut known = transcript.known.clone();
+        let mut checkpoints = transcript.checkpoints.clone();
         loop {
-            let stretch = ingest::read_files(
+            let delta = ingest::read_files(
                 &transcript.path,
-                &known,
+                &checkpoints,
                 config,
                 &mut buffer,
                 Deadline::never(),
             );
-            let goes_on = stretch.as_ref().is_some_and(|stretch| {
-                stretch.state == ReadState::Partial && stretch.advance(&mut known)
+            let has_more = delta.as_ref().is_some_and(|delta| {
+                delta.state == ReadState::Partial && delta.advance(&mut checkpoints)
             });
-            if sender.send((index, stretch)).is_err() {
+            if sender.send((index, delta)).is_err() {
                 return;
             }
-            if !goes_on {
+            if !has_more {
                 break;
             }
         }
     }
 }
 
-/// Counts what the threads read. Returns the sessions that another process counted meanwhile or
-/// whose files changed.
+/// Counts what the threads read. Returns the sessions that must be read again, because another
+/// process has counted them meanwhile or a file was replaced.
 fn count(
     journal: &mut Journal,
     config: &Config,
@@ -191,35 +191,35 @@ fn count(
         .iter()
         .map(|transcript| transcript.read_version)
         .collect();
-    let mut redo = Vec::new();
+    let mut again = Vec::new();
     let mut done = 0_u64;
     while let Ok(first) = receiver.recv() {
         journal.write(|write| {
-            let turn = Deadline::never().within(MAX_LOCK_HOLD);
+            let hold = Deadline::never().within(MAX_LOCK_HOLD);
             let more = iter::from_fn(|| {
-                if turn.is_over() || write.is_awaited() {
+                if hold.is_over() || write.has_waiters() {
                     None
                 } else {
-                    receiver.recv_timeout(BRIEFLY).ok()
+                    receiver.recv_timeout(NEXT_DELTA_TIMEOUT).ok()
                 }
             });
-            for (index, stretch) in iter::once(first).chain(more) {
+            for (index, delta) in iter::once(first).chain(more) {
                 let transcript = &transcripts[index];
-                let past = Past {
+                let imported = ImportedTranscript {
                     session_id: &transcript.session_id,
                     path: &transcript.path,
                     host: &host,
                     modified_at: transcript.modified_at,
                 };
-                let Some(stretch) = stretch else {
-                    redo.push(transcript.session_id.clone());
+                let Some(delta) = delta else {
+                    again.push(transcript.session_id.clone());
                     continue;
                 };
-                let is_whole = stretch.state != ReadState::Partial;
-                if ingest::import(write, config, &past, versions[index], stretch, now)? {
+                let is_whole = delta.state != ReadState::Partial;
+                if ingest::import(write, config, &imported, versions[index], delta, now)? {
                     versions[index] += 1;
                 } else {
-                    redo.push(transcript.session_id.clone());
+                    again.push(transcript.session_id.clone());
                 }
                 if is_whole {
                     done += 1;
@@ -231,5 +231,5 @@ fn count(
         })?;
         journal.yield_lock();
     }
-    Ok(redo)
+    Ok(again)
 }

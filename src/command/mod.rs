@@ -25,7 +25,7 @@ use anyhow::{Context, Result};
 
 use crate::config::{self, Config};
 use crate::convex::delivery_state::DeliveryContext;
-use crate::journal::Entry;
+use crate::journal::SessionEntry;
 use crate::record::Millis;
 use crate::ui::{self, Listed, Screen};
 
@@ -59,7 +59,7 @@ fn screen() -> Screen {
 }
 
 /// A journal entry as it is listed.
-fn listed(context: &DeliveryContext<'_>, entry: &Entry) -> Result<Listed> {
+fn listed(context: &DeliveryContext<'_>, entry: &SessionEntry) -> Result<Listed> {
     Ok(Listed {
         document: serde_json::from_str(&entry.document)?,
         delivery_state: Some(context.session(entry)),

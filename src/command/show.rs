@@ -8,7 +8,7 @@ use crate::cli::Show;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::convex::query::query;
-use crate::journal::{Entry, Journal};
+use crate::journal::{Journal, SessionEntry};
 use crate::record::event::is_session_id;
 use crate::ui::{self, Listed};
 
@@ -42,7 +42,11 @@ fn local(config: &Config, prefix: &str) -> Result<Listed> {
 }
 
 /// The one session of the journal whose id is `prefix` or starts with it.
-pub(super) fn find(journal: &Journal, config: &Config, prefix: &str) -> Result<Option<Entry>> {
+pub(super) fn find(
+    journal: &Journal,
+    config: &Config,
+    prefix: &str,
+) -> Result<Option<SessionEntry>> {
     check(prefix)?;
     let mut found = journal.by_prefix(prefix, CANDIDATES + 1)?;
     if found.len() > 1 && found[0].session_id != prefix {

@@ -1,5 +1,5 @@
-//! `sync`: deliver all that is due, close runs whose process is gone, finish transcripts that were
-//! read in part.
+//! `sync`: end runs whose process is gone, read the rest of transcripts that were read in part, and
+//! deliver everything that is due.
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,7 +22,7 @@ pub fn run() -> Result<()> {
     deliver(&mut journal, config.require_deployment()?, now, jitter)
 }
 
-/// Delivers all that is due, with a progress bar, and says what came of it.
+/// Delivers everything that is due, with a progress bar, and prints the result.
 pub(super) fn deliver(
     journal: &mut Journal,
     deployment: &Deployment,
@@ -82,7 +82,7 @@ pub(super) fn deliver(
     }
 }
 
-/// So many sessions, in words.
+/// "1 session", "2 sessions".
 pub(super) fn sessions(count: u64) -> String {
     counted(count, "session")
 }

@@ -212,7 +212,7 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
             .workflow(&options.key)?
             .map_or_else(|| Workflow::new(&options.key), |entry| entry.workflow);
         workflow.set(change, now);
-        write.set_workflow(&workflow, name)
+        write.store_workflow(&workflow, name)
     })?;
     if let Ok(Some(deployment)) = &config.deployment {
         Delivery::new(

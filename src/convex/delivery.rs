@@ -8,7 +8,7 @@ use serde_json::json;
 use super::answer::Verdict;
 use super::client::{Call, Convex, Kind};
 use crate::config::Deployment;
-use crate::journal::{Entry, Journal, OutboxEntry};
+use crate::journal::{Journal, OutboxEntry, SessionEntry};
 use crate::record::Millis;
 use crate::record::failure::Failure;
 use crate::system::deadline::Deadline;
@@ -105,8 +105,8 @@ impl<'a> Delivery<'a> {
         {
             return Ok(report);
         }
-        let (has_sessions, has_errands) = self.journal.is_due(name, now)?;
-        let others = if has_sessions {
+        let due = self.journal.what_is_due(name, now)?;
+        let others = if due.has_sessions {
             self.journal.write(|write| write.lease(name, ALONG, now))?
         } else {
             Vec::new()
@@ -118,7 +118,7 @@ impl<'a> Delivery<'a> {
                 return Ok(report);
             }
         }
-        if has_errands {
+        if due.has_outbox {
             self.send_outbox(&convex, ALONG, &mut report, trace)?;
         }
         Ok(report)
@@ -186,7 +186,7 @@ impl<'a> Delivery<'a> {
                 Verdict::Success(_) => {
                     self.journal.write(|write| {
                         write
-                            .outbox_done(&outgoing, name)
+                            .confirm_outbox_entry(&outgoing, name)
                             .and_then(|()| write.clear_backoff(name))
                     })?;
                     report.outbox += 1;
@@ -200,7 +200,7 @@ impl<'a> Delivery<'a> {
                         _ => Failure::refused("createWorkflow does not create"),
                     };
                     self.journal.write(|write| {
-                        write.outbox_refused(&outgoing, name, &why, |failures| {
+                        write.refuse_outbox_entry(&outgoing, name, &why, |failures| {
                             now + wait(failures, jitter)
                         })
                     })?;
@@ -251,7 +251,7 @@ impl<'a> Delivery<'a> {
     fn deliver_batch(
         &mut self,
         convex: &Convex<'_>,
-        entries: &[Entry],
+        entries: &[SessionEntry],
         report: &mut Report,
         trace: Trace<'_>,
     ) -> Result<bool> {
@@ -289,7 +289,7 @@ impl<'a> Delivery<'a> {
     fn deliver_one(
         &mut self,
         convex: &Convex<'_>,
-        entry: &Entry,
+        entry: &SessionEntry,
         report: &mut Report,
         trace: Trace<'_>,
     ) -> Result<bool> {
@@ -346,12 +346,12 @@ impl<'a> Delivery<'a> {
         verdict
     }
 
-    fn confirm(&mut self, entries: &[Entry], report: &mut Report) -> Result<bool> {
+    fn confirm(&mut self, entries: &[SessionEntry], report: &mut Report) -> Result<bool> {
         let (name, may_be_off) = (self.deployment.name(), self.may_be_off);
         self.journal.write(|write| {
             entries
                 .iter()
-                .try_for_each(|entry| write.delivered(entry, name))?;
+                .try_for_each(|entry| write.confirm_session(entry, name))?;
             if may_be_off {
                 write.clear_backoff(name)
             } else {
@@ -362,12 +362,10 @@ impl<'a> Delivery<'a> {
         Ok(true)
     }
 
-    fn refuse(&mut self, entry: &Entry, why: &Failure, report: &mut Report) -> Result<bool> {
-        let (now, jitter) = (self.now, self.jitter);
+    fn refuse(&mut self, entry: &SessionEntry, why: &Failure, report: &mut Report) -> Result<bool> {
+        let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
         self.journal.write(|write| {
-            write.refused(&entry.session_id, why, |failures| {
-                now + wait(failures, jitter)
-            })
+            write.refuse_session(entry, name, why, |failures| now + wait(failures, jitter))
         })?;
         report.refused += 1;
         report.problem = Some(format!("session {}: {why}", entry.session_id));
@@ -376,7 +374,7 @@ impl<'a> Delivery<'a> {
 
     fn give_up(
         &mut self,
-        entries: &[Entry],
+        entries: &[SessionEntry],
         failure: Failure,
         report: &mut Report,
     ) -> Result<bool> {
@@ -391,7 +389,7 @@ impl<'a> Delivery<'a> {
 }
 
 /// The first call by which a session is delivered.
-pub fn first_call(entry: &Entry) -> Result<Call> {
+pub fn first_call(entry: &SessionEntry) -> Result<Call> {
     Call::new(
         Kind::Mutation,
         SESSION[usize::from(entry.delivered_revision > 0)],
@@ -413,7 +411,7 @@ fn wait(failures: u32, jitter: f64) -> Millis {
     longest / 2 + (longest as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as Millis
 }
 
-fn batch_length(entries: &[Entry]) -> usize {
+fn batch_length(entries: &[SessionEntry]) -> usize {
     let mut bytes = 0;
     let fits = entries.iter().take_while(|entry| {
         bytes += entry.document.len();

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::config::Deployment;
-use crate::journal::{Backoff, Entry, Journal, WorkflowEntry};
+use crate::journal::{Backoff, Journal, SessionEntry, WorkflowEntry};
 use crate::record::failure::Failure;
 
 /// Where something stands on its way to Convex, in a word for tables and in a sentence that ends
@@ -53,7 +53,7 @@ impl<'a> DeliveryContext<'a> {
 
     /// Whether Convex has the latest revision of this session.
     #[must_use]
-    pub fn session(&self, entry: &Entry) -> DeliveryState {
+    pub fn session(&self, entry: &SessionEntry) -> DeliveryState {
         if entry.is_delivered() {
             DeliveryState::Delivered
         } else {

@@ -1,103 +1,47 @@
-//! What was counted on this machine: every message, tool call and prompt, under the session that
-//! had it first.
+//! The dedup index: every message, tool call and prompt that was counted on this machine, under the
+//! session that had it first.
 //!
-//! A long transcript has two hundred thousand of them. Their keys are hashes, so a row for each is
-//! inserted at another place of the table each time; that took a third of all instructions of a
-//! cold reading, and nine tenths of the time of an import (measured). So a row of the table
-//! `counted` is a page: the entries between two keys, packed one after another. A transaction takes
-//! the pages that it needs, counts in memory, and writes what has changed, in order, before it
-//! commits. Pages stay packed in memory, because unpacking costs more than looking through one.
+//! A long transcript has two hundred thousand items. Their keys are hashes, so a row per item would
+//! be inserted at a different place of the table each time; that took a third of all instructions
+//! of a cold reading, and nine tenths of the time of an import (measured). A row of the table
+//! `counted` is therefore a [`Page`] with all entries between two keys. A transaction reads the
+//! pages that it needs, counts in memory, and writes the changed pages, in order, before it commits.
+//! Pages stay packed in memory, because unpacking one costs more than searching it.
 
 use std::array;
 use std::cell::RefMut;
-use std::collections::hash_map::Entry as Known;
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::iter;
 use std::mem::take;
-use std::ops::Range;
 use std::slice;
 
-use anyhow::{Context, Result};
-use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::Unreadable;
+use super::error::Result;
+use super::page::{Entry, Page, Pass, Rewrite, Share, entries, first, pack, unpack};
+use super::sessions::mark_stale;
 use crate::record::figures::{Counted, Item};
 
-/// How long a page may be before it is split, in bytes; an entry takes some 24. From 600 to 1,900
-/// all were as fast (measured); a page of SQLite's (4 KiB) takes four of these.
+/// The length at which a page is split, in bytes; an entry takes about 24. From 600 to 1,900 all
+/// were as fast (measured); four of these fit into a page of SQLite (4 KiB).
 const MAX_PAGE: usize = 960;
-/// How much is held in memory before what has changed is written, in bytes.
+/// How much is held in memory before changed pages are written, in bytes.
 const MAX_HELD: usize = 12 * 1024 * 1024;
 
-/// What one session has of a fact.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Share<'a> {
-    /// The row of the session.
-    session: i64,
-    /// Another session had it first, so this is history that a fork copied.
-    is_copy: bool,
-    /// A tool's name; empty otherwise.
-    name: &'a str,
-    /// The largest ever seen.
-    figures: [u64; 4],
-}
-
-/// Entries in the order of their keys: the key (eight bytes), the length of its shares (four), and
-/// the shares.
-#[derive(Debug)]
-struct Page {
-    /// The last key that belongs here.
-    high: i64,
-    entries: Vec<u8>,
-    is_changed: bool,
-}
-
-/// An entry, and where it stands in its page.
-struct Entry<'a> {
-    place: Range<usize>,
-    key: i64,
-    shares: &'a [u8],
-}
-
-/// Going through a page. Most facts come in the order of their keys, so a page is gone through once
-/// for all that belong to it; what changes is written behind what was passed before, so nothing is
-/// moved to make room.
-#[derive(Debug)]
-struct Pass {
-    low: i64,
-    high: i64,
-    /// The first key that may be asked for next; none behind the last of all.
-    next: Option<i64>,
-    /// The page as it was.
-    old: Vec<u8>,
-    /// How far that was looked through.
-    at: usize,
-    rewrite: Rewrite,
-}
-
-/// A page as it will be.
-#[derive(Debug)]
-struct Rewrite {
-    entries: Vec<u8>,
-    /// How far the page as it was stands here.
-    up_to: usize,
-}
-
-/// The pages that a transaction has looked at, by the first key that belongs to them.
+/// The pages that a transaction has read, by the first key that belongs to them.
 #[derive(Debug, Default)]
 pub(super) struct DedupIndex {
     pages: BTreeMap<i64, Page>,
-    /// How many bytes they hold.
+    /// The length of all entries, in bytes.
     bytes: usize,
-    /// The page that is gone through; its entries are here meanwhile.
+    /// The current pass; it holds the entries of its page.
     pass: Option<Pass>,
-    /// Room for the next one to be written.
+    /// A buffer for the next pass.
     spare: Vec<u8>,
 }
 
 impl DedupIndex {
-    /// Writes what has changed.
+    /// Writes the changed pages.
     pub fn write(&mut self, connection: &Connection) -> Result<()> {
         self.end_pass()?;
         for (low, page) in self.pages.iter_mut().filter(|(_, page)| page.is_changed) {
@@ -110,29 +54,23 @@ impl DedupIndex {
         Ok(())
     }
 
-    /// Takes out what was counted for `session`. Returns the sessions that had copied some of what
-    /// it had first.
+    /// Removes what was counted for `session`. Returns the sessions that had copied some of what it
+    /// had first.
     pub fn forget(&mut self, connection: &Connection, session: i64) -> Result<BTreeSet<i64>> {
         self.write(connection)?;
         *self = Self::default();
-        let mut heirs = BTreeSet::new();
+        let mut copiers = BTreeSet::new();
         let mut statement = connection.prepare("SELECT low, high, entries FROM counted")?;
-        for page in statement.query_map([], page)? {
+        for page in statement.query_map([], Page::from_row)? {
             let (low, mut page) = page?;
             let mut kept = Vec::with_capacity(page.entries.len());
             for entry in entries(&page.entries) {
                 let entry = entry?;
                 let mut shares = unpack(entry.shares)?;
-                if shares
-                    .iter()
-                    .any(|share| share.session == session && !share.is_copy)
-                {
-                    heirs.extend(
-                        shares
-                            .iter()
-                            .filter(|share| share.is_copy)
-                            .map(|share| share.session),
-                    );
+                let is_owned = |share: &Share<'_>| share.session == session && !share.is_copy;
+                if shares.iter().any(is_owned) {
+                    let others = shares.iter().filter(|share| share.is_copy);
+                    copiers.extend(others.map(|share| share.session));
                 }
                 shares.retain(|share| share.session != session);
                 if !shares.is_empty() {
@@ -145,13 +83,13 @@ impl DedupIndex {
                 self.pages.insert(low, page);
             }
         }
-        Ok(heirs)
+        Ok(copiers)
     }
 
-    /// The page that `key` belongs to, gone through up to there.
+    /// The pass over the page that `key` belongs to, not yet beyond `key`.
     fn pass(&mut self, connection: &Connection, key: i64) -> Result<&mut Pass> {
         let pass = match self.pass.take() {
-            Some(pass) if key <= pass.high && pass.next.is_some_and(|next| next <= key) => pass,
+            Some(pass) if pass.can_find(key) => pass,
             other => {
                 self.pass = other;
                 self.end_pass()?;
@@ -176,20 +114,11 @@ impl DedupIndex {
             self.pages.insert(low, page);
             (low, high, old)
         };
-        Ok(Pass {
-            low,
-            high,
-            next: Some(low),
-            old,
-            at: 0,
-            rewrite: Rewrite {
-                entries: take(&mut self.spare),
-                up_to: 0,
-            },
-        })
+        Ok(Pass::new(low, high, old, take(&mut self.spare)))
     }
 
-    /// Puts the page back. One that has become too long is split into even parts.
+    /// Puts the entries back into their page. A page that has become too long is split into even
+    /// parts.
     fn end_pass(&mut self) -> Result<()> {
         let Some(Pass {
             mut low,
@@ -207,8 +136,8 @@ impl DedupIndex {
         } = rewrite;
         let page = self
             .pages
-            .get_mut(&low)
-            .context("could not find the page that was gone through")?;
+            .entry(low)
+            .or_insert_with(|| Page::changed(high, &[]));
         if new.is_empty() {
             (page.entries, self.spare) = (old, new);
             return Ok(());
@@ -226,151 +155,37 @@ impl DedupIndex {
         for entry in entries(&new) {
             let Entry { place, key, .. } = entry?;
             if place.start >= start + part {
-                self.pages.insert(
-                    low,
-                    Page {
-                        high: key - 1,
-                        entries: new[start..place.start].to_owned(),
-                        is_changed: true,
-                    },
-                );
+                let page = Page::changed(key - 1, &new[start..place.start]);
+                self.pages.insert(low, page);
                 (low, start) = (key, place.start);
             }
         }
-        self.pages.insert(
-            low,
-            Page {
-                high,
-                entries: new[start..].to_owned(),
-                is_changed: true,
-            },
-        );
+        self.pages.insert(low, Page::changed(high, &new[start..]));
         new.clear();
         self.spare = new;
         Ok(())
     }
 
-    /// Reads the page that `key` belongs to, and makes room for it. At first there is one, without
-    /// entries, for all keys.
+    /// Reads the page that `key` belongs to. If memory is full, all others are written and dropped.
     fn read(&mut self, connection: &Connection, key: i64) -> Result<(i64, Page)> {
         if self.bytes > MAX_HELD {
             self.write(connection)?;
             *self = Self::default();
         }
         let sql = "SELECT low, high, entries FROM counted WHERE low <= ? ORDER BY low DESC LIMIT 1";
-        let found = connection
-            .prepare_cached(sql)?
-            .query_row([key], page)
-            .optional()?;
-        Ok(found.unwrap_or((
-            i64::MIN,
-            Page {
-                high: i64::MAX,
-                entries: Vec::new(),
-                is_changed: false,
-            },
-        )))
+        let mut statement = connection.prepare_cached(sql)?;
+        let found = statement.query_row([key], Page::from_row).optional()?;
+        Ok(found.unwrap_or_else(|| (i64::MIN, Page::empty())))
     }
 }
 
-fn page(row: &Row<'_>) -> rusqlite::Result<(i64, Page)> {
-    Ok((
-        row.get(0)?,
-        Page {
-            high: row.get(1)?,
-            entries: row.get(2)?,
-            is_changed: false,
-        },
-    ))
-}
-
-impl Pass {
-    /// Goes on to `key`. Returns where its entry stands, or would stand, in the page as it was.
-    fn find(&mut self, key: i64) -> Result<Range<usize>> {
-        self.next = key.checked_add(1);
-        while let Some(entry) = first(&self.old, self.at)? {
-            if entry.key >= key {
-                return Ok(if entry.key == key {
-                    entry.place
-                } else {
-                    self.at..self.at
-                });
-            }
-            self.at = entry.place.end;
-        }
-        Ok(self.at..self.at)
-    }
-}
-
-impl Rewrite {
-    /// Goes on with an entry, which takes its place in the page as it was.
-    fn put(
-        &mut self,
-        old: &[u8],
-        place: Range<usize>,
-        key: i64,
-        shares: &[Share<'_>],
-    ) -> Result<()> {
-        self.entries
-            .extend_from_slice(&old[self.up_to..place.start]);
-        self.up_to = place.end;
-        pack(&mut self.entries, key, shares)
-    }
-}
-
-/// All entries of a page.
-fn entries(page: &[u8]) -> impl Iterator<Item = Result<Entry<'_>>> {
-    let mut at = 0;
-    iter::from_fn(move || {
-        let entry = first(page, at).transpose()?;
-        at = entry.as_ref().map_or(page.len(), |entry| entry.place.end);
-        Some(entry)
-    })
-}
-
-/// The entry at this place of a page; none at its end.
-#[inline]
-fn first(page: &[u8], at: usize) -> Result<Option<Entry<'_>>> {
-    let rest = &page[at..];
-    if rest.is_empty() {
-        return Ok(None);
-    }
-    let cut_off = || Unreadable("an entry is cut off".to_owned());
-    let (key, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
-    let (length, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
-    let shares = rest
-        .get(..u32::from_le_bytes(*length) as usize)
-        .ok_or_else(cut_off)?;
-    let end = page.len() - rest.len() + shares.len();
-    Ok(Some(Entry {
-        place: at..end,
-        key: i64::from_le_bytes(*key),
-        shares,
-    }))
-}
-
-fn unpack(shares: &[u8]) -> Result<Vec<Share<'_>>> {
-    Ok(postcard::from_bytes(shares).map_err(|error| Unreadable(error.to_string()))?)
-}
-
-/// Appends an entry to a page.
-fn pack(page: &mut Vec<u8>, key: i64, shares: &[Share<'_>]) -> Result<()> {
-    page.extend_from_slice(&key.to_le_bytes());
-    let length_at = page.len();
-    page.extend_from_slice(&[0; 4]);
-    *page = postcard::to_extend(shares, take(page))?;
-    let length = u32::try_from(page.len() - length_at - 4)?;
-    page[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
-    Ok(())
-}
-
-/// Counts items for one session: remembers the largest figures of each and says what was known of
-/// it.
+/// Counts items for one session: remembers the largest figures of each and returns what was known
+/// of it.
 pub struct Counter<'a> {
     connection: &'a Connection,
     dedup_index: RefMut<'a, DedupIndex>,
     session: i64,
-    /// Whether this session is older than another one.
+    /// Whether this session is older than another, by that session's row.
     is_older: HashMap<i64, bool>,
 }
 
@@ -388,7 +203,7 @@ impl<'a> Counter<'a> {
         }
     }
 
-    /// Counts an item.
+    /// Counts an item. Returns what was known of it before.
     pub fn count(&mut self, item: &Item<'_>) -> Result<Counted> {
         let (session, key) = (self.session, item.key.cast_signed());
         let pass = self.dedup_index.pass(self.connection, key)?;
@@ -413,10 +228,10 @@ impl<'a> Counter<'a> {
         new.is_copy = match owner.map(|owner| (owner, self.is_older.entry(owner))) {
             None => false,
             // Forks may be read before their parents.
-            Some((owner, Known::Vacant(unknown))) => {
+            Some((owner, MapEntry::Vacant(unknown))) => {
                 !*unknown.insert(take_over(self.connection, session, owner)?)
             }
-            Some((_, Known::Occupied(known))) => !*known.get(),
+            Some((_, MapEntry::Occupied(known))) => !*known.get(),
         };
         let mut counted = Counted {
             inherited: new.is_copy,
@@ -444,8 +259,8 @@ impl<'a> Counter<'a> {
     }
 }
 
-/// Whether `session` had first what was counted for `owner`, because it is older. The owner is then
-/// to be read anew.
+/// Takes over what was counted for `owner` if `session` is older, and thus had it first. The
+/// transcript of `owner` must then be read again.
 fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> {
     let sql = "SELECT (younger.first_record_at, younger.created_at) > (older.first_record_at, older.created_at) FROM sessions AS younger, sessions AS older
                WHERE older.id = ? AND younger.id = ?";
@@ -455,30 +270,34 @@ fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> 
         .optional()?;
     let is_older = answer.flatten().unwrap_or(false);
     if is_older {
-        connection.execute(
-            "UPDATE sessions SET is_stale = 1, is_finalized = 0 WHERE id = ?",
-            [owner],
-        )?;
+        mark_stale(connection, owner)?;
     }
     Ok(is_older)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Journal;
+    use super::super::{ErrorKind, Journal, StoreOptions};
     use super::*;
     use crate::record::session::Session;
     use proptest::prelude::*;
 
     fn journal(sessions: &[&str]) -> Journal {
         let mut journal = Journal::in_memory().unwrap();
+        let options = StoreOptions {
+            deployment: None,
+            max_output: 0,
+            now: 0,
+            changed_at: 0,
+            is_finalized: true,
+        };
         journal
             .write(|write| {
                 for (index, session) in sessions.iter().enumerate() {
-                    let mut record = write.begin(Session::new(session, "host", 0), 0)?;
-                    write.store(&mut record, None, 0, 0, 0, true)?;
-                    // Each is younger than those before.
-                    write.set_origin(&record, (i64::try_from(index)?, 0))?;
+                    let mut row = write.new_row(Session::new(session, "host", 0), 0)?;
+                    write.store(&mut row, &options)?;
+                    // Each session is younger than those before.
+                    write.store_origin(&row, (i64::try_from(index).unwrap(), 0))?;
                 }
                 Ok(())
             })
@@ -511,18 +330,18 @@ mod tests {
             .unwrap()
     }
 
-    fn is_whole(journal: &Journal) {
+    fn assert_whole(journal: &Journal) {
         let mut statement = journal
             .connection
             .prepare("SELECT low, high, entries FROM counted ORDER BY low")
             .unwrap();
         let mut next = Some(i64::MIN);
-        for page in statement.query_map([], page).unwrap() {
+        for page in statement.query_map([], Page::from_row).unwrap() {
             let (low, page) = page.unwrap();
             assert_eq!(
                 Some(low),
                 next,
-                "a gap between two pages, or two of them for one key"
+                "a gap between two pages, or two pages for one key"
             );
             let keys: Vec<_> = entries(&page.entries)
                 .map(|entry| entry.unwrap().key)
@@ -537,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_is_held_in_memory_is_counted_once() {
+    fn more_items_than_fit_into_memory_are_counted_once() {
         const ITEMS: u64 = 500_000;
         let mut journal = journal(&["a", "b"]);
         for (round, more) in [(0, 0), (1, 1_000)] {
@@ -547,14 +366,14 @@ mod tests {
                 .count();
             assert_eq!(known as u64, round * (ITEMS - more));
         }
-        is_whole(&journal);
+        assert_whole(&journal);
         assert!(
             count(&mut journal, "b", 0..ITEMS, 1)
                 .iter()
                 .all(|counted| counted.inherited)
         );
         journal.write(|write| write.forget("a", None, 0)).unwrap();
-        is_whole(&journal);
+        assert_whole(&journal);
         assert!(journal.load("b").unwrap().unwrap().is_stale);
         let left: i64 = journal
             .connection
@@ -562,8 +381,8 @@ mod tests {
                 row.get(0)
             })
             .unwrap();
-        journal.write(|write| write.forget_reading("b")).unwrap();
-        is_whole(&journal);
+        journal.write(|write| write.forget_transcript("b")).unwrap();
+        assert_whole(&journal);
         let none: i64 = journal
             .connection
             .query_row("SELECT sum(length(entries)) FROM counted", [], |row| {
@@ -574,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_cut_off_is_damage() {
+    fn truncated_page_is_damage() {
         let mut journal = journal(&["a"]);
         count(&mut journal, "a", 0..3, 1);
         let item = Item {
@@ -595,14 +414,14 @@ mod tests {
             let error = journal
                 .write(|write| write.counter(&record).count(&item))
                 .unwrap_err();
-            assert!(super::super::is_damaged(&error), "{error:#}");
+            assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
         }
     }
 
     proptest! {
-        /// As the plainest way to keep it says: who had a key first, and what each has of it.
+        /// The model keeps the first session of each key, and what each session has of it.
         #[test]
-        fn each_session_is_told_what_was_known(
+        fn counted_equals_a_simple_model(
             counts in prop::collection::vec((0..3_usize, prop::collection::vec((0..40_u64, 0..3_u64), 1..60)), 1..12),
         ) {
             let names = ["a", "b", "c"];
@@ -623,7 +442,7 @@ mod tests {
                     }
                 }
             }
-            is_whole(&journal);
+            assert_whole(&journal);
         }
     }
 }

@@ -83,7 +83,7 @@ fn it_asks_first_and_only_a_terminal_can_answer() {
         (output.status, output.stderr.as_str()),
         (
             1,
-            "convex-sidecar: could not ask whether to delete, because stdin is no terminal; --yes deletes without asking\n"
+            "convex-sidecar: could not ask for confirmation, because stdin is not a terminal; --yes deletes without asking\n"
         )
     );
     assert_eq!(machine.documents().len(), 1);
@@ -132,7 +132,7 @@ fn only_a_yes_deletes() {
         let output = String::from_utf8(output.stdout).unwrap();
         assert!(
             output.contains("one-1  running  the words of one-1")
-                && output.contains("its next hook records it anew"),
+                && output.contains("its next hook records it again"),
             "{output}"
         );
         assert!(

@@ -76,7 +76,7 @@ fn the_end_of_a_session_that_never_was_is_not_recorded() {
         .ok();
     assert_eq!(
         rehearsed,
-        "nothing would be recorded: it ends a session that never was\n"
+        "nothing would be recorded: it ends a session that never started\n"
     );
     assert!(machine.documents().is_empty());
     // One whose start was lost has a transcript; one whose transcript is not kept has a start; what

@@ -27,6 +27,7 @@ mod install;
 mod key;
 mod killed;
 mod manual;
+mod migration;
 mod plugin;
 mod readme;
 mod release;

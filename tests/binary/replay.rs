@@ -8,7 +8,7 @@ use crate::support::{Backend, CAPTURES, Capture, Captured, Client, Machine};
 
 /// Feeds the hooks, each part of a capture with a client process of its own: the second
 /// SessionStart with source `resume` is another process.
-fn replay(machine: &Machine, hooks: &[Captured]) {
+pub fn replay(machine: &Machine, hooks: &[Captured]) {
     let clients = [Client::start(), Client::start()];
     let mut is_resumed = false;
     for hook in hooks {

@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use convex_sidecar::journal::Journal;
+use convex_sidecar::journal::{Journal, StoreOptions};
 use convex_sidecar::record::Millis;
 use convex_sidecar::record::failure::{Failure, FailureKind};
 use convex_sidecar::record::run::{End, EndedBy, Run};
@@ -265,8 +265,8 @@ fn machine() -> Machine {
     journal
         .write(|write| {
             for story in &stories {
-                let mut record = write.load(story.id)?.unwrap();
-                let session = &mut record.session;
+                let mut row = write.load(story.id)?.unwrap();
+                let session = &mut row.session;
                 "laptop".clone_into(&mut session.host);
                 session.transcript_path = Some(format!(
                     "/home/dev/.claude/projects/-home-dev-{}/{}.jsonl",
@@ -274,14 +274,14 @@ fn machine() -> Machine {
                 ));
                 session.workflow_key = story.workflow.map(str::to_owned);
                 session.runs.push(story.run());
-                write.store(
-                    &mut record,
-                    Some(URL),
-                    MAX_OUTPUT,
+                let options = StoreOptions {
+                    deployment: Some(URL),
+                    max_output: MAX_OUTPUT,
                     now,
-                    story.start + story.length,
-                    true,
-                )?;
+                    changed_at: story.start + story.length,
+                    is_finalized: true,
+                };
+                write.store(&mut row, &options)?;
             }
             let mut workflow = Workflow::new("release-1.0");
             let task = Some("Version 1.0 is out, with notes that name every change".to_owned());
@@ -307,24 +307,23 @@ fn machine() -> Machine {
                 },
                 LONG_AGO + 2 * HOUR,
             );
-            write.set_workflow(&workflow, Some(URL))
+            write.store_workflow(&workflow, Some(URL))
         })
         .unwrap();
     for prefix in ["7be20c94", "9f3b71c0", "0c5e8d17"] {
         let entry = journal.by_prefix(prefix, 1).unwrap().remove(0);
-        journal.write(|write| write.delivered(&entry, URL)).unwrap();
+        journal
+            .write(|write| write.confirm_session(&entry, URL))
+            .unwrap();
     }
     let outbox = journal.due_outbox(URL, 9, now).unwrap();
+    let refused = journal.by_prefix("e5946036", 1).unwrap().remove(0);
     journal
         .write(|write| {
             outbox
                 .iter()
-                .try_for_each(|entry| write.outbox_done(entry, URL))?;
-            write.refused(
-                "e5946036-721f-49fa-8e01-6cae1b5557a9",
-                &Failure::refused(REFUSED),
-                |_| now + HOUR,
-            )?;
+                .try_for_each(|entry| write.confirm_outbox_entry(entry, URL))?;
+            write.refuse_session(&refused, URL, &Failure::refused(REFUSED), |_| now + HOUR)?;
             write.record_backoff(
                 URL,
                 &Failure::new(FailureKind::Unreachable, UNREACHABLE),

@@ -96,7 +96,7 @@ impl Machine {
 
     /// What is recorded, but for the number of looks and the path that it took.
     fn record(&self) -> (Figures, ReadState, Value) {
-        let record = self.journal.load(SESSION).unwrap().unwrap();
+        let row = self.journal.load(SESSION).unwrap().unwrap();
         let entry = self
             .journal
             .entries(&Filter {
@@ -112,7 +112,7 @@ impl Machine {
             .as_object_mut()
             .unwrap()
             .remove("path");
-        (record.summary, record.transcript.state, document)
+        (row.figures, row.transcript.state, document)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::cli::Doctor;
 use crate::config::{self, Config, Environment};
 use crate::convex::client::Convex;
 use crate::convex::query::query;
-use crate::journal::{self, Filter, Journal};
+use crate::journal::{ErrorKind, Filter, Journal};
 use crate::record::Millis;
 use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
@@ -140,7 +140,7 @@ fn journal(config: &Config) -> Vec<Check> {
         )];
     }
     let mut checks = look_at_journal(config).unwrap_or_else(|error| {
-        let remedy = if journal::is_damaged(&error) {
+        let remedy = if ErrorKind::of(&error) == Some(ErrorKind::Damaged) {
             "the next hook keeps it under another name and starts a new one; `convex-sidecar import` records past sessions anew"
         } else {
             "mend what is named; hooks record nothing meanwhile"

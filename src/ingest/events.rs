@@ -1,0 +1,79 @@
+//! Events of hooks, and runs whose process is gone.
+
+use std::path::Path;
+
+use super::store;
+use crate::config::Config;
+use crate::journal::{Journal, Result};
+use crate::record::Millis;
+use crate::record::event::{Event, EventKind};
+use crate::record::run::Owner;
+use crate::record::session::Session;
+use crate::system::process;
+use crate::transcript::files::find_transcript;
+
+/// Journals the bare event. Nothing else is done before, and when this returns the event is durable.
+pub fn record_event(
+    journal: &mut Journal,
+    config: &Config,
+    event: &Event,
+    owner: Option<&Owner>,
+    host: &str,
+    now: Millis,
+) -> Result<()> {
+    journal.write(|write| {
+        let mut row = match write.load(&event.session_id)? {
+            Some(row) => row,
+            None => write.new_row(Session::new(&event.session_id, host, now), now)?,
+        };
+        let is_owner_here = row
+            .session
+            .apply(event, owner, &config.labels, &config.redactor, now);
+        store(write, &mut row, config, config.deployment_name(), now)?;
+        write.record_writer(now)?;
+        let Some(owner) = owner.filter(|_| is_owner_here) else {
+            return Ok(());
+        };
+        for other in write.other_sessions_of(owner, &event.session_id)? {
+            if let Some(mut row) = write.load(&other)?
+                && row.session.runs.supersede(owner, now)
+            {
+                store(write, &mut row, config, None, now)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Whether the event ends a session that never started. `claude mcp list`, `claude doctor` and
+/// `claude plugin install` run the SessionEnd hooks for an id that has had no start and gets no
+/// transcript (measured with 2.1.197). JSON that is piped by hand is recorded.
+pub fn is_end_of_unknown_session(
+    journal: &Journal,
+    config: &Config,
+    event: &Event,
+) -> Result<bool> {
+    let (EventKind::SessionEnd { .. }, Some(stated)) = (&event.kind, &event.transcript_path) else {
+        return Ok(false);
+    };
+    Ok(config.is_in_client
+        && !find_transcript(Path::new(stated), &event.session_id).exists()
+        && journal.load(&event.session_id)?.is_none())
+}
+
+/// Ends the runs whose process is gone.
+pub fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<()> {
+    for (session_id, owners) in journal.open_owners()? {
+        if !owners.iter().any(process::is_gone) {
+            continue;
+        }
+        journal.write(|write| {
+            let Some(mut row) = write.load(&session_id)? else {
+                return Ok(());
+            };
+            row.session.runs.sweep(process::is_gone, now);
+            store(write, &mut row, config, None, now)
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Past sessions, known from their transcripts alone.
+
+use std::path::Path;
+
+use super::transcripts::{TranscriptDelta, count};
+use crate::config::Config;
+use crate::journal::{Result, SessionRow, StoreOptions, Write};
+use crate::record::Millis;
+use crate::record::document::ReadState;
+use crate::record::session::Session;
+
+/// A transcript that was found in the client's folder.
+pub struct ImportedTranscript<'a> {
+    /// The session's id, from the file's name.
+    pub session_id: &'a str,
+    /// The file.
+    pub path: &'a Path,
+    /// This machine.
+    pub host: &'a str,
+    /// When the file was last written.
+    pub modified_at: Millis,
+}
+
+/// Records a past session, or what is new of it. `read_version` is that of the reading which `delta`
+/// continues; 0 for an unknown session. Returns `false` if another process has counted since.
+pub fn import(
+    write: &Write<'_>,
+    config: &Config,
+    transcript: &ImportedTranscript<'_>,
+    read_version: i64,
+    delta: TranscriptDelta,
+    now: Millis,
+) -> Result<bool> {
+    let ImportedTranscript {
+        session_id,
+        path,
+        host,
+        modified_at,
+    } = *transcript;
+    let store = |row: &mut SessionRow| {
+        let is_from_hooks = !row.session.runs.is_empty();
+        let options = StoreOptions {
+            deployment: None,
+            max_output: config.max_output_bytes,
+            now,
+            changed_at: if is_from_hooks {
+                now
+            } else {
+                row.figures.span.last.unwrap_or(modified_at)
+            },
+            is_finalized: row.transcript.state != ReadState::Partial,
+        };
+        write.store(row, &options)
+    };
+    let mut row = match write.load(session_id)? {
+        Some(row) if row.read_version == read_version => row,
+        Some(_) => return Ok(false),
+        None => {
+            let session = Session::new(session_id, host, modified_at);
+            let mut row = write.new_row(session, modified_at)?;
+            store(&mut row)?;
+            row
+        }
+    };
+    row.session
+        .transcript_path
+        .get_or_insert_with(|| path.to_string_lossy().into_owned());
+    count(write, &mut row, delta)?;
+    store(&mut row)?;
+    Ok(true)
+}

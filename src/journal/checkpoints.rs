@@ -1,0 +1,126 @@
+//! How far the transcript files of each session were read, and which must be looked at again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::sessions::SessionRow;
+use super::{Journal, Result, Write, unsigned};
+use crate::record::Millis;
+use crate::transcript::reader::Checkpoint;
+
+impl Journal {
+    /// Where the reading of each of the session's files stopped.
+    pub fn checkpoints(&self, session_id: &str) -> Result<Vec<(PathBuf, Checkpoint)>> {
+        let sql = "SELECT path, offset, inode, head, head_length FROM transcripts WHERE session = (SELECT id FROM sessions WHERE session_id = ?)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([session_id], |row| {
+            let checkpoint = Checkpoint {
+                offset: unsigned(row, 1)?,
+                inode: unsigned(row, 2)?,
+                head: (unsigned(row, 3)?, unsigned(row, 4)?),
+            };
+            Ok((PathBuf::from(row.get::<_, String>(0)?), checkpoint))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// [`SessionRow::read_version`] of all sessions, by session id.
+    pub fn read_versions(&self) -> Result<HashMap<String, i64>> {
+        let sql = "SELECT session_id, read_version FROM sessions";
+        let mut statement = self.connection.prepare(sql)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Sessions whose transcript must be looked at again: they have ended since the last look, or
+    /// were read in part. With each, whether it has changed since `recently` and is not stale; then
+    /// only records written since then can be missing.
+    pub fn unfinalized(&self, recently: Millis) -> Result<Vec<(String, bool)>> {
+        let sql = "SELECT session_id, updated_at > ? AND NOT is_stale FROM sessions WHERE NOT is_finalized";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([recently], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+impl Write<'_> {
+    /// Remembers where the reading of one of the session's files stopped.
+    pub fn store_checkpoint(
+        &self,
+        row: &SessionRow,
+        path: &str,
+        checkpoint: &Checkpoint,
+    ) -> Result<()> {
+        let sql = "INSERT OR REPLACE INTO transcripts (session, path, offset, inode, head, head_length) VALUES (?, ?, ?, ?, ?, ?)";
+        let Checkpoint {
+            offset,
+            inode,
+            head: (head, head_length),
+        } = *checkpoint;
+        let [offset, inode, head, head_length] =
+            [offset, inode, head, head_length].map(u64::cast_signed);
+        self.connection.prepare_cached(sql)?.execute(params![
+            row.stored.id,
+            path,
+            offset,
+            inode,
+            head,
+            head_length
+        ])?;
+        Ok(())
+    }
+
+    /// How many bytes of the session's files were read.
+    pub fn bytes_read(&self, row: &SessionRow) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(offset), 0) FROM transcripts WHERE session = ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.query_row([row.stored.id], |row| unsigned(row, 0))?)
+    }
+
+    /// Stores the transcript's [`origin`](crate::transcript::reader::origin), by which the older of
+    /// two sessions is known.
+    pub fn store_origin(
+        &self,
+        row: &SessionRow,
+        (first_record_at, created_at): (i64, i64),
+    ) -> Result<()> {
+        let sql = "UPDATE sessions SET first_record_at = ?, created_at = ? WHERE id = ?";
+        self.connection.prepare_cached(sql)?.execute([
+            first_record_at,
+            created_at,
+            row.stored.id,
+        ])?;
+        Ok(())
+    }
+
+    /// The session's transcript needs no further look, unless it is stale.
+    pub fn mark_finalized(&self, session_id: &str) -> Result<()> {
+        let sql = "UPDATE sessions SET is_finalized = 1 WHERE session_id = ? AND NOT is_finalized AND NOT is_stale";
+        self.connection.prepare_cached(sql)?.execute([session_id])?;
+        Ok(())
+    }
+
+    /// Removes what was read and counted of the session's files, so that they are read again.
+    pub fn forget_transcript(&self, session_id: &str) -> Result<()> {
+        self.uncount(session_id).map(drop)
+    }
+
+    /// Removes what was read and counted of the session's files. Returns the sessions that had
+    /// copied some of it.
+    pub(super) fn uncount(&self, session_id: &str) -> Result<BTreeSet<i64>> {
+        let sql = "SELECT id FROM sessions WHERE session_id = ?";
+        let row = self
+            .connection
+            .query_row(sql, [session_id], |row| row.get::<_, i64>(0));
+        let Some(row) = row.optional()? else {
+            return Ok(BTreeSet::new());
+        };
+        self.connection
+            .execute("DELETE FROM transcripts WHERE session = ?", [row])?;
+        self.connection
+            .execute("UPDATE sessions SET is_stale = 0 WHERE id = ?", [row])?;
+        self.dedup_index.borrow_mut().forget(self.connection, row)
+    }
+}

@@ -1,0 +1,349 @@
+//! What is to be done in Convex: sessions and workflows that are due, sessions that are to be
+//! deleted, and when each is tried again.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::sessions::{LEASE, SessionEntry};
+use super::workflows::WorkflowEntry;
+use super::{Journal, Result, Write, failure, row_limit, unsigned};
+use crate::record::Millis;
+use crate::record::failure::{Failure, FailureKind};
+
+/// Something to be done in Convex other than delivering sessions.
+#[derive(Debug, Clone)]
+pub enum OutboxEntry {
+    /// A workflow was set.
+    Set(Box<WorkflowEntry>),
+    /// A session was forgotten.
+    Delete {
+        /// The session.
+        session_id: String,
+        /// The last revision that is to be deleted.
+        revision: i64,
+    },
+}
+
+/// How many outbox entries wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxCounts {
+    /// Workflows that are to be set in the deployment.
+    pub workflows: u64,
+    /// Sessions that are to be deleted there.
+    pub deletions: u64,
+    /// Entries that belong to other deployments.
+    pub elsewhere: u64,
+}
+
+/// What is due at a deployment now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Whether sessions are.
+    pub has_sessions: bool,
+    /// Whether outbox entries are.
+    pub has_outbox: bool,
+}
+
+/// Recent failures of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoff {
+    /// Failures in a row.
+    pub failures: u32,
+    /// Before this time nothing is tried.
+    pub retry_at: Millis,
+    /// The last failure.
+    pub failure: Failure,
+}
+
+impl Journal {
+    /// How many sessions wait for delivery to `deployment`, and how many for another one.
+    pub fn pending(&self, deployment: Option<&str>) -> Result<(u64, u64)> {
+        let sql = "SELECT coalesce(sum(deployment IS NULL OR deployment IS ?1), 0), coalesce(sum(deployment IS NOT NULL AND deployment IS NOT ?1), 0)
+                   FROM sessions WHERE revision > delivered_revision";
+        let counts = |row: &Row<'_>| Ok((unsigned(row, 0)?, unsigned(row, 1)?));
+        Ok(self.connection.query_row(sql, [deployment], counts)?)
+    }
+
+    /// How many outbox entries wait.
+    pub fn outbox(&self, deployment: Option<&str>) -> Result<OutboxCounts> {
+        let sql = "SELECT
+                     (SELECT count(*) FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment IS ?1)),
+                     (SELECT count(*) FROM forgotten WHERE deployment IS ?1),
+                     (SELECT count(*) FROM workflows WHERE updated_at > delivered_at AND deployment IS NOT NULL AND deployment IS NOT ?1)
+                       + (SELECT count(*) FROM forgotten WHERE deployment IS NOT ?1)";
+        let counts = |row: &Row<'_>| {
+            Ok(OutboxCounts {
+                workflows: unsigned(row, 0)?,
+                deletions: unsigned(row, 1)?,
+                elsewhere: unsigned(row, 2)?,
+            })
+        };
+        Ok(self.connection.query_row(sql, [deployment], counts)?)
+    }
+
+    /// This session, if it is due at `deployment` and does not wait for a retry. A lease is
+    /// ignored: it is this process's own ([`Write::store`]), or another's that may hold an older
+    /// revision.
+    pub fn due(
+        &self,
+        session_id: &str,
+        deployment: &str,
+        now: Millis,
+    ) -> Result<Option<SessionEntry>> {
+        let columns = SessionEntry::COLUMNS;
+        let sql = format!(
+            "SELECT {columns} FROM sessions WHERE session_id = ? AND revision > delivered_revision AND (deployment IS NULL OR deployment = ?)
+               AND (failures = 0 OR retry_at <= ?)"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let parameters = params![session_id, deployment, now];
+        let row = statement.query_row(parameters, SessionEntry::from_row);
+        Ok(row.optional()?)
+    }
+
+    /// What is due at `deployment`.
+    pub fn what_is_due(&self, deployment: &str, now: Millis) -> Result<Due> {
+        let sql = "SELECT
+                     EXISTS (SELECT 1 FROM sessions WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?1) AND retry_at <= ?2),
+                     EXISTS (SELECT 1 FROM forgotten WHERE deployment = ?1 AND retry_at <= ?2)
+                       OR EXISTS (SELECT 1 FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?1) AND retry_at <= ?2)";
+        let due = |row: &Row<'_>| {
+            Ok(Due {
+                has_sessions: row.get(0)?,
+                has_outbox: row.get(1)?,
+            })
+        };
+        Ok(self
+            .connection
+            .query_row(sql, params![deployment, now], due)?)
+    }
+
+    /// The outbox entries that are due at `deployment`, deletions first, at most `limit` of each
+    /// kind.
+    pub fn due_outbox(
+        &self,
+        deployment: &str,
+        limit: usize,
+        now: Millis,
+    ) -> Result<Vec<OutboxEntry>> {
+        let parameters = params![deployment, now, row_limit(limit)];
+        let sql = "SELECT session_id, revision FROM forgotten WHERE deployment = ? AND retry_at <= ? LIMIT ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let deletions = statement.query_map(parameters, |row| {
+            Ok(OutboxEntry::Delete {
+                session_id: row.get(0)?,
+                revision: row.get(1)?,
+            })
+        })?;
+        let mut entries: Vec<_> = deletions.collect::<rusqlite::Result<_>>()?;
+        let columns = WorkflowEntry::COLUMNS;
+        let sql = format!(
+            "SELECT {columns} FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?) AND retry_at <= ? LIMIT ?"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        for entry in statement.query_map(parameters, WorkflowEntry::from_row)? {
+            entries.push(OutboxEntry::Set(Box::new(entry?)));
+        }
+        Ok(entries)
+    }
+
+    /// The backoff of `deployment`, if its last delivery failed.
+    pub fn backoff(&self, deployment: &str) -> Result<Option<Backoff>> {
+        let sql =
+            "SELECT failures, retry_at, last_error, last_error_kind FROM deployments WHERE url = ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let row = statement.query_row([deployment], |row| {
+            Ok(Backoff {
+                failures: row.get(0)?,
+                retry_at: row.get(1)?,
+                failure: failure(row, 2)?
+                    .unwrap_or_else(|| Failure::new(FailureKind::Failing, "unknown")),
+            })
+        });
+        Ok(row.optional()?)
+    }
+}
+
+impl Write<'_> {
+    /// Sessions that are due at `deployment`, the one that waited longest first, at most `limit`.
+    /// They are leased to this process: of many hooks at once each delivers different ones.
+    pub fn lease(&self, deployment: &str, limit: usize, now: Millis) -> Result<Vec<SessionEntry>> {
+        let columns = SessionEntry::COLUMNS;
+        let sql = format!(
+            "SELECT {columns} FROM sessions WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?) AND retry_at <= ?
+             ORDER BY updated_at LIMIT ?"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let parameters = params![deployment, now, row_limit(limit)];
+        let rows = statement.query_map(parameters, SessionEntry::from_row)?;
+        let entries: Vec<SessionEntry> = rows.collect::<rusqlite::Result<_>>()?;
+        self.set_retry_at(&entries, now + LEASE)?;
+        Ok(entries)
+    }
+
+    /// Gives up the leases of sessions that could not be delivered.
+    pub fn release(&self, entries: &[SessionEntry]) -> Result<()> {
+        self.set_retry_at(entries, 0)
+    }
+
+    fn set_retry_at(&self, entries: &[SessionEntry], retry_at: Millis) -> Result<()> {
+        let sql = "UPDATE sessions SET retry_at = ? WHERE session_id = ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        for entry in entries {
+            statement.execute(params![retry_at, entry.session_id])?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything that waits for `deployment` due now, because a person waits for it.
+    pub fn retry_now(&self, deployment: &str) -> Result<()> {
+        let sql = "UPDATE sessions SET retry_at = 0 WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?)";
+        self.connection.execute(sql, [deployment])?;
+        for table in ["workflows", "forgotten"] {
+            let sql = format!(
+                "UPDATE {table} SET retry_at = 0 WHERE retry_at > 0 AND (deployment IS NULL OR deployment = ?)"
+            );
+            self.connection.execute(&sql, [deployment])?;
+        }
+        Ok(())
+    }
+
+    /// Convex has confirmed this revision. If the session was forgotten while it was sent, it is to
+    /// be deleted there again.
+    pub fn confirm_session(&self, entry: &SessionEntry, deployment: &str) -> Result<()> {
+        let sql = "UPDATE sessions SET delivered_revision = max(delivered_revision, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL, last_error_kind = NULL
+                   WHERE session_id = ?1 AND (deployment IS NULL OR deployment = ?3)";
+        let parameters = params![entry.session_id, entry.revision, deployment];
+        let updated = self.connection.prepare_cached(sql)?.execute(parameters)?;
+        if updated > 0 {
+            return Ok(());
+        }
+        let sql = "SELECT EXISTS (SELECT 1 FROM sessions WHERE session_id = ?)";
+        let is_known = self
+            .connection
+            .query_row(sql, [&entry.session_id], |row| row.get(0))?;
+        if is_known {
+            Ok(())
+        } else {
+            self.mark_forgotten(&entry.session_id, deployment, entry.revision)
+        }
+    }
+
+    /// Convex has refused the session's document. `retry_at` gives the time of the next try from
+    /// the number of failures in a row.
+    pub fn refuse_session(
+        &self,
+        entry: &SessionEntry,
+        deployment: &str,
+        why: &Failure,
+        retry_at: impl Fn(u32) -> Millis,
+    ) -> Result<()> {
+        let row = ("sessions", "session_id", &*entry.session_id);
+        self.record_refusal(row, deployment, why, retry_at)
+    }
+
+    /// Convex has done this. What was requested since then is still due.
+    pub fn confirm_outbox_entry(&self, entry: &OutboxEntry, deployment: &str) -> Result<()> {
+        match entry {
+            OutboxEntry::Set(entry) => {
+                let sql = "UPDATE workflows SET delivered_at = max(delivered_at, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL, last_error_kind = NULL
+                           WHERE key = ?1 AND (deployment IS NULL OR deployment = ?3)";
+                let parameters = params![entry.workflow.key, entry.workflow.updated_at, deployment];
+                self.connection.execute(sql, parameters)?;
+            }
+            OutboxEntry::Delete {
+                session_id,
+                revision,
+            } => {
+                let sql = "DELETE FROM forgotten WHERE session_id = ? AND deployment = ? AND revision <= ?";
+                self.connection
+                    .execute(sql, params![session_id, deployment, revision])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Convex has refused this. `retry_at` is as in [`refuse_session`](Self::refuse_session).
+    pub fn refuse_outbox_entry(
+        &self,
+        entry: &OutboxEntry,
+        deployment: &str,
+        why: &Failure,
+        retry_at: impl Fn(u32) -> Millis,
+    ) -> Result<()> {
+        let row = match entry {
+            OutboxEntry::Set(entry) => ("workflows", "key", &*entry.workflow.key),
+            OutboxEntry::Delete { session_id, .. } => ("forgotten", "session_id", &**session_id),
+        };
+        self.record_refusal(row, deployment, why, retry_at)
+    }
+
+    /// Counts and stores the refusal of the row of `table` whose `column` holds `name`.
+    fn record_refusal(
+        &self,
+        (table, column, name): (&str, &str, &str),
+        deployment: &str,
+        why: &Failure,
+        retry_at: impl Fn(u32) -> Millis,
+    ) -> Result<()> {
+        let row = format!("{column} = ?1 AND (deployment IS NULL OR deployment = ?2)");
+        let sql = format!("SELECT failures FROM {table} WHERE {row}");
+        let failures = self
+            .connection
+            .query_row(&sql, [name, deployment], |row| row.get::<_, u32>(0))
+            .optional()?;
+        let failures = failures.unwrap_or_default() + 1;
+        let sql = format!(
+            "UPDATE {table} SET failures = ?3, retry_at = ?4, last_error = ?5, last_error_kind = ?6 WHERE {row}"
+        );
+        let (retry_at, kind) = (retry_at(failures), why.kind.as_str());
+        let parameters = params![name, deployment, failures, retry_at, why.message, kind];
+        self.connection.execute(&sql, parameters)?;
+        Ok(())
+    }
+
+    /// `deployment` could not be reached, or accepts nothing. `retry_at` is as in
+    /// [`refuse_session`](Self::refuse_session).
+    pub fn record_backoff(
+        &self,
+        deployment: &str,
+        why: &Failure,
+        retry_at: impl Fn(u32) -> Millis,
+    ) -> Result<()> {
+        let sql = "SELECT failures FROM deployments WHERE url = ?";
+        let failures: Option<u32> = self
+            .connection
+            .query_row(sql, [deployment], |row| row.get(0))
+            .optional()?;
+        let failures = failures.unwrap_or_default() + 1;
+        let sql = "INSERT OR REPLACE INTO deployments (url, failures, retry_at, last_error, last_error_kind) VALUES (?, ?, ?, ?, ?)";
+        self.connection.prepare_cached(sql)?.execute(params![
+            deployment,
+            failures,
+            retry_at(failures),
+            why.message,
+            why.kind.as_str()
+        ])?;
+        Ok(())
+    }
+
+    /// `deployment` answers.
+    pub fn clear_backoff(&self, deployment: &str) -> Result<()> {
+        let sql = "DELETE FROM deployments WHERE url = ?";
+        self.connection.prepare_cached(sql)?.execute([deployment])?;
+        Ok(())
+    }
+
+    /// The session is to be deleted at `deployment`, up to this revision.
+    pub(super) fn mark_forgotten(
+        &self,
+        session_id: &str,
+        deployment: &str,
+        revision: i64,
+    ) -> Result<()> {
+        let sql = "INSERT INTO forgotten (session_id, deployment, revision) VALUES (?1, ?2, ?3)
+                   ON CONFLICT (session_id, deployment) DO UPDATE SET revision = max(revision, ?3), retry_at = 0";
+        let parameters = params![session_id, deployment, revision];
+        self.connection.execute(sql, parameters)?;
+        Ok(())
+    }
+}

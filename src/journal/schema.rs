@@ -1,0 +1,219 @@
+//! The schema of the journal, its versions, and the migrations between them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::error::{Error, ErrorKind, Result};
+use super::{BUSY_TIMEOUT, lock};
+use crate::system::deadline::Deadline;
+
+/// The version of [`SCHEMA`], stored in `user_version`.
+pub(super) const VERSION: i64 = 2;
+/// How long to wait before creating the journal is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
+
+/// The current schema. An index is named `<table>_by_<column>`, or `<table>_<state>` if it holds
+/// only rows in that state.
+///
+/// - `sessions`: one row per session. It is due while `revision > delivered_revision`.
+///   `read_version` changes with every part of the transcript that is counted, so that of two
+///   processes that read the same part only one counts it. `first_record_at` and `created_at` are
+///   the transcript's [`origin`](crate::transcript::reader::origin). A session `is_stale` if an
+///   older session has claimed what it had counted as its own; then its transcript is read again.
+/// - `transcripts`: where the reading of each file of a session stopped.
+/// - `counted`: every message, tool call and prompt on this machine, in pages from key `low` to key
+///   `high` ([`counted`](super::counted)).
+/// - `workflows`: what was set on this machine. A row is due while `updated_at > delivered_at`.
+/// - `forgotten`: sessions that are to be deleted in Convex, up to a revision. A record that is
+///   made later has a higher one.
+/// - `deployments`: the backoff of each deployment that could not be reached.
+/// - `writers`: the versions of this program that record events here, for `doctor`.
+const SCHEMA: &str = "
+CREATE TABLE sessions (
+  id                 INTEGER PRIMARY KEY,
+  session_id         TEXT NOT NULL UNIQUE,
+  session            TEXT NOT NULL,
+  figures            TEXT NOT NULL,
+  read_version       INTEGER NOT NULL DEFAULT 0,
+  read_state         TEXT NOT NULL DEFAULT 'missing',
+  has_open_owner     INTEGER NOT NULL DEFAULT 0,
+  is_finalized       INTEGER NOT NULL DEFAULT 1,
+  is_stale           INTEGER NOT NULL DEFAULT 0,
+  first_record_at    INTEGER,
+  created_at         INTEGER,
+  document           TEXT NOT NULL,
+  status             TEXT NOT NULL,
+  workflow_key       TEXT,
+  updated_at         INTEGER NOT NULL,
+  revision           INTEGER NOT NULL,
+  delivered_revision INTEGER NOT NULL DEFAULT 0,
+  deployment         TEXT,
+  failures           INTEGER NOT NULL DEFAULT 0,
+  retry_at           INTEGER NOT NULL DEFAULT 0,
+  last_error         TEXT,
+  last_error_kind    TEXT
+);
+CREATE INDEX sessions_by_updated_at ON sessions (updated_at);
+CREATE INDEX sessions_by_workflow_key ON sessions (workflow_key) WHERE workflow_key IS NOT NULL;
+CREATE INDEX sessions_due ON sessions (retry_at) WHERE revision > delivered_revision;
+CREATE INDEX sessions_open ON sessions (id) WHERE has_open_owner;
+CREATE INDEX sessions_unfinalized ON sessions (id) WHERE NOT is_finalized;
+CREATE TABLE transcripts (
+  session     INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  path        TEXT NOT NULL,
+  offset      INTEGER NOT NULL,
+  inode       INTEGER NOT NULL,
+  head        INTEGER NOT NULL,
+  head_length INTEGER NOT NULL,
+  PRIMARY KEY (session, path)
+) WITHOUT ROWID;
+CREATE TABLE counted (
+  low     INTEGER PRIMARY KEY,
+  high    INTEGER NOT NULL,
+  entries BLOB NOT NULL
+);
+CREATE TABLE workflows (
+  key             TEXT PRIMARY KEY,
+  workflow        TEXT NOT NULL,
+  updated_at      INTEGER NOT NULL,
+  delivered_at    INTEGER NOT NULL DEFAULT 0,
+  deployment      TEXT,
+  failures        INTEGER NOT NULL DEFAULT 0,
+  retry_at        INTEGER NOT NULL DEFAULT 0,
+  last_error      TEXT,
+  last_error_kind TEXT
+) WITHOUT ROWID;
+CREATE TABLE forgotten (
+  session_id      TEXT NOT NULL,
+  deployment      TEXT NOT NULL,
+  revision        INTEGER NOT NULL,
+  failures        INTEGER NOT NULL DEFAULT 0,
+  retry_at        INTEGER NOT NULL DEFAULT 0,
+  last_error      TEXT,
+  last_error_kind TEXT,
+  PRIMARY KEY (session_id, deployment)
+) WITHOUT ROWID;
+CREATE TABLE deployments (
+  url             TEXT PRIMARY KEY,
+  failures        INTEGER NOT NULL,
+  retry_at        INTEGER NOT NULL,
+  last_error      TEXT NOT NULL,
+  last_error_kind TEXT NOT NULL DEFAULT 'failing'
+) WITHOUT ROWID;
+CREATE TABLE notes (
+  at   INTEGER NOT NULL,
+  note TEXT NOT NULL
+);
+CREATE TABLE writers (
+  version    TEXT PRIMARY KEY,
+  executable TEXT NOT NULL,
+  seen_at    INTEGER NOT NULL
+) WITHOUT ROWID;
+PRAGMA user_version = 2;
+";
+
+/// Version 1 is that of commit a3ca3b3. What it stored as the last error of a row was always a
+/// refusal. The last error of a deployment could be anything, so it becomes `failing`, until the
+/// next try.
+const FROM_1_TO_2: &str = "
+ALTER TABLE sessions RENAME COLUMN summary TO figures;
+ALTER TABLE sessions RENAME COLUMN is_settled TO is_finalized;
+ALTER TABLE sessions RENAME COLUMN born TO first_record_at;
+ALTER TABLE sessions RENAME COLUMN made TO created_at;
+ALTER TABLE sessions ADD COLUMN last_error_kind TEXT;
+ALTER TABLE workflows ADD COLUMN last_error_kind TEXT;
+ALTER TABLE forgotten ADD COLUMN last_error_kind TEXT;
+ALTER TABLE deployments ADD COLUMN last_error_kind TEXT NOT NULL DEFAULT 'failing';
+UPDATE sessions SET last_error_kind = 'refused' WHERE last_error IS NOT NULL;
+UPDATE workflows SET last_error_kind = 'refused' WHERE last_error IS NOT NULL;
+UPDATE forgotten SET last_error_kind = 'refused' WHERE last_error IS NOT NULL;
+DROP INDEX sessions_by_updated;
+DROP INDEX sessions_by_workflow;
+DROP INDEX sessions_unsettled;
+CREATE INDEX sessions_by_updated_at ON sessions (updated_at);
+CREATE INDEX sessions_by_workflow_key ON sessions (workflow_key) WHERE workflow_key IS NOT NULL;
+CREATE INDEX sessions_unfinalized ON sessions (id) WHERE NOT is_finalized;
+CREATE TABLE writers (
+  version    TEXT PRIMARY KEY,
+  executable TEXT NOT NULL,
+  seen_at    INTEGER NOT NULL
+) WITHOUT ROWID;
+PRAGMA user_version = 2;
+";
+
+/// The version of the schema in the file; 0 if it is empty.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Fails if a newer version of this program wrote a journal with this `version`.
+pub(super) fn ensure_not_newer(version: i64) -> Result<()> {
+    if version <= VERSION {
+        return Ok(());
+    }
+    let message = format!(
+        "it was written by a newer convex-sidecar (schema {version}, this one knows {VERSION}); update convex-sidecar"
+    );
+    Err(Error::new(ErrorKind::Newer, message))
+}
+
+/// Creates the schema or migrates an older one, unless another process does so first.
+///
+/// SQLite switches to a write-ahead log outside of transactions and then waits for nobody: of 16
+/// hooks on a new journal some failed in every tenth crowd (measured). A busy journal is therefore
+/// tried again.
+pub(super) fn upgrade(connection: &mut Connection, lock: Option<&Path>) -> Result<()> {
+    let deadline = Deadline::never().within(BUSY_TIMEOUT);
+    let _lock = lock.and_then(|lock| lock::acquire(lock, BUSY_TIMEOUT));
+    loop {
+        match try_upgrade(connection) {
+            Err(error) if error.kind() == ErrorKind::Busy && !deadline.is_over() => {
+                std::thread::sleep(RETRY_AFTER);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn try_upgrade(connection: &mut Connection) -> Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    match version(&transaction)? {
+        0 => transaction.execute_batch(SCHEMA)?,
+        1 => transaction.execute_batch(FROM_1_TO_2)?,
+        other => ensure_not_newer(other)?,
+    }
+    Ok(transaction.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Journal;
+
+    /// The SQL of each object by its name, without differences in white space.
+    fn objects(journal: &Journal) -> Vec<(String, String)> {
+        let sql = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name";
+        let mut statement = journal.connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| {
+            let sql: String = row.get(1)?;
+            Ok((row.get(0)?, sql.split_whitespace().collect::<String>()))
+        });
+        rows.unwrap().map(|row| row.unwrap()).collect()
+    }
+
+    #[test]
+    fn migrated_schema_equals_the_new_one() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("journal.db");
+        let old = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/journal-v1/journal.db"
+        );
+        std::fs::copy(old, &path).unwrap();
+        let migrated = objects(&Journal::open(&path).unwrap());
+        assert_eq!(migrated, objects(&Journal::in_memory().unwrap()));
+        assert_eq!(migrated.len(), 13);
+    }
+}
