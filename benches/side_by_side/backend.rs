@@ -1,4 +1,4 @@
-//! The real Convex functions behind Convex's HTTP API: what they accept is what Convex would.
+//! The real Convex functions behind Convex's HTTP API: they accept what Convex would accept.
 
 #[path = "../../tests/binary/backend.rs"]
 mod process;
@@ -9,7 +9,7 @@ pub use self::process::Backend;
 use crate::sidecar::Home;
 
 impl Backend {
-    /// The sessions that are there, as `sessions --remote` reads them.
+    /// All stored sessions, as `sessions --remote` reads them.
     pub fn sessions(&self, home: &Home) -> Vec<Value> {
         let home = home.deployment(&self.url, &self.key);
         let output = home

@@ -1,5 +1,5 @@
-//! What one hook costs, counted and not timed: figures that hardly differ from run to run, so that
-//! a change of them in docs/cost.md is a change of the program.
+//! The cost of one hook, counted instead of timed. These figures hardly differ from run to run, so a
+//! change in docs/cost.md is a change of the program.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use crate::transcripts::{self, Tally};
 /// How often each hook is run under each tool.
 const RUNS: usize = 5;
 
-/// By how much a figure may exceed the one that is kept, in percent. Another processor has other
-/// versions of memcpy, and another compiler builds another executable; what a change costs by
-/// mistake is more. Where it is 0 the figure may not be less, either: an event that is not synced
-/// can be lost, and a request that is not made delivers nothing.
+/// By how much a figure may exceed the one in docs/cost.md, in percent, by column. Processors have
+/// different versions of memcpy, and compilers build different executables; a mistake costs more
+/// than that. With 0 the figure must be equal: an event that is not synced can be lost, and a
+/// request that is not sent delivers nothing.
 const TOLERANCES: [u64; 5] = [10, 10, 0, 20, 0];
-/// The same of the executable's size.
+/// The same for the size of the executable.
 const SIZE_TOLERANCE: u64 = 5;
 
-/// A hook, and a home and a session to which all has happened that comes before it.
+/// A hook, and what happened in its home and its session before it.
 struct Scene {
     name: &'static str,
     event: Event,
@@ -56,7 +56,7 @@ const SCENES: [Scene; 4] = [
     },
 ];
 
-/// The table; an error names a tool that is missing.
+/// The table, or the name of a missing tool.
 pub fn counted(scratch: &Path) -> Result<String, String> {
     let rows = SCENES.iter().map(|scene| {
         let stage = Stage::new(scratch, scene);
@@ -77,7 +77,7 @@ pub fn counted(scratch: &Path) -> Result<String, String> {
         "one hook",
         "instructions",
         "system calls",
-        "of these `fsync`",
+        "of which `fsync`",
         "peak memory, KiB",
         "requests",
     ];
@@ -88,28 +88,30 @@ pub fn counted(scratch: &Path) -> Result<String, String> {
     ))
 }
 
-/// What `now` exceeds or falls short of, of the figures that are kept, in words.
-pub fn exceeded(kept: &str, now: &str) -> Vec<String> {
-    let kept = figures(kept);
-    let grown = |(name, figure, tolerance): (String, u64, u64)| {
-        let before = kept
+/// The figures of `now` that are out of tolerance, as messages.
+pub fn exceeded(expected: &str, now: &str) -> Vec<String> {
+    let expected = figures(expected);
+    let complaint = |(name, figure, tolerance): (String, u64, u64)| {
+        let before = expected
             .iter()
             .find(|(known, ..)| *known == name)
             .map(|(_, before, _)| *before);
         let Some(before) = before else {
-            return Some(format!("{name}: {figure}, and none is kept"));
+            return Some(format!(
+                "{name}: {figure}, but docs/cost.md has no such figure"
+            ));
         };
-        let is_off = if tolerance == 0 {
+        let is_exceeded = if tolerance == 0 {
             figure != before
         } else {
             figure > before + before * tolerance / 100
         };
-        is_off.then(|| format!("{name}: {figure} instead of {before}"))
+        is_exceeded.then(|| format!("{name}: {figure} instead of {before}"))
     };
-    figures(now).into_iter().filter_map(grown).collect()
+    figures(now).into_iter().filter_map(complaint).collect()
 }
 
-/// The figures of such a table by row and column, each with its tolerance.
+/// The figures of such a table, named by row and column, each with its tolerance.
 fn figures(text: &str) -> Vec<(String, u64, u64)> {
     let number = |cell: &str| cell.replace(',', "").parse::<u64>().ok();
     let cells = text
@@ -132,17 +134,15 @@ fn figures(text: &str) -> Vec<(String, u64, u64)> {
                 .strip_suffix(" bytes.")?,
         )
     });
-    all.extend(size.map(|size| ("bytes of the executable".to_owned(), size, SIZE_TOLERANCE)));
+    all.extend(size.map(|size| ("size of the executable".to_owned(), size, SIZE_TOLERANCE)));
     all
 }
 
-/// The most of some runs: a hook is slow under these tools, and on a busy machine it leaves out
-/// what it has no time for.
+/// The maximum of several runs. A hook is slow under these tools, and skips work on a busy machine
+/// when its time is up.
 fn most<T: Ord>(run: impl Fn() -> Result<T, String>) -> Result<T, String> {
     let runs = (0..RUNS).map(|_| run()).collect::<Result<Vec<_>, _>>()?;
-    runs.into_iter()
-        .max()
-        .ok_or_else(|| "it was not run".to_owned())
+    runs.into_iter().max().ok_or_else(|| "no runs".to_owned())
 }
 
 struct Stage<'a> {
@@ -166,7 +166,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// A new home each time: what a hook does depends on what was done before.
+    /// A new home for each run, because a hook does less if something was done before.
     fn home(&self) -> Home {
         let home = Home::new(self.scratch, "cost");
         let home = if self.scene.is_delivered {
@@ -181,7 +181,7 @@ impl<'a> Stage<'a> {
         home
     }
 
-    /// Runs the hook under a tool; returns what the tool says on stderr.
+    /// Runs the hook under a tool; returns the tool's stderr.
     fn under(&self, tool: &str, arguments: &[&str]) -> Result<String, String> {
         let mut command = Command::new(tool);
         command.args(arguments).args([EXECUTABLE, "hook"]);
@@ -213,32 +213,32 @@ impl<'a> Stage<'a> {
     }
 
     fn instructions(&self) -> Result<u64, String> {
-        let said = self.under(
+        let output = self.under(
             "valgrind",
             &["--tool=callgrind", "--callgrind-out-file=/dev/null"],
         )?;
-        let collected = said
+        let collected = output
             .lines()
             .find_map(|line| line.split_once("Collected : "));
         Ok(collected
-            .expect("callgrind says what it collected")
+            .expect("callgrind prints what it collected")
             .1
             .trim()
             .parse()
             .unwrap())
     }
 
-    /// How many system calls were made, and how many of them had the disk write.
+    /// The number of system calls, and of those that sync a file.
     fn system_calls(&self) -> Result<(u64, u64), String> {
-        let said = self.under("strace", &["-f", "-q", "-c", "-U", "name,calls"])?;
+        let output = self.under("strace", &["-f", "-q", "-c", "-U", "name,calls"])?;
         let calls = |wanted: &str| {
-            let row = said
+            let row = output
                 .lines()
                 .map(str::split_whitespace)
                 .find_map(|mut row| (row.next() == Some(wanted)).then(|| row.next()))?;
             row?.parse::<u64>().ok()
         };
-        let all = calls("total").expect("strace says how many there were");
+        let all = calls("total").expect("strace prints the total");
         Ok((
             all,
             calls("fsync").unwrap_or_default() + calls("fdatasync").unwrap_or_default(),

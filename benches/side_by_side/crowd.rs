@@ -1,4 +1,4 @@
-//! Many hooks in one moment, as when agents work in parallel; and what it costs them to share one
+//! Many hooks at the same moment, as with agents that work in parallel, and the cost of sharing one
 //! journal.
 
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::sidecar::{Event, Home, KEY};
 use crate::table::{millis, table};
 use crate::timing::{Times, timed};
 
-/// Hooks at once, and how often, so that each crowd has some hundred of them.
+/// How many hooks start at once, and how often: at least 100 hooks for each size.
 const CROWDS: [(usize, usize); 3] = [(1, 100), (10, 20), (50, 8)];
 
 pub fn at_once(scratch: &Path) -> String {
@@ -32,7 +32,7 @@ pub fn at_once(scratch: &Path) -> String {
                 timed(&mut std::process::Command::new("true"), "")
             }));
         }
-        assert_eq!(shared.documents().len(), crowd * rounds, "no hook is lost");
+        assert_eq!(shared.documents().len(), crowd * rounds, "a hook was lost");
         [
             ("all on one journal", on_one),
             ("each on its own journal", on_own),
@@ -50,26 +50,20 @@ pub fn at_once(scratch: &Path) -> String {
         })
     });
     table(
-        &[
-            "at once",
-            "SessionStart, delivered",
-            "p50",
-            "p95",
-            "longest",
-        ],
+        &["hooks", "SessionStart, delivered", "p50", "p95", "longest"],
         rows,
     )
 }
 
 fn hook(home: &Home, session: &str) -> Duration {
-    // Not as a client's: of one client the sessions of a crowd would end each other.
+    // Without a client: a new session of the same client would supersede the previous one.
     timed(
         home.sidecar(&["hook"]).env_remove("CLAUDECODE"),
         &Event::SessionStart.input(session, Path::new("/nowhere")),
     )
 }
 
-/// How long each of them took, all started in one moment.
+/// The time of each of `crowd` calls that start at the same moment.
 fn together(crowd: usize, run: impl Fn(usize) -> Duration + Sync) -> Vec<Duration> {
     let barrier = Barrier::new(crowd);
     let wait_and_run = |index| {

@@ -1,9 +1,8 @@
-//! Whether those who read transcripts count the same: the tokens that each reports, as a share of
-//! the true ones.
+//! The tokens that each program counts in the same transcripts, as a share of the true number.
 //!
-//! True is, of a captured run of the real client, what its stand-in for the Messages API sent
-//! (`expected.json`), and of a written transcript what was written: each message once, subagents
-//! included, a fork's copied history not again.
+//! For a captured run of the real client, the true number is what the stand-in for the Messages API
+//! sent (`expected.json`); for a generated transcript, what was generated: each message once, with
+//! subagents, without the history that a fork copied.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +27,7 @@ const CAPTURES: [&str; 6] = [
 /// Tokens by kind: in, out, read from the cache, written to it.
 type Tokens = [u64; 4];
 
-/// A client's folder, and the tokens that its transcripts tell of.
+/// A client's folder, and the true number of tokens of its transcripts.
 struct Known {
     name: String,
     client: PathBuf,
@@ -40,14 +39,13 @@ pub fn agreement(scratch: &Path) -> String {
     let known = CAPTURES
         .iter()
         .map(|name| captured(scratch, name))
-        .chain(std::iter::once(written(scratch)));
+        .chain(std::iter::once(generated(scratch)));
     let rows = known.map(|known| {
         let [input, output, read, created] = known.tokens;
         let all = input + output + read + created;
         let shares = [
             share(Ok(ours(scratch, &known)), all),
-            // The stand-in for the API does not break down what was written to the cache, as
-            // ccusage wants it.
+            // The stand-in for the API does not split cache writes by lifetime, which ccusage needs.
             share(ccusage(&known), all - created),
             share(python(&known), all - created),
             share(claude_code_sync(scratch, &known), all),
@@ -66,7 +64,7 @@ pub fn agreement(scratch: &Path) -> String {
     )
 }
 
-/// So many tokens as a share of the true ones.
+/// A number of tokens as a share of the true number.
 #[expect(clippy::cast_precision_loss, reason = "tokens are far fewer than 2^52")]
 pub fn share(tokens: Result<u64, String>, of: u64) -> String {
     tokens.map_or_else(
@@ -75,14 +73,14 @@ pub fn share(tokens: Result<u64, String>, of: u64) -> String {
     )
 }
 
-/// The tokens of a document, of all kinds.
+/// The tokens of a document, all kinds together.
 pub fn tokens_of(document: &Value) -> u64 {
     let mut tokens = [0; 4];
     add(&mut tokens, &document["metadata"]["usage"]);
     tokens.iter().sum()
 }
 
-/// The tokens that `claude-code-sync` sends, of all kinds.
+/// The tokens in a request of `claude-code-sync`, all kinds together.
 pub fn tokens_sent(body: &str) -> u64 {
     let session: Value = serde_json::from_str(body).unwrap();
     ["promptTokens", "completionTokens"]
@@ -113,8 +111,8 @@ fn captured(scratch: &Path, name: &str) -> Known {
     }
 }
 
-fn written(scratch: &Path) -> Known {
-    let client = fresh(scratch, "written");
+fn generated(scratch: &Path) -> Known {
+    let client = fresh(scratch, "generated");
     let project = client.join("projects/-home-dev-proj");
     std::fs::create_dir_all(&project).unwrap();
     let tally = transcripts::write(&project, 1_024 * 1_024, 1).unwrap();
@@ -138,14 +136,14 @@ fn add(tokens: &mut Tokens, usage: &Value) {
     }
 }
 
-/// The sessions' transcripts, those of their subagents apart.
+/// The transcripts of the sessions, without those of subagents.
 fn transcripts_in(client: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(client.join("projects/-home-dev-proj")).unwrap();
     let mut paths: Vec<_> = entries
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.is_file())
         .collect();
-    // A fork was written after the session that it copied.
+    // The shorter file first: a fork is longer than the session that it copied.
     paths.sort_by_key(|path| std::fs::metadata(path).unwrap().len());
     paths
 }
@@ -198,7 +196,7 @@ fn python(known: &Known) -> Result<u64, String> {
     sums.sum()
 }
 
-/// What it sends at the end of each session.
+/// What it sends at SessionEnd.
 fn claude_code_sync(scratch: &Path, known: &Known) -> Result<u64, String> {
     let (server, home) = (Loopback::start(), fresh(scratch, "claude-code-sync"));
     let sums = known.transcripts.iter().map(|transcript| {

@@ -1,5 +1,5 @@
-//! A hook that delivers, beside other ways to send the same; and one whose server is down, beside
-//! the least that keeping an event costs.
+//! A hook that delivers, compared with other ways to send the same; and a hook whose server is down,
+//! compared with the least that storing an event costs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::transcripts::{self, Tally};
 
 const RUNS: usize = 21;
 const EVENTS: [Event; 3] = [Event::SessionStart, Event::Stop, Event::SessionEnd];
-/// What the bench is called with to be the yardstick: see [`commit_once`].
+/// The argument that makes this program run [`commit_once`].
 pub const COMMIT: &str = "commit";
 
-/// Sessions of one turn each, one after the other; a hook of one needs those before it.
+/// Sessions of one turn each, one after the other.
 struct Sessions {
     home: Home,
     folder: PathBuf,
@@ -35,7 +35,7 @@ impl Sessions {
         }
     }
 
-    /// A session to which all has happened that comes before `event`.
+    /// A new session that had all hooks before `event`.
     fn until(&mut self, event: Event) -> (String, PathBuf) {
         self.count += 1;
         let Tally { session, .. } =
@@ -47,8 +47,7 @@ impl Sessions {
         (session, transcript)
     }
 
-    /// Times one hook and ends its session, because the next one of the same client would end it
-    /// otherwise.
+    /// Times one hook, and ends its session: the next one of the same client would supersede it.
     fn time(&mut self, event: Event) -> Duration {
         let (session, transcript) = self.until(event);
         let time = self.home.hook(event, &session, &transcript);
@@ -71,14 +70,11 @@ pub fn delivered(scratch: &Path) -> String {
         let (session, transcript) = sessions.until(event);
         server.take();
         sessions.home.hook(event, &session, &transcript);
-        let asked = server.take();
+        let received = server.take();
         sessions.home.hook(Event::SessionEnd, &session, &transcript);
-        assert_eq!(
-            asked.requests, 1,
-            "a hook sends its session and nothing else"
-        );
+        assert_eq!(received.requests, 1, "a hook sends exactly its session");
         let body = scratch.join("body.json");
-        std::fs::write(&body, &asked.body).unwrap();
+        std::fs::write(&body, &received.body).unwrap();
         let outcomes = in_turn(vec![
             Contender::new(RUNS, || sessions.time(event)),
             Contender::program(RUNS, rivals::curl(&server.url, KEY, &body)),
@@ -91,22 +87,21 @@ pub fn delivered(scratch: &Path) -> String {
             ),
         ]);
         Column {
-            heading: format!("{}, {} bytes sent", event.name(), asked.body.len()),
+            heading: format!("{}, {} bytes sent", event.name(), received.body.len()),
             outcomes,
         }
     });
     let names = [
         "**convex-sidecar hook**: journaled, read, sent",
         "`curl`",
-        "script with `convex` for Node",
-        "script with `convex` for Python",
+        "script with the `convex` client for Node.js",
+        "script with the `convex` client for Python",
         "`claude-code-sync hook`",
     ];
     beside(&names, &columns)
 }
 
-/// That each of them really gets the session into Convex: with the real functions, each with a
-/// session of its own.
+/// Checks with the real functions that each contender stores its session in Convex.
 fn check(scratch: &Path) {
     let (backend, server) = (Backend::start(), Loopback::start());
     let home = Home::new(scratch, "check");
@@ -115,7 +110,7 @@ fn check(scratch: &Path) {
     sessions
         .home
         .hook(Event::SessionStart, &session, &transcript);
-    let (asked, body) = (server.take().body, scratch.join("check.json"));
+    let (request, body) = (server.take().body, scratch.join("check.json"));
     let mut expected = vec![];
     let rivals = [
         rivals::curl,
@@ -125,7 +120,7 @@ fn check(scratch: &Path) {
     for (index, rival) in rivals.iter().enumerate() {
         if let Ok(mut command) = rival(&backend.url, &backend.key, &body) {
             let own = format!("rival-{index}");
-            std::fs::write(&body, asked.replace(&session, &own)).unwrap();
+            std::fs::write(&body, request.replace(&session, &own)).unwrap();
             timed(&mut command, "");
             expected.push(own);
         }
@@ -140,7 +135,7 @@ fn check(scratch: &Path) {
         .collect();
     arrived.sort();
     expected.sort();
-    assert_eq!(arrived, expected, "not all of what is compared delivers");
+    assert_eq!(arrived, expected, "a contender did not deliver");
 }
 
 pub fn server_down(scratch: &Path) -> String {
@@ -148,23 +143,23 @@ pub fn server_down(scratch: &Path) -> String {
         scratch,
         Home::new(scratch, "down").deployment(&loopback::down(), KEY),
     );
-    // From here on the backoff stands.
+    // The first hook fails and starts the backoff.
     sessions.time(Event::SessionStart);
-    let journal = fresh(scratch, "yardstick").join("yardstick.db");
+    let journal = fresh(scratch, "commit").join("commit.db");
     Connection::open(&journal)
         .unwrap()
         .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE events (event TEXT)")
         .unwrap();
-    let mut yardstick = std::process::Command::new(std::env::current_exe().unwrap());
-    yardstick.arg(COMMIT).arg(&journal);
+    let mut commit = std::process::Command::new(std::env::current_exe().unwrap());
+    commit.arg(COMMIT).arg(&journal);
     let outcomes = in_turn(vec![
         Contender::new(RUNS, || sessions.time(Event::SessionStart)),
         Contender::program(RUNS, Ok(std::process::Command::new("true"))),
-        Contender::program(RUNS, Ok(yardstick)),
+        Contender::program(RUNS, Ok(commit)),
     ]);
     let names = [
         "**convex-sidecar hook**",
-        "`true`: a process that does nothing",
+        "`true`, a process that does nothing",
         "a process that opens a SQLite database, commits one row and closes it",
     ];
     beside(
@@ -176,7 +171,7 @@ pub fn server_down(scratch: &Path) -> String {
     )
 }
 
-/// The yardstick: what it costs any program to keep one event as safely as the journal does.
+/// The least that any program needs to store one event as durably as the journal does.
 pub fn commit_once(journal: &Path) {
     let connection = Connection::open(journal).unwrap();
     connection
@@ -185,7 +180,7 @@ pub fn commit_once(journal: &Path) {
     connection
         .execute(
             "INSERT INTO events VALUES (?1)",
-            [Event::SessionStart.input("yardstick", journal)],
+            [Event::SessionStart.input("commit", journal)],
         )
         .unwrap();
 }

@@ -1,5 +1,5 @@
-//! Recording the sessions of the past, beside only reading their files; delivering them; and being
-//! killed in between.
+//! Importing past sessions, compared with only reading their files; delivering them; and being killed
+//! meanwhile.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,7 +24,7 @@ pub fn import(scratch: &Path) -> String {
     let mut cat = Command::new("sh");
     cat.args(["-c", "cat \"$0\"/*/*.jsonl >/dev/null"])
         .arg(&folder);
-    // The files are in the page cache for all of them.
+    // Fill the page cache for all contenders.
     timed(&mut cat, "");
     let import = |command: &mut Command| {
         fresh(scratch, "import");
@@ -50,7 +50,7 @@ pub fn import(scratch: &Path) -> String {
         .and_then(|outcome| outcome.as_ref().ok())
         .map(|times| speed(bytes, times.median()))
         .unwrap();
-    // Another contender may have been the last to fill it.
+    // The last contender may have left the folder of another.
     import(&mut home.sidecar(&["import"]));
     let whole = home.documents();
     assert_eq!(whole.len(), SESSIONS);
@@ -70,7 +70,7 @@ pub fn import(scratch: &Path) -> String {
     format!("{beside}\n{}", table(&["", "result"], rows.into_iter()))
 }
 
-/// Transcripts of half a MiB to one and a half, in twenty projects; and how many bytes they are.
+/// Transcripts of 0.5 to 1.5 MiB in twenty projects, and their size in bytes.
 fn projects(scratch: &Path) -> (PathBuf, u64) {
     let folder = fresh(scratch, "projects");
     let mut numbers = Numbers::new(7);
@@ -94,7 +94,7 @@ fn gib(bytes: u64) -> f64 {
 }
 
 fn speed(bytes: u64, time: Duration) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "it is a few thousand")]
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     let sessions = SESSIONS as f64 / time.as_secs_f64();
     format!(
         "{sessions:.0} sessions and {:.2} GiB per second",
@@ -102,7 +102,7 @@ fn speed(bytes: u64, time: Duration) -> String {
     )
 }
 
-/// To the real functions; it is they that take most of the time.
+/// `sync` of all sessions, to a server that answers at once and to the real functions.
 fn delivery(scratch: &Path, home: &Home) -> Vec<String> {
     let server = Loopback::start();
     let copy = Home::bare(scratch, "delivery");
@@ -111,7 +111,7 @@ fn delivery(scratch: &Path, home: &Home) -> Vec<String> {
         &mut copy.deployment(&server.url, KEY).sidecar(&["sync"]),
         "",
     );
-    let asked = server.take();
+    let received = server.take();
     let backend = Backend::start();
     let copy = Home::bare(scratch, "delivery");
     copy.start_over_from(home);
@@ -126,16 +126,15 @@ fn delivery(scratch: &Path, home: &Home) -> Vec<String> {
         "`sync` of all of them".to_owned(),
         format!(
             "{} requests, {} KiB in total; {} with a server that answers at once, {} with the real functions in one Node process",
-            count(asked.requests),
-            count(asked.bytes / 1_024),
+            count(received.requests),
+            count(received.bytes / 1_024),
             millis(quick),
             millis(real)
         ),
     ]
 }
 
-/// Killed while it imports and while it delivers, then run again: nothing is there twice and
-/// nothing is missing.
+/// Killed while it imports and while it delivers, then run again: nothing is missing or duplicated.
 fn interruption(scratch: &Path, folder: &Path, whole: &[Value]) -> Vec<String> {
     let home = Home::bare(scratch, "interrupted");
     let kill_at = |command: &mut Command, is_halfway: &dyn Fn() -> bool| {
@@ -189,7 +188,7 @@ fn interruption(scratch: &Path, folder: &Path, whole: &[Value]) -> Vec<String> {
     ]
 }
 
-/// What must be the same however it came about.
+/// What must not depend on interruptions.
 fn figures(documents: &mut [Value]) -> Vec<(String, Value, Value)> {
     documents.sort_by_key(|document| document["sessionId"].as_str().unwrap().to_owned());
     let text = |document: &Value| document["sessionId"].as_str().unwrap().to_owned();
@@ -205,7 +204,7 @@ fn figures(documents: &mut [Value]) -> Vec<(String, Value, Value)> {
         .collect()
 }
 
-/// What a hook takes on a journal that holds all of them.
+/// The time of a hook on a journal with all sessions.
 fn hook_after(scratch: &Path, home: &Home) -> Vec<String> {
     let down = loopback::down();
     let (full, empty) = (Home::bare(scratch, "full"), Home::new(scratch, "empty"));
@@ -214,7 +213,7 @@ fn hook_after(scratch: &Path, home: &Home) -> Vec<String> {
         home.deployment(&down, KEY)
             .hook(Event::SessionStart, session, Path::new("/nowhere"))
     };
-    // From here on the backoff stands.
+    // The first hooks fail and start the backoff.
     let _ = [hook(&full, "first"), hook(&empty, "first")];
     let next = std::cell::Cell::new(0);
     let session = || format!("session-{}", next.replace(next.get() + 1));

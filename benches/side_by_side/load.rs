@@ -1,9 +1,9 @@
-//! What one session asks of a server: docs/scaling.md reckons with it.
+//! The load of one session on the server; docs/scaling.md uses these figures.
 
 use std::io::Write;
 use std::path::Path;
 
-use crate::loopback::{Asked, Loopback};
+use crate::loopback::{Loopback, Received};
 use crate::sidecar::{Event, Home, KEY, fresh, root};
 use crate::table::{count, table};
 use crate::timing::timed;
@@ -26,12 +26,18 @@ pub fn of_one_session(scratch: &Path) -> String {
     )
 }
 
-fn row(name: String, hooks: usize, asked: &Asked, document: usize, home: &Home) -> Vec<String> {
+fn row(
+    name: String,
+    hooks: usize,
+    received: &Received,
+    document: usize,
+    home: &Home,
+) -> Vec<String> {
     vec![
         name,
         count(hooks),
-        count(asked.requests),
-        count(asked.bytes),
+        count(received.requests),
+        count(received.bytes),
         count(document),
         count(home.bytes()),
     ]
@@ -47,7 +53,7 @@ fn captured(scratch: &Path) -> Vec<String> {
         .map(|entry| entry.unwrap().path())
         .collect();
     hooks.sort();
-    // Those that the client is told to run.
+    // The hooks that `install` adds.
     hooks.retain(|hook| !hook.to_str().unwrap().contains("UserPromptSubmit"));
     let transcripts = capture.join("transcripts");
     for hook in &hooks {

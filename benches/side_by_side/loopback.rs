@@ -1,9 +1,7 @@
-//! A server on this machine that answers at once: so the clients are compared, not the server. It
-//! answers each request what a real backend was recorded to answer a mutation that succeeds, and
-//! counts.
+//! A local server that answers at once, so that clients are compared and not servers. It answers
+//! every request like a real backend answers a successful mutation, and counts requests.
 //!
-//! The rival with routes of its own (`/sync/session`) is content with any JSON under the status
-//! 200.
+//! `claude-code-sync`, which has its own routes (`/sync/session`), accepts any JSON with status 200.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,11 +9,11 @@ use std::sync::{Arc, Mutex};
 
 const ANSWER: &str = r#"{"status":"success","value":{"outcome":"created","revision":1.0}}"#;
 
-/// What was asked so far.
+/// What was received so far.
 #[derive(Debug, Default, Clone)]
-pub struct Asked {
+pub struct Received {
     pub requests: usize,
-    /// Heads and bodies, in bytes.
+    /// Headers and bodies, in bytes.
     pub bytes: usize,
     /// The last body.
     pub body: String,
@@ -23,7 +21,7 @@ pub struct Asked {
 
 pub struct Loopback {
     pub url: String,
-    asked: Arc<Mutex<Asked>>,
+    received: Arc<Mutex<Received>>,
 }
 
 impl Loopback {
@@ -31,22 +29,22 @@ impl Loopback {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self {
             url: format!("http://{}", listener.local_addr().unwrap()),
-            asked: Arc::default(),
+            received: Arc::default(),
         };
-        let asked = Arc::clone(&server.asked);
+        let received = Arc::clone(&server.received);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let asked = Arc::clone(&asked);
-                // A client that goes away in the middle is its own business.
-                std::thread::spawn(move || answer_all(&stream, &asked).ok());
+                let received = Arc::clone(&received);
+                // A client may disconnect at any time.
+                std::thread::spawn(move || answer_all(&stream, &received).ok());
             }
         });
         server
     }
 
-    /// What was asked since the last call of this.
-    pub fn take(&self) -> Asked {
-        std::mem::take(&mut self.asked.lock().unwrap())
+    /// What was received since the last call.
+    pub fn take(&self) -> Received {
+        std::mem::take(&mut self.received.lock().unwrap())
     }
 }
 
@@ -56,7 +54,7 @@ pub fn down() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-fn answer_all(stream: &TcpStream, asked: &Mutex<Asked>) -> std::io::Result<()> {
+fn answer_all(stream: &TcpStream, received: &Mutex<Received>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut reader, mut writer) = (BufReader::new(stream), stream);
     loop {
@@ -81,10 +79,10 @@ fn answer_all(stream: &TcpStream, asked: &Mutex<Asked>) -> std::io::Result<()> {
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
         {
-            let mut asked = asked.lock().unwrap();
-            asked.requests += 1;
-            asked.bytes += head + length;
-            asked.body = String::from_utf8_lossy(&body).into_owned();
+            let mut received = received.lock().unwrap();
+            received.requests += 1;
+            received.bytes += head + length;
+            received.body = String::from_utf8_lossy(&body).into_owned();
         }
         let length = ANSWER.len();
         writer.write_all(

@@ -1,11 +1,10 @@
-//! On what all of it was measured; no name of a machine is told.
+//! The machine on which the benches ran, without its name.
 
 use std::process::Command;
 
 use crate::rivals;
 
-/// How many processes wanted to run in the last minute: above a fraction of one, others disturbed
-/// the bench.
+/// The load of the last minute. Above a fraction of one, other processes disturbed the bench.
 pub fn load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ')
@@ -14,7 +13,7 @@ pub fn load() -> String {
         .unwrap_or_default()
 }
 
-/// `load` is what [`load`] said at the beginning.
+/// `load` is what [`load`] returned before the run.
 pub fn description(load: String) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
@@ -60,7 +59,7 @@ pub fn description(load: String) -> String {
     )
 }
 
-/// The kernel's `24684092 kB`, as people say it.
+/// The kernel's `24684092 kB` in GiB.
 fn gib(kib: &str) -> String {
     let kib = kib
         .strip_suffix(" kB")

@@ -1,16 +1,16 @@
-//! What this costs beside what a user would take instead: one run, everything in turn, because the
+//! Compares the cost of convex-sidecar with that of its rivals. Everything runs in turn, because
 //! machines are noisy.
 //!
-//! `make bench` installs the rivals, runs it, and keeps what it says in docs/benchmarks.md and
-//! docs/cost.md. The names of sections as arguments run only those and keep nothing: `cargo bench
-//! --bench side_by_side -- hooks crowd`. Of them `cost` fails when a figure exceeds the one that is
-//! kept (`make cost`).
+//! `make bench` installs the rivals, runs all sections, and writes docs/benchmarks.md and
+//! docs/cost.md. With the names of sections as arguments, only those run and nothing is written:
+//! `cargo bench --bench side_by_side -- hooks crowd`. The section `cost` then fails if a figure
+//! exceeds the one in docs/cost.md (`make cost`).
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::disallowed_methods,
-    reason = "a bench fails by panicking, and is an edge"
+    reason = "a bench fails by panicking, and uses clocks and files"
 )]
 #![allow(missing_docs, reason = "a bench is a program")]
 
@@ -34,11 +34,11 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-/// A part of the report.
+/// A section of the report.
 struct Section {
     name: &'static str,
     title: &'static str,
-    /// What is compared, and how.
+    /// What is compared, and how. In Markdown.
     about: &'static str,
     run: fn(&Path) -> String,
 }
@@ -76,7 +76,7 @@ const SECTIONS: [Section; 7] = [
     },
     Section {
         name: "crowd",
-        title: "Many hooks at once",
+        title: "Concurrent hooks",
         about: include_str!("about/crowd.md"),
         run: crowd::at_once,
     },
@@ -92,7 +92,7 @@ const COST: &str = "cost";
 const UPDATE_COST: &str = "UPDATE_COST";
 
 fn main() {
-    // Cargo itself adds `--bench`.
+    // Cargo adds `--bench`.
     let arguments: Vec<_> = std::env::args()
         .skip(1)
         .filter(|argument| !argument.starts_with("--"))
@@ -112,7 +112,7 @@ fn main() {
         .collect();
     let cost = is_wanted(COST).then(|| cost::counted(scratch().path()));
     if arguments.is_empty() {
-        keep(
+        write(
             "benchmarks.md",
             &format!(
                 "{}\n{}\n\n{}",
@@ -123,24 +123,24 @@ fn main() {
         );
     }
     match cost {
-        Some(Ok(table)) => judge(
+        Some(Ok(table)) => check_or_update(
             &table,
             arguments.is_empty() || std::env::var_os(UPDATE_COST).is_some(),
         ),
         Some(Err(missing)) => {
             println!("The cost of a hook was not counted: {missing}.");
-            // Who asks for a check is not told that it passed.
+            // A check that could not run must not look like one that passed.
             std::process::exit(i32::from(!arguments.is_empty()));
         }
         None => {}
     }
 }
 
-/// Keeps what a hook costs, or compares it with what is kept.
-fn judge(table: &str, is_kept: bool) {
+/// Writes docs/cost.md, or checks the table against it.
+fn check_or_update(table: &str, is_update: bool) {
     println!("{table}");
-    if is_kept {
-        return keep(
+    if is_update {
+        return write(
             "cost.md",
             &format!("{}\n\n{table}", include_str!("about/cost.md").trim_end()),
         );
@@ -160,8 +160,7 @@ fn judge(table: &str, is_kept: bool) {
     }
 }
 
-/// A folder on the disk where a home would be: what is temporary may be in memory, where `fsync`
-/// costs nothing.
+/// A temporary folder on the disk. The system's own may be in memory, where `fsync` costs nothing.
 fn scratch() -> TempDir {
     TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
@@ -177,6 +176,6 @@ fn report(section: &Section) -> String {
     )
 }
 
-fn keep(name: &str, text: &str) {
+fn write(name: &str, text: &str) {
     std::fs::write(sidecar::root().join("docs").join(name), text).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Reading transcripts of every size, beside what else reads them.
+//! Reading transcripts of every size, compared with other programs that read them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ impl Client {
     }
 }
 
-/// How often something is run that takes seconds on a large file.
+/// The number of runs of a program that takes seconds for a large file.
 const fn slow_runs(mib: u64) -> usize {
     match mib {
         0..100 => RUNS,
@@ -118,7 +118,7 @@ pub fn transcripts(scratch: &Path) -> String {
         "`wc -l`",
         "`jq -c .type`",
         "`ccusage session --json --offline`",
-        "Python's `json`, a script that sums tokens",
+        "script that sums tokens with Python's `json`",
         "`claude-code-sync hook SessionEnd`",
     ];
     let headings = [
@@ -136,8 +136,8 @@ pub fn transcripts(scratch: &Path) -> String {
     )
 }
 
-/// The same turn on a small and on a large transcript, one after the other: above, each runs beside
-/// what disturbs the disk in its own way.
+/// The same turn on a small and on a large transcript, in turn: in the table above, each runs next to
+/// programs that load the disk differently.
 fn warm(scratch: &Path) -> String {
     let clients = [SIZES[0], SIZES[3]].map(|mib| Client::new(scratch, mib));
     let homes = ["small", "large"].map(|name| Home::new(scratch, name));
@@ -147,10 +147,7 @@ fn warm(scratch: &Path) -> String {
         Contender::new(3 * RUNS, || small.turn()),
         Contender::new(3 * RUNS, || large.turn()),
     ]);
-    let names = [
-        "one more turn since the last Stop, after 1 MiB",
-        "one more turn since the last Stop, after 1,024 MiB",
-    ];
+    let names = ["one new turn after 1 MiB", "one new turn after 1,024 MiB"];
     beside(
         &names,
         &[Column {
@@ -173,10 +170,10 @@ impl<'a> Grown<'a> {
         let transcript = fresh(scratch, &format!("grown-{}", client.session))
             .join(client.transcript.file_name().unwrap());
         std::fs::copy(&client.transcript, &transcript).unwrap();
-        // A first Stop may end at its deadline; `sync` reads the rest.
+        // The first Stop may run out of time; `sync` reads the rest.
         home.hook(Event::Stop, &client.session, &transcript);
         home.sidecar(&["sync"]).output().unwrap();
-        // Lines of its own: their ids follow from their number.
+        // New line numbers give the new lines new ids.
         let tally = Tally {
             session: client.session.clone(),
             lines: 1 << 40,

@@ -1,12 +1,12 @@
-//! What a user would take instead. `make bench` installs it below `target/rivals`; what is missing
-//! on a machine is said in its row.
+//! The programs that a user would use instead. `make bench` installs them below `target/rivals`; the
+//! row of a missing one says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::sidecar::{Event, KEY, root};
 
-/// Their folder, as the Makefile has it.
+/// Where the Makefile installs them.
 fn folder() -> PathBuf {
     root().join("target/rivals")
 }
@@ -19,8 +19,7 @@ fn script(name: &str) -> PathBuf {
     root().join("benches/side_by_side/rivals").join(name)
 }
 
-/// A command with nothing in its environment but the path, if its program and what else it needs
-/// are there.
+/// A command with only `PATH` in its environment, if its program and the files it needs exist.
 fn command(program: impl AsRef<Path>, needs: &[&Path]) -> Result<Command, String> {
     let program = program.as_ref();
     let path = std::env::var_os("PATH").unwrap();
@@ -41,7 +40,7 @@ fn command(program: impl AsRef<Path>, needs: &[&Path]) -> Result<Command, String
     Ok(command)
 }
 
-/// `curl`, which posts the body in a file.
+/// `curl`, posting a body from a file.
 pub fn curl(url: &str, key: &str, body: &Path) -> Result<Command, String> {
     let mut command = command("curl", &[])?;
     command.args([
@@ -63,7 +62,7 @@ pub fn curl(url: &str, key: &str, body: &Path) -> Result<Command, String> {
 /// A script with Convex's own client for JavaScript.
 pub fn convex_for_node(url: &str, key: &str, body: &Path) -> Result<Command, String> {
     let mut command = command("node", &[&npm("node_modules/convex")])?;
-    // Where the script lies decides where Node looks for the package.
+    // Node.js looks for the package next to the script.
     command
         .arg(npm("deliver.js"))
         .arg(body)
@@ -95,8 +94,7 @@ fn python(name: &str) -> Result<Command, String> {
     Ok(command)
 }
 
-/// The npm package `claude-code-sync`, as its own set-up lets the client run it; it keeps its state
-/// in `home`.
+/// The npm package `claude-code-sync`, as its own setup installs it. It keeps its state in `home`.
 pub fn claude_code_sync(url: &str, home: &Path, event: Event) -> Result<Command, String> {
     let cli = npm("node_modules/claude-code-sync/dist/cli.js");
     let mut command = command("node", &[&cli])?;
@@ -108,8 +106,8 @@ pub fn claude_code_sync(url: &str, home: &Path, event: Event) -> Result<Command,
     Ok(command)
 }
 
-/// `ccusage`, which reads the `projects` of a client's folder; its own executable, without the
-/// wrapper in JavaScript.
+/// `ccusage` on the `projects` of a client's folder: its native executable, without the JavaScript
+/// wrapper.
 pub fn ccusage(client: &Path) -> Result<Command, String> {
     let system = if cfg!(target_os = "macos") {
         "darwin"
@@ -146,7 +144,7 @@ pub fn wc(transcript: &Path) -> Result<Command, String> {
     Ok(command)
 }
 
-/// The versions of all that is compared.
+/// The versions of everything that is compared.
 pub fn versions() -> Vec<String> {
     let packages = |path: &str| {
         let manifest =
@@ -161,10 +159,10 @@ pub fn versions() -> Vec<String> {
         ("jq", "--version"),
         ("valgrind", "--version"),
     ];
-    let said = programs.iter().map(|(program, flag)| {
+    let programs = programs.iter().map(|(program, flag)| {
         let text =
             first_line(Command::new(program).arg(flag)).unwrap_or_else(|| "missing".to_owned());
-        // Some say their name before the version, some do not; curl names its libraries after it.
+        // Some print their name before the version; curl prints its libraries after it.
         let version = text.split([' ', '-', ')']).find(|word| {
             word.trim_start_matches('v')
                 .starts_with(|first: char| first.is_ascii_digit())
@@ -179,7 +177,11 @@ pub fn versions() -> Vec<String> {
     let packages = ["convex", "claude-code-sync", "ccusage"]
         .into_iter()
         .filter_map(packages);
-    said.chain(python).chain(client).chain(packages).collect()
+    programs
+        .chain(python)
+        .chain(client)
+        .chain(packages)
+        .collect()
 }
 
 fn first_line(command: &mut Command) -> Option<String> {

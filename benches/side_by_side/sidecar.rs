@@ -1,4 +1,4 @@
-//! The sidecar as a client runs it: a home, hook inputs, what it recorded.
+//! The sidecar as a client runs it: its home, hook inputs, and what it recorded.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::timing::timed;
 
 pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_convex-sidecar");
-/// Of the form that `generate_admin_key.sh` prints.
+/// A key in the format of `generate_admin_key.sh`.
 pub const KEY: &str = "convex-self-hosted|01c046ab1512d9306a6abda3eedec5dfe862f1fe0f66a5aee774fb9ae3fda87706facaf682b9d4f9209a05e038cbd6e9b8";
 
 /// The repository.
@@ -26,7 +26,7 @@ pub fn fresh(scratch: &Path, name: &str) -> PathBuf {
     folder
 }
 
-/// One of the events that the client is told to run the hook for.
+/// An event that the hook is installed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     SessionStart,
@@ -43,7 +43,7 @@ impl Event {
         }
     }
 
-    /// The input of the hook, of the shape of the captured ones.
+    /// The input of the hook, shaped like captured ones.
     pub fn input(self, session: &str, transcript: &Path) -> String {
         let (name, value) = match self {
             Self::SessionStart => ("source", "startup"),
@@ -58,8 +58,7 @@ impl Event {
     }
 }
 
-/// A home with a journal that is there already: making one costs more than a hook, and is done once
-/// in a machine's life.
+/// A home. It usually has a journal: creating one costs more than a hook and happens once per machine.
 pub struct Home {
     pub folder: PathBuf,
     deployment: Option<(String, String)>,
@@ -75,7 +74,7 @@ impl Home {
         home
     }
 
-    /// A home in which nothing was ever run.
+    /// A home without a journal.
     pub fn bare(scratch: &Path, name: &str) -> Self {
         Self {
             folder: fresh(scratch, name),
@@ -83,7 +82,7 @@ impl Home {
         }
     }
 
-    /// The same home, with a deployment.
+    /// The same home with a deployment.
     pub fn deployment(&self, url: &str, key: &str) -> Self {
         Self {
             folder: self.folder.clone(),
@@ -91,7 +90,7 @@ impl Home {
         }
     }
 
-    /// Puts the journal of `other` in the place of this one.
+    /// Replaces the journal with a copy of that of `other`.
     pub fn start_over_from(&self, other: &Self) {
         let _ = std::fs::remove_dir_all(&self.folder);
         std::fs::create_dir_all(&self.folder).unwrap();
@@ -108,8 +107,8 @@ impl Home {
         command
     }
 
-    /// Gives a command that runs the sidecar the environment that a client gives a hook: the
-    /// sidecar then asks the system who its client is, here the bench.
+    /// Gives a command the environment that a client gives a hook, so that the sidecar looks for its
+    /// client, here the bench.
     pub fn set_up(&self, command: &mut Command) {
         command
             .env_clear()
@@ -130,7 +129,7 @@ impl Home {
         )
     }
 
-    /// The document of a session, as it is sent.
+    /// The document of a session as it is sent.
     pub fn document(&self, session: &str) -> Value {
         let output = self.sidecar(&["show", session, "--json"]).output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap()
@@ -149,7 +148,7 @@ impl Home {
             .collect()
     }
 
-    /// How large the journal is, its log included.
+    /// The size of the journal with its log.
     pub fn bytes(&self) -> u64 {
         std::fs::read_dir(&self.folder)
             .unwrap()
@@ -159,7 +158,7 @@ impl Home {
             .sum()
     }
 
-    /// The most memory that a hook holds, in KiB, as the kernel has it at the end.
+    /// The peak memory of a hook in KiB, as the kernel reports it.
     pub fn peak(&self, event: Event, session: &str, transcript: &Path) -> u64 {
         let mut child = self
             .sidecar(&["hook"])

@@ -1,18 +1,17 @@
-//! Tables of the report, in Markdown.
+//! Markdown tables of the report.
 
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use crate::timing::Outcome;
 
-/// What was timed beside each other under one heading; the first is ours, and the ratios are to it.
+/// What was timed in turn under one heading. The first is ours; ratios are relative to it.
 pub struct Column {
     pub heading: String,
     pub outcomes: Vec<Outcome>,
 }
 
-/// A table with a row for each contender: median, from the shortest to the longest time, and how
-/// many times ours it is.
+/// A table with a row per contender: median, shortest and longest time, and the ratio to ours.
 pub fn beside(names: &[&str], columns: &[Column]) -> String {
     let headings = columns.iter().map(|column| column.heading.as_str());
     let rows = names.iter().enumerate().map(|(row, name)| {
@@ -51,7 +50,7 @@ fn cell(outcome: &Outcome, ours: &Outcome) -> String {
     )
 }
 
-/// A ratio with as many digits as mean something.
+/// A ratio with its significant digits.
 pub fn times_as_long(ratio: f64) -> String {
     if ratio < 10.0 {
         format!("{ratio:.2}×")
@@ -86,7 +85,7 @@ fn bare_millis(time: Duration) -> String {
     }
 }
 
-/// A whole number as people read it: 1,234,567.
+/// An integer with separators: 1,234,567.
 pub fn count(number: impl Display + Copy) -> String {
     thousands(&number.to_string())
 }

@@ -1,11 +1,10 @@
-//! Things that are done in turn, because the machines are noisy: what disturbs one disturbs the
-//! others as well.
+//! Timing in turn, because machines are noisy: a disturbance then affects all contenders.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Times of the same thing, shortest first.
+/// Times of repeated runs, shortest first.
 #[derive(Debug, Clone)]
 pub struct Times(Vec<Duration>);
 
@@ -15,7 +14,7 @@ impl Times {
         Self(times)
     }
 
-    /// The time that so many of a hundred did not exceed.
+    /// The time that this percentage of the runs did not exceed.
     pub fn percentile(&self, percent: usize) -> Duration {
         self.0[(self.0.len() * percent).div_ceil(100).max(1) - 1]
     }
@@ -37,10 +36,10 @@ impl Times {
     }
 }
 
-/// What came of a contender: its times, or why there are none.
+/// The result of a contender: its times, or why there are none.
 pub type Outcome = Result<Times, String>;
 
-/// Something that is timed beside others.
+/// Something that is timed in turn with others.
 pub struct Contender<'a> {
     runs: usize,
     run: Result<Box<dyn FnMut() -> Duration + 'a>, String>,
@@ -54,7 +53,7 @@ impl<'a> Contender<'a> {
         }
     }
 
-    /// A program that reads nothing from stdin; it may be missing on this machine.
+    /// A program without input; it may be missing on this machine.
     pub fn program(runs: usize, program: Result<Command, String>) -> Self {
         Self::program_with(runs, program, String::new())
     }
@@ -71,7 +70,7 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Runs the contenders in turn; one that has fewer runs than others sits out the last rounds.
+/// Runs the contenders in turn; one with fewer runs than others skips the last rounds.
 pub fn in_turn(mut contenders: Vec<Contender<'_>>) -> Vec<Outcome> {
     let mut times = vec![Vec::new(); contenders.len()];
     for round in 0..contenders
@@ -95,7 +94,7 @@ pub fn in_turn(mut contenders: Vec<Contender<'_>>) -> Vec<Outcome> {
         .collect()
 }
 
-/// From before the start of a process to its end, which must be a success.
+/// The time from before the start of a process to its end, which must be successful.
 pub fn timed(command: &mut Command, input: &str) -> Duration {
     let start = Instant::now();
     let mut child = command
@@ -103,7 +102,7 @@ pub fn timed(command: &mut Command, input: &str) -> Duration {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    // Who has no use for its input may be gone before it is written.
+    // A program that ignores its input may exit before it is written.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     assert!(child.wait().unwrap().success(), "{command:?} failed");
     start.elapsed()

@@ -1,20 +1,19 @@
-//! Transcripts of realistic shape and any size, the same on every machine: lines as client 2.1.197
-//! writes them (`tests/fixtures/claude-code-2.1.197`), with the sizes that users report: mostly
-//! tool results of some kilobytes, which the client writes twice (`content` and `toolUseResult`),
-//! answers of one, two or three lines, attachments.
+//! Generates transcripts of realistic shape and any size, the same on every machine: lines as client
+//! 2.1.197 writes them (`tests/fixtures/claude-code-2.1.197`), with the sizes that users report.
+//! Most of it is tool results of some kilobytes, which the client writes twice (`content` and
+//! `toolUseResult`), messages of one to three lines, and attachments.
 
 #![expect(
     clippy::format_push_string,
     clippy::cast_possible_truncation,
-    reason = "lines are put together as they are read"
+    reason = "a format string per line is easy to compare with real lines"
 )]
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// A small generator of numbers (xorshift64*); the benches need the same bytes each time, not
-/// chance.
+/// A pseudorandom generator (xorshift64*) without dependencies. Benches need the same bytes each time.
 pub struct Numbers(u64);
 
 impl Numbers {
@@ -29,7 +28,7 @@ impl Numbers {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// From 0 to `end`, without it.
+    /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
@@ -37,16 +36,16 @@ impl Numbers {
 
 const SOURCE: &str = "    let mut total = 0;\\n    for entry in std::fs::read_dir(path)? {\\n        let name = entry?.file_name();\\n        println!(\\\"{name:?} of {total}\\\");\\n        total += 1;\\n    }\\n";
 
-/// What was written of a transcript.
+/// What a generated transcript contains.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub session: String,
     pub lines: u64,
-    /// Tokens in, out, read from the cache, written to it, each message counted once.
+    /// Tokens: input, output, cache reads, cache writes. Each message is counted once.
     pub tokens: [u64; 4],
 }
 
-/// Writes a transcript of at least `bytes` bytes.
+/// Writes a transcript of at least `bytes` bytes into the folder `path`.
 pub fn write(path: &Path, bytes: u64, seed: u64) -> io::Result<Tally> {
     let mut numbers = Numbers::new(seed);
     let session = format!(
@@ -70,124 +69,152 @@ pub fn write(path: &Path, bytes: u64, seed: u64) -> io::Result<Tally> {
     Ok(tally)
 }
 
-fn add(tokens: &mut [u64; 4], further: [u64; 4]) {
-    tokens
-        .iter_mut()
-        .zip(further)
-        .for_each(|(tokens, further)| *tokens += further);
+/// The lines of one more turn: a prompt, some tool calls, an answer.
+pub fn turn(numbers: &mut Numbers, tally: &mut Tally) -> String {
+    let mut turn = Turn {
+        numbers,
+        tally,
+        lines: String::new(),
+    };
+    turn.prompt();
+    for _ in 0..3 + turn.numbers.below(8) {
+        let id = turn.message();
+        turn.tool_result(&id);
+        if turn.numbers.below(4) == 0 {
+            turn.attachment();
+        }
+    }
+    turn.answer();
+    turn.lines
 }
 
-/// A prompt, some calls of tools, an answer.
-pub fn turn(numbers: &mut Numbers, tally: &mut Tally) -> String {
-    let (session, count, tokens) = (&tally.session, &mut tally.lines, &mut tally.tokens);
-    let mut lines = String::new();
-    // What the client writes only into some records stands between when and where.
-    let end_with = |count: &mut u64, between: &str| {
-        *count += 1;
-        let (minute, second) = (*count / 60 % 60, *count % 60);
+/// A turn that is being generated.
+struct Turn<'a> {
+    numbers: &'a mut Numbers,
+    tally: &'a mut Tally,
+    lines: String,
+}
+
+impl Turn<'_> {
+    /// Counts a line and returns its end. `fields` are those that only some records have; the client
+    /// writes them between the time and the rest.
+    fn end(&mut self, fields: &str) -> String {
+        self.tally.lines += 1;
+        let (session, count) = (&self.tally.session, self.tally.lines);
+        let (hour, minute, second) = (count / 3_600 % 24, count / 60 % 60, count % 60);
         format!(
-            r#""uuid":"{session}-{count:x}","timestamp":"2026-11-22T{:02}:{minute:02}:{second:02}.000Z",{between}"userType":"external","entrypoint":"cli","cwd":"/home/dev/proj","sessionId":"{session}","version":"2.1.197","gitBranch":"main"}}
-"#,
-            *count / 3_600 % 24
+            r#""uuid":"{session}-{count:x}","timestamp":"2026-11-22T{hour:02}:{minute:02}:{second:02}.000Z",{fields}"userType":"external","entrypoint":"cli","cwd":"/home/dev/proj","sessionId":"{session}","version":"2.1.197","gitBranch":"main"}}
+"#
         )
-    };
-    let end = |count: &mut u64| end_with(count, "");
-    lines += &format!(
-        r#"{{"parentUuid":null,"isSidechain":false,"promptId":"p{count}","type":"user","message":{{"role":"user","content":"please look at module {count} and make it simpler"}},{}"#,
-        end_with(
-            count,
-            r#""permissionMode":"default","promptSource":"user","#
-        )
-    );
-    for _ in 0..3 + numbers.below(8) {
-        let message = numbers.below(u64::MAX);
-        let (input, created, read, output) = (
-            numbers.below(90),
-            numbers.below(9_000),
-            numbers.below(90_000),
-            numbers.below(2_000),
+    }
+
+    fn count_tokens(&mut self, tokens: [u64; 4]) {
+        for (sum, tokens) in self.tally.tokens.iter_mut().zip(tokens) {
+            *sum += tokens;
+        }
+    }
+
+    fn prompt(&mut self) {
+        let end = self.end(r#""permissionMode":"default","promptSource":"user","#);
+        let count = self.tally.lines;
+        self.lines += &format!(
+            r#"{{"parentUuid":null,"isSidechain":false,"promptId":"p{count}","type":"user","message":{{"role":"user","content":"please look at module {count} and make it simpler"}},{end}"#
         );
-        add(tokens, [input, output, read, created]);
-        let usage = format!(
-            r#""usage":{{"input_tokens":{input},"cache_creation_input_tokens":{created},"cache_read_input_tokens":{read},"output_tokens":{output},"server_tool_use":{{"web_search_requests":0,"web_fetch_requests":0}},"service_tier":"standard","cache_creation":{{"ephemeral_1h_input_tokens":0,"ephemeral_5m_input_tokens":{created}}},"inference_geo":"","iterations":[],"speed":"standard"}},"stop_details":null}},"requestId":"req_{message:016x}","type":"assistant","#
-        );
+    }
+
+    /// A message that calls a tool, one line per content block. Returns the number in its ids.
+    fn message(&mut self) -> String {
+        let id = self.numbers.below(u64::MAX);
+        let [input, created, read, output] =
+            [90, 9_000, 90_000, 2_000].map(|end| self.numbers.below(end));
+        self.count_tokens([input, output, read, created]);
+        let count = self.tally.lines;
         let head = format!(
-            r#"{{"parentUuid":"{count:032x}","isSidechain":false,"message":{{"id":"msg_{message:024x}","type":"message","role":"assistant","model":"claude-opus-4-8","content":["#
+            r#"{{"parentUuid":"{count:032x}","isSidechain":false,"message":{{"id":"msg_{id:024x}","type":"message","role":"assistant","model":"claude-opus-4-8","content":["#
         );
-        let mut block = |block: String, count: &mut u64| {
-            lines += &format!(
-                r#"{head}{block}],"stop_reason":"tool_use","stop_sequence":null,{usage}{}"#,
-                end(count)
-            );
-        };
-        if numbers.below(10) < 4 {
-            block(
-                format!(
-                    r#"{{"type":"thinking","thinking":"{}","signature":"{}"}}"#,
-                    "It may be simpler to read it once. ".repeat(numbers.below(20) as usize),
-                    "c2ln".repeat(100)
-                ),
-                count,
+        let usage = format!(
+            r#""usage":{{"input_tokens":{input},"cache_creation_input_tokens":{created},"cache_read_input_tokens":{read},"output_tokens":{output},"server_tool_use":{{"web_search_requests":0,"web_fetch_requests":0}},"service_tier":"standard","cache_creation":{{"ephemeral_1h_input_tokens":0,"ephemeral_5m_input_tokens":{created}}},"inference_geo":"","iterations":[],"speed":"standard"}},"stop_details":null}},"requestId":"req_{id:016x}","type":"assistant","#
+        );
+        for block in self.blocks(id) {
+            let end = self.end("");
+            self.lines += &format!(
+                r#"{head}{block}],"stop_reason":"tool_use","stop_sequence":null,{usage}{end}"#
             );
         }
-        if numbers.below(10) < 4 {
-            block(
-                format!(
-                    r#"{{"type":"text","text":"I will look at the file.\n{}"}}"#,
-                    "Then I change it. ".repeat(numbers.below(10) as usize)
-                ),
-                count,
-            );
+        format!("{id:024x}")
+    }
+
+    fn blocks(&mut self, id: u64) -> Vec<String> {
+        let mut blocks = Vec::new();
+        if self.numbers.below(10) < 4 {
+            blocks.push(format!(
+                r#"{{"type":"thinking","thinking":"{}","signature":"{}"}}"#,
+                "It may be simpler to read it once. ".repeat(self.numbers.below(20) as usize),
+                "c2ln".repeat(100)
+            ));
         }
-        block(
-            format!(
-                r#"{{"type":"tool_use","id":"toolu_{message:024x}","name":"Read","input":{{"file_path":"/home/dev/proj/src/main.rs"}}}}"#
-            ),
-            count,
-        );
-        // A third of the results is a few lines, half of them some pages, the rest whole files.
-        let pieces = match numbers.below(10) {
-            0..3 => 1 + numbers.below(3),
-            3..8 => 5 + numbers.below(30),
-            _ => 40 + numbers.below(80),
+        if self.numbers.below(10) < 4 {
+            blocks.push(format!(
+                r#"{{"type":"text","text":"I will look at the file.\n{}"}}"#,
+                "Then I change it. ".repeat(self.numbers.below(10) as usize)
+            ));
+        }
+        blocks.push(format!(
+            r#"{{"type":"tool_use","id":"toolu_{id:024x}","name":"Read","input":{{"file_path":"/home/dev/proj/src/main.rs"}}}}"#
+        ));
+        blocks
+    }
+
+    /// Three tenths of the results are a few lines, half are some pages, the rest are whole files.
+    fn tool_result(&mut self, id: &str) {
+        let pieces = match self.numbers.below(10) {
+            0..3 => 1 + self.numbers.below(3),
+            3..8 => 5 + self.numbers.below(30),
+            _ => 40 + self.numbers.below(80),
         };
         let text = SOURCE.repeat(pieces as usize);
-        let (result, output) = if numbers.below(20) == 0 {
+        let (result, output) = if self.numbers.below(20) == 0 {
             (
                 format!(
-                    r#""type":"tool_result","content":"{text}","is_error":true,"tool_use_id":"toolu_{message:024x}""#
+                    r#""type":"tool_result","content":"{text}","is_error":true,"tool_use_id":"toolu_{id}""#
                 ),
                 format!(r#""Error: {text}""#),
             )
         } else {
             (
                 format!(
-                    r#""tool_use_id":"toolu_{message:024x}","type":"tool_result","content":"{text}","is_error":false"#
+                    r#""tool_use_id":"toolu_{id}","type":"tool_result","content":"{text}","is_error":false"#
                 ),
                 format!(
                     r#"{{"type":"text","file":{{"filePath":"/home/dev/proj/src/main.rs","content":"{text}","numLines":24}}}}"#
                 ),
             )
         };
-        let between =
-            format!(r#""toolUseResult":{output},"sourceToolAssistantUUID":"{count:032x}","#);
-        lines += &format!(
-            r#"{{"parentUuid":"{count:032x}","isSidechain":false,"promptId":"p","type":"user","message":{{"role":"user","content":[{{{result}}}]}},{}"#,
-            end_with(count, &between)
+        let count = self.tally.lines;
+        let end = self.end(&format!(
+            r#""toolUseResult":{output},"sourceToolAssistantUUID":"{count:032x}","#
+        ));
+        let count = self.tally.lines;
+        self.lines += &format!(
+            r#"{{"parentUuid":"{count:032x}","isSidechain":false,"promptId":"p","type":"user","message":{{"role":"user","content":[{{{result}}}]}},{end}"#
         );
-        if numbers.below(4) == 0 {
-            lines += &format!(
-                r#"{{"parentUuid":"{count:032x}","isSidechain":false,"attachment":{{"type":"todo_reminder","content":"{}"}},"type":"attachment",{}"#,
-                SOURCE.repeat(2),
-                end(count)
-            );
-        }
     }
-    let message = numbers.below(u64::MAX);
-    add(tokens, [3, 11, 7, 5]);
-    lines += &format!(
-        r#"{{"parentUuid":"{count:032x}","isSidechain":false,"message":{{"id":"msg_{message:024x}","type":"message","role":"assistant","model":"claude-opus-4-8","content":[{{"type":"text","text":"It is done: module {count} is simpler now."}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{{"input_tokens":3,"cache_creation_input_tokens":5,"cache_read_input_tokens":7,"output_tokens":11}}}},"requestId":"r","type":"assistant",{}"#,
-        end(count)
-    );
-    lines
+
+    fn attachment(&mut self) {
+        let end = self.end("");
+        let (count, text) = (self.tally.lines, SOURCE.repeat(2));
+        self.lines += &format!(
+            r#"{{"parentUuid":"{count:032x}","isSidechain":false,"attachment":{{"type":"todo_reminder","content":"{text}"}},"type":"attachment",{end}"#
+        );
+    }
+
+    fn answer(&mut self) {
+        let id = self.numbers.below(u64::MAX);
+        self.count_tokens([3, 11, 7, 5]);
+        let end = self.end("");
+        let count = self.tally.lines;
+        self.lines += &format!(
+            r#"{{"parentUuid":"{count:032x}","isSidechain":false,"message":{{"id":"msg_{id:024x}","type":"message","role":"assistant","model":"claude-opus-4-8","content":[{{"type":"text","text":"It is done: module {count} is simpler now."}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{{"input_tokens":3,"cache_creation_input_tokens":5,"cache_read_input_tokens":7,"output_tokens":11}}}},"requestId":"r","type":"assistant",{end}"#
+        );
+    }
 }

@@ -1,12 +1,11 @@
-//! The stand-in for a Convex deployment, as tests and benches start it.
+//! Starts the stand-in for a Convex deployment, for tests and benches.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-/// The real Convex functions behind Convex's HTTP API (`tests/backend`); it ends with who started
-/// it.
+/// The real Convex functions behind Convex's HTTP API (`tests/backend`). It exits with its parent.
 pub struct Backend {
     process: Child,
     pub url: String,
@@ -21,12 +20,12 @@ impl Backend {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("node is needed; `make test` installs what else the backend needs");
+            .expect("could not start node; `make test` installs what else the backend needs");
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
-        let ready: Value = serde_json::from_str(&line).expect("the backend says where it listens");
+        let ready: Value = serde_json::from_str(&line).expect("the backend prints its URL and key");
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
         Self {
             url: text("url"),

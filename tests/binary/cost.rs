@@ -1,8 +1,8 @@
-//! What a hook asks of the system does not grow unnoticed.
+//! Checks that a hook does not read or write more than before.
 //!
 //! Times differ from machine to machine, so nothing is timed: the kernel counts what each hook
-//! reads and writes, on every Linux and without a tool. `make bench` counts instructions and system
-//! calls of the released executable too (docs/cost.md).
+//! reads and writes, on every Linux, without extra tools. `make cost` also counts the instructions
+//! and system calls of the release build (docs/cost.md).
 
 #![cfg(target_os = "linux")]
 
@@ -15,19 +15,18 @@ use serde_json::json;
 
 use crate::support::{Backend, Machine, root};
 
-/// Set it to write the figures anew: `UPDATE_COST=1 cargo test --test binary cost`.
+/// Set it to update the file: `UPDATE_COST=1 cargo test --test binary cost`.
 const UPDATE: &str = "UPDATE_COST";
-/// By how much a figure may exceed the one that is held, in percent: the log of SQLite ends in a
-/// different page from run to run, and the kernel's own texts below /proc differ from machine to
-/// machine.
+/// By how much a figure may exceed the one in the file, in percent: SQLite's log ends in a different
+/// page from run to run, and files below /proc differ from machine to machine.
 const TOLERANCE: u64 = 10;
-/// And by how much in addition: small figures differ by a call or two, and a new row splits up to
-/// three pages of 4 KiB, each written in two calls, as the rows before it happen to lie.
+/// By how much in addition, by column: small figures differ by a call or two, and depending on the
+/// rows before it, a new row splits up to three pages of 4 KiB, each written in two calls.
 const SLACK: [u64; 4] = [4, 8, 4_096, 12_288];
 const FIGURES: [&str; 4] = ["read calls", "write calls", "bytes read", "bytes written"];
 
-/// What the kernel counted of one hook, in the order of [`FIGURES`]. A process that has ended keeps
-/// its counters until somebody asks how it ended.
+/// The kernel's counters of one hook, in the order of [`FIGURES`]. They remain readable after the
+/// process has exited, until its parent waits for it.
 fn counted(machine: &Machine, event: &serde_json::Value) -> [u64; 4] {
     let mut hook = machine.sidecar(&["hook"]).stdin(event.to_string()).spawn();
     drop(hook.stdin.take());
@@ -55,7 +54,7 @@ fn counted(machine: &Machine, event: &serde_json::Value) -> [u64; 4] {
     })
 }
 
-/// The hooks of a session of one prompt, counted one by one, on a journal that is there already.
+/// The hooks of a session with one prompt, on an existing journal.
 fn session(machine: &Machine, what: &str) -> Vec<(String, [u64; 4])> {
     machine.sidecar(&["sessions"]).run().ok();
     let transcripts = root().join("tests/fixtures/claude-code-2.1.197/parallel-tools/transcripts");
@@ -70,7 +69,7 @@ fn session(machine: &Machine, what: &str) -> Vec<(String, [u64; 4])> {
         .into()
 }
 
-/// A folder of transcripts, `past-<n>.jsonl`.
+/// Creates a folder of transcripts, `past-<n>.jsonl`.
 fn past(machine: &Machine, count: usize) -> PathBuf {
     let capture = root().join("tests/fixtures/claude-code-2.1.197/print-mode/transcripts");
     let text = std::fs::read_to_string(capture.join("6ecd139f-dbf0-4634-8ed8-e4a4170ff7fb.jsonl"))
@@ -90,7 +89,7 @@ fn start(machine: &Machine) -> [u64; 4] {
     )
 }
 
-/// A journal of a year: a hook must not cost more with every session that was ever recorded.
+/// On a journal of a year: past sessions must not make a hook more expensive.
 fn late(machine: &Machine) -> (String, [u64; 4]) {
     past(machine, 500);
     machine.sidecar(&["import", "past"]).run().ok();
@@ -100,8 +99,8 @@ fn late(machine: &Machine) -> (String, [u64; 4]) {
     )
 }
 
-/// Agents side by side: nor with every session that ended a moment ago, whose transcript may still
-/// grow.
+/// After many agents in parallel: sessions that ended just now, whose transcripts may still grow,
+/// must not make a hook more expensive either.
 fn crowded(machine: &Machine) -> (String, [u64; 4]) {
     const COUNT: usize = 16;
     let folder = past(machine, COUNT);
@@ -114,7 +113,7 @@ fn crowded(machine: &Machine) -> (String, [u64; 4]) {
             .run()
             .silent();
     }
-    // How much of the log there is to be read is another matter.
+    // Without the log, whose length would change the figures.
     let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     journal
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
@@ -143,8 +142,8 @@ fn table(rows: &[(String, [u64; 4])]) -> String {
     text
 }
 
-/// The figures of a row that is held.
-fn held(text: &str, name: &str) -> Option<[u64; 4]> {
+/// The figures of a row of the file.
+fn expected(text: &str, name: &str) -> Option<[u64; 4]> {
     let figures = text
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
@@ -156,7 +155,7 @@ fn held(text: &str, name: &str) -> Option<[u64; 4]> {
 }
 
 #[test]
-fn a_hook_costs_what_it_did() {
+fn hook_reads_and_writes_no_more_than_cost_txt_allows() {
     let backend = Backend::start();
     let mut rows = session(&Machine::new(), "no server");
     rows.extend(session(&backend.machine(), "delivered"));
@@ -168,18 +167,18 @@ fn a_hook_costs_what_it_did() {
     }
     let text = std::fs::read_to_string(&file).unwrap_or_default();
     for (name, figures) in &rows {
-        let held = held(&text, name).unwrap_or_else(|| {
+        let expected = expected(&text, name).unwrap_or_else(|| {
             panic!(
-                "{} does not hold {name}; {}",
+                "{} has no row {name}; {}",
                 Path::display(&file),
                 remedy(&rows)
             )
         });
         for index in 0..FIGURES.len() {
-            let limit = held[index] + held[index] * TOLERANCE / 100 + SLACK[index];
+            let limit = expected[index] + expected[index] * TOLERANCE / 100 + SLACK[index];
             assert!(
                 figures[index] <= limit,
-                "{name}: {} {}, at most {limit} were expected; {}",
+                "{name}: {} {}, but at most {limit} are allowed; {}",
                 figures[index],
                 FIGURES[index],
                 remedy(&rows)
@@ -190,7 +189,7 @@ fn a_hook_costs_what_it_did() {
 
 fn remedy(rows: &[(String, [u64; 4])]) -> String {
     format!(
-        "if the change is worth it, {UPDATE}=1 cargo test --test binary cost writes the figures anew. Counted:\n{}",
+        "if the change is worth it, {UPDATE}=1 cargo test --test binary cost updates the file. Counted:\n{}",
         table(rows)
     )
 }

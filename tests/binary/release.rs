@@ -1,6 +1,6 @@
-//! The scripts of the release workflow and of the recipe for CI, run as a runner would: what one
-//! packs, the other installs. What only GitHub has (its runners, its release page) is stood in for;
-//! the files are held to their schema elsewhere.
+//! Runs the scripts of the release workflow and of the recipe in docs/ci.md as a runner would: the
+//! recipe installs what the workflow packed. A stub of `curl` stands in for GitHub's release page.
+//! tests/schemas validates the files themselves.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,7 +13,7 @@ use crate::support::root;
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
-/// What the steps of a workflow run, and the names of the steps.
+/// The scripts of the `run:` steps of a workflow.
 fn scripts(text: &str) -> Vec<String> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let lines: Vec<_> = text.lines().collect();
@@ -37,7 +37,7 @@ fn scripts(text: &str) -> Vec<String> {
     scripts
 }
 
-/// The one script with these words.
+/// The only script that contains `words`.
 #[track_caller]
 fn script(path: &str, words: &str) -> String {
     let text = fs::read_to_string(root().join(path)).unwrap();
@@ -79,7 +79,7 @@ fn ok(output: &Output) -> String {
 }
 
 #[test]
-fn what_a_release_packs_a_runner_installs() {
+fn ci_recipe_installs_what_the_release_workflow_packs() {
     let home = TempDir::new().unwrap();
     let folder = home.path();
     for name in ["Cargo.toml", "LICENSE", "README.md", "docs"] {
@@ -94,7 +94,7 @@ fn what_a_release_packs_a_runner_installs() {
     .unwrap();
     fs::write(
         built.join("convex-sidecar.d"),
-        "what cargo leaves beside it",
+        "a file that cargo leaves beside it",
     )
     .unwrap();
 
@@ -139,7 +139,7 @@ fn what_a_release_packs_a_runner_installs() {
         ]
     );
 
-    // The release page, as `curl` sees it.
+    // A stub of `curl` that downloads from the folder instead of the release page.
     fs::create_dir(folder.join("bin")).unwrap();
     let curl = folder.join("bin/curl");
     fs::write(
@@ -160,12 +160,12 @@ fn what_a_release_packs_a_runner_installs() {
     let installing = format!("cd runner\n{install}");
     assert!(ok(&run(&installing, folder, &page)).contains(": OK"));
     let path = fs::read_to_string(&paths).unwrap();
-    let said = Command::new(Path::new(path.trim()).join("convex-sidecar"))
+    let output = Command::new(Path::new(path.trim()).join("convex-sidecar"))
         .arg("--version")
         .output()
         .unwrap();
     assert_eq!(
-        ok(&said),
+        ok(&output),
         format!("convex-sidecar {}\n", env!("CARGO_PKG_VERSION"))
     );
     assert!(
@@ -174,7 +174,7 @@ fn what_a_release_packs_a_runner_installs() {
             .contains(&format!("CONVEX_SIDECAR_VERSION: {version}\n"))
     );
 
-    // What is not what was released is not installed.
+    // An archive with another checksum is not installed.
     fs::remove_file(Path::new(path.trim()).join("convex-sidecar")).unwrap();
     fs::write(
         folder.join(format!("convex-sidecar-{TARGET}.tar.gz")),

@@ -1,4 +1,4 @@
-/** What one would write with Convex's own client for JavaScript: one mutation, and done. */
+/** The script that a user would write with Convex's JavaScript client: one mutation. */
 import { readFileSync } from "node:fs";
 import { ConvexHttpClient } from "convex/browser";
 

@@ -1,4 +1,4 @@
-"""What one would write with Convex's own client for Python: one mutation, and done."""
+"""The script that a user would write with Convex's Python client: one mutation."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What one would write to sum a transcript's tokens: each message of the API once, with its last figures."""
+"""The script that a user would write to sum the tokens of a transcript: each API message once, with its last figures."""
 
 import json
 import sys
