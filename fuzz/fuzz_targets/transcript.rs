@@ -1,5 +1,5 @@
-//! Arbitrary bytes as a transcript: nothing panics, a cut between two reads changes nothing that is
-//! counted, and no line that counts is passed over as dull.
+//! Arbitrary bytes as a transcript: nothing panics, a cut between two reads does not change the
+//! figures, and no line that holds a fact is taken for irrelevant.
 
 #![no_main]
 
@@ -8,16 +8,17 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use convex_sidecar::record::facts::{Facts, Source};
-use convex_sidecar::record::figures::{Counted, Item, Figures};
+use convex_sidecar::record::figures::{Counted, Figures, Item};
 use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::system::deadline::Deadline;
 use convex_sidecar::transcript::gather::Gatherer;
-use convex_sidecar::transcript::line::{self, Record, is_irrelevant};
-use convex_sidecar::transcript::reader::read_lines;
+use convex_sidecar::transcript::line::{self, Record};
+use convex_sidecar::transcript::lines::read_lines;
+use convex_sidecar::transcript::relevance::is_irrelevant;
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
-    /// One for all reads, as in the program: what an earlier one left in it must not show.
+    /// One buffer for all reads, as in the program: no read may see what an earlier one left there.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -62,8 +63,8 @@ fn figures(stretches: Vec<Facts>) -> Figures {
     figures
 }
 
-/// Whether a line says something, by the full parse.
-fn counts(line: &[u8]) -> bool {
+/// Whether a line holds a fact, according to the parser.
+fn has_fact(line: &[u8]) -> bool {
     match line::parse(line) {
         Ok((_, Record::ToolErrors(ids))) => !ids.is_empty(),
         Ok((_, record)) => !matches!(record, Record::Other),
@@ -71,8 +72,7 @@ fn counts(line: &[u8]) -> bool {
     }
 }
 
-/// Whether the line is one that the client can write: its own keys are not escaped, and none stands
-/// there twice.
+/// Whether the client can have written the line: it does not escape the letters of its keys.
 fn is_plain(line: &[u8]) -> bool {
     !line.windows(2).any(|pair| pair == b"\\u")
 }
@@ -84,20 +84,20 @@ fuzz_target!(|bytes: &[u8]| {
     for line in bytes.split(|&byte| byte == b'\n') {
         if is_irrelevant(line) {
             assert!(
-                !(is_plain(line) && counts(line)),
+                !(is_plain(line) && has_fact(line)),
                 "skipped: {}",
                 line.escape_ascii()
             );
         }
     }
-    // The first byte says where the rest is cut.
+    // The first byte determines where the rest is cut.
     let Some((&cut, bytes)) = bytes.split_first() else {
         return;
     };
     let (whole, _) = read(bytes, &redactor);
     let (first, taken) = read(&bytes[..bytes.len() * usize::from(cut) / 256], &redactor);
     let (second, _) = read(&bytes[taken..], &redactor);
-    // A line that goes on behind a whole object is no record, but was one when it was cut there.
+    // An object with garbage behind it on its line is not a record, but is one if it is cut there.
     if whole.malformed_lines == 0 && second.malformed_lines == 0 {
         let (whole, cut) = (figures(vec![whole]), figures(vec![first, second]));
         assert_eq!(

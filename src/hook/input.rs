@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::record::event::{Event, EventKind, is_session_id};
 use crate::system::deadline::Deadline;
-use crate::system::json::{Scalar, object, repair};
+use crate::system::json::{Scalar, parse_object, repair};
 
 /// The largest hook input that is read, in bytes: a prompt with pasted files can be some megabytes.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -100,7 +100,7 @@ pub fn parse(json: &[u8]) -> Result<Event, InputError> {
 }
 
 fn parse_wire(json: &[u8]) -> serde_json::Result<Result<Event, InputError>> {
-    object::<Wire<'_>>(json).map(Wire::into_event)
+    parse_object::<Wire<'_>>(json).map(Wire::into_event)
 }
 
 impl Wire<'_> {

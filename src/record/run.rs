@@ -1,12 +1,10 @@
 //! Runs: a run is the time that one client process works on a session.
 
-use std::slice::Iter;
-
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
 
-/// Two SessionStarts with the same source, of one process and session, are the same start if they
+/// Two `SessionStart` events of one process and session with the same source are one start if they
 /// are closer together than this, in milliseconds. Clients fire the hook twice, and nobody leaves a
 /// session and comes back to it that fast.
 const SAME_START: Millis = 10_000;
@@ -160,7 +158,7 @@ impl Runs {
     }
 
     /// All of them.
-    pub fn iter(&self) -> Iter<'_, Run> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Run> + ExactSizeIterator {
         self.0.iter()
     }
 

@@ -1,5 +1,5 @@
-//! JSON as the client writes it: any field may be missing, have another type, or hold half of a
-//! surrogate pair, and none of that is an error.
+//! JSON as the client writes it. Any field may be missing, have another type, or hold half of a
+//! surrogate pair; none of that is an error.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,11 +9,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// The greatest integer that a Convex number (float64) holds exactly; figures beyond it are
-/// garbage.
-const MAX_FIGURE: f64 = 9_007_199_254_740_991.0;
-/// A JSON value of which only scalars matter: whatever else stands in its place is passed over
-/// without an error.
+/// The greatest integer that a Convex number (float64) holds exactly; larger counts are garbage.
+const MAX_COUNT: f64 = 9_007_199_254_740_991.0;
+
+/// A JSON value of which only scalars matter. Arrays and objects are skipped.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Scalar<'a> {
     /// A string.
@@ -27,8 +26,8 @@ pub enum Scalar<'a> {
     Other,
 }
 
-impl Scalar<'_> {
-    /// The string, when it is one and not empty.
+impl<'a> Scalar<'a> {
+    /// The string, if it is one and not empty.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -37,7 +36,16 @@ impl Scalar<'_> {
         }
     }
 
-    /// As [`Scalar::text`], owned.
+    /// As [`Scalar::text`], with the lifetime of the JSON.
+    #[must_use]
+    pub fn into_text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// As [`Scalar::text`], copied.
     #[must_use]
     pub fn owned(&self) -> Option<String> {
         self.text().map(str::to_owned)
@@ -49,16 +57,16 @@ impl Scalar<'_> {
         matches!(self, Self::Bool(true))
     }
 
-    /// The number as a count; 0 for what is none or beyond 2^53.
+    /// The number as a count; 0 if it is not a count or larger than 2^53.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "the range is checked"
     )]
-    pub fn figure(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         match self {
-            Self::Number(number) if (0.0..=MAX_FIGURE).contains(number) => *number as u64,
+            Self::Number(number) if (0.0..=MAX_COUNT).contains(number) => *number as u64,
             _ => 0,
         }
     }
@@ -89,14 +97,14 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
     #[expect(
         clippy::cast_precision_loss,
-        reason = "figures beyond 2^53 are not used"
+        reason = "counts beyond 2^53 are not used"
     )]
     fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
         Ok(Scalar::Number(value as f64))
     }
     #[expect(
         clippy::cast_precision_loss,
-        reason = "figures beyond 2^53 are not used"
+        reason = "counts beyond 2^53 are not used"
     )]
     fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
         Ok(Scalar::Number(value as f64))
@@ -117,7 +125,7 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
-/// An object whose place something else may take, which is passed over without an error.
+/// An object, or `None` for a value of another type, which is skipped.
 #[derive(Debug)]
 pub struct Lenient<T>(pub Option<T>);
 
@@ -168,12 +176,12 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for LenientVisitor<T> {
     }
 }
 
-/// Parses a JSON object; an array, which serde would take as a struct's fields in order, is an
-/// error.
-pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
+/// Parses a JSON object. An array is an error here; serde would take it for the fields of a struct,
+/// in order.
+pub fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
     match json.trim_ascii_start().first() {
-        // Text is checked once, as a whole: from bytes, serde_json checks each of a line's hundred
-        // strings by itself.
+        // One check of the whole text is faster than one of each string, which is what serde_json
+        // does with bytes.
         Some(b'{') | None => match std::str::from_utf8(json) {
             Ok(text) => serde_json::from_str(text),
             Err(error) => Err(serde::de::Error::custom(error)),
@@ -184,18 +192,8 @@ pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
     }
 }
 
-/// A string that is not empty.
-#[must_use]
-pub fn cow(scalar: Scalar<'_>) -> Option<Cow<'_, str>> {
-    match scalar {
-        Scalar::Text(text) if !text.is_empty() => Some(text),
-        _ => None,
-    }
-}
-
-/// Makes text of JSON that is valid but for what no Rust string can hold: bytes that are not UTF-8
-/// and lone surrogates (`\ud83d` without its other half), both of which become U+FFFD. `None` when
-/// there is nothing to repair.
+/// Replaces what a Rust string cannot hold, bytes that are not UTF-8 and lone surrogates (`\ud83d`
+/// without its other half), by U+FFFD. `None` if there is nothing to replace.
 #[must_use]
 pub fn repair(json: &[u8]) -> Option<Vec<u8>> {
     let text = String::from_utf8_lossy(json);
@@ -225,7 +223,7 @@ pub fn repair(json: &[u8]) -> Option<Vec<u8>> {
     (repaired != json).then_some(repaired)
 }
 
-/// The value of a `\uXXXX` escape at the start of `bytes`, when it is one half of a surrogate pair.
+/// The value of a `\uXXXX` escape at the start of `bytes`, if it is one half of a surrogate pair.
 fn surrogate(bytes: &[u8]) -> Option<u32> {
     let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
     let value = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
@@ -237,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mending_touches_only_lone_surrogates_and_bad_bytes() {
+    fn repair_changes_only_lone_surrogates_and_invalid_bytes() {
         assert_eq!(repair(br#"{"a":"\ud83d\ude00 \\ud83d ok"}"#), None);
         assert_eq!(
             repair(br#"{"a":"\ud83d x \ude00"}"#).unwrap(),

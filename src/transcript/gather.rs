@@ -1,28 +1,29 @@
-//! Gathers the facts that lines tell.
+//! Gathers facts from lines.
 
 use std::borrow::Cow;
 
-use crate::record::facts::Key;
+use super::line::{self, Block, Envelope, Record};
+use super::relevance::is_irrelevant;
+use crate::record::Millis;
 use crate::record::facts::{
-    Answer, Answers, Facts, MAX_FACTS, MAX_TEXT, Message, Source, Span, Step, Tool, key, place,
+    Answer, Answers, Facts, Key, MAX_FACTS, MAX_TEXT, Message, Source, Span, Step, Tool, key, place,
 };
 use crate::record::redact::{Redactor, Text};
 use crate::record::usage::Usage;
 use crate::system::json::repair;
-use crate::transcript::line::{self, Block, Envelope, Record, is_irrelevant};
 
 /// Gathers facts from lines.
 #[derive(Debug)]
 pub struct Gatherer<'a> {
     facts: Facts,
     redactor: &'a Redactor,
-    /// The last answers as they stand there: only the last of a stretch are worth masking.
+    /// The last answers, not masked yet: masking is slow, and most of them are superseded.
     answers: Answers<String>,
     text_bytes: usize,
 }
 
 impl<'a> Gatherer<'a> {
-    /// A gatherer that keeps text as `redactor` says.
+    /// A gatherer that masks and cuts text with `redactor`.
     #[must_use]
     pub fn new(redactor: &'a Redactor) -> Self {
         Self {
@@ -33,13 +34,13 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    /// Whether it is time to hand the facts over.
+    /// Whether the facts should be handed over, so that memory stays bounded.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.facts.len() >= MAX_FACTS || self.text_bytes >= MAX_TEXT
     }
 
-    /// The facts, their texts masked.
+    /// The facts, with their texts masked.
     #[must_use]
     pub fn finish(mut self) -> Facts {
         for answer in self.answers.into_all() {
@@ -57,12 +58,12 @@ impl<'a> Gatherer<'a> {
         self.facts
     }
 
-    /// Notes a line that is too long to be read.
+    /// Counts a line that is too long to be read.
     pub fn skip(&mut self) {
         self.facts.skipped_lines += 1;
     }
 
-    /// Adds what a whole line says.
+    /// Adds the facts of a whole line.
     pub fn add(&mut self, line: &[u8], source: Source) {
         if !is_irrelevant(line) && !line.trim_ascii().is_empty() && !self.add_if_whole(line, source)
         {
@@ -70,21 +71,19 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    /// Adds what a line says of which it is not known whether it is whole. `false` when it is not a
-    /// JSON object.
+    /// Adds the facts of a line that may be only half written. Returns `false` if it is not a JSON
+    /// object.
     pub fn add_if_whole(&mut self, line: &[u8], source: Source) -> bool {
         if let Ok((envelope, record)) = line::parse(line) {
             self.add_record(line, source, &envelope, record);
             return true;
         }
-        let mended = repair(line);
-        match mended.as_deref().map(line::parse) {
-            Some(Ok((envelope, record))) => {
-                self.add_record(line, source, &envelope, record);
-                true
-            }
-            _ => false,
-        }
+        let repaired = repair(line);
+        let Some(Ok((envelope, record))) = repaired.as_deref().map(line::parse) else {
+            return false;
+        };
+        self.add_record(line, source, &envelope, record);
+        true
     }
 
     fn add_record(
@@ -100,21 +99,21 @@ impl<'a> Gatherer<'a> {
                 envelope.uuid.as_ref().map_or(line, |uuid| uuid.as_bytes()),
             )
         };
-        let main = source == Source::Main && !envelope.sidechain;
+        let is_main = source == Source::Main && !envelope.is_sidechain;
         if matches!(
             record,
             Record::Prompt { .. } | Record::Assistant { .. } | Record::ApiError { .. }
         ) {
             self.add_envelope(
                 envelope,
-                main,
+                is_main,
                 source == Source::Main && matches!(record, Record::Prompt { .. }),
                 &uuid,
             );
         }
         let at = envelope.at;
         match record {
-            Record::Prompt { text } if main => {
+            Record::Prompt { text } if is_main => {
                 let text = self.keep(&text);
                 self.facts.steps.push(Step::Prompt {
                     key: uuid(),
@@ -122,7 +121,7 @@ impl<'a> Gatherer<'a> {
                     text,
                 });
             }
-            Record::ApiError { text } if main => {
+            Record::ApiError { text } if is_main => {
                 let text = self.keep(&text);
                 self.facts.steps.push(Step::ApiError {
                     key: uuid(),
@@ -153,7 +152,7 @@ impl<'a> Gatherer<'a> {
                         }
                     }
                 }
-                if main {
+                if is_main {
                     self.add_reply(key(b'm', id.as_bytes()), &uuid, at, texts);
                     self.facts.latest.model.take(at, &model);
                 }
@@ -166,9 +165,9 @@ impl<'a> Gatherer<'a> {
             Record::CompactBoundary => {
                 self.facts.compactions.insert(uuid());
             }
-            Record::Title { custom, text } => {
+            Record::Title { is_custom, text } => {
                 let latest = &mut self.facts.latest;
-                let title = if custom {
+                let title = if is_custom {
                     &mut latest.custom_title
                 } else {
                     &mut latest.ai_title
@@ -183,18 +182,18 @@ impl<'a> Gatherer<'a> {
     fn add_envelope(
         &mut self,
         envelope: &Envelope<'_>,
-        main: bool,
+        is_main: bool,
         may_open_sidechain: bool,
         uuid: &impl Fn() -> Key,
     ) {
-        if let Some(id) = envelope.agent_id.as_deref().filter(|_| !main) {
+        if let Some(id) = envelope.agent_id.as_deref().filter(|_| !is_main) {
             self.facts.subagents.insert(key(b'a', id.as_bytes()));
-        } else if !main && may_open_sidechain && envelope.is_root {
+        } else if !is_main && may_open_sidechain && envelope.is_root {
             // Older clients wrote subagents into the main file, without an id: the first record of
             // each has no parent.
             self.facts.subagents.insert(uuid());
         }
-        if !main {
+        if !is_main {
             return;
         }
         let latest = &mut self.facts.latest;
@@ -211,10 +210,10 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    fn add_message(&mut self, id: &str, model: &str, usage: Usage, at: Option<i64>) {
+    fn add_message(&mut self, id: &str, model: &str, usage: Usage, at: Option<Millis>) {
         let key = key(b'm', id.as_bytes());
         match self.facts.messages.last_mut() {
-            // The lines of a message mostly follow one another.
+            // The lines of a message mostly follow each other.
             Some((last, message)) if *last == key => {
                 message.usage = message.usage.max(usage);
                 message.span.include(Span::at(at));
@@ -247,7 +246,7 @@ impl<'a> Gatherer<'a> {
         &mut self,
         message: Key,
         line: &impl Fn() -> Key,
-        at: Option<i64>,
+        at: Option<Millis>,
         texts: Vec<Cow<'_, str>>,
     ) {
         match self.facts.steps.last_mut() {

@@ -1,25 +1,20 @@
-//! The wire shape of one transcript line, and the record that it stands for.
+//! One line of a transcript, and the record that it stands for.
 //!
-//! The format is the client's own and undocumented; what is relied on was measured on client
-//! 2.1.197 (`tests/fixtures/claude-code-2.1.197`). Every field may be missing or have another type:
-//! a line is only malformed when it is not a JSON object.
+//! A line is malformed only if it is not a JSON object: what a record lacks is left out.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::sync::LazyLock;
+use std::mem::take;
 
 use jiff::Timestamp;
-use memchr::memmem::Finder;
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 
+use super::wire::{self, Content, Line, Message};
 use crate::record::Millis;
 use crate::record::usage::Usage;
-use crate::system::json::{Lenient, Scalar, cow, object};
+use crate::system::json::{Scalar, parse_object};
 
 /// The model name of messages that the client wrote itself, such as API errors.
-pub(super) const SYNTHETIC: &str = "<synthetic>";
-/// How the client marks user records that no human wrote, besides `isMeta`.
+const SYNTHETIC: &str = "<synthetic>";
+/// How the texts of `user` records begin that no human wrote, although they lack `isMeta`.
 const NOT_HUMAN: [&str; 6] = [
     "<command-name>",
     "<command-message>",
@@ -29,85 +24,28 @@ const NOT_HUMAN: [&str; 6] = [
     "<task-notification>",
 ];
 
-/// The content of a message: a text, or blocks.
-#[derive(Debug, Default)]
-enum Content<'a> {
-    Text(Cow<'a, str>),
-    Blocks(Vec<WireBlock<'a>>),
-    #[default]
-    Other,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ContentVisitor)
-    }
-}
-
-struct ContentVisitor;
-
-impl<'de> Visitor<'de> for ContentVisitor {
-    type Value = Content<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Content::Text(Cow::Borrowed(text)))
-    }
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Content::Text(Cow::Owned(text.to_owned())))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut blocks = Vec::new();
-        while let Some(Lenient(block)) = seq.next_element::<Lenient<WireBlock<'de>>>()? {
-            blocks.extend(block);
-        }
-        Ok(Content::Blocks(blocks))
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Content::Other)
-    }
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Content::Other)
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Content::Other)
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Content::Other)
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Content::Other)
-    }
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Content::Other)
-    }
-}
-
-/// What every record may carry about where and when it was written.
+/// What any record may say about where and when it was written.
 #[derive(Debug, Default)]
 pub struct Envelope<'a> {
-    /// The record's own id; a copy in a fork's file keeps it.
+    /// The id of the record. A copy in the transcript of a fork keeps it.
     pub uuid: Option<Cow<'a, str>>,
     /// When it was written, in epoch milliseconds.
-    pub at: Option<i64>,
+    pub at: Option<Millis>,
     /// Whether it belongs to a subagent.
-    pub sidechain: bool,
-    /// Which subagent, where the client says so.
+    pub is_sidechain: bool,
+    /// The id of the subagent, if the client names it.
     pub agent_id: Option<Cow<'a, str>>,
-    /// Whether it has no parent: the first record of a chain.
+    /// Whether it has no parent, as the first record of a chain.
     pub is_root: bool,
-    /// The working directory, branch, client version, entrypoint and permission mode at that time.
+    /// The working directory.
     pub cwd: Option<Cow<'a, str>>,
-    #[expect(missing_docs, reason = "see cwd")]
+    /// The branch that is checked out there.
     pub git_branch: Option<Cow<'a, str>>,
-    #[expect(missing_docs, reason = "see cwd")]
+    /// The client's version.
     pub version: Option<Cow<'a, str>>,
-    #[expect(missing_docs, reason = "see cwd")]
+    /// How the client was started, such as `cli` or `sdk-ts`.
     pub entrypoint: Option<Cow<'a, str>>,
-    #[expect(missing_docs, reason = "see cwd")]
+    /// The client's permission mode.
     pub permission_mode: Option<Cow<'a, str>>,
 }
 
@@ -122,42 +60,42 @@ pub enum Block<'a> {
     },
 }
 
-/// What one line says, as far as it matters here.
+/// What a line records, as far as it matters here.
 #[derive(Debug)]
 pub enum Record<'a> {
-    /// Something a human typed.
+    /// A human typed something.
     Prompt {
         /// The text of all its text blocks.
         text: Cow<'a, str>,
     },
-    /// The results of tool calls: the ids of those that failed.
+    /// Results of tool calls: the ids of the calls that failed.
     ToolErrors(Vec<Cow<'a, str>>),
-    /// One line of an API message; most messages are several lines.
+    /// A part of an API message; most messages take several lines.
     Assistant {
-        /// The message id, the same on all its lines.
+        /// The id of the message, the same on all its lines.
         id: Cow<'a, str>,
         /// The model that wrote it.
         model: Cow<'a, str>,
-        /// The figures so far: early lines carry smaller ones.
+        /// Token counts so far; those of the last line are the final ones.
         usage: Usage,
-        /// The line's content blocks.
+        /// The content blocks of this line.
         blocks: Vec<Block<'a>>,
     },
-    /// The client's note that the API failed, as the user saw it.
+    /// The API failed.
     ApiError {
-        /// The text.
+        /// The text that the user saw.
         text: Cow<'a, str>,
     },
     /// The conversation was compacted.
     CompactBoundary,
-    /// A title, by the user (`custom`) or by a model.
+    /// A title of the session.
     Title {
-        /// Whether the user chose it.
-        custom: bool,
+        /// Whether the user chose it, not a model.
+        is_custom: bool,
         /// The title.
         text: Cow<'a, str>,
     },
-    /// The client's own reckoning of the cost, cumulative.
+    /// The cost of the session so far, according to the client.
     Cost {
         /// US dollars.
         usd: f64,
@@ -166,105 +104,9 @@ pub enum Record<'a> {
     Other,
 }
 
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(default, borrow, rename = "type")]
-    kind: Scalar<'a>,
-    #[serde(default, borrow)]
-    subtype: Scalar<'a>,
-    #[serde(default, borrow)]
-    uuid: Scalar<'a>,
-    #[serde(default, borrow, rename = "parentUuid")]
-    parent_uuid: Scalar<'a>,
-    #[serde(default, borrow)]
-    timestamp: Scalar<'a>,
-    #[serde(default, borrow, rename = "isSidechain")]
-    is_sidechain: Scalar<'a>,
-    #[serde(default, borrow, rename = "isMeta")]
-    is_meta: Scalar<'a>,
-    #[serde(default, borrow, rename = "isCompactSummary")]
-    is_compact_summary: Scalar<'a>,
-    #[serde(default, borrow, rename = "isApiErrorMessage")]
-    is_api_error: Scalar<'a>,
-    #[serde(default, borrow, rename = "agentId")]
-    agent_id: Scalar<'a>,
-    #[serde(default, borrow)]
-    cwd: Scalar<'a>,
-    #[serde(default, borrow, rename = "gitBranch")]
-    git_branch: Scalar<'a>,
-    #[serde(default, borrow)]
-    version: Scalar<'a>,
-    #[serde(default, borrow)]
-    entrypoint: Scalar<'a>,
-    #[serde(default, borrow, rename = "permissionMode")]
-    permission_mode: Scalar<'a>,
-    #[serde(default, borrow)]
-    origin: Lenient<Origin<'a>>,
-    #[serde(default, borrow)]
-    message: Lenient<Message<'a>>,
-    #[serde(default, borrow, rename = "customTitle")]
-    custom_title: Scalar<'a>,
-    #[serde(default, borrow, rename = "aiTitle")]
-    ai_title: Scalar<'a>,
-    #[serde(default, borrow)]
-    summary: Scalar<'a>,
-    #[serde(default, borrow, rename = "totalCostUSD")]
-    total_cost_usd: Scalar<'a>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Origin<'a> {
-    #[serde(default, borrow)]
-    kind: Scalar<'a>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Message<'a> {
-    #[serde(default, borrow)]
-    id: Scalar<'a>,
-    #[serde(default, borrow)]
-    model: Scalar<'a>,
-    #[serde(default, borrow)]
-    usage: Lenient<WireUsage<'a>>,
-    #[serde(default, borrow)]
-    content: Content<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the names are those of the Messages API"
-)]
-struct WireUsage<'a> {
-    #[serde(default, borrow)]
-    input_tokens: Scalar<'a>,
-    #[serde(default, borrow)]
-    output_tokens: Scalar<'a>,
-    #[serde(default, borrow)]
-    cache_read_input_tokens: Scalar<'a>,
-    #[serde(default, borrow)]
-    cache_creation_input_tokens: Scalar<'a>,
-}
-
-#[derive(Debug, Deserialize)]
-struct WireBlock<'a> {
-    #[serde(default, borrow, rename = "type")]
-    kind: Scalar<'a>,
-    #[serde(default, borrow)]
-    text: Scalar<'a>,
-    #[serde(default, borrow)]
-    id: Scalar<'a>,
-    #[serde(default, borrow)]
-    name: Scalar<'a>,
-    #[serde(default, borrow)]
-    tool_use_id: Scalar<'a>,
-    #[serde(default, borrow)]
-    is_error: Scalar<'a>,
-}
-
 /// Parses one line.
 pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
-    object::<Line<'_>>(line).map(Line::into_parts)
+    parse_object::<Line<'_>>(line).map(Line::into_parts)
 }
 
 impl<'a> Line<'a> {
@@ -276,9 +118,9 @@ impl<'a> Line<'a> {
             (Some("system"), _) if self.subtype.text() == Some("compact_boundary") => {
                 Record::CompactBoundary
             }
-            (Some("custom-title"), _) => title(&self.custom_title, true),
-            (Some("ai-title"), _) => title(&self.ai_title, false),
-            (Some("summary"), _) => title(&self.summary, false),
+            (Some("custom-title"), _) => title(take(&mut self.custom_title), true),
+            (Some("ai-title"), _) => title(take(&mut self.ai_title), false),
+            (Some("summary"), _) => title(take(&mut self.summary), false),
             (Some("cost-state"), _) => match self.total_cost_usd {
                 Scalar::Number(usd) if usd >= 0.0 => Record::Cost { usd },
                 _ => Record::Other,
@@ -299,31 +141,35 @@ impl<'a> Line<'a> {
             .any(|block| block.kind.text() == Some("tool_result"))
         {
             let failed = blocks.into_iter().filter(|block| block.is_error.is_true());
-            return Record::ToolErrors(failed.filter_map(|block| cow(block.tool_use_id)).collect());
+            return Record::ToolErrors(
+                failed
+                    .filter_map(|block| block.tool_use_id.into_text())
+                    .collect(),
+            );
         }
         let mut texts = blocks
             .into_iter()
             .filter(|block| block.kind.text() == Some("text"))
-            .filter_map(|block| cow(block.text));
+            .filter_map(|block| block.text.into_text());
         let Some(first) = texts.next() else {
             return Record::Other;
         };
         self.prompt(texts.fold(first, |all, text| Cow::Owned(format!("{all}\n{text}"))))
     }
 
-    /// A text of a `user` record is a human's unless the client marks it as its own.
+    /// A text in a `user` record was typed by a human unless the client marks it as its own.
     fn prompt(&self, text: Cow<'a, str>) -> Record<'a> {
-        let by_human = self
+        let is_by_human = self
             .origin
             .0
             .as_ref()
             .and_then(|origin| origin.kind.text())
             .is_none_or(|kind| kind == "human");
-        let marked = self.is_meta.is_true() || self.is_compact_summary.is_true();
-        let by_client = NOT_HUMAN
+        let is_marked = self.is_meta.is_true() || self.is_compact_summary.is_true();
+        let is_by_client = NOT_HUMAN
             .iter()
             .any(|mark| text.trim_start().starts_with(mark));
-        if by_human && !marked && !by_client {
+        if is_by_human && !is_marked && !is_by_client {
             Record::Prompt { text }
         } else {
             Record::Other
@@ -335,28 +181,25 @@ impl<'a> Line<'a> {
             Content::Text(text) => vec![Block::Text(text)],
             Content::Blocks(blocks) => blocks
                 .into_iter()
-                .filter_map(WireBlock::into_block)
+                .filter_map(wire::Block::into_block)
                 .collect(),
             Content::Other => Vec::new(),
         };
         if self.is_api_error.is_true() {
-            let text = blocks.into_iter().find_map(|block| {
-                if let Block::Text(text) = block {
-                    Some(text)
-                } else {
-                    None
-                }
+            let text = blocks.into_iter().find_map(|block| match block {
+                Block::Text(text) => Some(text),
+                Block::ToolUse { .. } => None,
             });
             return Record::ApiError {
                 text: text.unwrap_or(Cow::Borrowed("API Error")),
             };
         }
-        match (cow(message.id), cow(message.model)) {
+        match (message.id.into_text(), message.model.into_text()) {
             (_, Some(model)) if model == SYNTHETIC => Record::Other,
             (Some(id), model) => Record::Assistant {
                 id,
                 model: model.unwrap_or(Cow::Borrowed("unknown")),
-                usage: message.usage.0.unwrap_or_default().figures(),
+                usage: message.usage.0.unwrap_or_default().counts(),
                 blocks,
             },
             (None, _) => Record::Other,
@@ -367,99 +210,38 @@ impl<'a> Line<'a> {
         Envelope {
             is_root: self.parent_uuid.text().is_none(),
             at: self.timestamp.text().and_then(millis),
-            sidechain: self.is_sidechain.is_true(),
-            uuid: cow(self.uuid),
-            agent_id: cow(self.agent_id),
-            cwd: cow(self.cwd),
-            git_branch: cow(self.git_branch),
-            version: cow(self.version),
-            entrypoint: cow(self.entrypoint),
-            permission_mode: cow(self.permission_mode),
+            is_sidechain: self.is_sidechain.is_true(),
+            uuid: self.uuid.into_text(),
+            agent_id: self.agent_id.into_text(),
+            cwd: self.cwd.into_text(),
+            git_branch: self.git_branch.into_text(),
+            version: self.version.into_text(),
+            entrypoint: self.entrypoint.into_text(),
+            permission_mode: self.permission_mode.into_text(),
         }
     }
 }
 
-/// The types of records that can hold a fact.
-const RELEVANT_TYPES: [&[u8]; 7] = [
-    b"user",
-    b"assistant",
-    b"system",
-    b"custom-title",
-    b"ai-title",
-    b"summary",
-    b"cost-state",
-];
-/// How the client begins a record with tool results, up to the first result.
-const TOOL_RESULTS: &[u8] = br#""type":"user","message":{"role":"user","content":[{"#;
-/// The field of a tool result that says whether the call failed.
-static IS_ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""is_error":"#));
-/// How many bytes at the beginning of a line are searched.
-const PREFIX: usize = 512;
-
-/// Whether a whole line is certain to hold no fact, as seen without parsing it. Nine tenths of a
-/// transcript are successful tool results, attachments, snapshots and progress.
-///
-/// This relies on the order in which the client writes the keys of these records (2.1.197); any
-/// other order is parsed. A quotation mark inside a JSON string is escaped, so none of the searched
-/// texts can be part of a string.
-#[must_use]
-pub fn is_irrelevant(line: &[u8]) -> bool {
-    if let Some(rest) = line.strip_prefix(br#"{"type":""#) {
-        let kind = rest.split(|&byte| byte == b'"').next().unwrap_or_default();
-        return !RELEVANT_TYPES.contains(&kind);
-    }
-    let prefix = &line[..line.len().min(PREFIX)];
-    // The second brace opens the first object inside the record.
-    let Some(inner) = prefix
-        .get(1..)
-        .and_then(|rest| memchr::memchr(b'{', rest))
-        .map(|at| at + 1)
-    else {
-        return false;
-    };
-    if prefix[..inner].ends_with(br#""attachment":"#) {
-        let end = &line[line.len().saturating_sub(PREFIX)..];
-        return memchr::memmem::find(end, br#""type":"attachment","uuid":"#).is_some();
-    }
-    let before_message = TOOL_RESULTS.len() - br#"{"role":"user","content":[{"#.len();
-    let first_result = inner
-        .checked_sub(before_message)
-        .and_then(|start| line[start..].strip_prefix(TOOL_RESULTS));
-    first_result.is_some_and(is_successful_result)
-}
-
-/// Whether the blocks that begin here are tool results of which none failed.
-fn is_successful_result(blocks: &[u8]) -> bool {
-    let has_known_order = blocks
-        .strip_prefix(br#""tool_use_id":""#)
-        .and_then(|rest| Some(&rest[memchr::memchr(b'"', rest)?..]))
-        .is_some_and(|rest| rest.starts_with(br#"","type":"tool_result","#));
-    has_known_order
-        && IS_ERROR
-            .find_iter(blocks)
-            .all(|at| blocks[at + IS_ERROR.needle().len()..].starts_with(b"false"))
-}
-
-impl<'a> WireBlock<'a> {
+impl<'a> wire::Block<'a> {
     fn into_block(self) -> Option<Block<'a>> {
         match self.kind.text()? {
-            "text" => cow(self.text).map(Block::Text),
+            "text" => self.text.into_text().map(Block::Text),
             "tool_use" | "server_tool_use" => Some(Block::ToolUse {
-                id: cow(self.id)?,
-                name: cow(self.name)?,
+                id: self.id.into_text()?,
+                name: self.name.into_text()?,
             }),
             _ => None,
         }
     }
 }
 
-impl WireUsage<'_> {
-    fn figures(&self) -> Usage {
+impl wire::Usage<'_> {
+    fn counts(&self) -> Usage {
         Usage {
-            input_tokens: self.input_tokens.figure(),
-            output_tokens: self.output_tokens.figure(),
-            cache_read_input_tokens: self.cache_read_input_tokens.figure(),
-            cache_creation_input_tokens: self.cache_creation_input_tokens.figure(),
+            input_tokens: self.input_tokens.count(),
+            output_tokens: self.output_tokens.count(),
+            cache_read_input_tokens: self.cache_read_input_tokens.count(),
+            cache_creation_input_tokens: self.cache_creation_input_tokens.count(),
         }
     }
 }
@@ -470,11 +252,9 @@ fn millis(text: &str) -> Option<Millis> {
     Some(time.as_millisecond())
 }
 
-fn title<'a>(text: &Scalar<'a>, custom: bool) -> Record<'a> {
-    match text.clone() {
-        Scalar::Text(text) if !text.is_empty() => Record::Title { custom, text },
-        _ => Record::Other,
-    }
+fn title(text: Scalar<'_>, is_custom: bool) -> Record<'_> {
+    text.into_text()
+        .map_or(Record::Other, |text| Record::Title { is_custom, text })
 }
 
 #[cfg(test)]
@@ -486,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_human_typed_is_a_prompt() {
+    fn user_record_is_a_prompt_only_if_a_human_typed_it() {
         let user = |fields: &str, content: &str| {
             record(&format!(
                 r#"{{"type":"user"{fields},"message":{{"role":"user","content":{content}}}}}"#
@@ -524,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_types_and_values_are_no_error() {
+    fn unknown_types_and_values_are_ignored() {
         for json in [
             "{}",
             r#"{"type":"new"}"#,
@@ -539,51 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn only_lines_certain_to_hold_no_fact_are_irrelevant() {
-        const HEAD: &str = r#"{"parentUuid":"a","isSidechain":false,"promptId":"p","type":"user","message":{"role":"user","content":[{"#;
-        const TAIL: &str = r#"}]},"uuid":"u","timestamp":"2026-11-22T10:00:00.000Z","toolUseResult":{"is_error":false}}"#;
-        let result = |end: &str| {
-            format!(
-                r#"{HEAD}"tool_use_id":"t","type":"tool_result","content":"{{\"is_error\":true}}"{end}{TAIL}"#
-            )
-        };
-        let success = result(r#","is_error":false"#);
-        let failed_first = format!(
-            r#"{HEAD}"type":"tool_result","content":"x","is_error":true,"tool_use_id":"t1"{TAIL}"#
-        );
-        assert_eq!(record(&failed_first), r#"ToolErrors(["t1"])"#);
-        for line in [
-            success.as_str(),
-            &result(""),
-            r#"{"type":"file-history-snapshot","snapshot":{}}"#,
-            r#"{"parentUuid":null,"isSidechain":false,"attachment":{"type":"x"},"type":"attachment","uuid":"u"}"#,
-        ] {
-            assert!(is_irrelevant(line.as_bytes()), "{line}");
-        }
-        for line in [
-            "",
-            "{",
-            "{}",
-            r#"{"type":"user","message":{"content":"hi"}}"#,
-            r#"{"type":"assistant"}"#,
-            r#"{"isMeta":false,"message":{"id":"m"}}"#,
-            r#"{"attachment":{},"type":"user","message":{"content":"hi"}}"#,
-            &failed_first,
-            &result(r#","is_error":true"#),
-            &result(r#","is_error": false"#),
-            &result(r#","is_error":false},{"is_error":true"#),
-            &success.replace("tool_result", "text"),
-            // The error of `toolUseResult` could be that of a second result.
-            &success.replace(r#"{"is_error":false}"#, r#"{"is_error":true}"#),
-            // A record inside another record is not the record.
-            &success.replace(r#""promptId":"p","#, r#""data":{"x":1},"#),
-        ] {
-            assert!(!is_irrelevant(line.as_bytes()), "{line}");
-        }
-    }
-
-    #[test]
-    fn figures_that_are_none_count_as_zero() {
+    fn token_counts_that_are_not_counts_are_zero() {
         let json = r#"{"type":"assistant","message":{"id":"m","model":"x","usage":{"input_tokens":-1,"output_tokens":"7","cache_read_input_tokens":1e300,"cache_creation_input_tokens":5}}}"#;
         assert!(record(json).contains("input_tokens: 0, output_tokens: 0, cache_read_input_tokens: 0, cache_creation_input_tokens: 5"));
     }

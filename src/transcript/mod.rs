@@ -1,10 +1,14 @@
 //! The transcript: the client's own log of a session, one JSON record per line.
 //!
-//! [`reader`] turns bytes into whole lines from where the last read stopped, [`line`] a line into a
-//! record, [`gather`] records into facts, and [`files`] finds the files. All are pure but the
-//! reader and the files.
+//! [`files`] finds the files, [`reader`] reads what is new in one of them, [`lines`] cuts that into
+//! lines, [`relevance`] passes over lines that cannot matter, [`line`] turns a line into a record
+//! ([`wire`] is its JSON), and [`gather`] turns records into facts. Only [`files`] and [`reader`]
+//! touch the disk.
 
 pub mod files;
 pub mod gather;
 pub mod line;
+pub mod lines;
 pub mod reader;
+pub mod relevance;
+mod wire;

@@ -1,8 +1,6 @@
-//! Reads what was appended to a transcript file since the last look, in bounded memory and time.
+//! Reads what was appended to a transcript file since the last read.
 //!
-//! A transcript can be gigabytes and a line of it 60 MB (claude-code#22365, #95484); the agent
-//! waits meanwhile. So a [`Checkpoint`] says where the last read stopped, lines are streamed, and
-//! the deadline cuts a read anywhere.
+//! A [`Checkpoint`] holds where the last read stopped. The deadline can end a read after any line.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
@@ -16,57 +14,54 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::gather::Gatherer;
 use super::line;
+use super::lines::{CHUNK, End, read_lines};
 use crate::record::facts::{Facts, Source};
 use crate::record::redact::Redactor;
 use crate::system::deadline::Deadline;
 
-/// The longest line that is parsed, in bytes. Longer ones hold images, never a final answer.
-pub const MAX_LINE: usize = 4 * 1024 * 1024;
-/// How much is read at once, in bytes.
-const CHUNK: usize = 64 * 1024;
-/// How much is read at once at least, in bytes.
+/// The smallest buffer, in bytes. The new lines of a turn mostly fit in.
 const MIN_BUFFER: usize = 16 * 1024;
-/// How much new transcript is worth a second thread, in bytes: a thread costs some 50 µs, this much
-/// more than a millisecond.
+/// How much new transcript is read by several threads, in bytes. This much takes more than a
+/// millisecond to read, and starting a thread some 50 µs.
 const PARALLEL: u64 = 4 * 1024 * 1024;
-/// How much a thread takes at once at the most, in bytes.
+/// The most that a thread takes at once, in bytes.
 const MAX_SEGMENT: u64 = 8 * 1024 * 1024;
-/// In how many segments a shorter stretch is read, so that no thread waits long for the last one.
+/// How many segments a shorter stretch is cut into, so that no thread waits long for the last one.
 const SEGMENTS: u64 = 8;
-/// More threads would only wait for memory, and the agent needs the machine, too.
+/// More threads than this would only wait for memory, and the agent needs the machine, too.
 const MAX_THREADS: usize = 4;
 /// How many facts are gathered in one round, so that memory does not grow with the file.
 const MAX_FACTS: usize = 65_536;
-/// How far into a file its first time is looked for, in bytes.
+/// How far into a file its first timestamp is searched for, in bytes.
 const BEGINNING: u64 = 64 * 1024;
-/// How much of a file's beginning tells it from another one, in bytes: its first record holds ids
-/// and a time.
+/// How much of the beginning of a file identifies it, in bytes: its first record holds ids and a
+/// time.
 const HEAD: u64 = 1_024;
 
-/// Where the last read of a file stopped, and by what the file is known again.
+/// Where the last read of a file stopped, and what identifies the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// All before this byte has been taken; a line starts here.
+    /// Everything before this byte was read; a line starts here.
     pub offset: u64,
-    /// The file's inode, where there are such.
+    /// The file's inode; 0 on systems without them.
     pub inode: u64,
-    /// The hash of the first bytes, and how many they are.
+    /// The hash of the first bytes, and the number of these bytes.
     pub head: (u64, u64),
 }
 
-/// What came of reading a file.
+/// The outcome of reading a file.
 #[derive(Debug)]
 pub enum Outcome {
-    /// What the new lines say, in their order, and where the next read starts.
+    /// The new lines were read.
     Read {
-        /// The facts of each segment.
+        /// Their facts, by segment, in the order of the file.
         facts: Vec<Facts>,
         /// Where the next read starts.
         checkpoint: Checkpoint,
-        /// Whether all was taken, but for a last line that is only half written.
+        /// Whether nothing is left except a last line that is only half written.
         is_all: bool,
     },
-    /// The file is not the one that the checkpoint knows, or was cut: it has to be read anew.
+    /// The file is not that of the checkpoint, or was truncated: it has to be read from its start.
     Replaced,
 }
 
@@ -83,7 +78,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // Between the look and the opening it could have become a FIFO.
+        // It can become a FIFO between the check above and this call.
         options.custom_flags(O_NONBLOCK);
     }
     let file = options.open(path)?;
@@ -115,9 +110,9 @@ fn inode(_: &Metadata) -> u64 {
     0
 }
 
-/// Reads `file` on from `from`. A long stretch is read by both cores, in rounds that bound what is
-/// held in memory. `buffer` is for use again by who reads many files: what it costs to make one is
-/// what it costs to read it full.
+/// Reads what follows `from` in `file`. A long stretch is read by several threads, in rounds, so
+/// that memory stays bounded. Pass the same `buffer` for many files: new memory costs as much time
+/// as reading a file into it.
 pub fn read(
     file: &File,
     from: &Checkpoint,
@@ -154,7 +149,7 @@ pub fn read(
         facts: AtomicUsize::new(0),
     };
     let (facts, offset, is_all) = if length - from.offset > PARALLEL {
-        round.read_by_all_cores()?
+        round.read_in_parallel()?
     } else {
         round.read_alone(buffer)?
     };
@@ -171,8 +166,8 @@ pub fn read(
     })
 }
 
-/// The time of the first record that has one, and that of the file's making: of two sessions that
-/// hold the same messages, the one that is earlier by them had them first.
+/// The time of the first record that has one, and when the file was created, in epoch milliseconds.
+/// Of two sessions that hold the same messages, the one with the earlier origin had them first.
 pub fn origin(file: &File) -> io::Result<(i64, i64)> {
     let mut first = None;
     for line in BufReader::new(At { file, position: 0 }.take(BEGINNING)).split(b'\n') {
@@ -183,14 +178,15 @@ pub fn origin(file: &File) -> io::Result<(i64, i64)> {
             break;
         }
     }
-    let made = file
+    let created = file
         .metadata()?
         .created()
         .ok()
         .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     Ok((
         first.unwrap_or(i64::MAX),
-        made.and_then(|time| i64::try_from(time.as_millis()).ok())
+        created
+            .and_then(|time| i64::try_from(time.as_millis()).ok())
             .unwrap_or_default(),
     ))
 }
@@ -203,7 +199,7 @@ fn head(file: &File, length: u64) -> io::Result<u64> {
     Ok(xxh3_64(&bytes))
 }
 
-/// Reads a shared file from a position of its own.
+/// Reads a shared file from its own position.
 struct At<'a> {
     file: &'a File,
     position: u64,
@@ -225,27 +221,28 @@ struct Round<'a> {
     file: &'a File,
     from: u64,
     length: u64,
-    /// How much a thread takes at once.
+    /// How much a thread takes at once, in bytes.
     segment: u64,
     source: Source,
     redactor: &'a Redactor,
     deadline: Deadline,
-    /// The next segment that nobody has taken.
+    /// The next segment that no thread has taken.
     next: AtomicU64,
-    /// How many facts are gathered.
+    /// How many facts were gathered.
     facts: AtomicUsize,
 }
 
-/// What one segment says, and up to where it was taken.
+/// The facts of one segment.
 struct Segment {
     facts: Facts,
+    /// Where the line after the last one that was read starts; 0 if no line starts in the segment.
     offset: u64,
+    /// Whether all its lines were read.
     is_whole: bool,
 }
 
 impl Round<'_> {
     fn read_alone(&self, buffer: &mut Vec<u8>) -> io::Result<(Vec<Facts>, u64, bool)> {
-        // A turn's new lines are few.
         let wanted = usize::try_from(self.length - self.from)
             .unwrap_or(2 * CHUNK)
             .clamp(MIN_BUFFER, 2 * CHUNK);
@@ -270,24 +267,23 @@ impl Round<'_> {
         ))
     }
 
-    fn read_by_all_cores(&self) -> io::Result<(Vec<Facts>, u64, bool)> {
+    fn read_in_parallel(&self) -> io::Result<(Vec<Facts>, u64, bool)> {
         let cores = std::thread::available_parallelism()
             .map_or(1, NonZero::get)
             .min(MAX_THREADS);
-        let mut segments: Vec<(u64, Segment)> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..cores)
-                .map(|_| scope.spawn(|| self.take_segments()))
-                .collect();
-            let mut all = Vec::new();
-            for worker in workers {
-                all.extend(
-                    worker
-                        .join()
-                        .map_err(|_| io::Error::other("a reading thread panicked"))??,
-                );
-            }
-            io::Result::Ok(all)
-        })?;
+        let mut segments: Vec<(u64, Segment)> =
+            std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..cores)
+                    .map(|_| scope.spawn(|| self.read_segments()))
+                    .collect();
+                let mut all = Vec::new();
+                for worker in workers {
+                    all.extend(worker.join().map_err(|_| {
+                        io::Error::other("a thread that read a transcript panicked")
+                    })??);
+                }
+                io::Result::Ok(all)
+            })?;
         segments.sort_unstable_by_key(|(index, _)| *index);
         let (mut facts, mut offset) = (Vec::new(), self.from);
         for (_, segment) in segments {
@@ -302,8 +298,9 @@ impl Round<'_> {
         Ok((facts, offset, is_all))
     }
 
-    /// Takes segment after segment; what is taken is always a beginning of the round without gaps.
-    fn take_segments(&self) -> io::Result<Vec<(u64, Segment)>> {
+    /// Takes one segment after the other, until none is left or the deadline is over. The segments
+    /// that were taken, by all threads together, have no gaps.
+    fn read_segments(&self) -> io::Result<Vec<(u64, Segment)>> {
         let mut segments = Vec::new();
         let mut buffer = Vec::new();
         while self.facts.load(Ordering::Relaxed) < MAX_FACTS && !self.deadline.is_over() {
@@ -354,7 +351,7 @@ impl Round<'_> {
     }
 }
 
-/// Moves past the next line feed. `false` when there is none before `end`.
+/// Moves past the next line feed. Returns `false` if there is none before `end`.
 fn skip_line(input: &mut At<'_>, end: u64) -> io::Result<bool> {
     let mut buffer = [0; 8 * 1024];
     while input.position < end {
@@ -371,116 +368,9 @@ fn skip_line(input: &mut At<'_>, end: u64) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Why reading lines stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The input is at its end.
-    Input,
-    /// The next line starts beyond the bound.
-    Bound,
-    /// The deadline was over, or the facts were full.
-    Cut,
-}
-
-/// Adds the facts of all whole lines that start within `bound` bytes. Returns how many bytes were
-/// taken. `buffer` is for use again; it grows when a line needs it to.
-///
-/// The last line counts without its line feed when it is a whole JSON object, because a copied file
-/// may lack it.
-pub fn read_lines(
-    mut input: impl Read,
-    bound: u64,
-    buffer: &mut Vec<u8>,
-    source: Source,
-    gatherer: &mut Gatherer<'_>,
-    deadline: Deadline,
-) -> io::Result<(u64, End)> {
-    if buffer.is_empty() {
-        buffer.resize(2 * CHUNK, 0);
-    }
-    let chunk = CHUNK.min(buffer.len());
-    let mut filled = 0;
-    let mut taken = 0;
-    // How much of the line at the start of the buffer was dropped because it is over the cap.
-    let mut dropped = 0;
-    loop {
-        if buffer.len() - filled < chunk {
-            buffer.resize(filled + CHUNK, 0);
-        }
-        let length = read_some(&mut input, &mut buffer[filled..])?;
-        if length == 0 {
-            let rest = &buffer[..filled];
-            if dropped == 0
-                && !rest.is_empty()
-                && taken < bound
-                && gatherer.add_if_whole(rest, source)
-            {
-                taken += rest.len() as u64;
-            }
-            return Ok((taken, End::Input));
-        }
-        let mut start = 0;
-        for at in memchr::memchr_iter(b'\n', &buffer[filled..filled + length]) {
-            if taken >= bound {
-                return Ok((taken, End::Bound));
-            }
-            let end = filled + at;
-            if dropped > 0 || end - start > MAX_LINE {
-                gatherer.skip();
-            } else {
-                gatherer.add(&buffer[start..end], source);
-            }
-            taken += dropped + (end + 1 - start) as u64;
-            dropped = 0;
-            start = end + 1;
-            if gatherer.is_full() {
-                return Ok((taken, End::Cut));
-            }
-        }
-        filled += length;
-        buffer.copy_within(start..filled, 0);
-        filled -= start;
-        if dropped > 0 || filled > MAX_LINE {
-            dropped += filled as u64;
-            filled = 0;
-        }
-        if taken >= bound {
-            return Ok((taken, End::Bound));
-        }
-        if deadline.is_over() {
-            return Ok((taken, End::Cut));
-        }
-    }
-}
-
-fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match input.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read_all(bytes: &[u8]) -> (Facts, u64) {
-        let redactor = Redactor::new(true, &[], 1_000).unwrap();
-        let mut gatherer = Gatherer::new(&redactor);
-        let (taken, end) = read_lines(
-            bytes,
-            u64::MAX,
-            &mut Vec::new(),
-            Source::Main,
-            &mut gatherer,
-            Deadline::never(),
-        )
-        .unwrap();
-        assert_eq!(end, End::Input);
-        (gatherer.finish(), taken)
-    }
 
     fn prompt(text: &str) -> Vec<u8> {
         format!(
@@ -491,42 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_written_last_line_waits_for_its_other_half() {
-        let mut bytes = prompt("a");
-        bytes.push(b'\n');
-        let whole = bytes.len() as u64;
-        bytes.extend_from_slice(&prompt("bb")[..20]);
-        assert_eq!(read_all(&bytes).1, whole);
-    }
-
-    #[test]
-    fn a_last_line_without_line_feed_counts_when_it_is_whole() {
-        let bytes = prompt("a");
-        let (facts, taken) = read_all(&bytes);
-        assert_eq!((facts.steps.len(), taken), (1, bytes.len() as u64));
-    }
-
-    #[test]
-    fn a_line_over_the_cap_is_skipped_and_counted() {
-        let mut bytes = prompt("a");
-        bytes.push(b'\n');
-        bytes.extend_from_slice(&prompt(&"x".repeat(3 * MAX_LINE)));
-        bytes.extend_from_slice(b"\r\n\n");
-        bytes.extend_from_slice(&prompt("bb"));
-        let (facts, taken) = read_all(&bytes);
-        assert_eq!(
-            (
-                facts.steps.len(),
-                facts.skipped_lines,
-                facts.malformed_lines,
-                taken
-            ),
-            (2, 1, 0, bytes.len() as u64)
-        );
-    }
-
-    #[test]
-    fn segments_say_what_one_read_says() {
+    fn reading_in_segments_gives_the_facts_of_one_read() {
         let mut bytes = Vec::new();
         let filler = "x".repeat(700_000);
         for index in 0..40 {
@@ -569,16 +424,17 @@ mod tests {
             }
         }
         assert_eq!(checkpoint.offset, bytes.len() as u64);
-        assert_eq!(steps, read_all(&bytes).0.steps);
+        let mut gatherer = Gatherer::new(&redactor);
+        read_lines(
+            &*bytes,
+            u64::MAX,
+            &mut Vec::new(),
+            Source::Main,
+            &mut gatherer,
+            Deadline::never(),
+        )
+        .unwrap();
+        assert_eq!(steps, gatherer.finish().steps);
         assert_eq!(steps.len(), 41);
-    }
-
-    #[test]
-    fn garbage_is_counted_and_passed_over() {
-        let (facts, taken) = read_all(b"garbage\n[1]\n\0\xff\n{}\n");
-        assert_eq!(
-            (facts.malformed_lines, facts.skipped_lines, taken),
-            (3, 0, 18)
-        );
     }
 }

@@ -12,7 +12,7 @@ use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::record::session::Session;
 use convex_sidecar::system::deadline::Deadline;
 use convex_sidecar::transcript::gather::Gatherer;
-use convex_sidecar::transcript::reader::{End, read_lines};
+use convex_sidecar::transcript::lines::{End, read_lines};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngAlgorithm;

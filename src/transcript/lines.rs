@@ -1,0 +1,181 @@
+//! Cuts a stream into lines, in bounded memory and time.
+//!
+//! A transcript can be gigabytes and a line of it 60 MB (claude-code#22365, #95484), and the agent
+//! waits while it is read.
+
+use std::io::{self, Read};
+
+use super::gather::Gatherer;
+use crate::record::facts::Source;
+use crate::system::deadline::Deadline;
+
+/// The longest line that is parsed, in bytes. Longer ones hold images, never a final answer.
+pub const MAX_LINE: usize = 4 * 1024 * 1024;
+/// How much is read at once, in bytes.
+pub(super) const CHUNK: usize = 64 * 1024;
+
+/// Why [`read_lines`] stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// At the end of the input.
+    Input,
+    /// The next line starts behind the bound.
+    Bound,
+    /// The deadline was over, or there were too many facts.
+    Cut,
+}
+
+/// Adds the facts of all whole lines that start within `bound` bytes. Returns how many bytes they
+/// take. `buffer` can be used again for another input; it grows if a line does not fit in.
+///
+/// The last line counts without its line feed if it is a whole JSON object, because a copied file
+/// may lack it.
+pub fn read_lines(
+    mut input: impl Read,
+    bound: u64,
+    buffer: &mut Vec<u8>,
+    source: Source,
+    gatherer: &mut Gatherer<'_>,
+    deadline: Deadline,
+) -> io::Result<(u64, End)> {
+    if buffer.is_empty() {
+        buffer.resize(2 * CHUNK, 0);
+    }
+    let chunk = CHUNK.min(buffer.len());
+    let mut filled = 0;
+    let mut taken = 0;
+    // How much of the line at the start of the buffer was dropped because it is too long.
+    let mut dropped = 0;
+    loop {
+        if buffer.len() - filled < chunk {
+            buffer.resize(filled + CHUNK, 0);
+        }
+        let length = read_some(&mut input, &mut buffer[filled..])?;
+        if length == 0 {
+            let rest = &buffer[..filled];
+            if dropped == 0
+                && !rest.is_empty()
+                && taken < bound
+                && gatherer.add_if_whole(rest, source)
+            {
+                taken += rest.len() as u64;
+            }
+            return Ok((taken, End::Input));
+        }
+        let mut start = 0;
+        for at in memchr::memchr_iter(b'\n', &buffer[filled..filled + length]) {
+            if taken >= bound {
+                return Ok((taken, End::Bound));
+            }
+            let end = filled + at;
+            if dropped > 0 || end - start > MAX_LINE {
+                gatherer.skip();
+            } else {
+                gatherer.add(&buffer[start..end], source);
+            }
+            taken += dropped + (end + 1 - start) as u64;
+            dropped = 0;
+            start = end + 1;
+            if gatherer.is_full() {
+                return Ok((taken, End::Cut));
+            }
+        }
+        filled += length;
+        buffer.copy_within(start..filled, 0);
+        filled -= start;
+        if dropped > 0 || filled > MAX_LINE {
+            dropped += filled as u64;
+            filled = 0;
+        }
+        if taken >= bound {
+            return Ok((taken, End::Bound));
+        }
+        if deadline.is_over() {
+            return Ok((taken, End::Cut));
+        }
+    }
+}
+
+fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match input.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::facts::Facts;
+    use crate::record::redact::Redactor;
+
+    fn read_all(bytes: &[u8]) -> (Facts, u64) {
+        let redactor = Redactor::new(true, &[], 1_000).unwrap();
+        let mut gatherer = Gatherer::new(&redactor);
+        let (taken, end) = read_lines(
+            bytes,
+            u64::MAX,
+            &mut Vec::new(),
+            Source::Main,
+            &mut gatherer,
+            Deadline::never(),
+        )
+        .unwrap();
+        assert_eq!(end, End::Input);
+        (gatherer.finish(), taken)
+    }
+
+    fn prompt(text: &str) -> Vec<u8> {
+        format!(
+            r#"{{"type":"user","uuid":"{}","message":{{"content":"{text}"}}}}"#,
+            text.len()
+        )
+        .into_bytes()
+    }
+
+    #[test]
+    fn half_written_last_line_is_left_for_the_next_read() {
+        let mut bytes = prompt("a");
+        bytes.push(b'\n');
+        let whole = bytes.len() as u64;
+        bytes.extend_from_slice(&prompt("bb")[..20]);
+        assert_eq!(read_all(&bytes).1, whole);
+    }
+
+    #[test]
+    fn whole_last_line_without_line_feed_is_taken() {
+        let bytes = prompt("a");
+        let (facts, taken) = read_all(&bytes);
+        assert_eq!((facts.steps.len(), taken), (1, bytes.len() as u64));
+    }
+
+    #[test]
+    fn line_over_the_limit_is_skipped_and_counted() {
+        let mut bytes = prompt("a");
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&prompt(&"x".repeat(3 * MAX_LINE)));
+        bytes.extend_from_slice(b"\r\n\n");
+        bytes.extend_from_slice(&prompt("bb"));
+        let (facts, taken) = read_all(&bytes);
+        assert_eq!(
+            (
+                facts.steps.len(),
+                facts.skipped_lines,
+                facts.malformed_lines,
+                taken
+            ),
+            (2, 1, 0, bytes.len() as u64)
+        );
+    }
+
+    #[test]
+    fn garbage_lines_are_skipped_and_counted() {
+        let (facts, taken) = read_all(b"garbage\n[1]\n\0\xff\n{}\n");
+        assert_eq!(
+            (facts.malformed_lines, facts.skipped_lines, taken),
+            (3, 0, 18)
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! Recognizes lines that cannot hold a fact, by their first bytes. Nine tenths of a transcript are
+//! successful tool results, attachments, snapshots and progress, and are never parsed.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+/// The types of records that can hold a fact.
+const RELEVANT_TYPES: [&[u8]; 7] = [
+    b"user",
+    b"assistant",
+    b"system",
+    b"custom-title",
+    b"ai-title",
+    b"summary",
+    b"cost-state",
+];
+/// The beginning of a record with tool results, up to the first result.
+const TOOL_RESULTS: &[u8] = br#""type":"user","message":{"role":"user","content":[{"#;
+/// The field of a tool result that is `true` if the call failed.
+static IS_ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""is_error":"#));
+/// How much of the beginning or the end of a line is searched, in bytes.
+const PREFIX: usize = 512;
+
+/// Whether a whole line is certain to hold no fact.
+///
+/// This relies on the order in which the client (2.1.197) writes the keys of these records; a line
+/// with another order is parsed. A quotation mark inside a JSON string is escaped, so what is
+/// searched for cannot be part of a string.
+#[must_use]
+pub fn is_irrelevant(line: &[u8]) -> bool {
+    if let Some(rest) = line.strip_prefix(br#"{"type":""#) {
+        let kind = rest.split(|&byte| byte == b'"').next().unwrap_or_default();
+        return !RELEVANT_TYPES.contains(&kind);
+    }
+    let prefix = &line[..line.len().min(PREFIX)];
+    // The second brace of the line opens the first object inside the record.
+    let Some(inner) = prefix
+        .get(1..)
+        .and_then(|rest| memchr::memchr(b'{', rest))
+        .map(|at| at + 1)
+    else {
+        return false;
+    };
+    if prefix[..inner].ends_with(br#""attachment":"#) {
+        let end = &line[line.len().saturating_sub(PREFIX)..];
+        return memchr::memmem::find(end, br#""type":"attachment","uuid":"#).is_some();
+    }
+    let before_message = TOOL_RESULTS.len() - br#"{"role":"user","content":[{"#.len();
+    let first_result = inner
+        .checked_sub(before_message)
+        .and_then(|start| line[start..].strip_prefix(TOOL_RESULTS));
+    first_result.is_some_and(is_successful_result)
+}
+
+/// Whether `blocks` are tool results, none of which failed.
+fn is_successful_result(blocks: &[u8]) -> bool {
+    let has_known_order = blocks
+        .strip_prefix(br#""tool_use_id":""#)
+        .and_then(|rest| Some(&rest[memchr::memchr(b'"', rest)?..]))
+        .is_some_and(|rest| rest.starts_with(br#"","type":"tool_result","#));
+    has_known_order
+        && IS_ERROR
+            .find_iter(blocks)
+            .all(|at| blocks[at + IS_ERROR.needle().len()..].starts_with(b"false"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lines_that_cannot_hold_a_fact_are_irrelevant() {
+        const HEAD: &str = r#"{"parentUuid":"a","isSidechain":false,"promptId":"p","type":"user","message":{"role":"user","content":[{"#;
+        const TAIL: &str = r#"}]},"uuid":"u","timestamp":"2026-11-22T10:00:00.000Z","toolUseResult":{"is_error":false}}"#;
+        let result = |end: &str| {
+            format!(
+                r#"{HEAD}"tool_use_id":"t","type":"tool_result","content":"{{\"is_error\":true}}"{end}{TAIL}"#
+            )
+        };
+        let success = result(r#","is_error":false"#);
+        let failed_first = format!(
+            r#"{HEAD}"type":"tool_result","content":"x","is_error":true,"tool_use_id":"t1"{TAIL}"#
+        );
+        for line in [
+            success.as_str(),
+            &result(""),
+            r#"{"type":"file-history-snapshot","snapshot":{}}"#,
+            r#"{"parentUuid":null,"isSidechain":false,"attachment":{"type":"x"},"type":"attachment","uuid":"u"}"#,
+        ] {
+            assert!(is_irrelevant(line.as_bytes()), "{line}");
+        }
+        for line in [
+            "",
+            "{",
+            "{}",
+            r#"{"type":"user","message":{"content":"hi"}}"#,
+            r#"{"type":"assistant"}"#,
+            r#"{"isMeta":false,"message":{"id":"m"}}"#,
+            r#"{"attachment":{},"type":"user","message":{"content":"hi"}}"#,
+            &failed_first,
+            &result(r#","is_error":true"#),
+            &result(r#","is_error": false"#),
+            &result(r#","is_error":false},{"is_error":true"#),
+            &success.replace("tool_result", "text"),
+            // The error of `toolUseResult` could be that of a second result.
+            &success.replace(r#"{"is_error":false}"#, r#"{"is_error":true}"#),
+            // A record inside another record is not the record.
+            &success.replace(r#""promptId":"p","#, r#""data":{"x":1},"#),
+        ] {
+            assert!(!is_irrelevant(line.as_bytes()), "{line}");
+        }
+    }
+}

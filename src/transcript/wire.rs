@@ -1,0 +1,143 @@
+//! The wire shape of a transcript line.
+//!
+//! The format is the client's own and undocumented; the shapes here were captured from client
+//! 2.1.197 (`tests/fixtures/claude-code-2.1.197`). Every field may be missing or have another type.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::system::json::{Lenient, Scalar};
+
+/// One line.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
+pub struct Line<'a> {
+    #[serde(rename = "type")]
+    pub kind: Scalar<'a>,
+    pub subtype: Scalar<'a>,
+    pub uuid: Scalar<'a>,
+    pub parent_uuid: Scalar<'a>,
+    pub timestamp: Scalar<'a>,
+    pub is_sidechain: Scalar<'a>,
+    pub is_meta: Scalar<'a>,
+    pub is_compact_summary: Scalar<'a>,
+    #[serde(rename = "isApiErrorMessage")]
+    pub is_api_error: Scalar<'a>,
+    pub agent_id: Scalar<'a>,
+    pub cwd: Scalar<'a>,
+    pub git_branch: Scalar<'a>,
+    pub version: Scalar<'a>,
+    pub entrypoint: Scalar<'a>,
+    pub permission_mode: Scalar<'a>,
+    pub origin: Lenient<Origin<'a>>,
+    pub message: Lenient<Message<'a>>,
+    pub custom_title: Scalar<'a>,
+    pub ai_title: Scalar<'a>,
+    pub summary: Scalar<'a>,
+    #[serde(rename = "totalCostUSD")]
+    pub total_cost_usd: Scalar<'a>,
+}
+
+/// Who or what wrote a `user` record.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub struct Origin<'a> {
+    pub kind: Scalar<'a>,
+}
+
+/// The Messages API's part of a line.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub struct Message<'a> {
+    pub id: Scalar<'a>,
+    pub model: Scalar<'a>,
+    pub usage: Lenient<Usage<'a>>,
+    pub content: Content<'a>,
+}
+
+/// The token counts of a message.
+#[derive(Debug, Default, Deserialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the names are those of the Messages API"
+)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub struct Usage<'a> {
+    pub input_tokens: Scalar<'a>,
+    pub output_tokens: Scalar<'a>,
+    pub cache_read_input_tokens: Scalar<'a>,
+    pub cache_creation_input_tokens: Scalar<'a>,
+}
+
+/// A content block of any kind.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub struct Block<'a> {
+    #[serde(rename = "type")]
+    pub kind: Scalar<'a>,
+    pub text: Scalar<'a>,
+    pub id: Scalar<'a>,
+    pub name: Scalar<'a>,
+    pub tool_use_id: Scalar<'a>,
+    pub is_error: Scalar<'a>,
+}
+
+/// The content of a message: a text, or blocks.
+#[derive(Debug, Default)]
+pub enum Content<'a> {
+    Text(Cow<'a, str>),
+    Blocks(Vec<Block<'a>>),
+    #[default]
+    Other,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ContentVisitor)
+    }
+}
+
+struct ContentVisitor;
+
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = Content<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Content::Text(Cow::Borrowed(text)))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Content::Text(Cow::Owned(text.to_owned())))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut blocks = Vec::new();
+        while let Some(Lenient(block)) = seq.next_element::<Lenient<Block<'de>>>()? {
+            blocks.extend(block);
+        }
+        Ok(Content::Blocks(blocks))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Content::Other)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Content::Other)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Content::Other)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Content::Other)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Content::Other)
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Content::Other)
+    }
+}
