@@ -1,9 +1,9 @@
-//! Arbitrary bytes on stdin: nothing panics, what is accepted is safe in a path and a query, and
-//! where the value ends does not depend on how the bytes arrive.
+//! Arbitrary bytes on stdin: nothing panics, an accepted session id is safe in a path and a query,
+//! and the end of the value does not depend on how the bytes arrive.
 
 #![no_main]
 
-use convex_sidecar::hook::input::{self, SILENCE};
+use convex_sidecar::hook::{input, stdin};
 use convex_sidecar::record::event::{EventKind, is_session_id};
 use convex_sidecar::system::deadline::Deadline;
 use libfuzzer_sys::fuzz_target;
@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     let read = |length| {
         let mut pieces = bytes.chunks(length).map(<[u8]>::to_vec);
-        input::read_value(|_| pieces.next(), SILENCE, Deadline::never())
+        stdin::read_value_from(|_| pieces.next(), Deadline::never())
     };
     let (at_once, in_pieces) = (read(bytes.len().max(1)), read(7));
     assert_eq!(at_once, in_pieces);

@@ -8,9 +8,7 @@ use super::{now, print};
 use crate::cli::Hook;
 use crate::config::{self, Config};
 use crate::convex::delivery::{self, Delivery, Report};
-use crate::hook::client;
-use crate::hook::input::{self, InputError, SILENCE};
-use crate::hook::stdin;
+use crate::hook::{InputError, client, input, stdin};
 use crate::ingest;
 use crate::journal::{self, ErrorKind, Journal, SessionEntry};
 use crate::record::Millis;
@@ -37,8 +35,7 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
             Ok(())
         };
     }
-    let input = input::read_value(stdin::arrivals(), SILENCE, deadline)
-        .and_then(|json| input::parse(&json));
+    let input = stdin::read_value(deadline).and_then(|json| input::parse(&json));
     if options.dry_run {
         return dry_run(&config, &input?);
     }
@@ -240,7 +237,7 @@ fn entry(journal: &Journal, event: &Event) -> Result<SessionEntry> {
 fn owner(config: &Config) -> Option<Owner> {
     match config.owner_pid {
         Some(pid) => process::owner(pid),
-        None if config.is_in_client => client::nearest(),
+        None if config.is_in_client => client::find(),
         None => None,
     }
 }

@@ -3,9 +3,9 @@
 use crate::record::run::Owner;
 use crate::system::process::{self, Process};
 
-/// How many ancestors are looked at: a hook has one or two shells between itself and the client.
+/// How many ancestors are examined. There are one or two shells between a hook and its client.
 const MAX_ANCESTORS: usize = 8;
-/// Programs that stand between a client and its hook, by file name without `.exe`.
+/// Programs that can run between a client and its hook, by file name without `.exe`.
 const SHELLS: [&str; 16] = [
     "sh",
     "bash",
@@ -25,9 +25,10 @@ const SHELLS: [&str; 16] = [
     "login",
 ];
 
-/// The nearest ancestor of this process that is not a shell.
+/// The client that runs this hook: the nearest ancestor of this process that is not a shell. `None`
+/// if there is none.
 #[must_use]
-pub fn nearest() -> Option<Owner> {
+pub fn find() -> Option<Owner> {
     let mut pid = process::parent();
     for _ in 0..MAX_ANCESTORS {
         let process = Process::find(pid)?;

@@ -3,3 +3,42 @@
 pub mod client;
 pub mod input;
 pub mod stdin;
+
+use std::fmt;
+
+use self::stdin::MAX_BYTES;
+
+/// Why a hook input cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub enum InputError {
+    /// There was nothing but white space.
+    Empty,
+    /// The JSON value did not end, before stdin did or in time.
+    Incomplete,
+    /// It is larger than [`MAX_BYTES`].
+    TooLarge,
+    /// It is not the JSON of a hook input; the text names the line and column, or the field.
+    Malformed(String),
+}
+
+impl fmt::Display for InputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(
+                f,
+                "could not read the hook input: stdin was empty; pipe one HookInput JSON object"
+            ),
+            Self::Incomplete => write!(
+                f,
+                "could not read the hook input: the JSON object on stdin did not end"
+            ),
+            Self::TooLarge => write!(
+                f,
+                "could not read the hook input: more than {MAX_BYTES} bytes on stdin"
+            ),
+            Self::Malformed(reason) => write!(f, "could not parse the hook input: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for InputError {}

@@ -1,15 +1,89 @@
-//! What arrives on stdin, without waiting for it longer than is asked: a client may leave it open
-//! and silent.
+//! Reads one JSON value from stdin, which a client may leave open.
 
 use std::time::Duration;
 
+use super::InputError;
+use crate::system::deadline::Deadline;
+
+/// The largest hook input that is read, in bytes. A prompt with pasted files can be some megabytes.
+pub const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How long stdin may be silent before reading ends.
+const SILENCE: Duration = Duration::from_millis(300);
 /// How much is read at once, in bytes: as much as a pipe holds.
 const CHUNK: usize = 64 * 1024;
 
-/// What arrives within the time that is asked for; `None` for silence, and at the end. On Linux no
-/// thread is needed for that, which takes some 50 µs to start (measured).
+/// Reads one JSON value from stdin without waiting for the end of the input. The client writes at
+/// once but does not always close the pipe (claude-code#79508).
+pub fn read_value(deadline: Deadline) -> Result<Vec<u8>, InputError> {
+    read_value_from(arrivals(), deadline)
+}
+
+/// Reads one JSON value from `next`, which gives what arrives within a time, or `None` for nothing.
+pub fn read_value_from(
+    mut next: impl FnMut(Duration) -> Option<Vec<u8>>,
+    deadline: Deadline,
+) -> Result<Vec<u8>, InputError> {
+    let mut value = Vec::new();
+    let mut end = ValueEnd::default();
+    while let Some(chunk) = next(deadline.remaining(SILENCE)) {
+        let found = end.find(&chunk);
+        value.extend_from_slice(&chunk[..found.unwrap_or(chunk.len())]);
+        if value.len() > MAX_BYTES {
+            return Err(InputError::TooLarge);
+        }
+        if found.is_some() {
+            return Ok(value);
+        }
+    }
+    if value.trim_ascii().is_empty() {
+        Err(InputError::Empty)
+    } else {
+        Err(InputError::Incomplete)
+    }
+}
+
+/// Finds where a JSON object or array ends, over any number of chunks, by counting brackets outside
+/// strings.
+#[derive(Debug, Default)]
+struct ValueEnd {
+    depth: usize,
+    is_in_string: bool,
+    is_escaped: bool,
+}
+
+impl ValueEnd {
+    /// The number of bytes of `chunk` up to the end of the value, if it ends in this chunk. A value
+    /// that is not an object or array ends at its first byte; it is malformed whatever follows.
+    fn find(&mut self, chunk: &[u8]) -> Option<usize> {
+        for (index, &byte) in chunk.iter().enumerate() {
+            if self.is_in_string {
+                match byte {
+                    _ if self.is_escaped => self.is_escaped = false,
+                    b'\\' => self.is_escaped = true,
+                    b'"' => self.is_in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                b'"' if self.depth > 0 => self.is_in_string = true,
+                b' ' | b'\t' | b'\r' | b'\n' if self.depth == 0 => continue,
+                _ => {}
+            }
+            if self.depth == 0 {
+                return Some(index + 1);
+            }
+        }
+        None
+    }
+}
+
+/// Gives what arrives on stdin within some time; `None` if nothing does, and at the end. Linux needs
+/// no thread for this; starting one takes some 50 µs (measured).
 #[cfg(target_os = "linux")]
-pub fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
+fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
     use rustix::buffer::spare_capacity;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::io::{read, retry_on_intr};
@@ -29,11 +103,11 @@ pub fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
     }
 }
 
-/// What arrives within the time that is asked for; `None` for silence, and at the end. A thread
-/// does the reading, because not every system can wait for every kind of input; it is left behind
-/// when the process exits.
+/// Gives what arrives on stdin within some time; `None` if nothing does, and at the end. A thread
+/// reads, because not every system can wait for every kind of input with a timeout. It ends with the
+/// process.
 #[cfg(not(target_os = "linux"))]
-pub fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
+fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut buffer = vec![0; CHUNK];
@@ -44,4 +118,40 @@ pub fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
         }
     });
     move |patience| receiver.recv_timeout(patience).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_of_a_value_is_found_wherever_it_is_cut() {
+        let json = br#" {"a":"}]\"","b":[{"c":"\\"}]} trailing"#;
+        let length = json.len() - " trailing".len();
+        for cut in 1..length {
+            let mut end = ValueEnd::default();
+            assert_eq!(end.find(&json[..cut]), None, "cut at {cut}");
+            assert_eq!(end.find(&json[cut..]), Some(length - cut), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn reading_ends_with_the_value_or_with_silence() {
+        let after = |arrivals: &[&str]| {
+            let mut arrivals = arrivals.iter();
+            let next = |patience: Duration| {
+                assert_eq!(patience, SILENCE);
+                arrivals.next().map(|chunk| chunk.as_bytes().to_owned())
+            };
+            read_value_from(next, Deadline::never())
+                .map(|value| (String::from_utf8(value).unwrap(), arrivals.len()))
+        };
+        assert_eq!(
+            after(&["{\"a\"", ":1}\n{", "\"b\":2}"]),
+            Ok(("{\"a\":1}".to_owned(), 1))
+        );
+        assert_eq!(after(&["{\"a\":"]), Err(InputError::Incomplete));
+        assert_eq!(after(&[" \n"]), Err(InputError::Empty));
+        assert_eq!(after(&[]), Err(InputError::Empty));
+    }
 }

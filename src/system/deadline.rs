@@ -1,29 +1,27 @@
-//! One point in time from which every timeout of an invocation derives, because the agent waits for
-//! its hooks.
+//! The deadline of an invocation, from which every timeout derives: the agent waits for its hooks.
 //!
-//! A timeout of its own for each step adds up: three steps of half a second are a second and a
-//! half. Here each step asks what is left.
+//! Separate timeouts add up; three steps of half a second each take a second and a half. With a
+//! deadline, the timeout of each step is the time that is left.
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "this is the room that asks the monotonic clock"
+    reason = "this module reads the monotonic clock"
 )]
 
 use std::time::{Duration, Instant};
 
-/// What a hook may take from process start, with some of the promised 1.2 s kept back for the
-/// process's own start and end on a busy machine.
+/// How long a hook may take from process start. The rest of the promised 1.2 s is for starting and
+/// ending the process on a busy machine.
 pub const HOOK_BUDGET: Duration = Duration::from_millis(1_050);
 
-/// The point in time at which an invocation stops starting anything. `None` for commands a person
-/// waits for.
+/// The point in time after which an invocation starts nothing new.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     end: Option<Instant>,
 }
 
 impl Deadline {
-    /// A deadline `budget` after `start`, which is the start of the process.
+    /// A deadline `budget` after `start`, the start of the process.
     #[must_use]
     pub fn after(start: Instant, budget: Duration) -> Self {
         Self {
@@ -31,13 +29,13 @@ impl Deadline {
         }
     }
 
-    /// No deadline: `sync` and `import` run until they are done.
+    /// No deadline, for commands such as `sync` that run until they are done.
     #[must_use]
     pub const fn never() -> Self {
         Self { end: None }
     }
 
-    /// What is left, at most `cap`; zero when it is over.
+    /// The time that is left, at most `cap`.
     #[must_use]
     pub fn remaining(&self, cap: Duration) -> Duration {
         match self.end {
@@ -46,7 +44,7 @@ impl Deadline {
         }
     }
 
-    /// Whether nothing is left.
+    /// Whether no time is left.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.end.is_some_and(|end| Instant::now() >= end)
@@ -61,7 +59,7 @@ impl Deadline {
         }
     }
 
-    /// A deadline that leaves `reserve` of this one for what comes after.
+    /// A deadline that is earlier by `reserve`, for the steps that follow.
     #[must_use]
     pub fn keeping(&self, reserve: Duration) -> Self {
         Self {

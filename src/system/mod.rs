@@ -1,4 +1,4 @@
-//! What the operating system gives: time, files, processes, programs.
+//! Time, files, processes and programs of the operating system, and lenient reading of JSON.
 
 pub mod deadline;
 pub mod files;

@@ -1,11 +1,11 @@
-//! Who runs this hook, and whether it is still alive.
+//! Processes of this machine, and whether they are still alive.
 //!
-//! A client that is killed fires no event, so the only sign of its end is that its process is gone.
-//! A process is known by its id and the time it started, because ids are used again.
+//! A client that is killed fires no event; the only sign of its end is that its process is gone. A
+//! process is identified by its id and its start time, because ids are reused.
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "this is the room that asks the operating system about processes"
+    reason = "this module reads what the operating system knows of processes"
 )]
 
 use std::sync::OnceLock;
@@ -14,20 +14,21 @@ use std::{fs::File, io::Read};
 
 use crate::record::run::Owner;
 
-/// How long the kernel's files are at most that are read here, in bytes.
+/// More than the files of `/proc` that are read here hold, in bytes.
 #[cfg(target_os = "linux")]
 const SHORT: usize = 4_096;
-/// A process as far as it matters here.
+
+/// A live process.
 #[derive(Debug)]
 pub struct Process {
-    /// The name of its program, which the process can change.
+    /// The name of its program; the process can change it.
     pub name: String,
     /// The id of its parent.
     pub parent: u32,
     start_time: u64,
 }
 
-/// The process `pid`, if it is alive, as an owner of a run.
+/// The process `pid` as the owner of a run, if it is alive.
 #[must_use]
 pub fn owner(pid: u32) -> Option<Owner> {
     Process::find(pid).map(|process| process.owner(pid))
@@ -41,8 +42,8 @@ pub fn is_gone(owner: &Owner) -> bool {
         return Process::find(owner.pid)
             .is_none_or(|process| process.start_time.abs_diff(owner.start_time) > JITTER);
     }
-    // After a reboot nothing of before is alive; of another container on the same boot nothing
-    // is known.
+    // No process survives a reboot. Processes of another container on the same boot cannot be
+    // seen, so they count as alive.
     boot_of(&owner.place) != boot_of(here) && machine_of(&owner.place) == machine_of(here)
 }
 
@@ -70,12 +71,12 @@ pub fn host() -> String {
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// Start times are exact on Linux; elsewhere they are reckoned from the time since boot and can be
-/// a second off.
+/// By how much two start times of one process can differ. They are exact on Linux; elsewhere they
+/// are computed from the time since boot and can be a second off.
 const JITTER: u64 = if cfg!(target_os = "linux") { 0 } else { 2 };
 
-/// `<machine>/<boot>/<process namespace>`, found out once: every session of every client that runs
-/// is compared with it.
+/// `<machine>/<boot>/<process namespace>`. It is cached because the owner of every open run is
+/// compared with it.
 fn place() -> &'static str {
     static PLACE: OnceLock<String> = OnceLock::new();
     PLACE.get_or_init(|| {
@@ -104,7 +105,7 @@ pub fn parent() -> u32 {
     return Process::find(std::process::id()).map_or(0, |process| process.parent);
 }
 
-/// A short file that the kernel makes when it is read, at once; of its length it says nothing.
+/// Reads a short file of the kernel, whose metadata lack its length.
 #[cfg(target_os = "linux")]
 fn read(path: &str) -> Option<String> {
     let mut text = String::with_capacity(SHORT);
@@ -127,15 +128,15 @@ impl Process {
         }
     }
 
-    /// The fields of `/proc/PID/stat`: `pid (name) state ppid … starttime …`; the name may hold
-    /// anything.
+    /// The process `pid`, if it is alive. `/proc/PID/stat` is `pid (name) state ppid … starttime …`;
+    /// the name can hold any character.
     #[cfg(target_os = "linux")]
     #[must_use]
     pub fn find(pid: u32) -> Option<Self> {
         let stat = read(&format!("/proc/{pid}/stat"))?;
         let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
         let mut fields = rest.split(' ');
-        // A zombie has ended, only its parent has not noticed.
+        // A zombie has ended, but its parent has not waited for it yet.
         let is_zombie = matches!(fields.next()?, "Z" | "X");
         let parent = fields.next()?.parse().ok()?;
         let start_time = fields.nth(17)?.parse().ok()?;
@@ -172,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_lives_and_an_ended_one_is_gone() {
+    fn ended_process_is_gone_and_this_one_is_not() {
         let own = owner(std::process::id()).unwrap();
         assert!(!is_gone(&own));
         assert!(is_gone(&Owner {
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn of_another_container_nothing_is_known_but_nothing_outlives_a_reboot() {
+    fn process_of_another_container_is_gone_only_after_a_reboot() {
         let own = owner(std::process::id()).unwrap();
         let (machine, boot) = (
             machine_of(&own.place).unwrap().to_owned(),
