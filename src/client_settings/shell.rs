@@ -1,27 +1,26 @@
-//! How a hook's command reads as shell: which program it runs, and how ours is written into it.
+//! The shell commands of hooks: whether one runs our program, and how its path is quoted.
 //!
-//! An entry is ours when the program it runs is. People add to a command (a variable in front, `||
-//! true` behind it), so the text is read word by word, and only the word that names the program is
-//! ever replaced.
+//! Users add to a command (a variable in front, `|| true` behind), so it is read word by word, and
+//! only the word that names the program is ever replaced.
 
 use std::ops::Range;
 
-/// What a command may start with and still run the program that follows.
+/// Words that may precede the program.
 const PREFIXES: [&str; 5] = ["exec", "env", "command", "nice", "nohup"];
 
-/// Our program as a hook's command runs it.
+/// Our program in the command of a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The program's path, unquoted; variables in it stand as they are.
+    /// The program's path without quotes. Variables in it are not expanded.
     pub program: String,
-    /// Where the command names it, with the quotes.
+    /// Where the command names it, including quotes.
     pub span: Range<usize>,
-    /// Whether the command does nothing else. One that does belongs to somebody else, too.
+    /// Whether the command does nothing else. One that does is not ours alone to change.
     pub is_alone: bool,
 }
 
-/// The program's path as every shell takes it: on Windows with forward slashes and without the mark
-/// of a long path.
+/// The program's path as every shell accepts it: on Windows with forward slashes and without the
+/// prefix of long paths.
 #[must_use]
 pub fn portable(program: &str, is_windows: bool) -> String {
     if is_windows {
@@ -31,9 +30,8 @@ pub fn portable(program: &str, is_windows: bool) -> String {
     }
 }
 
-/// A portable path as a word for the shell in which the client runs hooks.
-///
-/// That is `sh`, also on Windows (Git Bash); double quotes are understood by `cmd` as well.
+/// A portable path as a word for the shell in which the client runs hooks. That is `sh`, also on
+/// Windows (Git Bash), where `cmd` understands double quotes as well.
 #[must_use]
 pub fn quote(program: &str, is_windows: bool) -> String {
     let is_plain = |char: char| {
@@ -81,7 +79,7 @@ fn call(words: &[Word], command: &str) -> Option<Call> {
     let [program, argument, ..] = &words[first..] else {
         return None;
     };
-    // Backslashes of Windows that nobody quoted are gone from the word, but not from the command.
+    // A Windows path without quotes loses its backslashes in the word, but not in the command.
     let raw = command[program.span.clone()].trim_matches(['"', '\'']);
     let program_text = [&program.text[..], raw]
         .into_iter()
@@ -108,9 +106,8 @@ struct Word {
     span: Range<usize>,
 }
 
-/// Splits a command line into its commands and these into words, without redirections and comments.
-/// The second value says whether that is all there is to it: a command in a command (`$(…)`) is not
-/// looked into.
+/// Splits a command line into commands and those into words, without redirections and comments. The
+/// second value is false if a word contains another command (`$(…)`), which is not split.
 fn commands(line: &str) -> (Vec<Vec<Word>>, bool) {
     let mut commands = vec![Vec::new()];
     let mut word: Option<Word> = None;
@@ -183,8 +180,7 @@ fn commands(line: &str) -> (Vec<Vec<Word>>, bool) {
     (commands, is_plain)
 }
 
-/// What stands between double quotes, up to the closing one. Returns whether there was no command
-/// in it.
+/// Reads up to the closing double quote. Returns whether the text contains no command.
 fn double_quoted(
     chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>,
     text: &mut String,
@@ -213,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_our_program_however_it_is_written() {
+    fn program_is_found_in_every_spelling() {
         for (command, program) in [
             ("convex-sidecar hook", "convex-sidecar"),
             ("/usr/bin/convex-sidecar hook", "/usr/bin/convex-sidecar"),
@@ -239,7 +235,7 @@ mod tests {
                 "convex-sidecar",
             ),
             (
-                "convex-sidecar hook; exit 0 # never in the way",
+                "convex-sidecar hook; exit 0 # never block",
                 "convex-sidecar",
             ),
         ] {
@@ -253,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_run_is_not_ours() {
+    fn other_programs_are_not_ours() {
         for command in [
             "",
             "convex-sidecar",
@@ -270,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_does_more_is_not_ours_alone() {
+    fn command_that_does_more_is_not_alone() {
         for command in [
             "notify && convex-sidecar hook",
             "convex-sidecar hook | tee log",
@@ -288,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_is_found_again() {
+    fn quoted_path_is_found_again() {
         for path in [
             "/usr/bin/convex-sidecar",
             "/a b/convex-sidecar",

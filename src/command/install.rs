@@ -156,7 +156,7 @@ fn executable(environment: &Environment) -> Result<String> {
     })?;
     let name = format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX);
     let link = executables(&name, environment)
-        .find(|link| link.is_absolute() && link.canonicalize().is_ok_and(|path| path == real));
+        .find(|link| link.canonicalize().is_ok_and(|path| path == real));
     let path = link.unwrap_or(running);
     let Some(text) = path.to_str() else {
         bail!(

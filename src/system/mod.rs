@@ -1,4 +1,4 @@
-//! Time, files, processes and programs of the operating system, and lenient reading of JSON.
+//! Time, files and processes of the operating system, and lenient reading of JSON.
 
 pub mod deadline;
 pub mod files;

@@ -345,7 +345,7 @@ fn the_installed_hooks_are_not_silent() {
     assert_finds(
         &machine,
         "failed",
-        "the hook for Stop failed: it is not silent: event: ",
+        "the hook for Stop failed: it printed: event: ",
         "run `convex-sidecar hook --verbose` by hand",
     );
 }

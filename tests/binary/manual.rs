@@ -1,7 +1,6 @@
-//! `docs/convex-sidecar.1`, the manual page, is the command line's own description and nothing
-//! else.
+//! The manual page, `docs/convex-sidecar.1`, is generated from the command line.
 //!
-//! It is made here and not by the binary, which a generator of manual pages would only make larger.
+//! This test generates it, so that the binary does not have to contain a generator.
 
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
@@ -9,11 +8,11 @@ use convex_sidecar::cli::Cli;
 
 use crate::support::root;
 
-/// Set it to write the page anew: `UPDATE_MANUAL=1 cargo test --test binary manual`.
+/// Set this variable to update the page: `UPDATE_MANUAL=1 cargo test --test binary manual`.
 const UPDATE: &str = "UPDATE_MANUAL";
 
 #[test]
-fn the_manual_page_is_current() {
+fn manual_page_is_current() {
     let (page, path) = (page(), root().join("docs/convex-sidecar.1"));
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(&path, &page).unwrap();
@@ -21,13 +20,13 @@ fn the_manual_page_is_current() {
     assert_eq!(
         std::fs::read_to_string(&path).unwrap(),
         page,
-        "write it anew: {UPDATE}=1 cargo test --test binary manual"
+        "update it: {UPDATE}=1 cargo test --test binary manual"
     );
 }
 
-/// One page for all: the program, then each verb as a subsection.
+/// A single page: the program, then each verb as a subsection.
 fn page() -> String {
-    // Every verb has `--help`; saying so each time helps nobody.
+    // Every verb has `--help`, so the page does not repeat it.
     let mut command = Cli::command().mut_subcommands(|verb| verb.disable_help_flag(true));
     command.build();
     let man = Man::new(command.clone())
@@ -58,7 +57,7 @@ fn section(verb: &Command) -> String {
     format!(".SS {name}\n{synopsis}.PP\n{description}{options}.PP\n.nf\n{examples}.fi\n")
 }
 
-/// What it renders, without the heading of a section and the definitions that every call repeats.
+/// The rendered text, without section headings and the definitions that every call repeats.
 fn rendered(render: impl Fn(&mut Vec<u8>) -> std::io::Result<()>) -> String {
     let mut text = Vec::new();
     render(&mut text).unwrap();

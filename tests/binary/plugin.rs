@@ -1,11 +1,11 @@
-//! The plugin brings no program: what its hooks do where there is one, and where there is none.
+//! The hooks of the plugin, with and without an installed program.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::support::{Capture, Machine, Output, root};
 
-/// Runs a hook's command of `hooks.json` as the client does.
+/// Runs the command of a hook in `hooks.json` as the client does.
 fn run(machine: &Machine, event: &str, variables: &[(&str, &str)], input: &str) -> Output {
     let hooks: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(root().join("hooks/hooks.json")).unwrap())
@@ -26,7 +26,7 @@ fn run(machine: &Machine, event: &str, variables: &[(&str, &str)], input: &str) 
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A script that does not read may be gone before all is written.
+    // A script that does not read may exit before everything is written.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     Output {
@@ -37,7 +37,7 @@ fn run(machine: &Machine, event: &str, variables: &[(&str, &str)], input: &str) 
 }
 
 #[test]
-fn without_a_program_the_user_reads_one_line_at_the_start_and_the_model_none() {
+fn missing_program_prints_one_line_for_the_user_and_none_for_the_model() {
     let machine = Machine::new();
     for (variables, path) in [
         (&[("PATH", "/nowhere")][..], root().to_str().unwrap()),
@@ -59,10 +59,10 @@ fn without_a_program_the_user_reads_one_line_at_the_start_and_the_model_none() {
             ),
             (0, "", 1)
         );
-        // Anything else on stdout, the model would read.
-        let told: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
-        assert_eq!(told.as_object().unwrap().len(), 1);
-        let line = told["systemMessage"].as_str().unwrap();
+        // The client would pass anything else on stdout to the model.
+        let printed: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+        assert_eq!(printed.as_object().unwrap().len(), 1);
+        let line = printed["systemMessage"].as_str().unwrap();
         assert_eq!(
             line,
             format!(
@@ -77,7 +77,7 @@ fn without_a_program_the_user_reads_one_line_at_the_start_and_the_model_none() {
 }
 
 #[test]
-fn the_line_is_json_whatever_the_plugins_folder_is_called() {
+fn line_is_json_for_any_name_of_the_plugin_folder() {
     for name in ["a b", "it's", "\"x\"", "back\\slash", "tab\there", "日本"] {
         let machine = Machine::new();
         let plugin = machine.home().join(name);
@@ -92,10 +92,10 @@ fn the_line_is_json_whatever_the_plugins_folder_is_called() {
             ("CLAUDE_PLUGIN_ROOT", plugin.to_str().unwrap()),
         ];
         let output = run(&machine, "SessionStart", &variables, "{}");
-        let told: serde_json::Value = serde_json::from_str(&output.stdout)
+        let printed: serde_json::Value = serde_json::from_str(&output.stdout)
             .unwrap_or_else(|error| panic!("{name}: {error}: {}", output.stdout));
         assert!(
-            told["systemMessage"]
+            printed["systemMessage"]
                 .as_str()
                 .unwrap()
                 .contains("cargo install"),
@@ -106,7 +106,7 @@ fn the_line_is_json_whatever_the_plugins_folder_is_called() {
 }
 
 #[test]
-fn the_program_is_found_on_the_path_where_cargo_puts_it_or_where_the_user_says() {
+fn program_is_found_on_the_path_in_cargo_home_or_by_variable() {
     let cargo = |machine: &Machine| {
         let bin = machine.home().join(".cargo/bin");
         std::fs::create_dir_all(&bin).unwrap();

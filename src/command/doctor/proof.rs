@@ -1,5 +1,5 @@
-//! The proof: a synthetic session goes through the installed hook into Convex, is read back, and is
-//! removed.
+//! The proof: a synthetic session goes through the installed hooks into Convex, is read back, and is
+//! deleted.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -17,18 +17,18 @@ use crate::convex::query::query;
 use crate::journal::Journal;
 use crate::system::deadline::Deadline;
 
-/// A sidecar's home that goes with the proof.
+/// A temporary home of a sidecar, removed when it is dropped.
 struct Home(PathBuf);
 
 impl Home {
-    /// Plain http is allowed there where it is allowed here.
+    /// Plain http is allowed in it if it is allowed here.
     fn new(path: PathBuf, deployment: &Deployment) -> Result<Self> {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder
             .create(&path)
-            .with_context(|| format!("could not make the folder {}", path.display()))?;
+            .with_context(|| format!("could not create the folder {}", path.display()))?;
         let home = Self(path);
         if deployment.url.scheme() == "http" {
             std::fs::write(home.0.join("config.toml"), "allow_insecure_http = true\n")
@@ -37,7 +37,7 @@ impl Home {
         Ok(home)
     }
 
-    /// What kept the session from Convex, as its journal has it.
+    /// Why the session did not reach Convex, from its journal.
     fn reason(&self, deployment: &Deployment) -> Result<String> {
         let journal = Journal::open(&self.0.join("journal.db"))?;
         let note = journal.notes(1)?.pop().map(|(_, note)| note);
@@ -72,8 +72,8 @@ impl Drop for Home {
     }
 }
 
-/// Sends a session through the hook as the client runs it, with a journal of its own, reads it back
-/// and deletes it. Returns what it went through.
+/// Sends a session through the hooks as the client runs them, with a separate journal, reads it back
+/// and deletes it. Returns which hooks it used.
 pub fn run(
     config: &Config,
     deployment: &Deployment,
@@ -101,7 +101,7 @@ pub fn run(
     });
     let id = json!({ "sessionId": session_id });
     let row = query(config, "agents:getAgentSession", &id);
-    // Whatever was found, nothing is left behind.
+    // The session is deleted whatever was found.
     let convex = Convex::new(deployment, Deadline::never())?;
     let deleted = convex.call(&Call::new(
         Kind::Mutation,
@@ -117,15 +117,15 @@ pub fn run(
     );
     ensure!(
         row["status"] == "completed" && row["output"] == answer.as_str(),
-        "what was read back is not what was sent: {row}"
+        "the session that was read back is not the one that was sent: {row}"
     );
     ensure!(
         matches!(deleted, Verdict::Success(_)),
-        "could not delete the session {session_id} again: {deleted:?}"
+        "could not delete the session {session_id}: {deleted:?}"
     );
     ensure!(
         query(config, "agents:getAgentSession", &id)?.is_null(),
-        "the session {session_id} is still there after it was deleted"
+        "the session {session_id} still exists after it was deleted"
     );
     Ok(if steps.iter().all(|(command, ..)| command.is_some()) {
         "the installed hooks"
@@ -134,14 +134,14 @@ pub fn run(
     })
 }
 
-/// Runs a hook as the client does: in a shell, and it exits 0 without a word.
+/// Runs a hook in a shell, as the client does. It must exit 0 and print nothing.
 fn hook(
     home: &Path,
     deployment: &Deployment,
     installed: Option<&str>,
     event: &Value,
 ) -> Result<()> {
-    // The client on Windows runs hooks in a shell that is its own.
+    // On Windows the client brings its own shell.
     let mut command = if let Some(text) = installed.filter(|_| cfg!(unix)) {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", text]);
@@ -169,7 +169,7 @@ fn hook(
         .spawn()
         .context("could not run it")?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that is switched off ends without reading.
+        // A hook that is switched off exits without reading.
         match stdin.write_all(event.to_string().as_bytes()) {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 return Err(error).context("could not write to it");
@@ -178,18 +178,18 @@ fn hook(
         }
     }
     let output = child.wait_with_output().context("could not wait for it")?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
     ensure!(
         output.status.success(),
         "{}: {}",
         output.status,
-        said.lines().last().unwrap_or("not a word")
+        printed.lines().last().unwrap_or("no output")
     );
     ensure!(
-        said.is_empty(),
-        "it is not silent: {}",
-        said.lines().next().unwrap_or_default()
+        printed.is_empty(),
+        "it printed: {}",
+        printed.lines().next().unwrap_or_default()
     );
     Ok(())
 }
