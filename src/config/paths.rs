@@ -62,3 +62,21 @@ pub fn executables(name: &str, environment: &Environment) -> impl Iterator<Item 
         .flatten()
         .filter(|program| program.is_absolute())
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_executable_files_in_absolute_folders_are_executables() {
+        let find = |name, path: &str| -> Vec<_> {
+            let environment = Environment::from([("PATH".to_owned(), path.to_owned())]);
+            executables(name, &environment).collect()
+        };
+        let hooks = concat!(env!("CARGO_MANIFEST_DIR"), "/hooks");
+        let script = Path::new(hooks).join("convex-sidecar.sh");
+        assert_eq!(find("convex-sidecar.sh", hooks), [script]);
+        assert!(find("hooks.json", hooks).is_empty());
+        assert!(find("convex-sidecar.sh", "hooks").is_empty());
+    }
+}

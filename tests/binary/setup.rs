@@ -15,8 +15,7 @@ use crate::gate::{Fault, Gate};
 use crate::site::{DEPLOYED, FOREIGN, KEY, Site};
 use crate::support::{Backend, Sidecar, root};
 
-/// All files below a folder but those of the stand-ins, with content, mode and time of the last
-/// change.
+/// All files in a folder except those of the stand-ins, with content, mode and modification time.
 fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32, i64, i64)> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -142,7 +141,7 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
             .contains(KEY)
     );
 
-    // What is installed records, and what is configured delivers.
+    // The hooks record, and the configured deployment receives.
     let hook =
         json!({"session_id": "s", "hook_event_name": "Stop", "last_assistant_message": "said"})
             .to_string();
@@ -227,7 +226,7 @@ fn unpacked_files_are_those_of_the_repository_and_no_others() {
     let convex = site.folder().join("convex");
     fs::create_dir_all(&convex).unwrap();
     fs::write(convex.join("agents.ts"), "// an older version").unwrap();
-    fs::write(convex.join("stale.ts"), "// a function that is no more").unwrap();
+    fs::write(convex.join("stale.ts"), "// a function that was removed").unwrap();
     let printed = site
         .command(&["--url", &backend.url, "--admin-key-stdin"])
         .stdin(&backend.key)
@@ -252,7 +251,7 @@ fn unpacked_files_are_those_of_the_repository_and_no_others() {
             "{name}"
         );
     }
-    // The same CLI as the functions were tested with.
+    // The version of the CLI that the functions were tested with.
     let json = |path: &str| -> Value {
         serde_json::from_str(&fs::read_to_string(root().join(path)).unwrap()).unwrap()
     };
@@ -304,8 +303,8 @@ fn unpacked_functions_compile_and_bundle() {
         ],
         &[],
     );
-    // What the CLI asks before it bundles. Instead of being pushed, the bundle is written into a
-    // file.
+    // The answer that the CLI needs before it bundles. The bundle is written to a file instead of
+    // being pushed.
     let server = Gate::open(None);
     server.set(Fault::status(200, r#"{"config":{"functions":"convex/","authInfo":[]},"moduleHashes":[],"udfServerVersion":"1.48.0"}"#));
     let command = DEPLOYED.strip_prefix("npx --no-install convex ").unwrap();
@@ -358,7 +357,7 @@ fn dry_run_prints_the_steps_and_changes_nothing() {
     }
     assert!(snapshot(site.machine.home()) == before);
     assert_eq!(site.argv(), Vec::<String>::new());
-    // Of a deployment that is there, too; the key is not asked for.
+    // With an existing deployment, whose key is not read.
     let printed = site
         .setup(&[
             "--dry-run",
@@ -372,7 +371,7 @@ fn dry_run_prints_the_steps_and_changes_nothing() {
             && !printed.contains("docker"),
         "{printed}"
     );
-    // And of what is done already.
+    // After a real run.
     site.setup(&[]).ok();
     let before = snapshot(site.machine.home());
     let printed = site.setup(&["--dry-run"]).ok();
@@ -405,7 +404,7 @@ fn existing_deployment_needs_no_containers() {
         assert_eq!(site.read_config().unwrap().replace('"', "'"), expected);
         assert_eq!(site.argv().len(), 2, "{:?}", site.argv());
     };
-    // By its URL, from anywhere.
+    // Named by its URL, from any folder.
     let site = without(Site::new());
     let folder = site.machine.home().join("elsewhere");
     fs::create_dir(&folder).unwrap();
@@ -417,7 +416,7 @@ fn existing_deployment_needs_no_containers() {
         .ok();
     check(&site, &printed);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
-    // By the environment.
+    // Named by the environment.
     let site = without(Site::new());
     let with = |command: Sidecar| {
         command
@@ -425,7 +424,7 @@ fn existing_deployment_needs_no_containers() {
             .env("CONVEX_SELF_HOSTED_ADMIN_KEY", &backend.key)
     };
     check(&site, &with(site.command(&["--skip-docker"])).run().ok());
-    // By the configuration.
+    // Named by the configuration.
     let text = format!(
         "url = \"{}\"\nadmin_key = \"{}\"\n",
         backend.url, backend.key
@@ -447,7 +446,7 @@ fn existing_deployment_needs_no_containers() {
     );
 }
 
-/// Sessions that wait belong to the deployment by its name.
+/// Pending sessions belong to the deployment under that URL.
 #[test]
 fn new_key_keeps_the_url_as_written() {
     let site = Site::new();
@@ -498,7 +497,7 @@ fn functions_are_deployed_again_after_another_version_deployed_its_own() {
     site.setup(&[]).ok();
     let deploys = |site: &Site| site.argv().iter().filter(|line| *line == DEPLOYED).count();
     assert_eq!(deploys(&site), 1);
-    // Another version of the program has unpacked others meanwhile.
+    // Another version of the program deployed its functions in the meantime.
     fs::write(
         site.folder().join(".deployed"),
         format!("0000000000000000 {}\n", site.url()),
@@ -510,7 +509,7 @@ fn functions_are_deployed_again_after_another_version_deployed_its_own() {
             .contains("✓ functions      deployed  (")
     );
     assert_eq!(deploys(&site), 2);
-    // Packages that npm had not finished with.
+    // npm was interrupted.
     fs::remove_file(site.folder().join("node_modules/.package-lock.json")).unwrap();
     assert!(
         site.setup(&[])

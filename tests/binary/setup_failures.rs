@@ -211,9 +211,9 @@ fn taken_port_names_its_listener() {
                 "deployment/.env",
             ],
         );
-    let stranger = Gate::open(None);
-    stranger.set(Fault::status(404, "not here"));
-    let site = Site::new().instead("up --detach", &taken(&port(&stranger.url)));
+    let other = Gate::open(None);
+    other.set(Fault::status(404, "not here"));
+    let site = Site::new().instead("up --detach", &taken(&port(&other.url)));
     site.assert_fails(
         &[],
         &["is taken by a program that is not Convex; stop that"],
@@ -222,7 +222,7 @@ fn taken_port_names_its_listener() {
 
 #[test]
 fn refused_key_names_both_instances() {
-    // Another Convex answers on the port, whatever Docker says.
+    // Another Convex answers on the port instead of the container.
     let backend = Backend::start();
     let port = backend.url.rsplit(':').next().unwrap();
     let site = Site::new()
@@ -251,10 +251,10 @@ fn refused_key_names_both_instances() {
         printed.stderr
     );
     assert!(site.read_config().is_none() && !site.hooks().exists());
-    // And where nobody answers, or somebody else.
-    let stranger = Gate::open(None);
-    stranger.set(Fault::status(404, "not here"));
-    let port = stranger.url.rsplit(':').next().unwrap();
+    // Another server answers, or none.
+    let other = Gate::open(None);
+    other.set(Fault::status(404, "not here"));
+    let port = other.url.rsplit(':').next().unwrap();
     let site = site.instead("port backend", &format!("echo 127.0.0.1:{port}; exit\n"));
     site.assert_fails(
         &[],
@@ -263,21 +263,21 @@ fn refused_key_names_both_instances() {
             "is no Convex deployment: HTTP 404",
         ],
     );
-    let nobody = site
+    let unreachable = site
         .command(&["--url", &site.url(), "--admin-key-stdin"])
         .stdin(KEY)
         .run();
     assert!(
-        nobody
+        unreachable
             .stderr
             .contains("start it, or correct the URL: could not reach"),
         "{}",
-        nobody.stderr
+        unreachable.stderr
     );
     assert!(site.read_config().is_none());
 }
 
-/// By then the key is accepted and kept; the next run goes on from there.
+/// By then the key is accepted and written, so the next run need not create one.
 #[test]
 fn run_after_a_late_failure_continues_there() {
     let site = Site::new().instead("npm ci", "echo 'npm error code ENOTFOUND' >&2; exit 1\n");
@@ -378,7 +378,7 @@ fn key_to_another_deployment_is_not_overwritten() {
         printed.stderr
     );
     assert_eq!(site.read_config().unwrap(), text);
-    // Whoever names another one means it.
+    // Naming another deployment replaces it.
     let printed = site
         .command(&["--url", &backend.url, "--admin-key-stdin"])
         .stdin(&backend.key)

@@ -115,12 +115,12 @@ impl Installed {
             .into_iter()
             .filter(|event| !has_hook(event))
             .collect();
-        let says = match missing.len() {
+        let message = match missing.len() {
             0 => return None,
             all if all == EVENTS.len() => "no hooks apply in this folder".to_owned(),
             _ => format!("no hook for {}", missing.join(" and ")),
         };
-        Some(Check::warning("hooks", says, "`convex-sidecar install`"))
+        Some(Check::warning("hooks", message, "`convex-sidecar install`"))
     }
 
     fn doubled(&self) -> Option<Check> {
@@ -134,11 +134,11 @@ impl Installed {
             .next_back()
             .map(|file| command(file, "uninstall"));
         (places.len() > 1).then(|| {
-            let says = format!(
+            let message = format!(
                 "hooks run more than once for each event: {}; each session is still recorded once",
                 places.join(", ")
             );
-            Check::warning("hooks", says, plugin.or(last).unwrap_or_default())
+            Check::warning("hooks", message, plugin.or(last).unwrap_or_default())
         })
     }
 
@@ -169,7 +169,7 @@ fn entries(file: &Settings) -> Vec<Check> {
     let path = file.path.display();
     let mut checks = Vec::new();
     let mut warn =
-        |says: String, remedy: String| checks.push(Check::warning("hooks", says, remedy));
+        |message: String, remedy: String| checks.push(Check::warning("hooks", message, remedy));
     let mut programs = Vec::new();
     for entry in &file.found.entries {
         let event = &entry.event;
@@ -221,8 +221,8 @@ fn program(file: &Settings, program: &str) -> Option<Check> {
         ));
     }
     if !Path::new(program).is_file() {
-        let says = format!("{path} runs {program}, which does not exist");
-        return Some(Check::failed("hooks", says, install));
+        let message = format!("{path} runs {program}, which does not exist");
+        return Some(Check::failed("hooks", message, install));
     }
     if is_same_file(program.as_ref(), &this) {
         return None;
