@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::client_settings::scopes::Scope;
 use crate::record::{session, workflow};
 
-/// Records every Claude Code and Claude Agent SDK session in your own Convex database.
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "convex-sidecar",
@@ -19,23 +19,23 @@ use crate::record::{session, workflow};
     disable_help_subcommand = true
 )]
 pub struct Cli {
-    /// What to do; without it and with JSON on stdin, `hook`.
+    /// The command; `hook` if there is none and stdin is not a terminal.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// The verbs.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Record one hook event, given as HookInput JSON on stdin (what Claude Code runs)
+    /// Record one hook event, read as HookInput JSON from stdin (Claude Code runs this)
     #[command(
-        after_help = "Example, to see what an event would record:\n  echo '{\"session_id\":\"abc\",\"hook_event_name\":\"SessionStart\"}' | convex-sidecar hook --dry-run"
+        after_help = "Example:\n  echo '{\"session_id\":\"abc\",\"hook_event_name\":\"SessionStart\"}' | convex-sidecar hook --dry-run"
     )]
     Hook(Hook),
-    /// Deliver all that is due, and finish what hooks had no time for
-    #[command(after_help = "Example, after Convex was away:\n  convex-sidecar sync")]
+    /// Deliver everything that is due and finish what hooks had no time for
+    #[command(after_help = "Example:\n  convex-sidecar sync")]
     Sync,
-    /// Record past sessions from the client's transcripts, newest first
+    /// Import past sessions from Claude Code's transcripts, newest first
     #[command(
         after_help = "Examples:\n  convex-sidecar import\n  convex-sidecar import /mnt/backup/.claude/projects"
     )]
@@ -48,44 +48,44 @@ pub enum Command {
         after_help = "Examples:\n  convex-sidecar show 6ecd139f\n  convex-sidecar show 6ecd139f --json"
     )]
     Show(Show),
-    /// Check everything between a hook and Convex, and prove it with a synthetic session
+    /// Check everything from the hooks to Convex, and send a test session through it
     #[command(
-        after_help = "Example, for a script that wants to know what failed:\n  convex-sidecar doctor --json | grep failed"
+        after_help = "Examples:\n  convex-sidecar doctor\n  convex-sidecar doctor --json | grep failed"
     )]
     Doctor(Doctor),
     /// Delete a session from the journal and from Convex
     #[command(after_help = FORGET_HELP)]
     Forget(Forget),
-    /// List, show and set workflows: the work that several sessions share
+    /// List, show and update workflows (work that several sessions share)
     #[command(
         subcommand,
         after_help = "Examples:\n  convex-sidecar workflow list\n  convex-sidecar workflow set release-1.0 --step build --status running"
     )]
     Workflow(WorkflowCommand),
-    /// Put the hooks into Claude Code's settings file
+    /// Add the hooks to Claude Code's settings
     ///
-    /// Only entries of convex-sidecar are added or changed; everything else in the file stays byte
-    /// for byte. What the file was is kept beside it. Run it again after the executable moved.
+    /// Only convex-sidecar's own entries are added or updated; the rest of the file is kept byte
+    /// for byte, and a backup is kept next to it. Run it again after you move the executable.
     #[command(
         after_help = "Examples:\n  convex-sidecar install --dry-run\n  convex-sidecar install\n  convex-sidecar install --scope project"
     )]
     Install(Install),
-    /// Take the hooks out of Claude Code's settings file again
+    /// Remove the hooks from Claude Code's settings
     ///
-    /// The file becomes what it was before `install`, with what was changed in it since. What was
-    /// recorded stays.
+    /// Restores the file as it was before `install`, except for changes made since then. Recorded
+    /// sessions are kept.
     #[command(
         after_help = "Examples:\n  convex-sidecar uninstall --dry-run\n  convex-sidecar uninstall --scope project"
     )]
     Uninstall(Install),
-    /// Set up Convex, the functions and the hooks in one go, and check all of it
+    /// Set up Convex, its functions and the hooks, and check the result
     ///
-    /// Starts a Convex on this machine with Docker Compose, or takes one that is there, makes an
+    /// Starts Convex on this machine with Docker Compose or uses an existing deployment, creates an
     /// admin key, writes config.toml, deploys the functions, installs the hooks and runs `doctor`.
-    /// Run it again at will: what is done already stays as it is.
+    /// Safe to re-run; finished steps are skipped.
     #[command(after_help = SETUP_HELP)]
     Setup(Setup),
-    /// Print a shell's completions
+    /// Print shell completions
     #[command(
         after_help = "Examples:\n  convex-sidecar completions bash > ~/.local/share/bash-completion/completions/convex-sidecar\n  convex-sidecar completions zsh > ~/.zfunc/_convex-sidecar\n  convex-sidecar completions fish > ~/.config/fish/completions/convex-sidecar.fish"
     )]
@@ -96,21 +96,20 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("elsewhere").args(["url", "skip_docker"]).multiple(true))]
 pub struct Setup {
-    /// Take a deployment that is there, of one's own or of Convex Cloud, instead of starting
-    /// containers
+    /// Use an existing deployment, your own or on Convex Cloud, instead of starting containers
     #[arg(long, value_name = "URL", requires = "admin_key_stdin")]
     pub url: Option<String>,
-    /// Read the admin key, or a deploy key of Convex Cloud, from stdin
+    /// Read the admin key (or a Convex Cloud deploy key) from stdin
     #[arg(long, requires = "elsewhere")]
     pub admin_key_stdin: bool,
-    /// Start no containers: take the configured deployment, or one on this machine with the key
-    /// from stdin
+    /// Do not start containers; use the configured deployment, or one on this machine with the
+    /// key from stdin
     #[arg(long)]
     pub skip_docker: bool,
-    /// Whose settings get the hooks
+    /// Which settings file to add the hooks to
     #[arg(long, value_enum, default_value_t = Scope::User)]
     pub scope: Scope,
-    /// Print what it would do, and change nothing
+    /// Print the steps without running them
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -121,53 +120,52 @@ Examples:
   convex-sidecar setup
   convex-sidecar setup --url https://happy-animal-123.convex.cloud --admin-key-stdin < deploy-key
 
-It needs Docker with Compose 2.20.2 or newer, unless there is a deployment, and Node.js 18 or newer to deploy the functions. The key is read \
-from stdin, because others can read a command line; it is printed nowhere and kept in config.toml.";
+Requires Node.js 18 or newer to deploy the functions and, unless you use an existing deployment, Docker with Compose 2.20.2 or newer. \
+The key is read from stdin because other users can see command lines; it is never printed, and it is stored in config.toml.";
 
 /// Options of `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Print one JSON object a check
+    /// Print one JSON object per check
     #[arg(long)]
     pub json: bool,
 }
 
-/// The order is that of `render/session.rs`.
+/// The order is that of `ui/session.rs`.
 const SESSIONS_HELP: &str = "\
 Examples:
   convex-sidecar sessions --status failed
   convex-sidecar sessions --json --limit 1000
 
-On a narrow terminal columns are given up in this order: branch, tools, model, turns, cost, time, project, tokens. \
-Into a pipe the table is plain, has every column that holds something, and cuts nothing but the prompt; COLUMNS=N fixes the width. \
-NO_COLOR, CLICOLOR=0 and TERM=dumb switch colours off, CLICOLOR_FORCE=1 keeps them in a pipe.";
+On narrow terminals, columns are dropped in this order: branch, tools, model, turns, cost, time, project, tokens. \
+In a pipe, the table has no colors, keeps every column that is not empty and truncates only the prompt; COLUMNS=N sets a width. \
+NO_COLOR=1, CLICOLOR=0 and TERM=dumb turn colors off; CLICOLOR_FORCE=1 keeps them in a pipe.";
 
 const FORGET_HELP: &str = "\
 Example:
   convex-sidecar forget 6ecd139f --yes
 
-What the session counted is forgotten, too; what forks had copied from it counts as theirs then. While Convex cannot be reached, the journal \
-remembers what is to be deleted there, and `sync` does it. The client's transcript stays where it is: a later hook of the session, or `import`, \
-records it anew.";
+The session's counts are deleted too; history that forks copied from it then counts as theirs. If Convex cannot be reached, the journal \
+remembers the deletion and `sync` completes it. The transcript is not deleted: a later hook of the session, or `import`, records it again.";
 
-/// The order is that of `render/workflow.rs`.
+/// The order is that of `ui/workflow.rs`.
 const WORKFLOWS_HELP: &str = "\
-Workflows are those that were set on this machine and those that its sessions name; the totals are of its sessions. With --remote they are all \
-that Convex knows, without totals: `workflow show KEY --remote` has them. On a narrow terminal columns are given up in this order: tools, turns, \
-cost, time, tokens, convex, step.";
+Lists the workflows that were set on this machine and those that its sessions name, with the totals of these sessions. With --remote, lists \
+all workflows in Convex, without totals; `workflow show KEY --remote` has them. On narrow terminals, columns are dropped in this order: tools, \
+turns, cost, time, tokens, convex, step.";
 
 const SET_HELP: &str = "\
-What is not named stays as it is. A workflow is set on this machine first and delivered to Convex at once, or by `sync` when Convex cannot be \
-reached; of several machines that set the same field the last one wins. Until a status is set, it is running. A session belongs to the workflow \
-that CONVEX_SIDECAR_WORKFLOW names when its client starts.";
+Fields without an option keep their value. The change is stored on this machine first and delivered to Convex immediately, or by `sync` if \
+Convex cannot be reached. If several machines update a workflow, the last write wins, per field. Without a status, a workflow is running. A \
+session belongs to the workflow that CONVEX_SIDECAR_WORKFLOW names when its client starts.";
 
 /// Options of `hook`.
 #[derive(Debug, Default, Clone, Copy, Args)]
 pub struct Hook {
-    /// Print what would be journalled and sent, and change nothing
+    /// Print what would be recorded and sent, without doing so
     #[arg(long)]
     pub dry_run: bool,
-    /// Say on stderr what happens; the admin key is left out
+    /// Print each step to stderr (never the admin key)
     #[arg(long, short)]
     pub verbose: bool,
     /// Exit 1 unless the event was recorded and delivered
@@ -178,7 +176,7 @@ pub struct Hook {
 /// Options of `import`.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// Where the transcripts are [default: the client's projects folder]
+    /// Folder with transcripts [default: Claude Code's projects folder]
     #[arg(value_name = "DIR")]
     pub folder: Option<PathBuf>,
 }
@@ -186,22 +184,22 @@ pub struct Import {
 /// Options of `sessions`.
 #[derive(Debug, Args)]
 pub struct Sessions {
-    /// Print one JSON document a line
+    /// Print one JSON document per line
     #[arg(long)]
     pub json: bool,
-    /// How many sessions to list
+    /// Maximum number of sessions to list
     #[arg(long, short = 'n', default_value_t = 20)]
     pub limit: usize,
-    /// Only sessions with this status
+    /// List only sessions with this status
     #[arg(long)]
     pub status: Option<session::Status>,
-    /// Only sessions of this workflow
+    /// List only sessions of this workflow
     #[arg(long, value_name = "KEY")]
     pub workflow: Option<String>,
-    /// Ask Convex instead of this machine's journal
+    /// Query Convex instead of this machine's journal
     #[arg(long)]
     pub remote: bool,
-    /// Draw the table anew every second, until Ctrl-C
+    /// Redraw the table every second until Ctrl-C
     #[arg(long, conflicts_with = "json")]
     pub watch: bool,
 }
@@ -209,13 +207,13 @@ pub struct Sessions {
 /// Options of `show`.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The session's id, or the beginning of it
+    /// Session id, or a unique prefix of it
     #[arg(value_name = "SESSION")]
     pub session: String,
-    /// Print the document as it is sent
+    /// Print the JSON document as it is sent to Convex
     #[arg(long)]
     pub json: bool,
-    /// Ask Convex instead of this machine's journal
+    /// Query Convex instead of this machine's journal
     #[arg(long)]
     pub remote: bool,
 }
@@ -223,23 +221,23 @@ pub struct Show {
 /// Options of `forget`.
 #[derive(Debug, Args)]
 pub struct Forget {
-    /// The session's id, or the beginning of it
+    /// Session id, or a unique prefix of it
     #[arg(value_name = "SESSION")]
     pub session: String,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     pub yes: bool,
 }
 
-/// The verbs of `workflow`.
+/// The commands of `workflow`.
 #[derive(Debug, Subcommand)]
 pub enum WorkflowCommand {
-    /// List workflows, the last changed first
+    /// List workflows, most recently changed first
     #[command(after_help = WORKFLOWS_HELP)]
     List(ListWorkflows),
-    /// Show one workflow, its sessions and their totals
+    /// Show one workflow with its sessions and their totals
     Show(ShowWorkflow),
-    /// Say what a workflow is about and how far it is
+    /// Create or update a workflow
     #[command(after_help = SET_HELP)]
     Set(SetWorkflow),
 }
@@ -247,13 +245,13 @@ pub enum WorkflowCommand {
 /// Options of `workflow list`.
 #[derive(Debug, Args)]
 pub struct ListWorkflows {
-    /// Print one JSON document a line
+    /// Print one JSON document per line
     #[arg(long)]
     pub json: bool,
-    /// Only workflows with this status
+    /// List only workflows with this status
     #[arg(long)]
     pub status: Option<workflow::Status>,
-    /// Ask Convex instead of this machine's journal
+    /// Query Convex instead of this machine's journal
     #[arg(long)]
     pub remote: bool,
 }
@@ -261,12 +259,12 @@ pub struct ListWorkflows {
 /// Options of `workflow show`.
 #[derive(Debug, Args)]
 pub struct ShowWorkflow {
-    /// The workflow's key
+    /// Workflow key
     pub key: String,
-    /// Print it with its totals as JSON
+    /// Print the workflow and its totals as JSON
     #[arg(long)]
     pub json: bool,
-    /// Ask Convex instead of this machine's journal
+    /// Query Convex instead of this machine's journal
     #[arg(long)]
     pub remote: bool,
 }
@@ -274,20 +272,20 @@ pub struct ShowWorkflow {
 /// Options of `workflow set`.
 #[derive(Debug, Args)]
 pub struct SetWorkflow {
-    /// The workflow's key; one that is not there is made
+    /// Workflow key; the workflow is created if it does not exist
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub key: String,
-    /// What is to be done
+    /// Task, what the workflow is for
     #[arg(long)]
     pub task: Option<String>,
-    /// How it stands
+    /// Status
     #[arg(long)]
     pub status: Option<workflow::Status>,
-    /// What is being done now
+    /// Current step
     #[arg(long)]
     pub step: Option<String>,
-    /// What came of it, such as a file or a URL; may be repeated, and replaces those set before (an
-    /// empty one clears them)
+    /// Result, such as a file or a URL; can be repeated and replaces earlier ones (an empty value
+    /// clears them)
     #[arg(long = "artifact", value_name = "ARTIFACT")]
     pub artifacts: Option<Vec<String>>,
 }
@@ -295,10 +293,10 @@ pub struct SetWorkflow {
 /// Options of `install` and `uninstall`.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Install {
-    /// Whose settings
+    /// Which settings file to change
     #[arg(long, value_enum, default_value_t = Scope::User)]
     pub scope: Scope,
-    /// Print the difference that it would make, and change nothing
+    /// Print the diff without changing anything
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -310,9 +308,9 @@ impl ValueEnum for Scope {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let help = match self {
-            Self::User => "All your sessions: ~/.claude/settings.json",
-            Self::Project => "Everybody's sessions in this folder: .claude/settings.json",
-            Self::Local => "Your sessions in this folder: .claude/settings.local.json",
+            Self::User => "All your sessions (~/.claude/settings.json)",
+            Self::Project => "Everyone's sessions in this folder (.claude/settings.json)",
+            Self::Local => "Your sessions in this folder (.claude/settings.local.json)",
         };
         Some(PossibleValue::new(self.name()).help(help))
     }
@@ -347,7 +345,7 @@ impl ValueEnum for workflow::Status {
 /// Options of `completions`.
 #[derive(Debug, Args)]
 pub struct Completions {
-    /// The shell
+    /// Shell to print completions for
     pub shell: Shell,
 }
 
@@ -358,20 +356,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_verb_has_examples_and_each_is_a_right_command_line() {
-        for verb in Cli::command().get_subcommands() {
-            let help = verb
+    fn every_command_has_examples_that_parse() {
+        for command in Cli::command().get_subcommands() {
+            let help = command
                 .get_after_help()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            assert!(help.starts_with("Example"), "{}", verb.get_name());
+            assert!(help.starts_with("Example"), "{}", command.get_name());
             for line in help.lines().filter(|line| line.contains("convex-sidecar ")) {
                 let start = line.find("convex-sidecar ").unwrap();
                 let words: Vec<_> = line[start..]
                     .split(' ')
                     .take_while(|word| !matches!(*word, "|" | ">" | "<"))
                     .collect();
-                assert_eq!(words[1], verb.get_name(), "{line}");
+                assert_eq!(words[1], command.get_name(), "{line}");
                 Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
             }
         }

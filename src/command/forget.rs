@@ -8,24 +8,23 @@ use std::io::{IsTerminal, Write};
 use anyhow::{Result, bail, ensure};
 
 use super::show::{find, find_remote};
-use super::{PATIENCE, listed, load_config, now, print};
+use super::{PATIENCE, listed, listed_row, load_config, now, print};
 use crate::cli::Forget;
 use crate::config::Config;
 use crate::convex::delivery::Delivery;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::ingest;
 use crate::journal::Journal;
+use crate::record::session::Status;
 use crate::system::deadline::Deadline;
-use crate::ui::{self, Listed};
+use crate::ui::{self, ListedSession};
 
 /// Runs `forget`.
 pub fn run(options: &Forget) -> Result<()> {
     let config = load_config()?;
     let mut journal = Journal::open(&config.journal)?;
     let (session, owner) = select(&journal, &config, &options.session)?;
-    let Some(session_id) = session.document["sessionId"].as_str() else {
-        bail!("could not read the session's id in Convex")
-    };
+    let session_id = session.document.session_id.as_str();
     if !options.yes && !is_confirmed(&session)? {
         return print("nothing was deleted\n");
     }
@@ -60,7 +59,11 @@ pub fn run(options: &Forget) -> Result<()> {
 }
 
 /// The session, from the journal or else from Convex, and the deployment that it belongs to.
-fn select(journal: &Journal, config: &Config, prefix: &str) -> Result<(Listed, Option<String>)> {
+fn select(
+    journal: &Journal,
+    config: &Config,
+    prefix: &str,
+) -> Result<(ListedSession, Option<String>)> {
     if let Some(entry) = find(journal, config, prefix)? {
         return Ok((
             listed(&DeliveryContext::new(journal, &config.deployment)?, &entry)?,
@@ -73,19 +76,19 @@ fn select(journal: &Journal, config: &Config, prefix: &str) -> Result<(Listed, O
         None
     };
     match in_convex {
-        Some(session) => Ok((session, None)),
+        Some(row) => Ok((listed_row(&row)?, None)),
         None => bail!(
             "no session {prefix}, neither in the journal nor in Convex; `convex-sidecar sessions` lists what is there"
         ),
     }
 }
 
-fn is_confirmed(session: &Listed) -> Result<bool> {
+fn is_confirmed(session: &ListedSession) -> Result<bool> {
     ensure!(
         std::io::stdin().is_terminal(),
         "could not ask for confirmation, because stdin is not a terminal; --yes deletes without asking"
     );
-    let is_running = session.document["status"] == "running";
+    let is_running = session.document.status == Status::Running;
     let again = if is_running {
         "\nIt is still running: its next hook records it again."
     } else {
@@ -93,7 +96,7 @@ fn is_confirmed(session: &Listed) -> Result<bool> {
     };
     eprint!(
         "This deletes, here and in Convex:{}{again}\nDelete it? [y/N] ",
-        ui::candidates(std::slice::from_ref(session))
+        ui::session_lines(std::slice::from_ref(session))
     );
     std::io::stderr().flush()?;
     let mut answer = String::new();

@@ -1,8 +1,8 @@
-//! The verbs, one a file: the only orchestration.
+//! One command per file. Commands connect the other modules; nothing else does.
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "the verbs give the time to the rooms that must not ask for it"
+    reason = "commands read the clock for the modules that must not"
 )]
 
 pub mod completions;
@@ -22,16 +22,20 @@ use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::config::{self, Config};
 use crate::convex::delivery_state::DeliveryContext;
 use crate::journal::SessionEntry;
 use crate::record::Millis;
-use crate::ui::{self, Listed, Screen};
+use crate::record::document::Document;
+use crate::ui::{self, ListedSession, Screen};
 
-/// How long a person waits for what is delivered at once but may also be delivered later.
+/// How long a command waits for a delivery that `sync` can also do later.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Epoch milliseconds, and a number from 0 to 1 that differs between machines at the same moment.
+
+/// Epoch milliseconds, and a jitter from 0 to 1 that differs between machines at the same moment.
 fn now() -> (Millis, f64) {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -58,20 +62,34 @@ fn screen() -> Screen {
     Screen::detect(&config::environment())
 }
 
-/// A journal entry as it is listed.
-fn listed(context: &DeliveryContext<'_>, entry: &SessionEntry) -> Result<Listed> {
-    Ok(Listed {
-        document: serde_json::from_str(&entry.document)?,
+/// A session of the journal in a table or on a page.
+fn listed(context: &DeliveryContext<'_>, entry: &SessionEntry) -> Result<ListedSession> {
+    Ok(ListedSession {
+        document: serde_json::from_str(&entry.document).with_context(|| {
+            format!(
+                "could not read the document of session {} in the journal",
+                entry.session_id
+            )
+        })?,
         delivery_state: Some(context.session(entry)),
     })
 }
 
-/// Prints to stderr, with control characters escaped. Failing to print is not an error.
+/// A session of Convex in a table or on a page.
+fn listed_row(row: &Value) -> Result<ListedSession> {
+    Ok(ListedSession {
+        document: Document::deserialize(row)
+            .context("could not read a session in Convex; it may need a newer convex-sidecar")?,
+        delivery_state: None,
+    })
+}
+
+/// Prints a line to stderr, with control characters escaped. A failure to print is ignored.
 pub fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", ui::escape_block(text));
 }
 
-/// Writes to stdout. A reader that has had enough (`| head`) is no error.
+/// Prints to stdout. A reader that stops early (`| head`) is not an error.
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout

@@ -1,83 +1,95 @@
-//! `sessions`: a table of sessions, from the journal or from Convex, once or again and again.
+//! `sessions`: a table of sessions, from the journal or from Convex, printed once or redrawn.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{listed, load_config, now, print, screen};
+use super::{listed, listed_row, load_config, now, print, screen};
 use crate::cli::Sessions;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::convex::query::query_list;
-use crate::journal::{Filter, Journal};
-use crate::ui::{self, Listed, Screen};
+use crate::journal::{Filter, Journal, SessionEntry};
+use crate::ui::{self, ListedSession, Screen};
 
-/// How often `--watch` looks.
-const EVERY: Duration = Duration::from_secs(1);
+/// The time between two frames of `--watch`.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs `sessions`.
 pub fn run(options: &Sessions) -> Result<()> {
     let config = load_config()?;
     if options.watch {
-        return watch(&config, options);
+        watch(&config, options)
+    } else if options.json {
+        print(&documents(&config, options)?)
+    } else {
+        print(&table(&config, options, &screen())?)
     }
-    if options.json {
-        let lines = list(&config, options)?
-            .0
-            .iter()
-            .map(|session| ui::json_line(&session.document))
-            .collect::<String>();
-        return print(&lines);
+}
+
+/// The documents as they are stored, one JSON document per line.
+fn documents(config: &Config, options: &Sessions) -> Result<String> {
+    if options.remote {
+        return Ok(rows(config, options)?.iter().map(ui::json_line).collect());
     }
-    print(&table(&config, options, &screen())?)
+    let journal = Journal::open(&config.journal)?;
+    entries(&journal, options)?
+        .iter()
+        .map(|entry| Ok(ui::json_line(&serde_json::from_str(&entry.document)?)))
+        .collect()
 }
 
 fn table(config: &Config, options: &Sessions, screen: &Screen) -> Result<String> {
-    let (sessions, unlisted) = list(config, options)?;
+    let (sessions, unlisted) = if options.remote {
+        let rows = rows(config, options)?;
+        (rows.iter().map(listed_row).collect::<Result<_>>()?, 0)
+    } else {
+        local(config, options)?
+    };
     if !sessions.is_empty() {
-        return Ok(ui::sessions(&sessions, unlisted, screen, now().0));
+        return Ok(ui::session_table(&sessions, unlisted, screen, now().0));
     }
     Ok(if options.status.is_some() || options.workflow.is_some() {
-        "no session is like that; `convex-sidecar sessions` lists all\n".to_owned()
+        "no matching sessions; `convex-sidecar sessions` lists all of them\n".to_owned()
     } else if options.remote {
-        "no sessions in Convex yet; `convex-sidecar sync` delivers those of this machine\n"
+        "no sessions in Convex yet; `convex-sidecar sync` delivers this machine's sessions\n"
             .to_owned()
     } else {
-        "no sessions recorded yet; `convex-sidecar import` records those of the past\n".to_owned()
+        "no sessions recorded yet; `convex-sidecar import` imports past sessions\n".to_owned()
     })
 }
 
-/// The sessions, and how many others wait for delivery.
-fn list(config: &Config, options: &Sessions) -> Result<(Vec<Listed>, u64)> {
-    if options.remote {
-        return Ok((remote(config, options)?, 0));
-    }
+/// The sessions of the journal, and how many others wait for delivery.
+fn local(config: &Config, options: &Sessions) -> Result<(Vec<ListedSession>, u64)> {
     let journal = Journal::open(&config.journal)?;
     let context = DeliveryContext::new(&journal, &config.deployment)?;
-    let filter = Filter {
-        status: options.status,
-        workflow_key: options.workflow.clone(),
-        has_workflow: false,
-        limit: options.limit,
-    };
-    let entries = journal.entries(&filter)?;
+    let entries = entries(&journal, options)?;
     let waiting = entries.iter().filter(|entry| !entry.is_delivered()).count() as u64;
     let (pending, elsewhere) = journal.pending(config.deployment_name())?;
-    let listed = entries
+    let sessions = entries
         .iter()
         .map(|entry| listed(&context, entry))
         .collect::<Result<_>>()?;
-    // Without a deployment nothing can be delivered, which the table says once.
+    // Without a deployment nothing can be delivered, which the reason below the table says.
     let unlisted = if config.deployment_name().is_some() {
         (pending + elsewhere).saturating_sub(waiting)
     } else {
         0
     };
-    Ok((listed, unlisted))
+    Ok((sessions, unlisted))
 }
 
-fn remote(config: &Config, options: &Sessions) -> Result<Vec<Listed>> {
+fn entries(journal: &Journal, options: &Sessions) -> Result<Vec<SessionEntry>> {
+    Ok(journal.entries(&Filter {
+        status: options.status,
+        workflow_key: options.workflow.clone(),
+        has_workflow: false,
+        limit: options.limit,
+    })?)
+}
+
+fn rows(config: &Config, options: &Sessions) -> Result<Vec<Value>> {
     let mut args = json!({});
     if let Some(status) = options.status {
         args["status"] = json!(status);
@@ -85,37 +97,32 @@ fn remote(config: &Config, options: &Sessions) -> Result<Vec<Listed>> {
     if let Some(key) = &options.workflow {
         args["workflowKey"] = json!(key);
     }
-    let rows = query_list(config, "agents:listAgentSessions", &args, options.limit)?;
-    Ok(rows
-        .into_iter()
-        .map(|document| Listed {
-            document,
-            delivery_state: None,
-        })
-        .collect())
+    query_list(config, "agents:listAgentSessions", &args, options.limit)
 }
 
-/// Draws the table again and again, until Ctrl-C ends the process as it ends any other: the cursor
-/// is never hidden and the screen is the terminal's own, so there is nothing to clean up.
+/// Redraws the table until Ctrl-C ends the process in the usual way: the cursor is never hidden and
+/// the terminal's own screen is used, so there is nothing to restore.
 fn watch(config: &Config, options: &Sessions) -> Result<()> {
     ensure!(
         screen().is_terminal,
-        "could not watch: stdout is no terminal to draw on; leave out --watch, or repeat `convex-sidecar sessions`"
+        "could not watch: stdout is not a terminal; leave out --watch, or run `convex-sidecar sessions` repeatedly"
     );
-    let mut drawn = (String::new(), None);
+    let mut drawn = None;
     loop {
         let screen = screen();
+        let table = table(config, options, &screen)?;
         let frame = format!(
             "{}\n{}\n",
-            table(config, options, &screen)?.trim_end(),
-            screen.remark("Ctrl-C ends")
+            table.trim_end(),
+            screen.remark("Press Ctrl-C to exit")
         );
-        if drawn.1 != Some(screen) {
-            print(&screen.draw_anew(&frame))?;
-        } else if drawn.0 != frame {
-            print(&screen.draw_over(&frame))?;
+        match &drawn {
+            Some((on, _)) if *on != screen => print(&screen.draw_first(&frame))?,
+            None => print(&screen.draw_first(&frame))?,
+            Some((_, last)) if *last != frame => print(&screen.draw_over(&frame))?,
+            Some(_) => {}
         }
-        drawn = (frame, Some(screen));
-        std::thread::sleep(EVERY);
+        drawn = Some((screen, frame));
+        std::thread::sleep(INTERVAL);
     }
 }

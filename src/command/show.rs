@@ -3,107 +3,91 @@
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{listed, load_config, now, print, screen};
+use super::{listed, listed_row, load_config, now, print, screen};
 use crate::cli::Show;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::convex::query::query;
 use crate::journal::{Journal, SessionEntry};
 use crate::record::event::is_session_id;
-use crate::ui::{self, Listed};
+use crate::ui::{self, ListedSession};
 
-/// How many candidates are named when a prefix is not unique.
+/// How many candidates are listed if a prefix is not unique.
 const CANDIDATES: usize = 5;
 
 /// Runs `show`.
 pub fn run(options: &Show) -> Result<()> {
     let config = load_config()?;
-    let session = if options.remote {
-        remote(&config, &options.session)?
+    let page = |session: &ListedSession| ui::session_page(session, &screen(), now().0);
+    let text = if options.remote {
+        let row = remote(&config, &options.session)?;
+        if options.json {
+            ui::json_line(&row)
+        } else {
+            page(&listed_row(&row)?)
+        }
     } else {
-        local(&config, &options.session)?
+        let journal = Journal::open(&config.journal)?;
+        let entry = local(&journal, &config, &options.session)?;
+        if options.json {
+            ui::json_line(&serde_json::from_str(&entry.document)?)
+        } else {
+            let context = DeliveryContext::new(&journal, &config.deployment)?;
+            page(&listed(&context, &entry)?)
+        }
     };
-    print(&if options.json {
-        ui::json_line(&session.document)
-    } else {
-        ui::session(&session, &screen(), now().0)
-    })
+    print(&text)
 }
 
-fn local(config: &Config, prefix: &str) -> Result<Listed> {
-    let journal = Journal::open(&config.journal)?;
-    match find(&journal, config, prefix)? {
-        Some(entry) => listed(&DeliveryContext::new(&journal, &config.deployment)?, &entry),
+fn local(journal: &Journal, config: &Config, prefix: &str) -> Result<SessionEntry> {
+    match find(journal, config, prefix)? {
+        Some(entry) => Ok(entry),
         None => bail!(
-            "no session {prefix} in the journal {}; `convex-sidecar sessions` lists what is there, --remote asks Convex",
+            "no session {prefix} in the journal {}; `convex-sidecar sessions` lists its sessions, --remote queries Convex",
             config.journal.display()
         ),
     }
 }
 
-/// The one session of the journal whose id is `prefix` or starts with it.
-pub(super) fn find(
-    journal: &Journal,
-    config: &Config,
-    prefix: &str,
-) -> Result<Option<SessionEntry>> {
-    check(prefix)?;
-    let mut found = journal.by_prefix(prefix, CANDIDATES + 1)?;
-    if found.len() > 1 && found[0].session_id != prefix {
-        let context = DeliveryContext::new(journal, &config.deployment)?;
-        return ambiguous(
-            prefix,
-            found
-                .iter()
-                .map(|entry| listed(&context, entry))
-                .collect::<Result<_>>()?,
-        );
-    }
-    Ok(if found.is_empty() {
-        None
-    } else {
-        Some(found.swap_remove(0))
-    })
-}
-
-fn remote(config: &Config, prefix: &str) -> Result<Listed> {
+fn remote(config: &Config, prefix: &str) -> Result<Value> {
     match find_remote(config, prefix)? {
-        Some(session) => Ok(session),
+        Some(row) => Ok(row),
         None => bail!(
-            "no session {prefix} in Convex; `convex-sidecar sessions --remote` lists what is there"
+            "no session {prefix} in Convex; `convex-sidecar sessions --remote` lists its sessions"
         ),
     }
 }
 
-/// The one session in Convex whose id is `prefix` or starts with it.
-pub(super) fn find_remote(config: &Config, prefix: &str) -> Result<Option<Listed>> {
+/// The session of the journal whose id is `prefix` or starts with it; an error if several do.
+pub(super) fn find(journal: &Journal, config: &Config, prefix: &str) -> Result<Option<SessionEntry>> {
+    check(prefix)?;
+    let found = journal.by_prefix(prefix, CANDIDATES + 1)?;
+    if found.len() > 1 && found[0].session_id != prefix {
+        let context = DeliveryContext::new(journal, &config.deployment)?;
+        let candidates = found.iter().map(|entry| listed(&context, entry));
+        return ambiguous(prefix, candidates.collect::<Result<_>>()?);
+    }
+    Ok(found.into_iter().next())
+}
+
+/// The session in Convex whose id is `prefix` or starts with it; an error if several do.
+pub(super) fn find_remote(config: &Config, prefix: &str) -> Result<Option<Value>> {
     check(prefix)?;
     let answer = query(
         config,
         "agents:findAgentSessions",
         &json!({ "prefix": prefix, "limit": CANDIDATES + 1 }),
     )?;
-    let Value::Array(rows) = answer else {
+    let Value::Array(found) = answer else {
         bail!(
             "could not read the answer of agents:findAgentSessions; `npx convex deploy` updates the functions"
         );
     };
-    // The first one in the order of ids is the one that is no longer than the prefix.
-    let mut found: Vec<_> = rows
-        .into_iter()
-        .map(|document| Listed {
-            document,
-            delivery_state: None,
-        })
-        .collect();
-    if found.len() > 1 && found[0].document["sessionId"] != prefix {
-        return ambiguous(prefix, found);
+    // The rows are ordered by id, so an id that is the whole prefix comes first.
+    if found.len() > 1 && found[0]["sessionId"] != prefix {
+        return ambiguous(prefix, found.iter().map(listed_row).collect::<Result<_>>()?);
     }
-    Ok(if found.is_empty() {
-        None
-    } else {
-        Some(found.swap_remove(0))
-    })
+    Ok(found.into_iter().next())
 }
 
 fn check(prefix: &str) -> Result<()> {
@@ -114,7 +98,7 @@ fn check(prefix: &str) -> Result<()> {
     Ok(())
 }
 
-fn ambiguous<T>(prefix: &str, mut found: Vec<Listed>) -> Result<Option<T>> {
+fn ambiguous<T>(prefix: &str, mut found: Vec<ListedSession>) -> Result<Option<T>> {
     let more = if found.len() > CANDIDATES {
         "\n  and more"
     } else {
@@ -122,7 +106,7 @@ fn ambiguous<T>(prefix: &str, mut found: Vec<Listed>) -> Result<Option<T>> {
     };
     found.truncate(CANDIDATES);
     bail!(
-        "{prefix} is the beginning of several sessions; give more of the id:{}{more}",
-        ui::candidates(&found)
+        "{prefix} is the beginning of several session ids; give more of the id:{}{more}",
+        ui::session_lines(&found)
     )
 }

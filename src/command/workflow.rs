@@ -1,25 +1,58 @@
-//! `workflow`: the work that several sessions share, listed, shown and set.
+//! `workflow`: the work that several sessions share, listed, shown and updated.
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{PATIENCE, load_config, now, print, screen};
+use super::{PATIENCE, listed, listed_row, load_config, now, print, screen};
 use crate::cli::{ListWorkflows, SetWorkflow, ShowWorkflow, WorkflowCommand};
 use crate::config::Config;
 use crate::convex::delivery::Delivery;
-use crate::convex::delivery_state::DeliveryContext;
-use crate::convex::delivery_state::DeliveryState;
+use crate::convex::delivery_state::{DeliveryContext, DeliveryState};
 use crate::convex::query::{query, query_list};
 use crate::journal::{Filter, Journal, WorkflowEntry};
 use crate::record::Millis;
-use crate::record::document::Document;
 use crate::record::redact::Redactor;
-use crate::record::workflow::{Change, Totals, Workflow};
+use crate::record::workflow::{Change, Totals, Workflow, WorkflowDocument};
 use crate::system::deadline::Deadline;
-use crate::ui::{self, Listed, ListedWorkflow};
+use crate::ui::{self, ListedSession, ListedWorkflow};
+
+/// A workflow that was read. Its JSON also has the fields that this version does not know.
+struct Found {
+    json: Value,
+    workflow: ListedWorkflow,
+}
+
+impl Found {
+    /// A workflow from the journal.
+    fn local(workflow: ListedWorkflow) -> Result<Self> {
+        Ok(Self::new(
+            serde_json::to_value(&workflow.document)?,
+            workflow,
+        ))
+    }
+
+    /// A workflow from Convex.
+    fn remote(row: Value, totals: Option<Totals>) -> Result<Self> {
+        let workflow = ListedWorkflow {
+            document: WorkflowDocument::deserialize(&row).context(
+                "could not read a workflow in Convex; it may need a newer convex-sidecar",
+            )?,
+            totals,
+            delivery_state: None,
+        };
+        Ok(Self::new(row, workflow))
+    }
+
+    fn new(mut json: Value, workflow: ListedWorkflow) -> Self {
+        if let Some(totals) = &workflow.totals {
+            json["totals"] = json!(totals);
+        }
+        Self { json, workflow }
+    }
+}
 
 /// Runs `workflow`.
 pub fn run(command: &WorkflowCommand) -> Result<()> {
@@ -32,121 +65,106 @@ pub fn run(command: &WorkflowCommand) -> Result<()> {
 }
 
 fn list(config: &Config, options: &ListWorkflows) -> Result<()> {
-    let mut workflows = if options.remote {
-        list_remote(config)?
+    let mut found = if options.remote {
+        let rows = query_list(config, "workflows:listWorkflows", &json!({}), usize::MAX)?;
+        rows.into_iter()
+            .map(|row| Found::remote(row, None))
+            .collect::<Result<_>>()?
     } else {
         list_local(config)?
     };
     if let Some(status) = options.status {
-        workflows.retain(|workflow| workflow.document["status"] == json!(status));
+        found.retain(|found| found.workflow.document.status == status);
     }
     if options.json {
+        let lines: String = found
+            .iter()
+            .map(|found| ui::json_line(&found.json))
+            .collect();
+        return print(&lines);
+    }
+    if found.is_empty() {
         return print(
-            &workflows
-                .iter()
-                .map(|workflow| ui::json_line(&workflow.to_json()))
-                .collect::<String>(),
+            "no workflows; `convex-sidecar workflow set KEY` creates one, and so does a session with CONVEX_SIDECAR_WORKFLOW=KEY\n",
         );
     }
-    if workflows.is_empty() {
-        return print(
-            "no workflows; `convex-sidecar workflow set KEY` makes one, and so does a session with CONVEX_SIDECAR_WORKFLOW=KEY\n",
-        );
-    }
-    print(&ui::workflows(&workflows, &screen(), now().0))
+    let workflows: Vec<_> = found.into_iter().map(|found| found.workflow).collect();
+    print(&ui::workflow_table(&workflows, &screen(), now().0))
 }
 
-/// Those that were set here and those that sessions name, the last changed first.
-fn list_local(config: &Config) -> Result<Vec<ListedWorkflow>> {
+/// The workflows that were set on this machine and those that its sessions name, most recently
+/// changed first.
+fn list_local(config: &Config) -> Result<Vec<Found>> {
     let journal = Journal::open(&config.journal)?;
     let context = DeliveryContext::new(&journal, &config.deployment)?;
-    let mut known: BTreeMap<String, (Option<WorkflowEntry>, Vec<Listed>)> = BTreeMap::new();
+    let mut known: BTreeMap<String, (Option<WorkflowEntry>, Vec<ListedSession>)> = BTreeMap::new();
     for entry in journal.workflows()? {
         let key = entry.workflow.key.clone();
         known.entry(key).or_default().0 = Some(entry);
     }
-    for entry in journal.entries(&Filter {
+    let filter = Filter {
         has_workflow: true,
         limit: usize::MAX,
         ..Filter::default()
-    })? {
-        let session = super::listed(&context, &entry)?;
-        let key = session.document["workflowKey"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+    };
+    for entry in journal.entries(&filter)? {
+        let session = listed(&context, &entry)?;
+        let key = session.document.workflow_key.clone().unwrap_or_default();
         known.entry(key).or_default().1.push(session);
     }
+    let (now, _) = now();
     let mut workflows: Vec<_> = known
         .iter()
-        .map(|(key, (entry, sessions))| listed(&context, key, entry.as_ref(), sessions, now().0))
-        .collect::<Result<_>>()?;
-    workflows.sort_by_key(|workflow| {
-        std::cmp::Reverse(workflow.document["metadata"]["updatedAt"].as_i64())
-    });
-    Ok(workflows)
+        .map(|(key, (entry, sessions))| {
+            listed_workflow(&context, key, entry.as_ref(), sessions, now)
+        })
+        .collect();
+    workflows.sort_by_key(|workflow| std::cmp::Reverse(workflow.document.metadata.updated_at));
+    workflows.into_iter().map(Found::local).collect()
 }
 
-fn listed(
+fn listed_workflow(
     context: &DeliveryContext<'_>,
     key: &str,
     entry: Option<&WorkflowEntry>,
-    sessions: &[Listed],
+    sessions: &[ListedSession],
     now: Millis,
-) -> Result<ListedWorkflow> {
-    let documents = documents(sessions.iter().map(|session| &session.document))?;
-    let blank = Workflow::new(key);
+) -> ListedWorkflow {
+    let documents = || sessions.iter().map(|session| &session.document);
+    let unset = Workflow::new(key);
     let document = entry
-        .map_or(&blank, |entry| &entry.workflow)
-        .document(&documents);
+        .map_or(&unset, |entry| &entry.workflow)
+        .document(documents());
     let delivery_state = match entry {
         Some(entry) => Some(context.workflow(entry)),
-        // Convex makes it of the first session that names it.
+        // Convex creates it with the first session that names it.
         None => sessions
             .iter()
             .find(|session| session.delivery_state == Some(DeliveryState::Delivered))
             .or(sessions.first())
             .and_then(|session| session.delivery_state.clone()),
     };
-    let totals = Totals::of(&documents, now);
-    Ok(ListedWorkflow {
-        document: serde_json::to_value(document)?,
-        totals: Some(totals),
+    ListedWorkflow {
+        document,
+        totals: Some(Totals::of(documents(), now)),
         delivery_state,
-    })
-}
-
-fn documents<'a>(values: impl IntoIterator<Item = &'a Value>) -> Result<Vec<Document>> {
-    let documents = values.into_iter().map(Document::deserialize);
-    Ok(documents.collect::<Result<_, _>>()?)
-}
-
-fn list_remote(config: &Config) -> Result<Vec<ListedWorkflow>> {
-    let rows = query_list(config, "workflows:listWorkflows", &json!({}), usize::MAX)?;
-    Ok(rows
-        .into_iter()
-        .map(|document| ListedWorkflow {
-            document,
-            totals: None,
-            delivery_state: None,
-        })
-        .collect())
+    }
 }
 
 fn show(config: &Config, options: &ShowWorkflow) -> Result<()> {
-    let (workflow, sessions) = if options.remote {
+    let (found, sessions) = if options.remote {
         show_remote(config, &options.key)?
     } else {
         show_local(config, &options.key)?
     };
     print(&if options.json {
-        ui::json_line(&workflow.to_json())
+        ui::json_line(&found.json)
     } else {
-        ui::workflow(&workflow, &sessions, &screen(), now().0)
+        ui::workflow_page(&found.workflow, &sessions, &screen(), now().0)
     })
 }
 
-fn show_local(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed>)> {
+fn show_local(config: &Config, key: &str) -> Result<(Found, Vec<ListedSession>)> {
     let journal = Journal::open(&config.journal)?;
     let context = DeliveryContext::new(&journal, &config.deployment)?;
     let entry = journal.workflow(key)?;
@@ -158,48 +176,35 @@ fn show_local(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed>
     let sessions = journal
         .entries(&filter)?
         .iter()
-        .map(|entry| super::listed(&context, entry))
+        .map(|entry| listed(&context, entry))
         .collect::<Result<Vec<_>>>()?;
     if entry.is_none() && sessions.is_empty() {
         bail!(
-            "no workflow {key} on this machine; `convex-sidecar workflow list` lists what is there, --remote asks Convex"
+            "no workflow {key} on this machine; `convex-sidecar workflow list` lists its workflows, --remote queries Convex"
         );
     }
-    Ok((
-        listed(&context, key, entry.as_ref(), &sessions, now().0)?,
-        sessions,
-    ))
+    let workflow = listed_workflow(&context, key, entry.as_ref(), &sessions, now().0);
+    Ok((Found::local(workflow)?, sessions))
 }
 
-fn show_remote(config: &Config, key: &str) -> Result<(ListedWorkflow, Vec<Listed>)> {
-    let document = query(config, "workflows:getWorkflow", &json!({ "key": key }))?;
-    if document == Value::Null {
+fn show_remote(config: &Config, key: &str) -> Result<(Found, Vec<ListedSession>)> {
+    let row = query(config, "workflows:getWorkflow", &json!({ "key": key }))?;
+    if row == Value::Null {
         bail!(
-            "no workflow {key} in Convex; `convex-sidecar workflow list --remote` lists what is there"
+            "no workflow {key} in Convex; `convex-sidecar workflow list --remote` lists its workflows"
         );
     }
-    let rows = query_list(
+    let sessions = query_list(
         config,
         "agents:listAgentSessions",
         &json!({ "workflowKey": key }),
         usize::MAX,
-    )?;
-    let totals = Totals::of(&documents(&rows)?, now().0);
-    let sessions = rows
-        .into_iter()
-        .map(|document| Listed {
-            document,
-            delivery_state: None,
-        })
-        .collect();
-    Ok((
-        ListedWorkflow {
-            document,
-            totals: Some(totals),
-            delivery_state: None,
-        },
-        sessions,
-    ))
+    )?
+    .iter()
+    .map(listed_row)
+    .collect::<Result<Vec<_>>>()?;
+    let totals = Totals::of(sessions.iter().map(|session| &session.document), now().0);
+    Ok((Found::remote(row, Some(totals))?, sessions))
 }
 
 fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
@@ -232,24 +237,24 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
     print(&match delivery_state {
         Some(DeliveryState::Waiting { reason, .. }) => {
             format!(
-                "workflow {key} is set in the journal, and not in Convex yet: {}\n",
+                "workflow {key} updated in the journal, not in Convex yet: {}\n",
                 ui::escape(&reason)
             )
         }
         _ => format!(
-            "workflow {key} is set, here and in {}\n",
+            "workflow {key} updated in the journal and in {}\n",
             name.unwrap_or_default()
         ),
     })
 }
 
-/// What is asked for, masked as all text is that is kept.
+/// The requested change, masked like all text that is kept.
 fn change(redactor: &Redactor, options: &SetWorkflow) -> Result<Change> {
     let keep = |text: &String| match redactor.keep(text) {
         Some(text) => Ok(text.text),
         None if text.trim().is_empty() => Ok(String::new()),
         None => bail!(
-            "could not keep {text:?}: `capture = \"metadata\"` keeps no text; --status can be set"
+            "could not keep {text:?}: `capture = \"metadata\"` keeps no text; only --status can be set"
         ),
     };
     let artifacts = options

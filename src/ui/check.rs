@@ -1,110 +1,111 @@
-//! Checks and how they came out, each with its remedy below it.
+//! The checks of `doctor` and `setup`, each with its outcome and the remedy below it.
 
 use std::fmt::Write;
 
+use anstyle::Style;
 use serde::Serialize;
 
-use super::{Paint, Screen, escape, wrap};
+use super::screen::{BAD, FAINT, GOOD, PLAIN, Screen, WARNING};
+use super::text::{escape, wrap};
 
-/// How a check came out.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mark {
-    /// As it should be.
+pub enum Outcome {
+    /// Everything is as it should be.
     Ok,
-    /// Something to know of.
+    /// Something that the user should know.
     Warning,
     /// Something that keeps sessions from being recorded or delivered.
     Failed,
 }
 
-impl Mark {
-    const fn sign(self) -> (char, Paint) {
+impl Outcome {
+    const fn sign(self) -> (&'static str, Style) {
         match self {
-            Self::Ok => ('✓', Paint::Good),
-            Self::Warning => ('!', Paint::Doubtful),
-            Self::Failed => ('✗', Paint::Bad),
+            Self::Ok => ("✓", GOOD),
+            Self::Warning => ("!", WARNING),
+            Self::Failed => ("✗", BAD),
         }
     }
 }
 
-/// One check.
+/// One check; the JSON names are those of `doctor --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// What was checked.
     pub name: &'static str,
-    /// How it came out.
-    pub mark: Mark,
+    /// The outcome.
+    #[serde(rename = "mark")]
+    pub outcome: Outcome,
     /// What was found.
-    pub says: String,
+    #[serde(rename = "says")]
+    pub finding: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
 impl Check {
-    /// All is well.
-    pub fn ok(name: &'static str, says: impl Into<String>) -> Self {
+    /// A check that passed.
+    pub fn ok(name: &'static str, finding: impl Into<String>) -> Self {
         Self {
             name,
-            mark: Mark::Ok,
-            says: says.into(),
+            outcome: Outcome::Ok,
+            finding: finding.into(),
             remedy: None,
         }
     }
 
-    /// Something to know of.
-    pub fn warning(name: &'static str, says: impl Into<String>, remedy: impl Into<String>) -> Self {
+    /// A check that found something that the user should know.
+    pub fn warning(
+        name: &'static str,
+        finding: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self {
-            name,
-            mark: Mark::Warning,
-            says: says.into(),
+            outcome: Outcome::Warning,
             remedy: Some(remedy.into()),
+            ..Self::ok(name, finding)
         }
     }
 
-    /// Something to mend.
-    pub fn failed(name: &'static str, says: impl Into<String>, remedy: impl Into<String>) -> Self {
+    /// A check that found something to fix.
+    pub fn failed(
+        name: &'static str,
+        finding: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self {
-            name,
-            mark: Mark::Failed,
-            says: says.into(),
+            outcome: Outcome::Failed,
             remedy: Some(remedy.into()),
+            ..Self::ok(name, finding)
         }
     }
 }
 
 /// The checks as a table that fits the screen.
 #[must_use]
-pub fn checks(checks: &[Check], screen: &Screen) -> String {
+pub fn check_table(checks: &[Check], screen: &Screen) -> String {
     let name_width = checks
         .iter()
         .map(|check| check.name.len())
         .max()
         .unwrap_or_default();
-    // The sign and a space before the name, two spaces behind it.
+    // The sign and a space before the name, two spaces after it.
     let margin = name_width + 4;
     let mut table = String::new();
     for check in checks {
-        let (sign, paint) = check.mark.sign();
-        let mut lead = format!(
-            "{} {:name_width$}  ",
-            screen.paint(&sign.to_string(), paint),
-            check.name
-        );
+        let (sign, style) = check.outcome.sign();
+        let mut lead = format!("{} {:name_width$}  ", screen.paint(sign, style), check.name);
+        let finding = (escape(&check.finding), PLAIN);
         let remedy = check
             .remedy
             .as_ref()
-            .map(|remedy| (format!("→ {}", escape(remedy)), Paint::Faint));
-        for (text, paint) in [Some((escape(&check.says), Paint::Plain)), remedy]
-            .into_iter()
-            .flatten()
-        {
-            for line in screen
-                .width
-                .map_or_else(|| vec![text.clone()], |width| wrap(&text, width - margin))
-            {
-                let _ = writeln!(table, "{lead}{}", screen.paint(&line, paint));
+            .map(|remedy| (format!("→ {}", escape(remedy)), FAINT));
+        for (text, style) in std::iter::once(finding).chain(remedy) {
+            for line in wrap(&text, screen.width_beside(margin)) {
+                let _ = writeln!(table, "{lead}{}", screen.paint(&line, style));
                 lead = " ".repeat(margin);
             }
         }

@@ -1,10 +1,13 @@
-//! A page of names and values, and the texts below them.
+//! A page of names and values, with longer texts below them.
 
 use std::fmt::Write;
 
-use super::{Paint, Screen, escape_block, wrap};
+use anstyle::Style;
 
-/// Where the values begin.
+use super::screen::{FAINT, PLAIN, Screen};
+use super::text::{escape_block, wrap};
+
+/// The column where values start.
 const MARGIN: usize = 12;
 
 /// A page that is being written.
@@ -21,54 +24,42 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// A name and a value that is escaped already, in as many lines as it needs; nothing for an
-    /// empty one.
+    /// A name and its value, which must be escaped. It wraps, and an empty value adds nothing.
     pub fn line(&mut self, name: &str, value: &str) {
-        self.painted(name, value, Paint::Plain);
+        self.styled(name, value, PLAIN);
     }
 
-    /// As [`Page::line`], in a colour.
-    pub fn painted(&mut self, name: &str, value: &str, paint: Paint) {
+    /// Like [`Page::line`], with a style for the value.
+    pub fn styled(&mut self, name: &str, value: &str, style: Style) {
         if value.is_empty() {
             return;
         }
-        let lines = self.screen.width.map_or_else(
-            || vec![value.to_owned()],
-            |width| wrap(value, width - MARGIN),
-        );
-        for (index, line) in lines.iter().enumerate() {
-            let name = if index == 0 {
-                format!("{name:<MARGIN$}")
-            } else {
-                " ".repeat(MARGIN)
-            };
+        let mut name = format!("{name:<MARGIN$}");
+        for line in wrap(value, self.screen.width_beside(MARGIN)) {
             let _ = writeln!(
                 self.text,
                 "{}{}",
-                self.screen.paint(&name, Paint::Faint),
-                self.screen.paint(line, paint)
+                self.screen.paint(&name, FAINT),
+                self.screen.paint(&line, style)
             );
+            name = " ".repeat(MARGIN);
         }
     }
 
-    /// A text as it is, below its name, so that it can be copied.
+    /// A text below its name, unwrapped so that it can be copied.
     pub fn block(&mut self, name: &str, text: &str) {
         let _ = write!(
             self.text,
             "\n{}\n{}\n",
-            self.screen.paint(&format!("{name}:"), Paint::Faint),
+            self.screen.paint(&format!("{name}:"), FAINT),
             escape_block(text)
         );
     }
 
-    /// An empty line.
-    pub fn gap(&mut self) {
+    /// A table below an empty line.
+    pub fn table(&mut self, table: &str) {
         self.text.push('\n');
-    }
-
-    /// A table or the like.
-    pub fn append(&mut self, text: &str) {
-        self.text.push_str(text);
+        self.text.push_str(table);
     }
 
     pub fn finish(self) -> String {

@@ -1,236 +1,116 @@
-//! Sessions: the table, one in full, and why some of them are not in Convex.
+//! Sessions: the table, and the page of one session.
 
 use std::fmt::Write;
 
-use serde::Deserialize;
-use serde_json::Value;
-
+use super::delivery::{delivery_cell, delivery_line, reasons};
 use super::page::Page;
+use super::screen::{Screen, session_style};
 use super::table::{Cell, Column, table};
-use super::{
-    Paint, Screen, age, array, count, cut, date, dollars, duration, escape, number, plural,
-    short_id, span, text, tokens, usage, word, wrap,
+use super::text::{
+    age, cut, date, dollars, duration, escape, failures, plural, short_id, span, tokens,
+    tokens_by_kind,
 };
 use crate::convex::delivery_state::DeliveryState;
 use crate::record::Millis;
-use crate::record::document::Document;
+use crate::record::document::{Document, Metadata, ReadState, RunDocument, ToolDocument};
+use crate::record::run::EndedBy;
+use crate::record::session::Status;
 
-/// A session as it is listed.
+/// A session in a table or on a page.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub struct ListedSession {
     /// The document, from the journal or from Convex.
-    pub document: Value,
-    /// Where it stands on its way to Convex; `None` when it comes from there.
+    pub document: Document,
+    /// Whether Convex has the document; `None` if it comes from there.
     pub delivery_state: Option<DeliveryState>,
 }
 
-/// How much of a candidate's prompt is shown.
-const CANDIDATE: usize = 40;
+/// How many columns of the prompt [`session_lines`] shows.
+const SHORT_PROMPT: usize = 40;
 
-/// `sessions --help` names the order in which columns are given up.
-const COLUMNS: [Column<Listed>; 12] = [
-    Column {
-        heading: "SESSION",
-        is_right: false,
-        given_up: 0,
-        cell: |session, _| Cell::new(short_id(text(&session.document["sessionId"]))),
-    },
-    Column {
-        heading: "STATUS",
-        is_right: false,
-        given_up: 0,
-        cell: |session, _| {
-            Cell::painted(
-                word(&session.document["status"]),
-                Paint::of_status(text(&session.document["status"])),
-            )
-        },
-    },
-    Column {
-        heading: "AGE",
-        is_right: true,
-        given_up: 0,
-        cell: |session, now| Cell::new(age(number(&metadata(session)["updatedAt"]), now)),
-    },
-    Column {
-        heading: "TIME",
-        is_right: true,
-        given_up: 6,
-        cell: |session, now| Cell::new(time(&session.document, now)),
-    },
-    Column {
-        heading: "PROJECT",
-        is_right: false,
-        given_up: 7,
-        cell: |session, _| Cell::new(project(metadata(session))),
-    },
-    Column {
-        heading: "BRANCH",
-        is_right: false,
-        given_up: 1,
-        cell: |session, _| Cell::new(word(&metadata(session)["gitBranch"])),
-    },
-    Column {
-        heading: "MODEL",
-        is_right: false,
-        given_up: 3,
-        cell: |session, _| Cell::new(model(&metadata(session)["model"])),
-    },
-    Column {
-        heading: "TURNS",
-        is_right: true,
-        given_up: 4,
-        cell: |session, _| Cell::new(number(&metadata(session)["turns"]).to_string()),
-    },
-    Column {
-        heading: "TOOLS",
-        is_right: true,
-        given_up: 2,
-        cell: |session, _| Cell::new(number(&metadata(session)["toolCalls"]).to_string()),
-    },
-    Column {
-        heading: "TOKENS",
-        is_right: true,
-        given_up: 8,
-        cell: |session, _| Cell::new(count(tokens(&metadata(session)["usage"]))),
-    },
-    Column {
-        heading: "COST",
-        is_right: true,
-        given_up: 5,
-        cell: |session, _| {
-            Cell::new(
-                metadata(session)["costUsd"]
-                    .as_f64()
-                    .map(dollars)
-                    .unwrap_or_default(),
-            )
-        },
-    },
-    Column {
-        heading: "CONVEX",
-        is_right: false,
-        given_up: 0,
-        cell: |session, _| delivery_state(session.delivery_state.as_ref()),
-    },
+/// `sessions --help` names the order in which columns are dropped.
+const COLUMNS: [Column<ListedSession>; 12] = [
+    Column::left("SESSION", 0, |session, _| {
+        Cell::new(short_id(&session.document.session_id))
+    }),
+    Column::left("STATUS", 0, |session, _| {
+        let status = session.document.status;
+        Cell::styled(status.as_str(), session_style(status))
+    }),
+    Column::right("AGE", 0, |session, now| {
+        Cell::new(age(session.document.metadata.updated_at, now))
+    }),
+    Column::right("TIME", 6, |session, now| {
+        Cell::new(time(&session.document, now))
+    }),
+    Column::left("PROJECT", 7, |session, _| {
+        Cell::new(project(&session.document.metadata.cwd))
+    }),
+    Column::left("BRANCH", 1, |session, _| {
+        Cell::new(escaped(session.document.metadata.git_branch.as_ref()))
+    }),
+    Column::left("MODEL", 3, |session, _| {
+        let name = session.document.metadata.model.as_deref();
+        Cell::new(short_model(name.unwrap_or_default()))
+    }),
+    Column::right("TURNS", 4, |session, _| {
+        Cell::new(session.document.metadata.turns.to_string())
+    }),
+    Column::right("TOOLS", 2, |session, _| {
+        Cell::new(session.document.metadata.tool_calls.to_string())
+    }),
+    Column::right("TOKENS", 8, |session, _| {
+        Cell::new(tokens(session.document.metadata.usage))
+    }),
+    Column::right("COST", 5, |session, _| {
+        let cost = session.document.metadata.cost_usd;
+        Cell::new(cost.map(dollars).unwrap_or_default())
+    }),
+    Column::left("CONVEX", 0, |session, _| {
+        delivery_cell(session.delivery_state.as_ref())
+    }),
 ];
 
-const PROMPT: Column<Listed> = Column {
-    heading: "PROMPT",
-    is_right: false,
-    given_up: 0,
-    cell: |session, _| Cell::new(prompt(&session.document)),
-};
+const PROMPT: Column<ListedSession> = Column::left("PROMPT", 0, |session, _| {
+    Cell::new(title(&session.document))
+});
 
-/// The table of sessions, and below it why some are not in Convex; `unlisted` more of them are not
-/// in the table.
+/// The table of sessions, and below it why some are not in Convex. `unlisted` is how many sessions
+/// that wait for delivery are not in the table.
 #[must_use]
-pub fn sessions(sessions: &[Listed], unlisted: u64, screen: &Screen, now: Millis) -> String {
+pub fn session_table(
+    sessions: &[ListedSession],
+    unlisted: u64,
+    screen: &Screen,
+    now: Millis,
+) -> String {
     let mut text = table(&COLUMNS, &PROMPT, sessions, screen, now);
-    let waiting = sessions.iter().map(|session| {
+    let states = sessions.iter().map(|session| {
         (
             session.delivery_state.as_ref(),
-            short_id(super::text(&session.document["sessionId"])),
+            short_id(&session.document.session_id),
         )
     });
-    text.push_str(&reasons(waiting, "sessions", screen));
+    text.push_str(&reasons(states, "sessions", screen));
     if unlisted > 0 {
-        let more = plural(i64::try_from(unlisted).unwrap_or(i64::MAX), "session");
         let _ = writeln!(
             text,
-            "\n{more} not in this table wait for delivery; `convex-sidecar sync` delivers them"
+            "\n{} waiting for delivery; `convex-sidecar sync` delivers them",
+            plural(unlisted, "more session")
         );
     }
     text
 }
 
-/// Why some are not in Convex: a paragraph for each word of the table's column.
-pub(super) fn reasons<'a>(
-    all: impl Iterator<Item = (Option<&'a DeliveryState>, String)>,
-    noun: &str,
-    screen: &Screen,
-) -> String {
-    let mut groups: Vec<(&str, &str, Vec<String>)> = Vec::new();
-    for (delivery_state, name) in all {
-        if let Some(DeliveryState::Waiting { word, reason }) = delivery_state {
-            match groups
-                .iter_mut()
-                .find(|(known, why, _)| known == word && why == reason)
-            {
-                Some((_, _, names)) => names.push(name),
-                None => groups.push((word, reason, vec![name])),
-            }
-        }
-    }
-    let margin = groups
-        .iter()
-        .map(|(word, ..)| word.len())
-        .max()
-        .unwrap_or_default()
-        + 2;
-    let mut text = String::new();
-    for (word, reason, names) in &groups {
-        let who = if let [name] = &names[..] {
-            name.clone()
-        } else {
-            format!("{} {noun}", names.len())
-        };
-        let sentence = format!("{who}: {}", escape(reason));
-        let lines = screen.width.map_or_else(
-            || vec![sentence.clone()],
-            |width| wrap(&sentence, width - margin),
-        );
-        for (index, line) in lines.iter().enumerate() {
-            let label = if index == 0 {
-                format!("{word:<margin$}")
-            } else {
-                " ".repeat(margin)
-            };
-            let _ = writeln!(text, "{}{line}", screen.paint(&label, Paint::Doubtful));
-        }
-    }
-    if text.is_empty() {
-        text
-    } else {
-        format!("\n{text}")
-    }
-}
-
-pub(super) fn delivery_state(delivery_state: Option<&DeliveryState>) -> Cell {
-    match delivery_state {
-        None => Cell::new(""),
-        Some(DeliveryState::Delivered) => Cell::painted("yes", Paint::Good),
-        Some(DeliveryState::Waiting {
-            word: word @ ("refused" | "bad key"),
-            ..
-        }) => Cell::painted(*word, Paint::Bad),
-        Some(DeliveryState::Waiting { word, .. }) => Cell::painted(*word, Paint::Doubtful),
-    }
-}
-
-/// Where it stands, as a line of a page.
-pub(super) fn delivery_line(page: &mut Page<'_>, delivery_state: Option<&DeliveryState>) {
-    match delivery_state {
-        None => {}
-        Some(DeliveryState::Delivered) => page.painted("convex", "yes", Paint::Good),
-        Some(DeliveryState::Waiting { word, reason }) => page.painted(
-            "convex",
-            &format!("{word}: {}", escape(reason)),
-            Paint::Doubtful,
-        ),
-    }
-}
-
-/// Sessions in short, a line each: what a prefix may stand for.
+/// One line for each session: id, status and the start of the prompt.
 #[must_use]
-pub fn candidates(sessions: &[Listed]) -> String {
-    let line = |session: &Listed| {
-        let document = &session.document;
+pub fn session_lines(sessions: &[ListedSession]) -> String {
+    let line = |ListedSession { document, .. }: &ListedSession| {
         format!(
             "\n  {}  {}  {}",
-            word(&document["sessionId"]),
-            word(&document["status"]),
-            cut(&prompt(document), CANDIDATE)
+            escape(&document.session_id),
+            document.status.as_str(),
+            cut(&title(document), SHORT_PROMPT)
         )
         .trim_end()
         .to_owned()
@@ -238,188 +118,181 @@ pub fn candidates(sessions: &[Listed]) -> String {
     sessions.iter().map(line).collect()
 }
 
-/// One session in full.
+/// The page of one session.
 #[must_use]
-pub fn session(session: &Listed, screen: &Screen, now: Millis) -> String {
+pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> String {
     let document = &session.document;
-    let metadata = &document["metadata"];
+    let metadata = &document.metadata;
     let mut page = Page::new(screen);
-    let at = |value: &Value| value.as_i64().map(|at| date(at, now)).unwrap_or_default();
-    page.line("session", &word(&document["sessionId"]));
-    page.painted(
+    page.line("session", &escape(&document.session_id));
+    page.styled(
         "status",
-        &word(&document["status"]),
-        Paint::of_status(text(&document["status"])),
+        document.status.as_str(),
+        session_style(document.status),
     );
-    page.line("title", &word(&metadata["title"]));
-    page.line("workflow", &word(&document["workflowKey"]));
-    page.line("project", &word(&metadata["cwd"]));
-    page.line("branch", &word(&metadata["gitBranch"]));
-    page.line("started", &at(&metadata["startedAt"]));
-    page.line("ended", &at(&metadata["completedAt"]));
+    page.line("title", &escaped(metadata.title.as_ref()));
+    page.line("workflow", &escaped(document.workflow_key.as_ref()));
+    page.line("project", &escape(&metadata.cwd));
+    page.line("branch", &escaped(metadata.git_branch.as_ref()));
+    page.line("started", &date(metadata.started_at, now));
+    if let Some(at) = metadata.completed_at {
+        page.line("ended", &date(at, now));
+    }
     page.line("time", &time(document, now));
-    for run in array(&metadata["runs"]) {
+    for run in &metadata.runs {
         page.line("run", &run_line(run, now));
     }
-    page.line(
-        "model",
-        &array(&metadata["models"])
-            .iter()
-            .map(word)
-            .collect::<Vec<_>>()
-            .join(", "),
-    );
+    page.line("model", &escape(&metadata.models.join(", ")));
     page.line("turns", &turns(metadata));
-    page.line("tools", &tools(metadata));
-    page.line("tokens", &usage(&metadata["usage"]));
-    if metadata["inheritedUsage"].is_object() {
+    let tools: Vec<_> = metadata.tools.iter().map(tool).collect();
+    page.line("tools", &tools.join(", "));
+    page.line("tokens", &tokens_by_kind(metadata.usage));
+    if let Some(inherited) = metadata.inherited_usage {
         page.line(
             "inherited",
             &format!(
-                "{} (counted for the session that it was forked from)",
-                usage(&metadata["inheritedUsage"])
+                "{} (counted in the session that this one was forked from)",
+                tokens_by_kind(inherited)
             ),
         );
     }
-    if let Some(usd) = metadata["costUsd"].as_f64() {
+    if let Some(usd) = metadata.cost_usd {
         page.line(
             "cost",
-            &format!("{} (the client's own reckoning)", dollars(usd)),
+            &format!("{} (reported by Claude Code)", dollars(usd)),
         );
     }
-    page.line(
-        "agent",
-        [
-            word(&document["agentType"]),
-            word(&metadata["clientVersion"]),
-            word(&metadata["entrypoint"]),
-        ]
-        .join(" ")
-        .trim_end(),
-    );
-    page.line("host", &word(&metadata["host"]));
-    let transcript = &metadata["transcript"];
+    let agent = [
+        escape(&document.agent_type),
+        escaped(metadata.client_version.as_ref()),
+        escaped(metadata.entrypoint.as_ref()),
+    ];
+    page.line("agent", agent.join(" ").trim_end());
+    page.line("host", &escape(&metadata.host));
+    let transcript = &metadata.transcript;
     page.line(
         "transcript",
         &format!(
             "{}, {} bytes, {}",
-            word(&transcript["state"]),
-            number(&transcript["bytes"]),
-            word(&transcript["path"])
+            read_state(transcript.state),
+            transcript.bytes,
+            escape(&transcript.path)
         ),
     );
     delivery_line(&mut page, session.delivery_state.as_ref());
-    for name in ["input", "output", "error"] {
-        if let Some(text) = document[name].as_str() {
+    for (name, text) in [
+        ("input", &document.input),
+        ("output", &document.output),
+        ("error", &document.error),
+    ] {
+        if let Some(text) = text {
             page.block(name, text);
         }
     }
     page.finish()
 }
 
-fn run_line(run: &Value, now: Millis) -> String {
-    let started_at = number(&run["startedAt"]);
-    let end = match (run["endedAt"].as_i64(), run["endedBy"].as_str()) {
-        (Some(ended_at), by) => {
-            let reason = run["reason"]
-                .as_str()
-                .map_or_else(String::new, |reason| format!(" ({})", escape(reason)));
-            format!(
-                "{}, ended by {}{reason}",
-                duration(ended_at - started_at),
-                escape(by.unwrap_or("nobody knows what"))
-            )
-        }
-        (None, _) => "still open".to_owned(),
+fn run_line(run: &RunDocument, now: Millis) -> String {
+    let end = if let Some(ended_at) = run.ended_at {
+        let reason = run
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |reason| format!(" ({})", escape(reason)));
+        format!(
+            "{}, {}{reason}",
+            duration(ended_at - run.started_at),
+            run.ended_by.map_or("ended", ended_by)
+        )
+    } else {
+        "still open".to_owned()
     };
-    let source = run["source"]
-        .as_str()
-        .map_or_else(|| "seen".to_owned(), escape);
-    format!("{source} {}, {end}", date(started_at, now))
+    let source = run.source.as_deref().unwrap_or("first seen");
+    format!("{} {}, {end}", escape(source), date(run.started_at, now))
 }
 
-fn turns(metadata: &Value) -> String {
-    let figure = |name: &str| number(&metadata[name]);
+const fn read_state(state: ReadState) -> &'static str {
+    match state {
+        ReadState::Complete => "complete",
+        ReadState::Partial => "partial",
+        ReadState::Missing => "missing",
+    }
+}
+
+const fn ended_by(by: EndedBy) -> &'static str {
+    match by {
+        EndedBy::Hook => "ended by hook",
+        EndedBy::Superseded => "superseded by another session",
+        EndedBy::Swept => "swept, its process is gone",
+    }
+}
+
+fn turns(metadata: &Metadata) -> String {
     let mut parts = vec![
         format!(
             "{} of {}",
-            figure("turns"),
-            plural(figure("prompts"), "prompt")
+            metadata.turns,
+            plural(metadata.prompts, "prompt")
         ),
-        plural(figure("apiMessages"), "API message"),
+        plural(metadata.api_messages, "API message"),
     ];
-    for (name, noun) in [("subagents", "subagent"), ("compactions", "compaction")] {
-        if figure(name) > 0 {
-            parts.push(plural(figure(name), noun));
+    for (count, noun) in [
+        (metadata.subagents, "subagent"),
+        (metadata.compactions, "compaction"),
+    ] {
+        if count > 0 {
+            parts.push(plural(count, noun));
         }
     }
     parts.join(", ")
 }
 
-fn tools(metadata: &Value) -> String {
-    let of_tool = |tool: &Value| {
-        let errors = number(&tool["errors"]);
-        let failed = if errors > 0 {
-            format!(" ({errors} failed)")
-        } else {
-            String::new()
-        };
-        format!("{} {}{failed}", word(&tool["name"]), number(&tool["calls"]))
-    };
-    array(&metadata["tools"])
-        .iter()
-        .map(of_tool)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-fn metadata(session: &Listed) -> &Value {
-    &session.document["metadata"]
-}
-
-fn prompt(document: &Value) -> String {
-    let title = text(&document["metadata"]["title"]);
-    escape(if title.is_empty() {
-        text(&document["input"])
-    } else {
-        title
-    })
-}
-
-fn project(metadata: &Value) -> String {
-    let cwd = text(&metadata["cwd"]);
-    escape(
-        cwd.rsplit(['/', '\\'])
-            .find(|part| !part.is_empty())
-            .unwrap_or(cwd),
+fn tool(tool: &ToolDocument) -> String {
+    format!(
+        "{} {}{}",
+        escape(&tool.name),
+        tool.calls,
+        failures(tool.errors)
     )
 }
 
-/// A model's name without what all of them share and without the date of its version.
-fn model(name: &Value) -> String {
-    let name = text(name);
+fn escaped(text: Option<&String>) -> String {
+    text.map_or_else(String::new, |text| escape(text))
+}
+
+/// The session's title, or else its prompt.
+fn title(document: &Document) -> String {
+    let title = document.metadata.title.as_ref();
+    escaped(
+        title
+            .filter(|title| !title.is_empty())
+            .or(document.input.as_ref()),
+    )
+}
+
+/// The last folder of the working directory.
+fn project(cwd: &str) -> String {
+    let folder = cwd.rsplit(['/', '\\']).find(|part| !part.is_empty());
+    escape(folder.unwrap_or(cwd))
+}
+
+/// A model's name without the prefix that all of Claude's share and without its date.
+fn short_model(name: &str) -> String {
     let name = name.strip_prefix("claude-").unwrap_or(name);
     let is_date = |part: &str| part.len() == 8 && part.bytes().all(|byte| byte.is_ascii_digit());
-    escape(
-        name.rsplit_once('-')
-            .filter(|(_, last)| is_date(last))
-            .map_or(name, |(rest, _)| rest),
-    )
+    match name.rsplit_once('-') {
+        Some((rest, last)) if is_date(last) => escape(rest),
+        _ => escape(name),
+    }
 }
 
-/// How long clients worked on it. Of a session that goes on only the largest unit stands still long
-/// enough to be read.
-fn time(document: &Value, now: Millis) -> String {
-    let length = if document["status"] == "running" {
-        span
-    } else {
-        duration
+/// How long clients have worked on the session. While it runs only the largest unit is shown,
+/// because the others change faster than one can read them.
+fn time(document: &Document, now: Millis) -> String {
+    let format = match document.status {
+        Status::Running => span,
+        _ => duration,
     };
-    Document::deserialize(document)
-        .ok()
-        .and_then(|document| document.elapsed(now))
-        .map(length)
-        .unwrap_or_default()
+    document.elapsed(now).map(format).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -430,18 +303,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_fits_its_width_whatever_the_cells_hold() {
+    fn table_fits_its_width_whatever_the_cells_hold() {
         let document = json!({
             "sessionId": "0123456789", "status": "completed", "input": "日本語".repeat(100),
-            "metadata": {"updatedAt": 0, "cwd": format!("/{}", "long".repeat(20)), "gitBranch": "b".repeat(99), "model": "m".repeat(99), "usage": {}}
+            "metadata": {
+                "cwd": format!("/{}", "long".repeat(20)), "gitBranch": "b".repeat(99),
+                "model": "m".repeat(99)
+            }
         });
-        let waiting = DeliveryState::Waiting {
-            word: "refused",
-            reason: "wo rd".repeat(100),
-        };
-        let listed = [Listed {
-            document,
-            delivery_state: Some(waiting),
+        let listed = [ListedSession {
+            document: serde_json::from_value(document).unwrap(),
+            delivery_state: Some(DeliveryState::Waiting {
+                word: "refused",
+                reason: "wo rd".repeat(100),
+            }),
         }];
         for width in [60, 80, 140, 300] {
             let screen = Screen {
@@ -450,9 +325,9 @@ mod tests {
                 is_terminal: false,
                 is_colored: false,
             };
-            for line in sessions(&listed, 0, &screen, 5_000)
+            for line in session_table(&listed, 0, &screen, 5_000)
                 .lines()
-                .chain(session(&listed[0], &screen, 5_000).lines().take(8))
+                .chain(session_page(&listed[0], &screen, 5_000).lines().take(8))
             {
                 assert!(line.width() <= width, "{width}: {line}");
             }
@@ -460,13 +335,12 @@ mod tests {
     }
 
     #[test]
-    fn models_are_told_apart_by_what_they_do_not_share() {
-        let short = |name: &str| model(&json!(name));
+    fn model_is_named_without_prefix_and_date() {
         assert_eq!(
             [
-                short("claude-opus-4-8"),
-                short("claude-sonnet-4-5-20250929"),
-                short("gpt-x")
+                short_model("claude-opus-4-8"),
+                short_model("claude-sonnet-4-5-20250929"),
+                short_model("gpt-x")
             ],
             ["opus-4-8", "sonnet-4-5", "gpt-x"]
         );

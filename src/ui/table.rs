@@ -1,66 +1,116 @@
-//! Tables that fit the screen: a column with nothing in it is left out, and where there is no room
-//! columns are given up in their order.
+//! Tables that fit the screen: empty columns are left out, and on a narrow screen columns are
+//! dropped in a fixed order.
 
+use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
-use super::{Paint, Screen, cut};
+use super::screen::{HEADING, PLAIN, Screen};
+use super::text::cut;
 use crate::record::Millis;
 
-/// How wide the last column must be at least.
+/// The smallest width of the last column.
 const MIN_LAST: usize = 16;
-/// How wide the last column is where the screen has no end.
-const ENDLESS_LAST: usize = 80;
-/// How wide any other column may be, where the screen has an end.
+/// The width of the last column if the screen has no limit.
+const UNLIMITED_LAST: usize = 80;
+/// The largest width of any other column, if the screen has a limit.
 const MAX_CELL: usize = 24;
 
-/// A text that is escaped already, and its colour.
+/// A text, which must be escaped, and its style.
 pub struct Cell {
     text: String,
-    paint: Paint,
+    style: Style,
 }
 
 impl Cell {
     pub fn new(text: impl Into<String>) -> Self {
-        Self::painted(text, Paint::Plain)
+        Self::styled(text, PLAIN)
     }
 
-    pub fn painted(text: impl Into<String>, paint: Paint) -> Self {
+    pub fn styled(text: impl Into<String>, style: Style) -> Self {
         Self {
             text: text.into(),
-            paint,
+            style,
         }
     }
 }
 
 /// A column of a table of `T`.
 pub struct Column<T> {
-    pub heading: &'static str,
-    pub is_right: bool,
-    /// When it is given up: 1 goes first, 0 stays.
-    pub given_up: u8,
-    pub cell: fn(&T, Millis) -> Cell,
+    heading: &'static str,
+    is_right_aligned: bool,
+    /// The order in which columns are dropped on a narrow screen, from 1; 0 is never dropped.
+    drop_order: u8,
+    cell: fn(&T, Millis) -> Cell,
 }
 
+impl<T> Column<T> {
+    /// A column of text.
+    pub const fn left(heading: &'static str, drop_order: u8, cell: fn(&T, Millis) -> Cell) -> Self {
+        Self {
+            heading,
+            is_right_aligned: false,
+            drop_order,
+            cell,
+        }
+    }
+
+    /// A column of numbers.
+    pub const fn right(
+        heading: &'static str,
+        drop_order: u8,
+        cell: fn(&T, Millis) -> Cell,
+    ) -> Self {
+        Self {
+            heading,
+            is_right_aligned: true,
+            drop_order,
+            cell,
+        }
+    }
+}
+
+/// A column with its cells and the width that they need.
 struct Laid<'a, T> {
     column: &'a Column<T>,
     cells: Vec<Cell>,
     width: usize,
 }
 
-impl<T> Laid<'_, T> {
-    fn write(&self, table: &mut String, text: &str, paint: Paint, screen: &Screen) {
-        let space = " ".repeat(self.width.saturating_sub(text.width()));
-        let text = screen.paint(text, paint);
-        let (left, right) = if self.column.is_right {
-            (space, text)
+impl<'a, T> Laid<'a, T> {
+    fn new(column: &'a Column<T>, rows: &[T], max_width: usize, now: Millis) -> Self {
+        let cells: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                let Cell { text, style } = (column.cell)(row, now);
+                Cell::styled(cut(&text, max_width), style)
+            })
+            .collect();
+        let width = cells
+            .iter()
+            .map(|cell| cell.text.width())
+            .max()
+            .unwrap_or_default()
+            .max(column.heading.len());
+        Self {
+            column,
+            cells,
+            width,
+        }
+    }
+
+    fn write(&self, line: &mut String, text: &str, style: Style, screen: &Screen) {
+        let padding = " ".repeat(self.width.saturating_sub(text.width()));
+        let text = screen.paint(text, style);
+        let (left, right) = if self.column.is_right_aligned {
+            (padding, text)
         } else {
-            (text, space)
+            (text, padding)
         };
-        table.extend([left, right, "  ".to_owned()]);
+        line.extend([&left, &right, "  "]);
     }
 }
 
-/// The table; `last` takes the room that the other columns leave.
+/// The table; `last` takes the width that the other columns leave.
 pub fn table<T>(
     columns: &[Column<T>],
     last: &Column<T>,
@@ -68,15 +118,10 @@ pub fn table<T>(
     screen: &Screen,
     now: Millis,
 ) -> String {
-    let most = if screen.width.is_some() {
-        MAX_CELL
-    } else {
-        usize::MAX
-    };
-    let lay_out = |column| lay_out(column, rows, most, now);
+    let max_width = screen.width.map_or(usize::MAX, |_| MAX_CELL);
     let mut laid: Vec<_> = columns
         .iter()
-        .map(lay_out)
+        .map(|column| Laid::new(column, rows, max_width, now))
         .filter(|column| column.cells.iter().any(|cell| !cell.text.is_empty()))
         .collect();
     let used = |laid: &[Laid<'_, T>]| laid.iter().map(|column| column.width + 2).sum::<usize>();
@@ -84,55 +129,29 @@ pub fn table<T>(
         && used(&laid) + MIN_LAST > width
         && let Some(first) = laid
             .iter()
-            .map(|laid| laid.column.given_up)
+            .map(|laid| laid.column.drop_order)
             .filter(|&order| order > 0)
             .min()
     {
-        laid.retain(|laid| laid.column.given_up != first);
+        laid.retain(|laid| laid.column.drop_order != first);
     }
-    let room = screen
-        .width
-        .map_or(ENDLESS_LAST, |width| width.saturating_sub(used(&laid)));
+    let last_width = screen.width_beside(used(&laid)).unwrap_or(UNLIMITED_LAST);
     let mut table = String::new();
     for column in &laid {
-        column.write(&mut table, column.column.heading, Paint::Heading, screen);
+        column.write(&mut table, column.column.heading, HEADING, screen);
     }
-    table.push_str(&screen.paint(&cut(last.heading, room), Paint::Heading));
+    table.push_str(&screen.paint(&cut(last.heading, last_width), HEADING));
     table.push('\n');
     for (index, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for column in &laid {
-            let Cell { text, paint } = &column.cells[index];
-            column.write(&mut line, text, *paint, screen);
+            let Cell { text, style } = &column.cells[index];
+            column.write(&mut line, text, *style, screen);
         }
-        let Cell { text, paint } = (last.cell)(row, now);
-        line.push_str(&screen.paint(&cut(&text, room), paint));
+        let Cell { text, style } = (last.cell)(row, now);
+        line.push_str(&screen.paint(&cut(&text, last_width), style));
         table.push_str(line.trim_end());
         table.push('\n');
     }
     table
-}
-
-fn lay_out<'a, T>(column: &'a Column<T>, rows: &[T], most: usize, now: Millis) -> Laid<'a, T> {
-    let cells: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            let Cell { text, paint } = (column.cell)(row, now);
-            Cell {
-                text: cut(&text, most),
-                paint,
-            }
-        })
-        .collect();
-    let width = cells
-        .iter()
-        .map(|cell| cell.text.width())
-        .max()
-        .unwrap_or_default()
-        .max(column.heading.len());
-    Laid {
-        column,
-        cells,
-        width,
-    }
 }

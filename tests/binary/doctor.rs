@@ -1,5 +1,4 @@
-//! `doctor` is green on a machine where all is well, and finds each fault that is seeded here, with
-//! its remedy.
+//! `doctor` passes on a healthy machine, and reports each fault that is created here with its remedy.
 
 use std::net::TcpListener;
 
@@ -19,38 +18,40 @@ fn doctor(machine: &Machine) -> Output {
     machine.sidecar(&["doctor"]).run()
 }
 
-/// Demands that `doctor` finds this in a check that came out with `mark`, and names this remedy.
+/// Asserts that a check has this mark, reports this finding and names this remedy.
 #[track_caller]
-fn assert_finds(machine: &Machine, mark: &str, found: &str, remedy: &str) {
-    let said = machine.sidecar(&["doctor", "--json"]).run();
-    let checks = json_lines(&said.stdout);
+fn assert_reports(machine: &Machine, mark: &str, finding: &str, remedy: &str) {
+    let output = machine.sidecar(&["doctor", "--json"]).run();
+    let checks = json_lines(&output.stdout);
     let contains = |check: &Value, name: &str, part: &str| {
         check[name].as_str().is_some_and(|text| text.contains(part))
     };
-    let is_found = checks.iter().any(|check| {
-        check["mark"] == mark && contains(check, "says", found) && contains(check, "remedy", remedy)
+    let is_reported = checks.iter().any(|check| {
+        check["mark"] == mark
+            && contains(check, "says", finding)
+            && contains(check, "remedy", remedy)
     });
     assert!(
-        is_found,
-        "{found} → {remedy}: {}{}",
-        said.stdout, said.stderr
+        is_reported,
+        "{finding} → {remedy}: {}{}",
+        output.stdout, output.stderr
     );
     let failed = checks.iter().any(|check| check["mark"] == "failed");
-    assert_eq!(said.status, i32::from(failed), "{}", said.stderr);
-    // The table says the same.
+    assert_eq!(output.status, i32::from(failed), "{}", output.stderr);
+    // The table reports the same.
     let table = doctor(machine).stdout;
     assert!(
-        table.contains(found) && table.contains(&format!("→ {remedy}")[.."→ ".len()]),
+        table.contains(finding) && table.contains(&format!("→ {remedy}")[.."→ ".len()]),
         "{table}"
     );
 }
 
-/// A machine whose user settings hold what `install` writes, after this change.
+/// A machine whose user settings hold what `install` writes, with this change.
 fn installed(machine: Machine, change: impl FnOnce(&mut Value)) -> Machine {
-    installed_again(machine.linked(), change)
+    installed_on(machine.linked(), change)
 }
 
-fn installed_again(machine: Machine, change: impl FnOnce(&mut Value)) -> Machine {
+fn installed_on(machine: Machine, change: impl FnOnce(&mut Value)) -> Machine {
     machine.sidecar(&["install"]).run().ok();
     let path = machine.home().join(".claude/settings.json");
     let mut settings: Value =
@@ -66,21 +67,21 @@ fn hook<'a>(settings: &'a mut Value, event: &str) -> &'a mut Value {
 }
 
 #[test]
-fn all_is_well() {
+fn healthy_machine_passes_every_check() {
     let backend = Backend::start();
     let machine = installed(backend.machine(), |_| {});
     machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
-    let said = doctor(&machine);
+    let output = doctor(&machine);
     assert_eq!(
-        (said.status, said.stderr.as_str()),
+        (output.status, output.stderr.as_str()),
         (0, ""),
         "{}",
-        said.stdout
+        output.stdout
     );
     assert!(
-        said.stdout.lines().all(|line| line.starts_with('✓')),
+        output.stdout.lines().all(|line| line.starts_with('✓')),
         "{}",
-        said.stdout
+        output.stdout
     );
     for part in [
         "executable",
@@ -92,9 +93,9 @@ fn all_is_well() {
         "functions",
         "went through the installed hooks",
     ] {
-        assert!(said.stdout.contains(part), "{part}: {}", said.stdout);
+        assert!(output.stdout.contains(part), "{part}: {}", output.stdout);
     }
-    // The synthetic session is nowhere any more.
+    // The test session is deleted everywhere.
     let rows = json_lines(
         &machine
             .sidecar(&["sessions", "--remote", "--json"])
@@ -110,8 +111,8 @@ fn all_is_well() {
 }
 
 #[test]
-fn no_hooks_are_installed() {
-    assert_finds(
+fn missing_hooks_are_reported() {
+    assert_reports(
         &Machine::new().linked(),
         "warning",
         "no hooks apply in this folder",
@@ -120,11 +121,11 @@ fn no_hooks_are_installed() {
 }
 
 #[test]
-fn an_event_has_no_hook() {
+fn event_without_hook_is_reported() {
     let machine = installed(Machine::new(), |settings| {
         drop(settings["hooks"].as_object_mut().unwrap().remove("Stop"));
     });
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
         "no hook for Stop",
@@ -133,12 +134,12 @@ fn an_event_has_no_hook() {
 }
 
 #[test]
-fn a_hook_is_there_twice() {
+fn duplicate_hook_is_reported() {
     let machine = installed(Machine::new(), |settings| {
         let groups = settings["hooks"]["Stop"].as_array_mut().unwrap();
         groups.push(groups[0].clone());
     });
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
         "Stop has two hooks in",
@@ -149,7 +150,7 @@ fn a_hook_is_there_twice() {
 }
 
 #[test]
-fn hooks_are_in_two_scopes() {
+fn hooks_in_two_scopes_are_reported() {
     let machine = installed(Machine::new(), |_| {});
     let project = machine.home().join("project");
     std::fs::create_dir(&project).unwrap();
@@ -158,14 +159,14 @@ fn hooks_are_in_two_scopes() {
         .folder(&project)
         .run()
         .ok();
-    let said = machine.sidecar(&["doctor"]).folder(&project).run().stdout;
+    let table = machine.sidecar(&["doctor"]).folder(&project).run().stdout;
     assert!(
-        said.contains("! hooks          hooks run more than once for each event: "),
-        "{said}"
+        table.contains("! hooks          hooks run more than once for each event: "),
+        "{table}"
     );
     assert!(
-        said.contains("→ `convex-sidecar uninstall --scope local`"),
-        "{said}"
+        table.contains("→ `convex-sidecar uninstall --scope local`"),
+        "{table}"
     );
     machine
         .sidecar(&["uninstall", "--scope", "local"])
@@ -183,11 +184,11 @@ fn hooks_are_in_two_scopes() {
 }
 
 #[test]
-fn hooks_are_in_plugin_and_settings() {
+fn hooks_in_plugin_and_settings_are_reported() {
     let machine = installed(Machine::new(), |settings| {
         settings["enabledPlugins"] = json!({"convex-sidecar@convex-sidecar": true});
     });
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
         "hooks run more than once",
@@ -196,7 +197,7 @@ fn hooks_are_in_plugin_and_settings() {
 }
 
 #[test]
-fn the_plugin_has_no_executable() {
+fn plugin_without_executable_is_reported() {
     let machine = installed(Machine::new(), |settings| {
         *settings = json!({"enabledPlugins": {"convex-sidecar@convex-sidecar": true}});
     });
@@ -205,7 +206,7 @@ fn the_plugin_has_no_executable() {
             .stdout
             .contains("✓ hooks          the plugin convex-sidecar@convex-sidecar in ")
     );
-    assert_finds(
+    assert_reports(
         &machine.env("PATH", ""),
         "failed",
         "does not find the executable",
@@ -214,11 +215,11 @@ fn the_plugin_has_no_executable() {
 }
 
 #[test]
-fn a_timeout_is_in_milliseconds() {
+fn timeout_in_milliseconds_is_reported() {
     let machine = installed(Machine::new(), |settings| {
         hook(settings, "SessionEnd")["timeout"] = json!(10_000);
     });
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
         "the timeout for SessionEnd in",
@@ -227,11 +228,11 @@ fn a_timeout_is_in_milliseconds() {
 }
 
 #[test]
-fn the_executable_has_moved() {
+fn moved_executable_is_reported() {
     let machine = installed(Machine::new(), |settings| {
         hook(settings, "Stop")["command"] = json!("/old/convex-sidecar hook");
     });
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "runs /old/convex-sidecar, which does not exist",
@@ -240,7 +241,7 @@ fn the_executable_has_moved() {
 }
 
 #[test]
-fn the_executable_is_another_one() {
+fn other_executable_is_reported() {
     let machine = Machine::new().linked();
     machine.write(
         "other/convex-sidecar",
@@ -248,10 +249,10 @@ fn the_executable_is_another_one() {
         0o755,
     );
     let other = machine.home().join("other/convex-sidecar");
-    let machine = installed_again(machine, |settings| {
+    let machine = installed_on(machine, |settings| {
         hook(settings, "Stop")["command"] = json!(format!("{} hook", other.display()));
     });
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
         "convex-sidecar (convex-sidecar 0.0.9), not this executable",
@@ -260,11 +261,11 @@ fn the_executable_is_another_one() {
 }
 
 #[test]
-fn the_executable_is_found_by_the_path_only() {
+fn executable_without_path_is_reported() {
     let machine = installed(Machine::new(), |settings| {
         hook(settings, "Stop")["command"] = json!("convex-sidecar hook");
     });
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
         "which another PATH may not find",
@@ -273,12 +274,12 @@ fn the_executable_is_found_by_the_path_only() {
 }
 
 #[test]
-fn a_hook_does_other_things_too() {
+fn hook_with_other_commands_is_reported() {
     let command = "/opt/convex-sidecar hook; notify-send done";
     let machine = installed(Machine::new(), |settings| {
         hook(settings, "Stop")["command"] = json!(command);
     });
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
         "also runs other commands",
@@ -287,10 +288,10 @@ fn a_hook_does_other_things_too() {
 }
 
 #[test]
-fn settings_cannot_be_parsed() {
+fn malformed_settings_are_reported() {
     let machine = Machine::new().linked();
     machine.write(".claude/settings.json", "{\n  \"hooks\": [\n", 0o644);
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         ".claude/settings.json: line 3",
@@ -299,11 +300,11 @@ fn settings_cannot_be_parsed() {
 }
 
 #[test]
-fn hooks_are_switched_off() {
+fn disabled_hooks_are_reported() {
     let machine = installed(Machine::new(), |settings| {
         settings["disableAllHooks"] = json!(true);
     });
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "switched off: disableAllHooks is true in",
@@ -312,7 +313,7 @@ fn hooks_are_switched_off() {
 }
 
 #[test]
-fn the_installed_hooks_record_nothing() {
+fn hooks_that_record_nothing_fail_the_proof() {
     let backend = Backend::start();
     let machine = installed(backend.machine(), |settings| {
         for event in ["SessionStart", "Stop", "SessionEnd"] {
@@ -324,7 +325,7 @@ fn the_installed_hooks_record_nothing() {
                 json!(format!("CONVEX_SIDECAR_DISABLED=1 {command}"));
         }
     });
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "the session did not arrive: the hook recorded nothing",
@@ -333,7 +334,7 @@ fn the_installed_hooks_record_nothing() {
 }
 
 #[test]
-fn the_installed_hooks_are_not_silent() {
+fn hooks_that_print_fail_the_proof() {
     let backend = Backend::start();
     let machine = installed(backend.machine(), |settings| {
         let command = hook(settings, "Stop")["command"]
@@ -342,7 +343,7 @@ fn the_installed_hooks_are_not_silent() {
             .to_owned();
         hook(settings, "Stop")["command"] = json!(format!("{command} --dry-run"));
     });
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "the hook for Stop failed: it printed: event: ",
@@ -351,7 +352,7 @@ fn the_installed_hooks_are_not_silent() {
 }
 
 #[test]
-fn hooks_with_a_journal_of_their_own_are_not_proved_into_it() {
+fn proof_does_not_run_hooks_that_have_their_own_journal() {
     let backend = Backend::start();
     let machine = backend.machine();
     let own = machine.home().join("own");
@@ -365,17 +366,17 @@ fn hooks_with_a_journal_of_their_own_are_not_proved_into_it() {
                 json!(format!("CONVEX_SIDECAR_HOME={} {command}", own.display()));
         }
     });
-    let said = doctor(&machine).stdout;
+    let table = doctor(&machine).stdout;
     assert!(
-        said.contains("a session went through `convex-sidecar hook` into Convex"),
-        "{said}"
+        table.contains("a test session went through `convex-sidecar hook` to Convex"),
+        "{table}"
     );
     assert!(!own.exists());
 }
 
-/// A repository's settings may name any command; `doctor` has the admin key and does not run it.
+/// A repository's settings may name any command, and `doctor` has the admin key.
 #[test]
-fn a_repository_s_command_is_not_run() {
+fn proof_does_not_run_the_command_of_a_repository() {
     let backend = Backend::start();
     let machine = backend.machine().linked();
     let evil = machine.home().join("repository/convex-sidecar");
@@ -392,117 +393,119 @@ fn a_repository_s_command_is_not_run() {
         &settings.to_string(),
         0o644,
     );
-    let said = machine
+    let output = machine
         .sidecar(&["doctor"])
         .folder(evil.parent().unwrap())
         .run();
     assert!(
-        said.stdout
+        output
+            .stdout
             .contains("repository/convex-sidecar, not this executable"),
         "{}",
-        said.stdout
+        output.stdout
     );
     assert!(
-        said.stdout
-            .contains("a session went through `convex-sidecar hook` into Convex"),
+        output
+            .stdout
+            .contains("a test session went through `convex-sidecar hook` to Convex"),
         "{}",
-        said.stdout
+        output.stdout
     );
     assert!(!evil.with_extension("ran").exists());
 }
 
 #[test]
-fn plain_http_that_is_allowed_is_proved_too() {
+fn proof_runs_over_plain_http_if_that_is_allowed() {
     let backend = Backend::start();
     let machine =
         Machine::new().deployment(&backend.url.replace("127.0.0.1", "0.0.0.0"), &backend.key);
     machine.write_config("allow_insecure_http = true\n");
-    let said = doctor(&machine).stdout;
-    assert!(said.contains("✓ proof"), "{said}");
+    let table = doctor(&machine).stdout;
+    assert!(table.contains("✓ proof"), "{table}");
 }
 
 #[test]
-fn nothing_is_configured() {
-    assert_finds(
+fn missing_deployment_is_reported() {
+    assert_reports(
         &Machine::new(),
         "warning",
-        "none is configured",
+        "not configured",
         "`convex-sidecar setup` starts one on this machine; or set CONVEX_SELF_HOSTED_URL",
     );
 }
 
 #[test]
-fn sessions_wait_for_a_deployment() {
+fn sessions_without_deployment_are_reported() {
     let machine = Machine::new();
     machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
-        "1 session waits for a deployment",
+        "1 session is waiting for a deployment",
         "configure one",
     );
 }
 
 #[test]
-fn the_server_is_down_and_sessions_are_pending() {
+fn server_that_is_down_and_pending_sessions_are_reported() {
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     let machine = Machine::new().deployment(&format!("http://{address}"), SECRET);
     machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "could not reach http://127.0.0.1:",
         "start it (`convex-sidecar setup`",
     );
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
-        "1 session waits, because could not reach",
-        "`convex-sidecar sync` tries now",
+        "1 session is waiting: could not reach",
+        "`convex-sidecar sync` retries now",
     );
 }
 
 #[test]
-fn the_server_is_no_convex() {
+fn server_that_is_not_convex_is_reported() {
     let gate = Gate::open(None);
     gate.set(Fault::status(404, "not here"));
     let machine = Machine::new().deployment(&gate.url, SECRET);
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "is no Convex deployment: HTTP 404",
-        "set the right URL",
+        "correct the URL",
     );
 }
 
 #[test]
-fn the_key_belongs_to_another_instance() {
+fn key_of_another_instance_is_reported() {
     let backend = Backend::start();
     let machine = Machine::new().deployment(&backend.url, SECRET);
     machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "HTTP 401 BadAdminKey",
         "generate_admin_key.sh",
     );
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
         "the admin key is missing or belongs to another instance",
-        "`convex-sidecar sync` tries now",
+        "`convex-sidecar sync` retries now",
     );
 }
 
 #[test]
-fn the_functions_are_not_deployed() {
+fn missing_functions_are_reported() {
     let gate = Gate::open(None);
     gate.set(Fault::status(200, r#"{"status":"error","errorMessage":"Could not find public function for 'agents:getAgentSession'. Did you forget to run `npx convex dev` or `npx convex deploy`?"}"#));
     let machine = Machine::new().deployment(&gate.url, SECRET);
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "agents:getAgentSession",
@@ -511,24 +514,24 @@ fn the_functions_are_not_deployed() {
 }
 
 #[test]
-fn a_session_is_refused() {
+fn refused_session_is_reported() {
     let backend = Backend::start();
     let machine = backend.machine();
     machine.sidecar(&["hook"]).stdin(stop("bad")).run().silent();
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
-    let spoil = "UPDATE sessions SET revision = revision + 1, document = json_set(document, '$.revision', revision + 1, '$.metadata.host', 7)";
+    let spoil = "UPDATE sessions SET revision = revision + 1, document = json_set(document, '$.revision', revision + 1, '$.metadata.future', 7)";
     assert_eq!(journal.execute(spoil, []).unwrap(), 1);
     assert_eq!(machine.sidecar(&["sync"]).run().status, 1);
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
-        "bad is refused: ",
-        "deploy the functions anew",
+        "bad was refused: ",
+        "deploy the functions again",
     );
 }
 
 #[test]
-fn sessions_wait_for_another_deployment() {
+fn sessions_of_another_deployment_are_reported() {
     let (backend, address) = (
         Backend::start(),
         TcpListener::bind("127.0.0.1:0")
@@ -547,28 +550,28 @@ fn sessions_wait_for_another_deployment() {
         .run()
         .silent();
     let machine = machine.deployment(&backend.url, &backend.key);
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
-        "1 session waits for another deployment",
-        "they go there when it is configured again",
+        "1 session is waiting for another deployment",
+        "configure that deployment again",
     );
 }
 
 #[test]
-fn bad_input_stands_in_the_notes() {
+fn bad_input_is_reported_as_a_note() {
     let machine = Machine::new();
     machine.sidecar(&["hook"]).stdin("not json").run().silent();
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
-        "0 min ago: hook: could not",
-        "it is told for a day",
+        "just now: hook: could not",
+        "already over; shown for 24 hours",
     );
 }
 
 #[test]
-fn the_journal_is_damaged() {
+fn damaged_journal_is_reported() {
     let machine = Machine::new();
     std::fs::create_dir_all(machine.sidecar_home()).unwrap();
     std::fs::write(
@@ -576,38 +579,38 @@ fn the_journal_is_damaged() {
         "this is not a database\n".repeat(1_000),
     )
     .unwrap();
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "file is not a database",
-        "the next hook keeps it under another name",
+        "the next hook sets it aside",
     );
     machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
         "the journal was damaged",
-        "it is told for a day",
+        "already over; shown for 24 hours",
     );
 }
 
 #[test]
-fn the_journal_is_newer() {
+fn newer_journal_is_reported() {
     let machine = Machine::new();
     machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     journal.execute_batch("PRAGMA user_version = 99").unwrap();
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "it was written by a newer convex-sidecar",
-        "mend what is named",
+        "fix this",
     );
 }
 
 #[cfg(unix)]
 #[test]
-fn files_that_others_may_read() {
+fn files_that_other_users_may_read_are_reported() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::new();
     machine.write_config("capture = 'full'\n");
@@ -620,30 +623,20 @@ fn files_that_others_may_read() {
         .unwrap();
     };
     widen("config.toml", 0o644);
-    assert_finds(
-        &machine,
-        "failed",
-        "config.toml has the mode 0644",
-        "chmod 600",
-    );
+    assert_reports(&machine, "failed", "config.toml has mode 0644", "chmod 600");
     widen("config.toml", 0o600);
     widen("journal.db", 0o640);
-    assert_finds(
-        &machine,
-        "failed",
-        "journal.db has the mode 0640",
-        "chmod 600",
-    );
+    assert_reports(&machine, "failed", "journal.db has mode 0640", "chmod 600");
     widen("journal.db", 0o600);
     widen("", 0o755);
-    assert_finds(&machine, "failed", "has the mode 0755", "chmod 700");
+    assert_reports(&machine, "failed", "has mode 0755", "chmod 700");
 }
 
 #[test]
-fn the_configuration_is_malformed() {
+fn malformed_configuration_is_reported() {
     let machine = Machine::new();
     machine.write_config("url = \n");
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "could not parse",
@@ -652,9 +645,9 @@ fn the_configuration_is_malformed() {
 }
 
 #[test]
-fn url_and_key_are_not_a_pair() {
+fn url_without_key_is_reported() {
     let machine = Machine::new().env("CONVEX_SELF_HOSTED_URL", "http://127.0.0.1:9");
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "CONVEX_SELF_HOSTED_ADMIN_KEY is not",
@@ -663,9 +656,9 @@ fn url_and_key_are_not_a_pair() {
 }
 
 #[test]
-fn the_key_would_go_over_plain_http() {
+fn plain_http_is_reported() {
     let machine = Machine::new().deployment("http://convex.example", SECRET);
-    assert_finds(
+    assert_reports(
         &machine,
         "failed",
         "the admin key is not sent over plain http",
@@ -674,18 +667,18 @@ fn the_key_would_go_over_plain_http() {
 }
 
 #[test]
-fn recording_is_switched_off() {
+fn disabled_recording_is_reported() {
     let machine = Machine::new().env("CONVEX_SIDECAR_DISABLED", "1");
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
-        "switched off by CONVEX_SIDECAR_DISABLED=1",
+        "disabled by CONVEX_SIDECAR_DISABLED=1",
         "unset CONVEX_SIDECAR_DISABLED",
     );
 }
 
 #[test]
-fn a_repository_leads_elsewhere() {
+fn url_from_a_repository_is_reported() {
     let machine = Machine::new()
         .env("CLAUDECODE", "1")
         .env("CONVEX_SELF_HOSTED_URL", "https://evil.example");
@@ -696,7 +689,7 @@ fn a_repository_leads_elsewhere() {
         settings.to_string(),
     )
     .unwrap();
-    assert_finds(
+    assert_reports(
         &machine,
         "warning",
         "CONVEX_SELF_HOSTED_URL was ignored, because",

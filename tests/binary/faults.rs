@@ -407,7 +407,7 @@ fn a_session_that_is_refused_delays_no_other() {
         .silent();
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     let spoil = "UPDATE sessions SET revision = revision + 1, retry_at = 0,
-                   document = json_set(document, '$.revision', revision + 1, '$.metadata.host', 7) WHERE session_id = 'bad-0'";
+                   document = json_set(document, '$.revision', revision + 1, '$.metadata.future', 7) WHERE session_id = 'bad-0'";
     assert_eq!(journal.execute(spoil, []).unwrap(), 1);
     let before = backend.calls().len();
     say("beside a refused session", &run_hooks(&machine, "day0"));
@@ -435,7 +435,7 @@ fn a_session_that_is_refused_delays_no_other() {
     );
     let told = machine.sidecar(&["show", "bad-0"]).run().ok();
     assert!(
-        told.contains("refused: ") && told.contains("host"),
+        told.contains("refused: ") && told.contains("future"),
         "{told}"
     );
 }

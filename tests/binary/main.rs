@@ -1,5 +1,4 @@
-//! Tests that drive the real binary, with an empty environment and a temporary home, as a hook is
-//! driven.
+//! Tests that run the real binary with an empty environment and a temporary home.
 
 #![expect(
     clippy::unwrap_used,
@@ -36,7 +35,10 @@ mod screens;
 mod setup;
 mod setup_failures;
 mod site;
+mod stories;
 mod support;
 mod terminal;
 mod transcript;
+#[cfg(target_os = "linux")]
+mod watch;
 mod workflow;

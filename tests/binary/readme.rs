@@ -161,9 +161,8 @@ fn every_command_is_run() {
     assert!(count >= 20, "{count}");
 }
 
-/// The screens that are shown are those which the screens' own tests hold.
 #[test]
-fn every_screen_is_what_is_shown() {
+fn every_screen_matches_its_snapshot() {
     for (document, command, name) in [
         ("README.md", "sessions", "sessions"),
         (
@@ -173,7 +172,7 @@ fn every_screen_is_what_is_shown() {
         ),
     ] {
         let text = fs::read_to_string(root().join(document)).unwrap();
-        let screen = fs::read_to_string(crate::screens::file(name, 80)).unwrap();
+        let screen = crate::screens::snapshot(name, 80);
         assert!(
             text.contains(&format!("```\n$ convex-sidecar {command}\n{screen}```\n")),
             "{name}"

@@ -1,4 +1,4 @@
-//! What a session says cannot reach the terminal: escape sequences are printed as what they are.
+//! Control sequences in a session's texts never reach the terminal.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ fn assert_harmless(text: &str, what: &str) {
 }
 
 #[test]
-fn escape_sequences_are_printed_harmlessly() {
+fn control_sequences_are_escaped_in_all_output() {
     let machine = Machine::new();
     let session = "5e55104a-0000-4000-8000-00000000000b";
     std::fs::create_dir_all(machine.projects()).unwrap();
@@ -55,14 +55,14 @@ fn escape_sequences_are_printed_harmlessly() {
             &["show", "nobody"],
             &["sync"],
         ] {
-            let said = machine.sidecar(args).env("COLUMNS", width).run();
-            assert_harmless(&said.stdout, &format!("{args:?}"));
-            assert_harmless(&said.stderr, &format!("{args:?}"));
+            let output = machine.sidecar(args).env("COLUMNS", width).run();
+            assert_harmless(&output.stdout, &format!("{args:?}"));
+            assert_harmless(&output.stderr, &format!("{args:?}"));
         }
     }
     let shown = machine.sidecar(&["show", session]).run().ok();
     assert!(shown.contains(r"\u{1b}[2J"), "{shown}");
-    // A name on the command line is the user's own, but may be pasted.
+    // An argument is the user's own, but may be pasted.
     let unknown = machine.sidecar(&["show", "\u{1b}[2Jx"]).run();
     assert_harmless(&unknown.stderr, "an unknown id");
     let folder = machine.home().join("\u{1b}[2J");

@@ -1,4 +1,4 @@
-//! Workflows: set here, delivered at once or later, and what their sessions come to.
+//! Workflows: set on this machine, delivered immediately or later, with the totals of their sessions.
 
 use serde_json::{Value, json};
 
@@ -13,10 +13,10 @@ fn remote(machine: &Machine, key: &str) -> Value {
 }
 
 #[test]
-fn is_set_here_and_in_convex_field_by_field() {
+fn set_updates_the_given_fields_in_journal_and_convex() {
     let backend = Backend::start();
     let machine = backend.machine();
-    let said = workflow(
+    let printed = workflow(
         &machine,
         &[
             "set",
@@ -30,8 +30,11 @@ fn is_set_here_and_in_convex_field_by_field() {
         ],
     );
     assert_eq!(
-        said,
-        format!("workflow release is set, here and in {}\n", backend.url)
+        printed,
+        format!(
+            "workflow release updated in the journal and in {}\n",
+            backend.url
+        )
     );
     workflow(
         &machine,
@@ -42,8 +45,8 @@ fn is_set_here_and_in_convex_field_by_field() {
         ["workflows:createWorkflow", "workflows:updateWorkflow"]
     );
     let there = remote(&machine, "release");
-    let said = json!({ "key": "release", "task": "ship it", "status": "completed", "currentStep": "done", "artifacts": ["a", "b"] });
-    for (name, value) in said.as_object().unwrap() {
+    let expected = json!({ "key": "release", "task": "ship it", "status": "completed", "currentStep": "done", "artifacts": ["a", "b"] });
+    for (name, value) in expected.as_object().unwrap() {
         assert_eq!(&there[name], value);
     }
     let here: Value =
@@ -64,17 +67,17 @@ fn is_set_here_and_in_convex_field_by_field() {
 }
 
 #[test]
-fn is_delivered_by_sync_or_the_next_hook_when_convex_was_away() {
+fn workflow_set_while_convex_is_down_is_delivered_by_sync_or_hook() {
     let backend = Backend::start();
     for way in ["sync", "hook"] {
         let machine = backend.machine();
         backend.pause();
-        let said = workflow(&machine, &["set", way, "--task", "ship it"]);
+        let printed = workflow(&machine, &["set", way, "--task", "ship it"]);
         assert!(
-            said.starts_with(&format!(
-                "workflow {way} is set in the journal, and not in Convex yet: "
+            printed.starts_with(&format!(
+                "workflow {way} updated in the journal, not in Convex yet: "
             )),
-            "{said}"
+            "{printed}"
         );
         assert!(workflow(&machine, &["list"]).contains("`convex-sidecar sync` delivers it"));
         backend.resume();
@@ -89,7 +92,7 @@ fn is_delivered_by_sync_or_the_next_hook_when_convex_was_away() {
             assert_eq!(
                 machine.sidecar(&["sync"]).run().ok().lines().count(),
                 1,
-                "nothing is left to do"
+                "nothing is left to deliver"
             );
         } else {
             // The backoff after the first failure is at most five seconds.
@@ -105,7 +108,7 @@ fn is_delivered_by_sync_or_the_next_hook_when_convex_was_away() {
 }
 
 #[test]
-fn two_machines_both_have_their_way_though_one_was_offline() {
+fn last_write_wins_per_field_across_machines() {
     let backend = Backend::start();
     let (office, train) = (backend.machine(), Machine::new());
     workflow(
@@ -126,7 +129,7 @@ fn two_machines_both_have_their_way_though_one_was_offline() {
 }
 
 #[test]
-fn a_wiped_deployment_gets_its_workflow_anew() {
+fn wiped_deployment_gets_the_whole_workflow_again() {
     let backend = Backend::start();
     let machine = backend.machine();
     workflow(&machine, &["set", "release", "--task", "ship it"]);
@@ -136,7 +139,7 @@ fn a_wiped_deployment_gets_its_workflow_anew() {
 }
 
 #[test]
-fn one_that_only_sessions_name_is_listed_with_their_totals() {
+fn workflow_named_only_by_sessions_is_listed_with_totals() {
     let backend = Backend::start();
     let machine = backend.machine().env("CONVEX_SIDECAR_WORKFLOW", "nightly");
     for name in ["print-mode", "api-error"] {
@@ -187,7 +190,7 @@ fn one_that_only_sessions_name_is_listed_with_their_totals() {
 }
 
 #[test]
-fn what_is_set_is_masked_and_escaped_and_metadata_keeps_no_text() {
+fn task_is_masked_and_escaped_and_refused_without_text_capture() {
     let machine = Machine::new();
     workflow(
         &machine,

@@ -1,5 +1,5 @@
-//! `doctor`: checks everything between a hook and Convex, and proves it with a synthetic session;
-//! each failed check names its remedy.
+//! `doctor`: checks everything from the hooks to Convex, and sends a test session through it. Each
+//! failed check names its remedy.
 
 mod hooks;
 mod proof;
@@ -20,9 +20,9 @@ use crate::journal::{ErrorKind, Filter, Journal};
 use crate::record::Millis;
 use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
-use crate::ui::{self, Check, Mark, json_line};
+use crate::ui::{self, Check, Outcome, json_line};
 
-/// How long a note is worth telling, in milliseconds: a day.
+/// How long a note is shown, in milliseconds: 24 hours.
 const RECENT: Millis = 86_400_000;
 
 /// Runs `doctor`.
@@ -43,13 +43,13 @@ pub fn run(options: &Doctor) -> Result<()> {
         print(&lines)?;
     } else {
         for check in &mut checks {
-            check.says = from_home(&check.says, &environment);
+            check.finding = from_home(&check.finding, &environment);
         }
-        print(&ui::checks(&checks, &screen()))?;
+        print(&ui::check_table(&checks, &screen()))?;
     }
     match checks
         .iter()
-        .filter(|check| check.mark == Mark::Failed)
+        .filter(|check| check.outcome == Outcome::Failed)
         .count()
     {
         0 => Ok(()),
@@ -58,7 +58,7 @@ pub fn run(options: &Doctor) -> Result<()> {
     }
 }
 
-/// The text with `~` for the home folder, as people know it.
+/// The text with `~` for the home folder.
 fn from_home(text: &str, environment: &Environment) -> String {
     match environment
         .get("HOME")
@@ -83,12 +83,12 @@ fn configuration(config: &Config) -> Vec<Check> {
         Some(problem) => Check::failed(
             "configuration",
             format!("{problem:#}"),
-            "mend it; until then no text is kept and nothing is sent",
+            "fix it; until then no text is kept and nothing is sent",
         ),
         None if config.file.exists() => Check::ok("configuration", file.clone()),
         None => Check::ok(
             "configuration",
-            format!("{file} is not there; defaults and the environment count"),
+            format!("{file} does not exist; using defaults and the environment"),
         ),
     }];
     if let Some(warning) = &config.warning {
@@ -101,30 +101,32 @@ fn configuration(config: &Config) -> Vec<Check> {
     if config.is_disabled {
         checks.push(Check::warning(
             "recording",
-            "switched off by CONVEX_SIDECAR_DISABLED=1",
+            "disabled by CONVEX_SIDECAR_DISABLED=1",
             "unset CONVEX_SIDECAR_DISABLED",
         ));
     }
-    checks.extend(wide("configuration", &config.file, 0o600));
+    checks.extend(permissions("configuration", &config.file, 0o600));
     checks
 }
 
-/// A file that others than its user may read.
+/// A failed check if other users may read the file or folder.
 #[cfg(unix)]
-fn wide(name: &'static str, path: &Path, mode: u32) -> Option<Check> {
+fn permissions(name: &'static str, path: &Path, mode: u32) -> Option<Check> {
     let found =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).ok()?.permissions())
             & 0o777;
-    let says = format!(
-        "{} has the mode {found:04o}; others may read it",
-        path.display()
-    );
-    (found & 0o077 != 0)
-        .then(|| Check::failed(name, says, format!("chmod {mode:o} '{}'", path.display())))
+    let path = path.display();
+    (found & 0o077 != 0).then(|| {
+        Check::failed(
+            name,
+            format!("{path} has mode {found:04o}; other users may read it"),
+            format!("chmod {mode:o} '{path}'"),
+        )
+    })
 }
 
 #[cfg(not(unix))]
-fn wide(_: &'static str, _: &Path, _: u32) -> Option<Check> {
+fn permissions(_: &'static str, _: &Path, _: u32) -> Option<Check> {
     None
 }
 
@@ -134,28 +136,29 @@ fn journal(config: &Config) -> Vec<Check> {
         return vec![Check::ok(
             "journal",
             format!(
-                "{} is not there yet; the first hook makes it",
+                "{} does not exist yet; the first hook creates it",
                 path.display()
             ),
         )];
     }
-    let mut checks = look_at_journal(config).unwrap_or_else(|error| {
+    let mut checks = journal_content(config).unwrap_or_else(|error| {
         let remedy = if ErrorKind::of(&error) == Some(ErrorKind::Damaged) {
-            "the next hook keeps it under another name and starts a new one; `convex-sidecar import` records past sessions anew"
+            "the next hook sets it aside and starts a new one; `convex-sidecar import` records past sessions again"
         } else {
-            "mend what is named; hooks record nothing meanwhile"
+            "fix this; until then hooks record nothing"
         };
         vec![Check::failed("journal", format!("{error:#}"), remedy)]
     });
-    checks.extend(wide("journal", path, 0o600));
+    checks.extend(permissions("journal", path, 0o600));
     checks.extend(
         path.parent()
-            .and_then(|folder| wide("journal", folder, 0o700)),
+            .and_then(|folder| permissions("journal", folder, 0o700)),
     );
     checks
 }
 
-fn look_at_journal(config: &Config) -> Result<Vec<Check>> {
+/// What the journal holds, and what of it waits for delivery.
+fn journal_content(config: &Config) -> Result<Vec<Check>> {
     let journal = Journal::open(&config.journal)?;
     journal.check()?;
     let entries = journal.entries(&Filter {
@@ -181,11 +184,11 @@ fn look_at_journal(config: &Config) -> Result<Vec<Check>> {
         (due, None) if name.is_none() => Check::warning(
             "pending",
             format!("{} for a deployment", waiting(due)),
-            "configure one, below",
+            "configure one (see below)",
         ),
         (due, Some(backoff)) => {
-            let says = format!("{}, because {}", waiting(due), backoff.failure);
-            Check::warning("pending", says, "`convex-sidecar sync` tries now")
+            let finding = format!("{}: {}", waiting(due), backoff.failure);
+            Check::warning("pending", finding, "`convex-sidecar sync` retries now")
         }
         (due, None) => Check::warning(
             "pending",
@@ -194,34 +197,29 @@ fn look_at_journal(config: &Config) -> Result<Vec<Check>> {
         ),
     });
     if elsewhere > 0 {
-        let says = format!("{} for another deployment", waiting(elsewhere));
         checks.push(Check::warning(
             "pending",
-            says,
-            "they go there when it is configured again",
+            format!("{} for another deployment", waiting(elsewhere)),
+            "configure that deployment again to deliver them",
         ));
     }
     for entry in entries.iter().filter(|entry| !entry.is_delivered()) {
         if let Some(why) = &entry.last_failure {
-            let says = format!("{} is refused: {why}", entry.session_id);
             checks.push(Check::warning(
                 "refused",
-                says,
-                "deploy the functions anew, then `convex-sidecar sync`",
+                format!("{} was refused: {why}", entry.session_id),
+                "deploy the functions again, then run `convex-sidecar sync`",
             ));
         }
     }
-    if let Some((at, note)) = journal
-        .notes(1)?
-        .into_iter()
-        .next()
-        .filter(|(at, _)| now().0 - at < RECENT)
+    let (now, _) = now();
+    if let Some((at, note)) = journal.notes(1)?.pop()
+        && now - at < RECENT
     {
-        let says = format!("{} min ago: {note}", (now().0 - at) / 60_000);
         checks.push(Check::warning(
             "notes",
-            says,
-            "it is of the past; it is told for a day",
+            format!("{}: {note}", ui::ago(now - at)),
+            "already over; shown for 24 hours",
         ));
     }
     Ok(checks)
@@ -231,7 +229,11 @@ fn waiting(count: u64) -> String {
     format!(
         "{} {}",
         sessions(count),
-        if count == 1 { "waits" } else { "wait" }
+        if count == 1 {
+            "is waiting"
+        } else {
+            "are waiting"
+        }
     )
 }
 
@@ -239,19 +241,19 @@ fn deployment(config: &Config, installed: &Installed) -> Vec<Check> {
     let deployment = match &config.deployment {
         Ok(Some(deployment)) => deployment,
         Ok(None) => {
-            let says = "none is configured; sessions stay in this machine's journal";
+            let finding = "not configured; sessions stay in this machine's journal";
             let remedy = format!(
                 "`convex-sidecar setup` starts one on this machine; or set CONVEX_SELF_HOSTED_URL and CONVEX_SELF_HOSTED_ADMIN_KEY, or `url` \
                  and `admin_key` in {}",
                 config.file.display()
             );
-            return vec![Check::warning("deployment", says, remedy)];
+            return vec![Check::warning("deployment", finding, remedy)];
         }
         Err(problem) => {
             return vec![Check::failed(
                 "deployment",
                 format!("{problem:#}"),
-                "mend it; until then nothing is sent",
+                "fix it; until then nothing is sent",
             )];
         }
     };
@@ -259,31 +261,31 @@ fn deployment(config: &Config, installed: &Installed) -> Vec<Check> {
     let mut checks = vec![match version {
         Ok(version) => Check::ok(
             "server",
-            format!("{} answers, {version}", deployment.name()),
+            format!("{} responds, {version}", deployment.name()),
         ),
         Err(error) => {
-            let remedy = "start it (`convex-sidecar setup` starts the containers of this machine), or set the right URL";
+            let remedy = "start it (`convex-sidecar setup` starts the containers on this machine), or correct the URL";
             return vec![Check::failed("server", format!("{error:#}"), remedy)];
         }
     }];
     checks.extend(functions(config));
-    if checks.iter().all(|check| check.mark == Mark::Ok) {
+    if checks.iter().all(|check| check.outcome == Outcome::Ok) {
         checks.push(match proof::run(config, deployment, installed) {
             Ok(by) => Check::ok(
                 "proof",
-                format!("a session went through {by} into Convex, was read back, and is removed"),
+                format!("a test session went through {by} to Convex and was deleted again"),
             ),
             Err(error) => Check::failed(
                 "proof",
                 format!("{error:#}"),
-                "run `convex-sidecar hook --verbose` by hand; it says each step",
+                "run `convex-sidecar hook --verbose` by hand; it prints each step",
             ),
         });
     }
     checks
 }
 
-/// Calls the queries that need no session. The mutations are called by the proof.
+/// Calls the queries that work without a session; the proof calls the mutations.
 fn functions(config: &Config) -> Vec<Check> {
     let page = json!({ "paginationOpts": { "numItems": 1, "cursor": Value::Null } });
     let queries = [
@@ -307,25 +309,25 @@ fn functions(config: &Config) -> Vec<Check> {
         let Err(error) = query(config, path, &args) else {
             continue;
         };
-        let says = format!("{path}: {error:#}");
+        let finding = format!("{path}: {error:#}");
         let kind = error.downcast_ref::<Failure>().map(|failure| failure.kind);
         if kind == Some(FailureKind::Unauthorized) {
             return vec![Check::failed(
                 "admin key",
-                says,
-                "make a key of this instance: `convex-sidecar setup`, or `generate_admin_key.sh` in the backend's container",
+                finding,
+                "create a key for this instance: `convex-sidecar setup`, or `generate_admin_key.sh` in the backend's container",
             )];
         }
         checks.push(Check::failed(
             "functions",
-            says,
+            finding,
             "deploy the functions: `convex-sidecar setup --skip-docker`, or `npx convex deploy`",
         ));
     }
     if checks.is_empty() {
         checks.push(Check::ok(
             "functions",
-            "the key is accepted, the functions are there",
+            "the key is accepted and the functions are deployed",
         ));
     }
     checks

@@ -1,0 +1,190 @@
+//! The screen behind stdout: its size, its colors, and frames drawn over each other.
+
+use std::io::IsTerminal;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::config::Environment;
+use crate::record::session;
+use crate::record::workflow;
+
+/// The size in columns and lines of a terminal that does not report one.
+const DEFAULT_SIZE: (usize, usize) = (80, 24);
+/// The smallest width that is drawn for, in columns.
+const MIN_WIDTH: usize = 40;
+
+pub(super) const PLAIN: Style = Style::new();
+pub(super) const HEADING: Style = Style::new().bold();
+pub(super) const FAINT: Style = Style::new().dimmed();
+pub(super) const ACTIVE: Style = AnsiColor::Cyan.on_default();
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+pub(super) const WARNING: Style = AnsiColor::Yellow.on_default();
+pub(super) const BAD: Style = AnsiColor::Red.on_default();
+
+/// What is printed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Screen {
+    /// The width in columns; `None` for a pipe or a file, where lines have no limit.
+    pub width: Option<usize>,
+    /// The height in lines.
+    pub height: usize,
+    /// Whether it is a terminal that can be drawn on.
+    pub is_terminal: bool,
+    /// Whether text is printed in color.
+    pub is_colored: bool,
+}
+
+impl Screen {
+    /// The screen behind stdout.
+    #[must_use]
+    pub fn detect(environment: &Environment) -> Self {
+        let stdout = std::io::stdout();
+        let size = terminal_size::terminal_size_of(&stdout)
+            .map(|(width, height)| (usize::from(width.0), usize::from(height.0)));
+        Self::new(environment, stdout.is_terminal(), size)
+    }
+
+    /// A terminal's own size wins over `COLUMNS` and `LINES`. A terminal that is not dumb has
+    /// colors; `NO_COLOR`, `CLICOLOR_FORCE` and `CLICOLOR` override that, in this order. (`anstream`
+    /// is not used for this because it takes `CLICOLOR_FORCE=0` as `1`.)
+    fn new(environment: &Environment, is_terminal: bool, size: Option<(usize, usize)>) -> Self {
+        let number = |name: &str| {
+            environment
+                .get(name)
+                .and_then(|value| value.parse::<usize>().ok())
+                .filter(|&number| number > 0)
+        };
+        let is = |name: &str, value: &str| environment.get(name).is_some_and(|set| set == value);
+        let is_drawable = is_terminal && !is("TERM", "dumb");
+        let is_forced = environment.contains_key("CLICOLOR_FORCE") && !is("CLICOLOR_FORCE", "0");
+        let size = size.filter(|_| is_terminal);
+        let width = size
+            .map(|(width, _)| width)
+            .or_else(|| number("COLUMNS"))
+            .or_else(|| is_terminal.then_some(DEFAULT_SIZE.0));
+        let height = size
+            .map(|(_, height)| height)
+            .or_else(|| number("LINES"))
+            .unwrap_or(DEFAULT_SIZE.1);
+        Self {
+            width: width.map(|width| width.max(MIN_WIDTH)),
+            height,
+            is_terminal: is_drawable,
+            is_colored: !environment.contains_key("NO_COLOR")
+                && (is_forced || (is_drawable && !is("CLICOLOR", "0"))),
+        }
+    }
+
+    /// The width that is left of a margin.
+    pub(super) fn width_beside(&self, margin: usize) -> Option<usize> {
+        self.width.map(|width| width.saturating_sub(margin))
+    }
+
+    /// The text in this style, if the screen has colors.
+    pub(super) fn paint(&self, text: &str, style: Style) -> String {
+        if self.is_colored && !text.is_empty() {
+            format!("{style}{text}{style:#}")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// A faint remark below a table.
+    #[must_use]
+    pub fn remark(&self, text: &str) -> String {
+        self.paint(text, FAINT)
+    }
+
+    /// The first frame, on a cleared screen.
+    #[must_use]
+    pub fn draw_first(&self, frame: &str) -> String {
+        format!("\x1b[2J{}", self.draw_over(frame))
+    }
+
+    /// The frame, drawn over the one before it without flicker: each line replaces the one in its
+    /// place. Lines that do not fit are left out.
+    #[must_use]
+    pub fn draw_over(&self, frame: &str) -> String {
+        let mut drawn = "\x1b[H".to_owned();
+        for line in frame.lines().take(self.height.saturating_sub(1)) {
+            drawn.push_str(line);
+            drawn.push_str("\x1b[K\n");
+        }
+        drawn.push_str("\x1b[J");
+        drawn
+    }
+}
+
+pub(super) const fn session_style(status: session::Status) -> Style {
+    match status {
+        session::Status::Running => ACTIVE,
+        session::Status::Completed => GOOD,
+        session::Status::Failed => BAD,
+        session::Status::Abandoned => WARNING,
+    }
+}
+
+pub(super) const fn workflow_style(status: workflow::Status) -> Style {
+    match status {
+        workflow::Status::Pending => PLAIN,
+        workflow::Status::Running => ACTIVE,
+        workflow::Status::Completed => GOOD,
+        workflow::Status::Failed => BAD,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn screen(
+        variables: &[(&str, &str)],
+        is_terminal: bool,
+        size: Option<(usize, usize)>,
+    ) -> Screen {
+        let environment = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Screen::new(&environment, is_terminal, size)
+    }
+
+    #[test]
+    fn terminal_has_its_own_width_and_pipe_has_columns_or_no_limit() {
+        let columns = [("COLUMNS", "100")];
+        assert_eq!(screen(&columns, true, Some((90, 30))).width, Some(90));
+        assert_eq!(screen(&columns, true, None).width, Some(100));
+        assert_eq!(screen(&[], true, None).width, Some(80));
+        assert_eq!(screen(&columns, false, Some((90, 30))).width, Some(100));
+        assert_eq!(
+            screen(&[("COLUMNS", "3")], false, None).width,
+            Some(MIN_WIDTH)
+        );
+        assert_eq!(screen(&[("COLUMNS", "wide")], false, None).width, None);
+    }
+
+    #[test]
+    fn terminal_has_colors_unless_the_environment_decides_otherwise() {
+        let is_colored = |variables: &[(&str, &str)], is_terminal| {
+            screen(variables, is_terminal, None).is_colored
+        };
+        assert!(is_colored(&[("TERM", "xterm")], true));
+        assert!(!is_colored(&[("TERM", "xterm")], false));
+        for off in [("NO_COLOR", "1"), ("CLICOLOR", "0"), ("TERM", "dumb")] {
+            assert!(!is_colored(&[off], true), "{off:?}");
+        }
+        assert!(is_colored(&[("CLICOLOR_FORCE", "1")], false));
+        assert!(!is_colored(&[("CLICOLOR_FORCE", "0")], false));
+        let both = [("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")];
+        assert!(!is_colored(&both, true));
+    }
+
+    #[test]
+    fn frame_is_cut_to_the_height_and_erases_what_was_there() {
+        let screen = screen(&[], true, Some((80, 3)));
+        assert_eq!(
+            screen.draw_over("a\nb\nc\n"),
+            "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J"
+        );
+    }
+}

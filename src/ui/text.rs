@@ -1,0 +1,251 @@
+//! Text for screens: escaped, cut, wrapped; times, numbers and amounts as people read them.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::record::Millis;
+use crate::record::usage::Usage;
+
+const SECOND: Millis = 1_000;
+const MINUTE: Millis = 60 * SECOND;
+const HOUR: Millis = 60 * MINUTE;
+const DAY: Millis = 24 * HOUR;
+
+/// The text on one line, with control characters made visible.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    escape_if(text, is_harmful)
+}
+
+/// Like [`escape`], but keeps line feeds and tabs.
+#[must_use]
+pub fn escape_block(text: &str) -> String {
+    escape_if(text, |char| {
+        is_harmful(char) && char != '\n' && char != '\t'
+    })
+}
+
+/// Whether a terminal could act on the character: control characters, and those that change the
+/// direction of text, with which one text can pass for another.
+fn is_harmful(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escape_if(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\n' if is_escaped(char) => escaped.push('↵'),
+            '\t' if is_escaped(char) => escaped.push(' '),
+            _ if is_escaped(char) => escaped.extend(char.escape_unicode()),
+            _ => escaped.push(char),
+        }
+    }
+    escaped
+}
+
+/// JSON on one line, with a line feed. Harmful characters are escaped the way JSON does it.
+#[must_use]
+pub fn json_line(value: &Value) -> String {
+    let mut line = String::new();
+    for char in value.to_string().chars() {
+        if is_harmful(char) {
+            let _ = write!(line, "\\u{:04x}", u32::from(char));
+        } else {
+            line.push(char);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// A session id in tables: its first eight characters.
+#[must_use]
+pub fn short_id(session_id: &str) -> String {
+    escape(&session_id.chars().take(8).collect::<String>())
+}
+
+/// How long ago something was, in its largest unit.
+#[must_use]
+pub fn ago(elapsed: Millis) -> String {
+    if elapsed < MINUTE {
+        "just now".to_owned()
+    } else {
+        format!("{} ago", span(elapsed))
+    }
+}
+
+/// A point in time in UTC, and how long ago it was if that is less than a week.
+pub(super) fn date(at: Millis, now: Millis) -> String {
+    let time = utc(at, "%Y-%m-%d %H:%M:%S UTC");
+    if now - at < 7 * DAY {
+        format!("{time} ({})", ago(now - at))
+    } else {
+        time
+    }
+}
+
+/// The age of something in a table; its month after a hundred days.
+pub(super) fn age(at: Millis, now: Millis) -> String {
+    if now - at < 100 * DAY {
+        span(now - at)
+    } else {
+        utc(at, "%Y-%m")
+    }
+}
+
+fn utc(at: Millis, format: &str) -> String {
+    jiff::Timestamp::from_millisecond(at)
+        .unwrap_or_default()
+        .strftime(format)
+        .to_string()
+}
+
+/// A length of time in its largest unit.
+pub(super) fn span(millis: Millis) -> String {
+    match millis.max(0) {
+        length @ ..MINUTE => format!("{}s", length / SECOND),
+        length @ MINUTE..HOUR => format!("{}m", length / MINUTE),
+        length @ HOUR..DAY => format!("{}h", length / HOUR),
+        length => format!("{}d", length / DAY),
+    }
+}
+
+/// A length of time in its two largest units.
+pub(super) fn duration(millis: Millis) -> String {
+    match millis.max(0) {
+        length @ ..MINUTE => format!("{}s", length / SECOND),
+        length @ MINUTE..HOUR => format!("{}m{:02}s", length / MINUTE, length % MINUTE / SECOND),
+        length @ HOUR..DAY => format!("{}h{:02}m", length / HOUR, length % HOUR / MINUTE),
+        length => format!("{}d{:02}h", length / DAY, length % DAY / HOUR),
+    }
+}
+
+pub(super) fn dollars(usd: f64) -> String {
+    if usd < 1.0 {
+        format!("${usd:.3}")
+    } else {
+        format!("${usd:.2}")
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+pub(super) fn count(number: u64) -> String {
+    match number {
+        ..10_000 => number.to_string(),
+        10_000..1_000_000 => format!("{:.1}k", number as f64 / 1e3),
+        _ => format!("{:.1}M", number as f64 / 1e6),
+    }
+}
+
+pub(super) fn plural(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The number of failures in parentheses, or nothing.
+pub(super) fn failures(count: u64) -> String {
+    if count == 0 {
+        String::new()
+    } else {
+        format!(" ({count} failed)")
+    }
+}
+
+/// All tokens of any kind.
+pub(super) fn tokens(usage: Usage) -> String {
+    count(usage.figures().iter().sum())
+}
+
+/// The tokens of each kind.
+pub(super) fn tokens_by_kind(usage: Usage) -> String {
+    format!(
+        "{} in, {} out, {} cache read, {} cache written",
+        count(usage.input_tokens),
+        count(usage.output_tokens),
+        count(usage.cache_read_input_tokens),
+        count(usage.cache_creation_input_tokens)
+    )
+}
+
+/// The text, cut to at most `width` columns.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut available = width.saturating_sub(1);
+    let mut kept: String = text
+        .chars()
+        .take_while(|char| {
+            let width = char.width().unwrap_or_default();
+            let fits = width <= available;
+            available = available.saturating_sub(width);
+            fits
+        })
+        .collect();
+    kept.push('…');
+    kept
+}
+
+/// The text in lines of at most `width` columns, broken between words, and within words that are
+/// longer than a line. Without a width it is one line.
+pub(super) fn wrap(text: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width else {
+        return vec![text.to_owned()];
+    };
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && line.width() + 1 + word.width() > width {
+            lines.push(std::mem::take(&mut line));
+        } else if !line.is_empty() {
+            line.push(' ');
+        }
+        for char in word.chars() {
+            if line.width() + char.width().unwrap_or_default() > width && !line.is_empty() {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push(char);
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_sequences_become_visible() {
+        assert_eq!(escape("a\x1b[31mb\u{9b}c\nd"), "a\\u{1b}[31mb\\u{9b}c↵d");
+        assert_eq!(escape_block("a\n\tb\r\u{202e}"), "a\n\tb\\u{d}\\u{202e}");
+        assert_eq!(
+            json_line(&serde_json::json!("\x1b\u{9b}\n")),
+            "\"\\u001b\\u009b\\n\"\n"
+        );
+    }
+
+    #[test]
+    fn text_is_wrapped_between_words_and_within_long_ones() {
+        assert_eq!(wrap("ab cd ef", Some(5)), ["ab cd", "ef"]);
+        assert_eq!(wrap("abcdefg hi", Some(3)), ["abc", "def", "g", "hi"]);
+        assert_eq!(wrap("", Some(3)), [""]);
+        assert_eq!(wrap("ab cd", None), ["ab cd"]);
+    }
+
+    #[test]
+    fn times_have_one_or_two_units() {
+        let length = 2 * HOUR + 3 * MINUTE;
+        assert_eq!(
+            [span(length), duration(length), ago(length)],
+            ["2h", "2h03m", "2h ago"]
+        );
+        assert_eq!(
+            [span(59_999), duration(-1), ago(59_999)],
+            ["59s", "0s", "just now"]
+        );
+    }
+}
