@@ -148,7 +148,7 @@ describe("Dockerfile", () => {
     for (const source of sources) expect(existsSync(new URL(source, ROOT)), source).toBe(true);
     const included = list("src/", ".rs").flatMap((path) => [
       ...(read(path).split("#[cfg(test)]")[0] ?? "").matchAll(
-        /include_(?:str|bytes)!\("(?:\.\.\/)+(.*?)"\)/g,
+        /\b(?:include_(?:str|bytes)|file)!\("(?:\.\.\/)*(.*?)"\)/g,
       ),
     ]);
     expect(included.length).toBeGreaterThan(10);
