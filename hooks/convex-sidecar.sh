@@ -2,7 +2,7 @@
 # Usage: convex-sidecar.sh EVENT. Plugins ship text files, not binaries, so the hooks run this script:
 # it finds the separately installed executable and execs it. Without one, the session must go on as if
 # there were no plugin: exit 0, and one line for the user when a session starts. The client shows a
-# `systemMessage` to the user and not to the model; it shows stderr to nobody, and would give plain
+# `systemMessage` to the user and not to the model; it discards stderr, and would give plain
 # stdout to the model.
 
 for program in "${CONVEX_SIDECAR_BIN:-}" convex-sidecar "${CARGO_HOME:-${HOME:-}/.cargo}/bin/convex-sidecar"; do

@@ -148,8 +148,8 @@ async function startBackend() {
     cwd: repository,
     stdio: ["pipe", "pipe", "inherit"],
   });
-  const line = await new Promise((said, failed) => {
-    createInterface({ input: child.stdout }).once("line", said);
+  const line = await new Promise((ready, failed) => {
+    createInterface({ input: child.stdout }).once("line", ready);
     child.once("exit", (code) =>
       failed(new Error(`the backend exited with ${code} before it listened`)),
     );
