@@ -59,7 +59,11 @@ fn remote(config: &Config, prefix: &str) -> Result<Value> {
 }
 
 /// The session of the journal whose id is `prefix` or starts with it; an error if several do.
-pub(super) fn find(journal: &Journal, config: &Config, prefix: &str) -> Result<Option<SessionEntry>> {
+pub(super) fn find(
+    journal: &Journal,
+    config: &Config,
+    prefix: &str,
+) -> Result<Option<SessionEntry>> {
     check(prefix)?;
     let found = journal.by_prefix(prefix, CANDIDATES + 1)?;
     if found.len() > 1 && found[0].session_id != prefix {

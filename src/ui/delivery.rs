@@ -7,16 +7,19 @@ use super::screen::{BAD, GOOD, Screen, WARNING};
 use super::table::Cell;
 use super::text::{escape, wrap};
 use crate::convex::delivery_state::DeliveryState;
+use crate::record::failure::FailureKind;
 
 pub(super) fn delivery_cell(state: Option<&DeliveryState>) -> Cell {
     match state {
         None => Cell::new(""),
         Some(DeliveryState::Delivered) => Cell::styled("yes", GOOD),
-        Some(DeliveryState::Waiting {
-            word: word @ ("refused" | "bad key"),
-            ..
-        }) => Cell::styled(*word, BAD),
-        Some(DeliveryState::Waiting { word, .. }) => Cell::styled(*word, WARNING),
+        Some(DeliveryState::Waiting { word, .. }) => {
+            // A retry alone does not help against these.
+            let is_rejected = [FailureKind::Refused, FailureKind::Unauthorized]
+                .iter()
+                .any(|kind| kind.word() == *word);
+            Cell::styled(*word, if is_rejected { BAD } else { WARNING })
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What README.md and docs/ show is what happens.
+//! Commands, screens and messages in README.md, CONTRIBUTING.md and docs/ match the program.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use crate::site::Site;
 use crate::support::{Backend, CAPTURES, Capture, root};
 
-/// Where the binary is before it is installed.
+/// The binary before it is installed.
 const BINARY: &str = env!("CARGO_BIN_EXE_convex-sidecar");
 
-/// What cannot run here does what a reader would see of it, and refuses what the real program would
-/// refuse.
+/// Scripts in place of programs that cannot run here. Each one does what a reader would notice of the
+/// real program, and fails if the real one would.
 const STAND_INS: [(&str, &str); 8] = [
     (
         "cargo",
@@ -22,7 +22,7 @@ const STAND_INS: [(&str, &str); 8] = [
         "xargs",
         "PATH=\"${0%/*}\" exec \"$(command -v xargs)\" \"$@\"\n",
     ),
-    // No session is old enough here; the first one is taken for it.
+    // No session here is old enough to match, so the first one is printed.
     (
         "jq",
         "[ \"$1 $2 $3\" = '-r --argjson before' ] && [ \"$4\" -gt 0 ] && sed -n '1s/.*\"sessionId\":\"\\([^\"]*\\)\".*/\\1/p'\n",
@@ -31,7 +31,7 @@ const STAND_INS: [(&str, &str); 8] = [
         "claude",
         "[ \"$1 $#\" = '--plugin-dir 2' ] && [ -f \"$2/.claude-plugin/plugin.json\" ] && [ -f \"$2/hooks/hooks.json\" ]\n",
     ),
-    // The real make says what it would run. Of that, what shows the program does run.
+    // Prints what the real make would run. Only the demo runs, because it shows the program.
     (
         "make",
         "make --dry-run \"$@\" || exit\n[ \"$*\" != demo ] || sh tests/demo.sh '@BINARY@'\n",
@@ -46,7 +46,7 @@ const STAND_INS: [(&str, &str); 8] = [
     ),
 ];
 
-/// README.md first, and what it leads to.
+/// README.md, CONTRIBUTING.md and the documents in docs/.
 fn documents() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs"))
         .unwrap()
@@ -62,7 +62,7 @@ fn documents() -> Vec<PathBuf> {
     .concat()
 }
 
-/// The fenced blocks of this language.
+/// The fenced blocks in this language.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut inside = None;
@@ -84,7 +84,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     blocks
 }
 
-/// A pipe goes on in the next line.
+/// One command per line; a line that ends in a pipe continues on the next one.
 fn commands(block: &str) -> Vec<String> {
     block
         .replace("|\n", "| ")
@@ -93,10 +93,10 @@ fn commands(block: &str) -> Vec<String> {
         .collect()
 }
 
-/// One after the other, as a reader does it, in a checkout on a machine that records already.
+/// Runs all commands in order, in a checkout on a machine that has recorded sessions.
 #[test]
-fn every_command_is_run() {
-    // By hand, a reader has the key printed.
+fn every_command_in_the_documents_runs() {
+    // The manual steps print the key.
     let site =
         Site::new().key("convex-self-hosted|0a0b0c0d0e0f0a0b0c0d0e0f0a0b0c0d0e0f0a0b0c0d0e0f");
     let cloud = Backend::start();
@@ -130,7 +130,7 @@ fn every_command_is_run() {
     let mut count = 0;
     for path in documents() {
         let text = fs::read_to_string(&path).unwrap();
-        // What GitHub runs, too, as far as it is the sidecar that is run.
+        // The steps of GitHub workflows that run the sidecar count too.
         let in_ci = text
             .lines()
             .filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("run: "))
@@ -162,7 +162,7 @@ fn every_command_is_run() {
 }
 
 #[test]
-fn every_screen_matches_its_snapshot() {
+fn every_screen_in_the_documents_matches_its_snapshot() {
     for (document, command, name) in [
         ("README.md", "sessions", "sessions"),
         (
@@ -180,9 +180,9 @@ fn every_screen_matches_its_snapshot() {
     }
 }
 
-/// In tables and sentences, too.
+/// In tables and sentences too, not only in blocks.
 #[test]
-fn every_make_target_is_there() {
+fn every_make_target_in_the_documents_exists() {
     let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
     for path in documents() {
         let text = fs::read_to_string(&path).unwrap();
@@ -201,9 +201,9 @@ fn every_make_target_is_there() {
     }
 }
 
-/// Each message of the table of troubles is one that the program or the backend really gives.
+/// Each message in the troubleshooting table is in the sources or in an answer of the backend.
 #[test]
-fn every_message_exists() {
+fn every_message_in_the_troubleshooting_table_exists() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let table = readme
         .split_once("| Message | What to do |")

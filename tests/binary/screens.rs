@@ -205,3 +205,24 @@ fn watch_needs_a_terminal() {
         )
     );
 }
+
+#[test]
+fn json_keeps_fields_that_this_version_does_not_know() {
+    let machine = Machine::new();
+    machine
+        .sidecar(&["hook"])
+        .stdin(r#"{"session_id": "later", "hook_event_name": "Stop"}"#)
+        .run()
+        .silent();
+    let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+    let add = "UPDATE sessions SET document = json_set(document, '$.metadata.future', 7)";
+    assert_eq!(journal.execute(add, []).unwrap(), 1);
+    for args in [&["show", "later", "--json"][..], &["sessions", "--json"]] {
+        let json = machine.sidecar(args).run().ok();
+        assert!(json.contains(r#""future":7"#), "{args:?}: {json}");
+    }
+    for args in [&["show", "later"][..], &["sessions"]] {
+        let screen = machine.sidecar(args).run().ok();
+        assert!(screen.contains("later"), "{args:?}: {screen}");
+    }
+}

@@ -37,7 +37,7 @@ enum Ended {
     NotYet,
 }
 
-/// A session to record.
+/// A session to record, and what its client did.
 struct Story {
     id: &'static str,
     prompt: &'static str,
@@ -114,27 +114,21 @@ impl Story {
     }
 
     fn run(&self) -> Run {
-        let (at, by, reason) = match self.ended {
-            Ended::NotYet => {
-                return Run {
-                    owner: None,
-                    started_at: self.start,
-                    source: Some("startup".to_owned()),
-                    end: None,
-                };
-            }
-            Ended::ByHook => (
-                self.start + self.length,
-                EndedBy::Hook,
-                Some("prompt_input_exit".to_owned()),
-            ),
-            Ended::Swept => (self.start + self.length, EndedBy::Swept, None),
+        let end = |by, reason: Option<&str>| End {
+            at: self.start + self.length,
+            by,
+            reason: reason.map(str::to_owned),
+        };
+        let end = match self.ended {
+            Ended::NotYet => None,
+            Ended::ByHook => Some(end(EndedBy::Hook, Some("prompt_input_exit"))),
+            Ended::Swept => Some(end(EndedBy::Swept, None)),
         };
         Run {
             owner: None,
             started_at: self.start,
             source: Some("startup".to_owned()),
-            end: Some(End { at, by, reason }),
+            end,
         }
     }
 }
