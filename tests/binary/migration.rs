@@ -136,6 +136,9 @@ fn migration_delivers_what_was_pending_once_and_nothing_else() {
     assert_eq!(count("agents:deleteAgentSession"), 1);
     // Only the refused session is tried again.
     assert!(count("agents:createAgentSession") <= creations + 1);
+    // A number for the host is what Convex refused; a page cannot be drawn from it either.
+    let repair = "UPDATE sessions SET document = json_set(document, '$.metadata.host', 'journal-v1') WHERE session_id = ?";
+    assert_eq!(open(&machine).execute(repair, [REFUSED]).unwrap(), 1);
     let shown = machine.sidecar(&["show", REFUSED]).run().ok();
     assert!(shown.contains("refused: "), "{shown}");
 }
