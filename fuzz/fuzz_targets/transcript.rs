@@ -54,7 +54,7 @@ fn figures(stretches: Vec<Facts>) -> Figures {
             item.name.clone_into(name);
         }
         Ok::<_, Infallible>(Counted {
-            inherited: false,
+            is_inherited: false,
             before,
             name: name.clone(),
         })

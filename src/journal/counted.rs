@@ -234,7 +234,7 @@ impl<'a> Counter<'a> {
             Some((_, MapEntry::Occupied(known))) => !*known.get(),
         };
         let mut counted = Counted {
-            inherited: new.is_copy,
+            is_inherited: new.is_copy,
             ..Counted::default()
         };
         match shares.iter_mut().find(|share| {
@@ -370,7 +370,7 @@ mod tests {
         assert!(
             count(&mut journal, "b", 0..ITEMS, 1)
                 .iter()
-                .all(|counted| counted.inherited)
+                .all(|counted| counted.is_inherited)
         );
         journal.write(|write| write.forget("a", None, 0)).unwrap();
         assert_whole(&journal);
@@ -435,7 +435,7 @@ mod tests {
                     let is_taken = session < owner;
                     let is_copy = owner < session;
                     let known = if is_taken { figures.remove(&(owner, false, key)) } else { figures.get(&(session, is_copy, key)).copied() };
-                    prop_assert_eq!((counted.inherited, counted.before.map(|before| before[0])), (is_copy, known.filter(|_| !is_taken)));
+                    prop_assert_eq!((counted.is_inherited, counted.before.map(|before| before[0])), (is_copy, known.filter(|_| !is_taken)));
                     figures.insert((session, is_copy, key), known.unwrap_or_default().max(figure));
                     if !is_copy {
                         owners.insert(key, session);

@@ -1,26 +1,26 @@
-//! A hook event, checked.
+//! A hook event: what the JSON on a hook's stdin means.
 
 use serde::Serialize;
 
 use super::redact::Redactor;
 
-/// The longest session id accepted; the client's are UUIDs of 36 characters.
+/// The longest session id that is accepted; those of the client are UUIDs of 36 characters.
 const MAX_SESSION_ID: usize = 128;
 
-/// One hook event, checked.
+/// One hook event. The hook input that it comes from was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// The client's session id: ASCII letters, digits, `-` and `_` only, so that it is safe in a
     /// path or a query.
     pub session_id: String,
-    /// Where the client says the transcript is; nothing may be there yet, or ever.
+    /// The path of the transcript, according to the client. There may be no file yet, or never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcript_path: Option<String>,
     /// The client's working directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
-    /// The client's permission mode, on the events that carry it.
+    /// The client's permission mode, for events that have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permission_mode: Option<String>,
     /// What happened.
@@ -28,7 +28,7 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// What happened, with the fields that only this event has.
+/// What happened, with the fields that are specific to the event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "hookEventName", rename_all_fields = "camelCase")]
 #[expect(
@@ -53,15 +53,15 @@ pub enum EventKind {
     SessionEnd {
         reason: Option<String>,
     },
-    /// An event that says no more than that the session lives (SubagentStop, Notification, one of a
-    /// later client).
+    /// Any other event (SubagentStop, Notification, one of a later client). It only shows that the
+    /// session is open.
     Other {
         name: String,
     },
 }
 
 impl Event {
-    /// The event with its texts as they are kept, for showing it.
+    /// The event with its texts masked and cut, for display.
     #[must_use]
     pub fn masked(&self, redactor: &Redactor) -> Self {
         let keep = |text: &Option<String>| {
@@ -114,7 +114,7 @@ impl EventKind {
     }
 }
 
-/// Whether `id` may become part of a path or a query.
+/// Whether `id` is safe in a path or a query.
 #[must_use]
 pub fn is_session_id(id: &str) -> bool {
     (1..=MAX_SESSION_ID).contains(&id.len())

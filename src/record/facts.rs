@@ -1,9 +1,9 @@
-//! What a stretch of transcript says, before it is known which of it is this session's own.
+//! The facts of a stretch of transcript, before it is known which of them are inherited.
 //!
-//! A stretch may be read twice, overlap a line, or be the copy of another session's history that a
-//! fork starts with. So facts are keyed by the ids that the client gave them; [`super::figures`]
-//! counts each key once. Facts of two stretches need no order except [`Step`]s and the answer,
-//! which only the main chain has.
+//! A stretch can be read twice, overlap with another one, or be history that a fork copied from
+//! another session. So facts are keyed by the ids that the client gave them, and
+//! [`super::figures`] counts each key once. The order of two stretches matters only for [`Step`]s
+//! and answers, which only the main chain has.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
@@ -11,27 +11,29 @@ use std::collections::{BTreeSet, HashSet};
 use std::iter::{self, Peekable};
 use std::vec::IntoIter;
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::Millis;
 use super::redact::Text;
 use super::usage::Usage;
 
 /// How many facts are gathered before they are handed over, so that memory does not grow with the
 /// file.
 pub const MAX_FACTS: usize = 32_768;
-/// How many bytes of kept text are gathered before they are handed over.
+/// How much text is gathered before it is handed over, in bytes.
 pub const MAX_TEXT: usize = 4 * 1024 * 1024;
 
-/// How many messages with text are remembered at the end of a stretch.
+/// How many messages with text are kept at the end of a stretch.
 const MAX_ANSWERS: usize = 4;
-/// What a fact takes in memory, about, in bytes.
+/// The approximate size of a fact in memory, in bytes.
 const BYTES_PER_FACT: usize = 80;
 
-/// The 64-bit hash of a client's id, with its kind. A chance of 3 in 10⁸ that two of a million
-/// collide.
+/// The 64-bit hash of a client's id and its kind. The chance that two of a million ids collide is 3
+/// in 10⁸.
 pub type Key = u64;
 
-/// Where a stretch was read from.
+/// The kind of file that a stretch was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// `<session>.jsonl`.
@@ -43,27 +45,27 @@ pub enum Source {
 /// One API message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// The model that wrote it: its place in [`Facts::names`].
+    /// The model that wrote it, as an index into [`Facts::names`].
     pub model: usize,
-    /// The largest figures of its lines.
+    /// Its token counts: the largest of each on any of its lines.
     pub usage: Usage,
-    /// The times of its first and last line, in epoch milliseconds.
+    /// The times of its first and last line.
     pub span: Span,
 }
 
-/// The first and the last of some points in time, in epoch milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// The first and the last of some points in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    /// The first.
-    pub first: Option<i64>,
-    /// The last.
-    pub last: Option<i64>,
+    /// The first one.
+    pub first: Option<Millis>,
+    /// The last one.
+    pub last: Option<Millis>,
 }
 
 impl Span {
     /// The span from `at` to `at`.
     #[must_use]
-    pub const fn at(at: Option<i64>) -> Self {
+    pub const fn at(at: Option<Millis>) -> Self {
         Self {
             first: at,
             last: at,
@@ -77,53 +79,50 @@ impl Span {
     }
 }
 
-/// One tool call, of which the call and its failure may stand in different stretches.
+/// One tool call. The call and its failure can be in different stretches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tool {
-    /// The tool's name, known from the call: its place in [`Facts::names`].
+    /// The name of the tool, as an index into [`Facts::names`]; `None` until the call is seen.
     pub name: Option<usize>,
     /// Whether its result was an error.
-    pub failed: bool,
+    pub has_failed: bool,
 }
 
-/// What moves the conversation on, in the order of the main chain.
+/// A step of the conversation on the main chain. `at` is when it was written, `key` that of the
+/// record, or of the message for a reply.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    missing_docs,
-    reason = "`at` is epoch milliseconds, `key` that of the record or message"
-)]
+#[expect(missing_docs, reason = "see the type")]
 pub enum Step {
-    /// A human asked.
+    /// A human typed something.
     Prompt {
         key: Key,
-        at: Option<i64>,
+        at: Option<Millis>,
         text: Option<Box<Text>>,
     },
-    /// The model answered, in whatever form.
-    Reply { key: Key, at: Option<i64> },
+    /// The model answered, by text or by tool calls.
+    Reply { key: Key, at: Option<Millis> },
     /// The API failed.
     ApiError {
         key: Key,
-        at: Option<i64>,
+        at: Option<Millis>,
         text: Option<Box<Text>>,
     },
 }
 
-/// The texts of one message of the main chain.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+/// The texts of one message on the main chain.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer<T = Text> {
     /// The key of the message.
     pub message: Key,
     /// The time of its last line.
-    pub at: Option<i64>,
-    /// Its text blocks by the key of their line, so that a repeated line adds nothing.
+    pub at: Option<Millis>,
+    /// Its text blocks, each with the key of its line, so that a repeated line adds nothing.
     pub parts: Vec<(Key, T)>,
 }
 
-/// The last messages of the main chain that have text, in the order of their last lines. The final
-/// answer is the last one; some before it are kept because a message may go on after another one
-/// has begun.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+/// The last messages with text on the main chain, in the order of their last lines. The last one is
+/// the final answer. Some before it are kept, because the lines of two messages can alternate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answers<T = Text>(Vec<Answer<T>>);
 
 impl<T> Default for Answers<T> {
@@ -133,9 +132,9 @@ impl<T> Default for Answers<T> {
 }
 
 impl<T> Answers<T> {
-    /// Takes more of a message, or a new one. A line that is known already, and a message that is
-    /// older than the last one, are lines written again.
-    pub fn take(&mut self, more: Answer<T>) {
+    /// Adds a message, or lines of a message that is already here. Known lines, and messages that
+    /// are older than the last one, were written a second time; they are ignored.
+    pub fn add(&mut self, more: Answer<T>) {
         let newest = self.last().and_then(|last| last.at);
         if let Some(place) = self
             .0
@@ -156,7 +155,7 @@ impl<T> Answers<T> {
             }
             let mut answer = self.0.remove(place);
             answer.parts.extend(new);
-            // Times grow along the list, also where a line has none.
+            // Times must not decrease along the list, even if a line has none.
             answer.at = more.at.max(newest);
             self.0.push(answer);
         } else if !is_before(more.at, newest) {
@@ -182,17 +181,17 @@ impl<T> Answers<T> {
     }
 }
 
-/// Whether both times are known and `at` is the earlier one.
+/// Whether both times are known and `at` is earlier than `other`.
 #[must_use]
-pub fn is_before(at: Option<i64>, other: Option<i64>) -> bool {
+pub fn is_before(at: Option<Millis>, other: Option<Millis>) -> bool {
     at.zip(other).is_some_and(|(at, other)| at < other)
 }
 
-/// A field of which the latest value counts: not every record carries it, and old records may be
-/// written again.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+/// A field of which the latest value counts. Not every record has it, and the client may write old
+/// records a second time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dated {
-    at: Option<i64>,
+    at: Option<Millis>,
     text: Option<String>,
 }
 
@@ -203,8 +202,8 @@ impl Dated {
         self.text.clone()
     }
 
-    /// Takes a value unless it is older than the one that is known.
-    pub fn take(&mut self, at: Option<i64>, text: &str) {
+    /// Sets the value unless it is older than the present one.
+    pub fn set(&mut self, at: Option<Millis>, text: &str) {
         if is_before(at, self.at) {
             return;
         }
@@ -215,8 +214,8 @@ impl Dated {
     }
 }
 
-/// The state records and envelope fields of which the last one counts.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+/// State records, and fields of any record, of which the latest value counts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the client's")]
 pub struct Latest {
     pub custom_title: Option<Text>,
@@ -231,7 +230,7 @@ pub struct Latest {
 }
 
 impl Latest {
-    /// Takes what `later` knows.
+    /// Updates each field that `later` has.
     pub fn update(&mut self, later: Self) {
         self.custom_title = later.custom_title.or(self.custom_title.take());
         self.ai_title = later.ai_title.or(self.ai_title.take());
@@ -245,39 +244,39 @@ impl Latest {
             (&mut self.permission_mode, later.permission_mode),
         ] {
             if let Some(text) = theirs.text {
-                ours.take(theirs.at, &text);
+                ours.set(theirs.at, &text);
             }
         }
     }
 }
 
-/// What a stretch of transcript says.
+/// The facts of a stretch of transcript.
 #[derive(Debug, Default, PartialEq)]
 pub struct Facts {
     /// The names of models and tools, each once.
     pub names: Vec<String>,
-    /// API messages by id, each once, in the order of the keys.
+    /// API messages, each once, in the order of their keys after [`Facts::sort`].
     pub messages: Vec<(Key, Message)>,
-    /// Tool calls by id, likewise.
+    /// Tool calls, likewise.
     pub tools: Vec<(Key, Tool)>,
-    /// Subagents by id.
+    /// Subagents.
     pub subagents: BTreeSet<Key>,
-    /// Compactions by record id.
+    /// Compactions, by the keys of their records.
     pub compactions: BTreeSet<Key>,
-    /// The main chain's steps, in order.
+    /// The steps of the main chain, in order.
     pub steps: Vec<Step>,
-    /// The last answers of the stretch.
+    /// The last answers.
     pub answers: Answers,
-    /// The last state.
+    /// The latest state.
     pub latest: Latest,
     /// Lines that are not JSON objects.
     pub malformed_lines: u64,
-    /// Lines longer than the reader's cap.
+    /// Lines that were too long to be parsed.
     pub skipped_lines: u64,
 }
 
 impl Facts {
-    /// The fact that a subagent's file exists.
+    /// The fact that the file of this subagent exists.
     #[must_use]
     pub fn of_subagent(id: &str) -> Self {
         Self {
@@ -286,13 +285,13 @@ impl Facts {
         }
     }
 
-    /// How many there are, as a measure of the memory they take.
+    /// How many facts there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.messages.len() + self.tools.len() + self.steps.len()
     }
 
-    /// As [`Facts::len`], with the texts of prompts reckoned in.
+    /// As [`Facts::len`], plus the size of the texts in facts: a measure of the memory in use.
     #[must_use]
     pub fn weight(&self) -> usize {
         let bytes = self.steps.iter().map(|step| match step {
@@ -313,7 +312,8 @@ impl Facts {
         *self == Self::default()
     }
 
-    /// Puts messages and tools in the order of their keys, each once, as the journal keeps them.
+    /// Sorts messages and tool calls by key, as the journal stores them, and merges those with the
+    /// same key.
     pub fn sort(&mut self) {
         self.messages
             .sort_unstable_by_key(|(key, _)| key.cast_signed());
@@ -329,16 +329,16 @@ impl Facts {
         self.tools.dedup_by(|(key, later), (same, tool)| {
             key == same && {
                 tool.name = later.name.or(tool.name);
-                tool.failed |= later.failed;
+                tool.has_failed |= later.has_failed;
                 true
             }
         });
     }
 }
 
-/// Merges what each stretch has in the order of its keys, the stretch's place with each, and `add`s
-/// what later ones have of the same key. The journal keeps keys in that order, so neighbours go to
-/// the same page.
+/// Merges the sorted items of several stretches in the order of their keys, each with the index of
+/// its first stretch; `add` adds a later item with the same key. The journal stores keys in this
+/// order, so that neighbors end up on the same page.
 pub fn merge<T>(
     stretches: Vec<Vec<(Key, T)>>,
     add: impl Fn(&mut T, T),
@@ -377,8 +377,9 @@ pub fn merge<T>(
     })
 }
 
-/// The place of a name. Sessions use some dozens, so the search is short.
-pub fn place(names: &mut Vec<String>, name: &str) -> usize {
+/// The index of a name, which is added if it is new. A session has a few dozen, so the search is
+/// short.
+pub fn intern(names: &mut Vec<String>, name: &str) -> usize {
     names
         .iter()
         .position(|known| known == name)
@@ -388,7 +389,8 @@ pub fn place(names: &mut Vec<String>, name: &str) -> usize {
         })
 }
 
-/// The key of an id of some kind: `m`essage, `t`ool use, record (`u`uid), `a`gent.
+/// The key of an id. `kind` is `m` for a message, `t` for a tool call, `u` for a record and `a` for a
+/// subagent.
 #[must_use]
 pub fn key(kind: u8, id: &[u8]) -> Key {
     xxh3_64_with_seed(id, u64::from(kind))

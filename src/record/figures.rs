@@ -1,37 +1,37 @@
-//! The figures of one session, kept up to date with each stretch of its transcript files that is
-//! read.
+//! The figures of one session, updated with each stretch of its transcript files that is read.
 //!
-//! Whatever way the files are cut between reads, the figures equal those of one full read: every
-//! fact is counted by the difference that its key makes, and what is already counted makes none.
+//! However the files are cut between reads, the figures equal those of one full read: a fact adds
+//! only what is not counted yet under its key.
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem::take;
 
 use serde::{Deserialize, Serialize};
 
+use super::Millis;
 use super::facts::{Answers, Facts, Key, Latest, Message, Span, Step, is_before, merge};
 use super::redact::Text;
 use super::usage::Usage;
 
-/// A fact that is counted once on this machine: a message, a tool call, a prompt.
+/// A fact that is counted once on this machine, such as a message, a tool call or a prompt.
 #[derive(Debug)]
 pub struct Item<'a> {
     /// Its key.
     pub key: Key,
     /// A tool's name; empty otherwise.
     pub name: &'a str,
-    /// Its figures; the largest ever seen count.
+    /// Its figures. Of repeated facts, the largest of each figure counts.
     pub figures: [u64; 4],
 }
 
-/// What was known of an [`Item`] before.
+/// What was counted of an [`Item`] before.
 #[derive(Debug, Default)]
 pub struct Counted {
-    /// Another session had it first, so it is history that a fork copied.
-    pub inherited: bool,
-    /// Its figures, when this session already knew it.
+    /// Whether another session had it first, so that it is history that a fork copied.
+    pub is_inherited: bool,
+    /// The figures that are already counted for this session.
     pub before: Option<[u64; 4]>,
-    /// Its name, when the item has none.
+    /// Its name, for an item without one.
     pub name: String,
 }
 
@@ -47,53 +47,53 @@ pub struct ToolFigures {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Figures {
-    /// Human prompts.
+    /// Prompts by humans.
     pub prompts: u64,
-    /// Prompts that got an answer of any kind.
+    /// Prompts that were answered, if only by an error.
     pub turns: u64,
-    /// API messages, subagents' included.
+    /// API messages, including those of subagents.
     pub api_messages: u64,
     /// Tool calls by name.
     pub tools: BTreeMap<String, ToolFigures>,
-    /// Compactions.
+    /// Compactions of the conversation.
     pub compactions: u64,
-    /// Subagents.
+    /// Subagents that were started.
     pub subagents: u64,
     /// Token counts by model.
     pub usage_by_model: BTreeMap<String, Usage>,
     /// Token counts of messages that another session had first.
     pub inherited: Option<Usage>,
-    /// The first prompt of its own.
+    /// The first prompt that is not inherited.
     pub input: Option<Text>,
-    /// The last answers of its own.
+    /// The last answers that are not inherited.
     pub answers: Answers,
-    /// The error in which the last turn ended, if it did.
+    /// The error in which the last turn ended.
     pub error: Option<Text>,
-    /// When the last step was written, in epoch milliseconds.
-    pub stepped_at: Option<i64>,
-    /// From the first to the last step or message of its own.
+    /// When the last step was written.
+    pub stepped_at: Option<Millis>,
+    /// From the first to the last step or message that is not inherited.
     pub span: Span,
-    /// The last state.
+    /// The latest state.
     pub latest: Latest,
     /// Lines that are not JSON objects.
     pub malformed_lines: u64,
-    /// Lines longer than the reader's cap.
+    /// Lines that were too long to be parsed.
     pub skipped_lines: u64,
-    /// When the last prompt or API error of its own was written.
-    asked_or_failed_at: Option<i64>,
-    /// A prompt of its own is not answered yet.
+    /// When the last prompt or API error that is not inherited was written.
+    asked_or_failed_at: Option<Millis>,
+    /// Whether the last prompt is not answered yet.
     awaits_reply: bool,
 }
 
 impl Figures {
-    /// Counts the facts of the next stretches, in their order. `count` looks an item up, remembers
-    /// it, and says what was known of it.
+    /// Counts the facts of the next stretches, in their order. `count` stores an item and returns
+    /// what was counted of it before.
     pub fn absorb<E>(
         &mut self,
         mut stretches: Vec<Facts>,
         mut count: impl FnMut(Item<'_>) -> Result<Counted, E>,
     ) -> Result<(), E> {
-        // Which messages are history that a fork copied; asked once, because their steps follow.
+        // The steps and answers of copied messages must not count either.
         let mut copied = HashSet::new();
         let messages = merge(
             stretches
@@ -118,7 +118,7 @@ impl Figures {
         let tools = stretches.iter_mut().map(|Facts { names, tools, .. }| {
             take(tools)
                 .into_iter()
-                .map(|(key, tool)| (key, (tool.name.map(|name| &*names[name]), tool.failed)))
+                .map(|(key, tool)| (key, (tool.name.map(|name| &*names[name]), tool.has_failed)))
                 .collect()
         });
         let tools = merge(tools.collect(), |(name, failed), (later, later_failed)| {
@@ -132,7 +132,7 @@ impl Figures {
                 name: name.unwrap_or_default(),
                 figures,
             })?;
-            if !counted.inherited {
+            if !counted.is_inherited {
                 self.count_tool(name.unwrap_or(&counted.name), &counted, figures);
             }
         }
@@ -155,7 +155,7 @@ impl Figures {
             }
             for answer in facts.answers.into_all() {
                 if !copied.contains(&answer.message) {
-                    self.answers.take(answer);
+                    self.answers.add(answer);
                 }
             }
             self.latest.update(facts.latest);
@@ -165,13 +165,13 @@ impl Figures {
         Ok(())
     }
 
-    /// Whether it is history that a fork copied.
+    /// Counts a message. Returns whether it is history that a fork copied.
     fn count_message(&mut self, message: &Message, model: &str, counted: &Counted) -> bool {
         let (figures, before) = (message.usage.figures(), counted.before.unwrap_or_default());
         let more = Usage::from(std::array::from_fn(|index| {
             figures[index].saturating_sub(before[index])
         }));
-        if counted.inherited {
+        if counted.is_inherited {
             self.inherited.get_or_insert_default().add(more);
             return true;
         }
@@ -184,8 +184,8 @@ impl Figures {
         false
     }
 
-    /// A call counts when it is first seen; its failure once both the call and the failure were
-    /// seen.
+    /// Counts a tool call when the call is first seen, and its failure as soon as both the call and
+    /// the failure were seen.
     fn count_tool(&mut self, name: &str, counted: &Counted, figures: [u64; 4]) {
         let before = counted.before.unwrap_or_default();
         let (called, failed) = (
@@ -218,7 +218,7 @@ impl Figures {
         is_new: &mut impl FnMut(Key) -> Result<bool, E>,
     ) -> Result<(), E> {
         let at = match step {
-            // A reply that is older than the last prompt or error is a line written again.
+            // A reply that is older than the last prompt or error was written a second time.
             Step::Reply { key, at }
                 if copied.contains(&key) || is_before(at, self.asked_or_failed_at) =>
             {
@@ -229,7 +229,7 @@ impl Figures {
                 self.error = None;
                 at
             }
-            // A record that stands there twice was counted the first time.
+            // A record that was written twice is counted the first time.
             Step::Prompt { key, .. } | Step::ApiError { key, .. } if !is_new(key)? => {
                 return Ok(());
             }
@@ -268,5 +268,5 @@ impl Figures {
 }
 
 fn is_new(counted: &Counted) -> bool {
-    !counted.inherited && counted.before.is_none()
+    !counted.is_inherited && counted.before.is_none()
 }

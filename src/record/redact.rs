@@ -1,9 +1,9 @@
-//! Masks secrets in text before anything is kept, and cuts text to what is kept.
+//! Masks secrets in text before it is stored, and cuts text to the length that is stored.
 //!
-//! People paste keys into prompts and agents print them (claude-code#63593). Masking is by the
-//! shapes that vendors document for their tokens, and by assignments such as `password=…`; ordinary
-//! text, code and hashes stay as they are. It is a net, not a wall: a secret without a shape
-//! passes, which is what `capture = "metadata"` is for.
+//! People paste keys into prompts, and agents print them (claude-code#63593). What is masked are
+//! tokens in the formats that vendors document, and assignments such as `password=…`; ordinary text,
+//! code and hashes stay as they are. A secret without a known format is not recognized;
+//! `capture = "metadata"` stores no text at all.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -12,23 +12,23 @@ use memchr::memmem::Finder;
 use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 
-/// How far beyond the kept length text is still masked, so that a secret across the cut is masked
-/// whole, in bytes. Longer than any token and than a PEM block of a 4096-bit key.
+/// How far beyond the stored length text is masked, in bytes, so that a secret across the cut is
+/// masked as a whole. Longer than any token and than the PEM block of a 4096-bit key.
 const OVERLAP: usize = 16 * 1024;
 
-/// A text as it is kept.
+/// A text as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Text {
     /// Masked, and cut on a character boundary.
     pub text: String,
-    /// The length of the whole text, in bytes.
+    /// The length of the original text, in bytes.
     pub bytes: u64,
-    /// Whether `text` is only its beginning.
+    /// Whether `text` is only the beginning.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_cut: bool,
 }
 
-/// How text is kept: not at all, cut, masked.
+/// Decides what is stored of a text.
 #[derive(Debug)]
 pub struct Redactor {
     keeps_text: bool,
@@ -37,13 +37,13 @@ pub struct Redactor {
     max_bytes: usize,
 }
 
-/// The shape of one kind of secret. It is only looked for in texts that hold one of its needles,
-/// because compiling and running every expression over every text would cost more than the rest of
-/// a hook.
+/// The format of one kind of secret. Its expression is compiled and run only for a text that holds
+/// one of its needles: running all expressions on all texts would take longer than the rest of a
+/// hook.
 struct Shape {
     kind: &'static str,
     needles: &'static [&'static str],
-    /// Whether the needles, in small letters, stand for capitals, too.
+    /// Whether the needles, which are in lower case, also match upper case.
     ignores_case: bool,
     expression: &'static str,
     finders: OnceLock<Vec<Finder<'static>>>,
@@ -65,7 +65,7 @@ const fn shape(
     }
 }
 
-/// In an expression with groups `before` and `after`, what they match stays.
+/// What the groups `before` and `after` of an expression match is not masked.
 static SHAPES: [Shape; 17] = [
     shape(
         "private key",
@@ -126,7 +126,8 @@ static SHAPES: [Shape; 17] = [
     shape("secret", &NAMES, ASSIGNMENT).ignoring_case(),
 ];
 
-/// What every name in [`ASSIGNMENT`] holds; a sign of assignment stands in half of all answers.
+/// Each name in [`ASSIGNMENT`] contains one of these. Needles such as `=` would match half of all
+/// answers.
 const NAMES: [&str; 8] = [
     "passw",
     "passphrase",
@@ -138,10 +139,9 @@ const NAMES: [&str; 8] = [
     "authorization",
 ];
 
-/// `password=…` and its like: a name that says so, then a quoted value without spaces, or a bare
-/// one as it stands in `.env` files and queries (no space before it, not a call or a member of
-/// something, and a digit among its characters unless the name says password), or the value of an
-/// `Authorization` header.
+/// Assignments such as `password=…`. The value is quoted and has no spaces; or it is bare, as in
+/// `.env` files and queries (no space before it, not a call or a member, and with a digit unless the
+/// name contains `password`); or it is that of an `Authorization` header.
 const ASSIGNMENT: &str = concat!(
     r#"(?i)(?<before>\b[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?-?key|access_?-?key|private_?-?key|credentials?)"#,
     r#"[a-z0-9_]*["']?\s*(?:=|:|=>|:=)\s*["'])[^\s"'<>${}()]{6,}"#,
@@ -151,7 +151,7 @@ const ASSIGNMENT: &str = concat!(
     r#"|(?<before4>\bauthorization["']?\s*[:=]\s*["']?(?:bearer|basic|convex)\s+)[^\s"']{8,}"#,
 );
 
-/// Values that code assigns to such names.
+/// Values that code assigns to such names and that are not secrets.
 const PLAIN: [&str; 12] = [
     "none",
     "null",
@@ -223,8 +223,8 @@ fn replace<'a>(expression: &Regex, kind: &str, text: Cow<'a, str>) -> Cow<'a, st
 }
 
 impl Redactor {
-    /// A redactor that keeps at most `max_bytes` of each text, masked by the built-in shapes
-    /// (`masks`) and `patterns`.
+    /// A redactor that keeps at most `max_bytes` of each text. It masks what `patterns` match, and
+    /// if `masks` is set, the built-in kinds of secrets.
     pub fn new(
         masks: bool,
         patterns: &[String],
@@ -242,7 +242,7 @@ impl Redactor {
         })
     }
 
-    /// A redactor that keeps no text at all (`capture = "metadata"`).
+    /// A redactor that keeps no text (`capture = "metadata"`).
     #[must_use]
     pub const fn metadata_only() -> Self {
         Self {
@@ -253,26 +253,26 @@ impl Redactor {
         }
     }
 
-    /// The text as it is kept; `None` when no text is kept or nothing but white space is there.
+    /// The text as it is stored; `None` if it is blank or no text is stored.
     #[must_use]
     pub fn keep(&self, text: &str) -> Option<Text> {
         let text = text.trim();
         if !self.keeps_text || text.is_empty() {
             return None;
         }
-        let near = &text[..text.floor_char_boundary(self.max_bytes.saturating_add(OVERLAP))];
-        let masked = self.mask(near);
-        // What is left of a secret that was cut with the text has no shape; masking may have
-        // brought it near.
-        let is_near = near.len() < text.len();
-        let safe = if is_near {
+        let window = &text[..text.floor_char_boundary(self.max_bytes.saturating_add(OVERLAP))];
+        let masked = self.mask(window);
+        // A secret that was cut with the text no longer matches, and masking may have moved its
+        // rest to before the final cut.
+        let is_cut_early = window.len() < text.len();
+        let safe = if is_cut_early {
             masked.len().saturating_sub(OVERLAP)
         } else {
             masked.len()
         };
         let cut = masked.floor_char_boundary(self.max_bytes.min(safe));
         Some(Text {
-            is_cut: is_near || cut < masked.len(),
+            is_cut: is_cut_early || cut < masked.len(),
             text: masked[..cut].to_owned(),
             bytes: text.len() as u64,
         })
@@ -290,7 +290,7 @@ impl Redactor {
 }
 
 impl Text {
-    /// One text of several parts, a line each, kept to `max_bytes`.
+    /// Joins texts with line feeds, and cuts the result to `max_bytes`.
     #[must_use]
     pub fn join<'a>(parts: impl IntoIterator<Item = &'a Self>, max_bytes: usize) -> Option<Self> {
         let mut parts = parts.into_iter();
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_secret_is_masked() {
-        // Put together here so that no scanner takes this file for a leak.
+        // Assembled at run time so that secret scanners do not report this file.
         let body = "Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4zAb3dEf6hIj9k";
         let hex = "0123456789abcdef".repeat(4);
         let secrets = [
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_text_code_and_hashes_stay() {
+    fn ordinary_text_code_and_hashes_are_not_masked() {
         for text in [
             "let token = parser.next_token();",
             "password: string; secret: Option<String>",
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_on_a_character_boundary_with_its_full_length() {
+    fn long_text_is_cut_on_a_character_boundary_and_keeps_its_length() {
         let redactor = Redactor::new(true, &[], 5).unwrap();
         let text = redactor.keep("aééé").unwrap();
         assert_eq!(
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_across_the_cut_leaves_no_part_of_itself() {
+    fn secret_across_the_cut_is_masked_as_a_whole() {
         let redactor = Redactor::new(true, &[], 20).unwrap();
         let text = redactor
             .keep(&format!("0123456789 ghp_{}", "a1".repeat(18)))

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Token counts of one message, or of many.
+/// Token counts of one or more messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "the names are those of the Messages API")]
@@ -14,7 +14,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The larger of each figure.
+    /// The larger of each count.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self::from(std::array::from_fn(|index| {
@@ -22,7 +22,7 @@ impl Usage {
         }))
     }
 
-    /// The figures in the order of the fields.
+    /// The counts in the order of the fields.
     #[must_use]
     pub const fn figures(self) -> [u64; 4] {
         [
@@ -33,7 +33,7 @@ impl Usage {
         ]
     }
 
-    /// Adds each figure.
+    /// Adds each count.
     pub fn add(&mut self, more: Self) {
         let (ours, theirs) = (self.figures(), more.figures());
         *self = Self::from(std::array::from_fn(|index| {

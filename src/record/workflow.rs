@@ -1,10 +1,9 @@
-//! A workflow as it was set on this machine: the work that several sessions share, under the key
-//! that they name. Pure.
+//! A workflow: the work that several sessions share, under the key that they name. Pure.
 //!
-//! Several machines may set the same workflow, some of them offline. So each field carries the time
-//! at which it was set, what travels is all that this machine has ever set, and Convex keeps the
-//! latest of each field (`convex/model/workflows.ts`): repeated, late and reordered deliveries end
-//! in the same row.
+//! Several machines can set fields of the same workflow, some of them while offline. So each field
+//! has the time at which it was set, a machine sends everything that it ever set, and Convex keeps
+//! the latest value of each field (`convex/model/workflows.ts`). Deliveries that are repeated, late
+//! or reordered end in the same row.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +12,7 @@ use super::document::Document;
 use super::session;
 use super::usage::Usage;
 
-/// What can be said of a workflow as a whole. It is the user's word; nothing infers it.
+/// The status of a workflow. Only the user sets it; nothing infers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names say it")]
@@ -40,7 +39,7 @@ impl Status {
     }
 }
 
-/// Fields to be set; what is `None` stays as it is.
+/// Fields to set; a field that is `None` keeps its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Change {
@@ -64,7 +63,7 @@ struct SetAt {
     artifacts: Option<Millis>,
 }
 
-/// All that this machine has set of a workflow; its JSON is what `workflows:updateWorkflow` takes.
+/// What this machine set of a workflow; the function `workflows:updateWorkflow` takes its JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Workflow {
@@ -112,7 +111,7 @@ pub struct WorkflowMetadata {
 }
 
 impl Workflow {
-    /// A workflow of which nothing is set.
+    /// A workflow with no field set.
     #[must_use]
     pub fn new(key: &str) -> Self {
         let set_at = SetAt::default();
@@ -127,7 +126,7 @@ impl Workflow {
         }
     }
 
-    /// Sets fields. The time is later than that of the setting before, should the clock be set
+    /// Sets fields. Their time is later than that of the previous change, even if the clock was set
     /// back.
     pub fn set(&mut self, change: Change, now: Millis) {
         let now = now.max(self.updated_at + 1);
@@ -205,10 +204,10 @@ pub struct Totals {
     pub tool_calls: u64,
     pub tool_errors: u64,
     pub usage: Usage,
-    /// Of the sessions whose cost is known; `None` when it is of none.
+    /// The cost of the sessions with a known cost, in US dollars; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
-    /// Of how many sessions the cost is known.
+    /// How many sessions have a known cost.
     pub priced_sessions: u64,
     pub duration_ms: Millis,
 }

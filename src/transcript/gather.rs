@@ -6,7 +6,8 @@ use super::line::{self, Block, Envelope, Record};
 use super::relevance::is_irrelevant;
 use crate::record::Millis;
 use crate::record::facts::{
-    Answer, Answers, Facts, Key, MAX_FACTS, MAX_TEXT, Message, Source, Span, Step, Tool, key, place,
+    Answer, Answers, Facts, Key, MAX_FACTS, MAX_TEXT, Message, Source, Span, Step, Tool, intern,
+    key,
 };
 use crate::record::redact::{Redactor, Text};
 use crate::record::usage::Usage;
@@ -48,7 +49,7 @@ impl<'a> Gatherer<'a> {
                 .parts
                 .into_iter()
                 .filter_map(|(line, text)| Some((line, self.redactor.keep(&text)?)));
-            self.facts.answers.take(Answer {
+            self.facts.answers.add(Answer {
                 message: answer.message,
                 at: answer.at,
                 parts: parts.collect(),
@@ -141,12 +142,12 @@ impl<'a> Gatherer<'a> {
                     match block {
                         Block::Text(text) => texts.push(text),
                         Block::ToolUse { id, name } => {
-                            let name = place(&mut self.facts.names, &name);
+                            let name = intern(&mut self.facts.names, &name);
                             self.facts.tools.push((
                                 key(b't', id.as_bytes()),
                                 Tool {
                                     name: Some(name),
-                                    failed: false,
+                                    has_failed: false,
                                 },
                             ));
                         }
@@ -154,7 +155,7 @@ impl<'a> Gatherer<'a> {
                 }
                 if is_main {
                     self.add_reply(key(b'm', id.as_bytes()), &uuid, at, texts);
-                    self.facts.latest.model.take(at, &model);
+                    self.facts.latest.model.set(at, &model);
                 }
             }
             Record::ToolErrors(ids) => {
@@ -205,7 +206,7 @@ impl<'a> Gatherer<'a> {
             (&mut latest.permission_mode, &envelope.permission_mode),
         ] {
             if let Some(theirs) = theirs {
-                ours.take(envelope.at, theirs);
+                ours.set(envelope.at, theirs);
             }
         }
     }
@@ -219,7 +220,7 @@ impl<'a> Gatherer<'a> {
                 message.span.include(Span::at(at));
             }
             _ => {
-                let model = place(&mut self.facts.names, model);
+                let model = intern(&mut self.facts.names, model);
                 self.facts.messages.push((
                     key,
                     Message {
@@ -237,7 +238,7 @@ impl<'a> Gatherer<'a> {
             key(b't', id.as_bytes()),
             Tool {
                 name: None,
-                failed: true,
+                has_failed: true,
             },
         ));
     }
@@ -260,7 +261,7 @@ impl<'a> Gatherer<'a> {
             .map(|text| (line, text.into_owned()))
             .collect();
         if !parts.is_empty() {
-            self.answers.take(Answer { message, at, parts });
+            self.answers.add(Answer { message, at, parts });
         }
     }
 

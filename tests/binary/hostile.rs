@@ -1,5 +1,5 @@
-//! Input and files that nobody should write: a hook takes what it can, never blocks, never speaks,
-//! stays small, and writes nothing outside its home.
+//! Hostile input and files: a hook records what it can, never blocks, prints nothing, uses little
+//! memory, and writes nothing outside its home.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::support::Machine;
 
 const SESSION: &str = "5e55104a-0000-4000-8000-00000000000a";
-/// The memory that is promised, in KiB.
-const PROMISED: u64 = 32 * 1024;
+/// The promised limit of memory, in KiB.
+const MEMORY_LIMIT: u64 = 32 * 1024;
 
 fn event(path: &Path) -> String {
     json!({"session_id": SESSION, "transcript_path": path, "hook_event_name": "Stop"}).to_string()
@@ -29,7 +29,7 @@ fn answer(id: &str, text: &str) -> String {
     json!({"type": "assistant", "uuid": format!("u-{id}"), "message": message}).to_string()
 }
 
-/// Runs the hook for a transcript of these bytes, then `sync` until it has read all. Returns the
+/// Runs the hook for a transcript of these bytes, then `sync` until everything is read. Returns the
 /// document.
 fn read(bytes: &[u8]) -> Value {
     let machine = Machine::new();
@@ -43,10 +43,10 @@ fn read(bytes: &[u8]) -> Value {
     read_to_the_end(&machine)
 }
 
-/// A hook has little time, and a build for tests is slow.
+/// A hook has little time for reading, and builds for tests are slow.
 fn read_to_the_end(machine: &Machine) -> Value {
     while machine.document(SESSION)["metadata"]["transcript"]["state"] != "complete" {
-        // There is no deployment, which `sync` says.
+        // It fails, because no deployment is configured.
         machine.sidecar(&["sync"]).run();
     }
     machine.document(SESSION)
@@ -82,7 +82,7 @@ fn strays(machine: &Machine) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_line_of_60_megabytes_is_passed_over() {
+fn line_of_60_megabytes_is_skipped() {
     let long = answer("m2", &"x".repeat(60_000_000));
     let document = read(
         format!(
@@ -101,7 +101,7 @@ fn a_line_of_60_megabytes_is_passed_over() {
 }
 
 #[test]
-fn brackets_within_brackets_do_no_harm() {
+fn deeply_nested_json_is_skipped() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let objects = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
     let mut lines = vec![
@@ -137,7 +137,7 @@ fn brackets_within_brackets_do_no_harm() {
 }
 
 #[test]
-fn bytes_that_are_no_text_do_no_harm() {
+fn bytes_that_are_not_text_are_skipped_or_replaced() {
     let mut bytes = answer("m1", "one").into_bytes();
     bytes.extend_from_slice(
         b"\n\0\0\0\0\n\xff\xfe\xfd\n{\"type\":\"user\"\0}\n\r\n\r\r\n\xef\xbb\xbf{}\n",
@@ -171,7 +171,7 @@ fn bytes_that_are_no_text_do_no_harm() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_file_is_not_opened() {
+fn transcript_that_is_not_a_regular_file_is_not_opened() {
     let machine = Machine::new();
     let fifo = machine.home().join("fifo");
     assert!(
@@ -197,7 +197,7 @@ fn what_is_no_file_is_not_opened() {
         Path::new(""),
         Path::new("/\0"),
     ] {
-        // Were one of them opened, this would wait for ever.
+        // This would block forever if one of them were opened.
         machine.sidecar(&["hook"]).stdin(event(path)).run().silent();
         assert_eq!(
             machine.document(SESSION)["metadata"]["transcript"]["state"],
@@ -207,7 +207,7 @@ fn what_is_no_file_is_not_opened() {
         );
         machine.sidecar(&["sync"]).run();
     }
-    // The same in a subagent's place.
+    // The same in place of a subagent's file.
     let main = machine.home().join("s.jsonl");
     let subagents = machine.home().join("s/subagents");
     std::fs::create_dir_all(subagents.join("agent-c.jsonl")).unwrap();
@@ -234,7 +234,7 @@ fn what_is_no_file_is_not_opened() {
 }
 
 #[test]
-fn bad_input_leaves_no_trace_outside_the_home_and_the_next_hook_works() {
+fn bad_input_writes_nothing_outside_the_home_and_the_next_hook_works() {
     let long = "x".repeat(10_000);
     let ids = [
         "",
@@ -304,7 +304,7 @@ fn bad_input_leaves_no_trace_outside_the_home_and_the_next_hook_works() {
 }
 
 #[test]
-fn odd_input_that_names_session_and_event_is_recorded() {
+fn odd_input_with_a_session_and_an_event_is_recorded() {
     let good = r#""session_id":"good","hook_event_name":"Stop""#;
     let nested = format!("{}{}", "[".repeat(5_000_000), "]".repeat(5_000_000));
     for input in [
@@ -338,9 +338,8 @@ fn odd_input_that_names_session_and_event_is_recorded() {
     }
 }
 
-/// A transcript of realistic lines: answers, calls, and results of some kilobytes that the client
-/// writes twice; now and then a prompt with as much text as `prompt` says. Returns the number of
-/// messages.
+/// Writes a transcript of realistic lines: answers, calls, results of some kilobytes that the client
+/// writes twice, and some prompts of `prompt` bytes. Returns the number of messages.
 #[cfg(target_os = "linux")]
 fn write_long(path: &Path, bytes: u64, prompt: usize) -> u64 {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
@@ -376,14 +375,14 @@ fn write_long(path: &Path, bytes: u64, prompt: usize) -> u64 {
     messages
 }
 
-/// Runs it and looks again and again at the most memory that it has had, in KiB. The kernel forgets
-/// the figure when the process ends, so what is seen is the figure at the last look.
+/// Runs it and returns its peak memory, in KiB. It is sampled while the process runs, because it is
+/// gone once the process has ended.
 #[cfg(target_os = "linux")]
-fn peak_memory(sidecar: crate::support::Sidecar, fewest_looks: u32) -> u64 {
+fn peak_memory(sidecar: crate::support::Sidecar, min_samples: u32) -> u64 {
     let mut child = sidecar.spawn();
     drop(child.stdin.take());
     let status = format!("/proc/{}/status", child.id());
-    let (mut peak, mut looks) = (0, 0);
+    let (mut peak, mut samples) = (0, 0);
     while child.try_wait().unwrap().is_none() {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let figure = text.lines().find_map(|line| {
@@ -394,34 +393,33 @@ fn peak_memory(sidecar: crate::support::Sidecar, fewest_looks: u32) -> u64 {
                 .parse::<u64>()
                 .ok()
         });
-        looks += u32::from(figure.is_some());
+        samples += u32::from(figure.is_some());
         peak = peak.max(figure.unwrap_or_default());
         std::thread::sleep(std::time::Duration::from_micros(500));
     }
     assert!(
-        looks >= fewest_looks,
-        "the process was seen only {looks} times"
+        samples >= min_samples,
+        "the memory was read only {samples} times"
     );
     peak
 }
 
-/// Demands the promised memory of a hook and of `sync` for a transcript with prompts of this
-/// length.
+/// Asserts the promised memory of a hook and of `sync` for a transcript with prompts of this length.
 #[cfg(target_os = "linux")]
-fn assert_small(prompt: usize) {
+fn assert_memory_limit(prompt: usize) {
     let machine = Machine::new();
     let path = transcript_path(&machine);
     let messages = write_long(&path, 300_000_000, prompt);
     let hook = peak_memory(machine.sidecar(&["hook"]).stdin(event(&path)), 21);
-    // Nothing is left to read where the hook had the time to read it all.
+    // Nothing is left for `sync` if the hook had time to read everything.
     let sync = peak_memory(machine.sidecar(&["sync"]), 0);
     assert_eq!(
         read_to_the_end(&machine)["metadata"]["apiMessages"],
         messages
     );
-    println!("most memory with prompts of {prompt} bytes: hook {hook} KiB, sync {sync} KiB");
+    println!("peak memory with prompts of {prompt} bytes: hook {hook} KiB, sync {sync} KiB");
     assert!(
-        hook <= PROMISED && sync <= PROMISED,
+        hook <= MEMORY_LIMIT && sync <= MEMORY_LIMIT,
         "hook {hook} KiB, sync {sync} KiB"
     );
 }
@@ -429,11 +427,11 @@ fn assert_small(prompt: usize) {
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_the_transcript() {
-    assert_small(200);
+    assert_memory_limit(200);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_long_prompts() {
-    assert_small(60_000);
+    assert_memory_limit(60_000);
 }

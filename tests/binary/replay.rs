@@ -1,4 +1,4 @@
-//! Captured sessions of the real client, replayed: in order, twice, reordered and with losses, the
+//! Replays captured sessions of the real client. In order, repeated, reordered and with losses, the
 //! record is the same.
 
 use convex_sidecar::record::document::Document;
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Backend, CAPTURES, Capture, Captured, Client, Machine};
 
-/// Feeds the hooks, each part of a capture with a client process of its own: the second
-/// SessionStart with source `resume` is another process.
+/// Runs the hooks. What follows a SessionStart with source `resume` belongs to a second client
+/// process.
 pub fn replay(machine: &Machine, hooks: &[Captured]) {
     let clients = [Client::start(), Client::start()];
     let mut is_resumed = false;
@@ -40,8 +40,8 @@ fn assert_as_expected(machine: &Machine, capture: &Capture, how: &str) {
     }
 }
 
-/// The document in the form of `expected.json`: texts beside figures, and of the runs what is the
-/// same in each replay.
+/// The document in the form of `expected.json`: texts and figures side by side, and of the runs only
+/// what is the same in each replay.
 pub fn comparable(document: &Value, expected: &Value) -> Value {
     let metadata = &document["metadata"];
     let mut comparable =
@@ -87,12 +87,12 @@ fn replay_all(how: &str, change: impl Fn(Vec<Captured>) -> Vec<Captured>) {
 }
 
 #[test]
-fn in_order() {
+fn events_in_order_give_the_expected_record() {
     replay_all("in order", |hooks| hooks);
 }
 
 #[test]
-fn every_event_twice() {
+fn repeated_events_give_the_expected_record() {
     replay_all("every event twice", |hooks| {
         hooks
             .into_iter()
@@ -102,7 +102,7 @@ fn every_event_twice() {
 }
 
 #[test]
-fn session_end_and_stop_failure_swapped() {
+fn stop_failure_after_session_end_gives_the_expected_record() {
     replay_all("swapped", |mut hooks| {
         let at = |name: &str| hooks.iter().position(|hook| hook.event == name);
         if let (Some(failure), Some(end)) = (at("StopFailure"), at("SessionEnd")) {
@@ -113,7 +113,7 @@ fn session_end_and_stop_failure_swapped() {
 }
 
 #[test]
-fn stop_left_out() {
+fn lost_stop_events_give_the_expected_record() {
     replay_all("without Stop", |hooks| {
         hooks
             .into_iter()
@@ -122,9 +122,9 @@ fn stop_left_out() {
     });
 }
 
-/// What the plugin and the settings snippet register.
+/// The events that the plugin and the settings snippet register.
 #[test]
-fn only_the_events_that_are_registered() {
+fn registered_events_alone_give_the_expected_record() {
     replay_all("registered events", |hooks| {
         let registered = ["SessionStart", "Stop", "StopFailure", "SessionEnd"];
         hooks
@@ -135,7 +135,7 @@ fn only_the_events_that_are_registered() {
 }
 
 #[test]
-fn all_of_it_a_second_time() {
+fn second_replay_changes_nothing() {
     for name in CAPTURES {
         let (machine, capture) = (Machine::new(), Capture::new(name));
         capture.place_transcripts(&machine);
@@ -158,7 +158,7 @@ fn all_of_it_a_second_time() {
 }
 
 #[test]
-fn every_session_is_one_row_that_equals_what_is_shown() {
+fn every_session_is_one_row_that_equals_its_document() {
     let backend = Backend::start();
     for name in CAPTURES {
         let (machine, capture) = (backend.machine(), Capture::new(name));
@@ -197,7 +197,7 @@ fn every_session_is_one_row_that_equals_what_is_shown() {
 }
 
 #[test]
-fn a_workflow_key_makes_one_workflow_that_its_sessions_name() {
+fn sessions_with_a_workflow_key_share_one_workflow() {
     let backend = Backend::start();
     let machine = backend
         .machine()
@@ -234,7 +234,7 @@ fn a_workflow_key_makes_one_workflow_that_its_sessions_name() {
 }
 
 #[test]
-fn a_wiped_deployment_gets_its_rows_anew() {
+fn wiped_deployment_gets_its_rows_again() {
     let backend = Backend::start();
     let (machine, capture) = (backend.machine(), Capture::new("print-mode"));
     capture.place_transcripts(&machine);

@@ -1,5 +1,5 @@
-//! The fluent builder that runs the binary, the captured sessions, and the stand-ins for client and
-//! server.
+//! The fluent builder that runs the binary, the captured sessions, and the stand-ins for the client
+//! and the server.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 pub use crate::backend::Backend;
 
-/// The repository.
+/// The root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -20,11 +20,11 @@ pub fn root() -> &'static Path {
 pub struct Machine {
     home: TempDir,
     environment: Vec<(String, String)>,
-    /// The keys to deployments: no command may say them, no file but `config.toml` may hold them.
+    /// Admin keys. No command may print them, and no file except [`KEY_FILES`] may contain them.
     keys: Vec<String>,
 }
 
-/// What a command printed and how it ended.
+/// What a command printed, and its exit status.
 #[derive(Debug)]
 pub struct Output {
     pub status: i32,
@@ -33,7 +33,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Demands success and silence on stderr; returns stdout.
+    /// Asserts success and an empty stderr. Returns stdout.
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!(
@@ -45,7 +45,7 @@ impl Output {
         self.stdout
     }
 
-    /// Demands what a hook promises: exit 0 and not a byte.
+    /// Asserts what a hook promises: exit status 0 and no output.
     #[track_caller]
     pub fn silent(self) {
         assert_eq!(
@@ -73,18 +73,18 @@ impl Machine {
         self.home().join("sidecar")
     }
 
-    /// The client's folder of transcripts.
+    /// The client's folder for the transcripts of one project.
     pub fn projects(&self) -> PathBuf {
         self.home().join(".claude/projects/-home-dev-proj")
     }
 
-    /// Sets a variable for all commands from now on.
+    /// Sets a variable for all commands that follow.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Names a key that must not show up anywhere.
+    /// Declares a key that must not appear anywhere.
     pub fn secret(mut self, key: &str) -> Self {
         self.keys.push(key.to_owned());
         self
@@ -113,8 +113,7 @@ impl Machine {
         std::fs::write(self.sidecar_home().join("config.toml"), text).unwrap();
     }
 
-    /// Puts a link to the binary on the PATH, as a package manager does, and says where the home
-    /// is.
+    /// Puts a link to the binary on the PATH, as a package manager does, and sets HOME.
     pub fn linked(self) -> Self {
         let bin = self.home().join("bin");
         std::fs::create_dir(&bin).unwrap();
@@ -127,7 +126,7 @@ impl Machine {
         self.env("PATH", bin.to_str().unwrap()).env("HOME", &home)
     }
 
-    /// Puts the binary itself in the place of the link.
+    /// Replaces the link by the binary itself.
     pub fn with_executable(self) -> Self {
         let path = self.home().join("bin/convex-sidecar");
         std::fs::remove_file(&path).unwrap();
@@ -182,7 +181,7 @@ impl Machine {
     }
 }
 
-/// Where a key belongs: the sidecar's configuration, and that of the Convex CLI.
+/// The files that may contain a key: the sidecar's configuration and that of the Convex CLI.
 const KEY_FILES: [&str; 2] = ["config.toml", ".env.local"];
 
 impl Drop for Machine {
@@ -202,13 +201,13 @@ impl Drop for Machine {
                     .any(|name| path.file_name().unwrap() == *name)
                 {
                     let bytes = std::fs::read(&path).unwrap_or_default();
-                    let holds_key = self
+                    let has_key = self
                         .keys
                         .iter()
                         .any(|key| memchr::memmem::find(&bytes, key.as_bytes()).is_some());
                     assert!(
-                        !holds_key || std::thread::panicking(),
-                        "{} holds the admin key",
+                        !has_key || std::thread::panicking(),
+                        "{} contains the admin key",
                         path.display()
                     );
                 }
@@ -242,7 +241,7 @@ impl Sidecar {
         self
     }
 
-    /// Runs it as a user who is not root, who may write everywhere.
+    /// Runs it as a user other than root, because root may write everywhere.
     #[cfg(unix)]
     pub fn nobody(mut self) -> Self {
         use std::os::unix::fs::MetadataExt;
@@ -254,7 +253,7 @@ impl Sidecar {
         self
     }
 
-    /// Says on whose behalf the hook runs.
+    /// Sets the client that the hook runs for.
     pub fn owner(self, client: &Client) -> Self {
         self.env("CONVEX_SIDECAR_OWNER_PID", &client.0.id().to_string())
     }
@@ -273,10 +272,10 @@ impl Sidecar {
         }
         let output = child.wait_with_output().unwrap();
         for key in &keys {
-            let is_said = [&output.stdout, &output.stderr]
+            let is_printed = [&output.stdout, &output.stderr]
                 .iter()
-                .any(|said| memchr::memmem::find(said, key.as_bytes()).is_some());
-            assert!(!is_said, "the admin key was printed");
+                .any(|printed| memchr::memmem::find(printed, key.as_bytes()).is_some());
+            assert!(!is_printed, "the admin key was printed");
         }
         Output {
             status: output.status.code().expect("ended by a signal"),
@@ -300,14 +299,14 @@ impl Sidecar {
             .spawn()
             .unwrap();
         if let (Some(input), Some(pipe)) = (self.stdin, &mut child.stdin) {
-            // A hook that refuses its input may close the pipe before all is written.
+            // A hook that rejects its input may close the pipe before everything is written.
             let _ = pipe.write_all(&input);
         }
         child
     }
 }
 
-/// A process that stands for the client which runs hooks; it ends with the test.
+/// A process that stands in for the client that runs hooks. It ends with the test.
 pub struct Client(Child);
 
 impl Client {
@@ -335,7 +334,7 @@ impl Drop for Client {
     }
 }
 
-/// A captured hook input, with the paths of the machine it is replayed on.
+/// A captured hook input, with the paths of the machine on which it is replayed.
 #[derive(Debug, Clone)]
 pub struct Captured {
     pub event: String,
@@ -391,12 +390,12 @@ impl Capture {
         captured.collect()
     }
 
-    /// Puts the transcripts where the hooks say that they are.
+    /// Copies the transcripts to the paths that the hook inputs contain.
     pub fn place_transcripts(&self, machine: &Machine) {
         copy_folder(&self.folder.join("transcripts"), &machine.projects());
     }
 
-    /// What the record of each of its sessions must say, by session id.
+    /// The expected record of each of its sessions, by session id.
     pub fn expected(&self) -> serde_json::Map<String, Value> {
         let path = root().join("tests/fixtures/claude-code-2.1.197/expected.json");
         let mut all: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
@@ -426,19 +425,19 @@ impl Backend {
     /// The calls of Convex functions so far, in order.
     pub fn calls(&self) -> Vec<String> {
         let requests: Vec<Value> =
-            serde_json::from_str(&self.ask("GET", "_test/requests", "")).unwrap();
+            serde_json::from_str(&self.request("GET", "_test/requests", "")).unwrap();
         requests
             .iter()
             .filter_map(|request| request["function"].as_str().map(str::to_owned))
             .collect()
     }
 
-    /// What becomes of the next calls: `{times?, status?, headers?, body?, delayMs?, dropReply?}`.
+    /// Sets how the next calls fail: `{times?, status?, headers?, body?, delayMs?, dropReply?}`.
     pub fn fault(&self, fault: &Value) {
-        self.ask("POST", "_test/fault", &fault.to_string());
+        self.request("POST", "_test/fault", &fault.to_string());
     }
 
-    /// Answers nothing but 503 until it is resumed.
+    /// Answers every call with 503 until it is resumed.
     pub fn pause(&self) {
         self.fault(&serde_json::json!({"status": 503, "body": {"code": "Overloaded", "message": "paused"}, "times": 1_000_000}));
     }
@@ -449,11 +448,12 @@ impl Backend {
 
     /// Deletes all data, as a new volume does.
     pub fn wipe(&self) {
-        self.ask("POST", "_test/wipe", "{}");
+        self.request("POST", "_test/wipe", "{}");
     }
 
-    /// One request to the test-only routes; HTTP/1.0, so that the answer ends with the connection.
-    fn ask(&self, method: &str, path: &str, body: &str) -> String {
+    /// Sends one request to the test-only routes, by HTTP/1.0, so that the answer ends with the
+    /// connection.
+    fn request(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
         let length = body.len();
         write!(stream, "{method} /{path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();

@@ -1,5 +1,5 @@
-//! What becomes of a transcript that is late, half written, cut, replaced or written by an older
-//! client, and of the texts in it.
+//! Transcripts that are late, half written, truncated, replaced or written by an older client, and
+//! the texts in them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::Machine;
 
 const SESSION: &str = "5e55104a-0000-4000-8000-000000000001";
-/// Before and after any time at which these tests run.
+/// Times before and after every run of these tests.
 const PAST: &str = "2020-01-01T00:00:00.000Z";
 const FUTURE: &str = "2120-01-01T00:00:00.000Z";
 
@@ -47,8 +47,7 @@ impl Lab {
             .unwrap();
     }
 
-    /// Runs the hook for an event of the session, with these fields besides those that every event
-    /// has.
+    /// Runs the hook for an event of the session, with these fields and those that every event has.
     fn hook(&self, event: &str, fields: &Value) {
         let mut input = json!({"session_id": SESSION, "transcript_path": self.path(), "hook_event_name": event});
         input
@@ -62,8 +61,8 @@ impl Lab {
             .silent();
     }
 
-    /// An event that makes the hook look at the transcript and says nothing else.
-    fn look(&self) -> Value {
+    /// Runs a hook that reads the transcript and adds nothing else. Returns the document.
+    fn read(&self) -> Value {
         self.hook("Stop", &json!({}));
         self.document()
     }
@@ -90,7 +89,7 @@ fn prompt(uuid: &str, text: &str) -> Value {
     json!({"type": "user", "uuid": uuid, "timestamp": PAST, "message": {"role": "user", "content": text}})
 }
 
-/// A message of one line that used one input token and as many output tokens as `output`.
+/// A message of one line that used one input token and `output` output tokens.
 fn answer(id: &str, text: &str, output: u64) -> Value {
     json!({"type": "assistant", "uuid": format!("u-{id}"), "timestamp": PAST, "message": {
         "id": id, "model": "claude-opus-4-8", "usage": {"input_tokens": 1, "output_tokens": output},
@@ -98,7 +97,7 @@ fn answer(id: &str, text: &str, output: u64) -> Value {
     }})
 }
 
-/// The line with other fields.
+/// The line with these fields set.
 fn with(mut line: Value, fields: &Value) -> Value {
     line.as_object_mut()
         .unwrap()
@@ -106,7 +105,7 @@ fn with(mut line: Value, fields: &Value) -> Value {
     line
 }
 
-/// Messages, output tokens, output.
+/// The messages, output tokens and output of a document.
 fn figures(document: &Value) -> (u64, u64, &str) {
     let metadata = &document["metadata"];
     (
@@ -117,7 +116,7 @@ fn figures(document: &Value) -> (u64, u64, &str) {
 }
 
 #[test]
-fn a_file_that_was_cut_short_is_read_anew() {
+fn truncated_file_is_read_from_its_start() {
     let lab = Lab::new();
     let lines = [
         prompt("p", "hi"),
@@ -126,26 +125,26 @@ fn a_file_that_was_cut_short_is_read_anew() {
         answer("m3", "three", 30),
     ];
     lab.write(&lines);
-    assert_eq!(figures(&lab.look()), (3, 60, "three"));
+    assert_eq!(figures(&lab.read()), (3, 60, "three"));
     std::fs::OpenOptions::new()
         .write(true)
         .open(lab.path())
         .unwrap()
         .set_len(text(&lines[..2]).len() as u64)
         .unwrap();
-    assert_eq!(figures(&lab.look()), (1, 10, "one"));
+    assert_eq!(figures(&lab.read()), (1, 10, "one"));
     lab.append(&text(&[answer("m4", "four", 40)]));
-    let document = lab.look();
+    let document = lab.read();
     assert_eq!(figures(&document), (2, 50, "four"));
     assert_eq!(document["metadata"]["prompts"], 1);
 }
 
 #[test]
-fn a_file_in_the_place_of_another_is_read_anew() {
+fn replaced_file_is_read_from_its_start() {
     let lab = Lab::new();
     lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
-    assert_eq!(figures(&lab.look()), (1, 10, "one"));
-    // Another inode, as of a client that writes a file anew and renames it.
+    assert_eq!(figures(&lab.read()), (1, 10, "one"));
+    // Another inode, as if a client had written a new file and renamed it.
     let other = lab.path().with_extension("new");
     write(
         &other,
@@ -157,23 +156,23 @@ fn a_file_in_the_place_of_another_is_read_anew() {
         ]),
     );
     std::fs::rename(other, lab.path()).unwrap();
-    assert_eq!(figures(&lab.look()), (3, 60, "three"));
-    // The same inode with another beginning, and longer than before.
+    assert_eq!(figures(&lab.read()), (3, 60, "three"));
+    // The same inode with another beginning, and a longer file.
     lab.write(&[
         prompt("q", "another conversation"),
         answer("n1", &"n".repeat(5_000), 7),
     ]);
-    let document = lab.look();
+    let document = lab.read();
     assert_eq!(figures(&document), (1, 7, "n".repeat(5_000).as_str()));
     assert_eq!(document["input"], "another conversation");
 }
 
 #[test]
-fn a_half_written_last_line_waits_for_its_other_half() {
+fn half_written_last_line_is_read_once_it_is_whole() {
     let lab = Lab::new();
     lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
     let last = text(&[answer("m2", "two \u{1f980} three", 20)]);
-    // In the middle of the crab.
+    // Cut within the bytes of the crab.
     let cut = last.find('\u{1f980}').unwrap() + 2;
     std::fs::OpenOptions::new()
         .append(true)
@@ -181,7 +180,7 @@ fn a_half_written_last_line_waits_for_its_other_half() {
         .unwrap()
         .write_all(&last.as_bytes()[..cut])
         .unwrap();
-    let document = lab.look();
+    let document = lab.read();
     assert_eq!(figures(&document), (1, 10, "one"));
     assert_eq!(document["metadata"]["transcript"]["state"], "complete");
     std::fs::OpenOptions::new()
@@ -190,7 +189,7 @@ fn a_half_written_last_line_waits_for_its_other_half() {
         .unwrap()
         .write_all(&last.as_bytes()[cut..])
         .unwrap();
-    let document = lab.look();
+    let document = lab.read();
     assert_eq!(figures(&document), (2, 30, "two \u{1f980} three"));
     assert_eq!(
         document["metadata"]["transcript"]["bytes"],
@@ -199,10 +198,10 @@ fn a_half_written_last_line_waits_for_its_other_half() {
 }
 
 #[test]
-fn a_transcript_that_appears_late_is_found() {
+fn transcript_that_appears_late_is_read() {
     let lab = Lab::new();
     lab.hook("SessionStart", &json!({"source": "startup"}));
-    let document = lab.look();
+    let document = lab.read();
     assert_eq!(
         document["metadata"]["transcript"],
         json!({"path": lab.path(), "state": "missing", "bytes": 0})
@@ -221,7 +220,7 @@ fn a_transcript_that_appears_late_is_found() {
 }
 
 #[test]
-fn what_is_written_just_after_the_end_is_found_by_the_next_invocation() {
+fn lines_written_after_session_end_are_read_by_the_next_invocation() {
     let lab = Lab::new();
     lab.write(&[prompt("p", "hi")]);
     lab.hook("SessionEnd", &json!({"reason": "other"}));
@@ -235,7 +234,7 @@ fn what_is_written_just_after_the_end_is_found_by_the_next_invocation() {
 }
 
 #[test]
-fn subagents_of_any_depth_count() {
+fn subagents_at_any_depth_are_counted() {
     let lab = Lab::new();
     lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
     let folder = lab.path().with_extension("").join("subagents");
@@ -254,13 +253,13 @@ fn subagents_of_any_depth_count() {
             &text(&lines),
         );
     }
-    // Neither is a subagent's transcript.
+    // Neither of these is a subagent's transcript.
     write(&folder.join("agent-x.meta.json"), "{}");
     write(
         &folder.join("workflows/w/notes.jsonl"),
         &text(&[answer("s9", "no", 1_000)]),
     );
-    let document = lab.look();
+    let document = lab.read();
     assert_eq!(figures(&document), (4, 310, "one"));
     assert_eq!(
         (
@@ -272,7 +271,7 @@ fn subagents_of_any_depth_count() {
 }
 
 #[test]
-fn compaction_title_and_cost_are_the_clients_own_words() {
+fn compaction_title_and_cost_are_taken_from_the_client() {
     let lab = Lab::new();
     lab.write(&[
         prompt("p", "hi"),
@@ -284,7 +283,7 @@ fn compaction_title_and_cost_are_the_clients_own_words() {
         json!({"type": "ai-title", "aiTitle": "By a model", "sessionId": SESSION}),
         json!({"type": "cost-state", "totalCostUSD": 0.5}),
     ]);
-    let document = lab.look();
+    let document = lab.read();
     let metadata = &document["metadata"];
     assert_eq!(
         (&metadata["compactions"], &metadata["prompts"]),
@@ -302,10 +301,10 @@ fn compaction_title_and_cost_are_the_clients_own_words() {
 }
 
 #[test]
-fn no_cost_is_guessed() {
+fn cost_is_missing_if_the_client_reports_none() {
     let lab = Lab::new();
     lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
-    let metadata = &lab.look()["metadata"];
+    let metadata = &lab.read()["metadata"];
     assert!(
         metadata.get("costUsd").is_none() && metadata.get("costSource").is_none(),
         "{metadata:#}"
@@ -313,7 +312,7 @@ fn no_cost_is_guessed() {
 }
 
 #[test]
-fn sidechains_in_the_main_file_count_but_do_not_speak() {
+fn sidechains_in_the_main_file_are_counted_without_their_texts() {
     let lab = Lab::new();
     let side = |line: Value| with(line, &json!({"isSidechain": true, "parentUuid": "u"}));
     lab.write(&[
@@ -327,7 +326,7 @@ fn sidechains_in_the_main_file_count_but_do_not_speak() {
             &json!({"agentId": "a1"}),
         ),
     ]);
-    let document = lab.look();
+    let document = lab.read();
     assert_eq!(figures(&document), (3, 60, "one"));
     assert_eq!(
         (
@@ -339,7 +338,7 @@ fn sidechains_in_the_main_file_count_but_do_not_speak() {
 }
 
 #[test]
-fn the_output_is_that_of_whoever_knows_of_the_later_one() {
+fn output_is_the_later_of_hook_and_transcript() {
     let lab = Lab::new();
     lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
     lab.hook(
@@ -356,7 +355,7 @@ fn the_output_is_that_of_whoever_knows_of_the_later_one() {
 }
 
 #[test]
-fn a_long_output_is_cut_on_a_character_boundary_and_says_so() {
+fn long_output_is_cut_on_a_character_boundary_and_marked() {
     let lab = Lab::configured("max_output_bytes = 10");
     lab.write(&[
         prompt("p", "a prompt that is longer than that"),
@@ -369,7 +368,7 @@ fn a_long_output_is_cut_on_a_character_boundary_and_says_so() {
             document["metadata"]["outputBytes"].clone(),
         )
     };
-    let document = lab.look();
+    let document = lab.read();
     assert_eq!(
         cut(&document),
         (json!("a\u{e9}\u{e9}\u{e9}\u{e9}"), json!(true), json!(13))
@@ -388,7 +387,7 @@ fn a_long_output_is_cut_on_a_character_boundary_and_says_so() {
         cut(&lab.document()),
         (json!("0123456789"), Value::Null, Value::Null)
     );
-    // Parts that are short each, but not together.
+    // Each part is short, but not all of them together.
     lab.append(&text(&[
         with(answer("m2", "012345", 20), &json!({"timestamp": FUTURE})),
         with(
@@ -397,13 +396,13 @@ fn a_long_output_is_cut_on_a_character_boundary_and_says_so() {
         ),
     ]));
     assert_eq!(
-        cut(&lab.look()),
+        cut(&lab.read()),
         (json!("012345\n678"), json!(true), json!(11))
     );
 }
 
-/// All bytes of all files in the sidecar's own folder.
-fn kept(lab: &Lab) -> Vec<u8> {
+/// The bytes of all files in the sidecar's home.
+fn stored_bytes(lab: &Lab) -> Vec<u8> {
     let files = std::fs::read_dir(lab.machine.sidecar_home())
         .unwrap()
         .map(|entry| entry.unwrap().path());
@@ -413,14 +412,14 @@ fn kept(lab: &Lab) -> Vec<u8> {
         .collect()
 }
 
-fn holds(bytes: &[u8], text: &str) -> bool {
+fn contains(bytes: &[u8], text: &str) -> bool {
     bytes
         .windows(text.len())
         .any(|window| window == text.as_bytes())
 }
 
 #[test]
-fn metadata_capture_keeps_no_text() {
+fn metadata_capture_stores_no_text() {
     let words = [
         "PINEAPPLE",
         "MARZIPAN",
@@ -451,9 +450,9 @@ fn metadata_capture_keeps_no_text() {
             &json!({"error": "unknown", "last_assistant_message": words[5]}),
         );
         lab.hook("SessionEnd", &json!({"reason": "other"}));
-        let (bytes, document) = (kept(&lab), lab.document());
+        let (bytes, document) = (stored_bytes(&lab), lab.document());
         for word in words {
-            assert_eq!(holds(&bytes, word), is_kept, "{word} with {config:?}");
+            assert_eq!(contains(&bytes, word), is_kept, "{word} with {config:?}");
         }
         assert_eq!(document["status"], "failed");
         assert_eq!(document["metadata"]["usage"]["outputTokens"], 10);
@@ -468,20 +467,23 @@ fn metadata_capture_keeps_no_text() {
 }
 
 #[test]
-fn patterns_of_the_user_are_masked() {
+fn user_patterns_are_masked() {
     let lab = Lab::configured("redact_patterns = ['ACME-[0-9]+', '(?i)project nightingale']");
     lab.write(&[
         prompt("p", "about Project Nightingale"),
         answer("m1", "see ACME-4711 there", 10),
     ]);
-    let document = lab.look();
+    let document = lab.read();
     assert_eq!(document["input"], "about [redacted pattern]");
     assert_eq!(document["output"], "see [redacted pattern] there");
-    assert!(!holds(&kept(&lab), "ACME-4711") && !holds(&kept(&lab), "Nightingale"));
+    assert!(
+        !contains(&stored_bytes(&lab), "ACME-4711")
+            && !contains(&stored_bytes(&lab), "Nightingale")
+    );
 }
 
 #[test]
-fn a_fork_that_is_recorded_before_its_parent_counts_nothing_twice() {
+fn fork_recorded_before_its_parent_is_not_counted_twice() {
     let parent = Lab::new();
     let history = [prompt("p", "hi"), answer("m1", "one", 10)];
     parent.write(&history);
@@ -504,7 +506,7 @@ fn a_fork_that_is_recorded_before_its_parent_counts_nothing_twice() {
         .stdin(stop.to_string())
         .run()
         .silent();
-    parent.look();
+    parent.read();
     parent
         .machine
         .sidecar(&["hook"])

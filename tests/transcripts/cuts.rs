@@ -1,5 +1,5 @@
-//! However the files are cut between reads, by lines or within them, by bytes or within characters:
-//! the record is that of one read, and that is what the oracle says.
+//! However the files are cut between reads, between or within lines, and even within characters,
+//! the record equals that of one read and that of the oracle.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,24 +17,24 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngAlgorithm;
 
-use crate::generate::{self, AGENTS, Files, Op, Style, Ways, bound, cuts, ops, style};
+use crate::generate::{self, AGENTS, Deviation, Files, Op, Style, bound, cuts, ops, style};
 use crate::oracle::{self, Truth};
 
-/// The client finishes a message before it begins the next, and repeats a line only at once.
-const CLIENT: Ways = Ways {
+/// The client finishes a message before it begins the next one, and repeats a line only right away.
+const CLIENT: Deviation = Deviation {
     interleaved: 0,
     repeated: 1,
     blank: false,
 };
-/// How much of an output is kept.
+/// The longest output that is stored, in bytes.
 const MAX_OUTPUT: usize = 65_536;
 
 thread_local! {
-    /// One for all reads, as in the program: what an earlier one left in it must not show.
+    /// One buffer for all reads, as in the program: no read may see what an earlier one left there.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What the journal does for one session, in memory.
+/// The journal of one session, in memory.
 #[derive(Default)]
 struct DedupIndex {
     figures: Figures,
@@ -43,7 +43,7 @@ struct DedupIndex {
 }
 
 impl DedupIndex {
-    /// As `journal::Write::count` for a machine with one session.
+    /// Like the journal's dedup index on a machine with one session.
     fn count(counted: &mut HashMap<u64, (String, [u64; 4])>, item: &Item<'_>) -> Counted {
         let Some((name, figures)) = counted.get_mut(&item.key) else {
             counted.insert(item.key, (item.name.to_owned(), item.figures));
@@ -55,14 +55,13 @@ impl DedupIndex {
             item.name.clone_into(name);
         }
         Counted {
-            inherited: false,
+            is_inherited: false,
             before: Some(before),
             name: name.clone(),
         }
     }
 
-    /// One look at the files, which have grown to these lengths: as `ingest::read_transcript` takes
-    /// it.
+    /// Reads the files, which have grown to these lengths, like `ingest::read_transcript`.
     fn read(
         &mut self,
         files: &Files,
@@ -143,8 +142,8 @@ fn one_read(files: &Files) -> DedupIndex {
     dedup_index
 }
 
-/// The files as text, for the message of a failure.
-fn shown(files: &Files) -> String {
+/// The files as text, for the message of a failed assertion.
+fn dump(files: &Files) -> String {
     let subagents = files
         .subagents
         .iter()
@@ -162,7 +161,7 @@ fn shown(files: &Files) -> String {
     texts.concat()
 }
 
-/// Demands that any cuts give the record of one read, and that this is what the oracle says.
+/// Asserts that reading with these cuts gives the record of one read, which is that of the oracle.
 fn check(
     ops: &[Op],
     style: &Style,
@@ -177,24 +176,19 @@ fn check(
     }
     let whole = one_read(&files);
     let document = whole.document();
-    prop_assert_eq!(
-        dedup_index.document(),
-        document.clone(),
-        "{}",
-        shown(&files)
-    );
-    prop_assert_eq!(dedup_index.figures, whole.figures, "{}", shown(&files));
+    prop_assert_eq!(dedup_index.document(), document.clone(), "{}", dump(&files));
+    prop_assert_eq!(dedup_index.figures, whole.figures, "{}", dump(&files));
     prop_assert_eq!(
         Truth::from(&document),
         oracle::read(&files),
         "{}",
-        shown(&files)
+        dump(&files)
     );
     Ok(())
 }
 
 fn config(cases: u32) -> ProptestConfig {
-    // The default generator of numbers takes an eighth of the time in a build without optimisation.
+    // The default random number generator takes an eighth of the time in an unoptimized build.
     ProptestConfig {
         cases,
         failure_persistence: None,
@@ -207,7 +201,7 @@ proptest! {
     #![proptest_config(config(8_000))]
 
     #[test]
-    fn short_transcripts_cut_anywhere(ops in ops(12, CLIENT), style in style(), cuts in cuts(8), bound in bound()) {
+    fn short_transcript_cut_anywhere_gives_one_record(ops in ops(12, CLIENT), style in style(), cuts in cuts(8), bound in bound()) {
         check(&ops, &style, &cuts, bound)?;
     }
 }
@@ -216,7 +210,7 @@ proptest! {
     #![proptest_config(config(2_000))]
 
     #[test]
-    fn long_transcripts_cut_anywhere(ops in ops(60, CLIENT), style in style(), cuts in cuts(5), bound in bound()) {
+    fn long_transcript_cut_anywhere_gives_one_record(ops in ops(60, CLIENT), style in style(), cuts in cuts(5), bound in bound()) {
         check(&ops, &style, &cuts, bound)?;
     }
 }
@@ -225,17 +219,17 @@ proptest! {
     #![proptest_config(config(500))]
 
     #[test]
-    fn messages_that_go_on_after_others(ops in ops(16, Ways { interleaved: 2, ..CLIENT }), style in style(), cuts in cuts(4)) {
+    fn interleaved_messages_give_one_record(ops in ops(16, Deviation { interleaved: 2, ..CLIENT }), style in style(), cuts in cuts(4)) {
         check(&ops, &style, &cuts, u64::MAX)?;
     }
 
     #[test]
-    fn lines_that_are_written_again_later(ops in ops(16, Ways { repeated: 12, ..CLIENT }), style in style(), cuts in cuts(4)) {
+    fn repeated_lines_give_one_record(ops in ops(16, Deviation { repeated: 12, ..CLIENT }), style in style(), cuts in cuts(4)) {
         check(&ops, &Style { is_timed: true, ..style }, &cuts, u64::MAX)?;
     }
 
     #[test]
-    fn texts_of_white_space(ops in ops(16, Ways { blank: true, ..CLIENT }), style in style(), cuts in cuts(4)) {
+    fn blank_texts_give_one_record(ops in ops(16, Deviation { blank: true, ..CLIENT }), style in style(), cuts in cuts(4)) {
         check(&ops, &style, &cuts, u64::MAX)?;
     }
 }

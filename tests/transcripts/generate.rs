@@ -1,21 +1,21 @@
-//! Transcripts as the client writes them, and as it should not: a list of small operations, so that
-//! a failure shrinks to the few lines that matter, and what they look like in the files.
+//! Generates transcripts, both as the client writes them and malformed ones, from a list of small
+//! operations, so that a failure shrinks to the few lines that matter.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// A session's files: the main one first, then those of its subagents by id.
+/// The transcript files of a session: the main one, and those of its subagents by id.
 #[derive(Clone, Default)]
 pub struct Files {
     pub main: Vec<u8>,
     pub subagents: Vec<(String, Vec<u8>)>,
 }
 
-/// What is written next.
+/// One step of writing a transcript.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// A human asks.
+    /// A human's prompt.
     Prompt {
         text: usize,
         shape: usize,
@@ -26,7 +26,7 @@ pub enum Op {
         kind: usize,
         text: usize,
     },
-    /// One more line of a message: of the `back`th before the last that its chain began, or of a
+    /// One more line of a message: of the one `back` messages before the last of its chain, or of a
     /// new one.
     Answer {
         chain: usize,
@@ -41,15 +41,15 @@ pub enum Op {
         chain: usize,
         results: Vec<(usize, usize)>,
     },
-    /// A line that was written before, once more.
+    /// A repeated line.
     Again {
         back: usize,
     },
-    /// A record that says nothing of what is counted.
+    /// A record without facts.
     Unknown {
         kind: usize,
     },
-    /// A line that is no record.
+    /// A line that is not a record.
     Garbage {
         kind: usize,
     },
@@ -69,18 +69,19 @@ pub enum Op {
 /// How the lines of a transcript are written.
 #[derive(Debug, Clone)]
 pub struct Style {
-    /// As the client does, or with spaces between the tokens, by the number of the line.
+    /// Which lines have spaces between the JSON tokens, which the client does not write: a bit for
+    /// each line.
     pub spaced: u64,
-    /// With CRLF, by the number of the line.
+    /// Which lines end in CRLF: a bit for each line.
     pub crlf: u64,
-    /// The last line has no line feed.
+    /// Whether the last line lacks its line feed.
     pub is_open: bool,
-    /// Every record has a time, as the client's do: by it, lines that are written again are told
+    /// Whether every record has a time, as those of the client do. Times distinguish repeated lines
     /// from new ones.
     pub is_timed: bool,
 }
 
-/// What JSON strings hold, as it stands in the file.
+/// The contents of JSON strings, as they are in the file.
 const TEXTS: [&[u8]; 14] = [
     b"plain",
     b"  two\\nlines \\t",
@@ -95,15 +96,15 @@ const TEXTS: [&[u8]; 14] = [
     b"<b>text</b> } ] , : ",
     b"x",
     br#"\"type\":\"user\",\"message\":{\"role\":\"user\",\"content\":[{\"tool_use_id\":\"t\""#,
-    // The last: white space.
+    // The last one is white space.
     b" \\n ",
 ];
 const MODELS: [&str; 3] = ["claude-opus-4-8", "claude-haiku-4-5", "m\u{f6}del"];
 const TOOLS: [&str; 4] = ["Bash", "Read", "mcp__x__y", "\u{1f980}"];
-/// The subagents with a file of their own, with the folder below `subagents` that they are in.
+/// The subagents with their own files, by their paths below `subagents`.
 pub const AGENTS: [&str; 2] = ["a1b2", "workflows/x/deep"];
-/// How many chains there are: the main one, two sidechains in the main file (of an older client and
-/// with an id), and one in each subagent's file.
+/// The number of chains: the main one, two sidechains in the main file (one of an older client, one
+/// with an id), and one in the file of each subagent.
 const CHAINS: usize = 3 + AGENTS.len();
 const NOT_HUMAN: [&str; 4] = [
     "<command-name>/clear",
@@ -125,7 +126,7 @@ const UNKNOWN: [&str; 12] = [
     r#"{"type":"cost-state","totalCostUSD":-1}"#,
     r#"{"type":"brand-new","message":{"id":"m1","model":"y","usage":{"input_tokens":5}},"tool_use_id":"t1","is_error":true}"#,
 ];
-/// None begins with a whole JSON object: cut behind that, it could not be told from a record.
+/// None of these begins with a whole JSON object. Cut behind such an object, it would be a record.
 const GARBAGE: [&[u8]; 9] = [
     b"garbage",
     b"[1,{\"type\":\"user\"}]",
@@ -138,20 +139,20 @@ const GARBAGE: [&[u8]; 9] = [
     b"{\"type\":\"user\",}",
 ];
 
-/// How far from the client's ways the transcripts go.
+/// How far the transcripts deviate from those of the client.
 #[derive(Debug, Clone, Copy)]
-pub struct Ways {
-    /// How many messages before the last of a chain may get one more line. The client finishes one
-    /// before the next.
+pub struct Deviation {
+    /// How many messages before the last of a chain can get one more line. The client finishes a
+    /// message before it begins the next one.
     pub interleaved: usize,
-    /// How many lines back a line that is written again may stand.
+    /// How many lines back a repeated line can be.
     pub repeated: usize,
-    /// Whether texts may be nothing but white space.
+    /// Whether texts can be blank.
     pub blank: bool,
 }
 
-pub fn ops(most: usize, ways: Ways) -> impl Strategy<Value = Vec<Op>> {
-    vec(op(ways), 0..most)
+pub fn ops(most: usize, deviation: Deviation) -> impl Strategy<Value = Vec<Op>> {
+    vec(op(deviation), 0..most)
 }
 
 pub fn style() -> impl Strategy<Value = Style> {
@@ -164,23 +165,23 @@ pub fn style() -> impl Strategy<Value = Style> {
     })
 }
 
-fn op(ways: Ways) -> impl Strategy<Value = Op> {
+fn op(deviation: Deviation) -> impl Strategy<Value = Op> {
     let text = move || {
-        0..if ways.blank {
+        0..if deviation.blank {
             TEXTS.len()
         } else {
             TEXTS.len() - 1
         }
     };
-    // The main chain is the one with the most rules.
+    // The main chain has the most rules.
     let chain = || prop_oneof![3 => Just(0), 2 => 0..CHAINS];
     prop_oneof![
         3 => (text(), 0..3_usize, any::<bool>()).prop_map(|(text, shape, known_human)| Op::Prompt { text, shape, known_human }),
         1 => (0..NOT_HUMAN.len() + 4, text()).prop_map(|(kind, text)| Op::NotHuman { kind, text }),
-        9 => (chain(), 0..=1 + ways.interleaved, 0..7_usize, text(), 0..TOOLS.len(), 0..50_u64)
+        9 => (chain(), 0..=1 + deviation.interleaved, 0..7_usize, text(), 0..TOOLS.len(), 0..50_u64)
             .prop_map(|(chain, back, blocks, text, tool, growth)| Op::Answer { chain, back, blocks, text, tool, growth }),
         4 => (chain(), vec((0..4_usize, 0..4_usize), 1..4)).prop_map(|(chain, results)| Op::Results { chain, results }),
-        2 => (1..=ways.repeated).prop_map(|back| Op::Again { back }),
+        2 => (1..=deviation.repeated).prop_map(|back| Op::Again { back }),
         1 => (0..UNKNOWN.len()).prop_map(|kind| Op::Unknown { kind }),
         1 => (0..GARBAGE.len()).prop_map(|kind| Op::Garbage { kind }),
         1 => Just(Op::Compaction),
@@ -190,12 +191,12 @@ fn op(ways: Ways) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// How many bytes are read in one go: all, or what a segment of a long file is.
+/// How many bytes are read at once: all of them, or a segment.
 pub fn bound() -> impl Strategy<Value = u64> {
     prop_oneof![Just(u64::MAX), 1..3_000_u64]
 }
 
-/// Places at which the files are cut, by file; one row a read.
+/// The positions at which the files are cut, one row per read.
 pub fn cuts(most: usize) -> impl Strategy<Value = Vec<[Index; 1 + AGENTS.len()]>> {
     vec(any::<[Index; 1 + AGENTS.len()]>(), 0..most)
 }
@@ -226,7 +227,7 @@ pub fn growth(files: &Files, cuts: &[[Index; 1 + AGENTS.len()]]) -> Vec<[usize; 
         .collect()
 }
 
-/// Writes what the operations say.
+/// Writes the transcripts.
 pub fn write(ops: &[Op], style: &Style) -> Files {
     let mut writer = Writer::new(style);
     for op in ops {
@@ -367,7 +368,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A sidechain begins with what its subagent was asked.
+    /// A sidechain begins with the prompt of its subagent.
     fn begin(&mut self, chain: usize) {
         if chain > 0 && self.messages[chain].is_empty() {
             self.user(chain, br#""SUBTASK please""#, b"");
@@ -400,8 +401,8 @@ impl<'a> Writer<'a> {
             chain_fields(chain)
         );
         let end = self.end();
-        // The client writes them behind the record's id and time; some of those before it wrote
-        // them first.
+        // The client writes these fields behind the id and the time of the record; some older
+        // clients wrote them first.
         let at = if self.lines.len().is_multiple_of(3) {
             0
         } else {
@@ -431,8 +432,8 @@ impl<'a> Writer<'a> {
             });
         } else {
             let message = &mut self.messages[chain][known - back];
-            // Early lines of a streamed message carry smaller figures, and sometimes they come
-            // late.
+            // Early lines of a streamed message have smaller token counts, and sometimes they are
+            // written late.
             message.usage[1] = (message.usage[1] + growth).saturating_sub(20);
             message.usage[3] = growth;
         }
@@ -474,7 +475,7 @@ impl<'a> Writer<'a> {
     fn results(&mut self, chain: usize, results: &[(usize, usize)]) {
         let mut blocks = Vec::new();
         for (back, kind) in results {
-            // A result may be of a call that stands nowhere.
+            // A result can be that of a call that was never written.
             let Some(call) = self.calls.checked_sub(*back) else {
                 continue;
             };
@@ -516,7 +517,7 @@ impl<'a> Writer<'a> {
         self.ids
     }
 
-    /// The end of a record: its own id, and a time.
+    /// The end of a record: its id and time.
     fn end(&mut self) -> String {
         let id = self.id();
         let time = if id.is_multiple_of(7) && !self.style.is_timed {
@@ -566,7 +567,7 @@ fn file_of(chain: usize) -> usize {
     chain.saturating_sub(2)
 }
 
-/// The same JSON with spaces between its tokens, as no client writes it.
+/// The same JSON with spaces between its tokens, which no client writes.
 fn spaced(json: &[u8]) -> Vec<u8> {
     let mut spaced = Vec::with_capacity(json.len() * 2);
     let (mut in_string, mut escaped) = (false, false);

@@ -14,10 +14,10 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::generate::{self, AGENTS, Files, Ways, cuts, ops, style};
+use crate::generate::{self, AGENTS, Deviation, Files, cuts, ops, style};
 
 const SESSION: &str = "5e55104a";
-const CLIENT: Ways = Ways {
+const CLIENT: Deviation = Deviation {
     interleaved: 0,
     repeated: 1,
     blank: false,

@@ -1,8 +1,8 @@
-//! Properties of reading transcripts: however the files are cut between reads, the record is that
-//! of one read, and that is what an independent, slow reading of the same bytes says.
+//! Properties of reading transcripts: however the files are cut between reads, the record equals
+//! that of one read, and that of an independent, slow reader of the same bytes (the oracle).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(missing_docs, reason = "tests say by their names what they hold")]
+#![allow(missing_docs, reason = "the names of tests say what they check")]
 
 mod cuts;
 mod generate;

@@ -1,5 +1,5 @@
-//! What a transcript says, by a slow reading of its own that shares no code with the program: whole
-//! files, values of `serde_json`, and the rules by which the client's records are to be understood.
+//! The oracle: a slow reader of transcripts that shares no code with the program. It reads whole
+//! files into values of `serde_json` and applies the rules for the client's records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::generate::Files;
 
-/// What is compared.
+/// The part of a record that is compared.
 #[derive(Debug, Default, PartialEq)]
 pub struct Truth {
     pub prompts: u64,
@@ -27,7 +27,7 @@ pub struct Truth {
     pub model: Option<String>,
 }
 
-/// What is known of a message: its model, its largest figures.
+/// The model of a message and its largest token counts.
 #[derive(Default)]
 struct Message {
     model: String,
@@ -72,14 +72,14 @@ fn records(bytes: &[u8]) -> impl Iterator<Item = Value> {
     bytes.split(|&byte| byte == b'\n').filter_map(|line| {
         let line = String::from_utf8_lossy(line).into_owned();
         let value: Value = serde_json::from_str(&line)
-            .or_else(|_| serde_json::from_str(&whole_pairs(&line)))
+            .or_else(|_| serde_json::from_str(&replace_lone_surrogates(&line)))
             .ok()?;
         value.is_object().then_some(value)
     })
 }
 
-/// The line with half surrogate pairs, which are JSON but no text, replaced.
-fn whole_pairs(line: &str) -> String {
+/// Replaces lone surrogates, which no Rust string can hold.
+fn replace_lone_surrogates(line: &str) -> String {
     let unit = |text: &str| {
         text.strip_prefix("\\u")
             .and_then(|text| u16::from_str_radix(text.get(..4)?, 16).ok())
@@ -113,8 +113,8 @@ impl Reading {
     fn record(&mut self, record: &Value, is_main_file: bool) {
         let message = &record["message"];
         let is_sidechain = record["isSidechain"] == true || !is_main_file;
-        // What a record says of order counts where it stands first; figures may still grow where it
-        // stands again.
+        // The place of a record is where it was written first; its token counts can still grow when
+        // it is repeated.
         let is_new = record["uuid"]
             .as_str()
             .is_none_or(|uuid| self.seen.insert(uuid.to_owned()));
@@ -140,8 +140,8 @@ impl Reading {
             "system" if record["subtype"] == "compact_boundary" => {
                 self.truth.compactions += u64::from(is_new);
             }
-            "custom-title" => note(&mut self.titles[0], &record["customTitle"]),
-            "ai-title" => note(&mut self.titles[1], &record["aiTitle"]),
+            "custom-title" => set_title(&mut self.titles[0], &record["customTitle"]),
+            "ai-title" => set_title(&mut self.titles[1], &record["aiTitle"]),
             "cost-state" => {
                 if let Some(usd) = record["totalCostUSD"].as_f64().filter(|usd| *usd >= 0.0) {
                     self.truth.cost_usd = Some(usd);
@@ -167,14 +167,14 @@ impl Reading {
         }
         let texts = texts(content);
         let text = texts.join("\n");
-        let by_client = ["<command-name>", "<local-command-"]
+        let is_by_client = ["<command-name>", "<local-command-"]
             .iter()
             .any(|mark| text.trim_start().starts_with(mark));
-        let marked = record["isMeta"] == true || record["isCompactSummary"] == true;
-        let by_other = record["origin"]["kind"]
+        let is_marked = record["isMeta"] == true || record["isCompactSummary"] == true;
+        let is_by_other = record["origin"]["kind"]
             .as_str()
             .is_some_and(|kind| kind != "human");
-        if !results.is_empty() || texts.is_empty() || by_client || marked || by_other {
+        if !results.is_empty() || texts.is_empty() || is_by_client || is_marked || is_by_other {
             return;
         }
         if is_sidechain {
@@ -239,7 +239,7 @@ impl Reading {
         if texts.is_empty() {
             return;
         }
-        // The message that the last text belongs to is the answer, with all of its texts.
+        // The answer is the message of the last text, with all of its texts.
         let mut all = match self.answers.iter().position(|(known, _)| *known == id) {
             Some(at) => self.answers.remove(at).1,
             None => Vec::new(),
@@ -276,8 +276,8 @@ impl Reading {
     }
 }
 
-/// The last state counts; one without text is none.
-fn note(title: &mut Option<String>, value: &Value) {
+/// Sets a title unless the new one is blank.
+fn set_title(title: &mut Option<String>, value: &Value) {
     if let Some(text) = value
         .as_str()
         .map(str::trim)
