@@ -1,6 +1,8 @@
 //! The document: one session as Convex stores it, put together from hook events and the figures of
 //! its transcript.
 
+#![expect(missing_docs, reason = "docs/record.md explains every field")]
+
 use std::cmp::Reverse;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -36,7 +38,6 @@ pub enum ReadState {
 
 /// How much of the transcript was read, in bytes of all its files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the type says it")]
 pub struct TranscriptState {
     pub state: ReadState,
     pub bytes: u64,
@@ -49,7 +50,6 @@ pub struct TranscriptState {
 /// latter are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct Document {
     pub session_id: String,
     #[serde(default)]
@@ -72,7 +72,6 @@ pub struct Document {
 /// Everything about a session except its texts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct Metadata {
     pub started_at: Millis,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,7 +132,6 @@ pub enum CostSource {
 /// A [`Run`] as it is sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct RunDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerDocument>,
@@ -154,7 +152,6 @@ pub struct RunDocument {
 /// An [`Owner`](super::run::Owner) as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct OwnerDocument {
     pub pid: u32,
     pub start_time: u64,
@@ -163,7 +160,6 @@ pub struct OwnerDocument {
 /// How much of the transcript was read, as it is sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct TranscriptDocument {
     pub path: String,
     pub state: ReadState,
@@ -175,7 +171,6 @@ pub struct TranscriptDocument {
 /// Calls of one tool, as they are sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct ToolDocument {
     pub name: String,
     pub calls: u64,
@@ -184,7 +179,6 @@ pub struct ToolDocument {
 
 /// Token counts of one model, as they are sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "docs/record.md explains every field")]
 pub struct ModelUsage {
     pub model: String,
     #[serde(flatten)]

@@ -158,6 +158,7 @@ impl Runs {
     }
 
     /// All of them.
+    #[must_use]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Run> + ExactSizeIterator {
         self.0.iter()
     }
