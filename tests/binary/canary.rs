@@ -1,6 +1,6 @@
-//! Secrets of every kind that is masked, in every place where text comes in: not one of them is
-//! kept, sent or printed. And what is no secret stays: the captured transcripts and this
-//! repository's own sources.
+//! Secrets of every kind that is masked, in every place where text comes in: none of them is kept,
+//! sent or printed. Text that is not a secret stays: the captured transcripts and this repository's
+//! own sources.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::support::{Backend, CAPTURES, Machine, root};
 
 const SESSION: &str = "5e55104a-0000-4000-8000-0000000000ca";
 
-/// Something that looks like a secret, and the part of it by which it is searched for.
+/// Something that looks like a secret, and the part of it that is searched for.
 struct Canary {
     text: String,
     needle: String,
 }
 
-/// One of each kind, put together here so that no scanner takes this file for a leak. `place` makes
-/// them differ from place to place, so that a failure says where one got through.
+/// One canary of each kind, put together here so that no scanner takes this file for a leak. They
+/// contain `place`, so that a failure shows where one came in.
 fn canaries(place: usize) -> Vec<Canary> {
     let shapes: [(&str, &str); 27] = [
         ("sk-ant-{}", "api03-"),
@@ -51,8 +51,8 @@ fn canaries(place: usize) -> Vec<Canary> {
         ("-----BEGIN {}", "RSA PRIVATE KEY-----\n"),
     ];
     let canary = |(number, (before, after)): (usize, (&str, &str))| {
-        // Letters and digits that stand for themselves in every shape; hex for a Convex key,
-        // capitals for AWS.
+        // Letters and digits that every shape allows; hexadecimal for a Convex key, capitals for
+        // AWS.
         let id = format!("{place:02}{number:02}");
         let (core, rest) = match before {
             "AK{}" | "AS{}" => (format!("CANARY{id}"), "QWERTY".to_owned()),
@@ -85,7 +85,7 @@ fn canaries(place: usize) -> Vec<Canary> {
     shapes.into_iter().enumerate().map(canary).collect()
 }
 
-/// The places in which text comes in.
+/// The number of places where text comes in.
 const PLACES: usize = 12;
 
 /// All canaries of a place, as one text.
@@ -97,7 +97,7 @@ fn text(place: usize) -> String {
     format!("place {place}\n{}", texts.join("\n"))
 }
 
-/// Demands that no canary is in `bytes`.
+/// Asserts that no canary is in `bytes`.
 #[track_caller]
 fn assert_no_canary(bytes: &[u8], what: &str) {
     let found: Vec<_> = (0..PLACES)
@@ -117,7 +117,7 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
 }
 
-/// A transcript with canaries in everything that is text.
+/// A transcript with canaries in all text.
 fn transcript() -> String {
     let at = |second: u32| format!("2026-11-22T23:00:{second:02}.000Z");
     let assistant = |uuid: &str, message: Value| json!({"type": "assistant", "uuid": uuid, "timestamp": at(9), "message": message});
@@ -187,7 +187,7 @@ fn hooks(path: &Path) -> Vec<Value> {
     ]
 }
 
-/// All that the backend was asked, as it tells it.
+/// All requests to the backend.
 fn requests(backend: &Backend) -> Vec<u8> {
     let mut stream =
         std::net::TcpStream::connect(backend.url.strip_prefix("http://").unwrap()).unwrap();
@@ -212,7 +212,7 @@ fn no_secret_is_kept_sent_or_shown() {
             .stdin(hook.to_string())
             .run()
             .silent();
-        // After each, because what a later one replaces was kept, too.
+        // After each hook, because a later one replaces what was kept.
         assert_no_secret_on(&machine, &backend);
     }
     machine.sidecar(&["sync"]).run().ok();
@@ -236,7 +236,7 @@ fn no_secret_is_kept_sent_or_shown() {
         ("error", &document["error"]),
         ("title", &document["metadata"]["title"]),
     ] {
-        // Not by leaving it out.
+        // The text was masked, not left out.
         assert!(
             text.as_str().unwrap().starts_with("place "),
             "{field}: {document:#}"
@@ -248,7 +248,7 @@ fn no_secret_is_kept_sent_or_shown() {
     }
 }
 
-/// Neither in the journal's files nor in what the backend got.
+/// Asserts that no canary is in the files of the journal or in a request.
 #[track_caller]
 fn assert_no_secret_on(machine: &Machine, backend: &Backend) {
     let files: Vec<PathBuf> = std::fs::read_dir(machine.sidecar_home())
@@ -257,7 +257,7 @@ fn assert_no_secret_on(machine: &Machine, backend: &Backend) {
         .collect();
     assert!(files.iter().any(|path| path.ends_with("journal.db")));
     for file in files {
-        // SQLite removes its own files when the last process is done.
+        // SQLite removes its own files when the last process closes the journal.
         assert_no_canary(
             &std::fs::read(&file).unwrap_or_default(),
             &file.to_string_lossy(),
@@ -268,9 +268,8 @@ fn assert_no_secret_on(machine: &Machine, backend: &Backend) {
     assert_no_canary(&requests, "requests");
 }
 
-/// As a user pipes JSON by hand to see what would be kept.
 #[test]
-fn no_secret_is_printed_by_dry_run_and_verbose() {
+fn dry_run_and_verbose_print_no_secret() {
     let machine = Machine::new();
     let path = transcript_path(&machine);
     std::fs::write(&path, transcript()).unwrap();
@@ -280,17 +279,17 @@ fn no_secret_is_printed_by_dry_run_and_verbose() {
             .stdin(hook.to_string())
             .run();
         assert_no_canary(shown.stdout.as_bytes(), "hook --dry-run");
-        let told = machine
+        let verbose = machine
             .sidecar(&["hook", "--verbose"])
             .stdin(hook.to_string())
             .run();
-        assert_no_canary(told.stderr.as_bytes(), "hook --verbose");
+        assert_no_canary(verbose.stderr.as_bytes(), "hook --verbose");
     }
 }
 
-/// Of everything but the event itself that is so.
+/// The lines other than that of the event.
 #[test]
-fn no_secret_is_in_the_document_and_request_of_dry_run_and_verbose() {
+fn document_and_request_of_dry_run_and_verbose_hold_no_secret() {
     let machine = Machine::new();
     let path = transcript_path(&machine);
     std::fs::write(&path, transcript()).unwrap();
@@ -300,14 +299,14 @@ fn no_secret_is_in_the_document_and_request_of_dry_run_and_verbose() {
             .stdin(hook.to_string())
             .run()
             .stdout;
-        let told = machine
+        let verbose = machine
             .sidecar(&["hook", "--verbose"])
             .stdin(hook.to_string())
             .run()
             .stderr;
         let lines: Vec<_> = shown
             .lines()
-            .chain(told.lines())
+            .chain(verbose.lines())
             .filter(|line| !line.starts_with("event: "))
             .collect();
         assert!(lines.iter().any(|line| line.starts_with("document: ")));
@@ -315,10 +314,10 @@ fn no_secret_is_in_the_document_and_request_of_dry_run_and_verbose() {
     }
 }
 
-/// What masking cuts from a text brings what lay behind the kept length nearer, down to where it
-/// was cut unmasked.
+/// Masking shortens a text, so that what was beyond the kept length moves into it, down to where the
+/// text was cut before masking.
 #[test]
-fn a_secret_far_behind_the_kept_length_leaves_no_part_of_itself() {
+fn secret_beyond_the_kept_length_leaves_no_part() {
     let token = format!("gh{}{}", "p_", "cAnArY9999Ab3dEf6hIj9kLm2nOp5qRs8tUv");
     let key = |body: usize| {
         format!(
@@ -366,7 +365,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The texts that masking would change.
+/// The texts that masking changes.
 fn masked(texts: impl IntoIterator<Item = String>) -> Vec<String> {
     let redactor = Redactor::new(true, &[], 10_000_000).unwrap();
     let changed = texts
@@ -379,7 +378,7 @@ fn masked(texts: impl IntoIterator<Item = String>) -> Vec<String> {
 }
 
 #[test]
-fn nothing_in_the_captured_transcripts_is_taken_for_a_secret() {
+fn captured_transcripts_are_not_masked() {
     let mut texts = Vec::new();
     for name in CAPTURES {
         let folder = root().join("tests/fixtures/claude-code-2.1.197").join(name);
@@ -397,7 +396,7 @@ fn nothing_in_the_captured_transcripts_is_taken_for_a_secret() {
 }
 
 #[test]
-fn nothing_in_these_sources_is_taken_for_a_secret() {
+fn sources_are_not_masked() {
     let paths = [
         files(&root().join("src"), "rs"),
         files(&root().join("convex"), "ts"),
@@ -416,7 +415,7 @@ fn nothing_in_these_sources_is_taken_for_a_secret() {
         })
         .collect();
     assert!(lines.len() > 4_000, "{}", lines.len());
-    // A test of ours holds a URL with a password, which is one.
+    // One test contains a URL with a password, which is a secret.
     let masked: Vec<_> = masked(lines)
         .into_iter()
         .filter(|line| !line.contains("https://a:b@example.com"))

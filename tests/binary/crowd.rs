@@ -1,5 +1,5 @@
-//! Many hooks at once on one journal: all are recorded, all arrive, none waits for the others for
-//! long.
+//! Many hooks at once on one journal: all are recorded and delivered, and none waits long for the
+//! others.
 
 use std::collections::HashSet;
 use std::sync::Barrier;
@@ -23,9 +23,9 @@ fn event(index: usize) -> String {
     .to_string()
 }
 
-/// SQLite lets some of those fail at once that come while another one makes the file.
+/// While one process creates the file, SQLite fails in others without waiting.
 #[test]
-fn many_hooks_that_find_no_journal_are_all_recorded() {
+fn hooks_that_create_the_journal_at_once_are_all_recorded() {
     for _ in 0..20 {
         let machine = Machine::new();
         let start = |index| {
@@ -44,7 +44,7 @@ fn many_hooks_that_find_no_journal_are_all_recorded() {
 }
 
 #[test]
-fn two_hundred_hooks_of_fifty_sessions_at_once() {
+fn two_hundred_hooks_at_once_are_all_delivered() {
     let backend = Backend::start();
     let machine = backend.machine();
     let barrier = Barrier::new(HOOKS);
@@ -52,8 +52,8 @@ fn two_hundred_hooks_of_fifty_sessions_at_once() {
         let run = |index| {
             let (machine, barrier) = (&machine, &barrier);
             move || {
-                // From a file: two hundred threads of a test may be too slow to fill a pipe before
-                // the hook gives it up.
+                // From a file: with two hundred threads the test may be too slow to fill a pipe before
+                // the hook stops reading.
                 machine.write(&format!("event-{index}.json"), &event(index), 0o600);
                 let hook = machine.shell(&format!("exec \"$0\" hook < event-{index}.json"));
                 barrier.wait();
@@ -67,7 +67,7 @@ fn two_hundred_hooks_of_fifty_sessions_at_once() {
     });
     times.sort_unstable();
     println!(
-        "{HOOKS} hooks at once: {:?} in the middle, {:?} at most",
+        "{HOOKS} hooks at once: {:?} median, {:?} at most",
         times[HOOKS / 2],
         times[HOOKS - 1]
     );
@@ -84,7 +84,7 @@ fn two_hundred_hooks_of_fifty_sessions_at_once() {
     machine.sidecar(&["sync"]).run().ok();
     let documents = machine.documents();
     assert_eq!(documents.len(), SESSIONS);
-    // None of the four events of any session is missing.
+    // No event of any session is missing.
     for document in &documents {
         let run = &document["metadata"]["runs"][0];
         assert_eq!(

@@ -1,6 +1,6 @@
 //! A disk that is full, a home that cannot be written, a journal that is damaged or newer, a
 //! configuration that cannot be read: the hook is silent and keeps what it can; every other command
-//! says what is wrong and what to do.
+//! prints what is wrong and what to do.
 
 use std::path::{Path, PathBuf};
 
@@ -32,8 +32,8 @@ fn journal(machine: &Machine) -> PathBuf {
     machine.sidecar_home().join("journal.db")
 }
 
-/// The journal's bytes with all of it in one file.
-fn bytes_of_journal(machine: &Machine) -> Vec<u8> {
+/// The bytes of the journal, after a checkpoint.
+fn journal_bytes(machine: &Machine) -> Vec<u8> {
     let connection = Connection::open(journal(machine)).unwrap();
     connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
@@ -47,7 +47,7 @@ fn put_journal(machine: &Machine, bytes: &[u8]) {
     std::fs::write(journal(machine), bytes).unwrap();
 }
 
-/// Journals that were set aside.
+/// The journals that were set aside.
 fn aside(machine: &Machine) -> Vec<PathBuf> {
     let files = std::fs::read_dir(machine.sidecar_home())
         .unwrap()
@@ -60,8 +60,8 @@ fn aside(machine: &Machine) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A home with a journal of some pages.
-fn used() -> Machine {
+/// A machine whose journal has several pages.
+fn machine_with_sessions() -> Machine {
     let machine = Machine::new();
     for index in 0..30 {
         record(&machine, &format!("old-{index}"));
@@ -71,7 +71,7 @@ fn used() -> Machine {
 
 #[cfg(unix)]
 #[test]
-fn a_full_disk() {
+fn full_disk_is_not_damage() {
     // Writes beyond this many blocks fail, as they do on a full disk.
     let limited = |machine: &Machine, blocks: usize, session: &str| {
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" hook");
@@ -85,8 +85,8 @@ fn a_full_disk() {
         record(&fresh, "next");
         assert!(is_recorded(&fresh, "next"), "{blocks} blocks");
     }
-    assert!(failed > 20, "the disk was hardly ever full: {failed}");
-    let machine = used();
+    assert!(failed > 20, "the disk was rarely full: {failed}");
+    let machine = machine_with_sessions();
     for blocks in (0..64).chain((64..400).step_by(12)) {
         limited(&machine, blocks, &format!("full-{blocks}"));
         assert!(is_recorded(&machine, "old-29"), "{blocks} blocks");
@@ -96,16 +96,16 @@ fn a_full_disk() {
     assert_eq!(
         aside(&machine),
         Vec::<PathBuf>::new(),
-        "a full disk is no damage"
+        "a full disk is not damage"
     );
 }
 
 #[test]
-fn a_home_that_cannot_be_made() {
+fn home_that_cannot_be_created_is_named() {
     let machine = Machine::new();
-    let in_its_place = machine.home().join("file");
-    std::fs::write(&in_its_place, "not a folder").unwrap();
-    let mut homes = vec![in_its_place.join("sidecar")];
+    let file = machine.home().join("file");
+    std::fs::write(&file, "not a folder").unwrap();
+    let mut homes = vec![file.join("sidecar")];
     if cfg!(target_os = "linux") {
         homes.push(PathBuf::from("/proc/no-such-folder"));
     }
@@ -140,7 +140,7 @@ fn a_home_that_cannot_be_made() {
 
 #[cfg(unix)]
 #[test]
-fn a_home_that_is_read_only() {
+fn read_only_home_is_reported_with_the_remedy() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::new().linked().with_executable();
     let home = machine.sidecar_home();
@@ -175,16 +175,16 @@ fn a_home_that_is_read_only() {
     assert!(is_recorded(&machine, "later"));
 }
 
-/// Runs the hook on a journal of these bytes. Whatever they are, the event is recorded, and nothing
-/// of them is deleted.
-fn survive(bytes: &[u8], what: &str) -> bool {
+/// Runs the hook on a journal of these bytes. Whatever they are, the event is recorded and none of
+/// them is deleted. Returns whether the journal was set aside.
+fn assert_survives(bytes: &[u8], what: &str) -> bool {
     let machine = Machine::new();
     put_journal(&machine, bytes);
     for command in [&["sessions"][..], &["show", "old-1"], &["sync"]] {
         let said = machine.sidecar(command).run();
         if said.status != 0 {
-            // Either it cannot be read, and the remedy is named, or there is nothing wrong but the
-            // deployment or the id.
+            // Either the journal cannot be read and the remedy is named, or only the deployment or
+            // the id is missing.
             let known = [
                 "keeps the damaged journal under another name",
                 "no Convex deployment is configured",
@@ -204,7 +204,7 @@ fn survive(bytes: &[u8], what: &str) -> bool {
     for path in &set_aside {
         assert!(
             std::fs::read(path).unwrap() == bytes,
-            "{what}: it was changed before it was set aside"
+            "{what}: changed before it was set aside"
         );
         let notes: String = Connection::open(journal(&machine))
             .unwrap()
@@ -228,27 +228,27 @@ fn survive(bytes: &[u8], what: &str) -> bool {
 }
 
 #[test]
-fn a_journal_that_is_cut_off_anywhere() {
-    let bytes = bytes_of_journal(&used());
+fn truncated_journal_is_set_aside_and_the_event_recorded() {
+    let bytes = journal_bytes(&machine_with_sessions());
     let pages = bytes.len() / 4096;
     assert!(pages >= 10, "{pages}");
     let mut damaged = 0;
     for page in 0..pages {
-        damaged += usize::from(survive(
+        damaged += usize::from(assert_survives(
             &bytes[..page * 4096],
             &format!("{page} of {pages} pages"),
         ));
-        survive(
+        assert_survives(
             &bytes[..page * 4096 + 100 * page],
-            &format!("{page} pages and a piece"),
+            &format!("{page} pages and a part"),
         );
     }
     assert!(damaged > pages / 2, "{damaged} of {pages}");
 }
 
 #[test]
-fn a_journal_of_random_bytes() {
-    let bytes = bytes_of_journal(&used());
+fn journal_with_random_bytes_does_not_stop_recording() {
+    let bytes = journal_bytes(&machine_with_sessions());
     let mut state = 7_u64;
     let mut random = move || {
         state = state
@@ -256,21 +256,21 @@ fn a_journal_of_random_bytes() {
             .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize
     };
-    assert!(survive(
+    assert!(assert_survives(
         &std::iter::repeat_with(|| random().to_le_bytes()[0])
             .take(50_000)
             .collect::<Vec<_>>(),
         "noise"
     ));
-    assert!(survive(
+    assert!(assert_survives(
         "this is not a database\n".repeat(1_000).as_bytes(),
         "text"
     ));
-    survive(&[0; 16_384], "zeros");
+    assert_survives(&[0; 16_384], "zeros");
     for round in 0..60 {
         let mut damaged = bytes.clone();
         let length = [1, 16, 200, 4096][round % 4];
-        // Not in the header's version numbers, which say that a newer program wrote it.
+        // Not in the header, whose version numbers would mean that a newer program wrote it.
         let start = 100 + random() % (damaged.len() - 100 - length);
         for byte in &mut damaged[start..start + length] {
             *byte = random().to_le_bytes()[0];
@@ -283,7 +283,7 @@ fn a_journal_of_random_bytes() {
                 .iter()
                 .all(|path| std::fs::read(path).unwrap() == damaged)
         );
-        // What SQLite does not notice, a person's commands may still stumble over, but they say it.
+        // Other commands may find damage that the hook did not notice; then they name the remedy.
         let said = machine.sidecar(&["show", "new", "--json"]).run();
         let is_kept = said.stdout.contains("\"output\":\"said\"")
             || said
@@ -298,7 +298,7 @@ fn a_journal_of_random_bytes() {
 }
 
 #[test]
-fn many_hooks_that_find_the_same_damage_set_it_aside_once() {
+fn many_hooks_set_the_same_damage_aside_once() {
     for _ in 0..20 {
         let machine = Machine::new();
         put_journal(
@@ -316,13 +316,13 @@ fn many_hooks_that_find_the_same_damage_set_it_aside_once() {
 }
 
 #[test]
-fn a_journal_of_a_newer_version_is_left_untouched() {
-    let machine = used();
+fn journal_of_a_newer_version_is_not_changed() {
+    let machine = machine_with_sessions();
     Connection::open(journal(&machine))
         .unwrap()
         .execute_batch("PRAGMA user_version = 99")
         .unwrap();
-    let before = bytes_of_journal(&machine);
+    let before = journal_bytes(&machine);
     record(&machine, "new");
     let past = machine.home().to_str().unwrap();
     for command in [
@@ -345,17 +345,17 @@ fn a_journal_of_a_newer_version_is_left_untouched() {
             said.stderr
         );
     }
-    assert!(bytes_of_journal(&machine) == before);
+    assert!(journal_bytes(&machine) == before);
     assert_eq!(aside(&machine), Vec::<PathBuf>::new());
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_keeps_figures_and_sends_nothing() {
-    // `None` is a folder in its place.
+fn unreadable_configuration_keeps_figures_and_sends_nothing() {
+    // `None` stands for a folder in place of the file.
     for (what, text) in [
         ("a folder", None),
-        ("no TOML", Some("url = \n")),
-        ("no text", Some("\0")),
+        ("not TOML", Some("url = \n")),
+        ("not text", Some("\0")),
         ("an unknown name", Some("adminkey = 'x'")),
     ] {
         let machine = Machine::new();
@@ -388,10 +388,10 @@ fn a_configuration_that_cannot_be_read_keeps_figures_and_sends_nothing() {
 }
 
 #[test]
-fn a_clock_that_is_set_back() {
-    let machine = used();
+fn revisions_grow_although_the_clock_was_set_back() {
+    let machine = machine_with_sessions();
     let connection = Connection::open(journal(&machine)).unwrap();
-    // As if all had been recorded a year from now.
+    // As if everything had been recorded a year from now.
     connection
         .execute("UPDATE sessions SET revision = revision + 31536000000", [])
         .unwrap();

@@ -46,6 +46,8 @@ fn assert_reports(machine: &Machine, mark: &str, finding: &str, remedy: &str) {
     );
 }
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// A machine whose user settings hold what `install` writes, with this change.
 fn installed(machine: Machine, change: impl FnOnce(&mut Value)) -> Machine {
     installed_on(machine.linked(), change)
@@ -591,6 +593,27 @@ fn damaged_journal_is_reported() {
         "warning",
         "the journal was damaged",
         "already over; shown for 24 hours",
+    );
+}
+
+#[test]
+fn two_versions_that_share_the_journal_are_named() {
+    let machine = Machine::new();
+    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    let only_one = machine.sidecar(&["doctor"]).run().stdout;
+    assert!(!only_one.contains("versions"), "{only_one}");
+    let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+    let add = "INSERT INTO writers SELECT ?, ?, seen_at - ? FROM writers WHERE version = ?";
+    let hour = 3_600_000;
+    for (version, age) in [("99.0.0", hour), ("0.0.1", 26 * hour)] {
+        let values = rusqlite::params![version, "/old/convex-sidecar", age, VERSION];
+        assert_eq!(journal.execute(add, values).unwrap(), 1);
+    }
+    assert_reports(
+        &machine,
+        "warning",
+        &format!("hooks also ran version 99.0.0 (/old/convex-sidecar); this is {VERSION}"),
+        "update every installation",
     );
 }
 

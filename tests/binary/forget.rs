@@ -1,4 +1,4 @@
-//! Forgetting a session, here and in Convex, at once and later.
+//! `forget` deletes a session from the journal and from Convex, at once or later.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ const PARENT: &str = "cb59ddfc-5ec4-4b59-b897-bf42b0ff09ef";
 const FORK: &str = "6a24769d";
 
 fn start(id: &str) -> String {
-    json!({ "session_id": id, "hook_event_name": "UserPromptSubmit", "prompt": format!("the words of {id}") }).to_string()
+    json!({ "session_id": id, "hook_event_name": "UserPromptSubmit", "prompt": format!("the prompt of {id}") }).to_string()
 }
 
 fn remote_ids(machine: &Machine) -> Vec<Value> {
@@ -23,7 +23,7 @@ fn remote_ids(machine: &Machine) -> Vec<Value> {
         .collect()
 }
 
-/// Everything that stands in the journal's files.
+/// The bytes of all files of the journal.
 fn bytes(machine: &Machine) -> Vec<u8> {
     let files = std::fs::read_dir(machine.sidecar_home()).unwrap();
     files
@@ -31,20 +31,20 @@ fn bytes(machine: &Machine) -> Vec<u8> {
         .collect()
 }
 
-fn holds(bytes: &[u8], words: &str) -> bool {
+fn contains(bytes: &[u8], text: &str) -> bool {
     bytes
-        .windows(words.len())
-        .any(|window| window == words.as_bytes())
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
 }
 
 #[test]
-fn nothing_of_it_is_left_here_or_there() {
+fn forgotten_session_leaves_nothing_behind() {
     let backend = Backend::start();
     let machine = backend.machine();
     for id in ["one-1", "two-2"] {
         machine.sidecar(&["hook"]).stdin(start(id)).run().silent();
     }
-    assert!(holds(&bytes(&machine), "the words of one-1"));
+    assert!(contains(&bytes(&machine), "the prompt of one-1"));
     let said = machine.sidecar(&["forget", "one", "--yes"]).run().ok();
     assert_eq!(
         said,
@@ -56,8 +56,8 @@ fn nothing_of_it_is_left_here_or_there() {
     assert_eq!(machine.documents().len(), 1);
     assert_eq!(remote_ids(&machine), ["two-2"]);
     assert!(
-        !holds(&bytes(&machine), "the words of one-1")
-            && holds(&bytes(&machine), "the words of two-2")
+        !contains(&bytes(&machine), "the prompt of one-1")
+            && contains(&bytes(&machine), "the prompt of two-2")
     );
     let again = machine.sidecar(&["forget", "one-1", "--yes"]).run();
     assert!(
@@ -71,7 +71,7 @@ fn nothing_of_it_is_left_here_or_there() {
 }
 
 #[test]
-fn it_asks_first_and_only_a_terminal_can_answer() {
+fn without_a_terminal_nothing_is_deleted() {
     let machine = Machine::new();
     machine
         .sidecar(&["hook"])
@@ -94,10 +94,10 @@ fn it_asks_first_and_only_a_terminal_can_answer() {
     );
 }
 
-/// Through a pseudo-terminal, which `script` makes.
+/// Through a pseudoterminal, which `script` provides.
 #[cfg(target_os = "linux")]
 #[test]
-fn only_a_yes_deletes() {
+fn only_yes_deletes() {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
@@ -121,7 +121,7 @@ fn only_a_yes_deletes() {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("script, of util-linux, is needed");
+            .expect("this needs script, of util-linux");
         script
             .stdin
             .as_mut()
@@ -131,7 +131,7 @@ fn only_a_yes_deletes() {
         let output = script.wait_with_output().unwrap();
         let output = String::from_utf8(output.stdout).unwrap();
         assert!(
-            output.contains("one-1  running  the words of one-1")
+            output.contains("one-1  running  the prompt of one-1")
                 && output.contains("its next hook records it again"),
             "{output}"
         );
@@ -144,7 +144,7 @@ fn only_a_yes_deletes() {
 }
 
 #[test]
-fn what_convex_has_is_deleted_later_when_it_is_away_now() {
+fn unreachable_convex_deletes_the_session_later() {
     let backend = Backend::start();
     let machine = backend.machine();
     for id in ["one-1", "two-2"] {
@@ -178,7 +178,7 @@ fn what_convex_has_is_deleted_later_when_it_is_away_now() {
 }
 
 #[test]
-fn what_a_later_hook_records_anew_stays() {
+fn later_hook_of_a_forgotten_session_is_recorded() {
     let backend = Backend::start();
     let machine = backend.machine();
     machine
@@ -188,7 +188,7 @@ fn what_a_later_hook_records_anew_stays() {
         .silent();
     backend.pause();
     machine.sidecar(&["forget", "one-1", "--yes"]).run().ok();
-    // Of the deletion and the new record, whichever arrives later, the new record is left.
+    // Whichever arrives later, the deletion or the new record, the new record remains.
     machine
         .sidecar(&["hook"])
         .stdin(start("one-1"))
@@ -207,7 +207,7 @@ fn what_a_later_hook_records_anew_stays() {
 }
 
 #[test]
-fn a_session_that_only_convex_has_is_deleted_there() {
+fn session_that_only_convex_has_is_deleted_there() {
     let backend = Backend::start();
     backend
         .machine()
@@ -220,10 +220,10 @@ fn a_session_that_only_convex_has_is_deleted_there() {
     assert_eq!(remote_ids(&another), [] as [Value; 0]);
 }
 
-/// Each message counts once on this machine: what the fork had copied counts for it when nobody
-/// else has it.
+/// Each message counts once on this machine: what a fork copied is its own if no other session has
+/// it.
 #[test]
-fn a_fork_has_the_figures_that_it_has_without_its_parent() {
+fn fork_of_a_forgotten_parent_counts_what_it_copied() {
     let projects = |machine: &Machine| {
         let transcripts = root().join("tests/fixtures/claude-code-2.1.197/fork/transcripts");
         copy_folder(&transcripts, &machine.home().join("projects"));
@@ -250,7 +250,7 @@ fn a_fork_has_the_figures_that_it_has_without_its_parent() {
     );
     machine.sidecar(&["forget", PARENT, "--yes"]).run().ok();
     assert_eq!(figures(&machine), figures(&alone));
-    // Recorded anew, the parent has again what is its own.
+    // After another import the parent has its own figures again.
     machine.sidecar(&["import", "projects"]).run().ok();
     assert_eq!(
         machine.document(FORK)["metadata"]["inheritedUsage"],

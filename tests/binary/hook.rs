@@ -1,4 +1,4 @@
-//! What `hook` promises to the client and to a user who pipes JSON by hand.
+//! What `hook` guarantees to the client, and to a user who pipes JSON by hand.
 
 use std::io::Read;
 
@@ -11,7 +11,7 @@ fn session_start(machine: &Machine) -> String {
 }
 
 #[test]
-fn is_silent_without_any_configuration() {
+fn silent_without_any_configuration() {
     let machine = Machine::new();
     machine
         .sidecar(&["hook"])
@@ -27,7 +27,7 @@ fn is_silent_without_any_configuration() {
 }
 
 #[test]
-fn is_silent_and_leaves_a_dead_server_alone_until_the_backoff_is_over() {
+fn unreachable_server_is_not_tried_until_the_backoff_is_over() {
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -56,9 +56,9 @@ fn is_silent_and_leaves_a_dead_server_alone_until_the_backoff_is_over() {
     );
 }
 
-/// As captured from `claude mcp list`: an id of its own, no SessionStart, no transcript.
+/// As captured from `claude mcp list`: a new id, no SessionStart, no transcript.
 #[test]
-fn the_end_of_a_session_that_never_was_is_not_recorded() {
+fn session_end_without_start_is_ignored() {
     let end = |machine: &Machine, id: &str| {
         let path = machine.projects().join(format!("{id}.jsonl"));
         serde_json::json!({"session_id": id, "transcript_path": path, "hook_event_name": "SessionEnd", "reason": "other"}).to_string()
@@ -69,18 +69,18 @@ fn the_end_of_a_session_that_never_was_is_not_recorded() {
         .stdin(end(&machine, "never"))
         .run()
         .silent();
-    let rehearsed = machine
+    let dry_run = machine
         .sidecar(&["hook", "--dry-run"])
         .stdin(end(&machine, "never"))
         .run()
         .ok();
     assert_eq!(
-        rehearsed,
+        dry_run,
         "nothing would be recorded: it ends a session that never started\n"
     );
     assert!(machine.documents().is_empty());
-    // One whose start was lost has a transcript; one whose transcript is not kept has a start; what
-    // is piped by hand is meant.
+    // A session whose start was lost has a transcript, one without a transcript has a start, and JSON
+    // that is piped by hand is always recorded.
     std::fs::create_dir_all(machine.projects()).unwrap();
     std::fs::write(machine.projects().join("late.jsonl"), "").unwrap();
     machine
@@ -110,13 +110,13 @@ fn the_end_of_a_session_that_never_was_is_not_recorded() {
 }
 
 #[test]
-fn does_not_wait_for_a_stdin_that_stays_open() {
+fn stdin_that_stays_open_is_not_waited_for() {
     let machine = Machine::new();
     let mut child = machine
         .sidecar(&["hook"])
         .stdin(session_start(&machine))
         .spawn();
-    // Here a hook that waits for the end of its input would wait for ever.
+    // A hook that reads to the end of its input would wait here forever.
     assert!(child.wait().unwrap().success());
     let mut output = Vec::new();
     child
@@ -136,7 +136,7 @@ fn does_not_wait_for_a_stdin_that_stays_open() {
 }
 
 #[test]
-fn bad_input_is_no_concern_of_the_client_but_stands_in_the_notes() {
+fn bad_input_is_hidden_from_the_client_and_shown_with_strict() {
     for input in [
         "",
         "not json",
@@ -160,7 +160,7 @@ fn bad_input_is_no_concern_of_the_client_but_stands_in_the_notes() {
 }
 
 #[test]
-fn a_wrong_command_line_is_64_and_never_2() {
+fn wrong_command_line_exits_with_64() {
     let machine = Machine::new();
     for args in [
         &["hook", "--no-such-option"][..],
@@ -208,7 +208,7 @@ fn dry_run_shows_event_document_and_request_and_changes_nothing() {
     );
     assert!(!machine.sidecar_home().exists());
 
-    // The same beside a journal that is there.
+    // The same with an existing journal.
     machine
         .sidecar(&["hook"])
         .stdin(session_start(&machine))
@@ -225,19 +225,42 @@ fn dry_run_shows_event_document_and_request_and_changes_nothing() {
     assert_eq!(machine.documents(), before);
 }
 
+/// More prompts than a turn brings, so that the journal is written in bulk.
 #[test]
-fn verbose_says_what_happens_and_strict_answers_by_the_exit_code() {
+fn dry_run_reads_a_long_transcript() {
+    let machine = Machine::new();
+    machine
+        .sidecar(&["hook"])
+        .stdin(session_start(&machine))
+        .run()
+        .silent();
+    let path = machine.home().join("long.jsonl");
+    let prompt = |index| {
+        let line = serde_json::json!({"type": "user", "uuid": format!("u{index}"), "message": {"content": "go on"}});
+        format!("{line}\n")
+    };
+    std::fs::write(&path, (0..1_000).map(prompt).collect::<String>()).unwrap();
+    let stop = serde_json::json!({"session_id": "long", "hook_event_name": "Stop", "transcript_path": path});
+    let shown = machine
+        .sidecar(&["hook", "--dry-run"])
+        .stdin(stop.to_string());
+    assert!(shown.run().ok().contains("\"prompts\":1000"));
+    assert_eq!(machine.documents().len(), 1);
+}
+
+#[test]
+fn verbose_prints_each_step_and_strict_sets_the_exit_code() {
     let backend = Backend::start();
     let machine = backend.machine();
-    let told = machine
+    let verbose = machine
         .sidecar(&["hook", "--verbose", "--strict"])
         .stdin(session_start(&machine))
         .run();
     assert_eq!(
-        (told.status, told.stdout.as_str()),
+        (verbose.status, verbose.stdout.as_str()),
         (0, ""),
         "{}",
-        told.stderr
+        verbose.stderr
     );
     for part in [
         "event: {",
@@ -246,9 +269,13 @@ fn verbose_says_what_happens_and_strict_answers_by_the_exit_code() {
         "Authorization: Convex …",
         "answer: success {",
     ] {
-        assert!(told.stderr.contains(part), "{part} in {}", told.stderr);
+        assert!(
+            verbose.stderr.contains(part),
+            "{part} in {}",
+            verbose.stderr
+        );
     }
-    assert!(!told.stderr.contains(&backend.key));
+    assert!(!verbose.stderr.contains(&backend.key));
 
     let foreign = Machine::new().deployment(&backend.url, SECRET);
     let refused = foreign
@@ -276,10 +303,10 @@ fn verbose_says_what_happens_and_strict_answers_by_the_exit_code() {
     );
 }
 
-/// As where a plugin and a settings file both name the hook. The second finds nothing to send, so
-/// it keeps nothing for itself either.
+/// A plugin and a settings file can both run the hook. The second one finds nothing to send, so it
+/// leases nothing.
 #[test]
-fn a_hook_that_runs_twice_keeps_nothing_from_being_sent() {
+fn hook_that_runs_twice_leaves_no_lease_behind() {
     let (backend, client) = (Backend::start(), Client::start());
     let machine = backend.machine();
     for id in ["parent", "parent", "fork"] {
@@ -303,10 +330,10 @@ fn a_hook_that_runs_twice_keeps_nothing_from_being_sent() {
     assert_eq!(sessions.matches(" yes").count(), 2, "{sessions}");
 }
 
-/// Linux's `/dev/full` takes nothing.
+/// On Linux every write to `/dev/full` fails.
 #[cfg(target_os = "linux")]
 #[test]
-fn what_cannot_be_said_keeps_nothing_from_being_recorded() {
+fn output_that_cannot_be_printed_does_not_stop_recording() {
     let machine = Machine::new();
     machine
         .shell("\"$0\" hook --verbose 2>/dev/full")
@@ -333,7 +360,7 @@ fn disabled_records_nothing() {
 }
 
 #[test]
-fn a_killed_client_is_swept_by_the_next_invocation_with_its_answer_from_the_transcript() {
+fn killed_client_is_swept_with_the_answer_in_its_transcript() {
     let (machine, capture) = (Machine::new(), Capture::new("print-mode"));
     capture.place_transcripts(&machine);
     let mut client = Client::start();
@@ -355,9 +382,9 @@ fn a_killed_client_is_swept_by_the_next_invocation_with_its_answer_from_the_tran
     assert_eq!(document["metadata"]["usage"]["inputTokens"], 246);
 }
 
-/// The same between Stop and SessionEnd: the answer and the figures stay.
+/// The client is killed between Stop and SessionEnd: the answer and the figures stay.
 #[test]
-fn a_client_that_is_killed_after_its_answer_is_swept_with_it() {
+fn client_killed_after_its_answer_is_swept_with_it() {
     let (machine, capture) = (Machine::new(), Capture::new("print-mode"));
     capture.place_transcripts(&machine);
     let mut client = Client::start();
@@ -375,7 +402,7 @@ fn a_client_that_is_killed_after_its_answer_is_swept_with_it() {
     }
     assert_eq!(machine.document("6ecd139f")["status"], "running");
     client.kill();
-    // Anything sweeps; `sync` has no deployment here, but does it first.
+    // Every command sweeps; `sync` does it before it fails for lack of a deployment.
     assert_eq!(machine.sidecar(&["sync"]).run().status, 1);
     let document = machine.document("6ecd139f");
     assert_eq!(
@@ -387,7 +414,7 @@ fn a_client_that_is_killed_after_its_answer_is_swept_with_it() {
 }
 
 #[test]
-fn of_the_client_it_is_the_nearest_ancestor_that_is_no_shell() {
+fn owner_is_the_nearest_ancestor_that_is_not_a_shell() {
     // `sh -c 'hook; true'` keeps the shell between this process and the hook.
     let machine = Machine::new();
     let command = format!("{} hook; true", env!("CARGO_BIN_EXE_convex-sidecar"));

@@ -1,11 +1,11 @@
-//! Past sessions, from the client's transcripts.
+//! `import` records past sessions from the client's transcripts.
 
 use serde_json::{Value, json};
 
 use crate::replay::comparable;
 use crate::support::{Backend, CAPTURES, Capture, Machine, copy_folder, root};
 
-/// Puts the transcripts of all captures into the client's projects folder, a folder for each.
+/// Puts the transcripts of all captures into the client's folder, one project per capture.
 fn place_all(machine: &Machine) {
     for name in CAPTURES {
         let transcripts = root()
@@ -25,7 +25,7 @@ fn machine() -> Machine {
     machine.env("HOME", &home)
 }
 
-/// All documents by session id, without what differs from one import to another.
+/// All documents in the order of their session ids, without what differs between imports.
 fn documents(machine: &Machine) -> Vec<Value> {
     let mut documents = machine.documents();
     for document in &mut documents {
@@ -36,7 +36,7 @@ fn documents(machine: &Machine) -> Vec<Value> {
 }
 
 #[test]
-fn past_sessions_have_the_figures_of_hooks_but_no_runs() {
+fn imported_sessions_have_the_figures_of_hooks_but_no_runs() {
     let machine = machine();
     place_all(&machine);
     let said = machine.sidecar(&["import"]).run().ok();
@@ -56,7 +56,7 @@ fn past_sessions_have_the_figures_of_hooks_but_no_runs() {
 }
 
 #[test]
-fn a_second_import_finds_nothing_new_and_a_grown_file_only_what_is_new() {
+fn second_import_counts_only_what_is_new() {
     let machine = machine();
     place_all(&machine);
     machine.sidecar(&["import"]).run().ok();
@@ -81,7 +81,7 @@ fn a_second_import_finds_nothing_new_and_a_grown_file_only_what_is_new() {
 }
 
 #[test]
-fn sessions_known_from_hooks_keep_what_only_hooks_know() {
+fn import_keeps_what_only_hooks_know() {
     let machine = machine();
     let capture = Capture::new("print-mode");
     for hook in capture.hooks(&machine) {
@@ -95,9 +95,9 @@ fn sessions_known_from_hooks_keep_what_only_hooks_know() {
     assert_eq!(document["metadata"]["usage"]["inputTokens"], 246);
 }
 
-/// Whichever of them is read first, the fork's copy of the history is its parent's.
+/// The copied history belongs to the parent, whichever is read first.
 #[test]
-fn a_fork_may_be_read_before_its_parent() {
+fn fork_can_be_read_before_its_parent() {
     let machine = machine();
     let parent = machine
         .home()
@@ -109,7 +109,7 @@ fn a_fork_may_be_read_before_its_parent() {
     assert_eq!(
         machine.document("6a24769d")["metadata"]["apiMessages"],
         4,
-        "nobody else has them"
+        "no other session has them"
     );
     std::fs::write(&parent, kept).unwrap();
     machine.sidecar(&["import"]).run().ok();
@@ -123,7 +123,7 @@ fn a_fork_may_be_read_before_its_parent() {
 }
 
 #[test]
-fn an_interrupted_import_goes_on_and_each_session_is_delivered_once_in_batches() {
+fn interrupted_import_continues_and_delivers_each_session_once_in_batches() {
     let backend = Backend::start();
     let (whole, cut) = (machine(), machine());
     for machine in [&whole, &cut] {
@@ -132,7 +132,7 @@ fn an_interrupted_import_goes_on_and_each_session_is_delivered_once_in_batches()
                 .home()
                 .join(format!(".claude/projects/p{}", number % 5));
             std::fs::create_dir_all(&project).unwrap();
-            // One prompt, and messages of 40 KB together, whose ids only this session has.
+            // One prompt, and 40 KB of messages whose ids only this session has.
             let mut lines = format!(
                 "{{\"type\":\"user\",\"uuid\":\"u{number}\",\"timestamp\":\"2026-11-22T23:00:00.000Z\",\"message\":{{\"content\":\"prompt {number}\"}}}}\n"
             );
@@ -152,15 +152,15 @@ fn an_interrupted_import_goes_on_and_each_session_is_delivered_once_in_batches()
         child.wait().unwrap();
     }
     cut.sidecar(&["import"]).run().ok();
-    let of = |machine: &Machine| {
+    let comparable = |machine: &Machine| {
         let mut documents = documents(machine);
         for document in &mut documents {
             document["metadata"]["transcript"]["path"] = Value::Null;
         }
         documents
     };
-    assert_eq!(of(&cut), of(&whole));
-    assert_eq!(of(&cut).len(), 150);
+    assert_eq!(comparable(&cut), comparable(&whole));
+    assert_eq!(comparable(&cut).len(), 150);
 
     let cut = cut.deployment(&backend.url, &backend.key);
     let said = cut.sidecar(&["import"]).run().ok();
@@ -178,7 +178,7 @@ fn an_interrupted_import_goes_on_and_each_session_is_delivered_once_in_batches()
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn missing_folder_is_named() {
     let output = Machine::new().sidecar(&["import", "no/such/folder"]).run();
     assert_eq!(
         (output.status, output.stderr.as_str()),

@@ -1,4 +1,4 @@
-//! Hooks that are killed at any moment lose nothing that they had journalled, and leave a journal
+//! Hooks that are killed at any moment lose nothing that they have journaled, and leave a journal
 //! that can be read.
 
 use std::collections::HashMap;
@@ -12,8 +12,8 @@ use crate::support::{Backend, json_lines};
 const KILLS: u64 = 1_000;
 const SESSIONS: u64 = 20;
 
-/// A number that differs from the last one, the same in each run of the tests (splitmix64).
-fn chance(state: &mut u64) -> u64 {
+/// A pseudorandom number (splitmix64), the same in each run of the tests.
+fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 16
@@ -43,12 +43,12 @@ fn by_session(documents: Vec<Value>) -> HashMap<String, Value> {
 }
 
 #[test]
-fn a_thousand_kills_lose_nothing() {
+fn killed_hooks_lose_nothing() {
     let backend = Backend::start();
     let machine = backend.machine();
-    let (mut state, mut known, mut journalled) = (42, HashMap::new(), 0);
+    let (mut state, mut known, mut journaled) = (42, HashMap::new(), 0);
     for index in 1..=KILLS {
-        // A quarter of them while the server answers slowly.
+        // In a quarter of the cases the server answers slowly.
         let is_slow = index % 4 == 1;
         if is_slow {
             backend.fault(&json!({"delayMs": 60, "times": 1}));
@@ -58,10 +58,10 @@ fn a_thousand_kills_lose_nothing() {
             .sidecar(&["hook"])
             .stdin(event(index % SESSIONS, index))
             .spawn();
-        sleep(Duration::from_micros(chance(&mut state) % longest));
+        sleep(Duration::from_micros(random(&mut state) % longest));
         let _ = hook.kill();
         hook.wait().unwrap();
-        // Every few kills, because a look costs as much as a hook.
+        // Every few kills, because reading the documents costs as much as a hook.
         if index % 5 == 0 {
             let now = by_session(machine.documents());
             for (session, before) in &known {
@@ -69,20 +69,20 @@ fn a_thousand_kills_lose_nothing() {
                 let revision = |document: &Value| document["revision"].as_i64().unwrap();
                 assert!(
                     revision(after) >= revision(before),
-                    "{session} went back: {before} to {after}"
+                    "{session} has an older revision: {before} to {after}"
                 );
                 assert!(
                     answer(after) >= answer(before),
                     "{session} lost an answer: {before} to {after}"
                 );
-                journalled += u64::from(revision(after) > revision(before));
+                journaled += u64::from(revision(after) > revision(before));
             }
             known = now;
         }
     }
     assert!(
-        journalled > KILLS / 20,
-        "most hooks were killed before they did anything: {journalled}"
+        journaled > KILLS / 20,
+        "most hooks were killed before they journaled anything: {journaled}"
     );
     backend.fault(&json!({"times": 0}));
     for session in 0..SESSIONS {
@@ -118,7 +118,7 @@ fn a_thousand_kills_lose_nothing() {
         .unwrap();
     assert_eq!(check, "ok");
     println!(
-        "{KILLS} kills; at {journalled} of {} looks a session had gone on",
+        "{KILLS} kills; in {journaled} of {} comparisons a session had a new revision",
         known.len() as u64 * KILLS / 5
     );
 }

@@ -1,5 +1,5 @@
-//! The same through real files and the real journal: a session whose files grow and are looked at
-//! now and then has the record of one that is looked at once.
+//! The same with real files and the real journal: a session whose files grow between reads has the
+//! same record as one that is read once.
 
 use std::path::{Path, PathBuf};
 
@@ -33,8 +33,8 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        // As deep as the client's are: where a transcript is missing, it is looked for in the
-        // folders beside its own.
+        // As deep as the client's folders, because a missing transcript is searched for in the folders
+        // beside its own.
         let folder = TempDir::new().unwrap();
         let main = folder.path().join("projects/p/s.jsonl");
         let home = folder.path().join("sidecar").to_string_lossy().into_owned();
@@ -74,16 +74,16 @@ impl Machine {
             .join(format!("agent-{name}.jsonl"))
     }
 
-    /// Lets the files grow to these lengths, and looks at them.
+    /// Lets the files grow to these lengths, and reads them.
     fn grow(&mut self, files: &Files, lengths: [usize; 1 + AGENTS.len()]) {
         append(&self.main, &files.main[..lengths[0]]);
         for ((id, bytes), length) in files.subagents.iter().zip(&lengths[1..]) {
             append(&self.subagent(id), &bytes[..*length]);
         }
-        self.look();
+        self.read();
     }
 
-    fn look(&mut self) {
+    fn read(&mut self) {
         ingest::read_transcript(
             &mut self.journal,
             &self.config,
@@ -94,7 +94,7 @@ impl Machine {
         .unwrap();
     }
 
-    /// What is recorded, but for the number of looks and the path that it took.
+    /// What is recorded, without the revision and the path, which differ.
     fn record(&self) -> (Figures, ReadState, Value) {
         let row = self.journal.load(SESSION).unwrap().unwrap();
         let entry = self
@@ -116,7 +116,7 @@ impl Machine {
     }
 }
 
-/// Appends what is missing of `bytes`; a file of which there is nothing yet is not there.
+/// Appends what is missing of `bytes`. An empty file is not created.
 fn append(path: &Path, bytes: &[u8]) {
     let length =
         std::fs::metadata(path).map_or(0, |metadata| usize::try_from(metadata.len()).unwrap());
@@ -135,7 +135,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn files_that_grow_give_the_record_of_one_look(ops in ops(24, CLIENT), style in style(), cuts in cuts(6)) {
+    fn growing_files_give_the_record_of_one_read(ops in ops(24, CLIENT), style in style(), cuts in cuts(6)) {
         let files = generate::write(&ops, &style);
         let (mut growing, mut whole) = (Machine::new(), Machine::new());
         for lengths in generate::growth(&files, &cuts) {
@@ -143,17 +143,17 @@ proptest! {
         }
         whole.grow(&files, generate::growth(&files, &[])[0]);
         prop_assert_eq!(growing.record(), whole.record());
-        // Nothing is new, so nothing changes.
+        // Without new lines nothing changes.
         let before = growing.record();
-        growing.look();
+        growing.read();
         prop_assert_eq!(growing.record(), before);
     }
 }
 
-/// Long enough for several rounds of segments that are read at once, with lines and messages across
-/// their bounds.
+/// Long enough for several rounds of segments that are read in parallel, with lines and messages
+/// across their bounds.
 #[test]
-fn a_file_that_is_read_in_segments_gives_the_record_of_its_pieces() {
+fn parallel_segments_give_the_record_of_small_pieces() {
     let filler = "x".repeat(90_000);
     let mut files = Files {
         subagents: AGENTS

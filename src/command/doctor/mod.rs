@@ -16,7 +16,7 @@ use crate::cli::Doctor;
 use crate::config::{self, Config, Environment};
 use crate::convex::client::Convex;
 use crate::convex::query::query;
-use crate::journal::{ErrorKind, Filter, Journal};
+use crate::journal::{ErrorKind, Filter, Journal, Writer};
 use crate::record::Millis;
 use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
@@ -173,6 +173,7 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
             sessions(entries.len() as u64)
         ),
     )];
+    checks.extend(other_versions(&journal.writers(now().0 - RECENT)?));
     let name = config.deployment_name();
     let (due, elsewhere) = journal.pending(name)?;
     let backoff = name
@@ -223,6 +224,22 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
         ));
     }
     Ok(checks)
+}
+
+/// Several versions of this program that share the journal.
+fn other_versions(writers: &[Writer]) -> Option<Check> {
+    let own = env!("CARGO_PKG_VERSION");
+    let others = writers.iter().filter(|writer| writer.version != own);
+    let names: Vec<_> = others
+        .map(|writer| format!("{} ({})", writer.version, writer.executable))
+        .collect();
+    (!names.is_empty()).then(|| {
+        Check::warning(
+            "versions",
+            format!("hooks also ran version {}; this is {own}", names.join(" and ")),
+            "update every installation, also in plugins; a version that no longer runs is listed for 24 hours",
+        )
+    })
 }
 
 fn waiting(count: u64) -> String {
