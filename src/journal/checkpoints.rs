@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::sessions::SessionRow;
-use super::{Journal, Result, Write, unsigned};
+use super::{Journal, Result, Write, query_all, query_one, unsigned};
 use crate::record::Millis;
 use crate::transcript::reader::Checkpoint;
 
@@ -14,24 +14,23 @@ impl Journal {
     /// Where the reading of each of the session's files stopped.
     pub fn checkpoints(&self, session_id: &str) -> Result<Vec<(PathBuf, Checkpoint)>> {
         let sql = "SELECT path, offset, inode, head, head_length FROM transcripts WHERE session = (SELECT id FROM sessions WHERE session_id = ?)";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([session_id], |row| {
+        query_all(&self.connection, sql, [session_id], |row| {
             let checkpoint = Checkpoint {
                 offset: unsigned(row, 1)?,
                 inode: unsigned(row, 2)?,
                 head: (unsigned(row, 3)?, unsigned(row, 4)?),
             };
             Ok((PathBuf::from(row.get::<_, String>(0)?), checkpoint))
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
     }
 
     /// [`SessionRow::read_version`] of all sessions, by session id.
     pub fn read_versions(&self) -> Result<HashMap<String, i64>> {
         let sql = "SELECT session_id, read_version FROM sessions";
-        let mut statement = self.connection.prepare(sql)?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let rows = query_all(&self.connection, sql, [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+        Ok(rows.into_iter().collect())
     }
 
     /// Sessions whose transcript must be looked at again: they have ended since the last look, or
@@ -39,9 +38,9 @@ impl Journal {
     /// only records written since then can be missing.
     pub fn unfinalized(&self, recently: Millis) -> Result<Vec<(String, bool)>> {
         let sql = "SELECT session_id, updated_at > ? AND NOT is_stale FROM sessions WHERE NOT is_finalized";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([recently], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        query_all(&self.connection, sql, [recently], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
     }
 }
 
@@ -111,10 +110,8 @@ impl Write<'_> {
     /// copied some of it.
     pub(super) fn uncount(&self, session_id: &str) -> Result<BTreeSet<i64>> {
         let sql = "SELECT id FROM sessions WHERE session_id = ?";
-        let row = self
-            .connection
-            .query_row(sql, [session_id], |row| row.get::<_, i64>(0));
-        let Some(row) = row.optional()? else {
+        let row: Option<i64> = query_one(self.connection, sql, [session_id], |row| row.get(0))?;
+        let Some(row) = row else {
             return Ok(BTreeSet::new());
         };
         self.connection

@@ -15,10 +15,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::take;
 use std::slice;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::error::Result;
 use super::page::{Entry, Page, Pass, Rewrite, Share, entries, first, pack, unpack};
+use super::query_one;
 use super::sessions::mark_stale;
 use crate::record::figures::{Counted, Item};
 
@@ -173,8 +174,7 @@ impl DedupIndex {
             *self = Self::default();
         }
         let sql = "SELECT low, high, entries FROM counted WHERE low <= ? ORDER BY low DESC LIMIT 1";
-        let mut statement = connection.prepare_cached(sql)?;
-        let found = statement.query_row([key], Page::from_row).optional()?;
+        let found = query_one(connection, sql, [key], Page::from_row)?;
         Ok(found.unwrap_or_else(|| (i64::MIN, Page::empty())))
     }
 }
@@ -264,10 +264,7 @@ impl<'a> Counter<'a> {
 fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> {
     let sql = "SELECT (younger.first_record_at, younger.created_at) > (older.first_record_at, older.created_at) FROM sessions AS younger, sessions AS older
                WHERE older.id = ? AND younger.id = ?";
-    let answer = connection
-        .prepare(sql)?
-        .query_row([session, owner], |answer| answer.get(0))
-        .optional()?;
+    let answer = query_one(connection, sql, [session, owner], |row| row.get(0))?;
     let is_older = answer.flatten().unwrap_or(false);
     if is_older {
         mark_stale(connection, owner)?;

@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Journal, Result, Write, row_limit};
+use super::{Journal, Result, Write, query_all, row_limit};
 use crate::record::Millis;
 
 /// How many notes are kept.
@@ -12,9 +12,9 @@ impl Journal {
     /// The latest notes with their times, the newest first.
     pub fn notes(&self, limit: usize) -> Result<Vec<(Millis, String)>> {
         let sql = "SELECT at, note FROM notes ORDER BY rowid DESC LIMIT ?";
-        let mut statement = self.connection.prepare(sql)?;
-        let rows = statement.query_map([row_limit(limit)], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        query_all(&self.connection, sql, [row_limit(limit)], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
     }
 }
 

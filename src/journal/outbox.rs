@@ -1,11 +1,11 @@
 //! What is to be done in Convex: sessions and workflows that are due, sessions that are to be
 //! deleted, and when each is tried again.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Params, Row, params};
 
 use super::sessions::{LEASE, SessionEntry};
 use super::workflows::WorkflowEntry;
-use super::{Journal, Result, Write, failure, row_limit, unsigned};
+use super::{Journal, Result, Write, failure, query_all, query_one, row_limit, unsigned};
 use crate::record::Millis;
 use crate::record::failure::{Failure, FailureKind};
 
@@ -94,10 +94,8 @@ impl Journal {
             "SELECT {columns} FROM sessions WHERE session_id = ? AND revision > delivered_revision AND (deployment IS NULL OR deployment = ?)
                AND (failures = 0 OR retry_at <= ?)"
         );
-        let mut statement = self.connection.prepare_cached(&sql)?;
         let parameters = params![session_id, deployment, now];
-        let row = statement.query_row(parameters, SessionEntry::from_row);
-        Ok(row.optional()?)
+        query_one(&self.connection, &sql, parameters, SessionEntry::from_row)
     }
 
     /// What is due at `deployment`.
@@ -127,22 +125,18 @@ impl Journal {
     ) -> Result<Vec<OutboxEntry>> {
         let parameters = params![deployment, now, row_limit(limit)];
         let sql = "SELECT session_id, revision FROM forgotten WHERE deployment = ? AND retry_at <= ? LIMIT ?";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let deletions = statement.query_map(parameters, |row| {
+        let mut entries = query_all(&self.connection, sql, parameters, |row| {
             Ok(OutboxEntry::Delete {
                 session_id: row.get(0)?,
                 revision: row.get(1)?,
             })
         })?;
-        let mut entries: Vec<_> = deletions.collect::<rusqlite::Result<_>>()?;
         let columns = WorkflowEntry::COLUMNS;
         let sql = format!(
             "SELECT {columns} FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?) AND retry_at <= ? LIMIT ?"
         );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        for entry in statement.query_map(parameters, WorkflowEntry::from_row)? {
-            entries.push(OutboxEntry::Set(Box::new(entry?)));
-        }
+        let set = |row: &Row<'_>| Ok(OutboxEntry::Set(Box::new(WorkflowEntry::from_row(row)?)));
+        entries.extend(query_all(&self.connection, &sql, parameters, set)?);
         Ok(entries)
     }
 
@@ -150,16 +144,14 @@ impl Journal {
     pub fn backoff(&self, deployment: &str) -> Result<Option<Backoff>> {
         let sql =
             "SELECT failures, retry_at, last_error, last_error_kind FROM deployments WHERE url = ?";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let row = statement.query_row([deployment], |row| {
+        query_one(&self.connection, sql, [deployment], |row| {
             Ok(Backoff {
                 failures: row.get(0)?,
                 retry_at: row.get(1)?,
                 failure: failure(row, 2)?
                     .unwrap_or_else(|| Failure::new(FailureKind::Failing, "unknown")),
             })
-        });
-        Ok(row.optional()?)
+        })
     }
 }
 
@@ -172,10 +164,8 @@ impl Write<'_> {
             "SELECT {columns} FROM sessions WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?) AND retry_at <= ?
              ORDER BY updated_at LIMIT ?"
         );
-        let mut statement = self.connection.prepare_cached(&sql)?;
         let parameters = params![deployment, now, row_limit(limit)];
-        let rows = statement.query_map(parameters, SessionEntry::from_row)?;
-        let entries: Vec<SessionEntry> = rows.collect::<rusqlite::Result<_>>()?;
+        let entries = query_all(self.connection, &sql, parameters, SessionEntry::from_row)?;
         self.set_retry_at(&entries, now + LEASE)?;
         Ok(entries)
     }
@@ -287,11 +277,7 @@ impl Write<'_> {
     ) -> Result<()> {
         let row = format!("{column} = ?1 AND (deployment IS NULL OR deployment = ?2)");
         let sql = format!("SELECT failures FROM {table} WHERE {row}");
-        let failures = self
-            .connection
-            .query_row(&sql, [name, deployment], |row| row.get::<_, u32>(0))
-            .optional()?;
-        let failures = failures.unwrap_or_default() + 1;
+        let failures = self.next_failure(&sql, [name, deployment])?;
         let sql = format!(
             "UPDATE {table} SET failures = ?3, retry_at = ?4, last_error = ?5, last_error_kind = ?6 WHERE {row}"
         );
@@ -299,6 +285,12 @@ impl Write<'_> {
         let parameters = params![name, deployment, failures, retry_at, why.message, kind];
         self.connection.execute(&sql, parameters)?;
         Ok(())
+    }
+
+    /// The number of failures in a row, with this one.
+    fn next_failure(&self, sql: &str, parameters: impl Params) -> Result<u32> {
+        let failures = query_one(self.connection, sql, parameters, |row| row.get::<_, u32>(0))?;
+        Ok(failures.unwrap_or_default() + 1)
     }
 
     /// `deployment` could not be reached, or accepts nothing. `retry_at` is as in
@@ -310,11 +302,7 @@ impl Write<'_> {
         retry_at: impl Fn(u32) -> Millis,
     ) -> Result<()> {
         let sql = "SELECT failures FROM deployments WHERE url = ?";
-        let failures: Option<u32> = self
-            .connection
-            .query_row(sql, [deployment], |row| row.get(0))
-            .optional()?;
-        let failures = failures.unwrap_or_default() + 1;
+        let failures = self.next_failure(sql, [deployment])?;
         let sql = "INSERT OR REPLACE INTO deployments (url, failures, retry_at, last_error, last_error_kind) VALUES (?, ?, ?, ?, ?)";
         self.connection.prepare_cached(sql)?.execute(params![
             deployment,

@@ -1,9 +1,9 @@
 //! The rows of sessions: what is known of each, its document, and how far it is delivered.
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::{Connection, Row, named_params, params};
 use serde::de::IgnoredAny;
 
-use super::{Journal, Result, Write, failure, json, row_limit, unsigned};
+use super::{Journal, Result, Write, failure, json, query_all, query_one, row_limit, unsigned};
 use crate::record::Millis;
 use crate::record::document::{Document, ReadState, TranscriptState};
 use crate::record::failure::Failure;
@@ -160,24 +160,20 @@ impl Journal {
                AND (NOT :has_workflow OR workflow_key IS NOT NULL)
              ORDER BY updated_at DESC, id DESC LIMIT :limit"
         );
-        let mut statement = self.connection.prepare(&sql)?;
         let parameters = named_params! {
             ":status": filter.status.map(Status::as_str),
             ":workflow": filter.workflow_key,
             ":has_workflow": filter.has_workflow,
             ":limit": row_limit(filter.limit),
         };
-        let rows = statement.query_map(parameters, SessionEntry::from_row)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        query_all(&self.connection, &sql, parameters, SessionEntry::from_row)
     }
 
     /// One session.
     pub fn entry(&self, session_id: &str) -> Result<Option<SessionEntry>> {
         let columns = SessionEntry::COLUMNS;
         let sql = format!("SELECT {columns} FROM sessions WHERE session_id = ?");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let row = statement.query_row([session_id], SessionEntry::from_row);
-        Ok(row.optional()?)
+        query_one(&self.connection, &sql, [session_id], SessionEntry::from_row)
     }
 
     /// The sessions whose id starts with `prefix`, in the order of their ids, at most `limit`.
@@ -186,10 +182,8 @@ impl Journal {
         let sql = format!(
             "SELECT {columns} FROM sessions WHERE session_id >= ?1 AND session_id < ?1 || char(0x10ffff) ORDER BY session_id LIMIT ?2"
         );
-        let mut statement = self.connection.prepare(&sql)?;
-        let rows =
-            statement.query_map(params![prefix, row_limit(limit)], SessionEntry::from_row)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let parameters = params![prefix, row_limit(limit)];
+        query_all(&self.connection, &sql, parameters, SessionEntry::from_row)
     }
 }
 
@@ -310,10 +304,8 @@ impl Write<'_> {
     /// to be deleted there.
     pub fn forget(&self, session_id: &str, deployment: Option<&str>, now: Millis) -> Result<()> {
         let sql = "SELECT revision FROM sessions WHERE session_id = ?";
-        let revision: Option<i64> = self
-            .connection
-            .query_row(sql, [session_id], |row| row.get(0))
-            .optional()?;
+        let revision: Option<i64> =
+            query_one(self.connection, sql, [session_id], |row| row.get(0))?;
         for copier in self.uncount(session_id)? {
             mark_stale(self.connection, copier)?;
         }
@@ -334,8 +326,7 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<SessionRow>>
                  document, revision, updated_at, delivered_revision, deployment, failures, retry_at, last_error, last_error_kind,
                  (SELECT coalesce(sum(offset), 0) FROM transcripts WHERE transcripts.session = sessions.id)
                FROM sessions WHERE session_id = ?";
-    let mut statement = connection.prepare_cached(sql)?;
-    let row = statement.query_row([session_id], |row| {
+    query_one(connection, sql, [session_id], |row| {
         let state = match row.get_ref(3)?.as_str()? {
             "complete" => ReadState::Complete,
             "partial" => ReadState::Partial,
@@ -362,16 +353,13 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<SessionRow>>
                 last_failure: failure(row, 13)?,
             },
         })
-    });
-    Ok(row.optional()?)
+    })
 }
 
 /// The sessions with an open run of a known owner.
 fn open_sessions(connection: &Connection) -> Result<Vec<Session>> {
     let sql = "SELECT session FROM sessions WHERE has_open_owner";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([], |row| json(row, 0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    query_all(connection, sql, [], |row| json(row, 0))
 }
 
 /// The session's transcript must be read again.

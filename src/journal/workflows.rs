@@ -1,8 +1,8 @@
 //! The workflows that were set on this machine.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
-use super::{Journal, Result, Write, failure, json};
+use super::{Journal, Result, Write, failure, json, query_all, query_one};
 use crate::record::Millis;
 use crate::record::failure::Failure;
 use crate::record::workflow::Workflow;
@@ -51,9 +51,7 @@ impl Journal {
     pub fn workflows(&self) -> Result<Vec<WorkflowEntry>> {
         let columns = WorkflowEntry::COLUMNS;
         let sql = format!("SELECT {columns} FROM workflows ORDER BY key");
-        let mut statement = self.connection.prepare(&sql)?;
-        let rows = statement.query_map([], WorkflowEntry::from_row)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        query_all(&self.connection, &sql, [], WorkflowEntry::from_row)
     }
 }
 
@@ -80,6 +78,5 @@ impl Write<'_> {
 fn load(connection: &Connection, key: &str) -> Result<Option<WorkflowEntry>> {
     let columns = WorkflowEntry::COLUMNS;
     let sql = format!("SELECT {columns} FROM workflows WHERE key = ?");
-    let row = connection.query_row(&sql, [key], WorkflowEntry::from_row);
-    Ok(row.optional()?)
+    query_one(connection, &sql, [key], WorkflowEntry::from_row)
 }

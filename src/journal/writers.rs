@@ -1,9 +1,9 @@
 //! Which versions of this program record events here: a plugin and a separately installed binary
 //! can share a journal.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
-use super::{Journal, Result, Write};
+use super::{Journal, Result, Write, query_all, query_one};
 use crate::record::Millis;
 
 /// How old a writer's time may become before it is updated, in milliseconds: most hooks find a
@@ -25,15 +25,13 @@ impl Journal {
     /// The versions that recorded events since `since`, the latest first.
     pub fn writers(&self, since: Millis) -> Result<Vec<Writer>> {
         let sql = "SELECT version, executable, seen_at FROM writers WHERE seen_at > ? ORDER BY seen_at DESC";
-        let mut statement = self.connection.prepare(sql)?;
-        let rows = statement.query_map([since - PRECISION], |row| {
+        query_all(&self.connection, sql, [since - PRECISION], |row| {
             Ok(Writer {
                 version: row.get(0)?,
                 executable: row.get(1)?,
                 seen_at: row.get(2)?,
             })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
     }
 }
 
@@ -42,9 +40,8 @@ impl Write<'_> {
     pub fn record_writer(&self, now: Millis) -> Result<()> {
         let version = env!("CARGO_PKG_VERSION");
         let sql = "SELECT seen_at FROM writers WHERE version = ?";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let seen_at = statement.query_row([version], |row| row.get::<_, Millis>(0));
-        if seen_at.optional()?.is_some_and(|at| now - at < PRECISION) {
+        let seen_at: Option<Millis> = query_one(self.connection, sql, [version], |row| row.get(0))?;
+        if seen_at.is_some_and(|at| now - at < PRECISION) {
             return Ok(());
         }
         let executable = std::env::current_exe().unwrap_or_default();
