@@ -39,8 +39,8 @@ pub fn run(options: &Forget) -> Result<()> {
         (None, _) => "; no Convex deployment has it".to_owned(),
         (Some(name), Ok(Some(configured))) if configured.name() == name => {
             let deadline = Deadline::never().within(PATIENCE);
-            let report = Delivery::new(&mut journal, configured, deadline, now, jitter)
-                .deliver_outbox(&mut |_| {})?;
+            let report =
+                Delivery::new(&mut journal, configured, deadline, now, jitter).deliver_outbox()?;
             match report.problem {
                 None => format!(" and from {name}"),
                 Some(why) => format!(

@@ -183,7 +183,8 @@ fn follow_up(
         deadline
     };
     Delivery::new(journal, deployment, deadline, now, jitter)
-        .deliver_hook(&event.session_id, &mut |step| trace(options, step))
+        .with_trace(&mut |step| trace(options, step))
+        .deliver_hook(&event.session_id)
 }
 
 /// Prints a step, with `--verbose`.

@@ -36,7 +36,7 @@ pub(super) fn deliver(
     )?);
     let mut progress = |done: usize| bar.set_position(done as u64);
     let report = Delivery::new(journal, deployment, Deadline::never(), now, jitter)
-        .deliver_all(&mut progress, &mut |_| {})?;
+        .deliver_all(&mut progress)?;
     bar.finish_and_clear();
     let (left, _) = journal.pending(Some(deployment.name()))?;
     print(&format!(

@@ -227,7 +227,7 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
             now,
             jitter,
         )
-        .deliver_outbox(&mut |_| {})?;
+        .deliver_outbox()?;
     }
     let context = DeliveryContext::new(&journal, &config.deployment)?;
     let delivery_state = journal

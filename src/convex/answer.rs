@@ -1,9 +1,9 @@
 //! What Convex's answers mean.
 //!
-//! What a real backend answers was recorded (`tests/fixtures/convex-backend-2026-06-30`). Whatever
-//! goes wrong inside a function is HTTP 200 with `"status":"error"`, and its text can be left out
-//! (`REDACT_LOGS_TO_CLIENT`), so the verdict rests on the status and `errorData`. This is the only
-//! place that reads the text of an answer.
+//! The answers of a real backend were recorded (`tests/fixtures/convex-backend-2026-06-30`). An
+//! error inside a function is HTTP 200 with `"status":"error"`, and a backend can leave out its
+//! text (`REDACT_LOGS_TO_CLIENT`), so the verdict rests on the status and `errorData` where it can.
+//! This is the only place that reads the text of an answer.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,28 +13,41 @@ use crate::record::failure::{Failure, FailureKind};
 /// How much of a server's text is repeated in a message, in bytes.
 pub const MAX_MESSAGE: usize = 500;
 
-/// What Convex says of a function that is not there, or not for this key.
+/// Convex's text about a function that does not exist, or not for this key.
 const NO_FUNCTION: &str = "Could not find public function";
-/// What a deployment says that is paused.
+/// The text of a deployment that is paused.
 const PAUSED: &str = "while this deployment is paused";
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// The function ran; its value.
     Success(Value),
-    /// The session or the workflow does not exist in the deployment: create it.
+    /// The session or the workflow does not exist in the deployment.
     NotFound,
     /// The call failed.
     Failed(Failure),
 }
 
+impl Verdict {
+    /// Why the call did not do what it should, if it did not. A function that creates or deletes
+    /// must not fail to find what it is called for, so then it refused.
+    #[must_use]
+    pub fn into_failure(self) -> Option<Failure> {
+        match self {
+            Self::Success(_) => None,
+            Self::NotFound => Some(Failure::refused("the function found nothing to work on")),
+            Self::Failed(failure) => Some(failure),
+        }
+    }
+}
+
 /// The body of an answer.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+struct Answer {
     /// `success` or `error`.
-    pub status: Option<String>,
+    status: Option<String>,
     #[serde(default)]
     value: Value,
     error_message: Option<String>,
@@ -44,27 +57,27 @@ pub struct Answer {
     message: Option<String>,
 }
 
-/// What an answer means.
+/// What an answer with this HTTP status and body means.
 #[must_use]
 pub fn verdict(status: u16, body: &[u8]) -> Verdict {
-    let answer: Option<Answer> = serde_json::from_slice(body).ok();
-    if let (200 | 560, Some(answer)) = (status, &answer) {
-        match answer.status.as_deref() {
-            Some("success") => return Verdict::Success(answer.value.clone()),
-            Some("error") => return function_error(answer),
-            _ => {}
-        }
-    }
+    let answer = match (status, serde_json::from_slice::<Answer>(body).ok()) {
+        (200 | 560, Some(answer)) => match answer.status.as_deref() {
+            Some("success") => return Verdict::Success(answer.value),
+            Some("error") => return function_error(&answer),
+            _ => Some(answer),
+        },
+        (_, answer) => answer,
+    };
     let code = answer.as_ref().and_then(|answer| answer.code.as_deref());
     let kind = match (status, code) {
         (200, _) => {
             return Verdict::Failed(Failure::new(
                 FailureKind::NotConvex,
-                "the answer is not Convex's",
+                "the answer did not come from Convex",
             ));
         }
         (401 | 403, _) => FailureKind::Unauthorized,
-        // What Convex calls a bad request is a bad document.
+        // Convex rejects a document that it cannot read, and 413 concerns only this document.
         (400 | 413, Some("BadJsonBody")) | (413, None) => FailureKind::Refused,
         (404 | 405, _) => FailureKind::NotConvex,
         (300..=399, _) => FailureKind::Redirected,
@@ -101,8 +114,9 @@ fn http_error(status: u16, answer: Option<&Answer>) -> String {
     format!("HTTP {status}{code}{message}")
 }
 
-/// A server's text, on one line and cut, without the request id that would make each message
-/// another one.
+/// A server's text on one line, cut to [`MAX_MESSAGE`], and without the request id, which would
+/// make every message different.
+#[must_use]
 pub fn excerpt(text: &str) -> String {
     let text = text
         .strip_prefix("[Request ID: ")

@@ -1,68 +1,82 @@
-//! Journal × Convex under a deadline: sends what is due, and believes only a success.
+//! Journal × Convex under a deadline: sends what is due, and trusts only a confirmed success.
 
+use std::ops::ControlFlow;
+use std::slice;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::json;
 
 use super::answer::Verdict;
-use super::client::{Call, Convex, Kind};
+use super::client::{Call, Convex};
 use crate::config::Deployment;
 use crate::journal::{Journal, OutboxEntry, SessionEntry};
 use crate::record::Millis;
 use crate::record::failure::Failure;
 use crate::system::deadline::Deadline;
 
-/// How many sessions are sent in one request, and how many bytes at the most: far below Convex's
+/// The most sessions in one request. With [`MAX_BATCH_BYTES`] a request stays far below Convex's
 /// limits of 16 MiB a request and one second a function.
-const MAX_BATCH: usize = 32;
-/// In bytes; see [`MAX_BATCH`].
+const MAX_BATCH_SESSIONS: usize = 32;
+/// The most bytes of documents in one request.
 const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
-/// How many other sessions a hook sends along with its own, and how many outbox.
-const ALONG: usize = 16;
-/// The first wait after a failure, in milliseconds; it doubles with each further one.
-const FIRST_WAIT: Millis = 5_000;
+/// How many other sessions, and how many outbox entries, a hook sends along with its own session.
+const HOOK_EXTRAS: usize = 16;
+/// How long a hook may take for more than its own session, because the agent waits for it.
+const HOOK_EXTRAS_BUDGET: Duration = Duration::from_millis(400);
+/// The wait after the first failure, in milliseconds. It doubles with each further one.
+const FIRST_BACKOFF: Millis = 5_000;
 /// The longest wait, in milliseconds.
-const LONGEST_WAIT: Millis = 300_000;
-/// What a hook may take for other sessions than its own: it is the agent that waits.
-const ALONG_BUDGET: Duration = Duration::from_millis(400);
+const MAX_BACKOFF: Millis = 300_000;
 
-/// What creates a session, and what updates one.
-const SESSION: [&str; 2] = ["agents:createAgentSession", "agents:updateAgentSession"];
-/// What creates a workflow, and what updates one.
-const WORKFLOW: [&str; 2] = ["workflows:createWorkflow", "workflows:updateWorkflow"];
+/// The two functions that store a document.
+struct Upsert {
+    create: &'static str,
+    update: &'static str,
+}
 
-/// Receives each step in words, for `--verbose`; the key is never among them.
+const SESSION: Upsert = Upsert {
+    create: "agents:createAgentSession",
+    update: "agents:updateAgentSession",
+};
+const WORKFLOW: Upsert = Upsert {
+    create: "workflows:createWorkflow",
+    update: "workflows:updateWorkflow",
+};
+
+/// Whether the rest is worth sending: `Break` if nothing gets through.
+type Flow = ControlFlow<()>;
+
+/// Receives each step in words, for `--verbose`. The admin key is never among them.
 pub type Trace<'a> = &'a mut dyn FnMut(&str);
 
-/// Sends sessions to one deployment.
-#[derive(Debug)]
+/// Sends what is due to one deployment.
 pub struct Delivery<'a> {
     journal: &'a mut Journal,
     deployment: &'a Deployment,
     deadline: Deadline,
     now: Millis,
-    /// From 0 to 1, so that many machines do not come back at the same moment.
     jitter: f64,
-    /// Whether a backoff may stand, which a success ends.
-    may_be_off: bool,
+    trace: Option<Trace<'a>>,
+    /// Whether the journal can hold a backoff, which a success ends.
+    may_have_backoff: bool,
+    report: Report,
 }
 
-/// What became of a delivery.
+/// What came of a delivery.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Sessions that Convex has confirmed.
     pub delivered: usize,
     /// Sessions that Convex refused.
     pub refused: usize,
-    /// Workflows that Convex has set, and sessions that it has deleted.
-    pub outbox: usize,
-    /// Why nothing gets through, or why the last session was refused.
+    /// Why nothing gets through, or why the last document was refused.
     pub problem: Option<String>,
 }
 
 impl<'a> Delivery<'a> {
-    /// A delivery to `deployment` that ends by `deadline`.
+    /// A delivery to `deployment` that ends by `deadline`. `now` is in epoch milliseconds; `jitter`
+    /// is from 0 to 1, so that many machines do not come back at the same moment.
     pub fn new(
         journal: &'a mut Journal,
         deployment: &'a Deployment,
@@ -76,325 +90,279 @@ impl<'a> Delivery<'a> {
             deadline,
             now,
             jitter,
-            may_be_off: true,
+            trace: None,
+            may_have_backoff: true,
+            report: Report::default(),
         }
     }
 
-    /// Sends the session of a hook, then some others that are due. Nothing is tried before the
+    /// The same delivery, which reports each step to `trace`.
+    #[must_use]
+    pub fn with_trace(mut self, trace: Trace<'a>) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
+    /// Sends the session of a hook, then some of what else is due. Nothing is sent before the
     /// backoff is over.
-    pub fn deliver_hook(&mut self, session_id: &str, trace: Trace<'_>) -> Result<Report> {
-        let mut report = Report::default();
-        let (name, now) = (self.deployment.name(), self.now);
-        let backoff = self.journal.backoff(name)?;
-        self.may_be_off = backoff.is_some();
-        if let Some(backoff) = backoff
-            && backoff.retry_at > now
-        {
-            trace(&format!(
-                "not sent: next try in {} s, because {}",
-                (backoff.retry_at - now + 999) / 1_000,
-                backoff.failure
-            ));
-            report.problem = Some(backoff.failure.to_string());
-            return Ok(report);
+    pub fn deliver_hook(mut self, session_id: &str) -> Result<Report> {
+        if self.is_backing_off()? {
+            return Ok(self.report);
         }
-        let own = self.journal.due(session_id, name, now)?;
-        let mut convex = Convex::new(self.deployment, self.deadline)?;
-        if let Some(own) = own
-            && !self.deliver_one(&convex, &own, &mut report, trace)?
+        let name = self.deployment.name();
+        if let Some(own) = self.journal.due(session_id, name, self.now)?
+            && self.deliver_one(&own)?.is_break()
         {
-            return Ok(report);
+            return Ok(self.report);
         }
-        let due = self.journal.what_is_due(name, now)?;
-        let others = if due.has_sessions {
-            self.journal.write(|write| write.lease(name, ALONG, now))?
-        } else {
-            Vec::new()
-        };
-        if !others.is_empty() {
-            self.deadline = self.deadline.within(ALONG_BUDGET);
-            convex = Convex::new(self.deployment, self.deadline)?;
-            if !self.deliver_batch(&convex, &others, &mut report, trace)? {
-                return Ok(report);
-            }
+        let due = self.journal.what_is_due(name, self.now)?;
+        if due.has_sessions && self.deliver_others()?.is_break() {
+            return Ok(self.report);
         }
         if due.has_outbox {
-            self.send_outbox(&convex, ALONG, &mut report, trace)?;
+            let _ = self.send_outbox(HOOK_EXTRAS)?;
         }
-        Ok(report)
+        Ok(self.report)
     }
 
-    /// Sends all that is due, whatever the backoff says. `progress` receives how many sessions are
-    /// done.
-    pub fn deliver_all(
-        &mut self,
-        progress: &mut dyn FnMut(usize),
-        trace: Trace<'_>,
-    ) -> Result<Report> {
-        let mut report = Report::default();
+    /// Sends everything that is due, whatever the backoff is. `progress` receives how many sessions
+    /// are done.
+    pub fn deliver_all(mut self, progress: &mut dyn FnMut(usize)) -> Result<Report> {
         let (name, now) = (self.deployment.name(), self.now);
         self.journal.write(|write| write.retry_now(name))?;
-        let convex = Convex::new(self.deployment, self.deadline)?;
-        if !self.send_outbox(&convex, usize::MAX, &mut report, trace)? {
-            return Ok(report);
+        if self.send_outbox(usize::MAX)?.is_break() {
+            return Ok(self.report);
         }
         loop {
             let entries = self
                 .journal
-                .write(|write| write.lease(name, MAX_BATCH, now))?;
+                .write(|write| write.lease(name, MAX_BATCH_SESSIONS, now))?;
             if entries.is_empty() {
-                return Ok(report);
+                return Ok(self.report);
             }
             let mut rest = &entries[..];
             while !rest.is_empty() {
                 let (batch, later) = rest.split_at(batch_length(rest));
-                if !self.deliver_batch(&convex, batch, &mut report, trace)? {
+                if self.deliver_batch(batch)?.is_break() {
                     self.journal.write(|write| write.release(later))?;
-                    return Ok(report);
+                    return Ok(self.report);
                 }
-                progress(report.delivered + report.refused);
+                progress(self.report.delivered + self.report.refused);
                 rest = later;
             }
         }
     }
 
-    /// Sets the workflows and deletes the sessions that are due, whatever the backoff says, because
+    /// Sets the workflows and deletes the sessions that are due, whatever the backoff is, because
     /// a person waits for it.
-    pub fn deliver_outbox(&mut self, trace: Trace<'_>) -> Result<Report> {
-        let mut report = Report::default();
+    pub fn deliver_outbox(mut self) -> Result<Report> {
         let name = self.deployment.name();
         self.journal.write(|write| write.retry_now(name))?;
-        let convex = Convex::new(self.deployment, self.deadline)?;
-        self.send_outbox(&convex, usize::MAX, &mut report, trace)?;
-        Ok(report)
+        let _ = self.send_outbox(usize::MAX)?;
+        Ok(self.report)
     }
 
-    /// Sets workflows and deletes sessions, deletions first. `false` when nothing gets through.
-    fn send_outbox(
-        &mut self,
-        convex: &Convex<'_>,
-        limit: usize,
-        report: &mut Report,
-        trace: Trace<'_>,
-    ) -> Result<bool> {
-        let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
-        for outgoing in self.journal.due_outbox(name, limit, now)? {
-            if self.deadline.is_over() {
-                return Ok(true);
-            }
-            match self.send_outbox_entry(convex, &outgoing, trace)? {
-                Verdict::Success(_) => {
-                    self.journal.write(|write| {
-                        write
-                            .confirm_outbox_entry(&outgoing, name)
-                            .and_then(|()| write.clear_backoff(name))
-                    })?;
-                    report.outbox += 1;
-                }
-                Verdict::Failed(failure) if !failure.is_refusal() => {
-                    return self.give_up(&[], failure, report);
-                }
-                verdict @ (Verdict::Failed(_) | Verdict::NotFound) => {
-                    let why = match verdict {
-                        Verdict::Failed(failure) => failure,
-                        _ => Failure::refused("createWorkflow does not create"),
-                    };
-                    self.journal.write(|write| {
-                        write.refuse_outbox_entry(&outgoing, name, &why, |failures| {
-                            now + wait(failures, jitter)
-                        })
-                    })?;
-                    report.problem = Some(match &outgoing {
-                        OutboxEntry::Set(entry) => {
-                            format!("workflow {}: {why}", entry.workflow.key)
-                        }
-                        OutboxEntry::Delete { session_id, .. } => {
-                            format!("deleting session {session_id}: {why}")
-                        }
-                    });
-                }
-            }
-        }
+    /// Whether the backoff is not over yet; the report then holds its reason.
+    fn is_backing_off(&mut self) -> Result<bool> {
+        let backoff = self.journal.backoff(self.deployment.name())?;
+        self.may_have_backoff = backoff.is_some();
+        let Some(backoff) = backoff.filter(|backoff| backoff.retry_at > self.now) else {
+            return Ok(false);
+        };
+        let seconds = (backoff.retry_at - self.now + 999) / 1_000;
+        self.trace(|| {
+            format!(
+                "not sent: next try in {seconds} s, because {}",
+                backoff.failure
+            )
+        });
+        self.report.problem = Some(backoff.failure.to_string());
         Ok(true)
     }
 
-    fn send_outbox_entry(
-        &self,
-        convex: &Convex<'_>,
-        outgoing: &OutboxEntry,
-        trace: Trace<'_>,
-    ) -> Result<Verdict> {
-        match outgoing {
+    /// Sends some sessions of other hooks. What follows in this hook has to end by the same time.
+    fn deliver_others(&mut self) -> Result<Flow> {
+        let (name, now) = (self.deployment.name(), self.now);
+        let others = self
+            .journal
+            .write(|write| write.lease(name, HOOK_EXTRAS, now))?;
+        if others.is_empty() {
+            return Ok(Flow::Continue(()));
+        }
+        self.deadline = self.deadline.within(HOOK_EXTRAS_BUDGET);
+        self.deliver_batch(&others)
+    }
+
+    /// Sets workflows and deletes sessions, deletions first.
+    fn send_outbox(&mut self, limit: usize) -> Result<Flow> {
+        let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
+        for entry in self.journal.due_outbox(name, limit, now)? {
+            if self.deadline.is_over() {
+                return Ok(Flow::Continue(()));
+            }
+            match self.send_outbox_entry(&entry)?.into_failure() {
+                None => self.journal.write(|write| {
+                    write.confirm_outbox_entry(&entry, name)?;
+                    write.clear_backoff(name)
+                })?,
+                Some(failure) if failure.is_refusal() => {
+                    self.journal.write(|write| {
+                        write.refuse_outbox_entry(&entry, name, &failure, |failures| {
+                            now + backoff(failures, jitter)
+                        })
+                    })?;
+                    self.report.problem = Some(match &entry {
+                        OutboxEntry::Set(entry) => {
+                            format!("workflow {}: {failure}", entry.workflow.key)
+                        }
+                        OutboxEntry::Delete { session_id, .. } => {
+                            format!("deleting session {session_id}: {failure}")
+                        }
+                    });
+                }
+                Some(failure) => return self.back_off(&[], &failure),
+            }
+        }
+        Ok(Flow::Continue(()))
+    }
+
+    fn send_outbox_entry(&mut self, entry: &OutboxEntry) -> Result<Verdict> {
+        match entry {
             OutboxEntry::Delete {
                 session_id,
                 revision,
             } => {
                 let args = json!({ "sessionId": session_id, "revision": revision }).to_string();
-                Ok(self.send(
-                    convex,
-                    &Call::new(Kind::Mutation, "agents:deleteAgentSession", &args)?,
-                    trace,
-                ))
+                Ok(self.send(&Call::mutation("agents:deleteAgentSession", &args)?))
             }
-            OutboxEntry::Set(entry) => self.set(
-                convex,
-                WORKFLOW,
-                entry.delivered_at > 0,
-                &serde_json::to_string(&entry.workflow)?,
-                trace,
-            ),
+            OutboxEntry::Set(entry) => {
+                let args = serde_json::to_string(&entry.workflow)?;
+                self.upsert(&WORKFLOW, entry.delivered_at > 0, &args)
+            }
         }
     }
 
-    /// Sends several sessions in one request, or each by itself when one of them is refused.
-    /// `false` when nothing gets through.
-    fn deliver_batch(
-        &mut self,
-        convex: &Convex<'_>,
-        entries: &[SessionEntry],
-        report: &mut Report,
-        trace: Trace<'_>,
-    ) -> Result<bool> {
+    /// Sends several sessions in one request, or each by itself if one of them is refused.
+    fn deliver_batch(&mut self, entries: &[SessionEntry]) -> Result<Flow> {
         if let [entry] = entries {
-            return self.deliver_one(convex, entry, report, trace);
+            return self.deliver_one(entry);
         }
         let documents: Vec<&str> = entries
             .iter()
             .map(|entry| entry.document.as_str())
             .collect();
-        let call = Call::new(
-            Kind::Mutation,
-            "agents:syncAgentSessions",
-            &format!("{{\"sessions\":[{}]}}", documents.join(",")),
-        )?;
-        match self.send(convex, &call, trace) {
-            Verdict::Success(_) => self.confirm(entries, report),
-            Verdict::Failed(failure) if !failure.is_refusal() => {
-                self.give_up(entries, failure, report)
-            }
-            Verdict::Failed(_) | Verdict::NotFound => {
+        let args = format!("{{\"sessions\":[{}]}}", documents.join(","));
+        let call = Call::mutation("agents:syncAgentSessions", &args)?;
+        match self.send(&call).into_failure() {
+            None => self.confirm(entries),
+            Some(failure) if failure.is_refusal() => {
                 for (index, entry) in entries.iter().enumerate() {
-                    if !self.deliver_one(convex, entry, report, trace)? {
+                    if self.deliver_one(entry)?.is_break() {
                         self.journal
                             .write(|write| write.release(&entries[index..]))?;
-                        return Ok(false);
+                        return Ok(Flow::Break(()));
                     }
                 }
-                Ok(true)
+                Ok(Flow::Continue(()))
             }
+            Some(failure) => self.back_off(entries, &failure),
         }
     }
 
-    /// Sends one session. `false` when nothing gets through.
-    fn deliver_one(
-        &mut self,
-        convex: &Convex<'_>,
-        entry: &SessionEntry,
-        report: &mut Report,
-        trace: Trace<'_>,
-    ) -> Result<bool> {
-        match self.set(
-            convex,
-            SESSION,
-            entry.delivered_revision > 0,
-            &entry.document,
-            trace,
-        )? {
-            Verdict::Success(_) => self.confirm(std::slice::from_ref(entry), report),
-            Verdict::NotFound => self.refuse(
-                entry,
-                &Failure::refused("createAgentSession does not create"),
-                report,
-            ),
-            Verdict::Failed(failure) if failure.is_refusal() => {
-                self.refuse(entry, &failure, report)
-            }
-            Verdict::Failed(failure) => self.give_up(std::slice::from_ref(entry), failure, report),
+    fn deliver_one(&mut self, entry: &SessionEntry) -> Result<Flow> {
+        let is_known = entry.delivered_revision > 0;
+        match self
+            .upsert(&SESSION, is_known, &entry.document)?
+            .into_failure()
+        {
+            None => self.confirm(slice::from_ref(entry)),
+            Some(failure) if failure.is_refusal() => self.refuse(entry, &failure),
+            Some(failure) => self.back_off(slice::from_ref(entry), &failure),
         }
     }
 
-    /// Updates what Convex is thought to have, and creates what it does not have, such as after its
-    /// data was wiped.
-    fn set(
-        &self,
-        convex: &Convex<'_>,
-        [create, update]: [&'static str; 2],
-        is_known: bool,
-        args: &str,
-        trace: Trace<'_>,
-    ) -> Result<Verdict> {
+    /// Updates a document that Convex should have, and creates one that it does not have, for
+    /// example after its data was wiped.
+    fn upsert(&mut self, functions: &Upsert, is_known: bool, args: &str) -> Result<Verdict> {
         if is_known {
-            let verdict = self.send(convex, &Call::new(Kind::Mutation, update, args)?, trace);
+            let verdict = self.send(&Call::mutation(functions.update, args)?);
             if verdict != Verdict::NotFound {
                 return Ok(verdict);
             }
         }
-        Ok(self.send(convex, &Call::new(Kind::Mutation, create, args)?, trace))
+        Ok(self.send(&Call::mutation(functions.create, args)?))
     }
 
-    fn send(&self, convex: &Convex<'_>, call: &Call, trace: Trace<'_>) -> Verdict {
-        trace(&format!("request: {}", call.describe(self.deployment)));
-        let verdict = convex.call(call);
-        trace(&match &verdict {
+    fn send(&mut self, call: &Call) -> Verdict {
+        let deployment = self.deployment;
+        self.trace(|| format!("request: {}", call.describe(deployment)));
+        let verdict = Convex::new(deployment, self.deadline).call(call);
+        self.trace(|| match &verdict {
             Verdict::Success(value) => format!("answer: success {value}"),
-            Verdict::NotFound => "answer: not found, it is created".to_owned(),
+            Verdict::NotFound => "answer: not found".to_owned(),
             Verdict::Failed(failure) if failure.is_refusal() => {
                 format!("answer: refused: {failure}")
             }
-            Verdict::Failed(failure) => format!("no delivery: {failure}"),
+            Verdict::Failed(failure) => format!("not delivered: {failure}"),
         });
         verdict
     }
 
-    fn confirm(&mut self, entries: &[SessionEntry], report: &mut Report) -> Result<bool> {
-        let (name, may_be_off) = (self.deployment.name(), self.may_be_off);
+    fn confirm(&mut self, entries: &[SessionEntry]) -> Result<Flow> {
+        let (name, may_have_backoff) = (self.deployment.name(), self.may_have_backoff);
         self.journal.write(|write| {
             entries
                 .iter()
                 .try_for_each(|entry| write.confirm_session(entry, name))?;
-            if may_be_off {
+            if may_have_backoff {
                 write.clear_backoff(name)
             } else {
                 Ok(())
             }
         })?;
-        report.delivered += entries.len();
-        Ok(true)
+        self.report.delivered += entries.len();
+        Ok(Flow::Continue(()))
     }
 
-    fn refuse(&mut self, entry: &SessionEntry, why: &Failure, report: &mut Report) -> Result<bool> {
+    /// Makes one session wait by itself, because other documents can still get through.
+    fn refuse(&mut self, entry: &SessionEntry, failure: &Failure) -> Result<Flow> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
         self.journal.write(|write| {
-            write.refuse_session(entry, name, why, |failures| now + wait(failures, jitter))
+            write.refuse_session(entry, name, failure, |failures| {
+                now + backoff(failures, jitter)
+            })
         })?;
-        report.refused += 1;
-        report.problem = Some(format!("session {}: {why}", entry.session_id));
-        Ok(true)
+        self.report.refused += 1;
+        self.report.problem = Some(format!("session {}: {failure}", entry.session_id));
+        Ok(Flow::Continue(()))
     }
 
-    fn give_up(
-        &mut self,
-        entries: &[SessionEntry],
-        failure: Failure,
-        report: &mut Report,
-    ) -> Result<bool> {
+    /// Makes everything for this deployment wait.
+    fn back_off(&mut self, entries: &[SessionEntry], failure: &Failure) -> Result<Flow> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
         self.journal.write(|write| {
             write.release(entries)?;
-            write.record_backoff(name, &failure, |failures| now + wait(failures, jitter))
+            write.record_backoff(name, failure, |failures| now + backoff(failures, jitter))
         })?;
-        report.problem = Some(failure.to_string());
-        Ok(false)
+        self.report.problem = Some(failure.to_string());
+        Ok(Flow::Break(()))
+    }
+
+    fn trace(&mut self, step: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace(&step());
+        }
     }
 }
 
 /// The first call by which a session is delivered.
 pub fn first_call(entry: &SessionEntry) -> Result<Call> {
-    Call::new(
-        Kind::Mutation,
-        SESSION[usize::from(entry.delivered_revision > 0)],
-        &entry.document,
-    )
+    let function = if entry.delivered_revision > 0 {
+        SESSION.update
+    } else {
+        SESSION.create
+    };
+    Call::mutation(function, &entry.document)
 }
 
 /// How long to wait after so many failures in a row, in milliseconds: exponential, and between half
@@ -404,13 +372,14 @@ pub fn first_call(entry: &SessionEntry) -> Result<Call> {
     clippy::cast_precision_loss,
     reason = "at most five minutes"
 )]
-fn wait(failures: u32, jitter: f64) -> Millis {
-    let longest = FIRST_WAIT
+fn backoff(failures: u32, jitter: f64) -> Millis {
+    let longest = FIRST_BACKOFF
         .saturating_mul(1 << failures.saturating_sub(1).min(16))
-        .min(LONGEST_WAIT);
+        .min(MAX_BACKOFF);
     longest / 2 + (longest as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as Millis
 }
 
+/// How many of these sessions fit into one request; at least one.
 fn batch_length(entries: &[SessionEntry]) -> usize {
     let mut bytes = 0;
     let fits = entries.iter().take_while(|entry| {
@@ -425,11 +394,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_doubles_up_to_five_minutes_and_is_jittered() {
+    fn backoff_doubles_up_to_five_minutes_and_is_jittered() {
         assert_eq!(
-            [1, 2, 3, 7, 8, 4_000_000_000].map(|failures| wait(failures, 1.0)),
+            [1, 2, 3, 7, 8, 4_000_000_000].map(|failures| backoff(failures, 1.0)),
             [5_000, 10_000, 20_000, 300_000, 300_000, 300_000]
         );
-        assert_eq!(wait(1, 0.0), 2_500);
+        assert_eq!(backoff(1, 0.0), 2_500);
     }
 }

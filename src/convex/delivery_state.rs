@@ -1,4 +1,4 @@
-//! Whether something has reached Convex, in a word for tables and in a sentence with the remedy.
+//! Whether something has reached Convex: a word for tables, and a sentence with the remedy.
 
 use anyhow::Result;
 
@@ -6,23 +6,21 @@ use crate::config::Deployment;
 use crate::journal::{Backoff, Journal, SessionEntry, WorkflowEntry};
 use crate::record::failure::Failure;
 
-/// Where something stands on its way to Convex, in a word for tables and in a sentence that ends
-/// with the remedy.
+/// Whether Convex has the latest revision of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryState {
-    /// Convex has the latest of it.
+    /// Convex has it.
     Delivered,
-    /// Convex does not have it.
+    /// Convex does not have it yet.
     Waiting {
-        /// In a word.
+        /// One word, for a column.
         word: &'static str,
-        /// In a sentence.
+        /// A sentence that ends with the remedy.
         reason: String,
     },
 }
 
 impl DeliveryState {
-    /// The word for a column and the reason for below the table.
     fn waiting(word: &'static str, reason: impl Into<String>) -> Self {
         Self::Waiting {
             word,
@@ -31,7 +29,7 @@ impl DeliveryState {
     }
 }
 
-/// What deliveries depend on: the configured deployment and its backoff.
+/// What every delivery depends on: the configured deployment and its backoff.
 #[derive(Debug)]
 pub struct DeliveryContext<'a> {
     deployment: &'a Result<Option<Deployment>>,
@@ -51,28 +49,26 @@ impl<'a> DeliveryContext<'a> {
         })
     }
 
-    /// Whether Convex has the latest revision of this session.
+    /// The state of a session.
     #[must_use]
     pub fn session(&self, entry: &SessionEntry) -> DeliveryState {
         if entry.is_delivered() {
-            DeliveryState::Delivered
-        } else {
-            self.waiting(entry.deployment.as_deref(), entry.last_failure.as_ref())
+            return DeliveryState::Delivered;
         }
+        self.waiting(entry.deployment.as_deref(), entry.last_failure.as_ref())
     }
 
-    /// Whether Convex has the latest setting of this workflow.
+    /// The state of a workflow.
     #[must_use]
     pub fn workflow(&self, entry: &WorkflowEntry) -> DeliveryState {
         if entry.is_delivered() {
-            DeliveryState::Delivered
-        } else {
-            self.waiting(entry.deployment.as_deref(), entry.last_failure.as_ref())
+            return DeliveryState::Delivered;
         }
+        self.waiting(entry.deployment.as_deref(), entry.last_failure.as_ref())
     }
 
-    /// The state of something that is not delivered: `deployment` is where it belongs, once that is
-    /// known, and `refusal` is why it was rejected there.
+    /// The state of something that is not delivered. `deployment` is the one that it belongs to, if
+    /// that is known; `refusal` is why that one rejected it.
     fn waiting(&self, deployment: Option<&str>, refusal: Option<&Failure>) -> DeliveryState {
         let configured = match self.deployment {
             Err(problem) => return DeliveryState::waiting("config", format!("{problem:#}")),

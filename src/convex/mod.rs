@@ -1,5 +1,5 @@
-//! Convex: calling its functions over HTTP, and delivering what is due. The only user of the HTTP
-//! client.
+//! Convex: calls of its functions over HTTP, and the delivery of what is due. The only user of
+//! reqwest.
 
 pub mod answer;
 pub mod client;

@@ -1,28 +1,28 @@
-//! Reading from Convex.
+//! Reads from Convex, for commands.
 
 use anyhow::{Error, Result, bail};
 use serde_json::{Value, json};
 
 use super::answer::Verdict;
-use super::client::{Call, Convex, Kind};
+use super::client::{Call, Convex};
 use crate::config::Config;
 use crate::system::deadline::Deadline;
 
-/// The most that Convex is asked for at once.
+/// The most rows of one page.
 const PAGE: usize = 100;
 
-/// Asks the deployment with a query.
+/// The value of a query; `null` if it found nothing.
 pub fn query(config: &Config, path: &'static str, args: &Value) -> Result<Value> {
     let deployment = config.require_deployment()?;
-    let convex = Convex::new(deployment, Deadline::never())?;
-    match convex.call(&Call::new(Kind::Query, path, &args.to_string())?) {
+    let convex = Convex::new(deployment, Deadline::never());
+    match convex.call(&Call::query(path, &args.to_string())?) {
         Verdict::Success(value) => Ok(integers(value)),
         Verdict::NotFound => Ok(Value::Null),
         Verdict::Failed(failure) => Err(Error::new(failure).context("could not query Convex")),
     }
 }
 
-/// Asks the deployment for a list, page after page, at most `limit` rows of it.
+/// The first `limit` rows of a paginated query.
 pub fn query_list(
     config: &Config,
     path: &'static str,
@@ -48,7 +48,7 @@ pub fn query_list(
     Ok(rows)
 }
 
-/// Convex's numbers are floats (`1.0`); whole ones become integers, as the journal has them.
+/// Turns Convex's floats (`1.0`) into integers where they are whole, as the journal has them.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "only whole numbers below 2^53 are cast"

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::config::{Config, Deployment};
 use crate::convex::answer::Verdict;
-use crate::convex::client::{Call, Convex, Kind};
+use crate::convex::client::{Call, Convex};
 use crate::system::deadline::Deadline;
 
 /// A query that every version of the functions answers.
@@ -29,7 +29,7 @@ pub fn local_url(port: impl std::fmt::Display) -> String {
 
 /// Asks a server for its version and whether it accepts the key.
 pub fn probe(deployment: &Deployment) -> Result<Probe> {
-    let convex = Convex::new(deployment, Deadline::never())?;
+    let convex = Convex::new(deployment, Deadline::never());
     let version = convex.version()?;
     Ok(Probe {
         accepts_key: convex.accepts_key()?,
@@ -39,7 +39,7 @@ pub fn probe(deployment: &Deployment) -> Result<Probe> {
 
 /// The name of the instance that answers.
 pub fn instance(deployment: &Deployment) -> Result<String> {
-    Convex::new(deployment, Deadline::never())?.instance()
+    Ok(Convex::new(deployment, Deadline::never()).instance()?)
 }
 
 /// Checks a deployment that the user named. Returns the server's version.
@@ -64,8 +64,8 @@ pub fn check(deployment: &Deployment) -> Result<String> {
 /// Whether the functions are deployed. A stamp on this machine does not know whether the server's
 /// data was deleted since.
 pub fn has_functions(deployment: &Deployment) -> Result<bool> {
-    let call = Call::new(Kind::Query, QUERY.0, QUERY.1)?;
-    let verdict = Convex::new(deployment, Deadline::never())?.call(&call);
+    let call = Call::query(QUERY.0, QUERY.1)?;
+    let verdict = Convex::new(deployment, Deadline::never()).call(&call);
     Ok(matches!(verdict, Verdict::Success(_)))
 }
 

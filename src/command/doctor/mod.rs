@@ -274,7 +274,7 @@ fn deployment(config: &Config, installed: &Installed) -> Vec<Check> {
             )];
         }
     };
-    let version = Convex::new(deployment, Deadline::never()).and_then(|convex| convex.version());
+    let version = Convex::new(deployment, Deadline::never()).version();
     let mut checks = vec![match version {
         Ok(version) => Check::ok(
             "server",

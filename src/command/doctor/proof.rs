@@ -12,7 +12,7 @@ use super::hooks::Installed;
 use crate::command::now;
 use crate::config::{Config, Deployment};
 use crate::convex::answer::Verdict;
-use crate::convex::client::{Call, Convex, Kind};
+use crate::convex::client::{Call, Convex};
 use crate::convex::query::query;
 use crate::journal::Journal;
 use crate::system::deadline::Deadline;
@@ -102,9 +102,8 @@ pub fn run(
     let id = json!({ "sessionId": session_id });
     let row = query(config, "agents:getAgentSession", &id);
     // The session is deleted whatever was found.
-    let convex = Convex::new(deployment, Deadline::never())?;
-    let deleted = convex.call(&Call::new(
-        Kind::Mutation,
+    let convex = Convex::new(deployment, Deadline::never());
+    let deleted = convex.call(&Call::mutation(
         "agents:deleteAgentSession",
         &id.to_string(),
     )?);
