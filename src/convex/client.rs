@@ -300,3 +300,120 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     }
     cause.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+    use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, ServerConnection};
+    use rustls::{SignatureScheme, crypto};
+
+    use super::*;
+    use crate::config::Config;
+
+    /// A check that does not return, as on systems where it can wait for the network.
+    #[derive(Debug)]
+    struct HangingCheck(mpsc::Sender<()>);
+
+    impl ServerCertVerifier for HangingCheck {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            let _ = self.0.send(());
+            loop {
+                thread::park();
+            }
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+        }
+    }
+
+    /// The URL of a server that makes one TLS handshake.
+    fn tls_server() -> String {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut session = ServerConnection::new(Arc::new(config)).unwrap();
+            session.complete_io(&mut stream)
+        });
+        url
+    }
+
+    #[test]
+    fn certificate_check_that_hangs_ends_by_the_deadline() {
+        let url = tls_server();
+        let (checking, checks) = mpsc::channel();
+        let provider = Arc::new(crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(HangingCheck(checking)))
+            .with_no_client_auth();
+        let environment = [
+            ("CONVEX_SIDECAR_HOME", "/nowhere"),
+            ("CONVEX_SELF_HOSTED_URL", &url),
+            ("CONVEX_SELF_HOSTED_ADMIN_KEY", "instance|key"),
+        ];
+        let environment = environment.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let deployment = Config::load(&environment.into()).unwrap().deployment;
+        let deployment = deployment.unwrap().unwrap();
+        let client = Client::builder().tls_backend_preconfigured(tls).build();
+        CLIENTS
+            .lock()
+            .unwrap()
+            .insert(deployment.url.to_string(), client.unwrap());
+
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let deadline = Deadline::never().within(Duration::from_millis(500));
+            let call = Call::query("agents:getAgentSession", "{}").unwrap();
+            sender.send(Convex::new(&deployment, deadline).call(&call))
+        });
+        let verdict = receiver.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert!(checks.try_recv().is_ok(), "the certificate was not checked");
+        let Verdict::Failed(failure) = verdict else {
+            panic!("{verdict:?}");
+        };
+        assert_eq!(failure.kind, FailureKind::Unreachable);
+        assert!(failure.message.ends_with("no answer in time"), "{failure}");
+    }
+}

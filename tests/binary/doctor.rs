@@ -478,7 +478,7 @@ fn server_that_is_not_convex_is_reported() {
     assert_reports(
         &machine,
         "failed",
-        "is no Convex deployment: HTTP 404",
+        "is not a Convex deployment: HTTP 404",
         "correct the URL",
     );
 }

@@ -1,5 +1,5 @@
-//! Whatever the server does: the hook is silent, nothing is lost, the user is told why, and all
-//! arrives once when the server is back.
+//! Whatever the server does, a hook is silent and ends in time, nothing is lost, the commands report
+//! the reason, and everything arrives once when the server is back.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::gate::{Fault, Gate};
-use crate::support::{Backend, Machine, json_lines, root};
+use crate::support::{Backend, Machine, Sidecar, json_lines, root};
 
 const HOOKS: usize = 50;
+/// The time in which a hook is promised to end, and more time for a machine that runs many tests at
+/// once. What hangs here hangs for longer.
+const LONGEST_HOOK: Duration = Duration::from_millis(1_200 + 3_000);
 
 /// The `index`th hook of a day: five sessions of ten events each.
 fn hook(day: &str, index: usize) -> String {
@@ -22,25 +25,37 @@ fn hook(day: &str, index: usize) -> String {
     .to_string()
 }
 
-/// Runs the first so many hooks of a day, each of which must be silent; returns how long each took.
-fn run_hooks(machine: &Machine, day: &str) -> Vec<Duration> {
-    run_some(machine, day, HOOKS)
+/// Runs the hooks of a day, each of which must be silent and end in time. `name` is for the table
+/// of their times.
+fn run_hooks(machine: &Machine, day: &str, name: &str) {
+    run_some_hooks(machine, day, HOOKS, name);
 }
 
-fn run_some(machine: &Machine, day: &str, hooks: usize) -> Vec<Duration> {
-    let run = |index| {
-        let start = Instant::now();
-        machine
-            .sidecar(&["hook"])
-            .stdin(hook(day, index))
-            .run()
-            .silent();
-        start.elapsed()
-    };
-    (0..hooks).map(run).collect()
+fn run_some_hooks(machine: &Machine, day: &str, hooks: usize, name: &str) {
+    let times: Vec<_> = (0..hooks)
+        .map(|index| run_hook(machine.sidecar(&["hook"]), &hook(day, index), name))
+        .collect();
+    let mut others = times[1..].to_vec();
+    others.sort_unstable();
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    println!(
+        "{name:28} first {:7.1} ms, others: median {:5.1} ms, longest of all {:7.1} ms",
+        millis(times[0]),
+        millis(others[others.len() / 2]),
+        millis(times.iter().copied().max().unwrap())
+    );
 }
 
-/// Demands that Convex holds what the journal holds, each session once, and nothing is left to
+/// Runs one hook, which must be silent and end in time.
+fn run_hook(sidecar: Sidecar, input: &str, name: &str) -> Duration {
+    let start = Instant::now();
+    sidecar.stdin(input).run().silent();
+    let time = start.elapsed();
+    assert!(time < LONGEST_HOOK, "{name}: {time:?}");
+    time
+}
+
+/// Asserts that Convex holds what the journal holds, each session once, and that nothing is left to
 /// send.
 fn assert_all_arrived(machine: &Machine, day: &str) {
     assert_arrived(machine, day, HOOKS);
@@ -85,55 +100,48 @@ fn assert_arrived(machine: &Machine, day: &str, hooks: usize) {
     );
 }
 
-/// How long hooks took, in milliseconds: the first one, that in the middle of the others, and the
-/// longest.
-fn say(day: &str, times: &[Duration]) {
-    let mut others = times[1..].to_vec();
-    others.sort_unstable();
-    let millis = |time: Duration| time.as_secs_f64() * 1e3;
-    println!(
-        "{day:28} first {:7.1} ms, then {:5.1} ms in the middle, {:7.1} ms at most",
-        millis(times[0]),
-        millis(others[others.len() / 2]),
-        millis(times.iter().copied().max().unwrap())
-    );
-}
-
-/// Fifty hooks at each of these faults; `sessions` says why they are pending; then the server is
-/// back.
-fn at_each(faults: Vec<(&str, Fault, &str)>) {
+/// Runs fifty hooks with each of these faults. One of the texts, separated by `|`, must say why
+/// their sessions wait. Then the server is back.
+fn run_hooks_at_each(faults: Vec<(&str, Fault, &str)>) {
     let backend = Backend::start();
     let gate = Gate::open(Some(&backend.url));
     let machine = Machine::new().deployment(&gate.url, &backend.key);
-    say("a healthy server", &run_hooks(&machine, "healthy"));
+    run_hooks(&machine, "healthy", "a healthy server");
     for (index, (name, fault, why)) in faults.into_iter().enumerate() {
         let (day, machine) = (
             format!("day{index}"),
             Machine::new().deployment(&gate.url, &backend.key),
         );
         gate.set(fault.clone());
-        say(name, &run_hooks(&machine, &day));
-        let told = machine.sidecar(&["sessions"]).run().ok()
+        run_hooks(&machine, &day, name);
+        // The first of these was a SessionStart, which has less time for the network.
+        let fresh = Machine::new().deployment(&gate.url, &backend.key);
+        run_hook(fresh.sidecar(&["hook"]), &hook("fresh", 1), name);
+        let shown = machine.sidecar(&["sessions"]).run().ok()
             + &machine.sidecar(&["show", &format!("{day}-0")]).run().ok();
-        let is_told = |text: &str| why.split('|').any(|why| text.contains(why));
-        assert!(is_told(&told), "{name}: {told}");
+        let says_why = |text: &str| why.split('|').any(|why| text.contains(why));
+        assert!(says_why(&shown), "{name}: {shown}");
         let doctor = machine.sidecar(&["doctor"]).run();
-        let pending = doctor
+        let has_warning = doctor
             .stdout
             .lines()
-            .any(|line| line.starts_with("! ") && is_told(line));
-        assert!(pending && doctor.status == 1, "{name}: {}", doctor.stdout);
+            .any(|line| line.starts_with("! ") && says_why(line));
+        assert!(
+            has_warning && doctor.status == 1,
+            "{name}: {}",
+            doctor.stdout
+        );
         let sync = machine.sidecar(&["sync"]).run();
         assert_eq!(sync.status, 1, "{name}: {}", sync.stdout);
-        assert!(is_told(&sync.stderr), "{name}: {}", sync.stderr);
+        assert!(says_why(&sync.stderr), "{name}: {}", sync.stderr);
         gate.set(Fault::None);
         assert_all_arrived(&machine, &day);
     }
 }
 
 #[test]
-fn connections_that_lead_nowhere() {
-    at_each(vec![
+fn broken_answers_delay_delivery() {
+    run_hooks_at_each(vec![
         (
             "closes at once",
             Fault::Slam,
@@ -147,10 +155,10 @@ fn connections_that_lead_nowhere() {
         (
             "garbage with 200",
             Fault::status(200, "<html>welcome</html>"),
-            "the answer is not Convex's",
+            "the answer did not come from Convex",
         ),
         (
-            "no HTTP at all",
+            "not HTTP",
             Fault::Answer {
                 head: "SSH-2.0-OpenSSH_9.9".to_owned(),
                 body: Vec::new(),
@@ -163,19 +171,19 @@ fn connections_that_lead_nowhere() {
                 head: "HTTP/1.1 200 OK".to_owned(),
                 body: vec![b'x'; 100_000_000],
             },
-            "no answer in time|the answer is not Convex's",
+            "no answer in time|the answer did not come from Convex",
         ),
     ]);
 }
 
 #[test]
-fn http_errors() {
-    let convex = |code: &str| format!(r#"{{"code":"{code}","message":"as told"}}"#);
-    at_each(vec![
+fn http_errors_delay_delivery() {
+    let convex = |code: &str| format!(r#"{{"code":"{code}","message":"the reason"}}"#);
+    run_hooks_at_each(vec![
         (
             "400 of Convex",
             Fault::status(400, &convex("BadJsonBody")),
-            "HTTP 400 BadJsonBody: as told",
+            "HTTP 400 BadJsonBody: the reason",
         ),
         (
             "400 of something else",
@@ -200,7 +208,7 @@ fn http_errors() {
         (
             "404",
             Fault::status(404, "not here"),
-            "is this URL a Convex deployment's?",
+            "check that the URL is that of a Convex deployment",
         ),
         ("413", Fault::status(413, "too much"), "HTTP 413"),
         (
@@ -217,10 +225,9 @@ fn http_errors() {
     ]);
 }
 
-/// Every answer of a real backend by which a function did not do what it was asked for, as it was
-/// recorded, whole and redacted.
+/// Each recorded answer of a real backend by which a function failed, in full and redacted.
 #[test]
-fn errors_that_convex_gives_with_status_200() {
+fn function_errors_delay_only_their_session() {
     let recorded = std::fs::read_to_string(
         root().join("tests/fixtures/convex-backend-2026-06-30/responses.json"),
     )
@@ -243,13 +250,13 @@ fn errors_that_convex_gives_with_status_200() {
             Machine::new().deployment(&gate.url, &backend.key),
         );
         gate.set(Fault::status(200, body));
-        run_some(&machine, &day, 10);
-        let told = machine.sidecar(&["sessions"]).run().ok();
-        // The reason stands below the table.
-        let reason = told.split_once("\n\n").map_or("", |(_, below)| below);
+        run_some_hooks(&machine, &day, 10, "a recorded error");
+        let shown = machine.sidecar(&["sessions"]).run().ok();
+        // The reason is below the table.
+        let reason = shown.split_once("\n\n").map_or("", |(_, below)| below);
         assert!(
             reason.contains(&format!("{day}-0")) || reason.contains("1 session"),
-            "{body}: {told}"
+            "{body}: {shown}"
         );
         assert_eq!(machine.sidecar(&["sync"]).run().status, 1, "{body}");
         gate.set(Fault::None);
@@ -259,29 +266,98 @@ fn errors_that_convex_gives_with_status_200() {
 }
 
 #[test]
-fn servers_that_take_their_time() {
-    at_each(vec![
-        ("never answers", Fault::Silence, "no answer in time"),
-        ("one byte a second", Fault::Drip, "no answer in time"),
+fn missing_answers_delay_delivery() {
+    run_hooks_at_each(vec![("never answers", Fault::Silence, "no answer in time")]);
+}
+
+#[test]
+fn dripping_answers_delay_delivery() {
+    let delay = Duration::from_millis(100);
+    run_hooks_at_each(vec![
+        (
+            "headers, a byte in 100 ms",
+            Fault::Endless {
+                first: "HTTP/1.1 200 OK\r\nX-Filler: ",
+                rest: "x",
+                delay,
+            },
+            "no answer in time",
+        ),
+        (
+            "a body, a byte in 100 ms",
+            Fault::Endless {
+                first: "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n",
+                rest: " ",
+                delay,
+            },
+            "no answer in time",
+        ),
     ]);
 }
 
 #[test]
-fn nobody_listens() {
+fn endless_answers_delay_delivery() {
+    let delay = Duration::ZERO;
+    run_hooks_at_each(vec![
+        (
+            "endless headers",
+            Fault::Endless {
+                first: "HTTP/1.1 200 OK\r\n",
+                rest: "X-Filler: 0123456789012345678901234567890123456789\r\n",
+                delay,
+            },
+            "could not reach",
+        ),
+        (
+            "an endless body",
+            Fault::Endless {
+                first: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                rest: "28\r\n0123456789012345678901234567890123456789\r\n",
+                delay,
+            },
+            "no answer in time|the answer did not come from Convex",
+        ),
+    ]);
+}
+
+/// The buffers of both sides hold much of what a server does not read yet, so the document is as
+/// large as it can be.
+#[test]
+fn server_that_reads_slowly_delays_delivery() {
+    let backend = Backend::start();
+    let gate = Gate::open(Some(&backend.url));
+    let machine = Machine::new().deployment(&gate.url, &backend.key);
+    machine.write_config("max_output_bytes = 400000\n");
+    gate.set(Fault::SlowRead);
+    let stop = json!({"session_id": "s", "hook_event_name": "Stop", "last_assistant_message": "a".repeat(400_000)});
+    run_hook(
+        machine.sidecar(&["hook"]),
+        &stop.to_string(),
+        "slow reading",
+    );
+    let shown = machine.sidecar(&["sessions"]).run().ok();
+    assert!(shown.contains("no answer in time"), "{shown}");
+    gate.set(Fault::None);
+    let synced = machine.sidecar(&["sync"]).run().ok();
+    assert!(synced.starts_with("1 session delivered"), "{synced}");
+}
+
+#[test]
+fn refused_connections_delay_delivery() {
     let backend = Backend::start();
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     let machine = Machine::new().deployment(&format!("http://{address}"), &backend.key);
-    say("refused", &run_hooks(&machine, "day0"));
-    let told = machine.sidecar(&["sessions"]).run().ok();
-    assert!(told.contains("Connection refused"), "{told}");
+    run_hooks(&machine, "day0", "refused");
+    let shown = machine.sidecar(&["sessions"]).run().ok();
+    assert!(shown.contains("Connection refused"), "{shown}");
     let _gate = Gate::at(address, Some(&backend.url));
     assert_all_arrived(&machine, "day0");
 }
 
-/// A process that is killed with the test: one that is stopped would never end by itself.
+/// A process that is killed with the test, because a stopped one never ends by itself.
 #[cfg(target_os = "linux")]
 struct Stopped(std::process::Child);
 
@@ -293,11 +369,11 @@ impl Drop for Stopped {
     }
 }
 
-/// A server that is stopped while its queue of new connections is full: they are neither taken nor
+/// The server is stopped and its queue of new connections is full, so they are neither accepted nor
 /// refused.
 #[cfg(target_os = "linux")]
 #[test]
-fn connections_that_are_never_made() {
+fn hanging_connections_delay_delivery() {
     use std::io::{BufRead, BufReader};
     use std::net::TcpStream;
     use std::process::{Command, Stdio};
@@ -319,21 +395,62 @@ fn connections_that_are_never_made() {
     let mut queue = Vec::new();
     while let Ok(connection) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
         queue.push(connection);
-        assert!(queue.len() < 100, "the queue is never full");
+        assert!(queue.len() < 100, "the queue never fills up");
     }
     let backend = Backend::start();
     let machine = Machine::new().deployment(&format!("http://{address}"), &backend.key);
-    say("connections hang", &run_hooks(&machine, "day0"));
-    let told = machine.sidecar(&["sessions"]).run().ok();
-    assert!(told.contains("could not reach http://127.0.0.1:"), "{told}");
+    run_hooks(&machine, "day0", "connections hang");
+    let shown = machine.sidecar(&["sessions"]).run().ok();
+    assert!(
+        shown.contains("could not reach http://127.0.0.1:"),
+        "{shown}"
+    );
     drop(stopped);
     drop(queue);
     let _gate = Gate::at(address, Some(&backend.url));
     assert_all_arrived(&machine, "day0");
 }
 
+/// The shim stands for a resolver whose servers do not answer.
+#[cfg(target_os = "linux")]
 #[test]
-fn a_redirect_is_not_followed() {
+fn hanging_resolver_delays_delivery() {
+    let machine = Machine::new();
+    let (source, shim, mark) = (
+        machine.home().join("shim.c"),
+        machine.home().join("shim.so"),
+        machine.home().join("called"),
+    );
+    std::fs::write(
+        &source,
+        format!(
+            "#include <fcntl.h>\n#include <unistd.h>\n\
+             int getaddrinfo(void) {{ creat(\"{}\", 0600); sleep(600); return -3; }}\n",
+            mark.display()
+        ),
+    )
+    .unwrap();
+    // What builds SQLite builds this, too.
+    let compiled = std::process::Command::new("cc")
+        .args(["-shared", "-fPIC", "-fno-builtin", "-o"])
+        .args([&shim, &source])
+        .status();
+    assert!(compiled.unwrap().success());
+    let (backend, gate) = (Backend::start(), Gate::open(None));
+    let port = gate.url.rsplit_once(':').unwrap().1.to_owned();
+    let machine = machine.deployment(&format!("http://localhost:{port}"), &backend.key);
+    let sidecar = machine
+        .sidecar(&["hook"])
+        .env("LD_PRELOAD", shim.to_str().unwrap());
+    run_hook(sidecar, &hook("day0", 1), "the resolver hangs");
+    assert!(mark.exists(), "the shim was not called");
+    assert_eq!(gate.connections(), 0);
+    let shown = machine.sidecar(&["sessions"]).run().ok();
+    assert!(shown.contains("the connection timed out"), "{shown}");
+}
+
+#[test]
+fn redirects_are_not_followed() {
     let (backend, elsewhere) = (Backend::start(), Gate::open(None));
     let gate = Gate::open(Some(&backend.url));
     let machine = Machine::new().deployment(&gate.url, &backend.key);
@@ -346,11 +463,11 @@ fn a_redirect_is_not_followed() {
             head,
             body: Vec::new(),
         });
-        run_hooks(&machine, "day0");
+        run_hooks(&machine, "day0", "a redirect");
         let sync = machine.sidecar(&["sync"]).run();
         assert!(
             sync.stderr
-                .contains("a redirect is not followed, set the final URL"),
+                .contains("redirects are not followed; configure the final URL"),
             "{}",
             sync.stderr
         );
@@ -361,7 +478,7 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
-fn tls_to_a_plain_port_sends_no_key_in_the_clear() {
+fn tls_to_a_plain_port_sends_no_key_in_plain_text() {
     let gate = Gate::open(None);
     let url = gate.url.replace("http://", "https://");
     let machine = Machine::new().deployment(
@@ -369,15 +486,56 @@ fn tls_to_a_plain_port_sends_no_key_in_the_clear() {
         "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7",
     );
     gate.set(Fault::status(200, r#"{"status":"success","value":{}}"#));
-    say("TLS to a plain port", &run_hooks(&machine, "day0"));
+    run_hooks(&machine, "day0", "TLS to a plain port");
     assert_eq!(gate.connections(), 1, "then the backoff");
-    let told = machine.sidecar(&["sessions"]).run().ok();
-    assert!(told.contains(&format!("could not reach {url}")), "{told}");
+    let shown = machine.sidecar(&["sessions"]).run().ok();
+    assert!(shown.contains(&format!("could not reach {url}")), "{shown}");
 }
 
-/// The mutation ran, but its answer was lost: the repetition changes nothing.
 #[test]
-fn lost_answers() {
+fn unanswered_tls_handshakes_delay_delivery() {
+    let gate = Gate::open(None);
+    let url = gate.url.replace("http://", "https://");
+    let machine = Machine::new().deployment(&url, "convex-self-hosted|5ec4e7");
+    gate.set(Fault::Silence);
+    for turn in 1..4 {
+        run_hook(
+            machine.sidecar(&["hook"]),
+            &hook("day0", turn),
+            "no TLS handshake",
+        );
+    }
+    assert_eq!(gate.connections(), 1, "then the backoff");
+    let shown = machine.sidecar(&["sessions"]).run().ok();
+    assert!(shown.contains(&format!("could not reach {url}")), "{shown}");
+}
+
+/// A pipe that nobody writes to stands for a folder of certificates on a disk that does not answer.
+#[cfg(target_os = "linux")]
+#[test]
+fn unreadable_certificates_delay_delivery() {
+    let gate = Gate::open(None);
+    let url = gate.url.replace("http://", "https://");
+    let machine = Machine::new().deployment(&url, "convex-self-hosted|5ec4e7");
+    let pipe = machine.home().join("certificates.pem");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let machine = machine.env("SSL_CERT_FILE", pipe.to_str().unwrap());
+    run_hook(
+        machine.sidecar(&["hook"]),
+        &hook("day0", 1),
+        "certificates hang",
+    );
+    let shown = machine.sidecar(&["sessions"]).run().ok();
+    assert!(
+        shown.contains("could not read the system's certificates in time"),
+        "{shown}"
+    );
+}
+
+/// The mutation ran, but its answer was lost.
+#[test]
+fn repeated_delivery_after_a_lost_answer_changes_nothing() {
     let backend = Backend::start();
     let machine = backend.machine();
     for index in 0..HOOKS {
@@ -390,14 +548,14 @@ fn lost_answers() {
             .run()
             .silent();
         backend.fault(&json!({"times": 0}));
-        // Time heals the backoff; a test has none.
+        // `sync` does not wait for the backoff.
         machine.sidecar(&["sync"]).run();
     }
     assert_all_arrived(&machine, "day0");
 }
 
 #[test]
-fn a_session_that_is_refused_delays_no_other() {
+fn refused_session_delays_no_other() {
     let backend = Backend::start();
     let machine = backend.machine();
     machine
@@ -406,13 +564,13 @@ fn a_session_that_is_refused_delays_no_other() {
         .run()
         .silent();
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
-    let spoil = "UPDATE sessions SET revision = revision + 1, retry_at = 0,
+    let corrupt = "UPDATE sessions SET revision = revision + 1, retry_at = 0,
                    document = json_set(document, '$.revision', revision + 1, '$.metadata.future', 7) WHERE session_id = 'bad-0'";
-    assert_eq!(journal.execute(spoil, []).unwrap(), 1);
+    assert_eq!(journal.execute(corrupt, []).unwrap(), 1);
     let before = backend.calls().len();
-    say("beside a refused session", &run_hooks(&machine, "day0"));
-    // Tried once, with the first of the others; then by itself; then not before its own backoff is
-    // over.
+    run_hooks(&machine, "day0", "beside a refused session");
+    // It is tried once with the first of the others, then by itself, then not before its own backoff
+    // is over.
     let calls = backend.calls();
     let others = HOOKS + 2;
     assert!(
@@ -433,9 +591,9 @@ fn a_session_that_is_refused_delays_no_other() {
             .count(),
         HOOKS / 10
     );
-    let told = machine.sidecar(&["show", "bad-0"]).run().ok();
+    let shown = machine.sidecar(&["show", "bad-0"]).run().ok();
     assert!(
-        told.contains("refused: ") && told.contains("future"),
-        "{told}"
+        shown.contains("refused: ") && shown.contains("future"),
+        "{shown}"
     );
 }

@@ -1,5 +1,5 @@
-//! A gate before a backend: it lets calls through, or does to them what broken servers and networks
-//! do.
+//! A gate in front of a backend: it passes calls through, or treats them as broken servers and
+//! networks do.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,13 +11,19 @@ use std::time::Duration;
 /// What the gate does to a connection.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// Lets it through to the backend.
+    /// Passes it through to the backend.
     None,
-    /// Takes the request and never answers.
+    /// Reads what arrives and never answers, not even a TLS handshake.
     Silence,
-    /// Answers one byte a second.
-    Drip,
-    /// Promises a long answer with this status, sends half of it, and closes.
+    /// Reads ten kilobytes a second.
+    SlowRead,
+    /// Answers with `first`, then with `rest` over and over.
+    Endless {
+        first: &'static str,
+        rest: &'static str,
+        delay: Duration,
+    },
+    /// Announces a long answer with this status, sends a part of it, and closes.
     CutOff(u16),
     /// Closes before the request is read.
     Slam,
@@ -26,7 +32,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// An answer with this status, as Convex or a proxy before it gives it.
+    /// An answer with this status, as Convex or a proxy in front of it would give it.
     pub fn status(status: u16, body: &str) -> Self {
         Self::Answer {
             head: format!("HTTP/1.1 {status} Fault\r\nContent-Type: application/json"),
@@ -46,12 +52,12 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate before `backend` (`http://127.0.0.1:<port>`), or before nothing.
+    /// A gate in front of `backend` (`http://127.0.0.1:<port>`), or of nothing.
     pub fn open(backend: Option<&str>) -> Self {
         Self::at("127.0.0.1:0".parse().unwrap(), backend)
     }
 
-    /// The same at a certain address.
+    /// The same at a given address.
     pub fn at(address: SocketAddr, backend: Option<&str>) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
@@ -75,7 +81,7 @@ impl Gate {
                 }
                 connections.fetch_add(1, Ordering::SeqCst);
                 let fault = fault.lock().unwrap().clone();
-                // The other side may be gone at any time.
+                // The other side can close at any time.
                 thread::spawn(move || stream.and_then(|stream| serve(stream, &fault, backend)));
             }
         });
@@ -114,21 +120,22 @@ fn serve(mut stream: TcpStream, fault: &Fault, backend: Option<SocketAddr>) -> s
         Fault::Slam => stream.shutdown(Shutdown::Both),
         Fault::Silence => {
             read_request(&mut stream)?;
-            // Until the other side has had enough.
+            // Until the other side gives up.
             std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
         }
-        Fault::Drip => {
-            read_request(&mut stream)?;
-            for byte in
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 31\r\n\r\n"
-            {
-                stream.write_all(&[*byte])?;
-            }
-            for byte in br#"{"status":"success","value":{}}"# {
-                stream.write_all(&[*byte])?;
-                thread::sleep(Duration::from_secs(1));
+        Fault::SlowRead => {
+            while stream.read(&mut [0; 1024])? > 0 {
+                thread::sleep(Duration::from_millis(100));
             }
             Ok(())
+        }
+        Fault::Endless { first, rest, delay } => {
+            read_request(&mut stream)?;
+            stream.write_all(first.as_bytes())?;
+            loop {
+                stream.write_all(rest.as_bytes())?;
+                thread::sleep(*delay);
+            }
         }
         Fault::CutOff(status) => {
             read_request(&mut stream)?;
@@ -153,17 +160,17 @@ fn pass(stream: &TcpStream, backend: Option<SocketAddr>) -> std::io::Result<()> 
     let Some(backend) = backend else {
         return stream.shutdown(Shutdown::Both);
     };
-    let beyond = TcpStream::connect(backend)?;
-    let (mut from, mut to) = (stream.try_clone()?, beyond.try_clone()?);
+    let upstream = TcpStream::connect(backend)?;
+    let (mut from, mut to) = (stream.try_clone()?, upstream.try_clone()?);
     thread::spawn(move || {
         let _ = std::io::copy(&mut from, &mut to);
         let _ = to.shutdown(Shutdown::Write);
     });
-    std::io::copy(&mut &beyond, &mut &*stream)?;
+    std::io::copy(&mut &upstream, &mut &*stream)?;
     stream.shutdown(Shutdown::Both)
 }
 
-fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
+fn read_request(stream: &mut impl Read) -> std::io::Result<()> {
     let mut request = Vec::new();
     let mut buffer = [0; 8 * 1024];
     loop {
@@ -183,5 +190,60 @@ fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
         if length == 0 || whole.is_some_and(|whole| request.len() >= whole) {
             return Ok(());
         }
+    }
+}
+
+/// A server with a certificate of its own that answers every request with success. It serves one
+/// connection after the other until the process ends.
+#[cfg(target_os = "linux")]
+pub struct TlsServer {
+    pub url: String,
+    /// As PEM.
+    pub certificate: String,
+    requests: Arc<AtomicUsize>,
+}
+
+#[cfg(target_os = "linux")]
+impl TlsServer {
+    pub fn start() -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.unwrap())
+            .unwrap();
+        let (config, requests) = (Arc::new(config), Arc::new(AtomicUsize::new(0)));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let counter = Arc::clone(&requests);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = rustls::StreamOwned::new(session, stream);
+                // The handshake fails if the client does not trust the certificate.
+                if read_request(&mut stream).is_ok() {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                    let body = r#"{"status":"success","value":null}"#;
+                    let length = body.len();
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                    );
+                    let _ = stream.write_all(answer.as_bytes());
+                }
+            }
+        });
+        Self {
+            url,
+            certificate: made.cert.pem(),
+            requests,
+        }
+    }
+
+    /// How many requests arrived so far.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 }

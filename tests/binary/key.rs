@@ -1,20 +1,22 @@
-//! The admin key goes to the deployment that the user named, and nowhere else. That it stands in no
-//! output and in no file but `config.toml` is demanded of every run of every test (`support.rs`).
+//! The admin key goes to the deployment that the user configured, and nowhere else. `support.rs`
+//! asserts after every run of every test that it is in no output and in no file but `config.toml`.
 
 use serde_json::json;
 
+#[cfg(target_os = "linux")]
+use crate::gate::TlsServer;
 use crate::gate::{Fault, Gate};
 use crate::support::{Backend, Machine};
 
 const SECRET: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";
 
 fn stop() -> String {
-    json!({"session_id": "s", "hook_event_name": "Stop", "last_assistant_message": "said"})
+    json!({"session_id": "s", "hook_event_name": "Stop", "last_assistant_message": "an answer"})
         .to_string()
 }
 
 #[test]
-fn a_server_that_repeats_the_key_gets_it_into_no_message() {
+fn key_that_a_server_echoes_is_in_no_message() {
     let gate = Gate::open(None);
     let machine = Machine::new().deployment(&gate.url, SECRET);
     for body in [
@@ -38,8 +40,8 @@ fn a_server_that_repeats_the_key_gets_it_into_no_message() {
 }
 
 #[test]
-fn plain_http_beyond_this_machine_is_refused_before_a_connection_is_made() {
-    // A name that only a proxy could resolve: the proxy would see the request.
+fn plain_http_to_other_machines_is_refused_before_connecting() {
+    // Only a proxy could resolve some of these names, so it would see the request.
     let proxy = Gate::open(None);
     for url in [
         "http://convex.example:3210",
@@ -51,19 +53,19 @@ fn plain_http_beyond_this_machine_is_refused_before_a_connection_is_made() {
             .env("http_proxy", &proxy.url)
             .env("HTTP_PROXY", &proxy.url);
         machine.sidecar(&["hook"]).stdin(stop()).run().silent();
-        let said = machine.sidecar(&["sync"]).run();
+        let sync = machine.sidecar(&["sync"]).run();
         assert!(
-            said.stderr
+            sync.stderr
                 .contains("the admin key is not sent over plain http"),
             "{}",
-            said.stderr
+            sync.stderr
         );
     }
     assert_eq!(proxy.connections(), 0);
 }
 
 #[test]
-fn proxies_are_not_asked_for_this_machine() {
+fn loopback_deployment_is_reached_without_a_proxy() {
     let (backend, proxy) = (Backend::start(), Gate::open(None));
     let mut machine = backend.machine();
     for name in [
@@ -85,7 +87,7 @@ fn proxies_are_not_asked_for_this_machine() {
 }
 
 #[test]
-fn url_and_key_of_different_sources_are_refused() {
+fn url_and_key_from_different_sources_are_refused() {
     let evil = Gate::open(None);
     let machine = Machine::new();
     machine.write_config(&format!(
@@ -101,19 +103,19 @@ fn url_and_key_of_different_sources_are_refused() {
             .stdin(stop())
             .run()
             .silent();
-        let said = machine.sidecar(&["sync"]).env(name, value).run();
+        let sync = machine.sidecar(&["sync"]).env(name, value).run();
         assert!(
-            said.stderr
+            sync.stderr
                 .contains("URL and key must come from one source, so set both or neither"),
             "{}",
-            said.stderr
+            sync.stderr
         );
     }
     assert_eq!(evil.connections(), 0);
 }
 
 #[test]
-fn a_repository_redirects_neither_record_nor_key() {
+fn repository_cannot_redirect_record_or_key() {
     let (backend, evil) = (Backend::start(), Gate::open(None));
     let machine = Machine::new();
     machine.write_config(&format!(
@@ -122,12 +124,12 @@ fn a_repository_redirects_neither_record_nor_key() {
     ));
     let repository = machine.home().join("repository");
     std::fs::create_dir_all(repository.join(".claude")).unwrap();
-    let lead = format!(
+    let redirect = format!(
         "CONVEX_SELF_HOSTED_URL={}\nCONVEX_SELF_HOSTED_ADMIN_KEY=evil|key\n",
         evil.url
     );
-    std::fs::write(repository.join(".env.local"), &lead).unwrap();
-    std::fs::write(repository.join(".env"), &lead).unwrap();
+    std::fs::write(repository.join(".env.local"), &redirect).unwrap();
+    std::fs::write(repository.join(".env"), &redirect).unwrap();
     let hook = || {
         machine
             .sidecar(&["hook", "--strict"])
@@ -137,7 +139,7 @@ fn a_repository_redirects_neither_record_nor_key() {
     };
     hook().run().silent();
     assert_eq!(backend.calls().len(), 1);
-    // The client gives the `env` of a repository's settings to its hooks.
+    // The client passes the `env` of a repository's settings to its hooks.
     let settings = json!({"env": {"CONVEX_SELF_HOSTED_URL": evil.url, "CONVEX_SELF_HOSTED_ADMIN_KEY": "evil|key"}});
     for name in ["settings.json", "settings.local.json"] {
         std::fs::write(repository.join(".claude").join(name), settings.to_string()).unwrap();
@@ -151,16 +153,35 @@ fn a_repository_redirects_neither_record_nor_key() {
             .silent();
         std::fs::remove_file(repository.join(".claude").join(name)).unwrap();
     }
-    // The first of them superseded `s`, which was sent along.
+    // The first of them superseded `s`, which was delivered along with it.
     let calls = backend.calls().len();
     assert_eq!((evil.connections(), calls), (0, 4));
-    // Certificates and proxies cannot be left out of account, so nothing is sent, and no text is
-    // kept.
+    // Certificates and proxies cannot be ignored, so nothing is sent, and no text is kept.
     std::fs::write(
         repository.join(".claude/settings.json"),
         json!({"env": {"SSL_CERT_FILE": "evil.pem"}}).to_string(),
     )
     .unwrap();
-    let told = hook().env("SSL_CERT_FILE", "evil.pem").run();
-    assert_eq!((told.status, backend.calls().len()), (1, calls));
+    let output = hook().env("SSL_CERT_FILE", "evil.pem").run();
+    assert_eq!((output.status, backend.calls().len()), (1, calls));
+}
+
+/// On other systems the certificates are not in a file.
+#[cfg(target_os = "linux")]
+#[test]
+fn key_is_sent_only_to_a_server_whose_certificate_the_system_trusts() {
+    let (server, other) = (TlsServer::start(), TlsServer::start());
+    for (trusted, status, requests) in [(&other, 1, 0), (&server, 0, 1)] {
+        let machine = Machine::new().deployment(&server.url, SECRET);
+        let certificates = machine.home().join("certificates.pem");
+        std::fs::write(&certificates, &trusted.certificate).unwrap();
+        let hook = machine
+            .sidecar(&["hook", "--strict"])
+            .env("SSL_CERT_FILE", certificates.to_str().unwrap())
+            .stdin(stop())
+            .run();
+        assert_eq!(hook.status, status, "{}", hook.stderr);
+        assert_eq!(hook.stderr.contains("UnknownIssuer"), status == 1);
+        assert_eq!(server.requests(), requests);
+    }
 }

@@ -260,7 +260,7 @@ fn refused_key_names_both_instances() {
         &[],
         &[
             "`docker compose logs backend` in ",
-            "is no Convex deployment: HTTP 404",
+            "is not a Convex deployment: HTTP 404",
         ],
     );
     let unreachable = site
@@ -350,7 +350,10 @@ fn server_that_is_not_convex_is_not_configured() {
         .stdin(KEY)
         .run();
     assert!(
-        printed.status == 1 && printed.stderr.contains("the answer is not Convex's"),
+        printed.status == 1
+            && printed
+                .stderr
+                .contains("the answer did not come from Convex"),
         "{}{}",
         printed.stdout,
         printed.stderr
