@@ -19,7 +19,7 @@ demo:
 
 # All tests except those with the real client: the library, the executable, the Convex functions.
 test: node_modules
-	cargo test --locked --lib --test binary --test transcripts
+	cargo test --locked --lib --test architecture --test binary --test transcripts
 	npm test
 
 # The real Claude Code, from npm, against a stand-in for the Messages API.
