@@ -69,7 +69,7 @@ impl Change {
     pub(super) fn warn(&self) {
         warn(&self.file, &self.found);
         let program = &self.program;
-        if Path::new(program).iter().any(|part| part == "target") {
+        if is_built_by_cargo(Path::new(program)) {
             print_warning(&format!(
                 "`cargo clean` removes {program}; `cargo install --path .` installs it permanently"
             ));
@@ -122,6 +122,14 @@ pub(super) fn warn(file: &TextFile, found: &Found) {
             entry.command, entry.event
         ));
     }
+}
+
+/// Whether the executable is in cargo's target folder. That is `target` unless it is configured, and
+/// it holds a file with cargo's own notes.
+fn is_built_by_cargo(program: &Path) -> bool {
+    program
+        .ancestors()
+        .any(|folder| folder.ends_with("target") || folder.join(".rustc_info.json").exists())
 }
 
 fn print_warning(text: &str) {

@@ -804,7 +804,7 @@ fn install_warns_if_hooks_are_off_and_does_not_change_mixed_commands() {
     }
     assert_eq!(fs::read_to_string(path).unwrap(), mixed);
 
-    // A binary in `target` does not survive `cargo clean`.
+    // A binary in cargo's target folder does not survive `cargo clean`.
     let home = machine.home().to_str().unwrap();
     let output = Machine::new()
         .sidecar(&["install"])
