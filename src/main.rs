@@ -59,7 +59,7 @@ fn main() {
     };
     if let Err(error) = result {
         let remedy = if ErrorKind::of(&error) == Some(ErrorKind::Damaged) {
-            "; the next hook keeps the damaged journal under another name and starts a new one"
+            "; the next hook sets the damaged journal aside and starts a new one"
         } else {
             ""
         };

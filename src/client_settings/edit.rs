@@ -392,19 +392,19 @@ mod tests {
         for (text, expected) in [
             (
                 "{\n  // why\n}",
-                "line 2, column 3: there is a comment, which JSON does not have; remove it",
+                "line 2, column 3: comments are not allowed in JSON; remove it",
             ),
             (
                 "{\"é\": 1 /* why */}",
-                "line 1, column 9: there is a comment, which JSON does not have; remove it",
+                "line 1, column 9: comments are not allowed in JSON; remove it",
             ),
             (
                 "{\"a\": 1,}",
-                "line 1, column 8: there is a comma with nothing after it; remove it",
+                "line 1, column 8: trailing comma; remove it",
             ),
             (
                 "{\"a\": [1,]}",
-                "line 1, column 9: there is a comma with nothing after it; remove it",
+                "line 1, column 9: trailing comma; remove it",
             ),
             (
                 "{\"a\"",
@@ -416,43 +416,43 @@ mod tests {
             ),
             (
                 "[]",
-                "line 1, column 1: the file is not an object; make it one",
+                "line 1, column 1: the file must be an object",
             ),
             (
                 "\u{feff}\n\"x\"",
-                "line 2, column 1: the file is not an object; make it one",
+                "line 2, column 1: the file must be an object",
             ),
             (
                 "{\"hooks\": \"x\"}",
-                "line 1, column 11: `hooks` is not an object; make it one",
+                "line 1, column 11: `hooks` must be an object",
             ),
             (
                 "{\"hooks\": null}",
-                "line 1, column 11: `hooks` is not an object; make it one",
+                "line 1, column 11: `hooks` must be an object",
             ),
             (
                 "{\"hooks\": {\"Stop\": {}}}",
-                "line 1, column 20: `hooks.Stop` is not an array; make it one",
+                "line 1, column 20: `hooks.Stop` must be an array",
             ),
             (
                 "{\"hooks\": {\"Stop\": [1]}}",
-                "line 1, column 21: an entry of `hooks.Stop` is not an object; make it one",
+                "line 1, column 21: an entry of `hooks.Stop` must be an object",
             ),
             (
                 "{\"hooks\": {\"X\": [{\"hooks\": {}}]}}",
-                "line 1, column 28: `hooks` in an entry of `hooks.X` is not an array; make it one",
+                "line 1, column 28: `hooks` in an entry of `hooks.X` must be an array",
             ),
             (
                 "{\"hooks\": {\"X\": [{\"hooks\": [[]]}]}}",
-                "line 1, column 29: a hook of `hooks.X` is not an object; make it one",
+                "line 1, column 29: a hook of `hooks.X` must be an object",
             ),
             (
                 "{\"hooks\": {},\n\"hooks\": {}}",
-                "line 2, column 1: the key \"hooks\" is there twice; remove one of them",
+                "line 2, column 1: the key \"hooks\" is a duplicate; remove one of them",
             ),
             (
                 "{\"hooks\": {\"Stop\": [], \"St\\u006fp\": []}}",
-                "line 1, column 24: the key \"Stop\" is there twice; remove one of them",
+                "line 1, column 24: the key \"Stop\" is a duplicate; remove one of them",
             ),
         ] {
             assert_eq!(problem(text), expected, "{text}");

@@ -60,14 +60,14 @@ impl<'a> Json<'a> {
     pub fn object(&self, node: Node<'a>, name: &str) -> Result<Vec<Member<'a>>> {
         let Some(members) = node.members() else {
             bail!(
-                "{}: {name} is not an object; make it one",
+                "{}: {name} must be an object",
                 self.position(node.raw())
             )
         };
         for (index, member) in members.iter().enumerate() {
             if members[..index].iter().any(|other| other.key == member.key) {
                 bail!(
-                    "{}: the key \"{}\" is there twice; remove one of them",
+                    "{}: the key \"{}\" is a duplicate; remove one of them",
                     self.position(member.raw_key),
                     member.key
                 );
@@ -80,7 +80,7 @@ impl<'a> Json<'a> {
     pub fn array(&self, node: Node<'a>, name: &str) -> Result<Vec<Node<'a>>> {
         node.elements().with_context(|| {
             format!(
-                "{}: {name} is not an array; make it one",
+                "{}: {name} must be an array",
                 self.position(node.raw())
             )
         })
@@ -186,12 +186,12 @@ fn malformed(text: &str, error: &serde_json::Error) -> anyhow::Error {
     let at = text.floor_char_boundary(line_start + error.column().saturating_sub(1));
     let place = position(text, at);
     if text[at..].starts_with("//") || text[at..].starts_with("/*") {
-        return anyhow!("{place}: there is a comment, which JSON does not have; remove it");
+        return anyhow!("{place}: comments are not allowed in JSON; remove it");
     }
     let before = text[..at].trim_end_matches(WHITESPACE);
     if text[at..].starts_with(['}', ']']) && before.ends_with(',') {
         return anyhow!(
-            "{}: there is a comma with nothing after it; remove it",
+            "{}: trailing comma; remove it",
             position(text, before.len() - 1)
         );
     }

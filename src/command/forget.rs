@@ -36,7 +36,7 @@ pub fn run(options: &Forget) -> Result<()> {
     // What forks had copied from the session is theirs now.
     ingest::finalize(&mut journal, &config, now, Deadline::never())?;
     let there = match (deployment, &config.deployment) {
-        (None, _) => "; no Convex deployment has it".to_owned(),
+        (None, _) => "; it was never delivered".to_owned(),
         (Some(name), Ok(Some(configured))) if configured.name() == name => {
             let deadline = Deadline::never().within(PATIENCE);
             let report =
@@ -95,7 +95,7 @@ fn is_confirmed(session: &ListedSession) -> Result<bool> {
         ""
     };
     eprint!(
-        "This deletes, here and in Convex:{}{again}\nDelete it? [y/N] ",
+        "This will be deleted here and in Convex:{}{again}\nDelete it? [y/N] ",
         ui::session_lines(std::slice::from_ref(session))
     );
     std::io::stderr().flush()?;

@@ -29,7 +29,7 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
     if config.is_disabled {
         return if options.strict {
             Err(anyhow!(
-                "recording is switched off by CONVEX_SIDECAR_DISABLED=1"
+                "recording is disabled by CONVEX_SIDECAR_DISABLED=1"
             ))
         } else {
             Ok(())
@@ -137,12 +137,12 @@ fn record_event(
         &process::host(),
         now,
     )
-    .context("could not journal the event")?;
+    .context("could not write the event to the journal")?;
     journal.set_deadline(deadline)?;
     match follow_up(journal, config, options, event, (now, jitter), deadline) {
         // The event is durable, and the next hook does the rest.
         Err(error) if ErrorKind::of(&error) == Some(ErrorKind::Busy) => Ok(Report {
-            problem: Some("other processes were writing to the journal all the time".to_owned()),
+            problem: Some("the journal stayed locked by other processes".to_owned()),
             ..Report::default()
         }),
         result => result,

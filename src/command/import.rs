@@ -55,7 +55,7 @@ pub fn run(options: &Import) -> Result<()> {
     let folder = options.folder.as_ref().unwrap_or(&config.projects);
     ensure!(
         folder.is_dir(),
-        "could not find the folder {}; name the one with the client's transcripts",
+        "could not find the folder {}; pass the folder with the client's transcripts",
         folder.display()
     );
     let mut journal = Journal::open(&config.journal)?;

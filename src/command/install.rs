@@ -113,7 +113,7 @@ pub(super) fn warn(file: &TextFile, found: &Found) {
     let path = file.path.display();
     if let Some(name) = found.switched_off_by {
         print_warning(&format!(
-            "hooks are off, because {name} is true in {path}; nothing is recorded until you remove it"
+            "hooks are disabled because {name} is true in {path}; nothing is recorded until you remove it"
         ));
     }
     for entry in found.entries.iter().filter(|entry| !entry.is_alone) {
@@ -158,7 +158,7 @@ fn executable(environment: &Environment) -> Result<String> {
     let running = std::env::current_exe().context("could not find the path of this executable")?;
     let real = running.canonicalize().with_context(|| {
         format!(
-            "could not find {}; it moved while it ran",
+            "could not find {}; it was moved while running",
             running.display()
         )
     })?;

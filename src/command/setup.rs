@@ -47,14 +47,14 @@ pub fn run(options: &Setup) -> Result<()> {
 
     step("files", "unpacking", || unpack(&bundle))?;
     let deployment = match &source {
-        Source::Given(given) => step("admin key", "asking the server", || accept(given))?,
+        Source::Given(given) => step("admin key", "contacting the server", || accept(given))?,
         Source::Containers(compose) => {
             let port = step(
                 "containers",
                 "docker compose up; the first run downloads the images",
                 || start(compose),
             )?;
-            step("admin key", "asking the server", || {
+            step("admin key", "contacting the server", || {
                 find_key(compose, port, &config)
             })?
         }
@@ -101,7 +101,7 @@ fn check_configured(options: &Setup, config: &Config, environment: &Environment)
     let uses_configured = options.skip_docker && !options.admin_key_stdin;
     ensure!(
         uses_configured || !config::has_deployment(environment),
-        "could not set up another deployment than that of the environment, which overrides {}; unset CONVEX_SELF_HOSTED_URL and \
+        "could not set up a different deployment, because the environment overrides {}; unset CONVEX_SELF_HOSTED_URL and \
          CONVEX_SELF_HOSTED_ADMIN_KEY, or set up theirs with `convex-sidecar setup --skip-docker`",
         config.file.display()
     );
@@ -133,7 +133,7 @@ const fn uses_docker(options: &Setup) -> bool {
 
 fn given(options: &Setup, config: &Config, environment: &Environment) -> Result<Deployment> {
     if !options.admin_key_stdin {
-        let missing = "could not set up a deployment without containers; name one with `--url URL --admin-key-stdin`";
+        let missing = "could not set up a deployment without containers; pass one with `--url URL --admin-key-stdin`";
         return config.require_deployment().cloned().context(missing);
     }
     let mut key = String::new();

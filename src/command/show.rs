@@ -84,7 +84,7 @@ pub(super) fn find_remote(config: &Config, prefix: &str) -> Result<Option<Value>
     )?;
     let Value::Array(found) = answer else {
         bail!(
-            "could not read the answer of agents:findAgentSessions; `npx convex deploy` updates the functions"
+            "could not read the answer from agents:findAgentSessions; `npx convex deploy` updates the functions"
         );
     };
     // The rows are ordered by id, so an id that is the whole prefix comes first.
@@ -97,7 +97,7 @@ pub(super) fn find_remote(config: &Config, prefix: &str) -> Result<Option<Value>
 fn check(prefix: &str) -> Result<()> {
     ensure!(
         is_session_id(prefix),
-        "{prefix:?} is not a session id or the beginning of one; `convex-sidecar sessions` lists them"
+        "{prefix:?} is not a session ID or the beginning of one; `convex-sidecar sessions` lists them"
     );
     Ok(())
 }
@@ -110,7 +110,7 @@ fn ambiguous<T>(prefix: &str, mut found: Vec<ListedSession>) -> Result<Option<T>
     };
     found.truncate(CANDIDATES);
     bail!(
-        "{prefix} is the beginning of several session ids; give more of the id:{}{more}",
+        "{prefix} matches several sessions; use a longer prefix:{}{more}",
         ui::session_lines(&found)
     )
 }

@@ -64,7 +64,7 @@ impl Deployment {
             key.trim()
                 .bytes()
                 .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\'' | b'"')),
-            "the admin key holds a space, a line feed, a quote or a character that is not ASCII; copy it again, in one piece"
+            "the admin key contains a space, a line break, a quote or a non-ASCII character; copy it again as a single line"
         );
         Ok(Self {
             url: check_url(url, allow_insecure_http)?,
@@ -156,16 +156,16 @@ fn check_url(text: &str, allow_insecure_http: bool) -> Result<Url> {
     // The text is not repeated, because it may hold a password.
     let url = Url::parse(text.trim()).map_err(|error| {
         anyhow!(
-            "could not parse the deployment's URL: {error}; it looks like http://127.0.0.1:3210"
+            "could not parse the deployment's URL: {error}; it should look like http://127.0.0.1:3210"
         )
     })?;
     ensure!(
         url.username().is_empty() && url.password().is_none(),
-        "the deployment's URL holds a user name or a password; remove it"
+        "the deployment's URL contains a user name or a password; remove it"
     );
     ensure!(
         url.path() == "/" && url.query().is_none(),
-        "the deployment's URL has a path or a query; it looks like http://127.0.0.1:3210"
+        "the deployment's URL has a path or a query; it should look like http://127.0.0.1:3210"
     );
     match url.scheme() {
         "https" => {}

@@ -205,7 +205,7 @@ impl<'a> Convex<'a> {
             Err(_) if !matches!(status, 200 | 560) => Ok((status, body)),
             Err(error) => match error.downcast::<reqwest::Error>() {
                 Ok(error) if error.is_timeout() => Err(self.unreachable(&error)),
-                _ => Err(Failure::new(FailureKind::Failing, "the answer broke off")),
+                _ => Err(Failure::new(FailureKind::Failing, "the answer was cut off")),
             },
         }
     }
@@ -228,7 +228,7 @@ impl<'a> Convex<'a> {
         match self.deadline.remaining(REQUEST_TIMEOUT) {
             Duration::ZERO => Err(Failure::new(
                 FailureKind::Failing,
-                "no time was left for the request",
+                "no time was left to send the request",
             )),
             remaining => Ok(remaining),
         }

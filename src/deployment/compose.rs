@@ -196,11 +196,11 @@ impl<'a> Compose<'a> {
                 )
             }
             Cause::NoAvx => anyhow!(
-                "{failure}, because the backend needs a processor with AVX; run it on another machine, then `convex-sidecar setup --url URL \
+                "{failure}, because the backend needs a CPU with AVX; run it on another machine, then `convex-sidecar setup --url URL \
                  --admin-key-stdin` here"
             ),
             Cause::Unhealthy => anyhow!(
-                "{failure}: the backend does not become healthy; the end of its log:\n{}fix that (`docker compose logs backend` in {folder} \
+                "{failure}: the backend did not become healthy; the last lines of its log:\n{}fix that (`docker compose logs backend` in {folder} \
                  prints all of it), {AGAIN}",
                 self.backend_log()
             ),

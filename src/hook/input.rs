@@ -55,7 +55,7 @@ impl Wire<'_> {
         };
         if !is_session_id(session_id) {
             return malformed(
-                "`session_id` holds something other than 1 to 128 letters, digits, `-` and `_`",
+                "`session_id` must be 1 to 128 letters, digits, `-` or `_`",
             );
         }
         let Some(name) = self.hook_event_name.text() else {

@@ -30,7 +30,7 @@ impl fmt::Display for InputError {
             ),
             Self::Incomplete => write!(
                 f,
-                "could not read the hook input: the JSON object on stdin did not end"
+                "could not read the hook input: the JSON object on stdin is incomplete"
             ),
             Self::TooLarge => write!(
                 f,

@@ -49,7 +49,7 @@ impl Error {
     pub(super) fn unreadable(reason: impl fmt::Display) -> Self {
         Self::new(
             ErrorKind::Damaged,
-            format!("could not read what the journal holds: {reason}"),
+            format!("could not read from the journal: {reason}"),
         )
     }
 

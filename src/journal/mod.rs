@@ -86,7 +86,7 @@ impl Journal {
         let open = || {
             create_private_file(path).map_err(|error| {
                 let message = format!(
-                    "could not create the journal {}: {error}; set CONVEX_SIDECAR_HOME to a folder that can be written",
+                    "could not create the journal {}: {error}; set CONVEX_SIDECAR_HOME to a writable folder",
                     path.display()
                 );
                 Error::new(ErrorKind::Other, message)

@@ -20,7 +20,7 @@ pub enum Status {
     Completed,
     /// The last turn ended in an error.
     Failed,
-    /// The last run ended without a SessionEnd.
+    /// The client vanished without a SessionEnd.
     Abandoned,
 }
 

@@ -180,7 +180,7 @@ fn follow_links(path: &Path) -> Result<PathBuf> {
             .map_or_else(|| next.clone(), |folder| folder.join(&next));
     }
     bail!(
-        "could not read {}: its symbolic links form a circle; replace it with a file",
+        "could not read {}: its symbolic links form a loop; replace it with a file",
         path.display()
     )
 }
@@ -189,8 +189,8 @@ fn read(path: &Path) -> Result<Option<String>> {
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
-        Ok(metadata) if metadata.is_dir() => bail!("it is a folder; move it away"),
-        Ok(metadata) if !metadata.is_file() => bail!("it is not a regular file; move it away"),
+        Ok(metadata) if metadata.is_dir() => bail!("it is a folder; move it"),
+        Ok(metadata) if !metadata.is_file() => bail!("it is not a regular file; move it"),
         Ok(_) => {}
     }
     let Ok(text) = String::from_utf8(fs::read(path)?) else {

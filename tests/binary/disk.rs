@@ -164,7 +164,7 @@ fn read_only_home_is_reported_with_the_remedy() {
             .run();
         assert!(
             said.stderr
-                .contains("set CONVEX_SIDECAR_HOME to a folder that can be written"),
+                .contains("set CONVEX_SIDECAR_HOME to a writable folder"),
             "{command}: {}",
             said.stderr
         );
@@ -186,7 +186,7 @@ fn assert_survives(bytes: &[u8], what: &str) -> bool {
             // Either the journal cannot be read and the remedy is named, or only the deployment or
             // the id is missing.
             let known = [
-                "keeps the damaged journal under another name",
+                "sets the damaged journal aside",
                 "no Convex deployment is configured",
                 "no session",
             ];
@@ -288,7 +288,7 @@ fn journal_with_random_bytes_does_not_stop_recording() {
         let is_kept = said.stdout.contains("\"output\":\"said\"")
             || said
                 .stderr
-                .contains("keeps the damaged journal under another name");
+                .contains("sets the damaged journal aside");
         assert!(
             is_kept,
             "{length} bytes at {start}: {} {}",

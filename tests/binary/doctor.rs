@@ -211,7 +211,7 @@ fn plugin_without_executable_is_reported() {
     assert_reports(
         &machine.env("PATH", ""),
         "failed",
-        "does not find the executable",
+        "cannot find the executable",
         "put its folder on the PATH",
     );
 }
@@ -432,7 +432,7 @@ fn missing_deployment_is_reported() {
         &Machine::new(),
         "warning",
         "not configured",
-        "`convex-sidecar setup` starts one on this machine; or set CONVEX_SELF_HOSTED_URL",
+        "run `convex-sidecar setup` to start one on this machine, or set CONVEX_SELF_HOSTED_URL",
     );
 }
 

@@ -150,7 +150,7 @@ fn broken_answers_delay_delivery() {
         (
             "closes mid-answer",
             Fault::CutOff(200),
-            "the answer broke off",
+            "the answer was cut off",
         ),
         (
             "garbage with 200",

@@ -90,7 +90,7 @@ fn without_a_terminal_nothing_is_deleted() {
     let said = machine.sidecar(&["forget", "one-1", "--yes"]).run().ok();
     assert_eq!(
         said,
-        "session one-1 is deleted from the journal; no Convex deployment has it\n"
+        "session one-1 is deleted from the journal; it was never delivered\n"
     );
 }
 

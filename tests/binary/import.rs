@@ -184,7 +184,7 @@ fn missing_folder_is_named() {
         (output.status, output.stderr.as_str()),
         (
             1,
-            "convex-sidecar: could not find the folder no/such/folder; name the one with the client's transcripts\n"
+            "convex-sidecar: could not find the folder no/such/folder; pass the folder with the client's transcripts\n"
         )
     );
 }

@@ -352,7 +352,7 @@ fn malformed_file_is_refused_and_not_touched() {
         (
             "a comment",
             b"{\n  \"a\": 1, // why\n}",
-            "line 2, column 11: there is a comment, which JSON does not have; remove it",
+            "line 2, column 11: comments are not allowed in JSON; remove it",
         ),
         (
             "a comment in front",
@@ -362,7 +362,7 @@ fn malformed_file_is_refused_and_not_touched() {
         (
             "a trailing comma",
             b"{\n  \"a\": 1,\n}",
-            "line 2, column 9: there is a comma with nothing after it; remove it",
+            "line 2, column 9: trailing comma; remove it",
         ),
         (
             "half a file",
@@ -402,7 +402,7 @@ fn malformed_file_is_refused_and_not_touched() {
         (
             "hooks twice",
             b"{\"hooks\": {}, \"hooks\": {}}",
-            "line 1, column 15: the key \"hooks\" is there twice; remove one of them",
+            "line 1, column 15: the key \"hooks\" is a duplicate; remove one of them",
         ),
         (
             "an event twice",
@@ -455,15 +455,15 @@ fn path_that_is_not_a_readable_file_is_refused_and_not_touched() {
     let cases: [(Make, &str); 5] = [
         (
             |path| fs::create_dir(path).unwrap(),
-            "it is a folder; move it away",
+            "it is a folder; move it",
         ),
         (
             |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
-            "it is not a regular file; move it away",
+            "it is not a regular file; move it",
         ),
         (
             |path| symlink("settings.json", path).unwrap(),
-            "its symbolic links form a circle",
+            "its symbolic links form a loop",
         ),
         (
             |path| {
@@ -784,7 +784,7 @@ fn install_warns_if_hooks_are_off_and_does_not_change_mixed_commands() {
         let path = put(&machine, format!("{{\"{name}\": true}}"));
         let output = install(&machine);
         let expected = format!(
-            "convex-sidecar: warning: hooks are off, because {name} is true in {}; nothing is recorded until you remove it\n",
+            "convex-sidecar: warning: hooks are disabled because {name} is true in {}; nothing is recorded until you remove it\n",
             path.display()
         );
         assert_eq!((output.status, output.stderr), (0, expected));

@@ -166,12 +166,12 @@ fn prefix_must_be_known_and_unique() {
         assert_eq!((output.status, output.stdout.as_str()), (1, ""));
         output.stderr
     };
-    let several = "convex-sidecar: abc is the beginning of several session ids; give more of the id:\n  abc-1  running\n  abc-2  running\n";
+    let several = "convex-sidecar: abc matches several sessions; use a longer prefix:\n  abc-1  running\n  abc-2  running\n";
     assert_eq!(stderr(&["show", "abc"]), several);
     assert_eq!(stderr(&["forget", "abc", "--yes"]), several);
     assert!(stderr(&["show", "x"]).contains("no session x in the journal "));
     assert!(
-        stderr(&["show", "../x"]).contains("\"../x\" is not a session id or the beginning of one")
+        stderr(&["show", "../x"]).contains("\"../x\" is not a session ID or the beginning of one")
     );
     assert!(
         machine

@@ -135,7 +135,7 @@ fn failure_of_docker_names_cause_and_remedy() {
         (
             "up --detach",
             stderr("container convex-sidecar-backend-1 exited (132)"),
-            &["needs a processor with AVX", "--url URL"],
+            &["needs a CPU with AVX", "--url URL"],
         ),
         (
             "up --detach",

@@ -149,7 +149,7 @@ impl Installed {
             .filter(|_| !self.has_program_for_plugin)?;
         Some(Check::failed(
             "hooks",
-            format!("the plugin {plugin} does not find the executable"),
+            format!("the plugin {plugin} cannot find the executable"),
             "put its folder on the PATH, or set CONVEX_SIDECAR_BIN to its path",
         ))
     }

@@ -260,7 +260,7 @@ fn deployment(config: &Config, installed: &Installed) -> Vec<Check> {
         Ok(None) => {
             let finding = "not configured; sessions stay in this machine's journal";
             let remedy = format!(
-                "`convex-sidecar setup` starts one on this machine; or set CONVEX_SELF_HOSTED_URL and CONVEX_SELF_HOSTED_ADMIN_KEY, or `url` \
+                "run `convex-sidecar setup` to start one on this machine, or set CONVEX_SELF_HOSTED_URL and CONVEX_SELF_HOSTED_ADMIN_KEY, or `url` \
                  and `admin_key` in {}",
                 config.file.display()
             );
