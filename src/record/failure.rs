@@ -13,7 +13,7 @@ pub enum FailureKind {
     Undeployed,
     /// The deployment is paused.
     Paused,
-    /// Whatever answers is not a Convex deployment.
+    /// The server is not a Convex deployment.
     NotConvex,
     /// The server redirects to another URL.
     Redirected,
@@ -75,7 +75,7 @@ impl FailureKind {
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::Unauthorized => Some(
-                "the admin key is missing or belongs to another instance: make a new one with `generate_admin_key.sh`",
+                "the admin key is missing or belongs to another instance; create a new one with `generate_admin_key.sh`",
             ),
             Self::Undeployed => Some("deploy the functions with `npx convex deploy`"),
             Self::NotConvex => Some("check that the URL is that of a Convex deployment"),

@@ -2,6 +2,7 @@
 //! the reason, and everything arrives once when the server is back.
 
 use std::net::TcpListener;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -49,9 +50,19 @@ fn run_some_hooks(machine: &Machine, day: &str, hooks: usize, name: &str) {
 /// Runs one hook, which must be silent and end in time.
 fn run_hook(sidecar: Sidecar, input: &str, name: &str) -> Duration {
     let start = Instant::now();
-    sidecar.stdin(input).run().silent();
+    let mut hook = sidecar.stdin(input).spawn();
+    drop(hook.stdin.take());
+    while hook.try_wait().unwrap().is_none() {
+        if start.elapsed() > LONGEST_HOOK {
+            hook.kill().unwrap();
+            panic!("{name}: the hook did not end in time");
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
     let time = start.elapsed();
-    assert!(time < LONGEST_HOOK, "{name}: {time:?}");
+    let output = hook.wait_with_output().unwrap();
+    assert!(output.status.success(), "{name}: {output:?}");
+    assert!(output.stdout.is_empty() && output.stderr.is_empty());
     time
 }
 
@@ -399,6 +410,15 @@ fn hanging_connections_delay_delivery() {
     }
     let backend = Backend::start();
     let machine = Machine::new().deployment(&format!("http://{address}"), &backend.key);
+    let fresh = Machine::new().deployment(&format!("http://{address}"), &backend.key);
+    run_hook(
+        fresh.sidecar(&["hook"]),
+        &hook("day0", 1),
+        "a connection hangs",
+    );
+    // The limit of the connection, not that of the request.
+    let shown = fresh.sidecar(&["sessions"]).run().ok();
+    assert!(shown.contains("the connection timed out"), "{shown}");
     run_hooks(&machine, "day0", "connections hang");
     let shown = machine.sidecar(&["sessions"]).run().ok();
     assert!(
@@ -425,7 +445,7 @@ fn hanging_resolver_delays_delivery() {
         &source,
         format!(
             "#include <fcntl.h>\n#include <unistd.h>\n\
-             int getaddrinfo(void) {{ creat(\"{}\", 0600); sleep(600); return -3; }}\n",
+             int getaddrinfo(void) {{ creat(\"{}\", 0600); sleep(60); return -3; }}\n",
             mark.display()
         ),
     )
@@ -507,7 +527,8 @@ fn unanswered_tls_handshakes_delay_delivery() {
     }
     assert_eq!(gate.connections(), 1, "then the backoff");
     let shown = machine.sidecar(&["sessions"]).run().ok();
-    assert!(shown.contains(&format!("could not reach {url}")), "{shown}");
+    let why = format!("could not reach {url}: the connection timed out");
+    assert!(shown.contains(&why), "{shown}");
 }
 
 /// A pipe that nobody writes to stands for a folder of certificates on a disk that does not answer.
