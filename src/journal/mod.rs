@@ -91,8 +91,7 @@ impl Journal {
                 );
                 Error::new(ErrorKind::Other, message)
             })?;
-            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            Connection::open_with_flags(path, flags).map_err(|error| {
+            connect(path).map_err(|error| {
                 Error::from(error).context(format!("could not open the journal {}", path.display()))
             })
         };
@@ -119,14 +118,10 @@ impl Journal {
     }
 
     fn prepare(mut connection: Connection, lock: Option<PathBuf>) -> Result<Self> {
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        // Otherwise SQLite, if it is built with STAT4, plans a query again for each value (a tenth
-        // of the time of counting, measured).
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-        let version = schema::version(&connection)?;
-        schema::ensure_not_newer(version)?;
-        if version < schema::VERSION {
-            schema::upgrade(&mut connection, lock.as_deref())?;
+        match schema::version(&connection)? {
+            schema::VERSION => {}
+            0 => schema::create(&mut connection, lock.as_deref())?,
+            _ => connection = schema::migrate(connection)?,
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
         // Reading the version opened or created the log; from then on nobody deletes it.
@@ -273,6 +268,16 @@ impl Write<'_> {
         let dedup_index = self.dedup_index.borrow_mut();
         Counter::new(self.connection, dedup_index, row.stored.id)
     }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Otherwise SQLite, if it is built with STAT4, plans a query again for each value (a tenth of
+    // the time of counting, measured).
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(connection)
 }
 
 /// The length of the write-ahead log, in bytes; `None` if there is no log.

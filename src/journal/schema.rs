@@ -1,17 +1,17 @@
 //! The schema of the journal, its versions, and the migrations between them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::{Error, ErrorKind, Result};
-use super::{BUSY_TIMEOUT, lock};
+use super::{BUSY_TIMEOUT, connect, lock};
 use crate::system::deadline::Deadline;
 
 /// The version of [`SCHEMA`], stored in `user_version`.
 pub(super) const VERSION: i64 = 2;
-/// How long to wait before creating the journal is tried again.
+/// How long to wait before creating or migrating the schema is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// The current schema. An index is named `<table>_by_<column>`, or `<table>_<state>` if it holds
@@ -159,12 +159,12 @@ pub(super) fn ensure_not_newer(version: i64) -> Result<()> {
     Err(Error::new(ErrorKind::Newer, message))
 }
 
-/// Creates the schema or migrates an older one, unless another process does so first.
+/// Creates the schema, unless another process does so first.
 ///
 /// SQLite switches to a write-ahead log outside of transactions and then waits for nobody: of 16
 /// hooks on a new journal some failed in every tenth crowd (measured). A busy journal is therefore
 /// tried again.
-pub(super) fn upgrade(connection: &mut Connection, lock: Option<&Path>) -> Result<()> {
+pub(super) fn create(connection: &mut Connection, lock: Option<&Path>) -> Result<()> {
     let deadline = Deadline::never().within(BUSY_TIMEOUT);
     let _lock = lock.and_then(|lock| lock::acquire(lock, BUSY_TIMEOUT));
     loop {
@@ -174,6 +174,39 @@ pub(super) fn upgrade(connection: &mut Connection, lock: Option<&Path>) -> Resul
             }
             result => return result,
         }
+    }
+}
+
+/// Migrates the journal, unless another process does so first. Returns a new connection.
+///
+/// A hook of version 1 that has the journal open takes the new schema for damage and sets the
+/// journal aside. In SQLite's exclusive mode the migration starts only when no other process has the
+/// journal open. So this process closes it while it waits, and releases the lock between two tries.
+/// A process that keeps the journal open for longer than the timeout is not a hook and does no harm.
+pub(super) fn migrate(connection: Connection) -> Result<Connection> {
+    ensure_not_newer(version(&connection)?)?;
+    let path = connection.path().map(PathBuf::from).unwrap_or_default();
+    drop(connection);
+    let deadline = Deadline::never().within(BUSY_TIMEOUT);
+    loop {
+        let lock = lock::acquire(&lock::path_of(&path), BUSY_TIMEOUT);
+        let connection = connect(&path)?;
+        if version(&connection)? >= VERSION {
+            return Ok(connection);
+        }
+        drop(connection);
+        let is_last_try = deadline.is_over();
+        let mut connection = connect(&path)?;
+        if !is_last_try {
+            connection.busy_timeout(Duration::ZERO)?;
+            connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        }
+        match try_upgrade(&mut connection) {
+            Err(error) if is_last_try || error.kind() != ErrorKind::Busy => return Err(error),
+            _ => {}
+        }
+        drop((connection, lock));
+        std::thread::sleep(RETRY_AFTER);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Migration of a journal that an older version wrote (`tests/fixtures/journal-v1`).
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -141,6 +143,40 @@ fn migration_delivers_what_was_pending_once_and_nothing_else() {
     assert_eq!(open(&machine).execute(repair, [REFUSED]).unwrap(), 1);
     let shown = machine.sidecar(&["show", REFUSED]).run().ok();
     assert!(shown.contains("refused: "), "{shown}");
+}
+
+/// An older version that is at work takes the new schema for damage.
+#[test]
+fn migration_waits_for_processes_that_use_the_journal() {
+    let machine = with_old_journal(Machine::new(), DEPLOYMENT);
+    let old_version = open(&machine);
+    let read = "SELECT count(*) FROM sessions WHERE NOT is_settled AND born > 0";
+    let uses_old_schema = || old_version.query_row(read, [], |row| row.get::<_, i64>(0));
+    uses_old_schema().unwrap();
+    let event = json!({"session_id": "new", "hook_event_name": "Stop"}).to_string();
+    let mut hook = machine.sidecar(&["hook"]).stdin(event).spawn();
+    drop(hook.stdin.take());
+    std::thread::sleep(Duration::from_millis(300));
+    uses_old_schema().unwrap();
+    assert!(hook.try_wait().unwrap().is_none());
+    drop(old_version);
+    assert!(hook.wait().unwrap().success());
+    assert_eq!(column(&machine, "PRAGMA user_version"), ["Integer(2)"]);
+    assert_eq!(machine.document("new")["sessionId"], "new");
+}
+
+/// For example `sessions --watch` of an older version.
+#[test]
+fn process_that_never_closes_the_journal_does_not_stop_the_migration() {
+    let machine = with_old_journal(Machine::new(), DEPLOYMENT);
+    let old_version = open(&machine);
+    old_version
+        .query_row("SELECT count(*) FROM sessions", [], |_| Ok(()))
+        .unwrap();
+    let event = json!({"session_id": "new", "hook_event_name": "Stop"}).to_string();
+    machine.sidecar(&["hook"]).stdin(event).run().silent();
+    assert_eq!(machine.document("new")["sessionId"], "new");
+    drop(old_version);
 }
 
 #[test]
