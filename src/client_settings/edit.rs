@@ -398,10 +398,7 @@ mod tests {
                 "{\"é\": 1 /* why */}",
                 "line 1, column 9: comments are not allowed in JSON; remove it",
             ),
-            (
-                "{\"a\": 1,}",
-                "line 1, column 8: trailing comma; remove it",
-            ),
+            ("{\"a\": 1,}", "line 1, column 8: trailing comma; remove it"),
             (
                 "{\"a\": [1,]}",
                 "line 1, column 9: trailing comma; remove it",
@@ -414,10 +411,7 @@ mod tests {
                 "{}\n{}",
                 "line 2, column 1: trailing characters; correct it",
             ),
-            (
-                "[]",
-                "line 1, column 1: the file must be an object",
-            ),
+            ("[]", "line 1, column 1: the file must be an object"),
             (
                 "\u{feff}\n\"x\"",
                 "line 2, column 1: the file must be an object",

@@ -59,10 +59,7 @@ impl<'a> Json<'a> {
     /// The members of an object with unique keys; `name` is what an error calls the value.
     pub fn object(&self, node: Node<'a>, name: &str) -> Result<Vec<Member<'a>>> {
         let Some(members) = node.members() else {
-            bail!(
-                "{}: {name} must be an object",
-                self.position(node.raw())
-            )
+            bail!("{}: {name} must be an object", self.position(node.raw()))
         };
         for (index, member) in members.iter().enumerate() {
             if members[..index].iter().any(|other| other.key == member.key) {
@@ -78,12 +75,8 @@ impl<'a> Json<'a> {
 
     /// The elements of an array; `name` is what an error calls the value.
     pub fn array(&self, node: Node<'a>, name: &str) -> Result<Vec<Node<'a>>> {
-        node.elements().with_context(|| {
-            format!(
-                "{}: {name} must be an array",
-                self.position(node.raw())
-            )
-        })
+        node.elements()
+            .with_context(|| format!("{}: {name} must be an array", self.position(node.raw())))
     }
 
     /// Where a part of the text is in it.

@@ -37,7 +37,9 @@ pub fn query_list(
             json!({ "numItems": PAGE.min(limit - rows.len()), "cursor": cursor });
         let mut answer = query(config, path, &args)?;
         let Value::Array(page) = answer["page"].take() else {
-            bail!("could not read the answer from {path}; `npx convex deploy` updates the functions");
+            bail!(
+                "could not read the answer from {path}; `npx convex deploy` updates the functions"
+            );
         };
         rows.extend(page);
         if answer["isDone"] != Value::Bool(false) {

@@ -54,9 +54,7 @@ impl Wire<'_> {
             return malformed("`session_id` is missing or not a string");
         };
         if !is_session_id(session_id) {
-            return malformed(
-                "`session_id` must be 1 to 128 letters, digits, `-` or `_`",
-            );
+            return malformed("`session_id` must be 1 to 128 letters, digits, `-` or `_`");
         }
         let Some(name) = self.hook_event_name.text() else {
             return malformed("`hook_event_name` is missing or not a string");

@@ -286,9 +286,7 @@ fn journal_with_random_bytes_does_not_stop_recording() {
         // Other commands may find damage that the hook did not notice; then they name the remedy.
         let said = machine.sidecar(&["show", "new", "--json"]).run();
         let is_kept = said.stdout.contains("\"output\":\"said\"")
-            || said
-                .stderr
-                .contains("sets the damaged journal aside");
+            || said.stderr.contains("sets the damaged journal aside");
         assert!(
             is_kept,
             "{length} bytes at {start}: {} {}",

@@ -357,7 +357,7 @@ fn malformed_file_is_refused_and_not_touched() {
         (
             "a comment in front",
             b"/* why */ {}",
-            "line 1, column 1: there is a comment",
+            "line 1, column 1: comments are not allowed",
         ),
         (
             "a trailing comma",
@@ -377,27 +377,27 @@ fn malformed_file_is_refused_and_not_touched() {
         (
             "an array",
             b"[]",
-            "line 1, column 1: the file is not an object",
+            "line 1, column 1: the file must be an object",
         ),
         (
             "hooks as text",
             b"{\"hooks\": \"convex-sidecar hook\"}",
-            "line 1, column 11: `hooks` is not an object",
+            "line 1, column 11: `hooks` must be an object",
         ),
         (
             "hooks as array",
             b"{\n\"hooks\": []}",
-            "line 2, column 10: `hooks` is not an object",
+            "line 2, column 10: `hooks` must be an object",
         ),
         (
             "an event as object",
             b"{\"hooks\": {\"Stop\": {\"hooks\": []}}}",
-            "line 1, column 20: `hooks.Stop` is not an array",
+            "line 1, column 20: `hooks.Stop` must be an array",
         ),
         (
             "a hook as text",
             b"{\"hooks\": {\"Stop\": [{\"hooks\": [\"x\"]}]}}",
-            "line 1, column 32: a hook of `hooks.Stop` is not an object",
+            "line 1, column 32: a hook of `hooks.Stop` must be an object",
         ),
         (
             "hooks twice",
@@ -407,7 +407,7 @@ fn malformed_file_is_refused_and_not_touched() {
         (
             "an event twice",
             b"{\"hooks\": {\"Stop\": [], \"Stop\": []}}",
-            "line 1, column 24: the key \"Stop\" is there twice",
+            "line 1, column 24: the key \"Stop\" is a duplicate",
         ),
         (
             "no UTF-8",

@@ -182,7 +182,7 @@ fn unhealthy_backend_shows_the_end_of_its_log() {
     site.assert_fails(
         &[],
         &[
-            "the backend does not become healthy",
+            "the backend did not become healthy",
             "  30\n  key …\n  the \\u{1b}[31mdatabase is locked\n",
             "docker compose logs backend",
         ],
