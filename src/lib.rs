@@ -1,5 +1,5 @@
 //! The modules of convex-sidecar, in the order in which data passes through them: each uses only
-//! those above it (`tests/architecture.rs` holds that).
+//! those above it (`tests/architecture.rs` checks that).
 //!
 //! ```text
 //! stdin ─ HookInput ─ Event ┐

@@ -1,5 +1,5 @@
-//! The cost of one hook, counted instead of timed. These figures hardly differ from run to run, so a
-//! change in docs/cost.md is a change of the program.
+//! The cost of one hook, counted instead of timed. These figures hardly differ from run to run, so
+//! a change in docs/cost.md is a change in the program.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

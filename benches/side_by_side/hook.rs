@@ -1,5 +1,5 @@
-//! A hook that delivers, compared with other ways to send the same; and a hook whose server is down,
-//! compared with the least that storing an event costs.
+//! A hook that delivers, compared with other ways to send the same data; and a hook whose server is
+//! down, compared with the least that storing an event costs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

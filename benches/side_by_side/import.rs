@@ -1,5 +1,5 @@
-//! Importing past sessions, compared with only reading their files; delivering them; and being killed
-//! meanwhile.
+//! Importing past sessions, compared with only reading their files; delivering them; and being
+//! killed partway through.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

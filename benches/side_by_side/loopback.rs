@@ -1,5 +1,5 @@
 //! A local server that answers at once, so that clients are compared and not servers. It answers
-//! every request like a real backend answers a successful mutation, and counts requests.
+//! every request as a real backend answers a successful mutation, and counts requests.
 //!
 //! `claude-code-sync`, which has its own routes (`/sync/session`), accepts any JSON with status 200.
 

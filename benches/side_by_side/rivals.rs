@@ -1,5 +1,5 @@
-//! The programs that a user would use instead. `make bench` installs them below `target/rivals`; the
-//! row of a missing one says so.
+//! The programs that a user would use instead. `make bench` installs them under `target/rivals`;
+//! the row of a missing one says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Markdown tables of the report.
+//! Markdown tables for the report.
 
 use std::fmt::{Display, Write as _};
 use std::time::Duration;

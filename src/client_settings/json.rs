@@ -79,7 +79,7 @@ impl<'a> Json<'a> {
             .with_context(|| format!("{}: {name} must be an array", self.position(node.raw())))
     }
 
-    /// Where a part of the text is in it.
+    /// The position of a part of the text.
     pub fn span(&self, part: &str) -> Range<usize> {
         let start = part.as_ptr().addr() - self.text.as_ptr().addr();
         start..start + part.len()

@@ -1,4 +1,4 @@
-//! Convex's HTTP API, as far as it is used: calls of functions with the admin key, and what a
+//! Convex's HTTP API, as far as it is used: function calls with the admin key, and what a
 //! deployment says about itself. The only user of reqwest.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Convex: calls of its functions over HTTP, and the delivery of what is due. The only user of
+//! Convex: function calls over HTTP, and the delivery of what is due. The only user of
 //! reqwest.
 
 pub mod answer;

@@ -1,4 +1,4 @@
-//! The files that travel in the binary: the compose file and the Convex functions, so that `setup`
+//! The files embedded in the binary: the compose file and the Convex functions, so that `setup`
 //! works in any folder.
 //!
 //! They are unpacked into a folder beside the journal, which is then an ordinary Convex project:

@@ -1,4 +1,4 @@
-//! What `setup` brings and runs: the files in the binary, Docker Compose, the Convex CLI.
+//! What `setup` ships and runs: the files in the binary, Docker Compose, the Convex CLI.
 
 pub mod bundle;
 pub mod compose;

@@ -12,7 +12,8 @@ use crate::record::session::Session;
 use crate::system::process;
 use crate::transcript::files::find_transcript;
 
-/// Journals the bare event. Nothing else is done before, and when this returns the event is durable.
+/// Journals the bare event. Nothing else is done first, and when this returns, the event is
+/// durable.
 pub fn record_event(
     journal: &mut Journal,
     config: &Config,

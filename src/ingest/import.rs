@@ -21,8 +21,9 @@ pub struct ImportedTranscript<'a> {
     pub modified_at: Millis,
 }
 
-/// Records a past session, or what is new of it. `read_version` is that of the reading which `delta`
-/// continues; 0 for an unknown session. Returns `false` if another process has counted since.
+/// Records a past session, or what is new in it. `read_version` is that of the reading which
+/// `delta` continues; 0 for an unknown session. Returns `false` if another process has counted
+/// since.
 pub fn import(
     write: &Write<'_>,
     config: &Config,

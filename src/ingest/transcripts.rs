@@ -27,7 +27,7 @@ const MAX_FACTS: usize = 65_536;
 const BULK_FACTS: usize = 512;
 
 /// Looks again at the transcripts of all sessions that are not finalized. Many may have just ended
-/// if agents run side by side. A file of theirs that was read is opened only if its length has
+/// if agents run side by side. A file that was already read is opened only if its length has
 /// changed.
 pub fn finalize(
     journal: &mut Journal,

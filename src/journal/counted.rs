@@ -2,11 +2,11 @@
 //! session that had it first.
 //!
 //! A long transcript has two hundred thousand items. Their keys are hashes, so a row per item would
-//! be inserted at a different place of the table each time; that took a third of all instructions
-//! of a cold reading, and nine tenths of the time of an import (measured). A row of the table
+//! be inserted in a different place in the table each time; that took a third of all instructions
+//! of a cold read, and nine tenths of the time of an import (measured). A row of the table
 //! `counted` is therefore a [`Page`] with all entries between two keys. A transaction reads the
-//! pages that it needs, counts in memory, and writes the changed pages, in order, before it commits.
-//! Pages stay packed in memory, because unpacking one costs more than searching it.
+//! pages that it needs, counts in memory, and writes the changed pages, in order, before it
+//! commits. Pages stay packed in memory, because unpacking one costs more than searching it.
 
 use std::array;
 use std::cell::RefMut;
@@ -23,8 +23,8 @@ use super::query_one;
 use super::sessions::mark_stale;
 use crate::record::figures::{Counted, Item};
 
-/// The length at which a page is split, in bytes; an entry takes about 24. From 600 to 1,900 all
-/// were as fast (measured); four of these fit into a page of SQLite (4 KiB).
+/// The length at which a page is split, in bytes; an entry takes about 24. All lengths from 600 to
+/// 1,900 were equally fast (measured); four of these fit into a page of SQLite (4 KiB).
 const MAX_PAGE: usize = 960;
 /// How much is held in memory before changed pages are written, in bytes.
 const MAX_HELD: usize = 12 * 1024 * 1024;

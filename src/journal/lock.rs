@@ -1,7 +1,7 @@
 //! The queue of writers.
 //!
 //! SQLite lets waiting processes poll, up to 100 ms apart, and the one that polls at the right
-//! moment is next: of 200 hooks at once some never were (measured). The operating system grants a
+//! moment is next: of 200 hooks at once, some never were (measured). The operating system grants a
 //! file lock in the order of the requests. Writers therefore queue for `journal.db-lock`, and
 //! processes that wait share a lock on `journal.db-queue`, so that a long writer can see them.
 //! Queueing is a courtesy: after a timeout the write is tried without it.

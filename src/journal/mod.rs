@@ -1,5 +1,5 @@
-//! The journal: everything that is known of the sessions on this machine, durably, and what of it
-//! Convex has confirmed. The only user of SQLite.
+//! The journal: everything that is known about the sessions on this machine, durably, and how much
+//! of it Convex has confirmed. The only user of SQLite.
 //!
 //! State, not events, is delivered: a session's row holds its latest document and a revision that
 //! grows with every change. The session is due while `revision > delivered_revision`. A week offline

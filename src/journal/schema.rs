@@ -161,9 +161,9 @@ pub(super) fn ensure_not_newer(version: i64) -> Result<()> {
 
 /// Creates the schema, unless another process does so first.
 ///
-/// SQLite switches to a write-ahead log outside of transactions and then waits for nobody: of 16
-/// hooks on a new journal some failed in every tenth crowd (measured). A busy journal is therefore
-/// tried again.
+/// SQLite switches to a write-ahead log outside of transactions and does not wait for others then:
+/// of 16 hooks on a new journal, some failed in one crowd out of ten (measured). A busy journal is
+/// therefore tried again.
 pub(super) fn create(connection: &mut Connection, lock: Option<&Path>) -> Result<()> {
     let deadline = Deadline::never().within(BUSY_TIMEOUT);
     let _lock = lock.and_then(|lock| lock::acquire(lock, BUSY_TIMEOUT));

@@ -1,4 +1,4 @@
-//! The rows of sessions: what is known of each, its document, and how far it is delivered.
+//! The rows of sessions: what is known about each, its document, and what has been delivered.
 
 use rusqlite::{Connection, Row, named_params, params};
 use serde::de::IgnoredAny;

@@ -14,7 +14,7 @@ pub struct Event {
     /// The client's session id: ASCII letters, digits, `-` and `_` only, so that it is safe in a
     /// path or a query.
     pub session_id: String,
-    /// The path of the transcript, according to the client. There may be no file yet, or never.
+    /// The path of the transcript, according to the client. The file may not exist yet, or ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcript_path: Option<String>,
     /// The client's working directory.

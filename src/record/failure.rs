@@ -17,7 +17,7 @@ pub enum FailureKind {
     NotConvex,
     /// The server redirects to another URL.
     Redirected,
-    /// The function rejected these arguments; others can pass.
+    /// The function rejected these arguments; others may be accepted.
     Refused,
     /// Anything else: the server is overloaded or broken.
     Failing,

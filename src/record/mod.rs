@@ -1,5 +1,5 @@
-//! What is recorded of a session. Pure: no clock, environment, file or network, and no imports of
-//! other modules.
+//! What is recorded about a session. Pure: no clock, environment, file or network, and no imports
+//! of other modules.
 
 pub mod document;
 pub mod event;

@@ -1,7 +1,7 @@
 //! Masks secrets in text before it is stored, and cuts text to the length that is stored.
 //!
-//! People paste keys into prompts, and agents print them (claude-code#63593). What is masked are
-//! tokens in the formats that vendors document, and assignments such as `password=…`; ordinary text,
+//! People paste keys into prompts, and agents print them (claude-code#63593). Tokens in the formats
+//! that vendors document are masked, and so are assignments such as `password=…`; ordinary text,
 //! code and hashes stay as they are. A secret without a known format is not recognized;
 //! `capture = "metadata"` stores no text at all.
 

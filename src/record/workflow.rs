@@ -1,7 +1,7 @@
 //! A workflow: the work that several sessions share, under the key that they name. Pure.
 //!
 //! Several machines can set fields of the same workflow, some of them while offline. So each field
-//! has the time at which it was set, a machine sends everything that it ever set, and Convex keeps
+//! has the time at which it was set, a machine sends everything that it has set, and Convex keeps
 //! the latest value of each field (`convex/model/workflows.ts`). Deliveries that are repeated, late
 //! or reordered end in the same row.
 

@@ -1,5 +1,5 @@
-//! Files on disk: private ones for the journal and the key, and text files of others that are read
-//! as a whole and replaced as a whole or not at all.
+//! Files on disk: private ones for the journal and the key, and other programs' text files, which
+//! are read as a whole and replaced as a whole or not at all.
 
 #![expect(
     clippy::disallowed_methods,

@@ -75,7 +75,7 @@ impl Screen {
         }
     }
 
-    /// The width that is left of a margin.
+    /// The width that a margin leaves.
     pub(super) fn width_beside(&self, margin: usize) -> Option<usize> {
         self.width.map(|width| width.saturating_sub(margin))
     }

@@ -1,4 +1,4 @@
-//! `sessions --watch` on a pseudo-terminal, which `script` of util-linux provides.
+//! `sessions --watch` on a pseudo-terminal, which `script` from util-linux provides.
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,5 @@
-//! The same with real files and the real journal: a session whose files grow between reads has the
-//! same record as one that is read once.
+//! The same properties with real files and the real journal: a session whose files grow between
+//! reads has the same record as one that is read once.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
 //! The oracle: a slow reader of transcripts that shares no code with the program. It reads whole
-//! files into values of `serde_json` and applies the rules for the client's records.
+//! files into `serde_json` values and applies the rules for the client's records.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -157,7 +157,7 @@ fn journal(config: &Config) -> Vec<Check> {
     checks
 }
 
-/// What the journal holds, and what of it waits for delivery.
+/// What the journal holds, and how much of it is waiting for delivery.
 fn journal_content(config: &Config) -> Result<Vec<Check>> {
     let journal = Journal::open(&config.journal)?;
     journal.check()?;
