@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+#[cfg(target_os = "linux")]
+use crate::gate::TlsServer;
 use crate::gate::{Fault, Gate};
 use crate::support::{Backend, Machine, Sidecar, json_lines, root};
 
@@ -456,9 +458,9 @@ fn hanging_resolver_delays_delivery() {
         .args([&shim, &source])
         .status();
     assert!(compiled.unwrap().success());
-    let (backend, gate) = (Backend::start(), Gate::open(None));
-    let port = gate.url.rsplit_once(':').unwrap().1.to_owned();
-    let machine = machine.deployment(&format!("http://localhost:{port}"), &backend.key);
+    let gate = Gate::open(None);
+    let url = gate.url.replace("127.0.0.1", "localhost");
+    let machine = machine.deployment(&url, "convex-self-hosted|5ec4e7");
     let sidecar = machine
         .sidecar(&["hook"])
         .env("LD_PRELOAD", shim.to_str().unwrap());
@@ -497,11 +499,20 @@ fn redirects_are_not_followed() {
     assert_all_arrived(&machine, "day0");
 }
 
+/// A machine that trusts one certificate, because a debug build reads those of a system slowly.
+#[cfg(target_os = "linux")]
+fn with_one_certificate(machine: Machine) -> Machine {
+    let certificates = machine.home().join("certificates.pem");
+    std::fs::write(&certificates, TlsServer::start().certificate).unwrap();
+    machine.env("SSL_CERT_FILE", certificates.to_str().unwrap())
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn tls_to_a_plain_port_sends_no_key_in_plain_text() {
     let gate = Gate::open(None);
     let url = gate.url.replace("http://", "https://");
-    let machine = Machine::new().deployment(
+    let machine = with_one_certificate(Machine::new()).deployment(
         &url,
         "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7",
     );
@@ -512,11 +523,13 @@ fn tls_to_a_plain_port_sends_no_key_in_plain_text() {
     assert!(shown.contains(&format!("could not reach {url}")), "{shown}");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn unanswered_tls_handshakes_delay_delivery() {
     let gate = Gate::open(None);
     let url = gate.url.replace("http://", "https://");
-    let machine = Machine::new().deployment(&url, "convex-self-hosted|5ec4e7");
+    let machine =
+        with_one_certificate(Machine::new()).deployment(&url, "convex-self-hosted|5ec4e7");
     gate.set(Fault::Silence);
     for turn in 1..4 {
         run_hook(
