@@ -207,7 +207,7 @@ pub struct Sessions {
 /// Options of `show`.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// Session id, or a unique prefix of it
+    /// Session ID, or a unique prefix of it
     #[arg(value_name = "SESSION")]
     pub session: String,
     /// Print the JSON document as it is sent to Convex
@@ -221,7 +221,7 @@ pub struct Show {
 /// Options of `forget`.
 #[derive(Debug, Args)]
 pub struct Forget {
-    /// Session id, or a unique prefix of it
+    /// Session ID, or a unique prefix of it
     #[arg(value_name = "SESSION")]
     pub session: String,
     /// Do not ask for confirmation
@@ -275,7 +275,7 @@ pub struct SetWorkflow {
     /// Workflow key; the workflow is created if it does not exist
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub key: String,
-    /// Task, what the workflow is for
+    /// Task: what the workflow is for
     #[arg(long)]
     pub task: Option<String>,
     /// Status

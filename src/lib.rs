@@ -1,5 +1,5 @@
-//! The modules of convex-sidecar, in the order in which data passes through them: each uses only
-//! those above it (`tests/architecture.rs` checks that).
+//! The modules of convex-sidecar. ARCHITECTURE.md lists them in the order in which they may import
+//! each other, which `tests/architecture.rs` checks.
 //!
 //! ```text
 //! stdin ─ HookInput ─ Event ┐

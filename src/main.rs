@@ -1,10 +1,4 @@
 //! Parse, run, exit.
-//!
-//! ```text
-//! stdin ─ HookInput ─┐
-//!                    ├─ Session (pure fold) ── Journal (SQLite) ── Delivery (deadline, backoff) ── Convex (HTTP)
-//! transcript JSONL ──┘
-//! ```
 
 #![expect(
     clippy::disallowed_methods,

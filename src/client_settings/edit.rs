@@ -392,11 +392,11 @@ mod tests {
         for (text, expected) in [
             (
                 "{\n  // why\n}",
-                "line 2, column 3: comments are not allowed in JSON; remove it",
+                "line 2, column 3: comments are not allowed in JSON; remove the comment",
             ),
             (
                 "{\"é\": 1 /* why */}",
-                "line 1, column 9: comments are not allowed in JSON; remove it",
+                "line 1, column 9: comments are not allowed in JSON; remove the comment",
             ),
             ("{\"a\": 1,}", "line 1, column 8: trailing comma; remove it"),
             (
@@ -442,11 +442,11 @@ mod tests {
             ),
             (
                 "{\"hooks\": {},\n\"hooks\": {}}",
-                "line 2, column 1: the key \"hooks\" is a duplicate; remove one of them",
+                "line 2, column 1: duplicate key \"hooks\"; remove one of the two",
             ),
             (
                 "{\"hooks\": {\"Stop\": [], \"St\\u006fp\": []}}",
-                "line 1, column 24: the key \"Stop\" is a duplicate; remove one of them",
+                "line 1, column 24: duplicate key \"Stop\"; remove one of the two",
             ),
         ] {
             assert_eq!(problem(text), expected, "{text}");

@@ -64,7 +64,7 @@ impl<'a> Json<'a> {
         for (index, member) in members.iter().enumerate() {
             if members[..index].iter().any(|other| other.key == member.key) {
                 bail!(
-                    "{}: the key \"{}\" is a duplicate; remove one of them",
+                    "{}: duplicate key \"{}\"; remove one of the two",
                     self.position(member.raw_key),
                     member.key
                 );
@@ -179,7 +179,7 @@ fn malformed(text: &str, error: &serde_json::Error) -> anyhow::Error {
     let at = text.floor_char_boundary(line_start + error.column().saturating_sub(1));
     let place = position(text, at);
     if text[at..].starts_with("//") || text[at..].starts_with("/*") {
-        return anyhow!("{place}: comments are not allowed in JSON; remove it");
+        return anyhow!("{place}: comments are not allowed in JSON; remove the comment");
     }
     let before = text[..at].trim_end_matches(WHITESPACE);
     if text[at..].starts_with(['}', ']']) && before.ends_with(',') {

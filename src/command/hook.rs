@@ -169,7 +169,7 @@ fn follow_up(
             &format!("document: {}", entry(journal, event)?.document),
         );
     }
-    let Ok(Some(deployment)) = &config.deployment else {
+    let Some(deployment) = config.configured() else {
         trace(
             options,
             "not sent: no Convex deployment is configured; the session is in this machine's journal",
@@ -190,7 +190,7 @@ fn follow_up(
 /// Prints a step, with `--verbose`.
 fn trace(options: Hook, step: &str) {
     if options.verbose {
-        super::print_error(&ui::escape_block(step));
+        super::print_error(step);
     }
 }
 

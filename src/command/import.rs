@@ -22,12 +22,12 @@ use crate::config::Config;
 use crate::ingest::{self, ImportedTranscript, TranscriptDelta};
 use crate::journal::{Journal, MAX_LOCK_HOLD};
 use crate::record::Millis;
-use crate::record::document::ReadState;
 use crate::record::event::is_session_id;
+use crate::record::figures::ReadState;
 use crate::system::deadline::Deadline;
 use crate::system::process;
 use crate::transcript::reader::Checkpoint;
-use crate::ui::escape;
+use crate::ui::{escape, plural};
 
 /// How many deltas may wait to be counted, so that memory does not grow with the number of files.
 const MAX_WAITING: usize = 16;
@@ -85,7 +85,7 @@ pub fn run(options: &Import) -> Result<()> {
     bar.finish_and_clear();
     print(&format!(
         "{} read from {}\n",
-        sync::sessions(transcripts.len() as u64),
+        plural(transcripts.len() as u64, "session"),
         escape(&folder.to_string_lossy())
     ))?;
     match &config.deployment {

@@ -168,7 +168,7 @@ fn executable(environment: &Environment) -> Result<String> {
     let path = link.unwrap_or(running);
     let Some(text) = path.to_str() else {
         bail!(
-            "could not write {} into a settings file, because it is not UTF-8; move it",
+            "could not write {} into a settings file, because its path is not UTF-8; move the executable",
             path.display()
         )
     };

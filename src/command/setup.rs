@@ -192,7 +192,7 @@ fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment
         let probe = probe(kept)?;
         if probe.accepts_key {
             let done = format!(
-                "{} answers, {}, and still accepts the configured key",
+                "{} responds ({}) and still accepts the configured key",
                 kept.name(),
                 probe.version
             );
@@ -232,7 +232,7 @@ fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment
         "created"
     };
     let done = format!(
-        "{how}; {} answers, {}, and accepts it",
+        "{how}; {} responds ({}) and accepts it",
         created.name(),
         probe.version
     );
@@ -241,7 +241,7 @@ fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment
 
 fn accept(given: &Deployment) -> Result<(Deployment, String)> {
     let version = server::check(given)?;
-    let done = format!("{} answers, {version}, and accepts the key", given.name());
+    let done = format!("{} responds ({version}) and accepts the key", given.name());
     Ok((given.clone(), done))
 }
 
@@ -324,8 +324,11 @@ fn print_plan(options: &Setup, config: &Config, bundle: &Bundle) -> Result<()> {
         would(format!(
             "run `docker compose up --detach --wait` in {folder}"
         ))?;
-        would("ask the backend for its version, and whether it accepts the configured key".into())?;
-        would("run `docker compose exec backend ./generate_admin_key.sh`, unless it does".into())?;
+        would("ask the backend for its version and whether it accepts the configured key".into())?;
+        would(
+            "run `docker compose exec backend ./generate_admin_key.sh`, unless it accepts the key"
+                .into(),
+        )?;
     } else {
         let url = match (&options.url, options.admin_key_stdin) {
             (Some(url), _) => url.clone(),
@@ -333,7 +336,7 @@ fn print_plan(options: &Setup, config: &Config, bundle: &Bundle) -> Result<()> {
             (None, false) => config.require_deployment()?.name().to_owned(),
         };
         would(format!(
-            "ask {url} for its version, and whether it accepts the key"
+            "ask {url} for its version and whether it accepts the key"
         ))?;
     }
     for file in [config.file.clone(), bundle.env_file()] {

@@ -43,7 +43,7 @@ fn local(journal: &Journal, config: &Config, prefix: &str) -> Result<SessionEntr
     match find(journal, config, prefix)? {
         Some(entry) => Ok(entry),
         None => bail!(
-            "no session {prefix} in the journal {}; `convex-sidecar sessions` lists its sessions, --remote queries Convex",
+            "no session {prefix} in the journal {}; `convex-sidecar sessions` lists its sessions, and --remote queries Convex",
             config.journal.display()
         ),
     }

@@ -11,6 +11,7 @@ use crate::ingest;
 use crate::journal::Journal;
 use crate::record::Millis;
 use crate::system::deadline::Deadline;
+use crate::ui::plural;
 
 /// Runs `sync`.
 pub fn run() -> Result<()> {
@@ -41,13 +42,13 @@ pub(super) fn deliver(
     let (left, _) = journal.pending(Some(deployment.name()))?;
     print(&format!(
         "{} delivered to {}, {left} pending\n",
-        sessions(report.delivered as u64),
+        plural(report.delivered as u64, "session"),
         deployment.name()
     ))?;
     if elsewhere > 0 {
         print(&format!(
-            "{} wait for another deployment\n",
-            sessions(elsewhere)
+            "{} waiting for another deployment\n",
+            plural(elsewhere, "session")
         ))?;
     }
     let after = journal.outbox(Some(deployment.name()))?;
@@ -64,14 +65,14 @@ pub(super) fn deliver(
         if before > 0 {
             print(&format!(
                 "{} {done}, {after} pending\n",
-                counted(before.saturating_sub(after), noun)
+                plural(before.saturating_sub(after), noun)
             ))?;
         }
     }
     if after.elsewhere > 0 {
         print(&format!(
-            "{} wait for another deployment\n",
-            counted(after.elsewhere, "workflow or forgotten session")
+            "{} waiting for another deployment\n",
+            plural(after.elsewhere, "workflow or forgotten session")
         ))?;
     }
     match report.problem {
@@ -80,13 +81,4 @@ pub(super) fn deliver(
         }
         _ => Ok(()),
     }
-}
-
-/// "1 session", "2 sessions".
-pub(super) fn sessions(count: u64) -> String {
-    counted(count, "session")
-}
-
-fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -34,11 +34,11 @@ pub fn run(options: Install) -> Result<()> {
     }
     if let Some(after) = &after {
         file.write(after)?;
-        print_line(&format!("{path}: hooks of convex-sidecar removed"))?;
+        print_line(&format!("{path}: convex-sidecar's hooks removed"))?;
     } else {
         file.remove()?;
         print_line(&format!(
-            "{path}: removed, because it held only the hooks of convex-sidecar"
+            "{path}: removed, because it held only convex-sidecar's hooks"
         ))?;
     }
     if is_restored {

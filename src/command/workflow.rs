@@ -180,7 +180,7 @@ fn show_local(config: &Config, key: &str) -> Result<(Found, Vec<ListedSession>)>
         .collect::<Result<Vec<_>>>()?;
     if entry.is_none() && sessions.is_empty() {
         bail!(
-            "no workflow {key} on this machine; `convex-sidecar workflow list` lists its workflows, --remote queries Convex"
+            "no workflow {key} on this machine; `convex-sidecar workflow list` lists its workflows, and --remote queries Convex"
         );
     }
     let workflow = listed_workflow(&context, key, entry.as_ref(), &sessions, now().0);
@@ -219,7 +219,7 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
         workflow.set(change, now);
         write.store_workflow(&workflow, name)
     })?;
-    if let Ok(Some(deployment)) = &config.deployment {
+    if let Some(deployment) = config.configured() {
         Delivery::new(
             &mut journal,
             deployment,
@@ -237,7 +237,7 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
     print(&match delivery_state {
         Some(DeliveryState::Waiting { reason, .. }) => {
             format!(
-                "workflow {key} updated in the journal, not in Convex yet: {}\n",
+                "workflow {key} updated in the journal, but not in Convex yet: {}\n",
                 ui::escape(&reason)
             )
         }
@@ -254,7 +254,7 @@ fn change(redactor: &Redactor, options: &SetWorkflow) -> Result<Change> {
         Some(text) => Ok(text.text),
         None if text.trim().is_empty() => Ok(String::new()),
         None => bail!(
-            "could not keep {text:?}: `capture = \"metadata\"` keeps no text; only --status can be set"
+            "could not store {text:?}: `capture = \"metadata\"` stores no text; only --status can be set"
         ),
     };
     let artifacts = options

@@ -64,7 +64,7 @@ impl File {
     pub fn redactor(&self, path: &Path) -> Result<Redactor> {
         ensure!(
             self.max_output() <= LARGEST_MAX_OUTPUT,
-            "could not use {}: max_output_bytes is {}, but at most {LARGEST_MAX_OUTPUT} fit into a Convex document",
+            "could not use {}: max_output_bytes is {}, but at most {LARGEST_MAX_OUTPUT} fit in a Convex document",
             path.display(),
             self.max_output()
         );

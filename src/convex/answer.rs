@@ -36,7 +36,7 @@ impl Verdict {
     pub fn into_failure(self) -> Option<Failure> {
         match self {
             Self::Success(_) => None,
-            Self::NotFound => Some(Failure::refused("the function found nothing to work on")),
+            Self::NotFound => Some(Failure::refused("the function found no matching record")),
             Self::Failed(failure) => Some(failure),
         }
     }

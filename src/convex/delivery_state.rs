@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::config::Deployment;
 use crate::journal::{Backoff, Journal, SessionEntry, WorkflowEntry};
-use crate::record::failure::Failure;
+use crate::record::failure::{Failure, FailureKind};
 
 /// Whether Convex has the latest revision of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum DeliveryState {
     Waiting {
         /// One word, for a column.
         word: &'static str,
+        /// Whether Convex rejected it, so that waiting alone does not help.
+        is_rejected: bool,
         /// A sentence that ends with the remedy.
         reason: String,
     },
@@ -24,7 +26,16 @@ impl DeliveryState {
     fn waiting(word: &'static str, reason: impl Into<String>) -> Self {
         Self::Waiting {
             word,
+            is_rejected: false,
             reason: reason.into(),
+        }
+    }
+
+    fn failed(kind: FailureKind, reason: String) -> Self {
+        Self::Waiting {
+            word: kind.word(),
+            is_rejected: matches!(kind, FailureKind::Refused | FailureKind::Unauthorized),
+            reason,
         }
     }
 }
@@ -89,15 +100,15 @@ impl<'a> DeliveryContext<'a> {
             );
         }
         match (refusal, &self.backoff) {
-            (Some(refusal), _) => DeliveryState::waiting(
-                "refused",
+            (Some(refusal), _) => DeliveryState::failed(
+                FailureKind::Refused,
                 format!(
                     "{}; `npx convex deploy` updates the functions, `convex-sidecar sync` tries again",
                     refusal.message.trim_end_matches('.')
                 ),
             ),
-            (None, Some(Backoff { failure, .. })) => DeliveryState::waiting(
-                failure.kind.word(),
+            (None, Some(Backoff { failure, .. })) => DeliveryState::failed(
+                failure.kind,
                 match failure.kind.remedy() {
                     Some(_) => failure.to_string(),
                     None => format!(

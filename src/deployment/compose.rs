@@ -191,7 +191,7 @@ impl<'a> Compose<'a> {
                     None => "a port is taken".to_owned(),
                 };
                 anyhow!(
-                    "{failure}: {port}; stop that, or set CONVEX_PORT, CONVEX_SITE_PORT or CONVEX_DASHBOARD_PORT to a free one in \
+                    "{failure}: {port}; stop that program, or set CONVEX_PORT, CONVEX_SITE_PORT or CONVEX_DASHBOARD_PORT to a free one in \
                      {folder}/.env, {AGAIN}"
                 )
             }

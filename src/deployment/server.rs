@@ -52,7 +52,7 @@ pub fn check(deployment: &Deployment) -> Result<String> {
     let remedy = if deployment.is_cloud() {
         "create a deploy key for this deployment in its settings on https://dashboard.convex.dev"
     } else {
-        "create one with `generate_admin_key.sh` in the container of its backend"
+        "create one with `generate_admin_key.sh` in its backend's container"
     };
     bail!(
         "could not use the admin key: {}, the instance `{}`, refuses it (HTTP 401); {remedy}",
@@ -78,7 +78,7 @@ pub fn listener(port: u16, config: &Config) -> String {
         .and_then(|deployment| instance(&deployment));
     match instance {
         Ok(instance) => format!(
-            "another Convex, instance `{instance}` (to record there, run `convex-sidecar setup --url {url} --admin-key-stdin`)"
+            "another Convex backend, instance `{instance}` (to record there, run `convex-sidecar setup --url {url} --admin-key-stdin`)"
         ),
         Err(_) => "a program that is not Convex".to_owned(),
     }

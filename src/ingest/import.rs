@@ -6,7 +6,7 @@ use super::transcripts::{TranscriptDelta, count};
 use crate::config::Config;
 use crate::journal::{Result, SessionRow, StoreOptions, Write};
 use crate::record::Millis;
-use crate::record::document::ReadState;
+use crate::record::figures::ReadState;
 use crate::record::session::Session;
 
 /// A transcript that was found in the client's folder.

@@ -11,7 +11,7 @@ pub use self::transcripts::{TranscriptDelta, finalize, read_files, read_transcri
 use crate::config::Config;
 use crate::journal::{Result, SessionRow, StoreOptions, Write};
 use crate::record::Millis;
-use crate::record::document::ReadState;
+use crate::record::figures::ReadState;
 use crate::record::session::Session;
 
 /// How long after the end of a session its transcript may still grow, in milliseconds.

@@ -154,7 +154,7 @@ pub(super) fn ensure_not_newer(version: i64) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "it was written by a newer convex-sidecar (schema {version}, this one knows {VERSION}); update convex-sidecar"
+        "it was written by a newer convex-sidecar (schema {version}; this version knows {VERSION}); update convex-sidecar"
     );
     Err(Error::new(ErrorKind::Newer, message))
 }

@@ -5,9 +5,10 @@ use serde::de::IgnoredAny;
 
 use super::{Journal, Result, Write, failure, json, query_all, query_one, row_limit, unsigned};
 use crate::record::Millis;
-use crate::record::document::{Document, ReadState, TranscriptState};
+use crate::record::document::Document;
 use crate::record::failure::Failure;
 use crate::record::figures::Figures;
+use crate::record::figures::{ReadState, TranscriptState};
 use crate::record::run::Owner;
 use crate::record::session::{Session, Status};
 
@@ -264,11 +265,7 @@ impl Write<'_> {
                 ":session": serde_json::to_string(session)?,
                 ":figures": serde_json::to_string(figures)?,
                 ":read_version": *read_version,
-                ":read_state": match transcript.state {
-                    ReadState::Complete => "complete",
-                    ReadState::Partial => "partial",
-                    ReadState::Missing => "missing",
-                },
+                ":read_state": transcript.state.as_str(),
                 ":has_open_owner": session.runs.open_owners().next().is_some(),
                 ":is_finalized": options.is_finalized && !*is_stale,
                 ":document": stored.document,
@@ -327,17 +324,12 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<SessionRow>>
                  (SELECT coalesce(sum(offset), 0) FROM transcripts WHERE transcripts.session = sessions.id)
                FROM sessions WHERE session_id = ?";
     query_one(connection, sql, [session_id], |row| {
-        let state = match row.get_ref(3)?.as_str()? {
-            "complete" => ReadState::Complete,
-            "partial" => ReadState::Partial,
-            _ => ReadState::Missing,
-        };
         Ok(SessionRow {
             session: json(row, 0)?,
             figures: json(row, 1)?,
             read_version: row.get(2)?,
             transcript: TranscriptState {
-                state,
+                state: ReadState::from_name(row.get_ref(3)?.as_str()?),
                 bytes: unsigned(row, 15)?,
             },
             is_stale: row.get(4)?,

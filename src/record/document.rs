@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::Millis;
-use super::figures::Figures;
+use super::figures::{Figures, ReadState, TranscriptState};
 use super::redact::Text;
 use super::run::{EndedBy, Run, Runs};
 use super::session::{Session, Status};
@@ -22,26 +22,6 @@ const MAX_RUNS: usize = 200;
 const MAX_TOOLS: usize = 500;
 /// The longest title and error message that are sent, in bytes.
 const MAX_LINE: usize = 4_096;
-
-/// How much of the transcript was read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReadState {
-    /// Everything that was in the files when they were last read.
-    Complete,
-    /// The next invocation reads the rest.
-    Partial,
-    /// There was no file.
-    #[default]
-    Missing,
-}
-
-/// How much of the transcript was read, in bytes of all its files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TranscriptState {
-    pub state: ReadState,
-    pub bytes: u64,
-}
 
 /// One session as Convex stores it; the field names are the contract with `convex/schema.ts`.
 ///

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-/// How deep below `subagents/` and how many files are looked for.
+/// How deep below `subagents/` files are searched for.
 const MAX_DEPTH: usize = 8;
 /// The most subagent files of one session.
 const MAX_FILES: usize = 10_000;
 
-/// Where the client says that the transcript is, or where it is: under another folder of the
-/// client's projects, when the session went on in another working directory
-/// (`<projects>/<folder>/<session>.jsonl`).
+/// The path that the client stated, if it exists. Otherwise the file of the same name in another
+/// folder of the client's projects (`<projects>/<folder>/<session>.jsonl`): the client moves it when
+/// a session continues in another working directory.
 #[must_use]
 pub fn find_transcript(stated: &Path, session_id: &str) -> PathBuf {
     let moved = || {
@@ -39,8 +39,8 @@ pub fn subagent_id(path: &Path) -> Option<&str> {
         .strip_suffix(".jsonl")
 }
 
-/// `<session>/subagents/**/agent-<id>.jsonl` beside `<session>.jsonl`, in a steady order. Links are
-/// not followed.
+/// `<session>/subagents/**/agent-<id>.jsonl` beside `<session>.jsonl`, sorted. Links are not
+/// followed.
 #[must_use]
 pub fn subagent_files(main: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();

@@ -7,19 +7,14 @@ use super::screen::{BAD, GOOD, Screen, WARNING};
 use super::table::Cell;
 use super::text::{escape, wrap};
 use crate::convex::delivery_state::DeliveryState;
-use crate::record::failure::FailureKind;
 
 pub(super) fn delivery_cell(state: Option<&DeliveryState>) -> Cell {
     match state {
         None => Cell::new(""),
         Some(DeliveryState::Delivered) => Cell::styled("yes", GOOD),
-        Some(DeliveryState::Waiting { word, .. }) => {
-            // A retry alone does not help against these.
-            let is_rejected = [FailureKind::Refused, FailureKind::Unauthorized]
-                .iter()
-                .any(|kind| kind.word() == *word);
-            Cell::styled(*word, if is_rejected { BAD } else { WARNING })
-        }
+        Some(DeliveryState::Waiting {
+            word, is_rejected, ..
+        }) => Cell::styled(*word, if *is_rejected { BAD } else { WARNING }),
     }
 }
 
@@ -27,7 +22,7 @@ pub(super) fn delivery_line(page: &mut Page<'_>, state: Option<&DeliveryState>) 
     match state {
         None => {}
         Some(DeliveryState::Delivered) => page.styled("convex", "yes", GOOD),
-        Some(DeliveryState::Waiting { word, reason }) => {
+        Some(DeliveryState::Waiting { word, reason, .. }) => {
             page.styled("convex", &format!("{word}: {}", escape(reason)), WARNING);
         }
     }
@@ -41,7 +36,7 @@ pub(super) fn reasons<'a>(
 ) -> String {
     let mut groups: Vec<(&str, &str, Vec<String>)> = Vec::new();
     for (state, name) in rows {
-        if let Some(DeliveryState::Waiting { word, reason }) = state {
+        if let Some(DeliveryState::Waiting { word, reason, .. }) = state {
             match groups
                 .iter_mut()
                 .find(|(known, why, _)| known == word && why == reason)

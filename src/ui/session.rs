@@ -12,7 +12,7 @@ use super::text::{
 };
 use crate::convex::delivery_state::DeliveryState;
 use crate::record::Millis;
-use crate::record::document::{Document, Metadata, ReadState, RunDocument, ToolDocument};
+use crate::record::document::{Document, Metadata, RunDocument, ToolDocument};
 use crate::record::run::EndedBy;
 use crate::record::session::Status;
 
@@ -174,7 +174,7 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
         "transcript",
         &format!(
             "{}, {} bytes, {}",
-            read_state(transcript.state),
+            transcript.state.as_str(),
             transcript.bytes,
             escape(&transcript.path)
         ),
@@ -210,19 +210,11 @@ fn run_line(run: &RunDocument, now: Millis) -> String {
     format!("{} {}, {end}", escape(source), date(run.started_at, now))
 }
 
-const fn read_state(state: ReadState) -> &'static str {
-    match state {
-        ReadState::Complete => "complete",
-        ReadState::Partial => "partial",
-        ReadState::Missing => "missing",
-    }
-}
-
 const fn ended_by(by: EndedBy) -> &'static str {
     match by {
         EndedBy::Hook => "ended by hook",
         EndedBy::Superseded => "superseded by another session",
-        EndedBy::Swept => "swept, its process is gone",
+        EndedBy::Swept => "swept: its process is gone",
     }
 }
 
@@ -315,6 +307,7 @@ mod tests {
             document: serde_json::from_value(document).unwrap(),
             delivery_state: Some(DeliveryState::Waiting {
                 word: "refused",
+                is_rejected: true,
                 reason: "wo rd".repeat(100),
             }),
         }];

@@ -70,13 +70,13 @@ impl<T> Column<T> {
 }
 
 /// A column with its cells and the width that they need.
-struct Laid<'a, T> {
+struct LaidOut<'a, T> {
     column: &'a Column<T>,
     cells: Vec<Cell>,
     width: usize,
 }
 
-impl<'a, T> Laid<'a, T> {
+impl<'a, T> LaidOut<'a, T> {
     fn new(column: &'a Column<T>, rows: &[T], max_width: usize, now: Millis) -> Self {
         let cells: Vec<_> = rows
             .iter()
@@ -121,10 +121,10 @@ pub fn table<T>(
     let max_width = screen.width.map_or(usize::MAX, |_| MAX_CELL);
     let mut laid: Vec<_> = columns
         .iter()
-        .map(|column| Laid::new(column, rows, max_width, now))
+        .map(|column| LaidOut::new(column, rows, max_width, now))
         .filter(|column| column.cells.iter().any(|cell| !cell.text.is_empty()))
         .collect();
-    let used = |laid: &[Laid<'_, T>]| laid.iter().map(|column| column.width + 2).sum::<usize>();
+    let used = |laid: &[LaidOut<'_, T>]| laid.iter().map(|column| column.width + 2).sum::<usize>();
     while let Some(width) = screen.width
         && used(&laid) + MIN_LAST > width
         && let Some(first) = laid

@@ -141,7 +141,9 @@ pub(super) fn count(number: u64) -> String {
     }
 }
 
-pub(super) fn plural(count: u64, noun: &str) -> String {
+/// A number and its noun: "1 session", "2 sessions".
+#[must_use]
+pub fn plural(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 

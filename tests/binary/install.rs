@@ -352,7 +352,7 @@ fn malformed_file_is_refused_and_not_touched() {
         (
             "a comment",
             b"{\n  \"a\": 1, // why\n}",
-            "line 2, column 11: comments are not allowed in JSON; remove it",
+            "line 2, column 11: comments are not allowed in JSON; remove the comment",
         ),
         (
             "a comment in front",
@@ -402,12 +402,12 @@ fn malformed_file_is_refused_and_not_touched() {
         (
             "hooks twice",
             b"{\"hooks\": {}, \"hooks\": {}}",
-            "line 1, column 15: the key \"hooks\" is a duplicate; remove one of them",
+            "line 1, column 15: duplicate key \"hooks\"; remove one of the two",
         ),
         (
             "an event twice",
             b"{\"hooks\": {\"Stop\": [], \"Stop\": []}}",
-            "line 1, column 24: the key \"Stop\" is a duplicate",
+            "line 1, column 24: duplicate key \"Stop\"",
         ),
         (
             "no UTF-8",

@@ -61,7 +61,7 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
         steps,
         "✓ files          16 files unpacked into ~/sidecar/deployment  (TIME)\n\
          ✓ containers     started and healthy  (TIME)\n\
-         ✓ admin key      created; http://127.0.0.1:PORT answers, version unknown, and accepts it  (TIME)\n\
+         ✓ admin key      created; http://127.0.0.1:PORT responds (version unknown) and accepts it  (TIME)\n\
          ✓ configuration  written: ~/sidecar/config.toml, ~/sidecar/deployment/.env.local  (TIME)\n\
          ✓ packages       installed  (TIME)\n\
          ✓ functions      deployed  (TIME)\n\
@@ -171,7 +171,7 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
         printed.split_once("\n\n").unwrap().0,
         "✓ files          already unpacked in ~/sidecar/deployment  (TIME)\n\
          ✓ containers     already running  (TIME)\n\
-         ✓ admin key      http://127.0.0.1:PORT answers, version unknown, and still accepts the configured key  (TIME)\n\
+         ✓ admin key      http://127.0.0.1:PORT responds (version unknown) and still accepts the configured key  (TIME)\n\
          ✓ configuration  ~/sidecar/config.toml already has URL and key  (TIME)\n\
          ✓ packages       already installed  (TIME)\n\
          ✓ functions      already deployed  (TIME)\n\

@@ -202,7 +202,7 @@ fn taken_port_names_its_listener() {
         .assert_fails(
             &[],
             &[
-                "is taken by another Convex, instance `convex-self-hosted`",
+                "is taken by another Convex backend, instance `convex-self-hosted`",
                 &format!(
                     "`convex-sidecar setup --url {} --admin-key-stdin`",
                     backend.url

@@ -75,7 +75,7 @@ fn workflow_set_while_convex_is_down_is_delivered_by_sync_or_hook() {
         let printed = workflow(&machine, &["set", way, "--task", "ship it"]);
         assert!(
             printed.starts_with(&format!(
-                "workflow {way} updated in the journal, not in Convex yet: "
+                "workflow {way} updated in the journal, but not in Convex yet: "
             )),
             "{printed}"
         );
@@ -223,7 +223,7 @@ fn task_is_masked_and_escaped_and_refused_without_text_capture() {
         refused.status == 1
             && refused
                 .stderr
-                .contains("`capture = \"metadata\"` keeps no text"),
+                .contains("`capture = \"metadata\"` stores no text"),
         "{}",
         refused.stderr
     );

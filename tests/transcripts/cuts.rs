@@ -5,9 +5,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use convex_sidecar::record::document::{Document, ReadState, TranscriptState};
+use convex_sidecar::record::document::Document;
 use convex_sidecar::record::facts::{Facts, Source};
 use convex_sidecar::record::figures::{Counted, Figures, Item};
+use convex_sidecar::record::figures::{ReadState, TranscriptState};
 use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::record::session::Session;
 use convex_sidecar::system::deadline::Deadline;

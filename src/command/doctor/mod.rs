@@ -10,7 +10,6 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use self::hooks::Installed;
-use super::sync::sessions;
 use super::{now, print, screen};
 use crate::cli::Doctor;
 use crate::config::{self, Config, Environment};
@@ -170,7 +169,7 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
         format!(
             "{}, {}",
             config.journal.display(),
-            sessions(entries.len() as u64)
+            ui::plural(entries.len() as u64, "session")
         ),
     )];
     checks.extend(other_versions(&journal.writers(now().0 - RECENT)?));
@@ -237,7 +236,7 @@ fn other_versions(writers: &[Writer]) -> Option<Check> {
         Check::warning(
             "versions",
             format!("hooks also ran version {}; this is {own}", names.join(" and ")),
-            "update every installation, also in plugins; a version that no longer runs is listed for 24 hours",
+            "update every installation, including plugins; a version that no longer runs is listed for 24 hours",
         )
     })
 }
@@ -245,7 +244,7 @@ fn other_versions(writers: &[Writer]) -> Option<Check> {
 fn waiting(count: u64) -> String {
     format!(
         "{} {}",
-        sessions(count),
+        ui::plural(count, "session"),
         if count == 1 {
             "is waiting"
         } else {
