@@ -11,11 +11,12 @@ use crate::client_settings::entries::{Found, find};
 use crate::client_settings::scopes::Scope;
 use crate::client_settings::{EVENTS, edit, shell};
 use crate::config::{self, Environment, executables};
-use crate::system::files::TextFile;
+use crate::system::files::{TextFile, is_root, owner};
 use crate::ui;
 
 /// Runs `install`.
 pub fn run(options: Install) -> Result<()> {
+    ensure_own_home(&config::environment())?;
     let change = Change::read(options.scope)?;
     change.warn();
     if !change.is_needed() {
@@ -30,6 +31,31 @@ pub fn run(options: Install) -> Result<()> {
         print_line(&format!("backup of the file: {}", backup.display()))?;
     }
     print_line("next: start a session of Claude Code, then run `convex-sidecar sessions`")
+}
+
+/// Refuses root in the home of another user, as under `sudo` where that keeps HOME: the hooks of that
+/// user could neither read the configuration nor write the journal, and would record nothing.
+pub(super) fn ensure_own_home(environment: &Environment) -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    for name in ["HOME", "CONVEX_SIDECAR_HOME", "CLAUDE_CONFIG_DIR"] {
+        let folder = environment
+            .get(name)
+            .map(String::as_str)
+            .unwrap_or_default();
+        ensure!(
+            owner(Path::new(folder)).is_none_or(|owner| owner == 0),
+            "could not continue as root, because {folder} ({name}) belongs to another user, whose hooks could not use root's files; run \
+             this as that user, without sudo (the group `docker` gives that user access to Docker)"
+        );
+    }
+    if let Some(user) = environment.get("SUDO_USER").filter(|user| *user != "root") {
+        print_warning(&format!(
+            "this records the sessions of root, not those of {user}; for those, run it without sudo"
+        ));
+    }
+    Ok(())
 }
 
 /// The change to a settings file.
@@ -132,7 +158,7 @@ fn is_built_by_cargo(program: &Path) -> bool {
         .any(|folder| folder.ends_with("target") || folder.join(".rustc_info.json").exists())
 }
 
-fn print_warning(text: &str) {
+pub(super) fn print_warning(text: &str) {
     print_error(&ui::escape(&format!("convex-sidecar: warning: {text}")));
 }
 

@@ -35,6 +35,39 @@ pub fn create_private_file(path: &Path) -> std::io::Result<()> {
     private_options().create(true).open(path).map(drop)
 }
 
+/// The space that is left on the disk of a folder, in bytes, as far as the system says.
+#[must_use]
+pub fn free_space(folder: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    let free = rustix::fs::statvfs(folder)
+        .ok()
+        .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    #[cfg(not(unix))]
+    let free = None;
+    free
+}
+
+/// Whether root runs this.
+#[must_use]
+pub fn is_root() -> bool {
+    #[cfg(unix)]
+    let is_root = rustix::process::geteuid().is_root();
+    #[cfg(not(unix))]
+    let is_root = false;
+    is_root
+}
+
+/// The id of the user who owns this file or folder, if the system has such ids.
+#[must_use]
+pub fn owner(path: &Path) -> Option<u32> {
+    let metadata = fs::metadata(path).ok()?;
+    #[cfg(unix)]
+    let owner = Some(std::os::unix::fs::MetadataExt::uid(&metadata));
+    #[cfg(not(unix))]
+    let owner = None;
+    owner
+}
+
 /// Options for writing a file; if it is created, its mode is 0600. Existing content is kept.
 #[must_use]
 pub fn private_options() -> OpenOptions {
