@@ -120,7 +120,7 @@ Examples:
   convex-sidecar setup
   convex-sidecar setup --url https://happy-animal-123.convex.cloud --admin-key-stdin < deploy-key
 
-Requires Node.js 18 or newer to deploy the functions and, unless you use an existing deployment, Docker with Compose 2.20.2 or newer. \
+Requires Node.js 20 or newer to deploy the functions and, unless you use an existing deployment, Docker with Compose 2.20.2 or newer. \
 The key is read from stdin because other users can see command lines; it is never printed, and it is stored in config.toml.";
 
 /// Options of `doctor`.

@@ -9,10 +9,13 @@
     reason = "this module reads the unpacked files"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
+use regex_lite::Regex;
 use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -23,6 +26,11 @@ use crate::system::files::{TextFile, create_private_folder};
 const FUNCTIONS: &str = "convex";
 /// The file that says what was deployed last, and where to.
 const STAMP: &str = ".deployed";
+
+/// The compose file.
+pub const COMPOSE_FILE: &str = include_str!("../../docker-compose.yml");
+/// The lock file of the packages that npm installs.
+const LOCK_FILE: &str = include_str!("../../deployment/package-lock.json");
 
 /// A file of the repository that keeps its path.
 macro_rules! file {
@@ -37,15 +45,12 @@ const FILES: [(&str, &str); 16] = [
         ".gitignore",
         "/.deployed\n/.env\n/.env.local\n/node_modules/\n",
     ),
-    file!("docker-compose.yml"),
+    ("docker-compose.yml", COMPOSE_FILE),
     (
         "package.json",
         include_str!("../../deployment/package.json"),
     ),
-    (
-        "package-lock.json",
-        include_str!("../../deployment/package-lock.json"),
-    ),
+    ("package-lock.json", LOCK_FILE),
     file!("convex/agents.ts"),
     file!("convex/schema.ts"),
     file!("convex/tsconfig.json"),
@@ -59,6 +64,30 @@ const FILES: [(&str, &str); 16] = [
     file!("convex/model/validators.ts"),
     file!("convex/model/workflows.ts"),
 ];
+
+/// The variables that the compose file reads.
+#[must_use]
+pub fn container_variables() -> &'static BTreeSet<&'static str> {
+    static NAMES: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
+        let Ok(variable) = Regex::new(r"\$\{([A-Z0-9_]+)") else {
+            return BTreeSet::new();
+        };
+        let found = variable.captures_iter(COMPOSE_FILE);
+        found
+            .filter_map(|found| found.get(1).map(|name| name.as_str()))
+            .collect()
+    });
+    &NAMES
+}
+
+/// The oldest major version of Node.js that the pinned Convex CLI runs on.
+pub fn oldest_node() -> Result<u32> {
+    let lock: Value = serde_json::from_str(LOCK_FILE)?;
+    let engine = lock["packages"]["node_modules/convex"]["engines"]["node"].as_str();
+    engine
+        .and_then(|engine| engine.strip_prefix(">=")?.split('.').next()?.parse().ok())
+        .context("could not read the version of Node.js that the Convex CLI needs")
+}
 
 /// The folder that the files are unpacked into.
 #[derive(Debug)]
@@ -122,12 +151,12 @@ impl Bundle {
         Ok(files)
     }
 
-    /// Whether npm installed the packages of the lock file completely: it writes the file that this
-    /// reads last.
+    /// Whether npm installed the packages of the lock file: it writes the file that this reads
+    /// last. Whether they still run, only a run shows.
     #[must_use]
     pub fn is_installed(&self) -> bool {
-        let installed = fs::read_to_string(self.folder.join("node_modules/.package-lock.json"));
-        let locked = FILES.iter().find(|(name, _)| *name == "package-lock.json");
+        let modules = self.folder.join("node_modules");
+        let installed = fs::read_to_string(modules.join(".package-lock.json"));
         let version = |lock: &str| {
             let lock: Value = serde_json::from_str(lock).ok()?;
             let version = lock["packages"]["node_modules/convex"]["version"].as_str()?;
@@ -135,7 +164,7 @@ impl Bundle {
         };
         installed.is_ok_and(|installed| {
             let installed = version(&installed);
-            installed.is_some() && installed == locked.and_then(|(_, lock)| version(lock))
+            installed.is_some() && installed == version(LOCK_FILE)
         })
     }
 

@@ -1,20 +1,43 @@
-//! Docker Compose, as far as `setup` needs it, and what its failures mean.
+//! Docker Compose, as far as `setup` needs it.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use regex_lite::Regex;
 
-use super::bundle::Bundle;
-use super::program::Program;
+use super::bundle::{self, Bundle};
+use super::container::{self, Container};
+use super::docker_failure::{Cause, exit_code};
+use super::program::{End, Output, Program, QUESTION};
+use super::secrets::masked;
 use super::server;
 use crate::config::{AdminKey, Config, Environment};
 
 /// The first version that understands docker-compose.yml.
 const OLDEST: [u32; 3] = [2, 20, 2];
 /// The end of every remedy.
-const AGAIN: &str = "then run `convex-sidecar setup` again";
+pub(super) const AGAIN: &str = "then run `convex-sidecar setup` again";
+/// Starts the containers and waits until they are healthy, but not for ever: a container that
+/// restarts again and again is never unhealthy.
+const UP: [&str; 5] = ["up", "--detach", "--wait", "--wait-timeout", "300"];
+/// How long that may take, with the download of the images.
+const UP_LIMIT: Duration = Duration::from_hours(1);
+/// The exit code of Compose if it sees no file.
+const NO_FILE: i32 = 14;
+/// The files in the folder that Compose reads.
+const FILE: &str = "docker-compose.yml";
+const OVERRIDE: &str = "docker-compose.override.yml";
+const VARIABLES: &str = ".env";
+/// The variables of the compose file that are this program's own, so that nobody sets them for
+/// another project. They count also in the environment.
+const OWN_VARIABLES: [&str; 4] = [
+    "CONVEX_IMAGE_TAG",
+    "CONVEX_PORT",
+    "CONVEX_SITE_PORT",
+    "CONVEX_DASHBOARD_PORT",
+];
 
 /// The project of docker-compose.yml.
 #[derive(Debug)]
@@ -22,78 +45,27 @@ pub struct Compose<'a> {
     docker: Program,
     folder: &'a Path,
     config: &'a Config,
-}
-
-/// Why Docker failed, as far as its output says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    NoPlugin,
-    NoDaemon,
-    NoPermission,
-    PortTaken(Option<u16>),
-    NoAvx,
-    Unhealthy,
-    NoImage,
-    DiskFull,
-    Unknown,
-}
-
-impl Cause {
-    /// Docker has no error codes, so its messages are searched.
-    fn of(output: &str) -> Self {
-        let has = |texts: &[&str]| texts.iter().any(|text| output.contains(text));
-        if has(&[
-            "is not a docker command",
-            "unknown command: docker compose",
-            "unknown shorthand flag",
-        ]) {
-            Self::NoPlugin
-        } else if has(&["permission denied while trying to connect"]) {
-            Self::NoPermission
-        } else if has(&[
-            "Cannot connect to the Docker daemon",
-            "failed to connect to the docker API",
-            "error during connect",
-        ]) {
-            Self::NoDaemon
-        } else if has(&[
-            "port is already allocated",
-            "address already in use",
-            "Ports are not available",
-        ]) {
-            let port = Regex::new(r"127\.0\.0\.1:(\d+)")
-                .ok()
-                .and_then(|address| address.captures(output)?[1].parse().ok());
-            Self::PortTaken(port)
-        } else if has(&["exited (132)"]) {
-            Self::NoAvx
-        } else if has(&["no space left on device"]) {
-            Self::DiskFull
-        } else if has(&["is unhealthy", "exited ("]) {
-            Self::Unhealthy
-        } else if has(&[
-            "manifest unknown",
-            "manifest for",
-            "pull access denied",
-            "failed to resolve",
-            "dial tcp",
-            "TLS handshake",
-        ]) {
-            Self::NoImage
-        } else {
-            Self::Unknown
-        }
-    }
+    /// Own variables that the environment sets.
+    variables: Vec<(String, String)>,
+    /// Whether Docker cannot see the folder, so that the file is handed over on stdin. Docker from
+    /// the snap store sees no hidden folders.
+    is_hidden: Cell<bool>,
 }
 
 impl<'a> Compose<'a> {
     /// Fails if Docker is not installed.
     pub fn find(environment: &Environment, bundle: &'a Bundle, config: &'a Config) -> Result<Self> {
         let remedy = "install Docker (https://docs.docker.com/get-docker), or use an existing deployment with `--url`";
+        let own = OWN_VARIABLES.iter().filter_map(|name| {
+            let value = environment.get(*name)?;
+            Some(((*name).to_owned(), value.clone()))
+        });
         Ok(Self {
             docker: Program::find("docker", environment, remedy)?,
             folder: &bundle.folder,
             config,
+            variables: own.collect(),
+            is_hidden: Cell::new(false),
         })
     }
 
@@ -103,16 +75,87 @@ impl<'a> Compose<'a> {
         self.folder
     }
 
-    /// Checks that Compose is installed and recent enough.
-    pub fn check(&self) -> Result<()> {
-        let version = self.run(&["version", "--short"], "`docker compose version` failed")?;
-        let version = version.trim();
+    /// That variables count in this run, and not in the next one from another shell.
+    #[must_use]
+    pub fn passing_variables(&self) -> String {
+        let names: Vec<_> = self
+            .variables
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        if names.is_empty() {
+            return String::new();
+        }
+        format!(
+            " with {} from the environment; to keep that, add it to {}",
+            names.join(", "),
+            self.folder.join(VARIABLES).display()
+        )
+    }
+
+    /// Warns of variables that would configure the containers, and that other programs use, too,
+    /// such as `POSTGRES_URL`. Compose prefers the environment to `.env`: the containers would get
+    /// the database of another project, and the next run from another shell would take it away.
+    #[must_use]
+    pub fn stray_variables(&self, environment: &Environment) -> Option<String> {
+        let names = bundle::container_variables().iter().copied();
+        let stray: Vec<_> = names
+            .filter(|name| environment.contains_key(*name) && !OWN_VARIABLES.contains(name))
+            .collect();
+        (!stray.is_empty()).then(|| {
+            format!(
+                "the containers do not get these variables of the environment: {}; if they are meant for them, add them to {}",
+                stray.join(", "),
+                self.folder.join(VARIABLES).display()
+            )
+        })
+    }
+
+    /// Checks that Compose is installed and recent enough. Returns its version.
+    pub fn check_version(&self) -> Result<String> {
+        let failure = "could not ask Docker Compose for its version";
+        let output = self
+            .docker
+            .run(self.folder, &["compose", "version", "--short"])
+            .output()?;
+        let cause = Cause::of(&output);
+        if !output.is_success() || cause == Cause::PodmanCompose {
+            return Err(self.explain(&cause, &output, failure));
+        }
+        let version = output.stdout.trim();
+        if !is_recent(version) && self.is_podman() {
+            return Err(self.explain(&Cause::PodmanCompose, &output, failure));
+        }
         let oldest = OLDEST.map(|number| number.to_string()).join(".");
         ensure!(
             is_recent(version),
             "could not use Docker Compose {version:?}: docker-compose.yml needs {oldest} or newer; update Docker, {AGAIN}"
         );
-        Ok(())
+        Ok(format!("Docker Compose {version}"))
+    }
+
+    /// Whether `docker` is Podman, which does not always say so when it runs another Compose.
+    fn is_podman(&self) -> bool {
+        let output = self.docker.run(self.folder, &["--version"]).output();
+        output.is_ok_and(|output| output.stdout.contains("podman"))
+    }
+
+    /// What a command of Docker itself prints, if it succeeds.
+    pub(super) fn ask(&self, args: &[&str]) -> Result<Option<String>> {
+        let output = self.docker.run(self.folder, args).output()?;
+        match Cause::of(&output) {
+            _ if output.is_success() => Ok(Some(output.stdout)),
+            cause @ (Cause::NoDaemon | Cause::NoPermission | Cause::TimedOut) => {
+                Err(self.explain(&cause, &output, "could not ask the Docker daemon"))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The project as Compose understands it, JSON, if it can print that.
+    pub(super) fn resolved(&self) -> Result<Option<String>> {
+        let output = self.call(&["config", "--format", "json"], QUESTION)?;
+        Ok(output.is_success().then_some(output.stdout))
     }
 
     /// The ids of the running containers.
@@ -121,10 +164,40 @@ impl<'a> Compose<'a> {
         Ok(ids.lines().map(str::to_owned).collect())
     }
 
+    /// The containers, running or not.
+    pub fn containers(&self) -> Result<Vec<Container>> {
+        let args = ["ps", "--all", "--format", "json"];
+        Ok(container::parse(
+            &self.run(&args, "could not list the containers")?,
+        ))
+    }
+
     /// Starts the containers and waits until they are healthy.
     pub fn up(&self) -> Result<()> {
-        let args = ["up", "--detach", "--wait"];
-        self.run(&args, "could not start the containers").map(drop)
+        let output = self.call(&UP, UP_LIMIT)?;
+        if output.is_success() {
+            return Ok(());
+        }
+        let mut cause = Cause::of(&output);
+        // If it cannot be asked for the containers either, what it said at first counts.
+        let containers = self.containers().unwrap_or_default();
+        let mut unwell: Vec<_> = containers
+            .iter()
+            .filter(|container| !container.is_well())
+            .collect();
+        unwell.sort_by_key(|container| container.exit_code == 0);
+        if matches!(cause, Cause::Unknown | Cause::TimedOut) && !unwell.is_empty() {
+            cause = Cause::Unhealthy(None);
+        }
+        let Cause::Unhealthy(said) = cause else {
+            return Err(self.explain(&cause, &output, "could not start the containers"));
+        };
+        let service = unwell
+            .first()
+            .map_or("backend", |container| container.service.as_str());
+        let known = unwell.first().map(|container| container.exit_code);
+        let code = known.filter(|code| *code != 0).or(said);
+        Err(self.explain_unhealthy(service, code))
     }
 
     /// The port of this machine that leads to a container's port.
@@ -137,7 +210,10 @@ impl<'a> Compose<'a> {
             .next()
             .and_then(|port| port.parse().ok());
         port.with_context(|| {
-            format!("could not read the address that Docker printed for the {service}: {address:?}")
+            format!(
+                "could not read the address that Docker printed for the {service}: {:?}",
+                masked(address)
+            )
         })
     }
 
@@ -164,63 +240,126 @@ impl<'a> Compose<'a> {
         Ok(key.to_owned())
     }
 
-    /// Runs `docker compose`, which finds its file in the folder, and the user's
-    /// docker-compose.override.yml beside it. Returns its stdout; a failure begins with `failure`.
+    /// Runs `docker compose`. Returns its stdout; a failure begins with `failure`.
     fn run(&self, args: &[&str], failure: &str) -> Result<String> {
-        let args = [&["compose"], args].concat();
-        let output = self.docker.run(self.folder, &args, &[])?;
-        if output.is_success {
+        let output = self.call(args, QUESTION)?;
+        if output.is_success() {
             return Ok(output.stdout);
         }
-        let folder = self.folder.display();
-        Err(match Cause::of(&output.text()) {
-            Cause::NoPlugin => anyhow!(
-                "could not run `docker compose`, because Docker has no Compose plugin; install it (https://docs.docker.com/compose/install), {AGAIN}"
-            ),
-            Cause::NoDaemon => anyhow!("could not reach the Docker daemon; start Docker, {AGAIN}"),
-            Cause::NoPermission => anyhow!(
-                "could not use Docker, because this user has no permission; add the user to the group `docker` and log in again, or use \
-                 rootless Docker, {AGAIN}"
-            ),
-            Cause::PortTaken(port) => {
-                let port = match port {
-                    Some(port) => format!(
-                        "port {port} is taken by {}",
-                        server::listener(port, self.config)
-                    ),
-                    None => "a port is taken".to_owned(),
-                };
-                anyhow!(
-                    "{failure}: {port}; stop that program, or set CONVEX_PORT, CONVEX_SITE_PORT or CONVEX_DASHBOARD_PORT to a free one in \
-                     {folder}/.env, {AGAIN}"
-                )
+        Err(self.explain(&Cause::of(&output), &output, failure))
+    }
+
+    /// Runs `docker compose`, which finds its file in the folder, and the user's
+    /// docker-compose.override.yml beside it. If it cannot look into the folder, it gets the file
+    /// on stdin and the variables in its environment.
+    fn call(&self, args: &[&str], limit: Duration) -> Result<Output> {
+        if !self.is_hidden.get() {
+            let args = [&["compose"], args].concat();
+            let run = self.docker.run(self.folder, &args);
+            let run = run.variables(self.variables.clone());
+            let output = run.limit(limit).output()?;
+            let is_missing = output.end == End::Failed(Some(NO_FILE));
+            if !is_missing || !self.folder.join(FILE).exists() {
+                return Ok(output);
             }
-            Cause::NoAvx => anyhow!(
-                "{failure}, because the backend needs a CPU with AVX; run it on another machine, then `convex-sidecar setup --url URL \
-                 --admin-key-stdin` here"
-            ),
-            Cause::Unhealthy => anyhow!(
-                "{failure}: the backend did not become healthy; the last lines of its log:\n{}fix that (`docker compose logs backend` in {folder} \
-                 prints all of it), {AGAIN}",
-                self.backend_log()
-            ),
-            Cause::DiskFull => anyhow!(
-                "{failure}, because the disk is full; free some space (`docker system df` shows what Docker uses), {AGAIN}"
-            ),
+            self.is_hidden.set(true);
+        }
+        let changed = self.folder.join(OVERRIDE);
+        ensure!(
+            !changed.exists(),
+            "could not hand {} to Docker, which sees no hidden folders if it comes from the snap store; install Docker from \
+             https://docs.docker.com/get-docker, or set CONVEX_SIDECAR_HOME to a folder that is not hidden, {AGAIN}",
+            changed.display()
+        );
+        let args = [&["compose", "--file", "-"], args].concat();
+        // No file in the root folder changes what Compose does.
+        let run = self
+            .docker
+            .run(Path::new("/"), &args)
+            .input(bundle::COMPOSE_FILE);
+        let run = run
+            .variables(self.file_variables()?)
+            .variables(self.variables.clone());
+        run.limit(limit).output()
+    }
+
+    /// The variables in the folder's `.env`.
+    fn file_variables(&self) -> Result<Vec<(String, String)>> {
+        let path = self.folder.join(VARIABLES);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        dotenvy::from_path_iter(&path)
+            .and_then(Iterator::collect)
+            // The error would repeat the line, which may hold a password.
+            .map_err(|_| {
+                anyhow!(
+                    "could not parse {}; each line must be NAME=VALUE",
+                    path.display()
+                )
+            })
+    }
+
+    /// What failed, why, and what to do about it.
+    fn explain(&self, cause: &Cause, output: &Output, failure: &str) -> anyhow::Error {
+        if let Some(reason) = cause.explain() {
+            return anyhow!(
+                "{failure}: {reason}; {AGAIN}. The end of Docker's output:\n{}",
+                output.last_lines(self.key()).trim_end()
+            );
+        }
+        match cause {
+            Cause::NoDaemon => anyhow!("could not reach the Docker daemon; start Docker, {AGAIN}"),
+            Cause::PortTaken(port) => self.explain_port(*port, failure),
+            Cause::Unhealthy(code) => self.explain_unhealthy("backend", *code),
             Cause::NoImage => anyhow!(
                 "{failure}, because an image could not be fetched:\n{}check the network and CONVEX_IMAGE_TAG, {AGAIN}",
                 output.last_lines(self.key())
             ),
-            Cause::Unknown => anyhow!(
+            _ => anyhow!(
                 "{failure}; the end of Docker's output:\n{}fix that, {AGAIN}",
                 output.last_lines(self.key())
             ),
-        })
+        }
     }
 
-    fn backend_log(&self) -> String {
-        let args = ["compose", "logs", "--no-color", "--tail", "15", "backend"];
-        match self.docker.run(self.folder, &args, &[]) {
+    /// That a port is taken, and by what, as far as that can be found out.
+    pub(super) fn explain_port(&self, port: Option<u16>, failure: &str) -> anyhow::Error {
+        let by = match port.map(|port| (port, server::listener(port, self.config))) {
+            Some((port, Some(listener))) => {
+                format!("port {port} is taken by {listener}; stop that program")
+            }
+            Some((port, None)) => format!(
+                "port {port} cannot be used, although nothing answers on it: another container (`docker ps`) or the system may have \
+                 reserved it; stop that container"
+            ),
+            None => "a port is taken; stop the program that uses it".to_owned(),
+        };
+        anyhow!(
+            "{failure}: {by}, or set CONVEX_PORT, CONVEX_SITE_PORT or CONVEX_DASHBOARD_PORT to a free one in {}, {AGAIN}",
+            self.folder.join(VARIABLES).display()
+        )
+    }
+
+    fn explain_unhealthy(&self, service: &str, code: Option<i32>) -> anyhow::Error {
+        let why = match code {
+            Some(code) => exit_code(code).map_or_else(
+                || format!("ended with exit code {code}"),
+                |reason| format!("ended with {reason}"),
+            ),
+            None => "did not become healthy".to_owned(),
+        };
+        let folder = self.folder.display();
+        anyhow!(
+            "could not start the containers: the {service} {why}. The last lines of its log:\n{}fix that (`docker compose ps --all` and \
+             `docker compose logs {service}` in {folder} show more), {AGAIN}",
+            self.log(service)
+        )
+    }
+
+    fn log(&self, service: &str) -> String {
+        let args = ["logs", "--no-color", "--tail", "15", service];
+        match self.call(&args, QUESTION) {
             Ok(log) => log.last_lines(self.key()),
             Err(error) => format!("  {error:#}\n"),
         }
@@ -257,69 +396,6 @@ mod tests {
         }
         for old in ["2.20.1", "2.4.1", "1.29.2", "v1.99.99", "", "dev"] {
             assert!(!is_recent(old), "{old}");
-        }
-    }
-
-    #[test]
-    fn causes_are_recognized_in_output_of_docker() {
-        let taken = Cause::PortTaken(Some(3210));
-        for (output, cause) in [
-            (
-                "docker: 'compose' is not a docker command.\nSee 'docker --help'",
-                Cause::NoPlugin,
-            ),
-            (
-                "docker: unknown command: docker compose\n\nRun 'docker --help' for more information",
-                Cause::NoPlugin,
-            ),
-            (
-                "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
-                Cause::NoDaemon,
-            ),
-            (
-                "failed to connect to the docker API at npipe:////./pipe/dockerDesktopLinuxEngine; check if the path is correct",
-                Cause::NoDaemon,
-            ),
-            (
-                "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: dial unix: permission denied",
-                Cause::NoPermission,
-            ),
-            (
-                "Error response from daemon: driver failed programming external connectivity on endpoint convex-sidecar-backend-1: Bind for \
-                 127.0.0.1:3210 failed: port is already allocated",
-                taken,
-            ),
-            (
-                "failed to set up container networking: failed to bind host port 127.0.0.1:3210/tcp: address already in use",
-                taken,
-            ),
-            (
-                "Ports are not available: exposing port TCP 127.0.0.1:3210 -> 127.0.0.1:0: listen tcp 127.0.0.1:3210: bind: Only one usage",
-                taken,
-            ),
-            (
-                "dependency failed to start: container convex-sidecar-backend-1 is unhealthy",
-                Cause::Unhealthy,
-            ),
-            (
-                "container convex-sidecar-backend-1 exited (1)",
-                Cause::Unhealthy,
-            ),
-            (
-                "container convex-sidecar-backend-1 exited (132)",
-                Cause::NoAvx,
-            ),
-            (
-                "Error response from daemon: manifest unknown",
-                Cause::NoImage,
-            ),
-            (
-                "write /var/lib/docker/tmp/x: no space left on device",
-                Cause::DiskFull,
-            ),
-            ("something new", Cause::Unknown),
-        ] {
-            assert_eq!(Cause::of(output), cause, "{output}");
         }
     }
 }

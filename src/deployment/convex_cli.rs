@@ -1,23 +1,29 @@
-//! The Convex CLI, which deploys the functions: npm installs it, npx runs it.
+//! The Convex CLI, which deploys the functions: npm installs it, npx runs it on Node.js.
+
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::bundle::Bundle;
+use super::bundle::{self, Bundle};
 use super::program::{Output, Program};
 use super::server;
 use crate::config::{Deployment, Environment};
 
-/// Installs exactly the packages of the lock file and runs none of their scripts.
-const INSTALL: [&str; 5] = [
+/// Installs exactly the packages of the lock file and runs none of their scripts. The CLI's bundler
+/// is an optional package, because there is one for each system; npm can be configured to leave
+/// such packages out.
+const INSTALL: [&str; 6] = [
     "ci",
     "--ignore-scripts",
+    "--include=optional",
     "--no-audit",
     "--no-fund",
     "--loglevel=error",
 ];
 /// Runs the CLI that npm installed, and no other. The functions were type-checked and their code
-/// was generated when this program was built.
-const DEPLOY: [&str; 8] = [
+/// was generated when this program was built. Since 1.47 the CLI asks before it adds or removes an
+/// index on a table of 100,000 documents or more, and fails if nobody can answer.
+const DEPLOY: [&str; 9] = [
     "--no-install",
     "convex",
     "deploy",
@@ -26,11 +32,21 @@ const DEPLOY: [&str; 8] = [
     "disable",
     "--codegen",
     "disable",
+    "--skip-large-indexes-check",
 ];
+/// Starts the CLI and its bundler, each of which can be installed and not run: packages were
+/// removed, or are those of another system.
+const START: [[&str; 3]; 2] = [
+    ["--no-install", "convex", "--version"],
+    ["--no-install", "esbuild", "--version"],
+];
+/// How long a download or a deployment may take. A deployment waits until new indexes are filled.
+const LIMIT: Duration = Duration::from_mins(30);
 
 /// The Convex CLI in the folder of the functions.
 #[derive(Debug)]
 pub struct ConvexCli<'a> {
+    node: Program,
     npm: Program,
     npx: Program,
     bundle: &'a Bundle,
@@ -39,15 +55,41 @@ pub struct ConvexCli<'a> {
 impl<'a> ConvexCli<'a> {
     /// Fails if Node.js is not installed.
     pub fn find(environment: &Environment, bundle: &'a Bundle) -> Result<Self> {
-        let find = |name| {
-            let remedy = "install Node.js 18 or newer (https://nodejs.org), which includes it";
-            Program::find(name, environment, remedy)
-        };
+        let remedy = install_node()?;
+        let remedy = format!("{remedy}, which includes it");
+        let find = |name| Program::find(name, environment, &remedy);
         Ok(Self {
+            node: find("node")?,
             npm: find("npm")?,
             npx: find("npx")?,
             bundle,
         })
+    }
+
+    /// Checks that Node.js is recent enough for the CLI. Returns its version.
+    pub fn check(&self) -> Result<String> {
+        // In this folder, because version managers choose the version by it.
+        let output = self
+            .node
+            .run(&self.bundle.folder, &["--version"])
+            .output()?;
+        let version = output.stdout.trim().trim_start_matches('v');
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse::<u32>().ok());
+        let remedy = install_node()?;
+        ensure!(
+            output.is_success() && major.is_some(),
+            "could not ask Node.js for its version; the end of the output of `node --version`:\n{}{remedy}, then run \
+             `convex-sidecar setup` again",
+            output.last_lines(None)
+        );
+        ensure!(
+            major >= Some(bundle::oldest_node()?),
+            "could not use Node.js {version}, which is too old for the Convex CLI; {remedy}, then run `convex-sidecar setup` again"
+        );
+        Ok(format!("Node.js {version}"))
     }
 
     /// Installs the packages, unless they are. Returns what was done.
@@ -55,23 +97,22 @@ impl<'a> ConvexCli<'a> {
         if self.bundle.is_installed() {
             return Ok("already installed");
         }
-        let output = self.npm.run(&self.bundle.folder, &INSTALL, &[])?;
-        self.ensure_success(
-            &output,
-            "could not install the Convex CLI; the end of the output of `npm ci`",
-            "check the network and npm's registry (`npm config get registry`)",
-            None,
-        )?;
+        self.reinstall()?;
         Ok("installed")
     }
 
     /// Deploys the functions, unless they are. Returns what was done.
-    pub fn deploy(&self, deployment: &Deployment) -> Result<&'static str> {
+    pub fn deploy(&self, deployment: &Deployment) -> Result<String> {
         if self.bundle.is_deployed(deployment.name()) && server::has_functions(deployment)? {
-            return Ok("already deployed");
+            return Ok("already deployed".to_owned());
         }
-        let variables = deployment.cli_environment();
-        let output = self.npx.run(&self.bundle.folder, &DEPLOY, &variables)?;
+        let mut output = self.run_deploy(deployment)?;
+        let mut done = "deployed".to_owned();
+        if !output.is_success() && !self.starts() {
+            self.reinstall()?;
+            output = self.run_deploy(deployment)?;
+            done += ", after the packages were installed again";
+        }
         self.ensure_success(
             &output,
             "could not deploy the functions; the end of the output of `npx convex deploy`",
@@ -79,7 +120,37 @@ impl<'a> ConvexCli<'a> {
             Some(deployment),
         )?;
         self.bundle.set_deployed(deployment.name())?;
-        Ok("deployed")
+        let indexes = large_indexes(&output.text());
+        if !indexes.is_empty() {
+            done = format!(
+                "{done}. It changed indexes on large tables without asking, because this version of the functions needs them: {}",
+                indexes.join("; ")
+            );
+        }
+        Ok(done)
+    }
+
+    fn run_deploy(&self, deployment: &Deployment) -> Result<Output> {
+        let run = self.npx.run(&self.bundle.folder, &DEPLOY);
+        run.deployment(deployment).limit(LIMIT).output()
+    }
+
+    /// Whether the CLI and its bundler start.
+    fn starts(&self) -> bool {
+        START.iter().all(|args| {
+            let output = self.npx.run(&self.bundle.folder, args).output();
+            output.is_ok_and(|output| output.is_success())
+        })
+    }
+
+    fn reinstall(&self) -> Result<()> {
+        let run = self.npm.run(&self.bundle.folder, &INSTALL);
+        self.ensure_success(
+            &run.limit(LIMIT).output()?,
+            "could not install the Convex CLI; the end of the output of `npm ci`",
+            "check the network and npm's registry (`npm config get registry`)",
+            None,
+        )
     }
 
     fn ensure_success(
@@ -90,11 +161,70 @@ impl<'a> ConvexCli<'a> {
         deployment: Option<&Deployment>,
     ) -> Result<()> {
         ensure!(
-            output.is_success,
+            output.is_success(),
             "{failure} in {}:\n{}{remedy}, then run `convex-sidecar setup` again",
             self.bundle.folder.display(),
             output.last_lines(deployment.map(|deployment| &deployment.key))
         );
         Ok(())
+    }
+}
+
+fn install_node() -> Result<String> {
+    let oldest = bundle::oldest_node()?;
+    Ok(format!(
+        "install Node.js {oldest} or newer (https://nodejs.org)"
+    ))
+}
+
+/// What the CLI says about indexes on large tables: which it created and deleted, with the number of
+/// documents. It marks those; an index on a small table can be in the same list.
+fn large_indexes(output: &str) -> Vec<String> {
+    let mut action = "created";
+    let mut found = Vec::new();
+    for line in output.lines() {
+        if line.contains("will delete the following") {
+            action = "deleted";
+        } else if line.contains("will create the following") {
+            action = "created";
+        } else if let Some((_, index)) = line.split_once('⛔')
+            && let Some((index, documents)) = index.split_once('⚠')
+        {
+            let words = index.split_whitespace().collect::<Vec<_>>().join(" ");
+            let documents = documents.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+            found.push(format!("{action} {words} ({})", documents.trim()));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_on_large_tables_are_found_in_the_output_of_the_cli() {
+        let output = "\
+⚠️  This code push will delete the following indexes
+from your production deployment (http://127.0.0.1:3210):
+
+⛔ agentSessions.by_status   status  ⚠️  120,000 documents
+   → replaced by: agentSessions.by_status   status, metadata.updatedAt
+⛔ workflows.by_name   name  3 documents
+
+✔ Proceeding with push since deleting large indexes was allowed by flag
+⚠️  This push will create the following index on a large table
+in your deployment (http://127.0.0.1:3210). The deploy will block until it finishes backfilling:
+
+⛔ agentSessions.by_updatedAt   metadata.updatedAt  ⚠️  120,000 documents
+";
+        assert_eq!(
+            large_indexes(output),
+            [
+                "deleted agentSessions.by_status status (120,000 documents)",
+                "created agentSessions.by_updatedAt metadata.updatedAt (120,000 documents)",
+            ]
+        );
+        assert!(large_indexes("✔ No indexes are deleted by this push").is_empty());
     }
 }

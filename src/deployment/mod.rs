@@ -2,6 +2,10 @@
 
 pub mod bundle;
 pub mod compose;
+mod container;
 pub mod convex_cli;
+mod docker_failure;
+pub mod preflight;
 mod program;
+mod secrets;
 pub mod server;

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use crate::config::{Config, Deployment};
 use crate::convex::answer::Verdict;
 use crate::convex::client::{Call, Convex};
+use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
 
 /// A query that every version of the functions answers.
@@ -69,17 +70,24 @@ pub fn has_functions(deployment: &Deployment) -> Result<bool> {
     Ok(matches!(verdict, Verdict::Success(_)))
 }
 
-/// What listens on a port of this machine, for people.
+/// What listens on a port of this machine, for people; `None` if nothing can be reached there.
 #[must_use]
-pub fn listener(port: u16, config: &Config) -> String {
+pub fn listener(port: u16, config: &Config) -> Option<String> {
     let url = local_url(port);
-    let instance = config
-        .deployment_at(&url, "")
-        .and_then(|deployment| instance(&deployment));
-    match instance {
-        Ok(instance) => format!(
+    let deployment = config.deployment_at(&url, "").ok()?;
+    match Convex::new(&deployment, Deadline::never()).instance() {
+        Ok(instance) => Some(format!(
             "another Convex backend, instance `{instance}` (to record there, run `convex-sidecar setup --url {url} --admin-key-stdin`)"
-        ),
-        Err(_) => "a program that is not Convex".to_owned(),
+        )),
+        Err(failure) if failure.kind == FailureKind::Unreachable => None,
+        Err(_) => Some("a program that is not Convex".to_owned()),
     }
+}
+
+/// Whether the error is that the server could not be reached.
+#[must_use]
+pub fn is_unreachable(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<Failure>()
+        .is_some_and(|failure| failure.kind == FailureKind::Unreachable)
 }

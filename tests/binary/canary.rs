@@ -402,9 +402,12 @@ fn sources_are_not_masked() {
         files(&root().join("convex"), "ts"),
     ]
     .concat();
-    let paths = paths
-        .into_iter()
-        .filter(|path| !path.ends_with("redact.rs"));
+    // Those two test masking, so they contain secrets.
+    let paths = paths.into_iter().filter(|path| {
+        !["redact.rs", "secrets.rs"]
+            .iter()
+            .any(|name| path.ends_with(name))
+    });
     let lines: Vec<String> = paths
         .flat_map(|path| {
             std::fs::read_to_string(path)

@@ -60,7 +60,9 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
     assert_eq!(
         steps,
         "✓ files          16 files unpacked into ~/sidecar/deployment  (TIME)\n\
-         ✓ containers     started and healthy  (TIME)\n\
+         ✓ requirements   Node.js 20.0.0, Docker Compose 2.29.1  (TIME)\n\
+         ✓ containers     started and healthy with CONVEX_PORT from the environment; to keep that, add it to \
+         ~/sidecar/deployment/.env  (TIME)\n\
          ✓ admin key      created; http://127.0.0.1:PORT responds (version unknown) and accepts it  (TIME)\n\
          ✓ configuration  written: ~/sidecar/config.toml, ~/sidecar/deployment/.env.local  (TIME)\n\
          ✓ packages       installed  (TIME)\n\
@@ -117,27 +119,31 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
     assert_eq!(
         site.argv(),
         [
+            "node --version",
             "docker compose version --short",
+            "docker context inspect --format {{.Endpoints.docker.Host}}",
+            "docker info --format {{json .}}",
+            &format!("{compose} ps --all --format json"),
+            &format!("{compose} config --format json"),
             &format!("{compose} ps --quiet"),
-            &format!("{compose} up --detach --wait"),
+            &format!("{compose} up --detach --wait --wait-timeout 300"),
             &format!("{compose} ps --quiet"),
             &format!("{compose} port backend 3210"),
             &format!("{compose} exec -T backend ./generate_admin_key.sh"),
-            "npm ci --ignore-scripts --no-audit --no-fund --loglevel=error",
+            "npm ci --ignore-scripts --include=optional --no-audit --no-fund --loglevel=error",
             DEPLOYED,
             &format!("{compose} port dashboard 6791"),
         ]
     );
     let deployed_with = fs::read_to_string(site.state("npx.env")).unwrap();
-    let home = site.machine.sidecar_home();
+    let of_convex = deployed_with
+        .lines()
+        .filter(|line| line.starts_with("CONVEX_"));
     assert_eq!(
-        deployed_with,
-        format!(
-            "CONVEX_PORT={}\n{}CONVEX_SIDECAR_HOME={}\n",
-            site.port,
-            pair(""),
-            home.display()
-        )
+        of_convex
+            .map(|line| format!("{line}\n"))
+            .collect::<String>(),
+        pair("")
     );
     assert!(
         !fs::read_to_string(site.state("docker.env"))
@@ -170,7 +176,9 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
     assert_eq!(
         printed.split_once("\n\n").unwrap().0,
         "✓ files          already unpacked in ~/sidecar/deployment  (TIME)\n\
-         ✓ containers     already running  (TIME)\n\
+         ✓ requirements   Node.js 20.0.0, Docker Compose 2.29.1  (TIME)\n\
+         ✓ containers     already running with CONVEX_PORT from the environment; to keep that, add it to \
+         ~/sidecar/deployment/.env  (TIME)\n\
          ✓ admin key      http://127.0.0.1:PORT responds (version unknown) and still accepts the configured key  (TIME)\n\
          ✓ configuration  ~/sidecar/config.toml already has URL and key  (TIME)\n\
          ✓ packages       already installed  (TIME)\n\
@@ -406,7 +414,7 @@ fn existing_deployment_needs_no_containers() {
         );
         let expected = format!("url = '{}'\nadmin_key = '{}'\n", backend.url, backend.key);
         assert_eq!(site.read_config().unwrap().replace('"', "'"), expected);
-        assert_eq!(site.argv().len(), 2, "{:?}", site.argv());
+        assert_eq!(site.argv().len(), 3, "{:?}", site.argv());
     };
     // Named by its URL, from any folder.
     let site = without(Site::new());

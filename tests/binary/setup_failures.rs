@@ -9,7 +9,7 @@ use crate::support::{Backend, Sidecar};
 #[test]
 fn problems_known_in_advance_are_reported_before_anything_starts() {
     let site = Site::new();
-    for name in ["docker", "npm", "npx"] {
+    for name in ["docker", "node", "npm", "npx"] {
         let (path, away) = (
             site.machine.home().join("bin").join(name),
             site.machine.home().join("away"),
@@ -18,7 +18,7 @@ fn problems_known_in_advance_are_reported_before_anything_starts() {
         let remedy = if name == "docker" {
             "install Docker (https://docs.docker.com/get-docker)"
         } else {
-            "install Node.js 18 or newer"
+            "install Node.js 20 or newer"
         };
         site.assert_fails(
             &[],

@@ -1,4 +1,4 @@
-//! A machine for `setup`, with stand-ins for docker, npm and npx. `docker compose up` starts
+//! A machine for `setup`, with stand-ins for docker, node, npm and npx. `docker compose up` starts
 //! `tests/backend` with the real functions.
 
 use std::fs;
@@ -15,7 +15,7 @@ const PREAMBLE: &str = r#"#!/bin/sh
 PATH='@PATH@'; export PATH
 state='@STATE@'
 printf '%s %s\n' "${0##*/}" "$*" >> "$state/argv"
-env | grep -E '^(CONVEX|COMPOSE)' | sort > "$state/${0##*/}.env"
+env | sort > "$state/${0##*/}.env"
 for instead in "$state"/instead/*; do
     case "${0##*/} $*" in *"${instead##*/}"*) . "$instead" ;; esac
 done
@@ -23,13 +23,19 @@ done
 
 const DOCKER: &str = r#"
 running() { [ -s "$state/pid" ] && kill -0 "$(cat "$state/pid")" 2> "$state/null"; }
-[ "$1 $2" = "compose version" ] && { echo 2.29.1; exit; }
+case "$1 $2" in
+'compose version') echo 2.29.1; exit ;;
+'context inspect') echo unix:///var/run/docker.sock; exit ;;
+'info --format') echo '{"Architecture":"x86_64","OSType":"linux","DockerRootDir":"@STATE@"}'; exit ;;
+esac
 [ "$*" = "build --tag convex-sidecar ." ] && [ -f Dockerfile ] && { echo built; exit; }
 [ "$1" = compose ] && [ -f docker-compose.yml ] || { echo "unexpected: $*" >&2; exit 9; }
 shift
 case "$*" in
 'ps --quiet') if running; then echo 0123456789ab; fi ;;
-'up --detach --wait')
+'ps --all --format json') if running; then echo '{"Service":"backend","State":"running","Health":"healthy","ExitCode":0}'; fi ;;
+'config --format json') printf '{"services":{"backend":{"ports":[{"host_ip":"127.0.0.1","published":"%s"}]}}}' "$CONVEX_PORT" ;;
+'up --detach --wait' | 'up --detach --wait --wait-timeout 300')
     running && exit
     cd '@ROOT@' || exit 9
     : > "$state/ready"
@@ -46,13 +52,13 @@ esac
 
 const NPM: &str = "mkdir -p node_modules && cp package-lock.json node_modules/.package-lock.json\n";
 const NPX: &str = "exit 0\n";
+const NODE: &str = "echo v20.0.0\n";
 
 pub const KEY: &str =
     "convex-self-hosted|a11ce5a11ce5a11ce5a11ce5a11ce5a11ce5a11ce5a11ce5a11ce5a11ce5a11ce5";
 pub const FOREIGN: &str =
     "other-project|f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1f0e1";
-pub const DEPLOYED: &str =
-    "npx --no-install convex deploy --yes --typecheck disable --codegen disable";
+pub const DEPLOYED: &str = "npx --no-install convex deploy --yes --typecheck disable --codegen disable --skip-large-indexes-check";
 
 /// A machine with docker, npm and npx.
 pub struct Site {
@@ -76,7 +82,12 @@ impl Site {
         let site = Self { machine, port };
         fs::create_dir_all(site.state("instead")).unwrap();
         let site = site.key(KEY);
-        for (name, script) in [("docker", DOCKER), ("npm", NPM), ("npx", NPX)] {
+        for (name, script) in [
+            ("docker", DOCKER),
+            ("node", NODE),
+            ("npm", NPM),
+            ("npx", NPX),
+        ] {
             site.stand_in(name, script);
         }
         site

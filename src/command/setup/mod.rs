@@ -17,6 +17,7 @@ use crate::config::{self, Config, Deployment, Environment};
 use crate::deployment::bundle::Bundle;
 use crate::deployment::compose::Compose;
 use crate::deployment::convex_cli::ConvexCli;
+use crate::deployment::preflight;
 use crate::deployment::server::{self, local_url};
 use crate::system::files::TextFile;
 
@@ -34,6 +35,7 @@ pub fn run(options: &Setup) -> Result<()> {
         folder: config.journal.with_file_name("deployment"),
     };
     check_configured(options, &config, &environment)?;
+    install::ensure_own_home(&environment)?;
     install::Change::read(options.scope)?;
     if options.dry_run {
         return print_plan(options, &config, &bundle);
@@ -46,6 +48,9 @@ pub fn run(options: &Setup) -> Result<()> {
     };
 
     step("files", "unpacking", || unpack(&bundle))?;
+    step("requirements", "checking programs, ports and disk", || {
+        check_requirements(&cli, &source, &environment)
+    })?;
     let deployment = match &source {
         Source::Given(given) => step("admin key", "contacting the server", || accept(given))?,
         Source::Containers(compose) => {
@@ -64,7 +69,7 @@ pub fn run(options: &Setup) -> Result<()> {
     })?;
     step("packages", "npm ci", || Ok(((), cli.install()?.to_owned())))?;
     step("functions", "npx convex deploy", || {
-        Ok(((), cli.deploy(&deployment)?.to_owned()))
+        Ok(((), cli.deploy(&deployment)?))
     })?;
     let hooks = step("hooks", "installing", || install_hooks(options))?;
     hooks.warn();
@@ -161,9 +166,27 @@ fn unpack(bundle: &Bundle) -> Result<((), String)> {
     })
 }
 
+/// Checks everything that would fail later, so that nothing is started before all can succeed.
+fn check_requirements(
+    cli: &ConvexCli,
+    source: &Source,
+    environment: &Environment,
+) -> Result<((), String)> {
+    let node = cli.check()?;
+    let Source::Containers(compose) = source else {
+        return Ok(((), node));
+    };
+    if let Some(warning) = compose.stray_variables(environment) {
+        install::print_warning(&warning);
+    }
+    Ok((
+        (),
+        format!("{node}, {}", preflight::check(compose, environment)?),
+    ))
+}
+
 /// Starts the containers. Returns the port of the backend.
 fn start(compose: &Compose) -> Result<(u16, String)> {
-    compose.check()?;
     let before = compose.running()?;
     compose.up()?;
     let done = if compose.running()? == before {
@@ -171,7 +194,8 @@ fn start(compose: &Compose) -> Result<(u16, String)> {
     } else {
         "started and healthy"
     };
-    Ok((compose.port("backend", BACKEND_PORT)?, done.to_owned()))
+    let done = format!("{done}{}", compose.passing_variables());
+    Ok((compose.port("backend", BACKEND_PORT)?, done))
 }
 
 /// The configured key if this backend still accepts it, else a new one.
@@ -181,11 +205,14 @@ fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment
     });
     let folder = compose.folder();
     let probe = |deployment: &Deployment| {
-        server::probe(deployment).with_context(|| {
-            format!(
+        server::probe(deployment).map_err(|error| {
+            if server::is_unreachable(&error) {
+                return preflight::unreachable(port, folder);
+            }
+            error.context(format!(
                 "could not use the backend in the container; see `docker compose logs backend` in {}",
                 folder.display()
-            )
+            ))
         })
     };
     if let Some(kept) = configured {
@@ -321,6 +348,7 @@ fn print_plan(options: &Setup, config: &Config, bundle: &Bundle) -> Result<()> {
         files => would(format!("unpack {files} files into {folder}"))?,
     }
     if uses_docker(options) {
+        would("check the versions of Node.js and Docker Compose, the Docker daemon, the ports and the disk".into())?;
         would(format!(
             "run `docker compose up --detach --wait` in {folder}"
         ))?;

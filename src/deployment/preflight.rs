@@ -1,0 +1,247 @@
+//! What is checked of Docker before a container is started: that the daemon is on this machine and
+//! runs containers for which there are images, that ports are free, and that the disk has space.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+use url::{Host, Url};
+
+use super::compose::{AGAIN, Compose};
+use super::container::Container;
+use super::docker_failure::Cause;
+use crate::config::Environment;
+use crate::system::files::free_space;
+
+/// What the images need when they are unpacked, roughly, in bytes.
+const IMAGES: u64 = 2 << 30;
+/// The processors for which there are images, in the words of Docker.
+const ARCHITECTURES: [&str; 4] = ["x86_64", "amd64", "aarch64", "arm64"];
+/// What failed, in the words of an error message.
+const FAILURE: &str = "could not start the containers";
+
+/// What the daemon says about itself. A Docker that says nothing is taken as it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Daemon {
+    architecture: String,
+    #[serde(rename = "OSType")]
+    os_type: String,
+    docker_root_dir: String,
+}
+
+/// Checks everything that can be known in advance. Returns the version of Compose.
+pub fn check(compose: &Compose, environment: &Environment) -> Result<String> {
+    let version = compose.check_version()?;
+    check_place(compose, environment)?;
+    let daemon = compose.ask(&["info", "--format", "{{json .}}"])?;
+    let daemon: Daemon = daemon
+        .and_then(|json| serde_json::from_str(&json).ok())
+        .unwrap_or_default();
+    let is_known =
+        daemon.architecture.is_empty() || ARCHITECTURES.contains(&daemon.architecture.as_str());
+    if !is_known || daemon.os_type == "windows" {
+        let reason = Cause::NoPlatform.explain().unwrap_or_default();
+        bail!(
+            "{FAILURE} on {} {}: {reason}; {AGAIN}",
+            daemon.os_type,
+            daemon.architecture
+        );
+    }
+    let containers = compose.containers()?;
+    check_ports(compose, &containers)?;
+    if containers.is_empty()
+        && let Some(free) = free_space(Path::new(&daemon.docker_root_dir))
+    {
+        ensure!(
+            free >= IMAGES,
+            "{FAILURE}: {} has {} MiB left, and the images need about {} MiB; free some space (`docker system df` shows what Docker \
+             uses), {AGAIN}",
+            daemon.docker_root_dir,
+            free >> 20,
+            IMAGES >> 20
+        );
+    }
+    Ok(version)
+}
+
+/// Refuses a daemon on another machine: the ports of its containers would be there, too.
+fn check_place(compose: &Compose, environment: &Environment) -> Result<()> {
+    let (endpoint, from) = if let Some(host) = environment.get("DOCKER_HOST") {
+        (Some(host.clone()), "DOCKER_HOST")
+    } else {
+        let args = [
+            "context",
+            "inspect",
+            "--format",
+            "{{.Endpoints.docker.Host}}",
+        ];
+        (compose.ask(&args)?, "`docker context`")
+    };
+    if let Some(host) = endpoint.and_then(|endpoint| remote_host(endpoint.trim())) {
+        bail!(
+            "could not start containers on this machine, because the Docker daemon is on another machine, {host} (by {from}), and so would \
+             be their ports; use a daemon on this machine (unset DOCKER_HOST, `docker context use default`), or run `convex-sidecar setup` \
+             on {host}, make its port 3210 reachable here (`ssh -N -L 3210:127.0.0.1:3210 {host}`), and run `convex-sidecar setup --url \
+             http://127.0.0.1:3210 --admin-key-stdin`"
+        );
+    }
+    Ok(())
+}
+
+/// The host of an endpoint of Docker that is on another machine.
+fn remote_host(endpoint: &str) -> Option<String> {
+    let url = Url::parse(endpoint).ok()?;
+    if !["ssh", "tcp", "http", "https"].contains(&url.scheme()) {
+        return None;
+    }
+    // The library parses addresses only in the URLs of browsers.
+    let host = url
+        .host_str()?
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    let is_local = match Host::parse(url.host_str()?) {
+        Ok(Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
+        Ok(Host::Ipv6(address)) => address.is_loopback(),
+        _ => host == "localhost",
+    };
+    (!is_local).then(|| host.to_owned())
+}
+
+fn check_ports(compose: &Compose, containers: &[Container]) -> Result<()> {
+    let Some(project) = compose.resolved()? else {
+        // What is wrong with it, `up` says.
+        return Ok(());
+    };
+    for (service, address, port) in published_ports(&project) {
+        let is_own = containers
+            .iter()
+            .any(|container| container.service == service && container.is_up());
+        if !is_own && is_taken(&address, port) {
+            return Err(compose.explain_port(Some(port), FAILURE));
+        }
+    }
+    Ok(())
+}
+
+/// The ports of this machine that the containers use: service, address and port.
+fn published_ports(project: &str) -> Vec<(String, String, u16)> {
+    #[derive(Deserialize)]
+    struct Project {
+        services: BTreeMap<String, Service>,
+    }
+    #[derive(Deserialize)]
+    struct Service {
+        #[serde(default)]
+        ports: Vec<Port>,
+    }
+    #[derive(Deserialize)]
+    struct Port {
+        #[serde(default)]
+        host_ip: String,
+        /// A text or a number; a range is left out.
+        #[serde(default)]
+        published: Value,
+    }
+    let Ok(project) = serde_json::from_str::<Project>(project) else {
+        return Vec::new();
+    };
+    let ports = project
+        .services
+        .into_iter()
+        .flat_map(|(service, described)| {
+            described.ports.into_iter().filter_map(move |port| {
+                let published = match port.published {
+                    Value::String(text) => text.parse().ok()?,
+                    number => u16::try_from(number.as_u64()?).ok()?,
+                };
+                let address = if port.host_ip.is_empty() {
+                    "0.0.0.0".to_owned()
+                } else {
+                    port.host_ip
+                };
+                Some((service.clone(), address, published))
+            })
+        });
+    ports.collect()
+}
+
+/// Whether a program listens there. A port that only the daemon may use counts as free.
+fn is_taken(address: &str, port: u16) -> bool {
+    let bound = TcpListener::bind((address, port));
+    bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
+/// Why nothing answers on the port of containers that are healthy.
+#[must_use]
+pub fn unreachable(port: u16, folder: &Path) -> anyhow::Error {
+    let in_container = ["/.dockerenv", "/run/.containerenv"]
+        .iter()
+        .any(|mark| Path::new(mark).exists());
+    let why = if in_container {
+        format!(
+            "This runs in a container itself, whose 127.0.0.1 is its own, and the Docker daemon is outside of it. Run `convex-sidecar setup` \
+             outside, then `convex-sidecar setup --url http://host.docker.internal:{port} --admin-key-stdin` in here, with \
+             `allow_insecure_http = true` in config.toml"
+        )
+    } else {
+        "The Docker daemon may be on another machine or in a virtual machine that does not forward ports (`docker context ls` shows which \
+         one is used); choose one that publishes ports here, or make the port reachable and use `--url`"
+            .to_owned()
+    };
+    anyhow!(
+        "the containers are healthy, but nothing answers on 127.0.0.1:{port} of this machine. {why}. `docker compose down` in {} stops the \
+         containers",
+        folder.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_endpoints_on_other_machines_are_remote() {
+        for (endpoint, host) in [
+            ("ssh://build@docker.example", Some("docker.example")),
+            ("tcp://10.0.0.7:2376", Some("10.0.0.7")),
+            ("tcp://docker:2375", Some("docker")),
+            ("tcp://[2001:db8::1]:2375", Some("2001:db8::1")),
+            ("tcp://127.0.0.1:2375", None),
+            ("tcp://localhost:2375", None),
+            ("tcp://[::1]:2375", None),
+            ("ssh://me@localhost", None),
+            ("unix:///var/run/docker.sock", None),
+            ("npipe:////./pipe/docker_engine", None),
+            ("", None),
+        ] {
+            assert_eq!(remote_host(endpoint).as_deref(), host, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn published_ports_are_read_as_text_and_as_numbers() {
+        let project = r#"{"services": {
+            "backend": {"ports": [{"host_ip": "127.0.0.1", "published": "3210", "target": 3210},
+                                  {"published": 3211}, {"published": "4000-4010"}, {"target": 1}]},
+            "postgres": {}
+        }}"#;
+        let expected = [("127.0.0.1", 3210), ("0.0.0.0", 3211)]
+            .map(|(address, port)| ("backend".to_owned(), address.to_owned(), port));
+        assert_eq!(published_ports(project), expected);
+        assert!(published_ports("").is_empty());
+    }
+
+    #[test]
+    fn port_is_taken_while_a_program_listens_on_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(is_taken("127.0.0.1", port) && is_taken("0.0.0.0", port));
+        drop(listener);
+        assert!(!is_taken("127.0.0.1", port));
+    }
+}
