@@ -69,6 +69,18 @@ function tokens(count: number) {
   };
 }
 
+/** The counts of one model with every field. */
+function modelUsage(count: number) {
+  return {
+    model: "claude-opus",
+    ...tokens(count),
+    thinkingTokens: count,
+    cacheCreation1hInputTokens: count,
+    webSearchRequests: count,
+    costUsd: count / 8,
+  };
+}
+
 /** A session with every field. */
 function fullSession(): AgentSession {
   return session(
@@ -103,10 +115,27 @@ function fullSession(): AgentSession {
       ],
       transcript: { path: "/home/dev/t.jsonl", state: "partial", bytes: 12, skippedLines: 1 },
       tools: [{ name: "Bash", calls: 2, errors: 1 }],
-      usageByModel: [{ model: "claude-opus", ...tokens(3) }],
-      inheritedUsage: tokens(1),
+      usageSource: "client",
+      usageByModel: [modelUsage(3)],
+      usageByDay: [{ day: "2026-11-25", ...modelUsage(3) }],
+      inheritedUsage: { ...tokens(1), thinkingTokens: 1 },
       costUsd: 0.25,
       costSource: "client",
+      costIsPartial: true,
+      linesAdded: 12,
+      linesRemoved: 3,
+      apiDurationMs: 1500,
+      toolDurationMs: 400,
+      damagedLines: 1,
+      forkedFrom: "s0",
+      parentSessionId: "s0",
+      user: "dev@example.com",
+      repository: "github.com/example/proj",
+      commitStart: "5e884898",
+      commitEnd: "6b86b273",
+      worktree: "feature",
+      pullRequests: [{ number: 7, url: "https://github.com/example/proj/pull/7" }],
+      tags: ["nightly"],
       outputTruncated: true,
       outputBytes: 70_000,
     },
@@ -392,6 +421,8 @@ it.each<[string, object]>([
     { metadata: { ...session().metadata, workflowId: "w" } },
   ],
   ["an unknown source of the cost", { metadata: { ...session().metadata, costSource: "guess" } }],
+  ["an unknown source of usage", { metadata: { ...session().metadata, usageSource: "guess" } }],
+  ["a day without its model", { metadata: { ...session().metadata, usageByDay: [{ day: "x" }] } }],
 ])("rejects a session with %s", async (_, wrong) => {
   const t = deployment();
   const sent = { ...session(), ...wrong };

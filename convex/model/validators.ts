@@ -5,12 +5,21 @@
  */
 import { v, type Infer } from "convex/values";
 
+/**
+ * Fields that were added after the first version are optional: an older sidecar does not send them,
+ * and new functions must deploy onto a deployment that holds older rows.
+ */
 const usage = {
   inputTokens: v.number(),
   outputTokens: v.number(),
   cacheReadInputTokens: v.number(),
   cacheCreationInputTokens: v.number(),
+  thinkingTokens: v.optional(v.number()),
+  cacheCreation1hInputTokens: v.optional(v.number()),
+  webSearchRequests: v.optional(v.number()),
 };
+
+const modelUsage = { model: v.string(), ...usage, costUsd: v.optional(v.number()) };
 
 /** One life of a client process on the session. */
 const run = v.object({
@@ -29,7 +38,7 @@ const transcript = v.object({
   skippedLines: v.optional(v.number()),
 });
 
-/** Times are epoch milliseconds. */
+/** Times are epoch milliseconds, a day is `YYYY-MM-DD`. */
 const sessionMetadata = {
   startedAt: v.number(),
   completedAt: v.optional(v.number()),
@@ -55,10 +64,27 @@ const sessionMetadata = {
   compactions: v.number(),
   subagents: v.number(),
   usage: v.object(usage),
-  usageByModel: v.array(v.object({ model: v.string(), ...usage })),
+  usageSource: v.optional(v.union(v.literal("client"), v.literal("transcript"))),
+  usageByModel: v.array(v.object(modelUsage)),
+  usageByDay: v.optional(v.array(v.object({ day: v.string(), ...modelUsage }))),
   inheritedUsage: v.optional(v.object(usage)),
   costUsd: v.optional(v.number()),
-  costSource: v.optional(v.literal("client")),
+  costSource: v.optional(v.union(v.literal("client"), v.literal("estimate"))),
+  costIsPartial: v.optional(v.boolean()),
+  linesAdded: v.optional(v.number()),
+  linesRemoved: v.optional(v.number()),
+  apiDurationMs: v.optional(v.number()),
+  toolDurationMs: v.optional(v.number()),
+  damagedLines: v.optional(v.number()),
+  forkedFrom: v.optional(v.string()),
+  parentSessionId: v.optional(v.string()),
+  user: v.optional(v.string()),
+  repository: v.optional(v.string()),
+  commitStart: v.optional(v.string()),
+  commitEnd: v.optional(v.string()),
+  worktree: v.optional(v.string()),
+  pullRequests: v.optional(v.array(v.object({ number: v.number(), url: v.string() }))),
+  tags: v.optional(v.array(v.string())),
   outputTruncated: v.optional(v.boolean()),
   outputBytes: v.optional(v.number()),
 };
