@@ -14,6 +14,15 @@ use crate::config::{self, Environment, executables};
 use crate::system::files::{TextFile, is_root, owner};
 use crate::ui;
 
+/// The variables that say where configuration, journal and the client's settings are.
+const HOME_VARIABLES: [&str; 5] = [
+    "HOME",
+    "CONVEX_SIDECAR_HOME",
+    "CLAUDE_CONFIG_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+];
+
 /// Runs `install`.
 pub fn run(options: Install) -> Result<()> {
     ensure_own_home(&config::environment())?;
@@ -39,13 +48,15 @@ pub(super) fn ensure_own_home(environment: &Environment) -> Result<()> {
     if !is_root() {
         return Ok(());
     }
-    for name in ["HOME", "CONVEX_SIDECAR_HOME", "CLAUDE_CONFIG_DIR"] {
+    for name in HOME_VARIABLES {
         let folder = environment
             .get(name)
             .map(String::as_str)
             .unwrap_or_default();
+        // A folder that is not there yet is created in one that is.
+        let owner = Path::new(folder).ancestors().find_map(owner);
         ensure!(
-            owner(Path::new(folder)).is_none_or(|owner| owner == 0),
+            owner.is_none_or(|owner| owner == 0),
             "could not continue as root, because {folder} ({name}) belongs to another user, whose hooks could not use root's files; run \
              this as that user, without sudo (the group `docker` gives that user access to Docker)"
         );

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::bundle::{self, Bundle};
 use super::container::{self, Container};
-use super::docker_failure::{Cause, exit_code};
+use super::docker_failure::{Cause, Explanation, exit_code};
 use super::program::{End, Output, Program, QUESTION};
 use super::secrets::masked;
 use super::server;
@@ -17,6 +17,8 @@ use crate::config::{AdminKey, Config, Environment};
 
 /// The first version that understands docker-compose.yml.
 const OLDEST: [u32; 3] = [2, 20, 2];
+/// The beginning of what keeps the containers from starting.
+pub(super) const FAILURE: &str = "could not start the containers";
 /// The end of every remedy.
 pub(super) const AGAIN: &str = "then run `convex-sidecar setup` again";
 /// Starts the containers and waits until they are healthy, but not for ever: a container that
@@ -120,11 +122,11 @@ impl<'a> Compose<'a> {
             .output()?;
         let cause = Cause::of(&output);
         if !output.is_success() || cause == Cause::PodmanCompose {
-            return Err(self.explain(&cause, &output, failure));
+            return Err(self.explain(cause, &output, failure));
         }
         let version = output.stdout.trim();
         if !is_recent(version) && self.is_podman() {
-            return Err(self.explain(&Cause::PodmanCompose, &output, failure));
+            return Err(self.explain(Cause::PodmanCompose, &output, failure));
         }
         let oldest = OLDEST.map(|number| number.to_string()).join(".");
         ensure!(
@@ -146,7 +148,7 @@ impl<'a> Compose<'a> {
         match Cause::of(&output) {
             _ if output.is_success() => Ok(Some(output.stdout)),
             cause @ (Cause::NoDaemon | Cause::NoPermission | Cause::TimedOut) => {
-                Err(self.explain(&cause, &output, "could not ask the Docker daemon"))
+                Err(self.explain(cause, &output, "could not ask the Docker daemon"))
             }
             _ => Ok(None),
         }
@@ -190,7 +192,7 @@ impl<'a> Compose<'a> {
             cause = Cause::Unhealthy(None);
         }
         let Cause::Unhealthy(said) = cause else {
-            return Err(self.explain(&cause, &output, "could not start the containers"));
+            return Err(self.explain(cause, &output, FAILURE));
         };
         let service = unwell
             .first()
@@ -246,7 +248,7 @@ impl<'a> Compose<'a> {
         if output.is_success() {
             return Ok(output.stdout);
         }
-        Err(self.explain(&Cause::of(&output), &output, failure))
+        Err(self.explain(Cause::of(&output), &output, failure))
     }
 
     /// Runs `docker compose`, which finds its file in the folder, and the user's
@@ -301,21 +303,17 @@ impl<'a> Compose<'a> {
     }
 
     /// What failed, why, and what to do about it.
-    fn explain(&self, cause: &Cause, output: &Output, failure: &str) -> anyhow::Error {
-        if let Some(reason) = cause.explain() {
+    fn explain(&self, cause: Cause, output: &Output, failure: &str) -> anyhow::Error {
+        if let Some(Explanation { reason, remedy }) = cause.explain() {
             return anyhow!(
-                "{failure}: {reason}; {AGAIN}. The end of Docker's output:\n{}",
-                output.last_lines(self.key()).trim_end()
+                "{failure}, because {reason}:\n{}{remedy}, {AGAIN}",
+                output.last_lines(self.key())
             );
         }
         match cause {
             Cause::NoDaemon => anyhow!("could not reach the Docker daemon; start Docker, {AGAIN}"),
-            Cause::PortTaken(port) => self.explain_port(*port, failure),
-            Cause::Unhealthy(code) => self.explain_unhealthy("backend", *code),
-            Cause::NoImage => anyhow!(
-                "{failure}, because an image could not be fetched:\n{}check the network and CONVEX_IMAGE_TAG, {AGAIN}",
-                output.last_lines(self.key())
-            ),
+            Cause::PortTaken(port) => self.explain_port(port, failure),
+            Cause::Unhealthy(code) => self.explain_unhealthy("backend", code),
             _ => anyhow!(
                 "{failure}; the end of Docker's output:\n{}fix that, {AGAIN}",
                 output.last_lines(self.key())
@@ -342,18 +340,20 @@ impl<'a> Compose<'a> {
     }
 
     fn explain_unhealthy(&self, service: &str, code: Option<i32>) -> anyhow::Error {
-        let why = match code {
-            Some(code) => exit_code(code).map_or_else(
-                || format!("ended with exit code {code}"),
-                |reason| format!("ended with {reason}"),
-            ),
-            None => "did not become healthy".to_owned(),
+        let known = code.and_then(exit_code);
+        let how = match (code, known) {
+            (Some(code), Some(Explanation { reason, .. })) => {
+                format!("ended with exit code {code}, {reason}")
+            }
+            (Some(code), None) => format!("ended with exit code {code}"),
+            (None, _) => "did not become healthy".to_owned(),
         };
-        let folder = self.folder.display();
         anyhow!(
-            "could not start the containers: the {service} {why}. The last lines of its log:\n{}fix that (`docker compose ps --all` and \
-             `docker compose logs {service}` in {folder} show more), {AGAIN}",
-            self.log(service)
+            "{FAILURE}: the {service} {how}. The last lines of its log:\n{}{} (`docker compose ps --all` and `docker compose logs {service}` \
+             in {} show more), {AGAIN}",
+            self.log(service),
+            known.map_or("fix that", |known| known.remedy),
+            self.folder.display()
         )
     }
 

@@ -5,7 +5,7 @@ use regex_lite::Regex;
 use super::program::{End, Output};
 
 /// Why Docker failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// Docker has no Compose plugin.
     NoPlugin,
@@ -21,8 +21,8 @@ pub enum Cause {
     PortTaken(Option<u16>),
     /// The registry refuses a login for which nobody asked.
     LoginRefused,
-    /// The program of this name, which holds the logins to registries, does not run.
-    CredentialHelper(String),
+    /// The program that holds the logins to registries does not work.
+    CredentialHelper,
     /// There is no image for this processor.
     NoPlatform,
     /// The registry limits how much is downloaded.
@@ -64,14 +64,8 @@ const WORDS: [(&str, Cause); 38] = [
     ("address already in use", Cause::PortTaken(None)),
     ("Ports are not available", Cause::PortTaken(None)),
     ("no space left on device", Cause::DiskFull),
-    (
-        "error getting credentials",
-        Cause::CredentialHelper(String::new()),
-    ),
-    (
-        "error storing credentials",
-        Cause::CredentialHelper(String::new()),
-    ),
+    ("error getting credentials", Cause::CredentialHelper),
+    ("error storing credentials", Cause::CredentialHelper),
     ("no matching manifest", Cause::NoPlatform),
     ("no match for platform in manifest", Cause::NoPlatform),
     ("does not match the specified platform", Cause::NoPlatform),
@@ -110,9 +104,6 @@ impl Cause {
                 let port = first(r"\d\.\d+\.\d+\.\d+:(\d+)").or_else(|| first(r"port (\d+)"));
                 Self::PortTaken(port.and_then(|port| port.parse().ok()))
             }
-            (Some(Self::CredentialHelper(_)), _) => {
-                Self::CredentialHelper(first(r"(docker-credential-[\w.-]+)").unwrap_or_default())
-            }
             (Some(Self::Unhealthy(_)), _) => {
                 Self::Unhealthy(first(r"exited \((\d+)\)").and_then(|code| code.parse().ok()))
             }
@@ -123,78 +114,228 @@ impl Cause {
         }
     }
 
-    /// Why, and what to do about it, if that needs nothing but the cause.
-    pub fn explain(&self) -> Option<String> {
-        let text = match self {
-            Self::NoPlugin => {
-                "Docker has no Compose plugin; install it (https://docs.docker.com/compose/install)"
+    /// The reason and the remedy, if they follow from the cause alone.
+    pub const fn explain(self) -> Option<Explanation> {
+        let (reason, remedy) = match self {
+            Self::NoPlugin => (
+                "Docker has no Compose plugin",
+                "install it (https://docs.docker.com/compose/install)",
+            ),
+            Self::PodmanCompose => (
+                "`docker` is Podman and runs podman-compose, which cannot wait for containers",
+                "install Docker's own Compose (https://docs.docker.com/compose/install) and set PODMAN_COMPOSE_PROVIDER to its path",
+            ),
+            Self::NoWslIntegration => (
+                "Docker Desktop is not connected to this WSL system",
+                "switch that on in its settings (Resources, WSL integration)",
+            ),
+            Self::NoPermission => (
+                "this user has no permission to use Docker",
+                "add the user to the group `docker` and log in again, or use rootless Docker",
+            ),
+            Self::LoginRefused => (
+                "the registry refuses the login that Docker sends; the images are public and need none",
+                "remove the login with `docker logout ghcr.io`, or `docker logout` for an image of Docker Hub",
+            ),
+            Self::CredentialHelper => (
+                "Docker's credential helper does not work; the images are public and need no login",
+                "remove `credsStore` and `credHelpers` from ~/.docker/config.json (in DOCKER_CONFIG, if that is set), or install the helper",
+            ),
+            Self::NoPlatform => (
+                "there is no image for this processor; they are made for 64-bit Linux on amd64 (Intel, AMD) and arm64",
+                "use a 64-bit system and Linux containers, unset DOCKER_DEFAULT_PLATFORM if it is set, or run the backend on another machine \
+                 and use it with `--url`",
+            ),
+            Self::TooManyRequests => (
+                "the registry has received too many downloads from this address",
+                "wait, or log in with `docker login`",
+            ),
+            Self::Certificate => (
+                "Docker does not trust the certificate of the registry, as behind a proxy that decrypts TLS",
+                "add the authority of that proxy to those that the Docker daemon trusts \
+                 (https://docs.docker.com/engine/security/certificates), restart Docker",
+            ),
+            Self::NoImage => (
+                "an image could not be fetched",
+                "check the network and CONVEX_IMAGE_TAG",
+            ),
+            Self::DiskFull => (
+                "the disk is full",
+                "free some space (`docker system df` shows what Docker uses)",
+            ),
+            Self::TimedOut => ("Docker did not answer in time", "restart Docker"),
+            Self::NoDaemon | Self::PortTaken(_) | Self::Unhealthy(_) | Self::Unknown => {
+                return None;
             }
-            Self::PodmanCompose => {
-                "`docker` is Podman and runs podman-compose, which cannot wait for containers; install Docker's own Compose \
-                 (https://docs.docker.com/compose/install) and set PODMAN_COMPOSE_PROVIDER to its path"
-            }
-            Self::NoWslIntegration => {
-                "Docker Desktop is not connected to this WSL system; switch that on in its settings (Resources, WSL integration)"
-            }
-            Self::NoPermission => {
-                "this user has no permission to use Docker; add the user to the group `docker` and log in again, or use rootless Docker"
-            }
-            Self::LoginRefused => {
-                "the registry refuses the login that Docker sends. The images are public and need none: remove the login with \
-                 `docker logout ghcr.io`, or `docker logout` for an image of Docker Hub"
-            }
-            Self::CredentialHelper(helper) => {
-                let helper = match helper.as_str() {
-                    "" => "the credential helper of Docker does not work".to_owned(),
-                    helper => format!("Docker's credential helper `{helper}` does not work"),
-                };
-                return Some(format!(
-                    "{helper}. The images are public and need no login: remove `credsStore` and `credHelpers` from \
-                     ~/.docker/config.json (in DOCKER_CONFIG, if that is set), or install the helper"
-                ));
-            }
-            Self::NoPlatform => {
-                "there is no image for this processor: they are made for 64-bit Linux on amd64 (Intel, AMD) and arm64. If this processor \
-                 is one of them, install a 64-bit system, unset DOCKER_DEFAULT_PLATFORM, or let Docker run Linux containers; if not, run \
-                 the backend on another machine and use it with `--url`"
-            }
-            Self::TooManyRequests => {
-                "the registry has received too many downloads from this address; wait, or log in with `docker login`"
-            }
-            Self::Certificate => {
-                "Docker does not trust the certificate of the registry, as behind a proxy that decrypts TLS; add the authority of that \
-                 proxy to those that the Docker daemon trusts (https://docs.docker.com/engine/security/certificates) and restart Docker"
-            }
-            Self::DiskFull => {
-                "the disk is full; free some space (`docker system df` shows what Docker uses)"
-            }
-            Self::TimedOut => "Docker does not answer; restart it",
-            Self::NoDaemon
-            | Self::PortTaken(_)
-            | Self::NoImage
-            | Self::Unhealthy(_)
-            | Self::Unknown => return None,
         };
-        Some(text.to_owned())
+        Some(Explanation { reason, remedy })
     }
 }
 
-/// What the exit code of a container means, if it is a known one.
+/// Why something failed, and what to do about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Explanation {
+    /// A sentence without its end.
+    pub reason: &'static str,
+    /// A request without its end.
+    pub remedy: &'static str,
+}
+
+/// What the exit code of a container means, if that is known.
 #[must_use]
-pub fn exit_code(code: i32) -> Option<&'static str> {
-    Some(match code {
-        132 => {
-            "exit code 132, an illegal instruction: it needs a CPU with AVX. In a virtual machine, pass the host's CPU through to it; else \
-             run the backend on another machine, then `convex-sidecar setup --url URL --admin-key-stdin` here"
+pub const fn exit_code(code: i32) -> Option<Explanation> {
+    match code {
+        // 128 + SIGILL
+        132 => Some(Explanation {
+            reason: "an illegal instruction: it needs a CPU with AVX",
+            remedy: "pass the CPU through if this is a virtual machine, or run the backend on another machine and use it with `--url URL \
+                     --admin-key-stdin`",
+        }),
+        // 128 + SIGKILL
+        137 => Some(Explanation {
+            reason: "a kill, nearly always because memory ran out",
+            remedy: "give Docker more memory (Docker Desktop: Settings, Resources), or free some on this machine",
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAKEN: Cause = Cause::PortTaken(Some(3210));
+    /// As Docker, Compose and registries print it.
+    const OUTPUTS: [(&str, Cause); 28] = [
+        (
+            "docker: 'compose' is not a docker command.\nSee 'docker --help'",
+            Cause::NoPlugin,
+        ),
+        (
+            "docker: unknown command: docker compose\n\nRun 'docker --help' for more information",
+            Cause::NoPlugin,
+        ),
+        (
+            "unknown flag: --short\nSee 'docker --help'.",
+            Cause::NoPlugin,
+        ),
+        (
+            ">>>> Executing external compose provider \"/usr/bin/podman-compose\". Please see podman-compose(1) for how to disable this message. <<<<",
+            Cause::PodmanCompose,
+        ),
+        (
+            "The command 'docker' could not be found in this WSL 2 distro.\nWe recommend to activate the WSL integration in Docker Desktop settings.",
+            Cause::NoWslIntegration,
+        ),
+        (
+            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+            Cause::NoDaemon,
+        ),
+        (
+            "failed to connect to the docker API at npipe:////./pipe/dockerDesktopLinuxEngine; check if the path is correct",
+            Cause::NoDaemon,
+        ),
+        (
+            "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: dial unix: permission denied",
+            Cause::NoPermission,
+        ),
+        (
+            "Error response from daemon: driver failed programming external connectivity on endpoint convex-sidecar-backend-1: Bind for \
+                 127.0.0.1:3210 failed: port is already allocated",
+            TAKEN,
+        ),
+        (
+            "failed to set up container networking: failed to bind host port 127.0.0.1:3210/tcp: address already in use",
+            TAKEN,
+        ),
+        (
+            "Ports are not available: exposing port TCP 127.0.0.1:3210 -> 127.0.0.1:0: listen tcp 127.0.0.1:3210: bind: Only one usage",
+            TAKEN,
+        ),
+        (
+            "Error response from daemon: Head \"https://ghcr.io/v2/get-convex/convex-dashboard/manifests/latest\": denied: denied",
+            Cause::LoginRefused,
+        ),
+        (
+            "Error response from daemon: error from registry: denied",
+            Cause::LoginRefused,
+        ),
+        (
+            "Error response from daemon: Head \"https://ghcr.io/v2/get-convex/convex-backend/manifests/x\": unauthorized: authentication required",
+            Cause::LoginRefused,
+        ),
+        (
+            "failed to resolve reference \"ghcr.io/get-convex/convex-backend:x\": failed to authorize: failed to fetch oauth token: 401 Unauthorized",
+            Cause::LoginRefused,
+        ),
+        (
+            "error getting credentials - err: exec: \"docker-credential-desktop.exe\": executable file not found in $PATH, out: ``",
+            Cause::CredentialHelper,
+        ),
+        (
+            "error getting credentials - err: exit status 1, out: `User interaction is not allowed.`",
+            Cause::CredentialHelper,
+        ),
+        (
+            "no matching manifest for linux/arm/v7 in the manifest list entries",
+            Cause::NoPlatform,
+        ),
+        (
+            "image operating system \"linux\" cannot be used on this platform",
+            Cause::NoPlatform,
+        ),
+        (
+            "toomanyrequests: You have reached your pull rate limit.",
+            Cause::TooManyRequests,
+        ),
+        (
+            "Get \"https://ghcr.io/v2/\": tls: failed to verify certificate: x509: certificate signed by unknown authority",
+            Cause::Certificate,
+        ),
+        (
+            "Get \"https://ghcr.io/v2/\": dial tcp: lookup ghcr.io: no such host",
+            Cause::NoImage,
+        ),
+        (
+            "Error response from daemon: manifest unknown",
+            Cause::NoImage,
+        ),
+        (
+            "write /var/lib/docker/tmp/x: no space left on device",
+            Cause::DiskFull,
+        ),
+        (
+            "dependency failed to start: container convex-sidecar-backend-1 is unhealthy",
+            Cause::Unhealthy(None),
+        ),
+        ("application not healthy after 5m0s", Cause::Unhealthy(None)),
+        (
+            "dependency failed to start: container convex-sidecar-backend-1 exited (137)",
+            Cause::Unhealthy(Some(137)),
+        ),
+        ("something new", Cause::Unknown),
+    ];
+
+    fn cause(end: End, stderr: &str) -> Cause {
+        Cause::of(&Output {
+            end,
+            stdout: String::new(),
+            stderr: stderr.to_owned(),
+        })
+    }
+
+    #[test]
+    fn causes_are_recognized_in_output_of_docker() {
+        for (output, expected) in OUTPUTS {
+            assert_eq!(cause(End::Failed(Some(1)), output), expected, "{output}");
         }
-        137 => {
-            "exit code 137: it was killed, nearly always because memory ran out. Give Docker more memory (Docker Desktop: Settings, \
-             Resources), or free some on this machine"
-        }
-        139 => "exit code 139: it crashed with a segmentation fault",
-        126 | 127 => {
-            "its program could not be started; check whether docker-compose.override.yml changes `command` or `image`"
-        }
-        _ => return None,
-    })
+    }
+
+    #[test]
+    fn end_of_docker_tells_what_its_output_does_not() {
+        let plugin = cause(End::Failed(Some(125)), "unknown flag: --format");
+        assert_eq!(plugin, Cause::NoPlugin);
+        let late = cause(End::TimedOut(std::time::Duration::ZERO), "");
+        assert_eq!(late, Cause::TimedOut);
+    }
 }

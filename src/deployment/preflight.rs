@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::{Host, Url};
 
-use super::compose::{AGAIN, Compose};
+use super::compose::{AGAIN, Compose, FAILURE};
 use super::container::Container;
-use super::docker_failure::Cause;
+use super::docker_failure::{Cause, Explanation};
 use crate::config::Environment;
 use crate::system::files::free_space;
 
@@ -21,8 +21,6 @@ use crate::system::files::free_space;
 const IMAGES: u64 = 2 << 30;
 /// The processors for which there are images, in the words of Docker.
 const ARCHITECTURES: [&str; 4] = ["x86_64", "amd64", "aarch64", "arm64"];
-/// What failed, in the words of an error message.
-const FAILURE: &str = "could not start the containers";
 
 /// What the daemon says about itself. A Docker that says nothing is taken as it is.
 #[derive(Debug, Default, Deserialize)]
@@ -42,12 +40,13 @@ pub fn check(compose: &Compose, environment: &Environment) -> Result<String> {
     let daemon: Daemon = daemon
         .and_then(|json| serde_json::from_str(&json).ok())
         .unwrap_or_default();
-    let is_known =
+    let has_image =
         daemon.architecture.is_empty() || ARCHITECTURES.contains(&daemon.architecture.as_str());
-    if !is_known || daemon.os_type == "windows" {
-        let reason = Cause::NoPlatform.explain().unwrap_or_default();
+    if (!has_image || daemon.os_type == "windows")
+        && let Some(Explanation { reason, remedy }) = Cause::NoPlatform.explain()
+    {
         bail!(
-            "{FAILURE} on {} {}: {reason}; {AGAIN}",
+            "{FAILURE}, because {reason}, and Docker runs containers for {} on {}; {remedy}, {AGAIN}",
             daemon.os_type,
             daemon.architecture
         );
@@ -194,7 +193,7 @@ pub fn unreachable(port: u16, folder: &Path) -> anyhow::Error {
             .to_owned()
     };
     anyhow!(
-        "the containers are healthy, but nothing answers on 127.0.0.1:{port} of this machine. {why}. `docker compose down` in {} stops the \
+        "could not reach the backend on 127.0.0.1:{port} of this machine, although its container is healthy. {why}. `docker compose down` in {} stops the \
          containers",
         folder.display()
     )

@@ -26,7 +26,7 @@ use crate::config::{AdminKey, Deployment, Environment, executables};
 /// How many of the last lines of output are shown.
 const SHOWN_LINES: usize = 15;
 /// How long a question may take, such as one about a version.
-pub const QUESTION: Duration = Duration::from_secs(30);
+pub const QUESTION: Duration = Duration::from_secs(15);
 /// How often a child is checked for its end.
 const POLL: Duration = Duration::from_millis(10);
 /// How long output is read after the child's end: a process that the child left behind can keep

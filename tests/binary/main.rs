@@ -33,6 +33,7 @@ mod release;
 mod replay;
 mod screens;
 mod setup;
+mod setup_environment;
 mod setup_failures;
 mod site;
 mod stories;

@@ -16,7 +16,7 @@ use crate::site::{DEPLOYED, FOREIGN, KEY, Site};
 use crate::support::{Backend, Sidecar, root};
 
 /// All files in a folder except those of the stand-ins, with content, mode and modification time.
-fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32, i64, i64)> {
+pub fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32, i64, i64)> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

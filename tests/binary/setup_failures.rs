@@ -91,20 +91,27 @@ fn problems_known_in_advance_are_reported_before_anything_starts() {
 fn failure_of_docker_names_cause_and_remedy() {
     let stderr = |text: &str| format!("echo '{text}' >&2; exit 1\n");
     let daemon = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?";
-    let no_plugin = "docker: unknown command: docker compose";
     for (command, script, parts) in [
         (
-            "compose version",
-            stderr(no_plugin),
-            &["Docker has no Compose plugin", "install it"][..],
+            "up --detach",
+            stderr("Error response from daemon: Head \"https://ghcr.io/v2/x\": denied: denied"),
+            &["refuses the login", "`docker logout ghcr.io`"][..],
         ),
         (
-            "compose version",
-            "echo 2.17.3; exit\n".to_owned(),
+            "up --detach",
+            stderr(
+                "error getting credentials - err: exec: \"docker-credential-desktop.exe\": executable file not found",
+            ),
             &[
-                "could not use Docker Compose \"2.17.3\"",
-                "needs 2.20.2 or newer; update Docker",
+                "credential helper",
+                "docker-credential-desktop.exe",
+                "remove `credsStore`",
             ],
+        ),
+        (
+            "up --detach",
+            stderr("no matching manifest for linux/arm/v7 in the manifest list entries"),
+            &["no image for this processor", "linux/arm/v7", "64-bit"],
         ),
         (
             "ps --quiet",
@@ -130,7 +137,7 @@ fn failure_of_docker_names_cause_and_remedy() {
         (
             "up --detach",
             stderr("no space left on device"),
-            &["the disk is full; free some space"],
+            &["because the disk is full", "free some space"],
         ),
         (
             "up --detach",
@@ -167,6 +174,67 @@ fn failure_of_docker_names_cause_and_remedy() {
 }
 
 #[test]
+fn container_that_does_not_stay_up_is_explained_by_its_exit_code() {
+    let stderr = |text: &str| format!("echo '{text}' >&2; exit 1\n");
+    // The backend is the container's first process: if it dies of a signal, its log is empty.
+    let state = |state: &str, code: u8| {
+        format!(
+            "case $* in *' ps --all '*) [ -e \"$state/begun\" ] && echo \
+             '{{\"Service\":\"backend\",\"State\":\"{state}\",\"ExitCode\":{code}}}'; exit 0 ;; *' up '*) : > \"$state/begun\"; echo 'something new' \
+             >&2; exit 1 ;; *' logs '*) echo 'the log'; exit ;; esac\n"
+        )
+    };
+    for (command, script, parts) in [
+        (
+            "docker ",
+            state("restarting", 132),
+            &[
+                "the backend ended with exit code 132",
+                "needs a CPU with AVX",
+                "--url URL",
+            ][..],
+        ),
+        (
+            "docker ",
+            state("exited", 137),
+            &["exit code 137", "memory", "docker compose logs backend"],
+        ),
+        (
+            "docker ",
+            state("exited", 1),
+            &["ended with exit code 1. ", "  the log\n", "fix that"],
+        ),
+        (
+            "docker ",
+            state("running", 0).replace("\"ExitCode", "\"Health\":\"starting\",\"ExitCode"),
+            &["did not become healthy", "  the log\n"],
+        ),
+        (
+            "docker ",
+            state("restarting", 3).replace("backend", "postgres"),
+            &[
+                "the postgres ended with exit code 3",
+                "docker compose logs postgres",
+            ],
+        ),
+        (
+            "up --detach",
+            stderr("application not healthy after 5m0s"),
+            &["the backend did not become healthy"],
+        ),
+        (
+            "up --detach",
+            stderr("dependency failed to start: container convex-sidecar-backend-1 exited (137)"),
+            &["exit code 137", "memory"],
+        ),
+    ] {
+        Site::new()
+            .instead(command, &script)
+            .assert_fails(&[], parts);
+    }
+}
+
+#[test]
 fn unhealthy_backend_shows_the_end_of_its_log() {
     let site = Site::new()
         .instead(
@@ -176,14 +244,14 @@ fn unhealthy_backend_shows_the_end_of_its_log() {
         .instead(
             "logs --no-color",
             &format!(
-                "seq 1 30; echo 'key {KEY}'; printf 'the \\033[31mdatabase is locked\\n'; exit\n"
+                "seq 1 30; echo 'key {KEY}'; echo 'postgres://convex:hunter2@db'; printf 'the \\033[31mdatabase is locked\\n'; exit\n"
             ),
         );
     site.assert_fails(
         &[],
         &[
             "the backend did not become healthy",
-            "  30\n  key …\n  the \\u{1b}[31mdatabase is locked\n",
+            "  30\n  key …\n  postgres://convex:…@db\n  the \\u{1b}[31mdatabase is locked\n",
             "docker compose logs backend",
         ],
     );
