@@ -12,7 +12,6 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::compose::{AGAIN, Compose, FAILURE};
-use super::container::Container;
 use super::docker_failure::{Cause, Explanation};
 use crate::config::Environment;
 use crate::system::files::free_space;
@@ -30,6 +29,45 @@ struct Daemon {
     #[serde(rename = "OSType")]
     os_type: String,
     docker_root_dir: String,
+}
+
+/// The project as `docker compose config` prints it.
+#[derive(Debug, Default, Deserialize)]
+struct Project {
+    services: BTreeMap<String, Service>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Service {
+    #[serde(default)]
+    image: String,
+    #[serde(default)]
+    ports: Vec<Port>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Port {
+    #[serde(default)]
+    host_ip: String,
+    /// A text or a number; a range is left out.
+    #[serde(default)]
+    published: Value,
+}
+
+impl Port {
+    /// The address and the port of this machine.
+    fn address(&self) -> Option<(&str, u16)> {
+        let port = match &self.published {
+            Value::String(text) => text.parse().ok()?,
+            number => u16::try_from(number.as_u64()?).ok()?,
+        };
+        let host = if self.host_ip.is_empty() {
+            "0.0.0.0"
+        } else {
+            &self.host_ip
+        };
+        Some((host, port))
+    }
 }
 
 /// Checks everything that can be known in advance. Returns the version of Compose.
@@ -51,20 +89,13 @@ pub fn check(compose: &Compose, environment: &Environment) -> Result<String> {
             daemon.architecture
         );
     }
-    let containers = compose.containers()?;
-    check_ports(compose, &containers)?;
-    if containers.is_empty()
-        && let Some(free) = free_space(Path::new(&daemon.docker_root_dir))
-    {
-        ensure!(
-            free >= IMAGES,
-            "{FAILURE}: {} has {} MiB left, and the images need about {} MiB; free some space (`docker system df` shows what Docker \
-             uses), {AGAIN}",
-            daemon.docker_root_dir,
-            free >> 20,
-            IMAGES >> 20
-        );
-    }
+    // What is wrong with a project that is not printed, `up` says.
+    let project = compose.resolved()?;
+    let project: Project = project
+        .and_then(|json| serde_json::from_str(&json).ok())
+        .unwrap_or_default();
+    check_ports(compose, &project)?;
+    check_disk(compose, &project, Path::new(&daemon.docker_root_dir))?;
     Ok(version)
 }
 
@@ -111,67 +142,44 @@ fn remote_host(endpoint: &str) -> Option<String> {
     (!is_local).then(|| host.to_owned())
 }
 
-fn check_ports(compose: &Compose, containers: &[Container]) -> Result<()> {
-    let Some(project) = compose.resolved()? else {
-        // What is wrong with it, `up` says.
-        return Ok(());
-    };
-    for (service, address, port) in published_ports(&project) {
-        let is_own = containers
+fn check_ports(compose: &Compose, project: &Project) -> Result<()> {
+    let containers = compose.containers()?;
+    for (name, service) in &project.services {
+        let is_up = containers
             .iter()
-            .any(|container| container.service == service && container.is_up());
-        if !is_own && is_taken(&address, port) {
+            .any(|container| container.service == *name && container.is_up());
+        let mut addresses = service.ports.iter().filter_map(Port::address);
+        if let Some((_, port)) = addresses.find(|address| !is_up && is_taken(*address)) {
             return Err(compose.explain_port(Some(port), FAILURE));
         }
     }
     Ok(())
 }
 
-/// The ports of this machine that the containers use: service, address and port.
-fn published_ports(project: &str) -> Vec<(String, String, u16)> {
-    #[derive(Deserialize)]
-    struct Project {
-        services: BTreeMap<String, Service>,
-    }
-    #[derive(Deserialize)]
-    struct Service {
-        #[serde(default)]
-        ports: Vec<Port>,
-    }
-    #[derive(Deserialize)]
-    struct Port {
-        #[serde(default)]
-        host_ip: String,
-        /// A text or a number; a range is left out.
-        #[serde(default)]
-        published: Value,
-    }
-    let Ok(project) = serde_json::from_str::<Project>(project) else {
-        return Vec::new();
+/// Refuses a disk without space for the images, unless they are there.
+fn check_disk(compose: &Compose, project: &Project, folder: &Path) -> Result<()> {
+    let Some(free) = free_space(folder).filter(|free| *free < IMAGES) else {
+        return Ok(());
     };
-    let ports = project
+    let images = project
         .services
-        .into_iter()
-        .flat_map(|(service, described)| {
-            described.ports.into_iter().filter_map(move |port| {
-                let published = match port.published {
-                    Value::String(text) => text.parse().ok()?,
-                    number => u16::try_from(number.as_u64()?).ok()?,
-                };
-                let address = if port.host_ip.is_empty() {
-                    "0.0.0.0".to_owned()
-                } else {
-                    port.host_ip
-                };
-                Some((service.clone(), address, published))
-            })
-        });
-    ports.collect()
+        .values()
+        .map(|service| service.image.as_str());
+    let args: Vec<_> = ["image", "inspect"].into_iter().chain(images).collect();
+    ensure!(
+        compose.ask(&args)?.is_some(),
+        "{FAILURE}: {} has {} MiB left, and the images need about {} MiB; free some space (`docker system df` shows what Docker uses), \
+         {AGAIN}",
+        folder.display(),
+        free >> 20,
+        IMAGES >> 20
+    );
+    Ok(())
 }
 
 /// Whether a program listens there. A port that only the daemon may use counts as free.
-fn is_taken(address: &str, port: u16) -> bool {
-    let bound = TcpListener::bind((address, port));
+fn is_taken(address: (&str, u16)) -> bool {
+    let bound = TcpListener::bind(address);
     bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
@@ -229,18 +237,18 @@ mod tests {
                                   {"published": 3211}, {"published": "4000-4010"}, {"target": 1}]},
             "postgres": {}
         }}"#;
-        let expected = [("127.0.0.1", 3210), ("0.0.0.0", 3211)]
-            .map(|(address, port)| ("backend".to_owned(), address.to_owned(), port));
-        assert_eq!(published_ports(project), expected);
-        assert!(published_ports("").is_empty());
+        let project: Project = serde_json::from_str(project).unwrap();
+        let ports = project.services["backend"].ports.iter();
+        let addresses: Vec<_> = ports.filter_map(Port::address).collect();
+        assert_eq!(addresses, [("127.0.0.1", 3210), ("0.0.0.0", 3211)]);
     }
 
     #[test]
     fn port_is_taken_while_a_program_listens_on_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(is_taken("127.0.0.1", port) && is_taken("0.0.0.0", port));
+        assert!(is_taken(("127.0.0.1", port)) && is_taken(("0.0.0.0", port)));
         drop(listener);
-        assert!(!is_taken("127.0.0.1", port));
+        assert!(!is_taken(("127.0.0.1", port)));
     }
 }

@@ -191,8 +191,8 @@ fn additions(environment: &Environment) -> Vec<(String, String)> {
     ];
     let hosts = no_proxy(environment, THIS_MACHINE);
     added.extend(NO_PROXY.map(|name| (name, hosts.clone())));
-    // Node.js trusts only its own list of authorities, unless it is told otherwise: by the file
-    // in all versions, by the other variable since 22.19.
+    // Node.js trusts only its own list of authorities, unless it is told otherwise: by a file and
+    // by the option that makes it read a folder in all versions, by the other variable since 22.19.
     let files = || openssl_probe::probe().cert_file;
     let file = environment
         .get("SSL_CERT_FILE")
@@ -200,6 +200,11 @@ fn additions(environment: &Environment) -> Vec<(String, String)> {
         .or_else(files);
     if let Some(file) = file.filter(|_| !environment.contains_key("NODE_EXTRA_CA_CERTS")) {
         added.push(("NODE_EXTRA_CA_CERTS", file.display().to_string()));
+    }
+    if environment.contains_key("SSL_CERT_DIR") {
+        let own = environment.get("NODE_OPTIONS").map(String::as_str);
+        let options = own.into_iter().chain(["--use-openssl-ca"]);
+        added.push(("NODE_OPTIONS", options.collect::<Vec<_>>().join(" ")));
     }
     if !environment.contains_key("NODE_USE_SYSTEM_CA") {
         added.push(("NODE_USE_SYSTEM_CA", "1".to_owned()));
@@ -398,6 +403,12 @@ mod tests {
         let name = "NODE_EXTRA_CA_CERTS";
         assert_eq!(added(&[file], name).as_deref(), Some("/corp.pem"));
         assert_eq!(added(&[file, (name, "/own.pem")], name), None);
+        let folder = ("SSL_CERT_DIR", "/corp");
+        let options = |pairs: &[(&str, &str)]| added(pairs, "NODE_OPTIONS");
+        assert_eq!(options(&[folder]).as_deref(), Some("--use-openssl-ca"));
+        let both = options(&[folder, ("NODE_OPTIONS", "--no-warnings")]);
+        assert_eq!(both.as_deref(), Some("--no-warnings --use-openssl-ca"));
+        assert_eq!(options(&[]), None);
         assert_eq!(added(&[], "NODE_USE_SYSTEM_CA").as_deref(), Some("1"));
         assert_eq!(
             added(&[("NODE_USE_SYSTEM_CA", "0")], "NODE_USE_SYSTEM_CA"),

@@ -109,6 +109,16 @@ fn answer_once(listener: &TcpListener) -> std::thread::JoinHandle<()> {
 }
 
 #[test]
+fn full_disk_that_has_the_images_is_enough() {
+    let full = r#"echo '{"Architecture":"x86_64","OSType":"linux","DockerRootDir":"/proc"}'; exit
+"#;
+    let site = Site::new()
+        .instead(INFO, full)
+        .instead("image inspect", "exit\n");
+    assert!(site.setup(&[]).ok().contains("✓ proof"));
+}
+
+#[test]
 fn daemon_on_another_machine_is_named() {
     let site = Site::new();
     let host = "tcp://docker.example:2376";
