@@ -24,6 +24,9 @@ pub(super) const AGAIN: &str = "then run `convex-sidecar setup` again";
 /// Starts the containers and waits until they are healthy, but not for ever: a container that
 /// restarts again and again is never unhealthy.
 const UP: [&str; 5] = ["up", "--detach", "--wait", "--wait-timeout", "300"];
+/// What is started first. The dashboard waits for it, and before Compose 2.29.7 the limit does not
+/// apply while a service waits for another one (docker/compose#12134).
+const FIRST: &str = "backend";
 /// How long that may take, with the download of the images.
 const UP_LIMIT: Duration = Duration::from_hours(1);
 /// The exit code of Compose if it sees no file.
@@ -176,7 +179,10 @@ impl<'a> Compose<'a> {
 
     /// Starts the containers and waits until they are healthy.
     pub fn up(&self) -> Result<()> {
-        let output = self.call(&UP, UP_LIMIT)?;
+        let mut output = self.call(&[&UP[..], &[FIRST]].concat(), UP_LIMIT)?;
+        if output.is_success() {
+            output = self.call(&UP, UP_LIMIT)?;
+        }
         if output.is_success() {
             return Ok(());
         }

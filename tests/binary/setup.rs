@@ -126,6 +126,7 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
             &format!("{compose} config --format json"),
             &format!("{compose} ps --all --format json"),
             &format!("{compose} ps --quiet"),
+            &format!("{compose} up --detach --wait --wait-timeout 300 backend"),
             &format!("{compose} up --detach --wait --wait-timeout 300"),
             &format!("{compose} ps --quiet"),
             &format!("{compose} port backend 3210"),

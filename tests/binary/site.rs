@@ -35,7 +35,7 @@ case "$*" in
 'ps --quiet') if running; then echo 0123456789ab; fi ;;
 'ps --all --format json') if running; then echo '{"Service":"backend","State":"running","Health":"healthy","ExitCode":0}'; fi ;;
 'config --format json') printf '{"services":{"backend":{"ports":[{"host_ip":"127.0.0.1","published":"%s"}]}}}' "$CONVEX_PORT" ;;
-'up --detach --wait' | 'up --detach --wait --wait-timeout 300')
+'up --detach --wait' | 'up --detach --wait --wait-timeout 300'*)
     running && exit
     cd '@ROOT@' || exit 9
     : > "$state/ready"
