@@ -27,6 +27,7 @@ mod key;
 mod killed;
 mod manual;
 mod migration;
+mod older_functions;
 mod plugin;
 mod readme;
 mod release;
