@@ -7,14 +7,16 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 
+use convex_sidecar::record::chain::Chain;
 use convex_sidecar::record::facts::{Facts, Source};
-use convex_sidecar::record::figures::{Counted, Figures, Item};
+use convex_sidecar::record::figures::Figures;
+use convex_sidecar::record::index::{Index, Key, Known, Seen};
 use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::system::deadline::Deadline;
 use convex_sidecar::transcript::gather::Gatherer;
 use convex_sidecar::transcript::line::{self, Record};
 use convex_sidecar::transcript::lines::read_lines;
-use convex_sidecar::transcript::relevance::is_irrelevant;
+use convex_sidecar::transcript::relevance::{self, Relevance};
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
@@ -42,24 +44,30 @@ fn read(bytes: &[u8], redactor: &Redactor) -> (Facts, usize) {
     (gatherer.finish(), taken)
 }
 
+/// The dedup index of an empty journal.
+#[derive(Default)]
+struct Records(HashMap<Key, Known>);
+
+impl Index for Records {
+    type Error = Infallible;
+
+    fn look_up(&mut self, key: Key) -> Result<Seen, Infallible> {
+        Ok(Seen {
+            is_inherited: false,
+            known: self.0.get(&key).copied(),
+        })
+    }
+
+    fn put(&mut self, key: Key, known: Known) -> Result<(), Infallible> {
+        self.0.insert(key, known);
+        Ok(())
+    }
+}
+
 /// The figures that an empty journal gives for these stretches.
 fn figures(stretches: Vec<Facts>) -> Figures {
-    let mut known: HashMap<u64, (String, [u64; 4])> = HashMap::new();
-    let mut figures = Figures::default();
-    let count = |item: Item<'_>| {
-        let before = known.get(&item.key).map(|(_, figures)| *figures);
-        let (name, figures) = known.entry(item.key).or_default();
-        *figures = std::array::from_fn(|index| figures[index].max(item.figures[index]));
-        if !item.name.is_empty() {
-            item.name.clone_into(name);
-        }
-        Ok::<_, Infallible>(Counted {
-            is_inherited: false,
-            before,
-            name: name.clone(),
-        })
-    };
-    let Ok(()) = figures.absorb(stretches, count);
+    let (mut figures, mut chain) = (Figures::default(), Chain::default());
+    let Ok(()) = figures.absorb(vec![(&mut chain, stretches)], &mut Records::default());
     figures
 }
 
@@ -67,7 +75,7 @@ fn figures(stretches: Vec<Facts>) -> Figures {
 fn has_fact(line: &[u8]) -> bool {
     match line::parse(line) {
         Ok((_, Record::ToolErrors(ids))) => !ids.is_empty(),
-        Ok((_, record)) => !matches!(record, Record::Other),
+        Ok((_, record)) => !matches!(record, Record::Other | Record::NotTyped),
         Err(_) => false,
     }
 }
@@ -82,7 +90,7 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     for line in bytes.split(|&byte| byte == b'\n') {
-        if is_irrelevant(line) {
+        if relevance::of(line) != Relevance::MayHoldFact {
             assert!(
                 !(is_plain(line) && has_fact(line)),
                 "skipped: {}",
@@ -98,7 +106,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (first, taken) = read(&bytes[..bytes.len() * usize::from(cut) / 256], &redactor);
     let (second, _) = read(&bytes[taken..], &redactor);
     // An object with garbage behind it on its line is not a record, but is one if it is cut there.
-    if whole.malformed_lines == 0 && second.malformed_lines == 0 {
+    if whole.damaged_lines == 0 && second.damaged_lines == 0 {
         let (whole, cut) = (figures(vec![whole]), figures(vec![first, second]));
         assert_eq!(
             (whole.api_messages, &whole.usage_by_model, &whole.tools),

@@ -5,7 +5,7 @@
 //! of a session and the checkpoints that they rest on are committed together, so that an interrupted
 //! import continues where it stopped, and a repeated one finds nothing new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{load_config, now, print, sync};
@@ -23,10 +23,12 @@ use crate::ingest::{self, ImportedTranscript, TranscriptDelta};
 use crate::journal::{Journal, MAX_LOCK_HOLD};
 use crate::record::Millis;
 use crate::record::event::is_session_id;
-use crate::record::figures::ReadState;
+use crate::record::facts::Source;
+use crate::record::read_state::ReadState;
 use crate::system::deadline::Deadline;
 use crate::system::process;
-use crate::transcript::reader::Checkpoint;
+use crate::transcript::files::{SessionFile, subagent_id, subagents_beside, with_subagents};
+use crate::transcript::reader::{Checkpoint, session_of};
 use crate::ui::{escape, plural};
 
 /// How many deltas may wait to be counted, so that memory does not grow with the number of files.
@@ -37,7 +39,7 @@ const NEXT_DELTA_TIMEOUT: Duration = Duration::from_millis(5);
 /// A transcript to be read.
 struct Transcript {
     session_id: String,
-    path: PathBuf,
+    files: Vec<SessionFile>,
     modified_at: Millis,
     bytes: u64,
     read_version: i64,
@@ -45,9 +47,8 @@ struct Transcript {
     checkpoints: BTreeMap<PathBuf, Checkpoint>,
 }
 
-/// What a thread read: the index of the transcript, and a delta of it; `None` if a file was
-/// replaced.
-type Read = (usize, Option<TranscriptDelta>);
+/// What a thread read: the index of the transcript, and a delta of it.
+type Read = (usize, TranscriptDelta);
 
 /// Runs `import`.
 pub fn run(options: &Import) -> Result<()> {
@@ -94,51 +95,111 @@ pub fn run(options: &Import) -> Result<()> {
     }
 }
 
-/// `<folder>/**/<session>.jsonl`, newest first. The files of subagents belong to their session.
+/// The files of all sessions below `folder`, newest first. Each session has its parts from all
+/// folders, and its subagents. A folder that cannot be read is named, and the others are read.
 fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
-    let mut versions = journal.read_versions()?;
-    let mut transcripts = Vec::new();
+    let mut sessions: BTreeMap<String, Vec<SessionFile>> = BTreeMap::new();
+    let mut beside: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
+    let mut seen = BTreeSet::new();
     while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder)
-            .with_context(|| format!("could not read the folder {}", folder.display()))?;
+        // A link can lead to a folder that was read, or back to one above it.
+        if !seen.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())) {
+            continue;
+        }
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                super::print_error(&format!(
+                    "could not read the folder {}: {error}",
+                    folder.display()
+                ));
+                continue;
+            }
+        };
+        let mut has_subagents = false;
         for entry in entries.flatten() {
             let (path, name) = (entry.path(), entry.file_name());
-            let Ok(kind) = entry.file_type() else {
+            let Some(name) = name.to_str() else { continue };
+            let Ok(metadata) = std::fs::metadata(&path) else {
                 continue;
             };
-            let session_id = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
-            match session_id {
-                None if kind.is_dir() && name != "subagents" => folders.push(path),
-                Some(id) if kind.is_file() && is_session_id(id) && !id.starts_with("agent-") => {
-                    let Ok(metadata) = entry.metadata() else {
-                        continue;
-                    };
-                    let modified = metadata
-                        .modified()
-                        .ok()
-                        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-                        .unwrap_or_default();
-                    let read_version = versions.remove(id);
-                    transcripts.push(Transcript {
-                        session_id: id.to_owned(),
-                        checkpoints: if read_version.is_some() {
-                            journal.checkpoints(id)?.into_iter().collect()
-                        } else {
-                            BTreeMap::new()
-                        },
-                        path,
-                        modified_at: Millis::try_from(modified.as_millis()).unwrap_or_default(),
-                        bytes: metadata.len(),
-                        read_version: read_version.unwrap_or_default(),
-                    });
+            has_subagents |= subagent_id(&path).is_some();
+            match name.strip_suffix(".jsonl") {
+                None if metadata.is_dir() && name != "subagents" => folders.push(path),
+                Some(id)
+                    if metadata.is_file() && is_session_id(id) && subagent_id(&path).is_none() =>
+                {
+                    sessions
+                        .entry(id.to_owned())
+                        .or_default()
+                        .extend(with_subagents(path));
                 }
                 _ => {}
             }
         }
+        if has_subagents {
+            for (session_id, files) in subagents_beside(&folder) {
+                beside.entry(session_id).or_default().extend(files);
+            }
+        }
+    }
+    for (session_id, files) in beside {
+        let files = files.into_iter().map(|path| (path, Source::Subagent));
+        sessions.entry(session_id).or_default().extend(files);
+    }
+    let mut versions = journal.read_versions()?;
+    let mut transcripts = Vec::new();
+    for (session_id, mut files) in sessions {
+        files.sort();
+        let read_version = versions.remove(&session_id);
+        // A file with another name than that of its session is a copy that somebody made.
+        let is_copy =
+            |(path, _): &SessionFile| session_of(path).is_some_and(|named| named != session_id);
+        if !is_uuid(&session_id) && files.iter().any(is_copy) {
+            continue;
+        }
+        transcripts.push(Transcript {
+            checkpoints: if read_version.is_some() {
+                journal.checkpoints(&session_id)?.into_iter().collect()
+            } else {
+                BTreeMap::new()
+            },
+            modified_at: files
+                .iter()
+                .map(|(path, _)| modified_at(path))
+                .max()
+                .unwrap_or_default(),
+            bytes: files
+                .iter()
+                .filter_map(|(path, _)| path.metadata().ok())
+                .map(|file| file.len())
+                .sum(),
+            read_version: read_version.unwrap_or_default(),
+            session_id,
+            files,
+        });
     }
     transcripts.sort_by_key(|transcript| std::cmp::Reverse(transcript.modified_at));
     Ok(transcripts)
+}
+
+/// Whether this has the form of the ids that clients give to sessions.
+fn is_uuid(id: &str) -> bool {
+    let lengths = id.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12])
+        && id
+            .bytes()
+            .all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
+/// When a file was last written, in epoch milliseconds.
+fn modified_at(path: &Path) -> Millis {
+    let modified = path.metadata().and_then(|file| file.modified()).ok();
+    let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since
+        .and_then(|since| Millis::try_from(since.as_millis()).ok())
+        .unwrap_or_default()
 }
 
 /// Reads one transcript after another, each to its end.
@@ -157,15 +218,13 @@ fn read(
         let mut checkpoints = transcript.checkpoints.clone();
         loop {
             let delta = ingest::read_files(
-                &transcript.path,
+                &transcript.files,
                 &checkpoints,
                 config,
                 &mut buffer,
                 Deadline::never(),
             );
-            let has_more = delta.as_ref().is_some_and(|delta| {
-                delta.state == ReadState::Partial && delta.advance(&mut checkpoints)
-            });
+            let has_more = delta.state == ReadState::Partial && delta.advance(&mut checkpoints);
             if sender.send((index, delta)).is_err() {
                 return;
             }
@@ -177,7 +236,7 @@ fn read(
 }
 
 /// Counts what the threads read. Returns the sessions that must be read again, because another
-/// process has counted them meanwhile or a file was replaced.
+/// process has counted them meanwhile.
 fn count(
     journal: &mut Journal,
     config: &Config,
@@ -207,19 +266,14 @@ fn count(
                 let transcript = &transcripts[index];
                 let imported = ImportedTranscript {
                     session_id: &transcript.session_id,
-                    path: &transcript.path,
+                    path: &transcript.files[0].0,
                     host: &host,
                     modified_at: transcript.modified_at,
                 };
-                let Some(delta) = delta else {
-                    again.push(transcript.session_id.clone());
-                    continue;
-                };
                 let is_whole = delta.state != ReadState::Partial;
-                if ingest::import(write, config, &imported, versions[index], delta, now)? {
-                    versions[index] += 1;
-                } else {
-                    again.push(transcript.session_id.clone());
+                match ingest::import(write, config, &imported, versions[index], delta, now)? {
+                    Some(read_version) => versions[index] = read_version,
+                    None => again.push(transcript.session_id.clone()),
                 }
                 if is_whole {
                     done += 1;

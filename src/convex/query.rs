@@ -18,9 +18,7 @@ pub fn query(config: &Config, path: &'static str, args: &Value) -> Result<Value>
     match convex.call(&Call::query(path, &args.to_string())?) {
         Verdict::Success(value) => Ok(integers(value)),
         Verdict::NotFound => Ok(Value::Null),
-        Verdict::UnknownField { failure, .. } | Verdict::Failed(failure) => {
-            Err(Error::new(failure).context("could not query Convex"))
-        }
+        Verdict::Failed(failure) => Err(Error::new(failure).context("could not query Convex")),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::system::json::{Scalar, parse_object, repair};
 struct Wire<'a> {
     session_id: Scalar<'a>,
     hook_event_name: Scalar<'a>,
+    agent_id: Scalar<'a>,
     transcript_path: Scalar<'a>,
     cwd: Scalar<'a>,
     permission_mode: Scalar<'a>,
@@ -70,6 +71,10 @@ impl Wire<'_> {
             },
             "Stop" => EventKind::Stop {
                 last_assistant_message: self.last_assistant_message.owned(),
+            },
+            // That of a subagent says nothing about the session.
+            "StopFailure" if self.agent_id.text().is_some() => EventKind::Other {
+                name: name.to_owned(),
             },
             // From the most to the least telling: what the user saw, the details, a short code.
             "StopFailure" => EventKind::StopFailure {

@@ -69,7 +69,8 @@ impl ValueEnd {
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' => self.depth = self.depth.saturating_sub(1),
                 b'"' if self.depth > 0 => self.is_in_string = true,
-                b' ' | b'\t' | b'\r' | b'\n' if self.depth == 0 => continue,
+                // The last three are a byte order mark, as PowerShell writes it (RFC 8259, section 8.1).
+                b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF if self.depth == 0 => continue,
                 _ => {}
             }
             if self.depth == 0 {
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn end_of_a_value_is_found_wherever_it_is_cut() {
-        let json = br#" {"a":"}]\"","b":[{"c":"\\"}]} trailing"#;
+        let json = b"\xEF\xBB\xBF {\"a\":\"}]\\\"\",\"b\":[{\"c\":\"\\\\\"}]} trailing";
         let length = json.len() - " trailing".len();
         for cut in 1..length {
             let mut end = ValueEnd::default();

@@ -1,7 +1,5 @@
 //! Events of hooks, and runs whose process is gone.
 
-use std::path::Path;
-
 use super::store;
 use crate::config::Config;
 use crate::journal::{Journal, Result};
@@ -10,7 +8,7 @@ use crate::record::event::{Event, EventKind};
 use crate::record::run::Owner;
 use crate::record::session::Session;
 use crate::system::process;
-use crate::transcript::files::find_transcript;
+use crate::transcript::files::{fragments, local_path};
 
 /// Journals the bare event. Nothing else is done first, and when this returns, the event is
 /// durable.
@@ -58,7 +56,7 @@ pub fn is_end_of_unknown_session(
         return Ok(false);
     };
     Ok(config.is_in_client
-        && !find_transcript(Path::new(stated), &event.session_id).exists()
+        && fragments(&local_path(stated), &event.session_id).is_empty()
         && journal.load(&event.session_id)?.is_none())
 }
 

@@ -6,7 +6,7 @@ use super::transcripts::{TranscriptDelta, count};
 use crate::config::Config;
 use crate::journal::{Result, SessionRow, StoreOptions, Write};
 use crate::record::Millis;
-use crate::record::figures::ReadState;
+use crate::record::read_state::ReadState;
 use crate::record::session::Session;
 
 /// A transcript that was found in the client's folder.
@@ -22,8 +22,8 @@ pub struct ImportedTranscript<'a> {
 }
 
 /// Records a past session, or what is new in it. `read_version` is that of the reading which
-/// `delta` continues; 0 for an unknown session. Returns `false` if another process has counted
-/// since.
+/// `delta` continues; 0 for an unknown session. Returns the new one, or `None` if another process has
+/// counted since. Files without a conversation make no session.
 pub fn import(
     write: &Write<'_>,
     config: &Config,
@@ -31,7 +31,7 @@ pub fn import(
     read_version: i64,
     delta: TranscriptDelta,
     now: Millis,
-) -> Result<bool> {
+) -> Result<Option<i64>> {
     let ImportedTranscript {
         session_id,
         path,
@@ -55,7 +55,8 @@ pub fn import(
     };
     let mut row = match write.load(session_id)? {
         Some(row) if row.read_version == read_version => row,
-        Some(_) => return Ok(false),
+        Some(_) => return Ok(None),
+        None if delta.has_no_facts() => return Ok(Some(read_version)),
         None => {
             let session = Session::new(session_id, host, modified_at);
             let mut row = write.new_row(session, modified_at)?;
@@ -68,5 +69,5 @@ pub fn import(
         .get_or_insert_with(|| path.to_string_lossy().into_owned());
     count(write, &mut row, delta)?;
     store(&mut row)?;
-    Ok(true)
+    Ok(Some(row.read_version))
 }

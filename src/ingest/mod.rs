@@ -1,6 +1,7 @@
 //! Journal × events and transcripts: everything that changes a session's document.
 
 mod events;
+mod files;
 mod import;
 mod transcripts;
 
@@ -11,7 +12,7 @@ pub use self::transcripts::{TranscriptDelta, finalize, read_files, read_transcri
 use crate::config::Config;
 use crate::journal::{Result, SessionRow, StoreOptions, Write};
 use crate::record::Millis;
-use crate::record::figures::ReadState;
+use crate::record::read_state::ReadState;
 use crate::record::session::Session;
 
 /// How long after the end of a session its transcript may still grow, in milliseconds.

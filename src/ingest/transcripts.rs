@@ -1,28 +1,29 @@
 //! What is new in the transcript files of a session, counted once.
 
 use std::collections::BTreeMap;
-use std::iter;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::files::files_of;
 use super::{FINALIZE_WINDOW, has_just_ended, store};
 use crate::config::Config;
 use crate::journal::{Journal, MAX_LOCK_HOLD, Result, SessionRow, Write};
 use crate::record::Millis;
+use crate::record::chain::Chain;
 use crate::record::facts::{Facts, Source};
-use crate::record::figures::Figures;
-use crate::record::figures::{ReadState, TranscriptState};
+use crate::record::index::key;
+use crate::record::read_state::{ReadState, TranscriptState};
 use crate::system::deadline::Deadline;
-use crate::transcript::files::{find_transcript, subagent_files, subagent_id};
+use crate::transcript::files::{SessionFile, subagent_id};
 use crate::transcript::reader::{self, Checkpoint, Outcome};
 
 /// How much of a hook's time is kept for delivery.
 const DELIVERY_RESERVE: Duration = Duration::from_millis(200);
-/// How often a transcript is read again because another process was faster or a file was replaced.
+/// How often a transcript is read again because another process was faster.
 const MAX_ATTEMPTS: usize = 8;
 /// How many facts are gathered before they are counted, so that memory does not grow with the
 /// number of files.
-const MAX_FACTS: usize = 65_536;
+const MAX_FACTS: usize = 32_768;
 /// More facts than a turn brings: from here on the journal is written in bulk.
 const BULK_FACTS: usize = 512;
 
@@ -67,53 +68,47 @@ pub fn read_transcript(
         let Some(row) = journal.load(session_id)? else {
             return Ok(());
         };
-        let Some(stated) = &row.session.transcript_path else {
+        let checkpoints = journal.checkpoints(session_id)?.into_iter().collect();
+        let Some(files) = files_of(&row, &checkpoints) else {
             return Ok(());
         };
-        let main = find_transcript(Path::new(stated), session_id);
-        if row.is_stale && main.is_file() {
+        if row.is_stale && !files.is_empty() {
             restart(journal, config, session_id, now)?;
-        } else if read_new(journal, config, &row, &main, now, deadline)? {
+            continue;
+        }
+        let reading = Reading {
+            files: &files,
+            config,
+            deadline,
+            checkpoints,
+        };
+        if read_new(journal, reading, &row, now)? {
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// Reads and counts what is new. Returns `false` if the transcript must be read again.
+/// Reads and counts what is new. Returns `false` if another process has counted meanwhile.
 fn read_new(
     journal: &mut Journal,
-    config: &Config,
+    mut reading: Reading<'_>,
     row: &SessionRow,
-    main: &Path,
     now: Millis,
-    deadline: Deadline,
 ) -> Result<bool> {
     let session_id = &row.session.session_id;
-    let mut reading = Reading {
-        main,
-        config,
-        deadline,
-        checkpoints: journal.checkpoints(session_id)?.into_iter().collect(),
-    };
     let mut read_version = row.read_version;
-    let mut next = reading.read();
-    if let Some(delta) = &next
-        && delta.checkpoints.is_empty()
-        && delta.state == row.transcript.state
-    {
+    let mut delta = reading.read();
+    if delta.is_empty() && delta.state == row.transcript.state {
         if delta.state != ReadState::Partial && !has_just_ended(&row.session, now) {
             journal.write(|write| write.mark_finalized(session_id))?;
         }
         return Ok(true);
     }
-    if next
-        .as_ref()
-        .is_some_and(|delta| delta.weight() > BULK_FACTS)
-    {
+    if delta.weight() > BULK_FACTS {
         journal.prepare_for_bulk()?;
     }
-    while let Some(delta) = next {
+    loop {
         let rest = journal.write(|write| {
             // If another process has counted since, this reading is void.
             let Some(mut row) = write
@@ -123,41 +118,32 @@ fn read_new(
                 return Ok(None);
             };
             let rest = reading.count(write, &mut row, delta)?;
-            store(write, &mut row, config, None, now)?;
+            store(write, &mut row, reading.config, None, now)?;
             read_version = row.read_version;
             Ok(Some(rest))
         })?;
         match rest {
             None => return Ok(false),
-            Some(Rest::Nothing) => return Ok(true),
-            Some(Rest::Delta(delta)) => next = delta,
+            Some(None) => return Ok(true),
+            Some(Some(next)) => delta = next,
         }
         journal.yield_lock();
     }
-    restart(journal, config, session_id, now)?;
-    Ok(false)
 }
 
 /// The reading of a session's files.
 struct Reading<'a> {
-    main: &'a Path,
+    files: &'a [SessionFile],
     config: &'a Config,
     deadline: Deadline,
     /// Where the next delta starts in each file.
     checkpoints: BTreeMap<PathBuf, Checkpoint>,
 }
 
-/// What is still to be counted.
-enum Rest {
-    Nothing,
-    /// `None` if a file was replaced.
-    Delta(Option<TranscriptDelta>),
-}
-
 impl Reading<'_> {
-    fn read(&self) -> Option<TranscriptDelta> {
+    fn read(&self) -> TranscriptDelta {
         read_files(
-            self.main,
+            self.files,
             &self.checkpoints,
             self.config,
             &mut Vec::new(),
@@ -167,13 +153,14 @@ impl Reading<'_> {
 
     /// Counts one delta after another; while one is counted, the next is read. One transaction
     /// writes a page of the dedup index once, however many deltas touch it. But it keeps others
-    /// from writing, so when one waits the rest is left to the next transaction.
+    /// from writing, so when one waits the rest is left to the next transaction. Returns the next
+    /// delta, if there is one.
     fn count(
         &mut self,
         write: &Write<'_>,
         row: &mut SessionRow,
         mut delta: TranscriptDelta,
-    ) -> Result<Rest> {
+    ) -> Result<Option<TranscriptDelta>> {
         let hold = Deadline::never().within(MAX_LOCK_HOLD);
         loop {
             let has_more = delta.state == ReadState::Partial
@@ -181,31 +168,31 @@ impl Reading<'_> {
                 && !self.deadline.is_over();
             if !has_more {
                 count(write, row, delta)?;
-                return Ok(Rest::Nothing);
+                return Ok(None);
             }
             let (counted, next) = std::thread::scope(|scope| {
                 let reading = scope.spawn(|| self.read());
                 let counted = count(write, row, delta);
-                (counted, reading.join().unwrap_or_default())
+                (counted, reading.join().ok())
             });
             counted?;
             match next {
                 Some(next) if !hold.is_over() && !write.has_waiters() => delta = next,
-                next => return Ok(Rest::Delta(next)),
+                next => return Ok(next),
             }
         }
     }
 }
 
-/// Removes all that was counted of a session's files, so that they are read again: one of them was
-/// replaced, or an older session has claimed their content.
+/// Removes all that was counted of a session's files, so that they are read again: an older session
+/// has claimed their content.
 fn restart(journal: &mut Journal, config: &Config, session_id: &str, now: Millis) -> Result<()> {
     journal.write(|write| {
         write.forget_transcript(session_id)?;
         let Some(mut row) = write.load(session_id)? else {
             return Ok(());
         };
-        row.figures = Figures::default();
+        row.figures = row.figures.restarted();
         row.read_version += 1;
         store(write, &mut row, config, None, now)
     })
@@ -213,37 +200,58 @@ fn restart(journal: &mut Journal, config: &Config, session_id: &str, now: Millis
 
 /// What is new in a session's files.
 pub struct TranscriptDelta {
-    facts: Vec<Facts>,
-    checkpoints: Vec<(PathBuf, Checkpoint)>,
+    files: Vec<FileDelta>,
     origin: Option<(i64, i64)>,
     /// How much of the files was read, this delta included.
     pub state: ReadState,
 }
 
+/// What is new in a file.
+struct FileDelta {
+    path: PathBuf,
+    facts: Vec<Facts>,
+    /// Where the next read starts.
+    checkpoint: Checkpoint,
+    /// Whether it was read from its beginning.
+    is_from_start: bool,
+}
+
 impl TranscriptDelta {
     fn weight(&self) -> usize {
-        self.facts.iter().map(Facts::weight).sum()
+        let facts = self.files.iter().flat_map(|file| &file.facts);
+        facts.map(Facts::weight).sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Whether it holds no conversation.
+    pub(super) fn has_no_facts(&self) -> bool {
+        let mut facts = self.files.iter().flat_map(|file| &file.facts);
+        facts.all(|facts| facts.facts.is_empty())
     }
 
     /// Advances `checkpoints` to the end of this delta. Returns `false` if nothing is new.
     pub fn advance(&self, checkpoints: &mut BTreeMap<PathBuf, Checkpoint>) -> bool {
-        checkpoints.extend(self.checkpoints.iter().cloned());
-        !self.checkpoints.is_empty()
+        let new = self.files.iter();
+        checkpoints.extend(new.map(|file| (file.path.clone(), file.checkpoint.clone())));
+        !self.is_empty()
     }
 }
 
-/// Reads what is new in a transcript and in those of its subagents. `None` if one of them is not the
-/// file that was read before. `buffer` is as in [`reader::read`].
+/// Reads what is new in the files of a session. A file that is not the one that was read before, or
+/// is shorter now, is read from its beginning: what was counted of it stays counted. `buffer` is as in
+/// [`reader::read`].
 pub fn read_files(
-    main: &Path,
+    files: &[SessionFile],
     checkpoints: &BTreeMap<PathBuf, Checkpoint>,
     config: &Config,
     buffer: &mut Vec<u8>,
     deadline: Deadline,
-) -> Option<TranscriptDelta> {
+) -> TranscriptDelta {
     let mut delta = TranscriptDelta {
-        facts: Vec::new(),
-        checkpoints: Vec::new(),
+        files: Vec::new(),
         origin: None,
         state: if checkpoints.is_empty() {
             ReadState::Missing
@@ -251,62 +259,108 @@ pub fn read_files(
             ReadState::Complete
         },
     };
-    let subagents = subagent_files(main).into_iter();
-    let files = iter::once((main.to_owned(), Source::Main))
-        .chain(subagents.map(|path| (path, Source::Subagent)));
     for (path, source) in files {
-        let Ok(file) = reader::open(&path) else {
+        let Ok(file) = reader::open(path) else {
             continue;
         };
-        let from = checkpoints.get(&path).cloned().unwrap_or_default();
-        if from == Checkpoint::default() {
-            if let Some(id) = subagent_id(&path) {
-                delta.facts.push(Facts::of_subagent(id));
-            }
-            if source == Source::Main {
-                delta.origin = reader::origin(&file).ok();
-            }
-        }
         delta.state = ReadState::Complete;
-        match reader::read(&file, &from, source, &config.redactor, buffer, deadline) {
-            Ok(Outcome::Read {
+        let mut from = checkpoints.get(path).cloned().unwrap_or_default();
+        let mut read = |from: &Checkpoint| {
+            reader::read(&file, from, *source, &config.redactor, buffer, deadline)
+        };
+        let mut outcome = read(&from);
+        if matches!(outcome, Ok(Outcome::Replaced)) {
+            from = Checkpoint::default();
+            outcome = read(&from);
+        }
+        let Ok(Outcome::Read {
+            mut facts,
+            checkpoint,
+            is_all,
+        }) = outcome
+        else {
+            // Nothing is taken from a file that cannot be read; the next look tries again.
+            delta.state = ReadState::Partial;
+            continue;
+        };
+        let is_from_start = from == Checkpoint::default();
+        if is_from_start && *source == Source::Main {
+            let origin = reader::origin(&file).ok();
+            delta.origin = delta.origin.into_iter().chain(origin).min();
+        }
+        if is_from_start && let Some(id) = subagent_id(path) {
+            facts.push(Facts::of_subagent(key(b'a', id.as_bytes())));
+        }
+        if checkpoint != from || is_from_start {
+            delta.files.push(FileDelta {
+                path: path.clone(),
                 facts,
                 checkpoint,
-                is_all,
-            }) => {
-                delta.facts.extend(facts);
-                if checkpoint != from {
-                    delta.checkpoints.push((path, checkpoint));
-                }
-                if !is_all || delta.weight() > MAX_FACTS {
-                    delta.state = ReadState::Partial;
-                    break;
-                }
-            }
-            Ok(Outcome::Replaced) => return None,
-            // Nothing is taken from a file that cannot be read; the next look tries again.
-            Err(_) => delta.state = ReadState::Partial,
+                is_from_start,
+            });
+        }
+        if !is_all || delta.weight() > MAX_FACTS {
+            delta.state = ReadState::Partial;
+            break;
         }
     }
-    Some(delta)
+    delta
 }
 
-/// Counts a delta in the session's summary.
+/// Counts a delta in the session's figures.
 pub(super) fn count(write: &Write<'_>, row: &mut SessionRow, delta: TranscriptDelta) -> Result<()> {
     if let Some(origin) = delta.origin {
         write.store_origin(row, origin)?;
     }
+    // Which session had a record first is decided by these, so they come before the records.
+    for facts in delta.files.iter().flat_map(|file| &file.facts) {
+        if let Some(parent) = &facts.forked_from {
+            write.store_fork(&row.session.session_id, parent)?;
+        }
+        for child in &facts.continued_in {
+            write.store_fork(child, &row.session.session_id)?;
+        }
+    }
+    let mut chains = Vec::with_capacity(delta.files.len());
+    for file in &delta.files {
+        chains.push(if file.is_from_start {
+            Chain::default()
+        } else {
+            write.chain(row, &file.path.to_string_lossy())?
+        });
+    }
+    let (paths, facts): (Vec<_>, Vec<_>) = delta
+        .files
+        .into_iter()
+        .map(|file| ((file.path, file.checkpoint), file.facts))
+        .unzip();
     let mut counter = write.counter(row);
     row.figures
-        .absorb(delta.facts, |item| counter.count(&item))?;
+        .absorb(chains.iter_mut().zip(facts).collect(), &mut counter)?;
+    let parents = counter.parents()?;
     drop(counter);
-    for (path, checkpoint) in &delta.checkpoints {
-        write.store_checkpoint(row, &path.to_string_lossy(), checkpoint)?;
+    row.figures.parents.extend(parents);
+    find_base(write, row)?;
+    for ((path, checkpoint), chain) in paths.iter().zip(&chains) {
+        write.store_checkpoint(row, &path.to_string_lossy(), checkpoint, chain)?;
     }
     row.transcript = TranscriptState {
         state: delta.state,
         bytes: write.bytes_read(row)?,
     };
     row.read_version += 1;
+    Ok(())
+}
+
+/// Finds what the client had charged for the parent of a fork when it made the fork.
+fn find_base(write: &Write<'_>, row: &mut SessionRow) -> Result<()> {
+    if !row.figures.is_unmarked_fork() {
+        return Ok(());
+    }
+    for parent in row.figures.parents.clone() {
+        if let Some(parent) = write.load(&parent)? {
+            row.figures.find_base(&parent.figures);
+        }
+    }
     Ok(())
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use rusqlite::params;
 
 use super::sessions::SessionRow;
-use super::{Journal, Result, Write, query_all, query_one, unsigned};
+use super::{Journal, Result, Write, json, query_all, query_one, unsigned};
 use crate::record::Millis;
+use crate::record::chain::Chain;
 use crate::transcript::reader::Checkpoint;
 
 impl Journal {
@@ -45,14 +46,23 @@ impl Journal {
 }
 
 impl Write<'_> {
-    /// Remembers where the reading of one of the session's files stopped.
+    /// The state in which the reading of one of the session's files left its chain.
+    pub fn chain(&self, row: &SessionRow, path: &str) -> Result<Chain> {
+        let sql = "SELECT chain FROM transcripts WHERE session = ? AND path = ?";
+        let parameters = params![row.stored.id, path];
+        let chain = query_one(self.connection, sql, parameters, |row| json(row, 0))?;
+        Ok(chain.unwrap_or_default())
+    }
+
+    /// Remembers where the reading of one of the session's files stopped, and in what state.
     pub fn store_checkpoint(
         &self,
         row: &SessionRow,
         path: &str,
         checkpoint: &Checkpoint,
+        chain: &Chain,
     ) -> Result<()> {
-        let sql = "INSERT OR REPLACE INTO transcripts (session, path, offset, inode, head, head_length) VALUES (?, ?, ?, ?, ?, ?)";
+        let sql = "INSERT OR REPLACE INTO transcripts (session, path, offset, inode, head, head_length, chain) VALUES (?, ?, ?, ?, ?, ?, ?)";
         let Checkpoint {
             offset,
             inode,
@@ -66,8 +76,18 @@ impl Write<'_> {
             offset,
             inode,
             head,
-            head_length
+            head_length,
+            serde_json::to_string(chain)?
         ])?;
+        Ok(())
+    }
+
+    /// Remembers that the client says which session is a fork of which.
+    pub fn store_fork(&self, child: &str, parent: &str) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO forks (child, parent) VALUES (?, ?)";
+        self.connection
+            .prepare_cached(sql)?
+            .execute([child, parent])?;
         Ok(())
     }
 

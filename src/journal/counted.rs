@@ -1,27 +1,24 @@
-//! The dedup index: every message, tool call and prompt that was counted on this machine, under the
-//! session that had it first.
+//! The dedup index: every record that was counted on this machine, under the session that had it
+//! first.
 //!
-//! A long transcript has two hundred thousand items. Their keys are hashes, so a row per item would
+//! A long transcript has two hundred thousand records. Their keys are hashes, so a row per item would
 //! be inserted in a different place in the table each time; that took a third of all instructions
 //! of a cold read, and nine tenths of the time of an import (measured). A row of the table
 //! `counted` is therefore a [`Page`] with all entries between two keys. A transaction reads the
 //! pages that it needs, counts in memory, and writes the changed pages, in order, before it
 //! commits. Pages stay packed in memory, because unpacking one costs more than searching it.
 
-use std::array;
 use std::cell::RefMut;
-use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::take;
-use std::slice;
 
 use rusqlite::{Connection, params};
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::page::{Entry, Page, Pass, Rewrite, Share, entries, first, pack, unpack};
 use super::query_one;
 use super::sessions::mark_stale;
-use crate::record::figures::{Counted, Item};
+use crate::record::index::{Index, Key, Known, Seen};
 
 /// The length at which a page is split, in bytes; an entry takes about 24. All lengths from 600 to
 /// 1,900 were equally fast (measured); four of these fit into a page of SQLite (4 KiB).
@@ -68,7 +65,7 @@ impl DedupIndex {
             for entry in entries(&page.entries) {
                 let entry = entry?;
                 let mut shares = unpack(entry.shares)?;
-                let is_owned = |share: &Share<'_>| share.session == session && !share.is_copy;
+                let is_owned = |share: &Share| share.session == session && !share.is_copy;
                 if shares.iter().any(is_owned) {
                     let others = shares.iter().filter(|share| share.is_copy);
                     copiers.extend(others.map(|share| share.session));
@@ -179,8 +176,7 @@ impl DedupIndex {
     }
 }
 
-/// Counts items for one session: remembers the largest figures of each and returns what was known
-/// of it.
+/// The dedup index as one session sees it.
 pub struct Counter<'a> {
     connection: &'a Connection,
     dedup_index: RefMut<'a, DedupIndex>,
@@ -203,69 +199,100 @@ impl<'a> Counter<'a> {
         }
     }
 
-    /// Counts an item. Returns what was known of it before.
-    pub fn count(&mut self, item: &Item<'_>) -> Result<Counted> {
-        let (session, key) = (self.session, item.key.cast_signed());
+    /// The ids of the sessions that had records of this one before it.
+    pub fn parents(&self) -> Result<BTreeSet<String>> {
+        let parents = self.is_older.iter().filter(|(_, is_older)| !**is_older);
+        let sql = "SELECT session_id FROM sessions WHERE id = ?";
+        let ids = parents.map(|(row, _)| query_one(self.connection, sql, [row], |row| row.get(0)));
+        ids.filter_map(Result::transpose).collect()
+    }
+}
+
+/// Whether another session had a record with these shares first. Forks may be read before their
+/// parents.
+fn is_inherited(
+    connection: &Connection,
+    is_older: &mut HashMap<i64, bool>,
+    session: i64,
+    shares: &[Share],
+) -> Result<bool> {
+    let owner = shares.iter().find(|share| !share.is_copy);
+    let owner = owner.map(|share| share.session);
+    let Some(owner) = owner.filter(|&owner| owner != session) else {
+        return Ok(false);
+    };
+    if let Some(&is_older) = is_older.get(&owner) {
+        return Ok(!is_older);
+    }
+    let takes_over = take_over(connection, session, owner)?;
+    is_older.insert(owner, takes_over);
+    Ok(!takes_over)
+}
+
+impl Index for Counter<'_> {
+    type Error = Error;
+
+    fn look_up(&mut self, key: Key) -> Result<Seen> {
+        let (session, key) = (self.session, key.cast_signed());
         let pass = self.dedup_index.pass(self.connection, key)?;
         let place = pass.find(key)?;
-        let mut new = Share {
+        let Some(entry) = first(&pass.old[place], 0)? else {
+            return Ok(Seen::default());
+        };
+        let shares = unpack(entry.shares)?;
+        let is_inherited = is_inherited(self.connection, &mut self.is_older, session, &shares)?;
+        let is_ours = |share: &&Share| share.session == session && share.is_copy == is_inherited;
+        Ok(Seen {
+            is_inherited,
+            known: shares.iter().find(is_ours).map(|share| share.known),
+        })
+    }
+
+    fn put(&mut self, key: Key, known: Known) -> Result<()> {
+        let (session, key) = (self.session, key.cast_signed());
+        let pass = self.dedup_index.pass(self.connection, key)?;
+        let place = pass.find(key)?;
+        let mut shares = match first(&pass.old[place.clone()], 0)? {
+            Some(entry) => unpack(entry.shares)?,
+            None => Vec::new(),
+        };
+        let is_copy = is_inherited(self.connection, &mut self.is_older, session, &shares)?;
+        // What an older session claims is no longer the other one's.
+        shares.retain(|share| share.session != session && (share.is_copy || is_copy));
+        shares.push(Share {
             session,
-            is_copy: false,
-            name: item.name,
-            figures: item.figures,
-        };
-        let Some(entry) = first(&pass.old[place.clone()], 0)? else {
-            pass.rewrite
-                .put(&pass.old, place, key, slice::from_ref(&new))?;
-            return Ok(Counted::default());
-        };
-        let mut shares = unpack(entry.shares)?;
-        let owner = shares
-            .iter()
-            .find(|share| !share.is_copy)
-            .map(|share| share.session)
-            .filter(|&owner| owner != session);
-        new.is_copy = match owner.map(|owner| (owner, self.is_older.entry(owner))) {
-            None => false,
-            // Forks may be read before their parents.
-            Some((owner, MapEntry::Vacant(unknown))) => {
-                !*unknown.insert(take_over(self.connection, session, owner)?)
-            }
-            Some((_, MapEntry::Occupied(known))) => !*known.get(),
-        };
-        let mut counted = Counted {
-            is_inherited: new.is_copy,
-            ..Counted::default()
-        };
-        match shares.iter_mut().find(|share| {
-            share.is_copy == new.is_copy && (share.session == session || !new.is_copy)
-        }) {
-            None => shares.push(new),
-            Some(known) => {
-                counted.before = (known.session == session).then_some(known.figures);
-                if item.name.is_empty() {
-                    known.name.clone_into(&mut counted.name);
-                    new.name = known.name;
-                }
-                new.figures = array::from_fn(|index| known.figures[index].max(item.figures[index]));
-                if *known == new {
-                    return Ok(counted);
-                }
-                *known = new;
-            }
-        }
-        pass.rewrite.put(&pass.old, place, key, &shares)?;
-        Ok(counted)
+            is_copy,
+            known,
+        });
+        pass.rewrite.put(&pass.old, place, key, &shares)
     }
 }
 
 /// Takes over what was counted for `owner` if `session` is older, and thus had it first. The
 /// transcript of `owner` must then be read again.
+///
+/// The client's own marks decide: of what a copied record is a copy, and in which session another one
+/// goes on. Without them, the older file is the original.
 fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> {
-    let sql = "SELECT (younger.first_record_at, younger.created_at) > (older.first_record_at, older.created_at) FROM sessions AS younger, sessions AS older
-               WHERE older.id = ? AND younger.id = ?";
-    let answer = query_one(connection, sql, [session, owner], |row| row.get(0))?;
-    let is_older = answer.flatten().unwrap_or(false);
+    let is_fork_of = "WITH RECURSIVE ancestors (id) AS (
+                        SELECT session_id FROM sessions WHERE id = ?1
+                        UNION SELECT forks.parent FROM forks JOIN ancestors ON forks.child = ancestors.id)
+                      SELECT 1 FROM ancestors WHERE id = (SELECT session_id FROM sessions WHERE id = ?2)";
+    let is_fork = |child: i64, parent: i64| {
+        query_one(connection, is_fork_of, [child, parent], |row| row.get(0))
+            .map(|found: Option<i64>| found.is_some())
+    };
+    let is_older = if is_fork(session, owner)? {
+        false
+    } else if is_fork(owner, session)? {
+        true
+    } else {
+        let sql = "SELECT (younger.first_record_at, younger.created_at) > (older.first_record_at, older.created_at) FROM sessions AS younger, sessions AS older
+                   WHERE older.id = ? AND younger.id = ?";
+        query_one(connection, sql, [session, owner], |row| row.get(0))?
+            .flatten()
+            .unwrap_or(false)
+    };
     if is_older {
         mark_stale(connection, owner)?;
     }
@@ -306,21 +333,15 @@ mod tests {
         xxhash_rust::xxh3::xxh3_64(&number.to_le_bytes())
     }
 
-    fn count(
-        journal: &mut Journal,
-        session: &str,
-        keys: impl Iterator<Item = u64>,
-        figure: u64,
-    ) -> Vec<Counted> {
+    /// Counts records. Returns what was known of them before.
+    fn count(journal: &mut Journal, session: &str, keys: impl Iterator<Item = u64>) -> Vec<Seen> {
         journal
             .write(|write| {
                 let mut counter = write.counter(&write.load(session)?.unwrap());
                 keys.map(|key| {
-                    counter.count(&Item {
-                        key: hash(key),
-                        name: "",
-                        figures: [figure, 0, 0, key],
-                    })
+                    let seen = counter.look_up(hash(key))?;
+                    counter.put(hash(key), Known::Part(key))?;
+                    Ok(seen)
                 })
                 .collect()
             })
@@ -357,17 +378,17 @@ mod tests {
         const ITEMS: u64 = 500_000;
         let mut journal = journal(&["a", "b"]);
         for (round, more) in [(0, 0), (1, 1_000)] {
-            let known = count(&mut journal, "a", more..ITEMS + more, 1)
+            let known = count(&mut journal, "a", more..ITEMS + more)
                 .iter()
-                .filter(|counted| counted.before.is_some())
+                .filter(|seen| seen.known.is_some())
                 .count();
             assert_eq!(known as u64, round * (ITEMS - more));
         }
         assert_whole(&journal);
         assert!(
-            count(&mut journal, "b", 0..ITEMS, 1)
+            count(&mut journal, "b", 0..ITEMS)
                 .iter()
-                .all(|counted| counted.is_inherited)
+                .all(|seen| seen.is_inherited)
         );
         journal.write(|write| write.forget("a", None, 0)).unwrap();
         assert_whole(&journal);
@@ -392,12 +413,7 @@ mod tests {
     #[test]
     fn truncated_page_is_damage() {
         let mut journal = journal(&["a"]);
-        count(&mut journal, "a", 0..3, 1);
-        let item = Item {
-            key: u64::MAX >> 1,
-            name: "",
-            figures: [0; 4],
-        };
+        count(&mut journal, "a", 0..3);
         let record = journal.load("a").unwrap().unwrap();
         for cut in [
             "substr(entries, 1, length(entries) - 1)",
@@ -409,31 +425,34 @@ mod tests {
                 .execute(&format!("UPDATE counted SET entries = {cut}"), [])
                 .unwrap();
             let error = journal
-                .write(|write| write.counter(&record).count(&item))
+                .write(|write| write.counter(&record).look_up(u64::MAX >> 1))
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
         }
     }
 
     proptest! {
-        /// The model keeps the first session of each key, and what each session has of it.
+        /// The model keeps the first session of each key, and which sessions have it.
         #[test]
         fn counted_equals_a_simple_model(
-            counts in prop::collection::vec((0..3_usize, prop::collection::vec((0..40_u64, 0..3_u64), 1..60)), 1..12),
+            counts in prop::collection::vec((0..3_usize, prop::collection::vec(0..40_u64, 1..60)), 1..12),
         ) {
             let names = ["a", "b", "c"];
             let mut journal = journal(&names);
             let mut owners: HashMap<u64, usize> = HashMap::new();
-            let mut figures: HashMap<(usize, bool, u64), u64> = HashMap::new();
-            for (session, items) in counts {
-                for (key, figure) in items {
-                    let counted = count(&mut journal, names[session], std::iter::once(key), figure).remove(0);
+            let mut shares: BTreeSet<(usize, bool, u64)> = BTreeSet::new();
+            for (session, keys) in counts {
+                for key in keys {
+                    let seen = count(&mut journal, names[session], std::iter::once(key)).remove(0);
                     let owner = *owners.get(&key).unwrap_or(&session);
-                    let is_taken = session < owner;
                     let is_copy = owner < session;
-                    let known = if is_taken { figures.remove(&(owner, false, key)) } else { figures.get(&(session, is_copy, key)).copied() };
-                    prop_assert_eq!((counted.is_inherited, counted.before.map(|before| before[0])), (is_copy, known.filter(|_| !is_taken)));
-                    figures.insert((session, is_copy, key), known.unwrap_or_default().max(figure));
+                    if session < owner {
+                        shares.remove(&(owner, false, key));
+                    }
+                    let is_known = shares.contains(&(session, is_copy, key));
+                    prop_assert_eq!((seen.is_inherited, seen.known.is_some()), (is_copy, is_known));
+                    shares.retain(|share| *share != (session, !is_copy, key));
+                    shares.insert((session, is_copy, key));
                     if !is_copy {
                         owners.insert(key, session);
                     }

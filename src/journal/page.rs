@@ -10,18 +10,17 @@ use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+use crate::record::index::Known;
 
-/// What one session has of an item.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Share<'a> {
+/// What one session has of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Share {
     /// The row of the session.
     pub session: i64,
-    /// Another session had the item first, so this is history that a fork copied.
+    /// Another session had the record first, so this is history that a fork copied.
     pub is_copy: bool,
-    /// A tool's name; empty otherwise.
-    pub name: &'a str,
-    /// The largest ever seen.
-    pub figures: [u64; 4],
+    /// What the session counted the record as.
+    pub known: Known,
 }
 
 /// A page of entries.
@@ -139,7 +138,7 @@ impl Rewrite {
         old: &[u8],
         place: Range<usize>,
         key: i64,
-        shares: &[Share<'_>],
+        shares: &[Share],
     ) -> Result<()> {
         self.entries
             .extend_from_slice(&old[self.up_to..place.start]);
@@ -179,12 +178,12 @@ pub(super) fn first(page: &[u8], at: usize) -> Result<Option<Entry<'_>>> {
     }))
 }
 
-pub(super) fn unpack(shares: &[u8]) -> Result<Vec<Share<'_>>> {
+pub(super) fn unpack(shares: &[u8]) -> Result<Vec<Share>> {
     postcard::from_bytes(shares).map_err(Error::unreadable)
 }
 
 /// Appends an entry to a page.
-pub(super) fn pack(page: &mut Vec<u8>, key: i64, shares: &[Share<'_>]) -> Result<()> {
+pub(super) fn pack(page: &mut Vec<u8>, key: i64, shares: &[Share]) -> Result<()> {
     page.extend_from_slice(&key.to_le_bytes());
     let length_at = page.len();
     page.extend_from_slice(&[0; 4]);

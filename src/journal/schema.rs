@@ -22,16 +22,15 @@ const RETRY_AFTER: Duration = Duration::from_millis(1);
 ///   processes that read the same part only one counts it. `first_record_at` and `created_at` are
 ///   the transcript's [`origin`](crate::transcript::reader::origin). A session `is_stale` if an
 ///   older session has claimed what it had counted as its own; then its transcript is read again.
-/// - `transcripts`: where the reading of each file of a session stopped.
-/// - `counted`: every message, tool call and prompt on this machine, in pages from key `low` to key
+/// - `transcripts`: where the reading of each file of a session stopped, and the state of its
+///   [`chain`](crate::record::chain).
+/// - `forks`: which session is a fork of which, as far as the client says so.
+/// - `counted`: every record that was counted on this machine, in pages from key `low` to key
 ///   `high` ([`counted`](super::counted)).
 /// - `workflows`: what was set on this machine. A row is due while `updated_at > delivered_at`.
 /// - `forgotten`: sessions that are to be deleted in Convex, up to a revision. A record that is
 ///   made later has a higher one.
 /// - `deployments`: the backoff of each deployment that could not be reached.
-/// - `older_functions`: for each deployment whose functions do not know all that this program
-///   sends, the unknown fields, a JSON array, and until when that is not checked again. A session
-///   `lacks_fields` if Convex has it without them.
 /// - `writers`: the versions of this program that record events here, for `doctor`.
 const SCHEMA: &str = "
 CREATE TABLE sessions (
@@ -56,8 +55,7 @@ CREATE TABLE sessions (
   failures           INTEGER NOT NULL DEFAULT 0,
   retry_at           INTEGER NOT NULL DEFAULT 0,
   last_error         TEXT,
-  last_error_kind    TEXT,
-  lacks_fields       INTEGER NOT NULL DEFAULT 0
+  last_error_kind    TEXT
 );
 CREATE INDEX sessions_by_updated_at ON sessions (updated_at);
 CREATE INDEX sessions_by_workflow_key ON sessions (workflow_key) WHERE workflow_key IS NOT NULL;
@@ -71,7 +69,13 @@ CREATE TABLE transcripts (
   inode       INTEGER NOT NULL,
   head        INTEGER NOT NULL,
   head_length INTEGER NOT NULL,
+  chain       TEXT NOT NULL DEFAULT '{}',
   PRIMARY KEY (session, path)
+) WITHOUT ROWID;
+CREATE TABLE forks (
+  child  TEXT NOT NULL,
+  parent TEXT NOT NULL,
+  PRIMARY KEY (child, parent)
 ) WITHOUT ROWID;
 CREATE TABLE counted (
   low     INTEGER PRIMARY KEY,
@@ -106,11 +110,6 @@ CREATE TABLE deployments (
   last_error      TEXT NOT NULL,
   last_error_kind TEXT NOT NULL DEFAULT 'failing'
 ) WITHOUT ROWID;
-CREATE TABLE older_functions (
-  url            TEXT PRIMARY KEY,
-  unknown_fields TEXT NOT NULL,
-  trusted_until  INTEGER NOT NULL
-) WITHOUT ROWID;
 CREATE TABLE notes (
   at   INTEGER NOT NULL,
   note TEXT NOT NULL
@@ -125,31 +124,48 @@ PRAGMA user_version = 2;
 
 /// Version 1 is that of commit a3ca3b3. What it stored as the last error of a row was always a
 /// refusal. The last error of a deployment could be anything, so it becomes `failing`, until the
-/// next try.
+/// next try. It counted messages by the ids of backends, which this version does not, so that all
+/// transcripts are read again; a session whose transcript is gone keeps its figures.
 const FROM_1_TO_2: &str = "
 ALTER TABLE sessions RENAME COLUMN summary TO figures;
 ALTER TABLE sessions RENAME COLUMN is_settled TO is_finalized;
 ALTER TABLE sessions RENAME COLUMN born TO first_record_at;
 ALTER TABLE sessions RENAME COLUMN made TO created_at;
 ALTER TABLE sessions ADD COLUMN last_error_kind TEXT;
-ALTER TABLE sessions ADD COLUMN lacks_fields INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE workflows ADD COLUMN last_error_kind TEXT;
 ALTER TABLE forgotten ADD COLUMN last_error_kind TEXT;
 ALTER TABLE deployments ADD COLUMN last_error_kind TEXT NOT NULL DEFAULT 'failing';
 UPDATE sessions SET last_error_kind = 'refused' WHERE last_error IS NOT NULL;
 UPDATE workflows SET last_error_kind = 'refused' WHERE last_error IS NOT NULL;
 UPDATE forgotten SET last_error_kind = 'refused' WHERE last_error IS NOT NULL;
+ALTER TABLE transcripts ADD COLUMN chain TEXT NOT NULL DEFAULT '{}';
+CREATE TABLE forks (
+  child  TEXT NOT NULL,
+  parent TEXT NOT NULL,
+  PRIMARY KEY (child, parent)
+) WITHOUT ROWID;
+UPDATE sessions SET figures = json_set(figures, '$.firstPrompt', json_object('text', json_extract(figures, '$.input')))
+  WHERE json_extract(figures, '$.input') IS NOT NULL;
+UPDATE sessions SET figures = json_set(figures, '$.answer', json_object('at', json_extract(figures, '$.answers[#-1].at'),
+    'text', json_extract(figures, '$.answers[#-1].parts[#-1][1]')))
+  WHERE json_extract(figures, '$.answers[#-1].parts[#-1][1]') IS NOT NULL;
+UPDATE sessions SET figures = json_set(figures, '$.lastStep', json_object('at', json_extract(figures, '$.steppedAt'), 'kind',
+    CASE WHEN json_extract(figures, '$.error') IS NOT NULL THEN json_object('error', json_extract(figures, '$.error'))
+         WHEN json_extract(figures, '$.awaitsReply') THEN 'prompt' ELSE 'answer' END))
+  WHERE json_extract(figures, '$.steppedAt') IS NOT NULL;
+UPDATE sessions SET figures = json_set(figures, '$.charges', json_object('states', json_array(json_object(
+    'costUsd', json_extract(figures, '$.latest.cost_usd'), 'byModel', json_extract(figures, '$.usageByModel')))))
+  WHERE json_extract(figures, '$.latest.cost_usd') IS NOT NULL;
+DELETE FROM counted;
+UPDATE sessions SET is_stale = 1, is_finalized = 0;
+INSERT INTO notes (at, note) SELECT unixepoch() * 1000, 'the journal was upgraded; sessions whose transcripts are read again: ' || count(*)
+  FROM sessions HAVING count(*) > 0;
 DROP INDEX sessions_by_updated;
 DROP INDEX sessions_by_workflow;
 DROP INDEX sessions_unsettled;
 CREATE INDEX sessions_by_updated_at ON sessions (updated_at);
 CREATE INDEX sessions_by_workflow_key ON sessions (workflow_key) WHERE workflow_key IS NOT NULL;
 CREATE INDEX sessions_unfinalized ON sessions (id) WHERE NOT is_finalized;
-CREATE TABLE older_functions (
-  url            TEXT PRIMARY KEY,
-  unknown_fields TEXT NOT NULL,
-  trusted_until  INTEGER NOT NULL
-) WITHOUT ROWID;
 CREATE TABLE writers (
   version    TEXT PRIMARY KEY,
   executable TEXT NOT NULL,

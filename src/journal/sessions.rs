@@ -8,7 +8,7 @@ use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::failure::Failure;
 use crate::record::figures::Figures;
-use crate::record::figures::{ReadState, TranscriptState};
+use crate::record::read_state::{ReadState, TranscriptState};
 use crate::record::run::Owner;
 use crate::record::session::{Session, Status};
 

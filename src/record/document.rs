@@ -1,27 +1,15 @@
-//! The document: one session as Convex stores it, put together from hook events and the figures of
-//! its transcript.
+//! The document: one session as Convex stores it.
 
 #![expect(missing_docs, reason = "docs/record.md explains every field")]
-
-use std::cmp::Reverse;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::Millis;
-use super::figures::{Figures, ReadState, TranscriptState};
-use super::redact::Text;
-use super::run::{EndedBy, Run, Runs};
-use super::session::{Session, Status};
+use super::read_state::ReadState;
+use super::run::EndedBy;
+use super::session::Status;
 use super::usage::Usage;
-
-/// The most runs that a document lists: the first and the latest. The figures include all of them.
-const MAX_RUNS: usize = 200;
-/// The most tools that a document lists by name, those with the most calls. `toolCalls` includes
-/// all of them.
-const MAX_TOOLS: usize = 500;
-/// The longest title and error message that are sent, in bytes.
-const MAX_LINE: usize = 4_096;
 
 /// One session as Convex stores it; the field names are the contract with `convex/schema.ts`.
 ///
@@ -86,6 +74,11 @@ pub struct Metadata {
     pub subagents: u64,
     pub usage: Usage,
     pub usage_by_model: Vec<ModelUsage>,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "known_or_none"
+    )]
+    pub usage_source: Option<UsageSource>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inherited_usage: Option<Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,6 +88,20 @@ pub struct Metadata {
         deserialize_with = "known_or_none"
     )]
     pub cost_source: Option<CostSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_is_partial: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_duration_ms: Option<Millis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_duration_ms: Option<Millis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lines_added: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lines_removed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damaged_lines: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_truncated: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,6 +114,16 @@ pub struct Metadata {
 pub enum CostSource {
     /// The client's own `cost-state` record.
     Client,
+}
+
+/// Where a session's token counts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UsageSource {
+    /// The client's own `cost-state` record, which counts every request.
+    Client,
+    /// The messages in the transcript.
+    Transcript,
 }
 
 /// A [`Run`] as it is sent.
@@ -158,96 +175,17 @@ pub struct ToolDocument {
 }
 
 /// Token counts of one model, as they are sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelUsage {
     pub model: String,
     #[serde(flatten)]
     pub usage: Usage,
+    /// Left out for the only model of a session, whose cost is that of the session.
+    #[serde(rename = "costUsd", skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
 }
 
 impl Document {
-    /// The document of a session. The journal numbers it: `revision` and `metadata.updated_at` are
-    /// zero. `max_output` is the longest answer that is sent, in bytes.
-    #[must_use]
-    pub fn new(
-        session: &Session,
-        figures: &Figures,
-        transcript: TranscriptState,
-        max_output: usize,
-    ) -> Self {
-        let latest = &figures.latest;
-        let input = figures.input.as_ref().or(session.prompt.as_ref());
-        let output = output(session, figures, max_output);
-        let cut_output = output.as_ref().filter(|output| output.is_cut);
-        let error = error(session, figures);
-        let completed_at = if session.runs.is_open() {
-            None
-        } else {
-            session.runs.ended_at().or(figures.span.last)
-        };
-        let title = [&latest.custom_title, &session.title, &latest.ai_title]
-            .into_iter()
-            .find_map(Option::as_ref);
-        let metadata = Metadata {
-            started_at: started_at(session, figures),
-            completed_at,
-            updated_at: 0,
-            duration_ms: completed_at.map(|_| duration(&session.runs, figures)),
-            host: session.host.clone(),
-            cwd: session
-                .cwd
-                .clone()
-                .or_else(|| latest.cwd.text())
-                .unwrap_or_default(),
-            git_branch: latest.git_branch.text(),
-            entrypoint: latest.entrypoint.text(),
-            client_version: latest.version.text(),
-            permission_mode: session
-                .permission_mode
-                .clone()
-                .or_else(|| latest.permission_mode.text()),
-            model: latest.model.text().or_else(|| session.model.clone()),
-            models: figures.usage_by_model.keys().cloned().collect(),
-            title: title.map(|title| line(&title.text)),
-            runs: runs(&session.runs),
-            transcript: TranscriptDocument {
-                path: session.transcript_path.clone().unwrap_or_default(),
-                state: transcript.state,
-                bytes: transcript.bytes,
-                skipped_lines: Some(figures.skipped_lines).filter(|&lines| lines > 0),
-            },
-            prompts: figures.prompts,
-            turns: figures.turns,
-            api_messages: figures.api_messages,
-            tool_calls: figures.tools.values().map(|tool| tool.calls).sum(),
-            tool_errors: figures.tools.values().map(|tool| tool.errors).sum(),
-            tools: tools(figures),
-            compactions: figures.compactions,
-            subagents: figures.subagents,
-            usage: figures.usage(),
-            usage_by_model: usage_by_model(figures),
-            inherited_usage: figures.inherited,
-            cost_usd: latest.cost_usd,
-            cost_source: latest.cost_usd.map(|_| CostSource::Client),
-            output_truncated: cut_output.map(|_| true),
-            output_bytes: cut_output.map(|output| output.bytes),
-        };
-        Self {
-            session_id: session.session_id.clone(),
-            agent_type: session.agent_type.clone(),
-            status: session.status(error.is_some()),
-            input: input.map(|input| input.text.clone()),
-            output: output.map(|output| output.text),
-            error: error.map(|error| match error.text.as_str() {
-                "" => "unknown".to_owned(),
-                text => line(text),
-            }),
-            revision: 0,
-            workflow_key: session.workflow_key.clone(),
-            metadata,
-        }
-    }
-
     /// How long clients have worked on the session, in milliseconds; an open run lasts until `now`.
     /// `None` if the document has neither a duration nor a run.
     #[must_use]
@@ -260,106 +198,6 @@ impl Document {
         }
         let length = |run: &RunDocument| (run.ended_at.unwrap_or(now) - run.started_at).max(0);
         Some(runs.iter().map(length).sum())
-    }
-}
-
-/// The error in which the last turn ended. Either hooks or the transcript know of the later turn.
-fn error<'a>(session: &'a Session, figures: &'a Figures) -> Option<&'a Text> {
-    match &session.turn_end {
-        Some(end) if figures.stepped_at.is_none_or(|at| at <= end.at) => end.error.as_ref(),
-        _ => figures.error.as_ref(),
-    }
-}
-
-/// The final answer. Either hooks or the transcript know of the later one: at a Stop the client may
-/// not have written it to the transcript yet.
-fn output(session: &Session, figures: &Figures, max_output: usize) -> Option<Text> {
-    let from_transcript = figures.answers.last();
-    let written_at = from_transcript.and_then(|answer| answer.at);
-    match &session.answer {
-        Some(answer) if written_at.is_none_or(|at| at <= answer.at) => Some(answer.text.clone()),
-        _ => Text::join(
-            from_transcript?.parts.iter().map(|(_, text)| text),
-            max_output,
-        ),
-    }
-}
-
-fn started_at(session: &Session, figures: &Figures) -> Millis {
-    let runs = session.runs.iter().map(|run| run.started_at);
-    runs.chain(figures.span.first)
-        .min()
-        .unwrap_or(session.first_at)
-}
-
-/// How long clients worked on the session: its runs, or without any, the time from the first to the
-/// last step of the transcript.
-fn duration(runs: &Runs, figures: &Figures) -> Millis {
-    if runs.is_empty() {
-        let span = figures.span.first.zip(figures.span.last);
-        return span.map_or(0, |(first, last)| last - first);
-    }
-    let ended = runs
-        .iter()
-        .filter_map(|run| Some((run.end.as_ref()?.at - run.started_at).max(0)));
-    ended.sum()
-}
-
-fn runs(runs: &Runs) -> Vec<RunDocument> {
-    let left_out = runs.iter().len().saturating_sub(MAX_RUNS);
-    let listed = runs
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| *index == 0 || *index > left_out);
-    listed.map(|(_, run)| RunDocument::new(run)).collect()
-}
-
-fn tools(figures: &Figures) -> Vec<ToolDocument> {
-    let called = figures.tools.iter().filter(|(_, tool)| tool.calls > 0);
-    let mut tools: Vec<_> = called
-        .map(|(name, tool)| ToolDocument {
-            name: name.clone(),
-            calls: tool.calls,
-            errors: tool.errors,
-        })
-        .collect();
-    if tools.len() > MAX_TOOLS {
-        tools.sort_by_key(|tool| Reverse(tool.calls));
-        tools.truncate(MAX_TOOLS);
-    }
-    tools
-}
-
-fn usage_by_model(figures: &Figures) -> Vec<ModelUsage> {
-    let used = figures
-        .usage_by_model
-        .iter()
-        .filter(|(_, usage)| **usage != Usage::default());
-    used.map(|(model, usage)| ModelUsage {
-        model: model.clone(),
-        usage: *usage,
-    })
-    .collect()
-}
-
-fn line(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_LINE)].to_owned()
-}
-
-impl RunDocument {
-    fn new(run: &Run) -> Self {
-        let end = run.end.as_ref();
-        Self {
-            owner: run.owner.as_ref().map(|owner| OwnerDocument {
-                pid: owner.pid,
-                start_time: owner.start_time,
-            }),
-            started_at: run.started_at,
-            source: run.source.clone(),
-            ended_at: end.map(|end| end.at),
-            reason: end.and_then(|end| end.reason.clone()),
-            ended_by: end.map(|end| end.by),
-        }
     }
 }
 

@@ -1,56 +1,36 @@
-//! The facts of a stretch of transcript, before it is known which of them are inherited.
+//! The facts of a stretch of transcript, before it is known which of them are inherited or were
+//! counted before.
 //!
 //! A stretch can be read twice, overlap with another one, or be history that a fork copied from
-//! another session. So facts are keyed by the ids that the client gave them, and
-//! [`super::figures`] counts each key once. The order of two stretches matters only for [`Step`]s
-//! and answers, which only the main chain has.
+//! another session. So each fact names the record that it comes from by the id that the client gave
+//! it, and [`super::figures`] counts each record once.
 
-use std::cmp::Reverse;
-use std::collections::binary_heap::{BinaryHeap, PeekMut};
-use std::collections::{BTreeSet, HashSet};
-use std::iter::{self, Peekable};
-use std::vec::IntoIter;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Millis;
+use super::charge::Charge;
+use super::index::Key;
 use super::redact::Text;
 use super::usage::Usage;
 
 /// How many facts are gathered before they are handed over, so that memory does not grow with the
 /// file.
-pub const MAX_FACTS: usize = 32_768;
+pub const MAX_FACTS: usize = 24_576;
 /// How much text is gathered before it is handed over, in bytes.
 pub const MAX_TEXT: usize = 4 * 1024 * 1024;
 
-/// How many messages with text are kept at the end of a stretch.
-const MAX_ANSWERS: usize = 4;
 /// The approximate size of a fact in memory, in bytes.
-const BYTES_PER_FACT: usize = 80;
-
-/// The 64-bit hash of a client's id and its kind. The chance that two of a million ids collide is 3
-/// in 10⁸.
-pub type Key = u64;
+const BYTES_PER_FACT: usize = 160;
 
 /// The kind of file that a stretch was read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// `<session>.jsonl`.
     Main,
-    /// `<session>/subagents/**/agent-<id>.jsonl`.
+    /// `agent-<id>.jsonl`, below `<session>/subagents/`, or, from older clients, beside the main file.
     Subagent,
-}
-
-/// One API message.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Message {
-    /// The model that wrote it, as an index into [`Facts::names`].
-    pub model: usize,
-    /// Its token counts: the largest of each on any of its lines.
-    pub usage: Usage,
-    /// The times of its first and last line.
-    pub span: Span,
 }
 
 /// The first and the last of some points in time.
@@ -63,122 +43,105 @@ pub struct Span {
 }
 
 impl Span {
-    /// The span from `at` to `at`.
-    #[must_use]
-    pub const fn at(at: Option<Millis>) -> Self {
-        Self {
-            first: at,
-            last: at,
-        }
-    }
-
-    /// Widens the span so that it holds `other`.
-    pub fn include(&mut self, other: Self) {
-        self.first = self.first.into_iter().chain(other.first).min();
-        self.last = self.last.into_iter().chain(other.last).max();
+    /// Widens the span so that it holds `at`.
+    pub fn include(&mut self, at: Option<Millis>) {
+        self.first = self.first.into_iter().chain(at).min();
+        self.last = self.last.max(at);
     }
 }
 
-/// One tool call. The call and its failure can be in different stretches.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tool {
-    /// The name of the tool, as an index into [`Facts::names`]; `None` until the call is seen.
-    pub name: Option<usize>,
-    /// Whether its result was an error.
-    pub has_failed: bool,
-}
-
-/// A step of the conversation on the main chain. `at` is when it was written, `key` that of the
-/// record, or of the message for a reply.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "see the type")]
-pub enum Step {
-    /// A human typed something.
-    Prompt {
-        key: Key,
-        at: Option<Millis>,
-        text: Option<Box<Text>>,
-    },
-    /// The model answered, by text or by tool calls.
-    Reply { key: Key, at: Option<Millis> },
-    /// The API failed.
-    ApiError {
-        key: Key,
-        at: Option<Millis>,
-        text: Option<Box<Text>>,
-    },
-}
-
-/// The texts of one message on the main chain.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Answer<T = Text> {
-    /// The key of the message.
-    pub message: Key,
-    /// The time of its last line.
+/// One record, and what it says.
+#[derive(Debug, PartialEq)]
+pub struct Fact {
+    /// The key of the record: its `uuid`, or that of the record of which it is a copy
+    /// (`forkedFrom.messageUuid`).
+    pub key: Key,
+    /// The key of the record before it in the conversation; 0 for none.
+    pub parent: Key,
+    /// When it was written.
     pub at: Option<Millis>,
-    /// Its text blocks, each with the key of its line, so that a repeated line adds nothing.
-    pub parts: Vec<(Key, T)>,
+    /// Whether it belongs to the session's own conversation, not to a subagent's.
+    pub is_main: bool,
+    /// What it says.
+    pub what: What,
 }
 
-/// The last messages with text on the main chain, in the order of their last lines. The last one is
-/// the final answer. Some before it are kept, because the lines of two messages can alternate.
+/// What a record says.
+#[derive(Debug, PartialEq)]
+pub enum What {
+    /// A human, or the caller of the SDK, said something.
+    Prompt {
+        /// `None` if no text is kept.
+        text: Option<Box<Text>>,
+        /// Whether it is a command, which the client expands in the next record.
+        is_command: bool,
+    },
+    /// A part of an API message; most messages take several records.
+    Reply(Box<Reply>),
+    /// The API failed, the model refused, or a limit was reached: what the user saw.
+    Error(Option<Box<Text>>),
+    /// Results of tool calls: the ids of those that failed.
+    Failures(Vec<Key>),
+    /// The conversation was compacted.
+    Compaction,
+}
+
+/// A part of an API message.
+#[derive(Debug, PartialEq)]
+pub struct Reply {
+    /// The id of the message, which a backend chose: it may be missing, or the same for all messages.
+    pub id: Option<Key>,
+    /// The id of the request.
+    pub request: Option<Key>,
+    /// The model that wrote it, as an index into [`Facts::names`].
+    pub model: usize,
+    /// The token counts of the message so far, or for all of it.
+    pub usage: Usage,
+    /// What models that the API asked for advice used on top of that.
+    pub advisors: Vec<(usize, Usage)>,
+    /// The tool calls, with the names of the tools as indexes into [`Facts::names`].
+    pub calls: Vec<(Key, usize)>,
+    /// Whether it ends with a text, or with the structured output of a run with a schema. Otherwise
+    /// results of tools are due.
+    pub is_answer: bool,
+    /// Whether a `user` record stands between this record and the reply before it in the file.
+    pub follows_user: bool,
+}
+
+/// The last text of a model on the main chain.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answer {
+    /// When it was written.
+    pub at: Option<Millis>,
+    /// The text.
+    pub text: Text,
+    /// Whether it is the structured output of a run with a schema.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_structured: bool,
+}
+
+/// The last step of the conversation on the main chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Answers<T = Text>(Vec<Answer<T>>);
-
-impl<T> Default for Answers<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
+pub struct Step {
+    /// When it was written.
+    pub at: Option<Millis>,
+    /// What it was.
+    pub kind: StepKind,
 }
 
-impl<T> Answers<T> {
-    /// Adds a message, or lines of a message that is already here. Known lines, and messages that
-    /// are older than the last one, were written a second time; they are ignored.
-    pub fn add(&mut self, more: Answer<T>) {
-        let newest = self.last().and_then(|last| last.at);
-        if let Some(place) = self
-            .0
-            .iter()
-            .position(|answer| answer.message == more.message)
-        {
-            let known: HashSet<Key> = self.0[place].parts.iter().map(|(line, _)| *line).collect();
-            if more.parts.iter().all(|(line, _)| known.contains(line)) {
-                return;
-            }
-            let new = more
-                .parts
-                .into_iter()
-                .filter(|(line, _)| !known.contains(line));
-            if is_before(more.at, newest) {
-                self.0[place].parts.extend(new);
-                return;
-            }
-            let mut answer = self.0.remove(place);
-            answer.parts.extend(new);
-            // Times must not decrease along the list, even if a line has none.
-            answer.at = more.at.max(newest);
-            self.0.push(answer);
-        } else if !is_before(more.at, newest) {
-            self.0.push(Answer {
-                at: more.at.max(newest),
-                ..more
-            });
-            if self.0.len() > MAX_ANSWERS {
-                self.0.remove(0);
-            }
-        }
-    }
-
-    /// The final answer.
-    #[must_use]
-    pub fn last(&self) -> Option<&Answer<T>> {
-        self.0.last()
-    }
-
-    /// All of them, in order.
-    pub fn into_all(self) -> impl Iterator<Item = Answer<T>> {
-        self.0.into_iter()
-    }
+/// A kind of step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StepKind {
+    /// Somebody said something.
+    Prompt,
+    /// The model called tools.
+    ToolUse,
+    /// The model answered.
+    Answer,
+    /// The API failed, the model refused, or a limit was reached.
+    Error(Text),
 }
 
 /// Whether both times are known and `at` is earlier than `other`.
@@ -216,17 +179,19 @@ impl Dated {
 
 /// State records, and fields of any record, of which the latest value counts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "the names are the client's")]
 pub struct Latest {
     pub custom_title: Option<Text>,
     pub ai_title: Option<Text>,
-    pub cost_usd: Option<f64>,
     pub model: Dated,
     pub cwd: Dated,
     pub git_branch: Dated,
     pub version: Dated,
     pub entrypoint: Dated,
     pub permission_mode: Dated,
+    /// The most that the run may cost, in US dollars.
+    pub max_budget_usd: Option<f64>,
 }
 
 impl Latest {
@@ -234,7 +199,7 @@ impl Latest {
     pub fn update(&mut self, later: Self) {
         self.custom_title = later.custom_title.or(self.custom_title.take());
         self.ai_title = later.ai_title.or(self.ai_title.take());
-        self.cost_usd = later.cost_usd.or(self.cost_usd);
+        self.max_budget_usd = later.max_budget_usd.or(self.max_budget_usd);
         for (ours, theirs) in [
             (&mut self.model, later.model),
             (&mut self.cwd, later.cwd),
@@ -255,22 +220,32 @@ impl Latest {
 pub struct Facts {
     /// The names of models and tools, each once.
     pub names: Vec<String>,
-    /// API messages, each once, in the order of their keys after [`Facts::sort`].
-    pub messages: Vec<(Key, Message)>,
-    /// Tool calls, likewise.
-    pub tools: Vec<(Key, Tool)>,
-    /// Subagents.
-    pub subagents: BTreeSet<Key>,
-    /// Compactions, by the keys of their records.
-    pub compactions: BTreeSet<Key>,
-    /// The steps of the main chain, in order.
-    pub steps: Vec<Step>,
-    /// The last answers.
-    pub answers: Answers,
+    /// The records that count, in the order of the file.
+    pub facts: Vec<Fact>,
+    /// The keys of copies under ids of their own, by which a copy of the copy names them.
+    pub copies: Vec<Key>,
+    /// The last text, and the key of its record.
+    pub answer: Option<(Key, Answer)>,
+    /// The subagents that wrote here, each with the key of one of its records, or 0 if a file of its
+    /// own tells. With a copied record it is no subagent of this session.
+    pub subagents: BTreeMap<Key, Key>,
     /// The latest state.
     pub latest: Latest,
-    /// Lines that are not JSON objects.
-    pub malformed_lines: u64,
+    /// Titles that older clients wrote for any session, each with the key of the record that tells
+    /// which.
+    pub summaries: Vec<(Key, Text)>,
+    /// What the client charged, by the last record of it.
+    pub charge: Option<Charge>,
+    /// How many facts precede that record.
+    pub facts_before_charge: usize,
+    /// The session that these records say they were copied from.
+    pub forked_from: Option<String>,
+    /// The sessions in which this one goes on.
+    pub continued_in: BTreeSet<String>,
+    /// Whether a `user` record stands after the last reply.
+    pub ends_with_user: bool,
+    /// Lines of which a part is not JSON.
+    pub damaged_lines: u64,
     /// Lines that were too long to be parsed.
     pub skipped_lines: u64,
 }
@@ -278,32 +253,24 @@ pub struct Facts {
 impl Facts {
     /// The fact that the file of this subagent exists.
     #[must_use]
-    pub fn of_subagent(id: &str) -> Self {
+    pub fn of_subagent(id: Key) -> Self {
         Self {
-            subagents: BTreeSet::from([key(b'a', id.as_bytes())]),
+            subagents: BTreeMap::from([(id, 0)]),
             ..Self::default()
         }
     }
 
-    /// How many facts there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.messages.len() + self.tools.len() + self.steps.len()
-    }
-
-    /// As [`Facts::len`], plus the size of the texts in facts: a measure of the memory in use.
+    /// The number of facts, plus the size of their texts: a measure of the memory in use.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let bytes = self.steps.iter().map(|step| match step {
-            Step::Prompt {
+        let bytes = self.facts.iter().map(|fact| match &fact.what {
+            What::Prompt {
                 text: Some(text), ..
             }
-            | Step::ApiError {
-                text: Some(text), ..
-            } => text.text.len(),
+            | What::Error(Some(text)) => text.text.len(),
             _ => 0,
         });
-        self.len() + bytes.sum::<usize>() / BYTES_PER_FACT
+        self.facts.len() + bytes.sum::<usize>() / BYTES_PER_FACT
     }
 
     /// Whether there are none.
@@ -311,70 +278,6 @@ impl Facts {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-
-    /// Sorts messages and tool calls by key, as the journal stores them, and merges those with the
-    /// same key.
-    pub fn sort(&mut self) {
-        self.messages
-            .sort_unstable_by_key(|(key, _)| key.cast_signed());
-        self.messages.dedup_by(|(key, later), (same, message)| {
-            key == same && {
-                message.usage = message.usage.max(later.usage);
-                message.span.include(later.span);
-                true
-            }
-        });
-        self.tools
-            .sort_unstable_by_key(|(key, _)| key.cast_signed());
-        self.tools.dedup_by(|(key, later), (same, tool)| {
-            key == same && {
-                tool.name = later.name.or(tool.name);
-                tool.has_failed |= later.has_failed;
-                true
-            }
-        });
-    }
-}
-
-/// Merges the sorted items of several stretches in the order of their keys, each with the index of
-/// its first stretch; `add` adds a later item with the same key. The journal stores keys in this
-/// order, so that neighbors end up on the same page.
-pub fn merge<T>(
-    stretches: Vec<Vec<(Key, T)>>,
-    add: impl Fn(&mut T, T),
-) -> impl Iterator<Item = (usize, Key, T)> {
-    let mut stretches: Vec<_> = stretches
-        .into_iter()
-        .map(|items| items.into_iter().peekable())
-        .collect();
-    let next = |items: &mut Peekable<IntoIter<(Key, T)>>, place| {
-        items
-            .peek()
-            .map(|(key, _)| Reverse((key.cast_signed(), place)))
-    };
-    let mut heads: BinaryHeap<_> = stretches
-        .iter_mut()
-        .enumerate()
-        .filter_map(|(place, items)| next(items, place))
-        .collect();
-    let mut in_order = iter::from_fn(move || {
-        let mut head = heads.peek_mut()?;
-        let place = head.0.1;
-        let (key, item) = stretches[place].next()?;
-        match next(&mut stretches[place], place) {
-            Some(later) => *head = later,
-            None => drop(PeekMut::pop(head)),
-        }
-        Some((place, key, item))
-    })
-    .peekable();
-    iter::from_fn(move || {
-        let (place, key, mut item) = in_order.next()?;
-        while let Some((_, _, later)) = in_order.next_if(|(_, same, _)| *same == key) {
-            add(&mut item, later);
-        }
-        Some((place, key, item))
-    })
 }
 
 /// The index of a name, which is added if it is new. A session has a few dozen, so the search is
@@ -387,11 +290,4 @@ pub fn intern(names: &mut Vec<String>, name: &str) -> usize {
             names.push(name.to_owned());
             names.len() - 1
         })
-}
-
-/// The key of an id. `kind` is `m` for a message, `t` for a tool call, `u` for a record and `a` for a
-/// subagent.
-#[must_use]
-pub fn key(kind: u8, id: &[u8]) -> Key {
-    xxh3_64_with_seed(id, u64::from(kind))
 }

@@ -1,39 +1,24 @@
 //! The figures of one session, updated with each stretch of its transcript files that is read.
 //!
-//! However the files are cut between reads, the figures equal those of one full read: a fact adds
-//! only what is not counted yet under its key.
+//! However the files are cut between reads, in whatever order they come, and however often, the
+//! figures equal those of one full read: each record counts once, and what has an order is ordered by
+//! time.
 
-use std::collections::{BTreeMap, HashSet};
-use std::mem::take;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::Millis;
-use super::facts::{Answers, Facts, Key, Latest, Message, Span, Step, is_before, merge};
+use super::batch::Batch;
+use super::chain::Chain;
+use super::charge::{Charges, UsageByModel};
+use super::facts::{Answer, Fact, Facts, Latest, Reply, Span, Step, StepKind, What, is_before};
+use super::index::{Index, Key, Known, key};
 use super::redact::Text;
 use super::usage::Usage;
+use super::{Millis, charge};
 
-/// A fact that is counted once on this machine, such as a message, a tool call or a prompt.
-#[derive(Debug)]
-pub struct Item<'a> {
-    /// Its key.
-    pub key: Key,
-    /// A tool's name; empty otherwise.
-    pub name: &'a str,
-    /// Its figures. Of repeated facts, the largest of each figure counts.
-    pub figures: [u64; 4],
-}
-
-/// What was counted of an [`Item`] before.
-#[derive(Debug, Default)]
-pub struct Counted {
-    /// Whether another session had it first, so that it is history that a fork copied.
-    pub is_inherited: bool,
-    /// The figures that are already counted for this session.
-    pub before: Option<[u64; 4]>,
-    /// Its name, for an item without one.
-    pub name: String,
-}
+/// How many titles are kept until it is known whether they are of this session.
+const MAX_SUMMARIES: usize = 16;
 
 /// Calls and failures of one tool.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,53 +28,18 @@ pub struct ToolFigures {
     pub errors: u64,
 }
 
-/// How much of the transcript was read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReadState {
-    /// Everything that was in the files when they were last read.
-    Complete,
-    /// The next invocation reads the rest.
-    Partial,
-    /// There was no file.
-    #[default]
-    Missing,
-}
-
-impl ReadState {
-    const ALL: [Self; 3] = [Self::Complete, Self::Partial, Self::Missing];
-
-    /// The name in the document and in the journal.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Partial => "partial",
-            Self::Missing => "missing",
-        }
-    }
-
-    /// The state with this name; `Missing` for any other name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        let mut all = Self::ALL.into_iter();
-        all.find(|state| state.as_str() == name).unwrap_or_default()
-    }
-}
-
-/// How much of the transcript was read, in bytes of all its files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the type says it")]
-pub struct TranscriptState {
-    pub state: ReadState,
-    pub bytes: u64,
+/// A text and its time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct DatedText {
+    at: Option<Millis>,
+    pub(super) text: Option<Text>,
 }
 
 /// The figures and texts of one session, from its transcript files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Figures {
-    /// Prompts by humans.
+    /// Prompts by humans and by callers of the SDK.
     pub prompts: u64,
     /// Prompts that were answered, if only by an error.
     pub turns: u64,
@@ -102,213 +52,347 @@ pub struct Figures {
     /// Subagents that were started.
     pub subagents: u64,
     /// Token counts by model.
-    pub usage_by_model: BTreeMap<String, Usage>,
+    pub usage_by_model: UsageByModel,
     /// Token counts of messages that another session had first.
     pub inherited: Option<Usage>,
+    /// The same by model.
+    pub inherited_by_model: UsageByModel,
+    /// The sessions that had them.
+    pub parents: BTreeSet<String>,
+    /// The session that the client says this one was copied from.
+    pub forked_from: Option<String>,
+    /// What the client charged.
+    pub charges: Charges,
     /// The first prompt that is not inherited.
-    pub input: Option<Text>,
-    /// The last answers that are not inherited.
-    pub answers: Answers,
-    /// The error in which the last turn ended.
-    pub error: Option<Text>,
-    /// When the last step was written.
-    pub stepped_at: Option<Millis>,
+    pub(super) first_prompt: Option<DatedText>,
+    /// The last answer that is not inherited.
+    pub answer: Option<Answer>,
+    /// The last step that is not inherited.
+    pub last_step: Option<Step>,
     /// From the first to the last step or message that is not inherited.
     pub span: Span,
     /// The latest state.
     pub latest: Latest,
-    /// Lines that are not JSON objects.
-    pub malformed_lines: u64,
+    /// Lines of which a part is not JSON.
+    pub damaged_lines: u64,
     /// Lines that were too long to be parsed.
     pub skipped_lines: u64,
-    /// When the last prompt or API error that is not inherited was written.
-    asked_or_failed_at: Option<Millis>,
-    /// Whether the last prompt is not answered yet.
-    awaits_reply: bool,
+    /// Titles of this or another session, each with the key of a record of that session.
+    summaries: Vec<(Key, Text)>,
+    /// The ids of the subagents.
+    agents: BTreeSet<Key>,
+    /// What the session had used before its files were read again. What it shows never shrinks.
+    floor: UsageByModel,
 }
 
 impl Figures {
-    /// Counts the facts of the next stretches, in their order. `count` stores an item and returns
-    /// what was counted of it before.
-    pub fn absorb<E>(
+    /// Counts the facts of some files, each with the state of its chain, in the order in which they
+    /// were read.
+    pub fn absorb<I: Index>(
         &mut self,
-        mut stretches: Vec<Facts>,
-        mut count: impl FnMut(Item<'_>) -> Result<Counted, E>,
-    ) -> Result<(), E> {
-        // The steps and answers of copied messages must not count either.
-        let mut copied = HashSet::new();
-        let messages = merge(
-            stretches
-                .iter_mut()
-                .map(|facts| take(&mut facts.messages))
-                .collect(),
-            |message: &mut Message, later| {
-                message.usage = message.usage.max(later.usage);
-                message.span.include(later.span);
-            },
-        );
-        for (place, key, message) in messages {
-            let counted = count(Item {
-                key,
-                name: "",
-                figures: message.usage.figures(),
-            })?;
-            if self.count_message(&message, &stretches[place].names[message.model], &counted) {
-                copied.insert(key);
+        files: Vec<(&mut Chain, Vec<Facts>)>,
+        index: &mut I,
+    ) -> Result<(), I::Error> {
+        let all = files.iter().flat_map(|(_, stretches)| stretches);
+        let keys = all.flat_map(|facts| {
+            let copies = facts.copies.iter().copied();
+            facts.facts.iter().map(|fact| fact.key).chain(copies)
+        });
+        let mut batch = Batch::new(index, keys)?;
+        for (chain, stretches) in files {
+            for facts in stretches {
+                self.absorb_stretch(facts, chain, &mut batch)?;
             }
         }
-        let tools = stretches.iter_mut().map(|Facts { names, tools, .. }| {
-            take(tools)
-                .into_iter()
-                .map(|(key, tool)| (key, (tool.name.map(|name| &*names[name]), tool.has_failed)))
-                .collect()
-        });
-        let tools = merge(tools.collect(), |(name, failed), (later, later_failed)| {
-            *name = name.or(later);
-            *failed |= later_failed;
-        });
-        for (_, key, (name, failed)) in tools {
-            let figures = [u64::from(name.is_some()), u64::from(failed), 0, 0];
-            let counted = count(Item {
-                key,
-                name: name.unwrap_or_default(),
-                figures,
-            })?;
-            if !counted.is_inherited {
-                self.count_tool(name.unwrap_or(&counted.name), &counted, figures);
+        for (record, text) in std::mem::take(&mut self.summaries) {
+            // The record may be read later.
+            match batch.get(record)?.known {
+                Some(_) => self.latest.ai_title = Some(text),
+                None => self.summaries.push((record, text)),
             }
         }
-        let mut is_new = |key| {
-            Ok(is_new(&count(Item {
-                key,
-                name: "",
-                figures: [0; 4],
-            })?))
+        batch.finish()
+    }
+
+    fn absorb_stretch<I: Index>(
+        &mut self,
+        mut facts: Facts,
+        chain: &mut Chain,
+        batch: &mut Batch<'_, I>,
+    ) -> Result<(), I::Error> {
+        for &copy in &facts.copies {
+            batch.is_new(copy)?;
+        }
+        let answer_is_new = match &facts.answer {
+            Some((record, _)) => {
+                let seen = batch.get(*record)?;
+                !seen.is_inherited && seen.known.is_none()
+            }
+            None => false,
         };
-        for facts in stretches {
-            for key in facts.subagents {
-                self.subagents += u64::from(is_new(key)?);
-            }
-            for key in facts.compactions {
-                self.compactions += u64::from(is_new(key)?);
-            }
-            for step in facts.steps {
-                self.step(step, &copied, &mut is_new)?;
-            }
-            for answer in facts.answers.into_all() {
-                if !copied.contains(&answer.message) {
-                    self.answers.add(answer);
-                }
-            }
-            self.latest.update(facts.latest);
-            self.malformed_lines += facts.malformed_lines;
-            self.skipped_lines += facts.skipped_lines;
-        }
-        Ok(())
-    }
-
-    /// Counts a message. Returns whether it is history that a fork copied.
-    fn count_message(&mut self, message: &Message, model: &str, counted: &Counted) -> bool {
-        let (figures, before) = (message.usage.figures(), counted.before.unwrap_or_default());
-        let more = Usage::from(std::array::from_fn(|index| {
-            figures[index].saturating_sub(before[index])
-        }));
-        if counted.is_inherited {
-            self.inherited.get_or_insert_default().add(more);
-            return true;
-        }
-        self.api_messages += u64::from(counted.before.is_none());
-        match self.usage_by_model.get_mut(model) {
-            Some(usage) => usage.add(more),
-            None => drop(self.usage_by_model.insert(model.to_owned(), more)),
-        }
-        self.span.include(message.span);
-        false
-    }
-
-    /// Counts a tool call when the call is first seen, and its failure as soon as both the call and
-    /// the failure were seen.
-    fn count_tool(&mut self, name: &str, counted: &Counted, figures: [u64; 4]) {
-        let before = counted.before.unwrap_or_default();
-        let (called, failed) = (
-            before[0].max(figures[0]) == 1,
-            before[1].max(figures[1]) == 1,
-        );
-        let (was_called, had_failed) = (before[0] == 1, before[1] == 1);
-        if called {
-            let (calls, errors) = (
-                u64::from(!was_called),
-                u64::from(failed && !(was_called && had_failed)),
-            );
-            match self.tools.get_mut(name) {
-                Some(tool) => {
-                    tool.calls += calls;
-                    tool.errors += errors;
-                }
-                None => drop(
-                    self.tools
-                        .insert(name.to_owned(), ToolFigures { calls, errors }),
-                ),
+        for (&agent, &record) in &facts.subagents {
+            if record == 0 || !batch.get(record)?.is_inherited {
+                self.subagents += u64::from(self.agents.insert(agent));
             }
         }
-    }
-
-    fn step<E>(
-        &mut self,
-        step: Step,
-        copied: &HashSet<Key>,
-        is_new: &mut impl FnMut(Key) -> Result<bool, E>,
-    ) -> Result<(), E> {
-        let at = match step {
-            // A reply that is older than the last prompt or error was written a second time.
-            Step::Reply { key, at }
-                if copied.contains(&key) || is_before(at, self.asked_or_failed_at) =>
+        let all = std::mem::take(&mut facts.facts);
+        let mut charge = facts.charge.take();
+        for (place, fact) in all.into_iter().enumerate() {
+            if place == facts.facts_before_charge
+                && let Some(charge) = charge.take()
             {
-                return Ok(());
+                self.add_charge(charge);
             }
-            Step::Reply { at, .. } => {
-                self.turns += u64::from(take(&mut self.awaits_reply));
-                self.error = None;
-                at
-            }
-            // A record that was written twice is counted the first time.
-            Step::Prompt { key, .. } | Step::ApiError { key, .. } if !is_new(key)? => {
-                return Ok(());
-            }
-            Step::Prompt { at, text, .. } => {
-                if self.prompts == 0 {
-                    self.input = text.map(|text| *text);
-                }
-                self.prompts += 1;
-                self.asked_or_failed_at = at.max(self.asked_or_failed_at);
-                self.awaits_reply = true;
-                self.error = None;
-                at
-            }
-            Step::ApiError { at, text, .. } => {
-                self.turns += u64::from(take(&mut self.awaits_reply));
-                self.error = Some(text.map(|text| *text).unwrap_or_default());
-                self.asked_or_failed_at = at.max(self.asked_or_failed_at);
-                at
-            }
-        };
-        self.stepped_at = at.max(self.stepped_at);
-        self.span.include(Span::at(at));
+            self.absorb_fact(fact, &facts.names, chain, batch)?;
+        }
+        if let Some(charge) = charge {
+            self.add_charge(charge);
+        }
+        chain.is_after_user |= facts.ends_with_user;
+        if let Some((_, answer)) = facts.answer.filter(|_| answer_is_new)
+            && !is_before(answer.at, self.answer.as_ref().and_then(|answer| answer.at))
+        {
+            self.answer = Some(answer);
+        }
+        self.latest.update(facts.latest);
+        self.summaries.extend(facts.summaries);
+        let surplus = self.summaries.len().saturating_sub(MAX_SUMMARIES);
+        self.summaries.drain(..surplus);
+        self.forked_from = facts.forked_from.or(self.forked_from.take());
+        self.damaged_lines += facts.damaged_lines;
+        self.skipped_lines += facts.skipped_lines;
         Ok(())
     }
 
-    /// Token counts of all models.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        self.usage_by_model
-            .values()
-            .fold(Usage::default(), |mut sum, usage| {
-                sum.add(*usage);
-                sum
-            })
+    fn add_charge(&mut self, charge: charge::Charge) {
+        self.charges.add(charge);
+        self.charges.has_grown = false;
     }
-}
 
-fn is_new(counted: &Counted) -> bool {
-    !counted.is_inherited && counted.before.is_none()
+    fn absorb_fact<I: Index>(
+        &mut self,
+        fact: Fact,
+        names: &[String],
+        chain: &mut Chain,
+        batch: &mut Batch<'_, I>,
+    ) -> Result<(), I::Error> {
+        match &fact.what {
+            What::Reply(reply) => return self.absorb_reply(&fact, reply, names, chain, batch),
+            What::Compaction => self.compactions += u64::from(batch.is_new(fact.key)?),
+            What::Failures(calls) => {
+                if batch.is_new(fact.key)? {
+                    for &call in calls {
+                        if let Some(tool) = chain
+                            .call(call, fact.parent)
+                            .and_then(|name| self.tools.get_mut(name))
+                        {
+                            tool.errors += 1;
+                        }
+                    }
+                }
+            }
+            What::Prompt { .. } if !fact.is_main => drop(batch.is_new(fact.key)?),
+            What::Prompt { is_command, .. } => {
+                if chain.is_expansion(&fact) {
+                    return Ok(());
+                }
+                let seen = batch.get(fact.key)?;
+                let is_open = match seen.known {
+                    Some(Known::Prompt { is_answered }) => !is_answered,
+                    known => known.is_none(),
+                };
+                let prompt = (is_open && !seen.is_inherited).then_some(fact.key);
+                chain.begin_turn(&fact, *is_command, prompt);
+                if seen.known.is_none() {
+                    batch.put(fact.key, Known::Prompt { is_answered: false });
+                    if !seen.is_inherited {
+                        self.absorb_prompt(fact);
+                    }
+                }
+            }
+            What::Error(_) => {
+                if fact.is_main {
+                    chain.close_messages();
+                }
+                if batch.is_new(fact.key)? {
+                    self.count_turn(chain, batch)?;
+                    if let What::Error(text) = fact.what {
+                        let text = text.map(|text| *text).unwrap_or_default();
+                        self.set_step(fact.at, StepKind::Error(text));
+                    }
+                } else {
+                    chain.answer();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn absorb_prompt(&mut self, fact: Fact) {
+        let What::Prompt { text, .. } = fact.what else {
+            return;
+        };
+        self.prompts += 1;
+        let first = self.first_prompt.as_ref().map(|first| first.at);
+        if first.is_none_or(|first| is_before(fact.at, first)) {
+            self.first_prompt = Some(DatedText {
+                at: fact.at,
+                text: text.map(|text| *text),
+            });
+        }
+        self.set_step(fact.at, StepKind::Prompt);
+    }
+
+    fn absorb_reply<I: Index>(
+        &mut self,
+        fact: &Fact,
+        reply: &Reply,
+        names: &[String],
+        chain: &mut Chain,
+        batch: &mut Batch<'_, I>,
+    ) -> Result<(), I::Error> {
+        let seen = batch.get(fact.key)?;
+        let known = match seen.known {
+            Some(Known::Message(_)) => Some(fact.key),
+            Some(Known::Part(message)) => Some(message),
+            _ => None,
+        };
+        let message = chain.add_reply(fact, reply, names, known);
+        if seen.known.is_none() && message != fact.key {
+            batch.put(fact.key, Known::Part(message));
+        }
+        let is_inherited = self.count_message(message, reply, names, batch)?;
+        let is_new = seen.known.is_none() && !is_inherited && !seen.is_inherited;
+        if is_new {
+            self.span.include(fact.at);
+            self.charges.has_grown |= fact.is_main;
+            for (_, name) in &reply.calls {
+                self.tools.entry(names[*name].clone()).or_default().calls += 1;
+            }
+        }
+        if fact.is_main {
+            if is_new {
+                self.count_turn(chain, batch)?;
+                let kind = if reply.is_answer {
+                    StepKind::Answer
+                } else {
+                    StepKind::ToolUse
+                };
+                self.set_step(fact.at, kind);
+            } else {
+                chain.answer();
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what a message has used beyond what is known of it. Returns whether it is history that
+    /// a fork copied.
+    fn count_message<I: Index>(
+        &mut self,
+        message: Key,
+        reply: &Reply,
+        names: &[String],
+        batch: &mut Batch<'_, I>,
+    ) -> Result<bool, I::Error> {
+        let is_inherited = batch.get(message)?.is_inherited;
+        let is_first = !matches!(batch.get(message)?.known, Some(Known::Message(_)));
+        if is_first && !is_inherited {
+            self.api_messages += 1;
+        }
+        let advised = reply.advisors.iter().enumerate();
+        let advisors = advised.map(|(place, (model, usage))| {
+            let id = [message, place as u64].map(u64::to_le_bytes).concat();
+            (key(b'i', &id), *model, *usage)
+        });
+        for (key, model, usage) in
+            std::iter::once((message, reply.model, reply.usage)).chain(advisors)
+        {
+            let before = match batch.get(key)?.known {
+                Some(Known::Message(before)) => Some(before),
+                _ => None,
+            };
+            let now = before.unwrap_or_default().max(usage);
+            if before != Some(now) {
+                batch.put(key, Known::Message(now));
+            }
+            let more = now.minus(before.unwrap_or_default());
+            let by_model = if is_inherited {
+                self.inherited.get_or_insert_default().add(more);
+                &mut self.inherited_by_model
+            } else {
+                &mut self.usage_by_model
+            };
+            match by_model.get_mut(&names[model]) {
+                Some(usage) => usage.add(more),
+                None => drop(by_model.insert(names[model].clone(), more)),
+            }
+        }
+        Ok(is_inherited)
+    }
+
+    /// Counts a turn, if the prompt that is answered now was not counted before.
+    fn count_turn<I: Index>(
+        &mut self,
+        chain: &mut Chain,
+        batch: &mut Batch<'_, I>,
+    ) -> Result<(), I::Error> {
+        if let Some(prompt) = chain.answer()
+            && batch.get(prompt)?.known != Some(Known::Prompt { is_answered: true })
+        {
+            batch.put(prompt, Known::Prompt { is_answered: true });
+            self.turns += 1;
+        }
+        Ok(())
+    }
+
+    fn set_step(&mut self, at: Option<Millis>, kind: StepKind) {
+        self.span.include(at);
+        let last = self.last_step.as_ref().and_then(|step| step.at);
+        if !is_before(at, last) {
+            self.last_step = Some(Step { at, kind });
+        }
+    }
+
+    /// Figures to read the files again from their beginning: a session that copied from this one is
+    /// known now, or an older one has what this one had counted. What was used stays the least that
+    /// is shown.
+    #[must_use]
+    pub fn restarted(&self) -> Self {
+        let mut floor = self.floor.clone();
+        for (model, usage) in &self.usage_by_model {
+            let inherited = self.inherited_by_model.get(model).copied();
+            let floor = floor.entry(model.clone()).or_default();
+            *floor = floor.max(usage.plus(inherited.unwrap_or_default()));
+        }
+        Self {
+            floor,
+            ..Self::default()
+        }
+    }
+
+    /// Token counts by model, as counted from the messages.
+    #[must_use]
+    pub fn counted(&self) -> UsageByModel {
+        let mut counted = self.usage_by_model.clone();
+        for (model, &floor) in &self.floor {
+            let inherited = self.inherited_by_model.get(model).copied();
+            let usage = counted.entry(model.clone()).or_default();
+            *usage = usage.max(floor.minus(inherited.unwrap_or_default()));
+        }
+        counted
+    }
+
+    /// Finds what the client had charged for the parent of this fork when it made the fork.
+    pub fn find_base(&mut self, parent: &Self) {
+        let counted = charge::total(self.usage_by_model.values());
+        let inherited = self.inherited.unwrap_or_default();
+        self.charges.find_base(&parent.charges, counted, inherited);
+    }
+
+    /// Whether what is inherited has no mark of its origin: the client then charges it again.
+    #[must_use]
+    pub fn is_unmarked_fork(&self) -> bool {
+        self.forked_from.is_none() && !self.inherited_by_model.is_empty()
+    }
 }

@@ -1,11 +1,18 @@
 //! What is recorded about a session. Pure: no clock, environment, file or network, and no imports
 //! of other modules.
 
+mod assemble;
+mod batch;
+pub mod chain;
+pub mod charge;
 pub mod document;
 pub mod event;
 pub mod facts;
 pub mod failure;
 pub mod figures;
+pub mod index;
+pub mod outcome;
+pub mod read_state;
 pub mod redact;
 pub mod run;
 pub mod session;

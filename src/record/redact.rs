@@ -290,23 +290,13 @@ impl Redactor {
 }
 
 impl Text {
-    /// Joins texts with line feeds, and cuts the result to `max_bytes`.
+    /// The text, cut to at most `max_bytes`.
     #[must_use]
-    pub fn join<'a>(parts: impl IntoIterator<Item = &'a Self>, max_bytes: usize) -> Option<Self> {
-        let mut parts = parts.into_iter();
-        let mut joined = parts.next()?.clone();
-        for part in parts {
-            if !joined.is_cut {
-                joined.text.push('\n');
-                joined.text.push_str(&part.text);
-                joined.is_cut = part.is_cut;
-            }
-            joined.bytes += 1 + part.bytes;
-        }
-        let cut = joined.text.floor_char_boundary(max_bytes);
-        joined.is_cut |= cut < joined.text.len();
-        joined.text.truncate(cut);
-        Some(joined)
+    pub fn cut(mut self, max_bytes: usize) -> Self {
+        let cut = self.text.floor_char_boundary(max_bytes);
+        self.is_cut |= cut < self.text.len();
+        self.text.truncate(cut);
+        self
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Millis;
 use super::event::{Event, EventKind};
+use super::outcome::Outcome;
 use super::redact::{Redactor, Text};
 use super::run::{Owner, Runs};
 
@@ -20,7 +21,7 @@ pub enum Status {
     Completed,
     /// The last turn ended in an error.
     Failed,
-    /// The client vanished without a SessionEnd.
+    /// The last prompt got no answer.
     Abandoned,
 }
 
@@ -84,6 +85,9 @@ pub struct Session {
     pub(super) model: Option<String>,
     pub(super) title: Option<Text>,
     pub(super) prompt: Option<Text>,
+    /// When the last prompt was submitted, by its hook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) asked_at: Option<Millis>,
     #[serde(rename = "turn")]
     pub(super) turn_end: Option<TurnEnd>,
     pub(super) answer: Option<HookAnswer>,
@@ -115,6 +119,7 @@ impl Session {
             model: None,
             title: None,
             prompt: None,
+            asked_at: None,
             turn_end: None,
             answer: None,
         }
@@ -157,6 +162,7 @@ impl Session {
                 if self.prompt.is_none() {
                     self.prompt = keep(prompt);
                 }
+                self.asked_at = self.asked_at.max(Some(now));
                 self.runs.touch(owner, now);
             }
             EventKind::Stop {
@@ -190,16 +196,27 @@ impl Session {
         set(&mut self.workflow_key, labels.workflow_key.as_ref());
     }
 
-    /// The status of a session whose last turn `has_failed` or not.
-    pub(super) fn status(&self, has_failed: bool) -> Status {
-        if self.runs.is_open() {
-            Status::Running
-        } else if has_failed {
-            Status::Failed
-        } else if self.runs.is_swept() {
-            Status::Abandoned
-        } else {
-            Status::Completed
+    /// Whether the last Stop hook carried an answer other than this text.
+    pub(super) fn has_answer_other_than(&self, text: &Text) -> bool {
+        let answer = self.answer.as_ref();
+        answer.is_some_and(|answer| {
+            answer.text != *text
+                && self
+                    .turn_end
+                    .as_ref()
+                    .is_some_and(|end| end.at == answer.at)
+        })
+    }
+
+    /// The status of the session, given how its last turn ended.
+    pub(super) fn status(&self, outcome: &Outcome) -> Status {
+        match outcome {
+            _ if self.runs.is_open() => Status::Running,
+            Outcome::Failed(_) => Status::Failed,
+            Outcome::Unanswered => Status::Abandoned,
+            // Nothing is known of it but that its client vanished.
+            Outcome::Unknown if self.runs.is_swept() => Status::Abandoned,
+            Outcome::Answered | Outcome::Unknown => Status::Completed,
         }
     }
 }

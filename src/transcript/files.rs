@@ -1,33 +1,74 @@
 //! Where the files of a session are.
+//!
+//! A session is a set of files: its transcript, parts of that in other project folders (the client
+//! changes the folder with a worktree), and the transcripts of its subagents.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use super::reader::session_of;
+use crate::record::facts::Source;
 
 /// How deep below `subagents/` files are searched for.
 const MAX_DEPTH: usize = 8;
 /// The most subagent files of one session.
 const MAX_FILES: usize = 10_000;
+/// The first version whose subagents have a folder of their own.
+const SUBAGENT_FOLDERS_SINCE: [u64; 3] = [2, 1, 2];
 
-/// The path that the client stated, if it exists. Otherwise the file of the same name in another
-/// folder of the client's projects (`<projects>/<folder>/<session>.jsonl`): the client moves it when
-/// a session continues in another working directory.
+/// A file of a session.
+pub type SessionFile = (PathBuf, Source);
+
+/// The transcript at the path that the client stated, as a path on this system: a client on Windows
+/// can run its hooks in WSL.
 #[must_use]
-pub fn find_transcript(stated: &Path, session_id: &str) -> PathBuf {
-    let moved = || {
-        let (name, projects) = (stated.file_name()?, stated.parent()?.parent()?);
-        if name != format!("{session_id}.jsonl").as_str() {
-            return None;
-        }
-        std::fs::read_dir(projects)
-            .ok()?
-            .flatten()
-            .map(|folder| folder.path().join(name))
-            .find(|path| path.is_file())
-    };
-    if stated.exists() {
-        stated.to_owned()
-    } else {
-        moved().unwrap_or_else(|| stated.to_owned())
+pub fn local_path(stated: &str) -> PathBuf {
+    let windows = stated
+        .split_once(":\\")
+        .filter(|(drive, _)| cfg!(unix) && drive.len() == 1);
+    match windows {
+        Some((drive, rest)) => PathBuf::from(format!(
+            "/mnt/{}/{}",
+            drive.to_ascii_lowercase(),
+            rest.replace('\\', "/")
+        )),
+        None => PathBuf::from(stated),
     }
+}
+
+/// The transcript of a session and its parts in other folders of the client's projects
+/// (`<projects>/<folder>/<session>.jsonl`), each once, however many links lead to it.
+#[must_use]
+pub fn fragments(stated: &Path, session_id: &str) -> Vec<PathBuf> {
+    let name = format!("{session_id}.jsonl");
+    let has_name = stated.file_name().is_some_and(|stated| *stated == *name);
+    let projects = stated
+        .parent()
+        .and_then(Path::parent)
+        .filter(|_| has_name)
+        .and_then(|projects| std::fs::read_dir(projects).ok());
+    let others = projects
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|folder| folder.path().join(&name));
+    let mut others: Vec<_> = others.filter(|path| path.is_file()).collect();
+    others.sort();
+    let mut seen = BTreeSet::new();
+    std::iter::once(stated.to_owned())
+        .filter(|path| path.is_file())
+        .chain(others)
+        .filter(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())))
+        .collect()
+}
+
+/// A transcript and those of its subagents.
+#[must_use]
+pub fn with_subagents(main: PathBuf) -> Vec<SessionFile> {
+    let subagents = subagent_files(&main).into_iter();
+    std::iter::once((main, Source::Main))
+        .chain(subagents.map(|path| (path, Source::Subagent)))
+        .collect()
 }
 
 /// The id in `agent-<id>.jsonl`.
@@ -41,8 +82,7 @@ pub fn subagent_id(path: &Path) -> Option<&str> {
 
 /// `<session>/subagents/**/agent-<id>.jsonl` beside `<session>.jsonl`, sorted. Links are not
 /// followed.
-#[must_use]
-pub fn subagent_files(main: &Path) -> Vec<PathBuf> {
+fn subagent_files(main: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![(main.with_extension("").join("subagents"), 0)];
     while let Some((folder, depth)) = folders.pop() {
@@ -63,4 +103,33 @@ pub fn subagent_files(main: &Path) -> Vec<PathBuf> {
     }
     files.sort();
     files
+}
+
+/// Whether this version of the client writes the files of subagents beside those of sessions.
+#[must_use]
+pub fn has_subagents_beside(version: Option<&str>) -> bool {
+    let parts = version.map(|version| {
+        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+        [(); 3].map(|()| parts.next().unwrap_or(0))
+    });
+    parts.is_some_and(|version| version < SUBAGENT_FOLDERS_SINCE)
+}
+
+/// `<folder>/agent-<id>.jsonl`, by the session that their records name: where older clients wrote
+/// subagents.
+#[must_use]
+pub fn subagents_beside(folder: &Path) -> BTreeMap<String, Vec<PathBuf>> {
+    let mut by_session: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if subagent_id(&path).is_some()
+            && let Some(session_id) = session_of(&path)
+        {
+            by_session.entry(session_id).or_default().push(path);
+        }
+    }
+    for files in by_session.values_mut() {
+        files.sort();
+    }
+    by_session
 }

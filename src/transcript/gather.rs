@@ -2,25 +2,41 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
+use serde::de::IgnoredAny;
+
 use super::line::{self, Block, Envelope, Record};
-use super::relevance::is_irrelevant;
+use super::relevance::{self, Relevance};
 use crate::record::Millis;
 use crate::record::facts::{
-    Answer, Answers, Facts, Key, MAX_FACTS, MAX_TEXT, Message, Source, Span, Step, Tool, intern,
-    key,
+    Answer, Fact, Facts, MAX_FACTS, MAX_TEXT, Reply, Source, What, intern, is_before,
 };
+use crate::record::index::{Key, key};
 use crate::record::redact::{Redactor, Text};
-use crate::record::usage::Usage;
 use crate::system::json::repair;
+
+/// How a record begins. What a damaged line holds behind such a beginning may be whole.
+const RECORD: [&[u8]; 2] = [br#"{"parentUuid":"#, br#"{"type":""#];
+/// How many of each beginning are tried in a damaged line.
+const MAX_BEGINNINGS: usize = 512;
 
 /// Gathers facts from lines.
 #[derive(Debug)]
 pub struct Gatherer<'a> {
     facts: Facts,
     redactor: &'a Redactor,
-    /// The last answers, not masked yet: masking is slow, and most of them are superseded.
-    answers: Answers<String>,
+    /// The last answer, not masked yet: masking is slow, and most of them are superseded.
+    answer: Option<LastAnswer>,
     text_bytes: usize,
+    is_after_user: bool,
+}
+
+#[derive(Debug)]
+struct LastAnswer {
+    record: Key,
+    at: Option<Millis>,
+    text: String,
+    is_structured: bool,
 }
 
 impl<'a> Gatherer<'a> {
@@ -30,32 +46,31 @@ impl<'a> Gatherer<'a> {
         Self {
             facts: Facts::default(),
             redactor,
-            answers: Answers::default(),
+            answer: None,
             text_bytes: 0,
+            is_after_user: false,
         }
     }
 
     /// Whether the facts should be handed over, so that memory stays bounded.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.facts.len() >= MAX_FACTS || self.text_bytes >= MAX_TEXT
+        self.facts.facts.len() >= MAX_FACTS || self.text_bytes >= MAX_TEXT
     }
 
     /// The facts, with their texts masked.
     #[must_use]
     pub fn finish(mut self) -> Facts {
-        for answer in self.answers.into_all() {
-            let parts = answer
-                .parts
-                .into_iter()
-                .filter_map(|(line, text)| Some((line, self.redactor.keep(&text)?)));
-            self.facts.answers.add(Answer {
-                message: answer.message,
+        self.facts.answer = self.answer.and_then(|answer| {
+            let text = self.redactor.keep(&answer.text)?;
+            let kept = Answer {
                 at: answer.at,
-                parts: parts.collect(),
-            });
-        }
-        self.facts.sort();
+                text,
+                is_structured: answer.is_structured,
+            };
+            Some((answer.record, kept))
+        });
+        self.facts.ends_with_user = self.is_after_user;
         self.facts
     }
 
@@ -64,11 +79,16 @@ impl<'a> Gatherer<'a> {
         self.facts.skipped_lines += 1;
     }
 
-    /// Adds the facts of a whole line.
+    /// Adds the facts of a whole line. Of a damaged one, each whole record counts.
     pub fn add(&mut self, line: &[u8], source: Source) {
-        if !is_irrelevant(line) && !line.trim_ascii().is_empty() && !self.add_if_whole(line, source)
-        {
-            self.facts.malformed_lines += 1;
+        match relevance::of(line) {
+            Relevance::None => {}
+            Relevance::Results => self.is_after_user = true,
+            Relevance::MayHoldFact => {
+                if !line.trim_ascii().is_empty() && !self.add_if_whole(line, source) {
+                    self.recover(line, source);
+                }
+            }
         }
     }
 
@@ -87,6 +107,43 @@ impl<'a> Gatherer<'a> {
         true
     }
 
+    /// Adds each whole record in a line. Clients that write side by side leave out the line feed
+    /// between two records, and a crash cuts one off in its middle (claude-code#81843).
+    fn recover(&mut self, line: &[u8], source: Source) {
+        let mut beginnings: Vec<usize> = RECORD
+            .iter()
+            .flat_map(|beginning| memmem::find_iter(line, beginning).take(MAX_BEGINNINGS))
+            .collect();
+        beginnings.sort_unstable();
+        let mut is_damaged = false;
+        let mut at = 0;
+        for start in beginnings {
+            // A beginning can also be a part of the record before it.
+            if start < at {
+                continue;
+            }
+            is_damaged |= !line[at..start].trim_ascii().is_empty();
+            match whole_value(&line[start..]) {
+                Some(json) => {
+                    self.add_recovered(json, source);
+                    at = start + json.len();
+                }
+                None => is_damaged = true,
+            }
+        }
+        is_damaged |= !line[at..].trim_ascii().is_empty();
+        self.facts.damaged_lines += u64::from(is_damaged);
+    }
+
+    /// Adds a record of a damaged line. What lacks the ids of a record is a part of one.
+    fn add_recovered(&mut self, json: &[u8], source: Source) {
+        if let Ok((envelope, record)) = line::parse(json)
+            && (envelope.uuid.is_some() || envelope.session_id.is_some())
+        {
+            self.add_record(json, source, &envelope, record);
+        }
+    }
+
     fn add_record(
         &mut self,
         line: &[u8],
@@ -94,78 +151,59 @@ impl<'a> Gatherer<'a> {
         envelope: &Envelope<'_>,
         record: Record<'_>,
     ) {
-        let uuid = || {
-            key(
-                b'u',
-                envelope.uuid.as_ref().map_or(line, |uuid| uuid.as_bytes()),
-            )
-        };
-        let is_main = source == Source::Main && !envelope.is_sidechain;
-        if matches!(
-            record,
-            Record::Prompt { .. } | Record::Assistant { .. } | Record::ApiError { .. }
-        ) {
-            self.add_envelope(
-                envelope,
-                is_main,
-                source == Source::Main && matches!(record, Record::Prompt { .. }),
-                &uuid,
-            );
+        let of = |id: &str| key(b'u', id.as_bytes());
+        let own = envelope.uuid.as_deref().map_or_else(|| key(b'u', line), of);
+        let key = envelope.copied_from.as_deref().map_or(own, of);
+        if key != own {
+            self.facts.copies.push(own);
         }
+        if let Some(session) = &envelope.forked_from {
+            self.facts.forked_from = Some(session.to_string());
+        }
+        let is_main = source == Source::Main && !envelope.is_sidechain;
+        self.add_envelope(envelope, &record, source, key);
         let at = envelope.at;
+        let fact = |what| Fact {
+            key,
+            parent: envelope.parent_uuid.as_deref().map_or(0, of),
+            at,
+            is_main,
+            what,
+        };
+        let is_user = matches!(
+            record,
+            Record::Prompt { .. } | Record::NotTyped | Record::ToolErrors(_)
+        );
         match record {
-            Record::Prompt { text } if is_main => {
+            Record::Prompt { text, is_command } if is_main => {
                 let text = self.keep(&text);
-                self.facts.steps.push(Step::Prompt {
-                    key: uuid(),
-                    at,
-                    text,
-                });
+                self.facts
+                    .facts
+                    .push(fact(What::Prompt { text, is_command }));
             }
-            Record::ApiError { text } if is_main => {
+            // Clients up to 2.0.25 wrote the prompts of subagents into the main file.
+            Record::Prompt { is_command, .. } if source == Source::Main => {
+                let text = None;
+                self.facts
+                    .facts
+                    .push(fact(What::Prompt { text, is_command }));
+            }
+            Record::Error { text } if is_main => {
                 let text = self.keep(&text);
-                self.facts.steps.push(Step::ApiError {
-                    key: uuid(),
-                    at,
-                    text,
-                });
+                self.facts.facts.push(fact(What::Error(text)));
             }
-            Record::Assistant {
-                id,
-                model,
-                usage,
-                blocks,
-            } => {
-                self.add_message(&id, &model, usage, at);
-                let mut texts = Vec::new();
-                for block in blocks {
-                    match block {
-                        Block::Text(text) => texts.push(text),
-                        Block::ToolUse { id, name } => {
-                            let name = intern(&mut self.facts.names, &name);
-                            self.facts.tools.push((
-                                key(b't', id.as_bytes()),
-                                Tool {
-                                    name: Some(name),
-                                    has_failed: false,
-                                },
-                            ));
-                        }
-                    }
-                }
+            Record::Assistant(message) => {
                 if is_main {
-                    self.add_reply(key(b'm', id.as_bytes()), &uuid, at, texts);
-                    self.facts.latest.model.set(at, &model);
+                    self.facts.latest.model.set(at, &message.model);
                 }
+                let reply = self.reply(message, is_main.then_some((key, at)));
+                self.facts.facts.push(fact(What::Reply(Box::new(reply))));
             }
-            Record::ToolErrors(ids) => {
-                for id in ids {
-                    self.add_failure(&id);
-                }
+            Record::ToolErrors(ids) if !ids.is_empty() => {
+                let ids = ids.iter().map(|id| self::key(b't', id.as_bytes()));
+                self.facts.facts.push(fact(What::Failures(ids.collect())));
             }
-            Record::CompactBoundary => {
-                self.facts.compactions.insert(uuid());
-            }
+            Record::CompactBoundary => self.facts.facts.push(fact(What::Compaction)),
             Record::Title { is_custom, text } => {
                 let latest = &mut self.facts.latest;
                 let title = if is_custom {
@@ -175,26 +213,118 @@ impl<'a> Gatherer<'a> {
                 };
                 *title = self.redactor.keep(&text).or(title.take());
             }
-            Record::Cost { usd } => self.facts.latest.cost_usd = Some(usd),
-            Record::Prompt { .. } | Record::ApiError { .. } | Record::Other => {}
+            Record::Summary { leaf, text } => {
+                let text = self.redactor.keep(&text);
+                self.facts
+                    .summaries
+                    .extend(text.map(|text| (of(&leaf), text)));
+            }
+            Record::Charge(charge) => {
+                self.facts.charge = Some(*charge);
+                self.facts.facts_before_charge = self.facts.facts.len();
+            }
+            Record::Budget { usd } => self.facts.latest.max_budget_usd = Some(usd),
+            Record::ContinuedIn(session) => {
+                self.facts.continued_in.insert(session.into_owned());
+            }
+            Record::Prompt { .. }
+            | Record::NotTyped
+            | Record::ToolErrors(_)
+            | Record::Error { .. }
+            | Record::Other => {}
+        }
+        self.is_after_user |= is_user;
+    }
+
+    /// A part of an API message. `main` holds the key and the time of the record if it is on the main
+    /// chain.
+    fn reply(
+        &mut self,
+        message: line::AssistantMessage<'_>,
+        main: Option<(Key, Option<Millis>)>,
+    ) -> Reply {
+        let names = &mut self.facts.names;
+        let advisors = message.advisors.into_iter();
+        let mut reply = Reply {
+            id: message.id.map(|id| key(b'm', id.as_bytes())),
+            request: message.request.map(|id| key(b'r', id.as_bytes())),
+            model: intern(names, &message.model),
+            usage: message.usage,
+            advisors: advisors
+                .map(|(model, usage)| (intern(names, &model), usage))
+                .collect(),
+            calls: Vec::new(),
+            is_answer: false,
+            follows_user: std::mem::take(&mut self.is_after_user),
+        };
+        for block in message.blocks {
+            self.add_block(block, &mut reply, main);
+        }
+        reply
+    }
+
+    /// Adds a content block of a reply. `main` holds the key and the time of the record if it is on
+    /// the main chain.
+    fn add_block(
+        &mut self,
+        block: Block<'_>,
+        reply: &mut Reply,
+        main: Option<(Key, Option<Millis>)>,
+    ) {
+        let (text, is_structured) = match block {
+            Block::ToolUse { id, name } => {
+                reply.is_answer = false;
+                let name = intern(&mut self.facts.names, &name);
+                reply.calls.push((key(b't', id.as_bytes()), name));
+                return;
+            }
+            Block::StructuredOutput(json) => (Cow::Borrowed(json), true),
+            Block::Text(text) if text.trim().is_empty() => return,
+            Block::Text(text) => (text, false),
+        };
+        reply.is_answer = true;
+        let Some((record, at)) = main else {
+            return;
+        };
+        if !is_before(at, self.answer.as_ref().and_then(|answer| answer.at)) {
+            self.answer = Some(LastAnswer {
+                record,
+                at,
+                text: text.into_owned(),
+                is_structured,
+            });
         }
     }
 
     fn add_envelope(
         &mut self,
         envelope: &Envelope<'_>,
-        is_main: bool,
-        may_open_sidechain: bool,
-        uuid: &impl Fn() -> Key,
+        record: &Record<'_>,
+        source: Source,
+        key: Key,
     ) {
-        if let Some(id) = envelope.agent_id.as_deref().filter(|_| !is_main) {
-            self.facts.subagents.insert(key(b'a', id.as_bytes()));
-        } else if !is_main && may_open_sidechain && envelope.is_root {
-            // Older clients wrote subagents into the main file, without an id: the first record of
-            // each has no parent.
-            self.facts.subagents.insert(uuid());
+        let is_main = source == Source::Main && !envelope.is_sidechain;
+        if !matches!(
+            record,
+            Record::Prompt { .. } | Record::Assistant(_) | Record::Error { .. }
+        ) {
+            return;
+        }
+        if !is_main && source == Source::Subagent {
+            // Its file tells.
+            return;
         }
         if !is_main {
+            let agent = envelope.agent_id.as_deref();
+            let is_root = matches!(record, Record::Prompt { .. }) && envelope.parent_uuid.is_none();
+            // Clients up to 2.0.25 wrote subagents into the main file, without an id: the first
+            // record of each has no parent.
+            let agent = agent
+                .map(|id| self::key(b'a', id.as_bytes()))
+                .or_else(|| is_root.then_some(key));
+            if let Some(agent) = agent {
+                self.facts.subagents.entry(agent).or_insert(key);
+            }
             return;
         }
         let latest = &mut self.facts.latest;
@@ -211,63 +341,16 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    fn add_message(&mut self, id: &str, model: &str, usage: Usage, at: Option<Millis>) {
-        let key = key(b'm', id.as_bytes());
-        match self.facts.messages.last_mut() {
-            // The lines of a message mostly follow each other.
-            Some((last, message)) if *last == key => {
-                message.usage = message.usage.max(usage);
-                message.span.include(Span::at(at));
-            }
-            _ => {
-                let model = intern(&mut self.facts.names, model);
-                self.facts.messages.push((
-                    key,
-                    Message {
-                        model,
-                        usage,
-                        span: Span::at(at),
-                    },
-                ));
-            }
-        }
-    }
-
-    fn add_failure(&mut self, id: &str) {
-        self.facts.tools.push((
-            key(b't', id.as_bytes()),
-            Tool {
-                name: None,
-                has_failed: true,
-            },
-        ));
-    }
-
-    fn add_reply(
-        &mut self,
-        message: Key,
-        line: &impl Fn() -> Key,
-        at: Option<Millis>,
-        texts: Vec<Cow<'_, str>>,
-    ) {
-        match self.facts.steps.last_mut() {
-            Some(Step::Reply { key, at: last }) if *key == message => *last = at.max(*last),
-            _ => self.facts.steps.push(Step::Reply { key: message, at }),
-        }
-        let line = line();
-        let parts: Vec<_> = texts
-            .into_iter()
-            .filter(|text| !text.trim().is_empty())
-            .map(|text| (line, text.into_owned()))
-            .collect();
-        if !parts.is_empty() {
-            self.answers.add(Answer { message, at, parts });
-        }
-    }
-
     fn keep(&mut self, text: &str) -> Option<Box<Text>> {
         let text = self.redactor.keep(text)?;
         self.text_bytes += text.text.len();
         Some(Box::new(text))
     }
+}
+
+/// The JSON value at the start of some bytes, if it is whole.
+fn whole_value(bytes: &[u8]) -> Option<&[u8]> {
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
+    Some(&bytes[..values.byte_offset()])
 }

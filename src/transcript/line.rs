@@ -7,36 +7,39 @@ use std::mem::take;
 
 use jiff::Timestamp;
 
-use super::wire::{self, Content, Line, Message};
+use super::prompt;
+use super::wire::{self, Content, CostState, Line, Message};
 use crate::record::Millis;
+use crate::record::charge::Charge;
 use crate::record::usage::Usage;
 use crate::system::json::{Scalar, parse_object};
 
 /// The model name of messages that the client wrote itself, such as API errors.
 const SYNTHETIC: &str = "<synthetic>";
-/// How the texts of `user` records begin that no human wrote, although they lack `isMeta`.
-const NOT_HUMAN: [&str; 6] = [
-    "<command-name>",
-    "<command-message>",
-    "<local-command-",
-    "<bash-",
-    "[Request interrupted by user",
-    "<task-notification>",
-];
+/// The tool by which the model gives the answer of a run with a schema.
+const STRUCTURED_OUTPUT: &str = "StructuredOutput";
+/// How titles begin that are no titles: the request for one failed.
+const FAILED_TITLES: [&str; 2] = ["API Error", "Invalid API key"];
 
 /// What any record may say about where and when it was written.
 #[derive(Debug, Default)]
 pub struct Envelope<'a> {
-    /// The id of the record. A copy in the transcript of a fork keeps it.
+    /// The id of the record. A copy in the transcript of a fork keeps it, or names it in `copied_from`.
     pub uuid: Option<Cow<'a, str>>,
+    /// The id of the record before it in the conversation.
+    pub parent_uuid: Option<Cow<'a, str>>,
+    /// The id of the record that this one is a copy of.
+    pub copied_from: Option<Cow<'a, str>>,
+    /// The session of that record.
+    pub forked_from: Option<Cow<'a, str>>,
+    /// The session.
+    pub session_id: Option<Cow<'a, str>>,
     /// When it was written, in epoch milliseconds.
     pub at: Option<Millis>,
     /// Whether it belongs to a subagent.
     pub is_sidechain: bool,
     /// The id of the subagent, if the client names it.
     pub agent_id: Option<Cow<'a, str>>,
-    /// Whether it has no parent, as the first record of a chain.
-    pub is_root: bool,
     /// The working directory.
     pub cwd: Option<Cow<'a, str>>,
     /// The branch that is checked out there.
@@ -54,37 +57,56 @@ pub struct Envelope<'a> {
 #[expect(missing_docs, reason = "the names are those of the Messages API")]
 pub enum Block<'a> {
     Text(Cow<'a, str>),
+    /// The answer of a run with a schema, JSON.
+    StructuredOutput(&'a str),
     ToolUse {
         id: Cow<'a, str>,
         name: Cow<'a, str>,
     },
 }
 
+/// A part of an API message.
+#[derive(Debug)]
+pub struct AssistantMessage<'a> {
+    /// The id of the message, the same on all its lines, if the backend gave one.
+    pub id: Option<Cow<'a, str>>,
+    /// The id of the request, likewise.
+    pub request: Option<Cow<'a, str>>,
+    /// The model that wrote it.
+    pub model: Cow<'a, str>,
+    /// Token counts so far; those of the last line are the final ones.
+    pub usage: Usage,
+    /// What models that the API asked for advice used on top of that.
+    pub advisors: Vec<(Cow<'a, str>, Usage)>,
+    /// The content blocks of this line.
+    pub blocks: Vec<Block<'a>>,
+}
+
 /// What a line records, as far as it matters here.
 #[derive(Debug)]
 pub enum Record<'a> {
-    /// A human typed something.
+    /// A human, or the caller of the SDK, said something.
     Prompt {
-        /// The text of all its text blocks.
+        /// What they typed.
         text: Cow<'a, str>,
+        /// Whether it is a command, which the client expands in the next record.
+        is_command: bool,
     },
+    /// A `user` record that nobody typed.
+    NotTyped,
     /// Results of tool calls: the ids of the calls that failed.
     ToolErrors(Vec<Cow<'a, str>>),
     /// A part of an API message; most messages take several lines.
-    Assistant {
-        /// The id of the message, the same on all its lines.
-        id: Cow<'a, str>,
-        /// The model that wrote it.
-        model: Cow<'a, str>,
-        /// Token counts so far; those of the last line are the final ones.
-        usage: Usage,
-        /// The content blocks of this line.
-        blocks: Vec<Block<'a>>,
-    },
-    /// The API failed.
-    ApiError {
+    Assistant(AssistantMessage<'a>),
+    /// The API failed, the model refused, or a limit was reached.
+    Error {
         /// The text that the user saw.
         text: Cow<'a, str>,
+    },
+    /// How much the run may cost.
+    Budget {
+        /// US dollars.
+        usd: f64,
     },
     /// The conversation was compacted.
     CompactBoundary,
@@ -95,18 +117,29 @@ pub enum Record<'a> {
         /// The title.
         text: Cow<'a, str>,
     },
-    /// The cost of the session so far, according to the client.
-    Cost {
-        /// US dollars.
-        usd: f64,
+    /// A title of the session that has this record.
+    Summary {
+        /// The id of the record.
+        leaf: Cow<'a, str>,
+        /// The title.
+        text: Cow<'a, str>,
     },
+    /// What the client has charged so far.
+    Charge(Box<Charge>),
+    /// The session goes on in another one.
+    ContinuedIn(Cow<'a, str>),
     /// Anything else.
     Other,
 }
 
 /// Parses one line.
 pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
-    parse_object::<Line<'_>>(line).map(Line::into_parts)
+    let parsed = parse_object::<Line<'_>>(line)?;
+    if parsed.kind.text() == Some("cost-state") {
+        let charge = parse_object::<CostState<'_>>(line)?.into_charge();
+        return Ok((parsed.into_envelope(), Record::Charge(Box::new(charge))));
+    }
+    Ok(parsed.into_parts())
 }
 
 impl<'a> Line<'a> {
@@ -115,31 +148,30 @@ impl<'a> Line<'a> {
         let record = match (self.kind.text(), message) {
             (Some("user"), Some(message)) => self.user(message.content),
             (Some("assistant"), Some(message)) => self.assistant(message),
+            (Some("attachment"), _) => self.attachment(),
             (Some("system"), _) if self.subtype.text() == Some("compact_boundary") => {
                 Record::CompactBoundary
             }
             (Some("custom-title"), _) => title(take(&mut self.custom_title), true),
             (Some("ai-title"), _) => title(take(&mut self.ai_title), false),
-            (Some("summary"), _) => title(take(&mut self.summary), false),
-            (Some("cost-state"), _) => match self.total_cost_usd {
-                Scalar::Number(usd) if usd >= 0.0 => Record::Cost { usd },
-                _ => Record::Other,
-            },
+            (Some("summary"), _) => self.summary(),
+            (Some("continued-in"), _) => take(&mut self.continued_in_session_id)
+                .into_text()
+                .map_or(Record::Other, Record::ContinuedIn),
             _ => Record::Other,
         };
         (self.into_envelope(), record)
     }
 
     fn user(&self, content: Content<'a>) -> Record<'a> {
-        let blocks = match content {
-            Content::Text(text) => return self.prompt(text),
-            Content::Blocks(blocks) => blocks,
-            Content::Other => return Record::Other,
-        };
-        if blocks
-            .iter()
-            .any(|block| block.kind.text() == Some("tool_result"))
+        if let Content::Blocks(blocks) = &content
+            && blocks
+                .iter()
+                .any(|block| block.kind.text() == Some("tool_result"))
         {
+            let Content::Blocks(blocks) = content else {
+                return Record::NotTyped;
+            };
             let failed = blocks.into_iter().filter(|block| block.is_error.is_true());
             return Record::ToolErrors(
                 failed
@@ -147,71 +179,117 @@ impl<'a> Line<'a> {
                     .collect(),
             );
         }
-        let mut texts = blocks
-            .into_iter()
-            .filter(|block| block.kind.text() == Some("text"))
-            .filter_map(|block| block.text.into_text());
-        let Some(first) = texts.next() else {
-            return Record::Other;
+        let origin = self.origin.0.as_ref();
+        let speaker = prompt::Speaker {
+            turn_origin: self.turn_origin.text(),
+            origin: origin.and_then(|origin| origin.kind.text()),
+            is_marked: self.is_meta.is_true()
+                || self.is_compact_summary.is_true()
+                || self.row_source.text() == Some("harness"),
         };
-        self.prompt(texts.fold(first, |all, text| Cow::Owned(format!("{all}\n{text}"))))
+        prompt::typed(content, &speaker).map_or(Record::NotTyped, |typed| Record::Prompt {
+            text: typed.text,
+            is_command: typed.is_command,
+        })
     }
 
-    /// A text in a `user` record was typed by a human unless the client marks it as its own.
-    fn prompt(&self, text: Cow<'a, str>) -> Record<'a> {
-        let is_by_human = self
-            .origin
-            .0
-            .as_ref()
-            .and_then(|origin| origin.kind.text())
-            .is_none_or(|kind| kind == "human");
-        let is_marked = self.is_meta.is_true() || self.is_compact_summary.is_true();
-        let is_by_client = NOT_HUMAN
-            .iter()
-            .any(|mark| text.trim_start().starts_with(mark));
-        if is_by_human && !is_marked && !is_by_client {
-            Record::Prompt { text }
-        } else {
-            Record::Other
+    fn attachment(&mut self) -> Record<'a> {
+        let Some(attachment) = self.attachment.0.take() else {
+            return Record::Other;
+        };
+        match attachment.kind.text() {
+            Some("queued_command") if attachment.command_mode.text() == Some("prompt") => {
+                let origin = attachment.origin.0.as_ref();
+                let speaker = prompt::Speaker {
+                    turn_origin: None,
+                    origin: origin.and_then(|origin| origin.kind.text()),
+                    is_marked: attachment.is_meta.is_true() || self.is_meta.is_true(),
+                };
+                prompt::typed(attachment.prompt, &speaker).map_or(Record::Other, |typed| {
+                    Record::Prompt {
+                        text: typed.text,
+                        is_command: false,
+                    }
+                })
+            }
+            Some("max_turns_reached") => {
+                let turns = attachment.max_turns.count();
+                Record::Error {
+                    text: Cow::Owned(format!("Reached maximum number of turns ({turns})")),
+                }
+            }
+            Some("budget_usd") => match attachment.total {
+                Scalar::Number(usd) if usd >= 0.0 => Record::Budget { usd },
+                _ => Record::Other,
+            },
+            _ => Record::Other,
         }
     }
 
-    fn assistant(&self, message: Message<'a>) -> Record<'a> {
-        let blocks = match message.content {
+    fn summary(&mut self) -> Record<'a> {
+        let leaf = take(&mut self.leaf_uuid).into_text();
+        match (leaf, title(take(&mut self.summary), false)) {
+            (Some(leaf), Record::Title { text, .. }) => Record::Summary { leaf, text },
+            _ => Record::Other,
+        }
+    }
+
+    fn assistant(&mut self, message: Message<'a>) -> Record<'a> {
+        let blocks: Vec<_> = match message.content {
             Content::Text(text) => vec![Block::Text(text)],
             Content::Blocks(blocks) => blocks
                 .into_iter()
-                .filter_map(wire::Block::into_block)
+                .flat_map(|block| {
+                    let output = block.structured_output();
+                    [block.into_block(), output]
+                })
+                .flatten()
                 .collect(),
             Content::Other => Vec::new(),
         };
         if self.is_api_error.is_true() {
             let text = blocks.into_iter().find_map(|block| match block {
                 Block::Text(text) => Some(text),
-                Block::ToolUse { .. } => None,
+                _ => None,
             });
-            return Record::ApiError {
+            return Record::Error {
                 text: text.unwrap_or(Cow::Borrowed("API Error")),
             };
         }
-        match (message.id.into_text(), message.model.into_text()) {
-            (_, Some(model)) if model == SYNTHETIC => Record::Other,
-            (Some(id), model) => Record::Assistant {
-                id,
-                model: model.unwrap_or(Cow::Borrowed("unknown")),
-                usage: message.usage.0.unwrap_or_default().counts(),
-                blocks,
-            },
-            (None, _) => Record::Other,
+        let (id, model) = (message.id.into_text(), message.model.into_text());
+        let is_empty = id.is_none() && blocks.is_empty() && message.usage.0.is_none();
+        if model.as_deref() == Some(SYNTHETIC) || is_empty {
+            return Record::Other;
         }
+        let usage = message.usage.0.unwrap_or_default();
+        let model = model.unwrap_or(Cow::Borrowed("unknown"));
+        let advisors = usage.iterations.0.iter().flat_map(|iteration| &iteration.0);
+        Record::Assistant(AssistantMessage {
+            id,
+            request: take(&mut self.request_id).into_text(),
+            usage: usage.counts(),
+            advisors: advisors
+                .filter(|iteration| iteration.kind.text() == Some("advisor_message"))
+                .map(|iteration| {
+                    let advisor = iteration.model.owned().map(Cow::Owned);
+                    (advisor.unwrap_or_else(|| model.clone()), iteration.counts())
+                })
+                .collect(),
+            model,
+            blocks,
+        })
     }
 
     fn into_envelope(self) -> Envelope<'a> {
+        let forked_from = self.forked_from.0.unwrap_or_default();
         Envelope {
-            is_root: self.parent_uuid.text().is_none(),
             at: self.timestamp.text().and_then(millis),
             is_sidechain: self.is_sidechain.is_true(),
             uuid: self.uuid.into_text(),
+            parent_uuid: self.parent_uuid.into_text(),
+            copied_from: forked_from.message_uuid.into_text(),
+            forked_from: forked_from.session_id.into_text(),
+            session_id: self.session_id.into_text(),
             agent_id: self.agent_id.into_text(),
             cwd: self.cwd.into_text(),
             git_branch: self.git_branch.into_text(),
@@ -233,15 +311,45 @@ impl<'a> wire::Block<'a> {
             _ => None,
         }
     }
+
+    /// The answer of a run with a schema.
+    fn structured_output(&self) -> Option<Block<'a>> {
+        let is_output =
+            self.kind.text() == Some("tool_use") && self.name.text() == Some(STRUCTURED_OUTPUT);
+        let input = self.input.filter(|_| is_output)?;
+        Some(Block::StructuredOutput(input.get()))
+    }
 }
 
 impl wire::Usage<'_> {
     fn counts(&self) -> Usage {
+        let cache = self.cache_creation.0.as_ref();
+        let details = self.output_tokens_details.0.as_ref();
+        let tools = self.server_tool_use.0.as_ref();
         Usage {
             input_tokens: self.input_tokens.count(),
             output_tokens: self.output_tokens.count(),
             cache_read_input_tokens: self.cache_read_input_tokens.count(),
             cache_creation_input_tokens: self.cache_creation_input_tokens.count(),
+            thinking_tokens: details.map_or(0, |details| details.thinking_tokens.count()),
+            cache_creation_1h_input_tokens: cache
+                .map_or(0, |cache| cache.ephemeral_1h_input_tokens.count()),
+            web_search_requests: tools.map_or(0, |tools| tools.web_search_requests.count()),
+        }
+    }
+}
+
+impl wire::Iteration<'_> {
+    fn counts(&self) -> Usage {
+        let cache = self.cache_creation.0.as_ref();
+        Usage {
+            input_tokens: self.input_tokens.count(),
+            output_tokens: self.output_tokens.count(),
+            cache_read_input_tokens: self.cache_read_input_tokens.count(),
+            cache_creation_input_tokens: self.cache_creation_input_tokens.count(),
+            cache_creation_1h_input_tokens: cache
+                .map_or(0, |cache| cache.ephemeral_1h_input_tokens.count()),
+            ..Usage::default()
         }
     }
 }
@@ -253,8 +361,12 @@ fn millis(text: &str) -> Option<Millis> {
 }
 
 fn title(text: Scalar<'_>, is_custom: bool) -> Record<'_> {
-    text.into_text()
-        .map_or(Record::Other, |text| Record::Title { is_custom, text })
+    match text.into_text() {
+        Some(text) if is_custom || !FAILED_TITLES.iter().any(|failed| text.starts_with(failed)) => {
+            Record::Title { is_custom, text }
+        }
+        _ => Record::Other,
+    }
 }
 
 #[cfg(test)]
@@ -272,27 +384,30 @@ mod tests {
                 r#"{{"type":"user"{fields},"message":{{"role":"user","content":{content}}}}}"#
             ))
         };
-        assert_eq!(user("", r#""hi""#), r#"Prompt { text: "hi" }"#);
+        assert_eq!(
+            user("", r#""hi""#),
+            r#"Prompt { text: "hi", is_command: false }"#
+        );
         assert_eq!(
             user(
                 r#","origin":{"kind":"human"}"#,
                 r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#
             ),
-            r#"Prompt { text: "a\nb" }"#
+            r#"Prompt { text: "a\nb", is_command: false }"#
         );
-        assert_eq!(user(r#","isMeta":true"#, r#""hi""#), "Other");
-        assert_eq!(user(r#","isCompactSummary":true"#, r#""hi""#), "Other");
+        assert_eq!(user(r#","isMeta":true"#, r#""hi""#), "NotTyped");
+        assert_eq!(user(r#","isCompactSummary":true"#, r#""hi""#), "NotTyped");
         assert_eq!(
             user(r#","origin":{"kind":"task-notification"}"#, r#""hi""#),
-            "Other"
+            "NotTyped"
         );
         assert_eq!(
             user("", r#""<command-name>/clear</command-name>""#),
-            "Other"
+            "NotTyped"
         );
         assert_eq!(
             user("", r#""<local-command-stdout></local-command-stdout>""#),
-            "Other"
+            "NotTyped"
         );
         assert_eq!(
             user(

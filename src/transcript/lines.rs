@@ -6,10 +6,11 @@
 use std::io::{self, Read};
 
 use super::gather::Gatherer;
+use super::shrink::Shrinker;
 use crate::record::facts::Source;
 use crate::system::deadline::Deadline;
 
-/// The longest line that is parsed, in bytes. Longer ones hold images, never a final answer.
+/// The longest line that is parsed as it is, in bytes. Longer ones hold images, which are left out.
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
 /// How much is read at once, in bytes.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -44,8 +45,11 @@ pub fn read_lines(
     let chunk = CHUNK.min(buffer.len());
     let mut filled = 0;
     let mut taken = 0;
-    // How much of the line at the start of the buffer was dropped because it is too long.
-    let mut dropped = 0;
+    // How much of the line at the start of the buffer was left out because it is too long.
+    let mut left_out = 0;
+    let mut shrinker: Option<Shrinker> = None;
+    // Whether nothing of the line is kept: it is too long even without its long strings.
+    let mut is_dropped = false;
     loop {
         if buffer.len() - filled < chunk {
             buffer.resize(filled + CHUNK, 0);
@@ -53,12 +57,12 @@ pub fn read_lines(
         let length = read_some(&mut input, &mut buffer[filled..])?;
         if length == 0 {
             let rest = &buffer[..filled];
-            if dropped == 0
+            if !is_dropped
                 && !rest.is_empty()
                 && taken < bound
                 && gatherer.add_if_whole(rest, source)
             {
-                taken += rest.len() as u64;
+                taken += left_out + rest.len() as u64;
             }
             return Ok((taken, End::Input));
         }
@@ -68,13 +72,13 @@ pub fn read_lines(
                 return Ok((taken, End::Bound));
             }
             let end = filled + at;
-            if dropped > 0 || end - start > MAX_LINE {
+            if is_dropped {
                 gatherer.skip();
             } else {
                 gatherer.add(&buffer[start..end], source);
             }
-            taken += dropped + (end + 1 - start) as u64;
-            dropped = 0;
+            taken += left_out + (end + 1 - start) as u64;
+            (left_out, shrinker, is_dropped) = (0, None, false);
             start = end + 1;
             if gatherer.is_full() {
                 return Ok((taken, End::Cut));
@@ -83,9 +87,13 @@ pub fn read_lines(
         filled += length;
         buffer.copy_within(start..filled, 0);
         filled -= start;
-        if dropped > 0 || filled > MAX_LINE {
-            dropped += filled as u64;
-            filled = 0;
+        if filled > MAX_LINE || shrinker.is_some() {
+            let shrinker = shrinker.get_or_insert_default();
+            let length = shrinker.shrink(&mut buffer[..filled]);
+            is_dropped |= length > MAX_LINE;
+            let kept = if is_dropped { 0 } else { length };
+            left_out += (filled - kept) as u64;
+            filled = kept;
         }
         if taken >= bound {
             return Ok((taken, End::Bound));
@@ -148,22 +156,42 @@ mod tests {
     fn whole_last_line_without_line_feed_is_taken() {
         let bytes = prompt("a");
         let (facts, taken) = read_all(&bytes);
-        assert_eq!((facts.steps.len(), taken), (1, bytes.len() as u64));
+        assert_eq!((facts.facts.len(), taken), (1, bytes.len() as u64));
     }
 
     #[test]
-    fn line_over_the_limit_is_skipped_and_counted() {
+    fn line_over_the_limit_is_read_without_its_long_strings() {
         let mut bytes = prompt("a");
         bytes.push(b'\n');
-        bytes.extend_from_slice(&prompt(&"x".repeat(3 * MAX_LINE)));
+        let image = "x".repeat(3 * MAX_LINE);
+        bytes.extend_from_slice(
+            format!(
+                r#"{{"type":"user","uuid":"i","message":{{"content":[{{"type":"image","data":"{image}"}},{{"type":"text","text":"see"}}]}}}}"#
+            )
+            .as_bytes(),
+        );
+        bytes.extend_from_slice(b"\n");
+        bytes.extend_from_slice(&prompt("bb"));
+        let (facts, taken) = read_all(&bytes);
+        assert_eq!(
+            (facts.facts.len(), facts.skipped_lines, taken),
+            (3, 0, bytes.len() as u64)
+        );
+    }
+
+    #[test]
+    fn line_over_the_limit_even_without_long_strings_is_skipped_and_counted() {
+        let mut bytes = prompt("a");
+        bytes.push(b'\n');
+        bytes.extend_from_slice(format!("{{\"a\":[{}0]}}", "1,".repeat(MAX_LINE)).as_bytes());
         bytes.extend_from_slice(b"\r\n\n");
         bytes.extend_from_slice(&prompt("bb"));
         let (facts, taken) = read_all(&bytes);
         assert_eq!(
             (
-                facts.steps.len(),
+                facts.facts.len(),
                 facts.skipped_lines,
-                facts.malformed_lines,
+                facts.damaged_lines,
                 taken
             ),
             (2, 1, 0, bytes.len() as u64)
@@ -174,7 +202,7 @@ mod tests {
     fn garbage_lines_are_skipped_and_counted() {
         let (facts, taken) = read_all(b"garbage\n[1]\n\0\xff\n{}\n");
         assert_eq!(
-            (facts.malformed_lines, facts.skipped_lines, taken),
+            (facts.damaged_lines, facts.skipped_lines, taken),
             (3, 0, 18)
         );
     }

@@ -2,13 +2,16 @@
 //!
 //! [`files`] finds the files, [`reader`] reads what is new in one of them, [`lines`] cuts that into
 //! lines, [`relevance`] passes over lines that cannot matter, [`line`] turns a line into a record
-//! ([`wire`] is its JSON), and [`gather`] turns records into facts. Only [`files`] and [`reader`]
+//! ([`wire`] is its JSON, `prompt` knows who speaks), and [`gather`] turns records into facts. Only [`files`] and [`reader`]
 //! touch the disk.
 
+mod cost_state;
 pub mod files;
 pub mod gather;
 pub mod line;
 pub mod lines;
+mod prompt;
 pub mod reader;
 pub mod relevance;
+mod shrink;
 mod wire;

@@ -2,6 +2,7 @@
 //!
 //! A [`Checkpoint`] holds where the last read stopped. The deadline can end a read after any line.
 
+use std::borrow::Cow;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
 use std::num::NonZero;
@@ -31,8 +32,8 @@ const SEGMENTS: u64 = 8;
 /// More threads than this would only wait for memory, and the agent needs the machine, too.
 const MAX_THREADS: usize = 4;
 /// How many facts are gathered in one round, so that memory does not grow with the file.
-const MAX_FACTS: usize = 65_536;
-/// How far into a file its first timestamp is searched for, in bytes.
+const MAX_FACTS: usize = 32_768;
+/// How far into a file its session and its first times are searched for, in bytes.
 const BEGINNING: u64 = 64 * 1024;
 /// How much of the beginning of a file identifies it, in bytes: its first record holds ids and a
 /// time.
@@ -166,18 +167,25 @@ pub fn read(
     })
 }
 
-/// The time of the first record that has one, and when the file was created, in epoch milliseconds.
-/// Of two sessions that hold the same messages, the one with the earlier origin had them first.
+/// When a session began, by the time of the first record of its file, and when the file was created,
+/// in epoch milliseconds. Of two sessions that hold the same records, the one with the earlier origin
+/// had them first, unless the records themselves say otherwise. A record without an id is not copied
+/// into a fork, so its time counts more than that of a message, which may be a copy.
 pub fn origin(file: &File) -> io::Result<(i64, i64)> {
-    let mut first = None;
+    let (mut first, mut first_copied) = (None, None);
     for line in BufReader::new(At { file, position: 0 }.take(BEGINNING)).split(b'\n') {
-        first = line::parse(&line?)
-            .ok()
-            .and_then(|(envelope, _)| envelope.at);
-        if first.is_some() {
+        let line = line?;
+        let Ok((envelope, _)) = line::parse(&line) else {
+            continue;
+        };
+        if envelope.uuid.is_some() {
+            first_copied = first_copied.or(envelope.at);
+        } else if envelope.at.is_some() {
+            first = envelope.at;
             break;
         }
     }
+    let first = first.or(first_copied);
     let created = file
         .metadata()?
         .created()
@@ -189,6 +197,17 @@ pub fn origin(file: &File) -> io::Result<(i64, i64)> {
             .and_then(|time| i64::try_from(time.as_millis()).ok())
             .unwrap_or_default(),
     ))
+}
+
+/// The session that the records at the beginning of a file name; `None` if none does.
+#[must_use]
+pub fn session_of(path: &Path) -> Option<String> {
+    let file = &open(path).ok()?;
+    let lines = BufReader::new(At { file, position: 0 }.take(BEGINNING)).split(b'\n');
+    lines.map_while(Result::ok).find_map(|line| {
+        let (envelope, _) = line::parse(&line).ok()?;
+        envelope.session_id.map(Cow::into_owned)
+    })
 }
 
 fn head(file: &File, length: u64) -> io::Result<u64> {
@@ -417,7 +436,7 @@ mod tests {
             else {
                 panic!("replaced")
             };
-            steps.extend(facts.into_iter().flat_map(|facts| facts.steps));
+            steps.extend(facts.into_iter().flat_map(|facts| facts.facts));
             checkpoint = next;
             if is_all {
                 break;
@@ -434,7 +453,7 @@ mod tests {
             Deadline::never(),
         )
         .unwrap();
-        assert_eq!(steps, gatherer.finish().steps);
+        assert_eq!(steps, gatherer.finish().facts);
         assert_eq!(steps.len(), 41);
     }
 }

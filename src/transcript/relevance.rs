@@ -6,15 +6,19 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 /// The types of records that can hold a fact.
-const RELEVANT_TYPES: [&[u8]; 7] = [
+const RELEVANT_TYPES: [&[u8]; 9] = [
     b"user",
     b"assistant",
+    b"attachment",
     b"system",
+    b"continued-in",
     b"custom-title",
     b"ai-title",
     b"summary",
     b"cost-state",
 ];
+/// The types of attachments that can hold a fact.
+const RELEVANT_ATTACHMENTS: [&[u8]; 3] = [b"queued_command", b"max_turns_reached", b"budget_usd"];
 /// The beginning of a record with tool results, up to the first result.
 const TOOL_RESULTS: &[u8] = br#""type":"user","message":{"role":"user","content":[{"#;
 /// The field of a tool result that is `true` if the call failed.
@@ -22,16 +26,30 @@ static IS_ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""i
 /// How much of the beginning or the end of a line is searched, in bytes.
 const PREFIX: usize = 512;
 
-/// Whether a whole line is certain to hold no fact.
+/// What a line can hold, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relevance {
+    /// It has to be parsed.
+    MayHoldFact,
+    /// It is a `user` record with successful results of tools.
+    Results,
+    /// It is certain to hold no fact.
+    None,
+}
+
+/// What a whole line can hold.
 ///
-/// This relies on the order in which the client (2.1.197) writes the keys of these records; a line
+/// This relies on the order in which clients (1.0.60 to 2.1.332) write the keys of these records; a line
 /// with another order is parsed. A quotation mark inside a JSON string is escaped, so what is
 /// searched for cannot be part of a string.
 #[must_use]
-pub fn is_irrelevant(line: &[u8]) -> bool {
+pub fn of(line: &[u8]) -> Relevance {
     if let Some(rest) = line.strip_prefix(br#"{"type":""#) {
-        let kind = rest.split(|&byte| byte == b'"').next().unwrap_or_default();
-        return !RELEVANT_TYPES.contains(&kind);
+        return if RELEVANT_TYPES.contains(&string(rest)) {
+            Relevance::MayHoldFact
+        } else {
+            Relevance::None
+        };
     }
     let prefix = &line[..line.len().min(PREFIX)];
     // The second brace of the line opens the first object inside the record.
@@ -40,17 +58,33 @@ pub fn is_irrelevant(line: &[u8]) -> bool {
         .and_then(|rest| memchr::memchr(b'{', rest))
         .map(|at| at + 1)
     else {
-        return false;
+        return Relevance::MayHoldFact;
     };
     if prefix[..inner].ends_with(br#""attachment":"#) {
         let end = &line[line.len().saturating_sub(PREFIX)..];
-        return memchr::memmem::find(end, br#""type":"attachment","uuid":"#).is_some();
+        let kind = line[inner..].strip_prefix(br#"{"type":""#).map(string);
+        let is_none = kind.is_some_and(|kind| !RELEVANT_ATTACHMENTS.contains(&kind))
+            && memchr::memmem::find(end, br#""type":"attachment","uuid":"#).is_some();
+        return if is_none {
+            Relevance::None
+        } else {
+            Relevance::MayHoldFact
+        };
     }
     let before_message = TOOL_RESULTS.len() - br#"{"role":"user","content":[{"#.len();
     let first_result = inner
         .checked_sub(before_message)
         .and_then(|start| line[start..].strip_prefix(TOOL_RESULTS));
-    first_result.is_some_and(is_successful_result)
+    if first_result.is_some_and(is_successful_result) {
+        Relevance::Results
+    } else {
+        Relevance::MayHoldFact
+    }
+}
+
+/// The rest of a string whose opening quotation mark was passed.
+fn string(rest: &[u8]) -> &[u8] {
+    rest.split(|&byte| byte == b'"').next().unwrap_or_default()
 }
 
 /// Whether `blocks` are tool results, none of which failed.
@@ -82,13 +116,14 @@ mod tests {
         let failed_first = format!(
             r#"{HEAD}"type":"tool_result","content":"x","is_error":true,"tool_use_id":"t1"{TAIL}"#
         );
+        for line in [success.as_str(), &result("")] {
+            assert_eq!(of(line.as_bytes()), Relevance::Results, "{line}");
+        }
         for line in [
-            success.as_str(),
-            &result(""),
             r#"{"type":"file-history-snapshot","snapshot":{}}"#,
             r#"{"parentUuid":null,"isSidechain":false,"attachment":{"type":"x"},"type":"attachment","uuid":"u"}"#,
         ] {
-            assert!(is_irrelevant(line.as_bytes()), "{line}");
+            assert_eq!(of(line.as_bytes()), Relevance::None, "{line}");
         }
         for line in [
             "",
@@ -96,6 +131,7 @@ mod tests {
             "{}",
             r#"{"type":"user","message":{"content":"hi"}}"#,
             r#"{"type":"assistant"}"#,
+            r#"{"parentUuid":null,"attachment":{"type":"queued_command"},"type":"attachment","uuid":"u"}"#,
             r#"{"isMeta":false,"message":{"id":"m"}}"#,
             r#"{"attachment":{},"type":"user","message":{"content":"hi"}}"#,
             &failed_first,
@@ -108,7 +144,7 @@ mod tests {
             // A record inside another record is not the record.
             &success.replace(r#""promptId":"p","#, r#""data":{"x":1},"#),
         ] {
-            assert!(!is_irrelevant(line.as_bytes()), "{line}");
+            assert_eq!(of(line.as_bytes()), Relevance::MayHoldFact, "{line}");
         }
     }
 }

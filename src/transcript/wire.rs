@@ -1,15 +1,17 @@
 //! The wire shape of a transcript line.
 //!
-//! The format is the client's own and undocumented; the shapes here were captured from client
-//! 2.1.197 (`tests/fixtures/claude-code-2.1.197`). Every field may be missing or have another type.
+//! The format is the client's own and undocumented; the shapes here were captured from clients
+//! 1.0.60 to 2.1.332 (`tests/fixtures`). Every field may be missing or have another type.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
-use crate::system::json::{Lenient, Scalar};
+use crate::system::json::{Lenient, List, Scalar};
 
 /// One line.
 #[derive(Debug, Default, Deserialize)]
@@ -20,6 +22,7 @@ pub struct Line<'a> {
     pub subtype: Scalar<'a>,
     pub uuid: Scalar<'a>,
     pub parent_uuid: Scalar<'a>,
+    pub session_id: Scalar<'a>,
     pub timestamp: Scalar<'a>,
     pub is_sidechain: Scalar<'a>,
     pub is_meta: Scalar<'a>,
@@ -33,19 +36,46 @@ pub struct Line<'a> {
     pub entrypoint: Scalar<'a>,
     pub permission_mode: Scalar<'a>,
     pub origin: Lenient<Origin<'a>>,
+    pub turn_origin: Scalar<'a>,
+    pub row_source: Scalar<'a>,
+    pub request_id: Scalar<'a>,
+    pub forked_from: Lenient<ForkedFrom<'a>>,
     pub message: Lenient<Message<'a>>,
+    pub attachment: Lenient<Attachment<'a>>,
     pub custom_title: Scalar<'a>,
     pub ai_title: Scalar<'a>,
     pub summary: Scalar<'a>,
-    #[serde(rename = "totalCostUSD")]
-    pub total_cost_usd: Scalar<'a>,
+    pub leaf_uuid: Scalar<'a>,
+    pub continued_in_session_id: Scalar<'a>,
 }
 
-/// Who or what wrote a `user` record.
+/// Who or what wrote a record.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct Origin<'a> {
     pub kind: Scalar<'a>,
+}
+
+/// Of which record a record is a copy.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
+pub struct ForkedFrom<'a> {
+    pub session_id: Scalar<'a>,
+    pub message_uuid: Scalar<'a>,
+}
+
+/// What the client adds to the conversation on its own, and prompts that came while it worked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
+pub struct Attachment<'a> {
+    #[serde(rename = "type")]
+    pub kind: Scalar<'a>,
+    pub prompt: Content<'a>,
+    pub command_mode: Scalar<'a>,
+    pub origin: Lenient<Origin<'a>>,
+    pub is_meta: Scalar<'a>,
+    pub max_turns: Scalar<'a>,
+    pub total: Scalar<'a>,
 }
 
 /// The Messages API's part of a line.
@@ -60,16 +90,51 @@ pub struct Message<'a> {
 
 /// The token counts of a message.
 #[derive(Debug, Default, Deserialize)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the names are those of the Messages API"
-)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct Usage<'a> {
     pub input_tokens: Scalar<'a>,
     pub output_tokens: Scalar<'a>,
     pub cache_read_input_tokens: Scalar<'a>,
     pub cache_creation_input_tokens: Scalar<'a>,
+    pub cache_creation: Lenient<CacheCreation<'a>>,
+    pub output_tokens_details: Lenient<OutputTokensDetails<'a>>,
+    pub server_tool_use: Lenient<ServerToolUse<'a>>,
+    pub iterations: List<Lenient<Iteration<'a>>>,
+}
+
+/// How long parts of the cache are kept.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub struct CacheCreation<'a> {
+    pub ephemeral_1h_input_tokens: Scalar<'a>,
+}
+
+/// What the output was used for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub struct OutputTokensDetails<'a> {
+    pub thinking_tokens: Scalar<'a>,
+}
+
+/// Tools that the API ran.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub struct ServerToolUse<'a> {
+    pub web_search_requests: Scalar<'a>,
+}
+
+/// One of the requests that the API made for a message.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub struct Iteration<'a> {
+    #[serde(rename = "type")]
+    pub kind: Scalar<'a>,
+    pub model: Scalar<'a>,
+    pub input_tokens: Scalar<'a>,
+    pub output_tokens: Scalar<'a>,
+    pub cache_read_input_tokens: Scalar<'a>,
+    pub cache_creation_input_tokens: Scalar<'a>,
+    pub cache_creation: Lenient<CacheCreation<'a>>,
 }
 
 /// A content block of any kind.
@@ -81,8 +146,43 @@ pub struct Block<'a> {
     pub text: Scalar<'a>,
     pub id: Scalar<'a>,
     pub name: Scalar<'a>,
+    #[serde(borrow)]
+    pub input: Option<&'a RawValue>,
     pub tool_use_id: Scalar<'a>,
     pub is_error: Scalar<'a>,
+}
+
+/// What the client has charged so far: a `cost-state` line.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
+pub struct CostState<'a> {
+    #[serde(rename = "totalCostUSD")]
+    pub total_cost_usd: Scalar<'a>,
+    #[serde(rename = "totalAPIDuration")]
+    pub total_api_duration: Scalar<'a>,
+    pub total_tool_duration: Scalar<'a>,
+    pub total_lines_added: Scalar<'a>,
+    pub total_lines_removed: Scalar<'a>,
+    pub total_duration: Scalar<'a>,
+    pub start_time: Scalar<'a>,
+    pub model_usage: Lenient<BTreeMap<String, Lenient<ModelUsage<'a>>>>,
+    pub has_unknown_model_cost: Scalar<'a>,
+}
+
+/// What the client has charged for one model so far.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
+pub struct ModelUsage<'a> {
+    pub input_tokens: Scalar<'a>,
+    pub output_tokens: Scalar<'a>,
+    pub cache_read_input_tokens: Scalar<'a>,
+    pub cache_creation_input_tokens: Scalar<'a>,
+    #[serde(rename = "cacheCreationEphemeral1hInputTokens")]
+    pub cache_creation_1h_input_tokens: Scalar<'a>,
+    pub thinking_tokens: Scalar<'a>,
+    pub web_search_requests: Scalar<'a>,
+    #[serde(rename = "costUSD")]
+    pub cost_usd: Scalar<'a>,
 }
 
 /// The content of a message: a text, or blocks.

@@ -158,7 +158,7 @@ pub(super) fn failures(count: u64) -> String {
 
 /// All tokens of any kind.
 pub(super) fn tokens(usage: Usage) -> String {
-    count(usage.figures().iter().sum())
+    count(usage.tokens())
 }
 
 /// The tokens of each kind.

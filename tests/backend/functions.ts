@@ -40,8 +40,6 @@ export type Outcome = { logLines: string[] } & (
 
 export class Functions {
   paused = false;
-  /** The paths of fields that the arguments of functions do not have yet: older functions. */
-  unknownFields: string[] = [];
   readonly #deployment: Deployment;
   #database: Database;
 
@@ -72,7 +70,7 @@ export class Functions {
     if (call.isAdmin && call.path === "_system/cli/modules:apiSpec")
       return apiSpec(this.#deployment);
     const found = this.#find(call);
-    const args = checkedArguments(found, call, this.unknownFields, logLines);
+    const args = checkedArguments(found, call, logLines);
     try {
       return await this.#execute(found, args, logLines);
     } catch (error) {
@@ -164,12 +162,7 @@ function typeOf(fn: RegisteredFunction): FunctionType {
   return fn.isMutation ? "Mutation" : "Action";
 }
 
-function checkedArguments(
-  { fn, identifier }: Found,
-  call: Call,
-  unknownFields: string[],
-  logLines: string[],
-): Value {
+function checkedArguments({ fn, identifier }: Found, call: Call, logLines: string[]): Value {
   const given =
     Array.isArray(call.args) && call.args.length === 1 ? (call.args[0] as JSONValue) : call.args;
   if (hasLoneSurrogate(given)) throw new Failure("Invalid arguments provided");
@@ -183,26 +176,11 @@ function checkedArguments(
     MAX_ARGUMENT_BYTES,
   );
   const validator = JSON.parse(fn.exportArgs()) as ValidatorJSON;
-  for (const field of unknownFields) {
-    removeField(validator, field.split("."));
-    removeField(validator, ["sessions[]", ...field.split(".")]);
-  }
   const refused = isArguments(args)
     ? mismatch(validator, args)
     : `Expected to receive an object as the function's argument. Instead received: ${display(args)}`;
   if (refused) throw new Failure(`ArgumentValidationError: ${refused}\n`);
   return args;
-}
-
-/** `[]` after a step stands for the elements of a list. */
-function removeField(validator: ValidatorJSON, [step = "", ...rest]: string[]): void {
-  if (validator.type !== "object") return;
-  const name = step.replace("[]", "");
-  const field = validator.value[name]?.fieldType;
-  if (rest.length === 0) {
-    const others = Object.entries(validator.value).filter(([other]) => other !== name);
-    validator.value = Object.fromEntries(others);
-  } else if (field) removeField(field.type === "array" ? field.value : field, rest);
 }
 
 function isArguments(args: Value): boolean {

@@ -69,7 +69,11 @@ fn session(machine: &Machine, what: &str) -> Vec<(String, [u64; 4])> {
         .into()
 }
 
-/// Creates a folder of transcripts, `past-<n>.jsonl`.
+fn past_id(index: usize) -> String {
+    format!("00000000-0000-4000-8000-{index:012}")
+}
+
+/// Creates a folder of transcripts, `<past_id>.jsonl`.
 fn past(machine: &Machine, count: usize) -> PathBuf {
     let capture = root().join("tests/fixtures/claude-code-2.1.197/print-mode/transcripts");
     let text = std::fs::read_to_string(capture.join("6ecd139f-dbf0-4634-8ed8-e4a4170ff7fb.jsonl"))
@@ -77,7 +81,7 @@ fn past(machine: &Machine, count: usize) -> PathBuf {
     let folder = machine.home().join("past");
     std::fs::create_dir(&folder).unwrap();
     for index in 0..count {
-        std::fs::write(folder.join(format!("past-{index}.jsonl")), &text).unwrap();
+        std::fs::write(folder.join(format!("{}.jsonl", past_id(index))), &text).unwrap();
     }
     folder
 }
@@ -104,7 +108,7 @@ fn late(machine: &Machine) -> (String, [u64; 4]) {
 fn crowded(machine: &Machine) -> (String, [u64; 4]) {
     const COUNT: usize = 16;
     let folder = past(machine, COUNT);
-    for id in (0..COUNT).map(|index| format!("past-{index}")) {
+    for id in (0..COUNT).map(past_id) {
         let path = folder.join(format!("{id}.jsonl"));
         let end = json!({"session_id": id, "transcript_path": path, "hook_event_name": "SessionEnd", "reason": "other"});
         machine

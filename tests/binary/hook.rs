@@ -360,7 +360,7 @@ fn disabled_records_nothing() {
 }
 
 #[test]
-fn killed_client_is_swept_with_the_answer_in_its_transcript() {
+fn client_killed_after_its_answer_leaves_a_completed_session() {
     let (machine, capture) = (Machine::new(), Capture::new("print-mode"));
     capture.place_transcripts(&machine);
     let mut client = Client::start();
@@ -376,7 +376,7 @@ fn killed_client_is_swept_with_the_answer_in_its_transcript() {
     let other = Capture::new("api-error").hooks(&machine)[0].json.clone();
     machine.sidecar(&["hook"]).stdin(other).run().silent();
     let document = machine.document("6ecd139f");
-    assert_eq!(document["status"], "abandoned");
+    assert_eq!(document["status"], "completed");
     assert_eq!(document["output"], "Done. FINAL ANSWER 42.");
     assert_eq!(document["metadata"]["runs"][0]["endedBy"], "swept");
     assert_eq!(document["metadata"]["usage"]["inputTokens"], 246);
@@ -384,7 +384,7 @@ fn killed_client_is_swept_with_the_answer_in_its_transcript() {
 
 /// The client is killed between Stop and SessionEnd: the answer and the figures stay.
 #[test]
-fn client_killed_after_its_answer_is_swept_with_it() {
+fn client_killed_after_its_stop_leaves_a_completed_session() {
     let (machine, capture) = (Machine::new(), Capture::new("print-mode"));
     capture.place_transcripts(&machine);
     let mut client = Client::start();
@@ -407,7 +407,7 @@ fn client_killed_after_its_answer_is_swept_with_it() {
     let document = machine.document("6ecd139f");
     assert_eq!(
         (&document["status"], &document["output"]),
-        (&"abandoned".into(), &"Done. FINAL ANSWER 42.".into())
+        (&"completed".into(), &"Done. FINAL ANSWER 42.".into())
     );
     assert_eq!(document["metadata"]["runs"][0]["endedBy"], "swept");
     assert_eq!(document["metadata"]["usage"]["inputTokens"], 246);

@@ -27,7 +27,6 @@ mod key;
 mod killed;
 mod manual;
 mod migration;
-mod older_functions;
 mod plugin;
 mod readme;
 mod release;

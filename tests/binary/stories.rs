@@ -71,10 +71,13 @@ impl Story {
             self.start,
             json!({ "role": "user", "content": self.prompt }),
         )];
-        let mut content =
-            vec![json!({ "type": "text", "text": "All of it is done; the tests pass." })];
+        let mut content = Vec::new();
         for number in 0..self.tools {
             content.push(json!({ "type": "tool_use", "id": format!("{}-tool-{number}", self.id), "name": TOOLS[number % TOOLS.len()] }));
+        }
+        // A client that vanished did so in the middle of its turn.
+        if !matches!(self.ended, Ended::Swept) {
+            content.push(json!({ "type": "text", "text": "All of it is done; the tests pass." }));
         }
         let usage = json!({
             "input_tokens": self.tokens / 10, "output_tokens": self.tokens / 20, "cache_read_input_tokens": self.tokens * 3 / 4,
@@ -84,7 +87,7 @@ impl Story {
             "assistant",
             1,
             end,
-            json!({ "id": format!("{}-message", self.id), "model": self.model, "usage": usage, "content": content }),
+            json!({ "id": format!("{}-message", self.id), "model": self.model, "usage": usage.clone(), "content": content }),
         ));
         for number in 0..self.tools {
             let is_error = number < self.failed_tools;
@@ -104,8 +107,14 @@ impl Story {
             lines.push(failure);
         }
         if let Some(usd) = self.cost {
-            lines
-                .push(json!({ "type": "cost-state", "totalCostUSD": usd, "timestamp": time(end) }));
+            let charge = json!({
+                "inputTokens": usage["input_tokens"], "outputTokens": usage["output_tokens"], "cacheReadInputTokens": usage["cache_read_input_tokens"],
+                "cacheCreationInputTokens": usage["cache_creation_input_tokens"], "costUSD": usd,
+            });
+            lines.push(json!({
+                "type": "cost-state", "sessionId": self.id, "totalCostUSD": usd, "startTime": self.start, "totalDuration": self.length,
+                "modelUsage": { self.model: charge },
+            }));
         }
         lines
             .iter()
@@ -305,7 +314,7 @@ pub fn machine() -> Machine {
     for prefix in ["7be20c94", "9f3b71c0", "0c5e8d17"] {
         let entry = journal.by_prefix(prefix, 1).unwrap().remove(0);
         journal
-            .write(|write| write.confirm_session(&entry, URL, false))
+            .write(|write| write.confirm_session(&entry, URL))
             .unwrap();
     }
     let outbox = journal.due_outbox(URL, 9, now).unwrap();

@@ -116,7 +116,7 @@ fn figures(document: &Value) -> (u64, u64, &str) {
 }
 
 #[test]
-fn truncated_file_is_read_from_its_start() {
+fn truncated_file_takes_nothing_back() {
     let lab = Lab::new();
     let lines = [
         prompt("p", "hi"),
@@ -132,15 +132,15 @@ fn truncated_file_is_read_from_its_start() {
         .unwrap()
         .set_len(text(&lines[..2]).len() as u64)
         .unwrap();
-    assert_eq!(figures(&lab.read()), (1, 10, "one"));
+    assert_eq!(figures(&lab.read()), (3, 60, "three"));
     lab.append(&text(&[answer("m4", "four", 40)]));
     let document = lab.read();
-    assert_eq!(figures(&document), (2, 50, "four"));
+    assert_eq!(figures(&document), (4, 100, "four"));
     assert_eq!(document["metadata"]["prompts"], 1);
 }
 
 #[test]
-fn replaced_file_is_read_from_its_start() {
+fn replaced_file_adds_what_is_new_in_it() {
     let lab = Lab::new();
     lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
     assert_eq!(figures(&lab.read()), (1, 10, "one"));
@@ -163,8 +163,9 @@ fn replaced_file_is_read_from_its_start() {
         answer("n1", &"n".repeat(5_000), 7),
     ]);
     let document = lab.read();
-    assert_eq!(figures(&document), (1, 7, "n".repeat(5_000).as_str()));
-    assert_eq!(document["input"], "another conversation");
+    assert_eq!(figures(&document), (4, 67, "n".repeat(5_000).as_str()));
+    assert_eq!(document["input"], "hi");
+    assert_eq!(document["metadata"]["prompts"], 2);
 }
 
 #[test]
@@ -270,6 +271,12 @@ fn subagents_at_any_depth_are_counted() {
     );
 }
 
+/// What the client has charged after some seconds.
+fn cost_state(seconds: u64, usd: f64) -> Value {
+    let charge = json!({"inputTokens": 900, "outputTokens": 900, "cacheReadInputTokens": 900, "cacheCreationInputTokens": 900, "costUSD": usd});
+    json!({"type": "cost-state", "totalCostUSD": usd, "startTime": 1, "totalDuration": 1_000 * seconds, "modelUsage": {"claude-opus-4-8": charge}})
+}
+
 #[test]
 fn compaction_title_and_cost_are_taken_from_the_client() {
     let lab = Lab::new();
@@ -277,11 +284,11 @@ fn compaction_title_and_cost_are_taken_from_the_client() {
         prompt("p", "hi"),
         answer("m1", "one", 10),
         json!({"type": "custom-title", "customTitle": "By the user", "sessionId": SESSION}),
-        json!({"type": "cost-state", "totalCostUSD": 0.25, "hasUnknownModelCost": false}),
+        cost_state(1, 0.25),
         json!({"type": "system", "subtype": "compact_boundary", "uuid": "c1", "timestamp": PAST, "content": "Conversation compacted"}),
         with(prompt("s", "This session is being continued from a previous conversation"), &json!({"isCompactSummary": true})),
         json!({"type": "ai-title", "aiTitle": "By a model", "sessionId": SESSION}),
-        json!({"type": "cost-state", "totalCostUSD": 0.5}),
+        cost_state(2, 0.5),
     ]);
     let document = lab.read();
     let metadata = &document["metadata"];
@@ -387,17 +394,17 @@ fn long_output_is_cut_on_a_character_boundary_and_marked() {
         cut(&lab.document()),
         (json!("0123456789"), Value::Null, Value::Null)
     );
-    // Each part is short, but not all of them together.
+    // Of several texts in one message, the last one is the answer, as for the client.
     lab.append(&text(&[
         with(answer("m2", "012345", 20), &json!({"timestamp": FUTURE})),
         with(
-            answer("m2", "6789", 20),
+            answer("m2", "67890123456", 20),
             &json!({"timestamp": FUTURE, "uuid": "u-m2b"}),
         ),
     ]));
     assert_eq!(
         cut(&lab.read()),
-        (json!("012345\n678"), json!(true), json!(11))
+        (json!("6789012345"), json!(true), json!(11))
     );
 }
 

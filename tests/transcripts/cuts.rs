@@ -5,10 +5,13 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 
+use convex_sidecar::record;
+use convex_sidecar::record::chain::Chain;
 use convex_sidecar::record::document::Document;
 use convex_sidecar::record::facts::{Facts, Source};
-use convex_sidecar::record::figures::{Counted, Figures, Item};
-use convex_sidecar::record::figures::{ReadState, TranscriptState};
+use convex_sidecar::record::figures::Figures;
+use convex_sidecar::record::index::{Key, Known, Seen, key};
+use convex_sidecar::record::read_state::{ReadState, TranscriptState};
 use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::record::session::Session;
 use convex_sidecar::system::deadline::Deadline;
@@ -37,31 +40,34 @@ thread_local! {
 
 /// The journal of one session, in memory.
 #[derive(Default)]
-struct DedupIndex {
+struct OneSession {
     figures: Figures,
-    counted: HashMap<u64, (String, [u64; 4])>,
+    records: Records,
+    chains: [Chain; 1 + AGENTS.len()],
     offsets: [usize; 1 + AGENTS.len()],
 }
 
-impl DedupIndex {
-    /// Like the journal's dedup index on a machine with one session.
-    fn count(counted: &mut HashMap<u64, (String, [u64; 4])>, item: &Item<'_>) -> Counted {
-        let Some((name, figures)) = counted.get_mut(&item.key) else {
-            counted.insert(item.key, (item.name.to_owned(), item.figures));
-            return Counted::default();
-        };
-        let before = *figures;
-        *figures = std::array::from_fn(|index| before[index].max(item.figures[index]));
-        if !item.name.is_empty() {
-            item.name.clone_into(name);
-        }
-        Counted {
+/// The dedup index of a machine with one session.
+#[derive(Default)]
+struct Records(HashMap<Key, Known>);
+
+impl record::index::Index for Records {
+    type Error = Infallible;
+
+    fn look_up(&mut self, key: Key) -> Result<Seen, Infallible> {
+        Ok(Seen {
             is_inherited: false,
-            before: Some(before),
-            name: name.clone(),
-        }
+            known: self.0.get(&key).copied(),
+        })
     }
 
+    fn put(&mut self, key: Key, known: Known) -> Result<(), Infallible> {
+        self.0.insert(key, known);
+        Ok(())
+    }
+}
+
+impl OneSession {
     /// Reads the files, which have grown to these lengths, like `ingest::read_transcript`.
     fn read(
         &mut self,
@@ -70,18 +76,20 @@ impl DedupIndex {
         bound: u64,
         redactor: &Redactor,
     ) {
-        let mut stretch = Vec::new();
+        let mut all = Vec::new();
         for (index, length) in lengths.into_iter().enumerate() {
             let (bytes, source) = match index.checked_sub(1) {
                 None => (&files.main, Source::Main),
                 Some(index) => (&files.subagents[index].1, Source::Subagent),
             };
+            let mut stretch = Vec::new();
             if let Some((path, _)) = index
                 .checked_sub(1)
                 .filter(|_| length > 0)
                 .map(|index| &files.subagents[index])
             {
-                stretch.push(Facts::of_subagent(path.rsplit('/').next().unwrap()));
+                let id = path.rsplit('/').next().unwrap();
+                stretch.push(Facts::of_subagent(key(b'a', id.as_bytes())));
             }
             loop {
                 let mut gatherer = Gatherer::new(redactor);
@@ -104,13 +112,10 @@ impl DedupIndex {
                     break;
                 }
             }
+            all.push(stretch);
         }
-        let counted = &mut self.counted;
-        self.figures
-            .absorb(stretch, |item| {
-                Ok::<_, Infallible>(Self::count(counted, &item))
-            })
-            .unwrap();
+        let files = self.chains.iter_mut().zip(all).collect();
+        self.figures.absorb(files, &mut self.records).unwrap();
     }
 
     fn document(&self) -> Document {
@@ -132,15 +137,15 @@ fn redactor() -> Redactor {
     Redactor::new(true, &[], MAX_OUTPUT).unwrap()
 }
 
-fn one_read(files: &Files) -> DedupIndex {
-    let mut dedup_index = DedupIndex::default();
-    dedup_index.read(
+fn one_read(files: &Files) -> OneSession {
+    let mut session = OneSession::default();
+    session.read(
         files,
         generate::growth(files, &[])[0],
         u64::MAX,
         &redactor(),
     );
-    dedup_index
+    session
 }
 
 /// The files as text, for the message of a failed assertion.
@@ -171,14 +176,14 @@ fn check(
 ) -> Result<(), TestCaseError> {
     let files = generate::write(ops, style);
     let redactor = redactor();
-    let mut dedup_index = DedupIndex::default();
+    let mut session = OneSession::default();
     for lengths in generate::growth(&files, cuts) {
-        dedup_index.read(&files, lengths, bound, &redactor);
+        session.read(&files, lengths, bound, &redactor);
     }
     let whole = one_read(&files);
     let document = whole.document();
-    prop_assert_eq!(dedup_index.document(), document.clone(), "{}", dump(&files));
-    prop_assert_eq!(dedup_index.figures, whole.figures, "{}", dump(&files));
+    prop_assert_eq!(session.document(), document.clone(), "{}", dump(&files));
+    prop_assert_eq!(session.figures, whole.figures, "{}", dump(&files));
     prop_assert_eq!(
         Truth::from(&document),
         oracle::read(&files),

@@ -8,7 +8,7 @@ use convex_sidecar::ingest;
 use convex_sidecar::journal::{Filter, Journal};
 use convex_sidecar::record::event::{Event, EventKind};
 use convex_sidecar::record::figures::Figures;
-use convex_sidecar::record::figures::ReadState;
+use convex_sidecar::record::read_state::ReadState;
 use convex_sidecar::system::deadline::Deadline;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -168,7 +168,7 @@ fn parallel_segments_give_the_record_of_small_pieces() {
         let usage = format!(
             r#"{{"input_tokens":{message},"output_tokens":{line},"cache_read_input_tokens":1,"cache_creation_input_tokens":2}}"#
         );
-        let json = if line % 40 == 0 {
+        let json = if line % 42 == 0 {
             format!(
                 r#"{{"type":"user","uuid":"u{line}","message":{{"role":"user","content":"{text}"}}}}"#
             )

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use convex_sidecar::record::document::Document;
+use convex_sidecar::record::usage::Usage;
 use serde_json::Value;
 
 use crate::generate::Files;
@@ -41,7 +42,6 @@ struct Reading {
     failed: BTreeSet<String>,
     subagents: BTreeSet<String>,
     seen: BTreeSet<String>,
-    answers: Vec<(String, Vec<String>)>,
     titles: [Option<String>; 2],
     awaits_reply: bool,
     truth: Truth,
@@ -239,13 +239,8 @@ impl Reading {
         if texts.is_empty() {
             return;
         }
-        // The answer is the message of the last text, with all of its texts.
-        let mut all = match self.answers.iter().position(|(known, _)| *known == id) {
-            Some(at) => self.answers.remove(at).1,
-            None => Vec::new(),
-        };
-        all.extend(texts);
-        self.answers.push((id, all));
+        // The answer is the last text, as for the client.
+        self.truth.output = texts.last().cloned();
     }
 
     fn end_turn(&mut self) {
@@ -270,7 +265,6 @@ impl Reading {
             tool.1 += u64::from(self.failed.contains(&id));
         }
         self.truth.subagents = self.subagents.len() as u64;
-        self.truth.output = self.answers.pop().map(|(_, texts)| texts.join("\n"));
         self.truth.title = self.titles.into_iter().find_map(|title| title);
         self.truth
     }
@@ -303,6 +297,15 @@ fn texts(content: &Value) -> Vec<String> {
         .collect()
 }
 
+fn counts(usage: Usage) -> [u64; 4] {
+    [
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_input_tokens,
+        usage.cache_creation_input_tokens,
+    ]
+}
+
 impl From<&Document> for Truth {
     fn from(document: &Document) -> Self {
         let metadata = &document.metadata;
@@ -310,11 +313,11 @@ impl From<&Document> for Truth {
             prompts: metadata.prompts,
             turns: metadata.turns,
             api_messages: metadata.api_messages,
-            usage: metadata.usage.figures(),
+            usage: counts(metadata.usage),
             usage_by_model: metadata
                 .usage_by_model
                 .iter()
-                .map(|of| (of.model.clone(), of.usage.figures()))
+                .map(|of| (of.model.clone(), counts(of.usage)))
                 .collect(),
             tools: metadata
                 .tools

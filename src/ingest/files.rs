@@ -1,0 +1,45 @@
+//! Which files a session has now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::journal::SessionRow;
+use crate::record::facts::Source;
+use crate::transcript::files::{
+    SessionFile, fragments, has_subagents_beside, local_path, subagent_id, subagents_beside,
+    with_subagents,
+};
+use crate::transcript::reader::Checkpoint;
+
+/// The files of a session. While it runs, only those are looked at that are known, and the
+/// subagents'; otherwise the client may have written parts of it elsewhere. `None` if the client did
+/// not say where its transcript is.
+pub(super) fn files_of(
+    row: &SessionRow,
+    checkpoints: &BTreeMap<PathBuf, Checkpoint>,
+) -> Option<Vec<SessionFile>> {
+    let stated = local_path(row.session.transcript_path.as_deref()?);
+    let is_known = row.session.runs.is_open() && !row.is_stale && checkpoints.contains_key(&stated);
+    let fragments = if is_known && stated.is_file() {
+        vec![stated]
+    } else {
+        fragments(&stated, &row.session.session_id)
+    };
+    let folders: BTreeSet<_> = fragments.iter().filter_map(|path| path.parent()).collect();
+    let beside = folders
+        .iter()
+        .filter(|_| has_subagents_beside(row.figures.latest.version.text().as_deref()))
+        .filter_map(|folder| subagents_beside(folder).remove(&row.session.session_id))
+        .flatten()
+        .map(|path| (path, Source::Subagent))
+        .collect::<Vec<_>>();
+    let mut files: Vec<_> = fragments.into_iter().flat_map(with_subagents).collect();
+    files.extend(beside);
+    for path in checkpoints.keys() {
+        if !files.iter().any(|(known, _)| known == path) && path.is_file() {
+            let source = subagent_id(path).map_or(Source::Main, |_| Source::Subagent);
+            files.push((path.clone(), source));
+        }
+    }
+    Some(files)
+}

@@ -1,0 +1,245 @@
+//! Puts the document together, from what hook events and the figures of the transcript say.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::Millis;
+use super::charge::{ModelCharge, UsageByModel, total};
+use super::document::{
+    CostSource, Document, Metadata, ModelUsage, OwnerDocument, RunDocument, ToolDocument,
+    TranscriptDocument, UsageSource,
+};
+use super::facts::Answer;
+use super::figures::Figures;
+use super::outcome::Outcome;
+use super::read_state::{ReadState, TranscriptState};
+use super::redact::Text;
+use super::run::{Run, Runs};
+use super::session::Session;
+use super::usage::Usage;
+
+/// The most runs that a document lists: the first and the latest. The figures include all of them.
+const MAX_RUNS: usize = 200;
+/// The most tools that a document lists by name, those with the most calls. `toolCalls` includes
+/// all of them.
+const MAX_TOOLS: usize = 500;
+/// The longest title and error message that are sent, in bytes.
+const MAX_LINE: usize = 4_096;
+
+impl Document {
+    /// The document of a session. The journal numbers it: `revision` and `metadata.updated_at` are
+    /// zero. `max_output` is the longest answer that is sent, in bytes.
+    #[must_use]
+    pub fn new(
+        session: &Session,
+        figures: &Figures,
+        transcript: TranscriptState,
+        max_output: usize,
+    ) -> Self {
+        let latest = &figures.latest;
+        let first_prompt = figures.first_prompt.as_ref();
+        let input = first_prompt
+            .and_then(|prompt| prompt.text.as_ref())
+            .or(session.prompt.as_ref());
+        let output = output(session, figures, max_output);
+        let cut_output = output.as_ref().filter(|output| output.is_cut);
+        let outcome = Outcome::of(session, figures);
+        let inherited = if figures.is_unmarked_fork() {
+            &figures.inherited_by_model
+        } else {
+            &UsageByModel::new()
+        };
+        let shown = figures.charges.shown(&figures.counted(), inherited);
+        let charge = shown.charge.as_ref();
+        let cost_usd = charge.and_then(|charge| charge.cost_usd);
+        let has_usage = charge.is_some() || transcript.state != ReadState::Missing;
+        let completed_at = if session.runs.is_open() {
+            None
+        } else {
+            session.runs.ended_at().or(figures.span.last)
+        };
+        let title = [&latest.custom_title, &session.title, &latest.ai_title]
+            .into_iter()
+            .find_map(Option::as_ref);
+        let metadata = Metadata {
+            started_at: started_at(session, figures),
+            completed_at,
+            updated_at: 0,
+            duration_ms: completed_at.map(|_| duration(&session.runs, figures)),
+            host: session.host.clone(),
+            cwd: session
+                .cwd
+                .clone()
+                .or_else(|| latest.cwd.text())
+                .unwrap_or_default(),
+            git_branch: latest.git_branch.text(),
+            entrypoint: latest.entrypoint.text(),
+            client_version: latest.version.text(),
+            permission_mode: session
+                .permission_mode
+                .clone()
+                .or_else(|| latest.permission_mode.text()),
+            model: latest.model.text().or_else(|| session.model.clone()),
+            models: shown.by_model.keys().cloned().collect(),
+            title: title.map(|title| line(&title.text)),
+            runs: runs(&session.runs),
+            transcript: TranscriptDocument {
+                path: session.transcript_path.clone().unwrap_or_default(),
+                state: transcript.state,
+                bytes: transcript.bytes,
+                skipped_lines: Some(figures.skipped_lines).filter(|&lines| lines > 0),
+            },
+            prompts: figures.prompts,
+            turns: figures.turns,
+            api_messages: figures.api_messages,
+            tool_calls: figures.tools.values().map(|tool| tool.calls).sum(),
+            tool_errors: figures.tools.values().map(|tool| tool.errors).sum(),
+            tools: tools(figures),
+            compactions: figures.compactions,
+            subagents: figures.subagents,
+            usage: sent(total(shown.by_model.values().map(|model| &model.usage))),
+            usage_by_model: usage_by_model(&shown.by_model),
+            usage_source: has_usage.then_some(if charge.is_some() {
+                UsageSource::Client
+            } else {
+                UsageSource::Transcript
+            }),
+            inherited_usage: figures.inherited.map(sent),
+            cost_usd,
+            cost_source: cost_usd.map(|_| CostSource::Client),
+            cost_is_partial: Some(true).filter(|_| shown.is_partial && cost_usd.is_some()),
+            api_duration_ms: charge.and_then(|charge| charge.api_duration_ms),
+            tool_duration_ms: charge.and_then(|charge| charge.tool_duration_ms),
+            lines_added: charge.and_then(|charge| charge.lines_added),
+            lines_removed: charge.and_then(|charge| charge.lines_removed),
+            damaged_lines: Some(figures.damaged_lines).filter(|&lines| lines > 0),
+            forked_from: figures
+                .forked_from
+                .clone()
+                .or_else(|| figures.parents.first().cloned()),
+            output_truncated: cut_output.map(|_| true),
+            output_bytes: cut_output.map(|output| output.bytes),
+        };
+        Self {
+            session_id: session.session_id.clone(),
+            agent_type: session.agent_type.clone(),
+            status: session.status(&outcome),
+            input: input.map(|input| input.text.clone()),
+            output: output.map(|output| output.text),
+            error: outcome.error().map(|error| match error.text.as_str() {
+                "" => "unknown".to_owned(),
+                text => line(text),
+            }),
+            revision: 0,
+            workflow_key: session.workflow_key.clone(),
+            metadata,
+        }
+    }
+}
+
+/// The final answer. Either hooks or the transcript know of the later one: at a Stop the client may
+/// not have written it to the transcript yet. A structured answer is in the transcript alone; the
+/// Stop carries what the model said before it.
+fn output(session: &Session, figures: &Figures, max_output: usize) -> Option<Text> {
+    let from_transcript = figures.answer.as_ref();
+    let stepped_at = figures.last_step.as_ref().and_then(|step| step.at);
+    let is_final = |answer: &Answer| answer.is_structured && answer.at == stepped_at;
+    match &session.answer {
+        Some(answer)
+            if from_transcript.is_none_or(|written| {
+                !is_final(written) && written.at.is_none_or(|at| at <= answer.at)
+            }) =>
+        {
+            Some(answer.text.clone())
+        }
+        _ => from_transcript.map(|answer| answer.text.clone().cut(max_output)),
+    }
+}
+
+fn started_at(session: &Session, figures: &Figures) -> Millis {
+    let runs = session.runs.iter().map(|run| run.started_at);
+    runs.chain(figures.span.first)
+        .min()
+        .unwrap_or(session.first_at)
+}
+
+/// How long clients worked on the session: its runs, or without any, the time from the first to the
+/// last step of the transcript.
+fn duration(runs: &Runs, figures: &Figures) -> Millis {
+    if runs.is_empty() {
+        let span = figures.span.first.zip(figures.span.last);
+        return span.map_or(0, |(first, last)| last - first);
+    }
+    let ended = runs
+        .iter()
+        .filter_map(|run| Some((run.end.as_ref()?.at - run.started_at).max(0)));
+    ended.sum()
+}
+
+fn runs(runs: &Runs) -> Vec<RunDocument> {
+    let left_out = runs.iter().len().saturating_sub(MAX_RUNS);
+    let listed = runs
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| *index == 0 || *index > left_out);
+    listed.map(|(_, run)| RunDocument::new(run)).collect()
+}
+
+fn tools(figures: &Figures) -> Vec<ToolDocument> {
+    let called = figures.tools.iter().filter(|(_, tool)| tool.calls > 0);
+    let mut tools: Vec<_> = called
+        .map(|(name, tool)| ToolDocument {
+            name: name.clone(),
+            calls: tool.calls,
+            errors: tool.errors,
+        })
+        .collect();
+    if tools.len() > MAX_TOOLS {
+        tools.sort_by_key(|tool| Reverse(tool.calls));
+        tools.truncate(MAX_TOOLS);
+    }
+    tools
+}
+
+fn usage_by_model(by_model: &BTreeMap<String, ModelCharge>) -> Vec<ModelUsage> {
+    let used = by_model
+        .iter()
+        .filter(|(_, charge)| charge.usage != Usage::default());
+    let has_one = used.clone().count() == 1;
+    used.map(|(model, charge)| ModelUsage {
+        model: model.clone(),
+        usage: sent(charge.usage),
+        cost_usd: charge.cost_usd.filter(|_| !has_one),
+    })
+    .collect()
+}
+
+/// Token counts as they are sent: how long the cache is kept matters only for an estimate of the
+/// cost.
+const fn sent(usage: Usage) -> Usage {
+    Usage {
+        cache_creation_1h_input_tokens: 0,
+        ..usage
+    }
+}
+
+fn line(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_LINE)].to_owned()
+}
+
+impl RunDocument {
+    fn new(run: &Run) -> Self {
+        let end = run.end.as_ref();
+        Self {
+            owner: run.owner.as_ref().map(|owner| OwnerDocument {
+                pid: owner.pid,
+                start_time: owner.start_time,
+            }),
+            started_at: run.started_at,
+            source: run.source.clone(),
+            ended_at: end.map(|end| end.at),
+            reason: end.and_then(|end| end.reason.clone()),
+            ended_by: end.map(|end| end.by),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The records of some stretches: what is known of each, and what is to be remembered.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::index::{Index, Key, Known, Seen};
+
+/// The keys are hashes already.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, _: &[u8]) {}
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// What is known of the records of some stretches, and what is to be remembered of them.
+pub(super) struct Batch<'a, I> {
+    index: &'a mut I,
+    records: HashMap<Key, (Seen, bool), BuildHasherDefault<KeyHasher>>,
+}
+
+impl<'a, I: Index> Batch<'a, I> {
+    /// Looks up the records of all facts at once.
+    pub(super) fn new(index: &'a mut I, keys: impl Iterator<Item = Key>) -> Result<Self, I::Error> {
+        let mut keys: Vec<Key> = keys.collect();
+        keys.sort_unstable_by_key(|key| key.cast_signed());
+        keys.dedup();
+        let mut records =
+            HashMap::with_capacity_and_hasher(keys.len(), BuildHasherDefault::default());
+        for key in keys {
+            records.insert(key, (index.look_up(key)?, false));
+        }
+        Ok(Self { index, records })
+    }
+
+    pub(super) fn get(&mut self, key: Key) -> Result<Seen, I::Error> {
+        if let Some((seen, _)) = self.records.get(&key) {
+            return Ok(*seen);
+        }
+        let seen = self.index.look_up(key)?;
+        self.records.insert(key, (seen, false));
+        Ok(seen)
+    }
+
+    pub(super) fn put(&mut self, key: Key, known: Known) {
+        let (seen, is_changed) = self.records.entry(key).or_default();
+        seen.known = Some(known);
+        *is_changed = true;
+    }
+
+    /// Remembers a record that counts once. Returns whether it counts for this session.
+    pub(super) fn is_new(&mut self, key: Key) -> Result<bool, I::Error> {
+        let seen = self.get(key)?;
+        if seen.known.is_none() {
+            self.put(key, Known::Other);
+        }
+        Ok(seen.known.is_none() && !seen.is_inherited)
+    }
+
+    /// Writes what has changed, in the order of the keys.
+    pub(super) fn finish(self) -> Result<(), I::Error> {
+        let mut changed: Vec<_> = self
+            .records
+            .into_iter()
+            .filter_map(|(key, (seen, is_changed))| is_changed.then_some((key, seen.known?)))
+            .collect();
+        changed.sort_unstable_by_key(|(key, _)| key.cast_signed());
+        for (key, known) in changed {
+            self.index.put(key, known)?;
+        }
+        Ok(())
+    }
+}

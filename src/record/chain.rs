@@ -1,0 +1,157 @@
+//! How the records of one file hang together: which of them are one API message, which call a
+//! failure belongs to, and which prompt a reply answers.
+//!
+//! Backends choose the ids of messages and tool calls, and gateways repeat them: one id for all
+//! messages, or one per position (`Bash:0`). So an id counts only together with what stands around
+//! it. The state between two reads is stored with the checkpoint of the file.
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{Fact, Reply};
+use super::index::Key;
+
+/// How many messages may be open at once. Older clients wrote the messages of several subagents into
+/// the main file, line by line.
+const MAX_OPEN: usize = 16;
+/// How many records of an open message are kept.
+const MAX_RECORDS: usize = 64;
+
+/// The state of reading one file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Chain {
+    /// The messages to which the next record may belong, the latest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    open: Vec<OpenMessage>,
+    /// The last prompt, until it is answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<Key>,
+    /// The last prompt, if it is a command whose expansion may follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<Key>,
+    /// Whether a `user` record stands after the last reply.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_after_user: bool,
+}
+
+/// A message that may have more records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct OpenMessage {
+    /// The key of its first record, which stands for the message.
+    key: Key,
+    id: Option<Key>,
+    request: Option<Key>,
+    is_main: bool,
+    /// Its last records.
+    records: Vec<Key>,
+    /// Its tool calls, with the names of the tools.
+    calls: Vec<(Key, String)>,
+}
+
+impl Chain {
+    /// The message to which a reply belongs, by the key of its first record: its own key if it begins
+    /// a message. `known` is the message that it was counted for before.
+    pub(super) fn add_reply(
+        &mut self,
+        fact: &Fact,
+        reply: &Reply,
+        names: &[String],
+        known: Option<Key>,
+    ) -> Key {
+        let follows_user = reply.follows_user || self.is_after_user;
+        self.is_after_user = false;
+        let place = match known {
+            Some(message) => self.open.iter().position(|open| open.key == message),
+            None => self
+                .open
+                .iter()
+                .rposition(|open| open.is_continued_by(fact, reply, follows_user)),
+        };
+        let mut message = match place {
+            Some(place) => self.open.remove(place),
+            None => OpenMessage {
+                key: known.unwrap_or(fact.key),
+                id: reply.id,
+                request: reply.request,
+                is_main: fact.is_main,
+                records: Vec::new(),
+                calls: Vec::new(),
+            },
+        };
+        if message.records.len() == MAX_RECORDS {
+            message.records.remove(0);
+        }
+        message.records.push(fact.key);
+        let calls = reply.calls.iter();
+        message
+            .calls
+            .extend(calls.map(|&(id, name)| (id, names[name].clone())));
+        if self.open.len() == MAX_OPEN {
+            self.open.remove(0);
+        }
+        let key = message.key;
+        self.open.push(message);
+        if fact.is_main {
+            self.command = None;
+        }
+        key
+    }
+
+    /// The tool of a failed call. The result stands right after the record of the call, or after the
+    /// last record of its message.
+    pub(super) fn call(&self, id: Key, parent: Key) -> Option<&str> {
+        let tool = |open: &'_ OpenMessage| open.calls.iter().rposition(|(call, _)| *call == id);
+        let of_parent = |open: &&OpenMessage| open.records.contains(&parent);
+        let has_call = |open: &&OpenMessage| tool(open).is_some();
+        let mut latest = self.open.iter().rev();
+        let message = latest
+            .clone()
+            .filter(of_parent)
+            .find(has_call)
+            .or_else(|| latest.find(has_call))?;
+        tool(message).map(|place| &*message.calls[place].1)
+    }
+
+    /// Whether a prompt is what the client made of the command before it.
+    pub(super) fn is_expansion(&self, fact: &Fact) -> bool {
+        self.command == Some(fact.parent) && fact.parent != 0
+    }
+
+    /// Begins a turn: no message from before it goes on. `prompt` is `None` if it was answered before
+    /// or belongs to another session.
+    pub(super) fn begin_turn(&mut self, fact: &Fact, is_command: bool, prompt: Option<Key>) {
+        self.close_messages();
+        self.command = is_command.then_some(fact.key);
+        self.prompt = prompt;
+    }
+
+    /// An error ends the messages before it.
+    pub(super) fn close_messages(&mut self) {
+        self.open.retain(|open| !open.is_main);
+        self.command = None;
+    }
+
+    /// The prompt that is answered now, if it is not answered yet.
+    pub(super) fn answer(&mut self) -> Option<Key> {
+        self.prompt.take()
+    }
+}
+
+impl OpenMessage {
+    /// Whether a reply is a part of this message.
+    ///
+    /// A new request needs something new to send: a `user` record. Without one in between, a reply
+    /// with the same id is the same message. With one, it is the same only if the client says so by
+    /// its parent: tools can return while the model still writes.
+    fn is_continued_by(&self, fact: &Fact, reply: &Reply, follows_user: bool) -> bool {
+        let has_same_request = match (self.request, reply.request) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => true,
+        };
+        self.id.is_some()
+            && self.id == reply.id
+            && self.is_main == fact.is_main
+            && has_same_request
+            && (!follows_user || self.records.contains(&fact.parent))
+    }
+}

@@ -1,0 +1,242 @@
+//! What the client charged to a session, and what of that is shown.
+//!
+//! The client's `cost-state` record counts every request, also those that leave no other record:
+//! titles, summaries, refusals, empty answers (`docs/hooks.md`). It is written when a client exits,
+//! so it is missing after a crash, and it lags behind in a session that goes on.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Millis;
+use super::usage::Usage;
+
+/// How many states of a session's charge are kept: a fork starts from one of them.
+const MAX_STATES: usize = 16;
+
+/// Token counts by model.
+pub type UsageByModel = BTreeMap<String, Usage>;
+
+/// What the client charged, by one of its `cost-state` records.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Charge {
+    /// By model.
+    pub by_model: BTreeMap<String, ModelCharge>,
+    /// US dollars; `None` if the client has no price for a model.
+    pub cost_usd: Option<f64>,
+    /// The time that requests took, in milliseconds.
+    pub api_duration_ms: Option<Millis>,
+    /// The time that tools took, in milliseconds.
+    pub tool_duration_ms: Option<Millis>,
+    /// Lines of code that tools added.
+    pub lines_added: Option<u64>,
+    /// Lines of code that tools removed.
+    pub lines_removed: Option<u64>,
+    /// When the record was written, by the client's clocks: it has no time of its own.
+    pub at: Millis,
+}
+
+/// What the client charged for one model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModelCharge {
+    /// Token counts.
+    #[serde(flatten)]
+    pub usage: Usage,
+    /// US dollars.
+    pub cost_usd: Option<f64>,
+}
+
+impl Charge {
+    /// Token counts of all models.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        total(self.by_model.values().map(|charge| &charge.usage))
+    }
+
+    /// What was charged beyond `base`, from which this charge started.
+    fn beyond(&self, base: &Self) -> Self {
+        let difference = |ours: Option<f64>, theirs: Option<f64>| Some(ours? - theirs?);
+        let by_model = self.by_model.iter().map(|(model, charge)| {
+            let before = base.by_model.get(model).copied().unwrap_or(ModelCharge {
+                cost_usd: Some(0.0),
+                ..ModelCharge::default()
+            });
+            let charge = ModelCharge {
+                usage: charge.usage.minus(before.usage),
+                cost_usd: difference(charge.cost_usd, before.cost_usd),
+            };
+            (model.clone(), charge)
+        });
+        let less = |ours: Option<Millis>, theirs: Option<Millis>| {
+            Some((ours? - theirs.unwrap_or_default()).max(0))
+        };
+        let fewer = |ours: Option<u64>, theirs: Option<u64>| {
+            Some(ours?.saturating_sub(theirs.unwrap_or_default()))
+        };
+        Self {
+            by_model: by_model.collect(),
+            cost_usd: difference(self.cost_usd, base.cost_usd),
+            api_duration_ms: less(self.api_duration_ms, base.api_duration_ms),
+            tool_duration_ms: less(self.tool_duration_ms, base.tool_duration_ms),
+            lines_added: fewer(self.lines_added, base.lines_added),
+            lines_removed: fewer(self.lines_removed, base.lines_removed),
+            at: self.at,
+        }
+    }
+}
+
+/// The charges of a session.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Charges {
+    /// The latest states, in the order in which they were written.
+    states: Vec<Charge>,
+    /// The state of the parent from which this session's charge started.
+    base: Option<Charge>,
+    /// Whether messages were counted after the last state.
+    pub has_grown: bool,
+}
+
+/// What is shown as used and charged.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Shown {
+    /// Token counts by model, with the cost of each.
+    pub by_model: BTreeMap<String, ModelCharge>,
+    /// The client's own figures, if they cover the session; `by_model` then holds them.
+    pub charge: Option<Charge>,
+    /// Whether the charge covers only a part of the session.
+    pub is_partial: bool,
+}
+
+impl Charges {
+    /// Adds a state. A state that was read before adds nothing.
+    pub fn add(&mut self, charge: Charge) {
+        let place = self.states.partition_point(|state| state.at <= charge.at);
+        match place
+            .checked_sub(1)
+            .and_then(|last| self.states.get_mut(last))
+        {
+            Some(last) if last.at == charge.at || last.usage() == charge.usage() => *last = charge,
+            _ => self.states.insert(place, charge),
+        }
+        if self.states.len() > MAX_STATES {
+            self.states.remove(0);
+        }
+    }
+
+    /// The latest state.
+    #[must_use]
+    pub fn last(&self) -> Option<&Charge> {
+        self.states.last()
+    }
+
+    /// Finds the state of a parent from which this session's charge started: the client carries what
+    /// it charged for the parent into a fork that it makes by `--fork-session` or `/bg`, and not into
+    /// one that has marks of its origin. `counted` and `inherited` are the messages of this session
+    /// and those that it copied.
+    pub fn find_base(&mut self, parent: &Self, counted: Usage, inherited: Usage) {
+        let Some(total) = self.last().map(Charge::usage) else {
+            return;
+        };
+        let is_base = |state: &&Charge| {
+            let usage = state.usage();
+            usage.covers(inherited) && total.covers(usage.plus(counted))
+        };
+        if let Some(state) = parent.states.iter().rev().find(is_base) {
+            self.base = Some(state.clone());
+        }
+    }
+
+    /// What is shown, given the messages that were `counted`, and those that were `inherited`
+    /// without a mark of their origin.
+    ///
+    /// The client's figures cover a session if they are nowhere below what was counted. In a session
+    /// that has gone on since, the larger figure is shown. Otherwise a client was killed before it
+    /// wrote its figures: what was counted stands, and the cost is unknown.
+    #[must_use]
+    pub fn shown(&self, counted: &UsageByModel, inherited: &UsageByModel) -> Shown {
+        let as_counted = || {
+            counted
+                .iter()
+                .map(|(model, &usage)| (model.clone(), uncharged(usage)))
+        };
+        let Some(last) = self.last() else {
+            return Shown {
+                by_model: as_counted().collect(),
+                ..Shown::default()
+            };
+        };
+        let charge = self.own(last, counted, inherited);
+        let is_covered = covers(&charge.by_model, counted);
+        if !is_covered && !self.has_grown {
+            return Shown {
+                by_model: as_counted().collect(),
+                ..Shown::default()
+            };
+        }
+        let mut by_model = charge.by_model.clone();
+        if !is_covered {
+            // With other names for the models, the two cannot be merged.
+            if total(counted.values()).covers(charge.usage()) {
+                by_model.retain(|model, _| counted.contains_key(model));
+            }
+            for (model, usage) in counted {
+                let shown = by_model.entry(model.clone()).or_default();
+                shown.usage = shown.usage.max(*usage);
+            }
+        }
+        Shown {
+            by_model,
+            charge: Some(charge),
+            is_partial: !is_covered,
+        }
+    }
+
+    /// The part of a charge that is not the parent's.
+    fn own(&self, charge: &Charge, counted: &UsageByModel, inherited: &UsageByModel) -> Charge {
+        if let Some(base) = &self.base {
+            return charge.beyond(base);
+        }
+        let mut both = counted.clone();
+        for (model, usage) in inherited {
+            both.entry(model.clone()).or_default().add(*usage);
+        }
+        if inherited.is_empty() || !covers(&charge.by_model, &both) {
+            return charge.clone();
+        }
+        // What the client charged for the parent is not known, so neither is the rest.
+        let base = Charge {
+            by_model: inherited
+                .iter()
+                .map(|(model, &usage)| (model.clone(), uncharged(usage)))
+                .collect(),
+            ..Charge::default()
+        };
+        charge.beyond(&base)
+    }
+}
+
+const fn uncharged(usage: Usage) -> ModelCharge {
+    ModelCharge {
+        usage,
+        cost_usd: None,
+    }
+}
+
+/// Whether the charge is nowhere below what was counted. A gateway may answer under another model's
+/// name than the one that the client asked for; then only the totals can be compared.
+fn covers(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bool {
+    if counted.keys().all(|model| charged.contains_key(model)) {
+        return counted
+            .iter()
+            .all(|(model, usage)| charged[model].usage.covers(*usage));
+    }
+    total(charged.values().map(|charge| &charge.usage)).covers(total(counted.values()))
+}
+
+/// The sum of all counts.
+pub(super) fn total<'a>(usages: impl Iterator<Item = &'a Usage>) -> Usage {
+    usages.fold(Usage::default(), |sum, usage| sum.plus(*usage))
+}

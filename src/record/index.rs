@@ -1,0 +1,70 @@
+//! The dedup index as the figures see it: what is known of each record on this machine.
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::usage::{COUNTS, Usage};
+
+/// The 64-bit hash of a client's id and its kind. The chance that two of a million ids collide is 3
+/// in 10⁸.
+pub type Key = u64;
+
+/// The key of an id. `kind` is `u` for a record, `m` for a message, `r` for a request, `t` for a tool
+/// call and `a` for a subagent. Only keys of records are in the index.
+#[must_use]
+pub fn key(kind: u8, id: &[u8]) -> Key {
+    xxh3_64_with_seed(id, u64::from(kind))
+}
+
+/// What a record was counted as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Known {
+    /// The first record of an API message, with what the message has used so far.
+    Message(#[serde(with = "counts")] Usage),
+    /// Another record of the API message that begins with the record of this key.
+    Part(Key),
+    /// A prompt.
+    Prompt {
+        /// Whether it was counted as a turn.
+        is_answered: bool,
+    },
+    /// Anything else that is counted once.
+    Other,
+}
+
+/// What is known of a record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether an older session had it first, so that it is history that a fork copied.
+    pub is_inherited: bool,
+    /// What this session has counted it as.
+    pub known: Option<Known>,
+}
+
+/// The records that were counted on this machine, as one session sees them.
+pub trait Index {
+    /// Why the index cannot be read or written.
+    type Error;
+
+    /// What is known of a record. It is fastest to ask in the order of the keys (as signed numbers).
+    fn look_up(&mut self, key: Key) -> Result<Seen, Self::Error>;
+
+    /// Remembers what this session has counted a record as.
+    fn put(&mut self, key: Key, known: Known) -> Result<(), Self::Error>;
+}
+
+/// A [`Usage`] as its counts. The index is stored in a format without field names, in which no field
+/// can be left out.
+mod counts {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Usage;
+
+    pub fn serialize<S: Serializer>(usage: &Usage, serializer: S) -> Result<S::Ok, S::Error> {
+        usage.counts().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Usage, D::Error> {
+        Deserialize::deserialize(deserializer).map(<Usage as From<[u64; super::COUNTS]>>::from)
+    }
+}
