@@ -155,3 +155,109 @@ impl OpenMessage {
             && (!follows_user || self.records.contains(&fact.parent))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::What;
+    use super::super::usage::Usage;
+    use super::*;
+
+    /// A reply on the main chain with one tool call, and the message that it is counted for.
+    struct Line {
+        record: Key,
+        parent: Key,
+        id: Option<Key>,
+        request: Option<Key>,
+        follows_user: bool,
+    }
+
+    fn add(chain: &mut Chain, line: &Line) -> Key {
+        let reply = Reply {
+            id: line.id,
+            request: line.request,
+            model: 0,
+            usage: Usage::default(),
+            advisors: Vec::new(),
+            calls: vec![(7, 0)],
+            is_answer: false,
+            follows_user: line.follows_user,
+        };
+        let fact = Fact {
+            key: line.record,
+            parent: line.parent,
+            at: None,
+            is_main: true,
+            what: What::Compaction,
+        };
+        chain.add_reply(&fact, &reply, &[format!("tool {}", line.record)], None)
+    }
+
+    #[test]
+    fn reply_continues_a_message_only_if_nothing_new_was_sent_or_the_client_says_so() {
+        let first = Line {
+            record: 1,
+            parent: 0,
+            id: Some(9),
+            request: None,
+            follows_user: true,
+        };
+        let line = |parent, id, request, follows_user| Line {
+            record: 2,
+            parent,
+            id,
+            request,
+            follows_user,
+        };
+        for (second, is_same, why) in [
+            (line(1, Some(9), None, false), true, "the next block"),
+            (line(1, Some(9), None, true), true, "a block after a result"),
+            (
+                line(5, Some(9), None, true),
+                false,
+                "the answer to a result",
+            ),
+            (line(5, Some(9), None, false), true, "nothing was sent"),
+            (line(1, Some(8), None, false), false, "another id"),
+            (line(1, None, None, false), false, "no id"),
+        ] {
+            let mut chain = Chain::default();
+            assert_eq!(add(&mut chain, &first), 1);
+            assert_eq!(add(&mut chain, &second) == 1, is_same, "{why}");
+        }
+        let of_request = |request| Line {
+            request: Some(request),
+            ..line(1, Some(9), None, false)
+        };
+        for (request, is_same) in [(3, true), (4, false)] {
+            let mut chain = Chain::default();
+            add(
+                &mut chain,
+                &Line {
+                    record: 1,
+                    ..of_request(3)
+                },
+            );
+            assert_eq!(add(&mut chain, &of_request(request)) == 1, is_same);
+        }
+    }
+
+    #[test]
+    fn failure_belongs_to_the_call_of_the_record_that_it_answers() {
+        let mut chain = Chain::default();
+        for record in [1, 2] {
+            let line = Line {
+                record,
+                parent: 0,
+                id: None,
+                request: None,
+                follows_user: true,
+            };
+            add(&mut chain, &line);
+        }
+        assert_eq!(chain.call(7, 1), Some("tool 1"));
+        assert_eq!(chain.call(7, 2), Some("tool 2"));
+        // A parent that is not known: the latest call with this id.
+        assert_eq!(chain.call(7, 3), Some("tool 2"));
+        assert_eq!(chain.call(8, 1), None);
+    }
+}

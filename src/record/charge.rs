@@ -240,3 +240,134 @@ fn covers(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bo
 pub(super) fn total<'a>(usages: impl Iterator<Item = &'a Usage>) -> Usage {
     usages.fold(Usage::default(), |sum, usage| sum.plus(*usage))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(input_tokens: u64) -> Usage {
+        Usage {
+            input_tokens,
+            ..Usage::default()
+        }
+    }
+
+    fn counted(models: &[(&str, u64)]) -> UsageByModel {
+        let models = models.iter();
+        models
+            .map(|&(model, tokens)| (model.to_owned(), used(tokens)))
+            .collect()
+    }
+
+    /// A state in which each token cost a dollar.
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    fn state(at: Millis, models: &[(&str, u64)]) -> Charge {
+        let models = counted(models).into_iter();
+        let by_model: BTreeMap<_, _> = models
+            .map(|(model, usage)| {
+                let cost_usd = Some(usage.input_tokens as f64);
+                (model, ModelCharge { usage, cost_usd })
+            })
+            .collect();
+        Charge {
+            cost_usd: by_model.values().map(|charge| charge.cost_usd).sum(),
+            by_model,
+            at,
+            ..Charge::default()
+        }
+    }
+
+    fn charges(states: Vec<Charge>, has_grown: bool) -> Charges {
+        let mut charges = Charges::default();
+        for state in states {
+            charges.add(state);
+        }
+        charges.has_grown = has_grown;
+        charges
+    }
+
+    /// The tokens that are shown, the cost, and whether that is partial.
+    fn shown(
+        charges: &Charges,
+        counted: &UsageByModel,
+        inherited: &UsageByModel,
+    ) -> (u64, Option<f64>, bool) {
+        let shown = charges.shown(counted, inherited);
+        let tokens = shown.by_model.values().map(|model| &model.usage);
+        (
+            total(tokens).input_tokens,
+            shown.charge.and_then(|charge| charge.cost_usd),
+            shown.is_partial,
+        )
+    }
+
+    #[test]
+    fn charge_is_shown_where_it_covers_what_was_counted() {
+        let none = UsageByModel::new();
+        for (charged, grown, counted_tokens, expected, why) in [
+            (10, false, 10, (10, Some(10.0), false), "nothing else"),
+            (
+                15,
+                false,
+                10,
+                (15, Some(15.0), false),
+                "requests without a record",
+            ),
+            (15, true, 20, (20, Some(15.0), true), "it went on"),
+            (
+                15,
+                false,
+                20,
+                (20, None, false),
+                "a client was killed before",
+            ),
+        ] {
+            let charges = charges(vec![state(1, &[("m", charged)])], grown);
+            let counted = counted(&[("m", counted_tokens)]);
+            assert_eq!(shown(&charges, &counted, &none), expected, "{why}");
+        }
+        let no_charge = Charges::default();
+        let counted = counted(&[("m", 3)]);
+        assert_eq!(shown(&no_charge, &counted, &none), (3, None, false));
+    }
+
+    #[test]
+    fn other_names_of_models_are_compared_by_their_totals() {
+        let none = UsageByModel::new();
+        let answered = counted(&[("glm", 10)]);
+        let covering = charges(vec![state(1, &[("asked", 12)])], false);
+        assert_eq!(shown(&covering, &answered, &none), (12, Some(12.0), false));
+        let behind = charges(vec![state(1, &[("asked", 8)])], true);
+        assert_eq!(shown(&behind, &answered, &none), (10, Some(8.0), true));
+    }
+
+    #[test]
+    fn part_that_was_carried_over_from_the_parent_is_taken_out() {
+        let (own, inherited) = (counted(&[("m", 5)]), counted(&[("m", 20)]));
+        let mut fork = charges(vec![state(9, &[("m", 31)])], false);
+        // Without the parent's states its cost is unknown.
+        assert_eq!(shown(&fork, &own, &inherited), (11, None, false));
+        // The parent went on after the fork; it had used 25 when the fork was made.
+        let parent = charges(
+            vec![
+                state(1, &[("m", 10)]),
+                state(2, &[("m", 25)]),
+                state(3, &[("m", 90)]),
+            ],
+            false,
+        );
+        fork.find_base(&parent, used(5), used(20));
+        assert_eq!(shown(&fork, &own, &inherited), (6, Some(6.0), false));
+        // The client did not carry anything over.
+        let fork = charges(vec![state(9, &[("m", 5)])], false);
+        assert_eq!(shown(&fork, &own, &inherited), (5, Some(5.0), false));
+    }
+
+    #[test]
+    fn state_that_is_read_again_changes_nothing() {
+        let states = || vec![state(1, &[("m", 10)]), state(2, &[("m", 25)])];
+        let mut again = charges(states(), false);
+        again.add(state(1, &[("m", 10)]));
+        assert_eq!(again, charges(states(), false));
+    }
+}

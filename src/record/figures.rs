@@ -354,9 +354,8 @@ impl Figures {
         }
     }
 
-    /// Figures to read the files again from their beginning: a session that copied from this one is
-    /// known now, or an older one has what this one had counted. What was used stays the least that
-    /// is shown.
+    /// Figures to read the files again from their beginning, because an older session had what this
+    /// one has counted. What was used stays the least that is shown.
     #[must_use]
     pub fn restarted(&self) -> Self {
         let mut floor = self.floor.clone();

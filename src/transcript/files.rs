@@ -133,3 +133,31 @@ pub fn subagents_beside(folder: &Path) -> BTreeMap<String, Vec<PathBuf>> {
     }
     by_session
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn path_of_a_client_on_windows_is_found_in_wsl() {
+        let path = local_path(r"C:\Users\dev\.claude\projects\p\s.jsonl");
+        let mounted = "/mnt/c/Users/dev/.claude/projects/p/s.jsonl";
+        assert_eq!(path, Path::new(mounted));
+        assert_eq!(local_path("/home/a:\\b"), Path::new("/home/a:\\b"));
+    }
+
+    #[test]
+    fn only_old_clients_have_subagents_beside() {
+        for (version, is_old) in [
+            (Some("2.0.50"), true),
+            (Some("2.1.1"), true),
+            (Some("2.1.2"), false),
+            (Some("2.1.332"), false),
+            (Some("next"), true),
+            (None, false),
+        ] {
+            assert_eq!(has_subagents_beside(version), is_old, "{version:?}");
+        }
+    }
+}
