@@ -80,6 +80,19 @@ pub fn container_variables() -> &'static BTreeSet<&'static str> {
     &NAMES
 }
 
+/// The version of the Convex CLI that npm installs.
+pub fn cli_version() -> Result<String> {
+    let version = locked_cli(LOCK_FILE);
+    version.context("could not read the version of the Convex CLI in package-lock.json")
+}
+
+/// The version of the Convex CLI in a lock file.
+fn locked_cli(lock: &str) -> Option<String> {
+    let lock: Value = serde_json::from_str(lock).ok()?;
+    let version = lock["packages"]["node_modules/convex"]["version"].as_str()?;
+    Some(version.to_owned())
+}
+
 /// The oldest major version of Node.js that the pinned Convex CLI runs on.
 pub fn oldest_node() -> Result<u32> {
     let lock: Value = serde_json::from_str(LOCK_FILE)?;
@@ -157,14 +170,9 @@ impl Bundle {
     pub fn is_installed(&self) -> bool {
         let modules = self.folder.join("node_modules");
         let installed = fs::read_to_string(modules.join(".package-lock.json"));
-        let version = |lock: &str| {
-            let lock: Value = serde_json::from_str(lock).ok()?;
-            let version = lock["packages"]["node_modules/convex"]["version"].as_str()?;
-            Some(version.to_owned())
-        };
         installed.is_ok_and(|installed| {
-            let installed = version(&installed);
-            installed.is_some() && installed == version(LOCK_FILE)
+            let installed = locked_cli(&installed);
+            installed.is_some() && installed == locked_cli(LOCK_FILE)
         })
     }
 

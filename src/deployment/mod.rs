@@ -9,3 +9,4 @@ pub mod preflight;
 mod program;
 mod secrets;
 pub mod server;
+pub mod versions;

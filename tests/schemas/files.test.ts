@@ -40,8 +40,8 @@ describe("docker-compose.yml", () => {
   });
 
   test("uses exactly the variables that docs/docker.md explains", () => {
-    const rows = [...read("docs/docker.md").matchAll(/^\| `([A-Z_]+)` \| (.*?) \|/gm)];
-    const used = [...text.matchAll(/(?<!\$)\$\{([A-Z_]+)(?::?-([^${}]*)\})?/g)];
+    const rows = [...read("docs/docker.md").matchAll(/^\| `([A-Z\d_]+)` \| (.*?) \|/gm)];
+    const used = [...text.matchAll(/(?<!\$)\$\{([A-Z\d_]+)(?::?-([^${}]*)\})?/g)];
     expect(rows.map((row) => row[1]).sort()).toEqual(
       [...new Set(used.map((use) => use[1]))].sort(),
     );
