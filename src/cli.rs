@@ -49,7 +49,9 @@ pub enum Command {
     )]
     Show(Show),
     /// Check everything from the hooks to Convex, and send a test session through it
-    #[command(after_help = DOCTOR_HELP)]
+    #[command(
+        after_help = "Examples:\n  convex-sidecar doctor\n  convex-sidecar doctor --json | grep failed"
+    )]
     Doctor(Doctor),
     /// Delete a session from the journal and from Convex
     #[command(after_help = FORGET_HELP)]
@@ -64,7 +66,9 @@ pub enum Command {
     ///
     /// Only convex-sidecar's own entries are added or updated; the rest of the file is kept byte
     /// for byte, and a backup is kept next to it. Run it again after you move the executable.
-    #[command(after_help = INSTALL_HELP)]
+    #[command(
+        after_help = "Examples:\n  convex-sidecar install --dry-run\n  convex-sidecar install\n  convex-sidecar install --scope project"
+    )]
     Install(Install),
     /// Remove the hooks from Claude Code's settings
     ///
@@ -90,6 +94,7 @@ pub enum Command {
 
 /// Options of `setup`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 #[command(group = ArgGroup::new("elsewhere").args(["url", "skip_docker"]).multiple(true))]
 pub struct Setup {
     /// Use an existing deployment, your own or on Convex Cloud, instead of starting containers
@@ -102,6 +107,9 @@ pub struct Setup {
     /// key from stdin
     #[arg(long)]
     pub skip_docker: bool,
+    /// Export the data of an existing backend, then move it to the image that this version pins
+    #[arg(long, conflicts_with = "elsewhere")]
+    pub upgrade: bool,
     /// Which settings file to add the hooks to
     #[arg(long, value_enum, default_value_t = Scope::User)]
     pub scope: Scope,
@@ -120,30 +128,12 @@ Requires Node.js 20 or newer to deploy the functions and, unless you use an exis
 The key is read from stdin because other users can see command lines; it is never printed, and it is stored in config.toml.";
 
 /// Options of `doctor`.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub struct Doctor {
-    /// Check the settings in this folder of the client, not in the default one; can be repeated
-    #[arg(long = "claude-config-dir", value_name = "DIR")]
-    pub claude_config_dirs: Vec<String>,
     /// Print one JSON object per check
     #[arg(long)]
     pub json: bool,
 }
-
-const DOCTOR_HELP: &str = "\
-Examples:
-  convex-sidecar doctor
-  convex-sidecar doctor --json | grep failed";
-
-const INSTALL_HELP: &str = "\
-Examples:
-  convex-sidecar install --dry-run
-  convex-sidecar install
-  convex-sidecar install --scope project
-  convex-sidecar install --claude-config-dir ~/.claude --claude-config-dir ~/.claude-work
-
-If you run the client with different values of CLAUDE_CONFIG_DIR, name each of these folders. `uninstall` and `doctor` take the same option. \
-All of them record into the same journal.";
 
 /// The order is that of `ui/session.rs`.
 const SESSIONS_HELP: &str = "\
@@ -305,18 +295,11 @@ pub struct SetWorkflow {
 }
 
 /// Options of `install` and `uninstall`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub struct Install {
     /// Which settings file to change
     #[arg(long, value_enum, default_value_t = Scope::User)]
     pub scope: Scope,
-    /// Change the settings in this folder of the client, not in the default one; can be repeated
-    #[arg(
-        long = "claude-config-dir",
-        value_name = "DIR",
-        conflicts_with = "scope"
-    )]
-    pub claude_config_dirs: Vec<String>,
     /// Print the diff without changing anything
     #[arg(long)]
     pub dry_run: bool,
@@ -347,7 +330,7 @@ impl ValueEnum for session::Status {
             Self::Running => "A run is open",
             Self::Completed => "The last turn ended with an answer",
             Self::Failed => "The last turn ended in an error",
-            Self::Abandoned => "The last prompt got no answer",
+            Self::Abandoned => "The client vanished without a SessionEnd",
         };
         Some(PossibleValue::new(self.as_str()).help(help))
     }

@@ -1,4 +1,4 @@
-//! `uninstall`: removes the hooks from the settings files of the client.
+//! `uninstall`: removes the hooks from the client's settings file.
 
 use anyhow::{Context, Result};
 
@@ -6,26 +6,14 @@ use super::install::{print_difference, print_line, warn};
 use crate::cli::Install;
 use crate::client_settings::edit;
 use crate::client_settings::entries::find;
-use crate::config::{self, Environment};
+use crate::config;
 use crate::system::files::TextFile;
 
 /// Runs `uninstall`.
-pub fn run(options: &Install) -> Result<()> {
-    let mut is_changed = false;
-    for client in config::client_environments(&config::environment(), &options.claude_config_dirs) {
-        is_changed |= uninstall(options, &client)?;
-    }
-    if is_changed {
-        print_line("recorded sessions are kept; `convex-sidecar install` adds the hooks again")?;
-    }
-    Ok(())
-}
-
-/// Removes the hooks from one file. Returns whether the file was changed.
-fn uninstall(options: &Install, client: &Environment) -> Result<bool> {
-    let file = TextFile::read(options.scope.path(client)?)?;
+pub fn run(options: Install) -> Result<()> {
+    let file = TextFile::read(options.scope.path(&config::environment())?)?;
     let path = file.path.display();
-    let nothing = || print_line(&format!("{path}: nothing to remove")).map(|()| false);
+    let nothing = || print_line(&format!("{path}: nothing to remove"));
     let Some(text) = &file.text else {
         return nothing();
     };
@@ -42,8 +30,7 @@ fn uninstall(options: &Install, client: &Environment) -> Result<bool> {
     // Without a backup there was no file before, so an empty one can be removed.
     let after = original.or_else(|| (is_backed_up || !edit::is_empty(&without)).then_some(without));
     if options.dry_run {
-        print_difference(&file, after.as_deref())?;
-        return Ok(false);
+        return print_difference(&file, after.as_deref());
     }
     if let Some(after) = &after {
         file.write(after)?;
@@ -62,5 +49,5 @@ fn uninstall(options: &Install, client: &Environment) -> Result<bool> {
             file.backup_path().display()
         ))?;
     }
-    Ok(true)
+    print_line("recorded sessions are kept; `convex-sidecar install` adds the hooks again")
 }

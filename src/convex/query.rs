@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::answer::Verdict;
 use super::client::{Call, Convex};
-use crate::config::Config;
+use crate::config::{Config, Deployment};
 use crate::system::deadline::Deadline;
 
 /// The most rows of one page.
@@ -13,7 +13,11 @@ const PAGE: usize = 100;
 
 /// The value of a query; `null` if it found nothing.
 pub fn query(config: &Config, path: &'static str, args: &Value) -> Result<Value> {
-    let deployment = config.require_deployment()?;
+    query_at(config.require_deployment()?, path, args)
+}
+
+/// [`query`] of a deployment that need not be configured.
+fn query_at(deployment: &Deployment, path: &'static str, args: &Value) -> Result<Value> {
     let convex = Convex::new(deployment, Deadline::never());
     match convex.call(&Call::query(path, &args.to_string())?) {
         Verdict::Success(value) => Ok(integers(value)),
@@ -29,25 +33,45 @@ pub fn query_list(
     args: &Value,
     limit: usize,
 ) -> Result<Vec<Value>> {
+    let deployment = config.require_deployment()?;
     let mut rows = Vec::new();
-    let mut cursor = Value::Null;
-    while rows.len() < limit {
-        let mut args = args.clone();
-        args["paginationOpts"] =
-            json!({ "numItems": PAGE.min(limit - rows.len()), "cursor": cursor });
-        let mut answer = query(config, path, &args)?;
-        let Value::Array(page) = answer["page"].take() else {
-            bail!(
-                "could not read the answer from {path}; `npx convex deploy` updates the functions"
-            );
-        };
+    let mut cursor = Some(Value::Null);
+    while let Some(from) = cursor.filter(|_| rows.len() < limit) {
+        let page;
+        (page, cursor) = query_page(deployment, path, args, PAGE.min(limit - rows.len()), &from)?;
         rows.extend(page);
-        if answer["isDone"] != Value::Bool(false) {
-            break;
-        }
-        cursor = answer["continueCursor"].take();
     }
     Ok(rows)
+}
+
+/// The number of rows of a paginated query without arguments.
+pub fn count(deployment: &Deployment, path: &'static str) -> Result<usize> {
+    let mut count = 0;
+    let mut cursor = Some(Value::Null);
+    while let Some(from) = cursor {
+        let page;
+        (page, cursor) = query_page(deployment, path, &json!({}), PAGE, &from)?;
+        count += page.len();
+    }
+    Ok(count)
+}
+
+/// One page of a paginated query, and where the next one starts if there is one.
+fn query_page(
+    deployment: &Deployment,
+    path: &'static str,
+    args: &Value,
+    size: usize,
+    cursor: &Value,
+) -> Result<(Vec<Value>, Option<Value>)> {
+    let mut args = args.clone();
+    args["paginationOpts"] = json!({ "numItems": size, "cursor": cursor });
+    let mut answer = query_at(deployment, path, &args)?;
+    let Value::Array(page) = answer["page"].take() else {
+        bail!("could not read the answer from {path}; `npx convex deploy` updates the functions");
+    };
+    let next = (answer["isDone"] == Value::Bool(false)).then(|| answer["continueCursor"].take());
+    Ok((page, next))
 }
 
 /// Turns Convex's floats (`1.0`) into integers where they are whole, as the journal has them.

@@ -1,18 +1,17 @@
 //! Docker Compose, as far as `setup` needs it.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::bundle::{self, Bundle};
-use super::container::{self, Container};
 use super::docker_failure::{Cause, Explanation, exit_code};
 use super::program::{End, Output, Program, QUESTION};
 use super::secrets::masked;
 use super::server;
+use super::versions::Tag;
 use crate::config::{AdminKey, Config, Environment};
 
 /// The first version that understands docker-compose.yml.
@@ -24,21 +23,23 @@ pub(super) const AGAIN: &str = "then run `convex-sidecar setup` again";
 /// Starts the containers and waits until they are healthy, but not for ever: a container that
 /// restarts again and again is never unhealthy.
 const UP: [&str; 5] = ["up", "--detach", "--wait", "--wait-timeout", "300"];
-/// What is started first. The dashboard waits for it, and before Compose 2.29.7 the limit does not
+/// The service that is started first. The dashboard waits for it, and before Compose 2.29.7 the limit does not
 /// apply while a service waits for another one (docker/compose#12134).
-const FIRST: &str = "backend";
+pub(super) const BACKEND: &str = "backend";
 /// How long that may take, with the download of the images.
-const UP_LIMIT: Duration = Duration::from_hours(1);
+pub(super) const UP_LIMIT: Duration = Duration::from_hours(1);
 /// The exit code of Compose if it sees no file.
 const NO_FILE: i32 = 14;
 /// The files in the folder that Compose reads.
 const FILE: &str = "docker-compose.yml";
 const OVERRIDE: &str = "docker-compose.override.yml";
 const VARIABLES: &str = ".env";
+/// The variable with the tag of the images of Convex.
+const TAG: &str = "CONVEX_IMAGE_TAG";
 /// The variables of the compose file that are this program's own, so that nobody sets them for
 /// another project. They count also in the environment.
 const OWN_VARIABLES: [&str; 4] = [
-    "CONVEX_IMAGE_TAG",
+    TAG,
     "CONVEX_PORT",
     "CONVEX_SITE_PORT",
     "CONVEX_DASHBOARD_PORT",
@@ -94,7 +95,7 @@ impl<'a> Compose<'a> {
         format!(
             " with {} from the environment; to keep that, add it to {}",
             names.join(", "),
-            self.folder.join(VARIABLES).display()
+            self.variables_file().display()
         )
     }
 
@@ -111,7 +112,7 @@ impl<'a> Compose<'a> {
             format!(
                 "the containers do not get these variables of the environment: {}; if they are meant for them, add them to {}",
                 stray.join(", "),
-                self.folder.join(VARIABLES).display()
+                self.variables_file().display()
             )
         })
     }
@@ -163,25 +164,12 @@ impl<'a> Compose<'a> {
         Ok(output.is_success().then_some(output.stdout))
     }
 
-    /// The ids of the running containers.
-    pub fn running(&self) -> Result<BTreeSet<String>> {
-        let ids = self.run(&["ps", "--quiet"], "could not list the containers")?;
-        Ok(ids.lines().map(str::to_owned).collect())
-    }
-
-    /// The containers, running or not.
-    pub fn containers(&self) -> Result<Vec<Container>> {
-        let args = ["ps", "--all", "--format", "json"];
-        Ok(container::parse(
-            &self.run(&args, "could not list the containers")?,
-        ))
-    }
-
-    /// Starts the containers and waits until they are healthy.
-    pub fn up(&self) -> Result<()> {
-        let mut output = self.call(&[&UP[..], &[FIRST]].concat(), UP_LIMIT)?;
+    /// Starts the containers with this tag, or with the configured one, and waits until they are
+    /// healthy.
+    pub fn up(&self, tag: Option<&Tag>) -> Result<()> {
+        let mut output = self.call_with(&[&UP[..], &[BACKEND]].concat(), tag, UP_LIMIT)?;
         if output.is_success() {
-            output = self.call(&UP, UP_LIMIT)?;
+            output = self.call_with(&UP, tag, UP_LIMIT)?;
         }
         if output.is_success() {
             return Ok(());
@@ -249,7 +237,7 @@ impl<'a> Compose<'a> {
     }
 
     /// Runs `docker compose`. Returns its stdout; a failure begins with `failure`.
-    fn run(&self, args: &[&str], failure: &str) -> Result<String> {
+    pub(super) fn run(&self, args: &[&str], failure: &str) -> Result<String> {
         let output = self.call(args, QUESTION)?;
         if output.is_success() {
             return Ok(output.stdout);
@@ -261,10 +249,22 @@ impl<'a> Compose<'a> {
     /// docker-compose.override.yml beside it. If it cannot look into the folder, it gets the file
     /// on stdin and the variables in its environment.
     fn call(&self, args: &[&str], limit: Duration) -> Result<Output> {
+        self.call_with(args, None, limit)
+    }
+
+    /// Like [`Self::call`], with this tag for the images instead of the configured one.
+    pub(super) fn call_with(
+        &self,
+        args: &[&str],
+        tag: Option<&Tag>,
+        limit: Duration,
+    ) -> Result<Output> {
+        let mut variables = self.variables.clone();
+        variables.extend(tag.map(|tag| (TAG.to_owned(), tag.as_str().to_owned())));
         if !self.is_hidden.get() {
             let args = [&["compose"], args].concat();
             let run = self.docker.run(self.folder, &args);
-            let run = run.variables(self.variables.clone());
+            let run = run.variables(variables.clone());
             let output = run.limit(limit).output()?;
             let is_missing = output.end == End::Failed(Some(NO_FILE));
             if !is_missing || !self.folder.join(FILE).exists() {
@@ -285,15 +285,19 @@ impl<'a> Compose<'a> {
             .docker
             .run(Path::new("/"), &args)
             .input(bundle::COMPOSE_FILE);
-        let run = run
-            .variables(self.file_variables()?)
-            .variables(self.variables.clone());
+        let run = run.variables(self.file_variables()?).variables(variables);
         run.limit(limit).output()
     }
 
+    /// The file with variables for the containers, whether it exists or not.
+    #[must_use]
+    pub fn variables_file(&self) -> PathBuf {
+        self.folder.join(VARIABLES)
+    }
+
     /// The variables in the folder's `.env`.
-    fn file_variables(&self) -> Result<Vec<(String, String)>> {
-        let path = self.folder.join(VARIABLES);
+    pub(super) fn file_variables(&self) -> Result<Vec<(String, String)>> {
+        let path = self.variables_file();
         if !path.exists() {
             return Ok(Vec::new());
         }
@@ -309,7 +313,7 @@ impl<'a> Compose<'a> {
     }
 
     /// What failed, why, and what to do about it.
-    fn explain(&self, cause: Cause, output: &Output, failure: &str) -> anyhow::Error {
+    pub(super) fn explain(&self, cause: Cause, output: &Output, failure: &str) -> anyhow::Error {
         if let Some(Explanation { reason, remedy }) = cause.explain() {
             return anyhow!(
                 "{failure}, because {reason}:\n{}{remedy}, {AGAIN}",
@@ -341,7 +345,7 @@ impl<'a> Compose<'a> {
         };
         anyhow!(
             "{failure}: {by}, or set CONVEX_PORT, CONVEX_SITE_PORT or CONVEX_DASHBOARD_PORT to a free one in {}, {AGAIN}",
-            self.folder.join(VARIABLES).display()
+            self.variables_file().display()
         )
     }
 

@@ -1,6 +1,11 @@
 //! The containers of the project, as `docker compose ps` describes them.
 
+use std::collections::BTreeSet;
+
+use anyhow::Result;
 use serde::Deserialize;
+
+use super::compose::Compose;
 
 /// A container of the project.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -8,6 +13,8 @@ use serde::Deserialize;
 pub struct Container {
     /// The name of its service.
     pub service: String,
+    /// The name of its image.
+    pub image: String,
     /// `running`, `restarting`, `exited`, …
     pub state: String,
     /// `healthy`, `starting`, `unhealthy`; empty without a health check.
@@ -29,6 +36,20 @@ impl Container {
         // A container that was created waits for one that is not well.
         self.state == "created"
             || (self.state == "running" && ["", "healthy"].contains(&self.health.as_str()))
+    }
+}
+
+impl Compose<'_> {
+    /// The ids of the running containers.
+    pub fn running(&self) -> Result<BTreeSet<String>> {
+        let ids = self.run(&["ps", "--quiet"], "could not list the containers")?;
+        Ok(ids.lines().map(str::to_owned).collect())
+    }
+
+    /// The containers, running or not.
+    pub fn containers(&self) -> Result<Vec<Container>> {
+        let args = ["ps", "--all", "--format", "json"];
+        Ok(parse(&self.run(&args, "could not list the containers")?))
     }
 }
 

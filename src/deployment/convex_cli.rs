@@ -1,13 +1,15 @@
 //! The Convex CLI, which deploys the functions: npm installs it, npx runs it on Node.js.
 
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::bundle::{self, Bundle};
 use super::program::{Output, Program};
 use super::server;
 use crate::config::{Deployment, Environment};
+use crate::system::files::{create_private_folder, make_private};
 
 /// Installs exactly the packages of the lock file and runs none of their scripts. The CLI's bundler
 /// is an optional package, because there is one for each system; npm can be configured to leave
@@ -33,6 +35,14 @@ const DEPLOY: [&str; 9] = [
     "--codegen",
     "disable",
     "--skip-large-indexes-check",
+];
+/// Writes a snapshot of all tables and stored files to the path that follows.
+const EXPORT: [&str; 5] = [
+    "--no-install",
+    "convex",
+    "export",
+    "--include-file-storage",
+    "--path",
 ];
 /// Starts the CLI and its bundler, each of which can be installed and not run: packages were
 /// removed, or are those of another system.
@@ -106,11 +116,9 @@ impl<'a> ConvexCli<'a> {
         if self.bundle.is_deployed(deployment.name()) && server::has_functions(deployment)? {
             return Ok("already deployed".to_owned());
         }
-        let mut output = self.run_deploy(deployment)?;
+        let (output, is_reinstalled) = self.run(&DEPLOY, deployment)?;
         let mut done = "deployed".to_owned();
-        if !output.is_success() && !self.starts() {
-            self.reinstall()?;
-            output = self.run_deploy(deployment)?;
+        if is_reinstalled {
             done += ", after the packages were installed again";
         }
         self.ensure_success(
@@ -130,9 +138,45 @@ impl<'a> ConvexCli<'a> {
         Ok(done)
     }
 
-    fn run_deploy(&self, deployment: &Deployment) -> Result<Output> {
-        let run = self.npx.run(&self.bundle.folder, &DEPLOY);
-        run.deployment(deployment).limit(LIMIT).output()
+    /// Exports all data of a deployment into a new private file.
+    pub fn export(&self, deployment: &Deployment, path: &Path) -> Result<()> {
+        let failure = || format!("could not write the export {}", path.display());
+        let folder = path.parent().with_context(failure)?;
+        create_private_folder(folder).with_context(failure)?;
+        let args = [&EXPORT[..], &[path.to_str().with_context(failure)?]].concat();
+        let exported = self.run(&args, deployment).and_then(|(output, _)| {
+            self.ensure_success(
+                &output,
+                "could not export the data; the end of the output of `npx convex export`",
+                "fix that",
+                Some(deployment),
+            )?;
+            // The CLI gives the file the usual mode; the folder has kept others out until now.
+            make_private(path).with_context(failure)?;
+            let is_empty = path.metadata().with_context(failure)?.len() == 0;
+            ensure!(!is_empty, "{}, which is empty", failure());
+            Ok(())
+        });
+        if exported.is_err() {
+            // What is there is not complete.
+            let _ = std::fs::remove_file(path);
+        }
+        exported
+    }
+
+    /// Runs the CLI; if it fails and does not even start, once more after installing it again.
+    /// Returns whether it was installed again.
+    fn run(&self, args: &[&str], deployment: &Deployment) -> Result<(Output, bool)> {
+        let run = || {
+            let run = self.npx.run(&self.bundle.folder, args);
+            run.deployment(deployment).limit(LIMIT).output()
+        };
+        let output = run()?;
+        if output.is_success() || self.starts() {
+            return Ok((output, false));
+        }
+        self.reinstall()?;
+        Ok((run()?, true))
     }
 
     /// Whether the CLI and its bundler start.

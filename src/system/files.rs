@@ -68,6 +68,15 @@ pub fn owner(path: &Path) -> Option<u32> {
     owner
 }
 
+/// Makes a file that another program wrote readable only by its owner.
+pub fn make_private(path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    #[cfg(not(unix))]
+    fs::metadata(path)?;
+    Ok(())
+}
+
 /// Options for writing a file; if it is created, its mode is 0600. Existing content is kept.
 #[must_use]
 pub fn private_options() -> OpenOptions {

@@ -15,5 +15,5 @@ mod workflow;
 pub use self::check::{Check, Outcome, check_table};
 pub use self::screen::Screen;
 pub use self::session::{ListedSession, session_lines, session_page, session_table};
-pub use self::text::{ago, escape, escape_block, json_line, plural, short_id};
+pub use self::text::{ago, escape, escape_block, file_time, json_line, plural, short_id};
 pub use self::workflow::{ListedWorkflow, workflow_page, workflow_table};

@@ -104,6 +104,12 @@ fn utc(at: Millis, format: &str) -> String {
         .to_string()
 }
 
+/// A moment in the name of a file.
+#[must_use]
+pub fn file_time(at: Millis) -> String {
+    utc(at, "%Y-%m-%dT%H-%M-%SZ")
+}
+
 /// A length of time in its largest unit.
 pub(super) fn span(millis: Millis) -> String {
     match millis.max(0) {

@@ -40,6 +40,7 @@ mod stories;
 mod support;
 mod terminal;
 mod transcript;
+mod upgrade;
 #[cfg(target_os = "linux")]
 mod watch;
 mod workflow;

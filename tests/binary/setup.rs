@@ -62,7 +62,7 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
         "✓ files          16 files unpacked into ~/sidecar/deployment  (TIME)\n\
          ✓ requirements   Node.js 20.0.0, Docker Compose 2.29.1  (TIME)\n\
          ✓ containers     started and healthy with CONVEX_PORT from the environment; to keep that, add it to \
-         ~/sidecar/deployment/.env  (TIME)\n\
+         ~/sidecar/deployment/.env; old revisions are kept for two days (DOCUMENT_RETENTION_DELAY in ~/sidecar/deployment/.env)  (TIME)\n\
          ✓ admin key      created; http://127.0.0.1:PORT responds (version unknown) and accepts it  (TIME)\n\
          ✓ configuration  written: ~/sidecar/config.toml, ~/sidecar/deployment/.env.local  (TIME)\n\
          ✓ packages       installed  (TIME)\n\
@@ -125,7 +125,9 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
             "docker info --format {{json .}}",
             &format!("{compose} config --format json"),
             &format!("{compose} ps --all --format json"),
+            &format!("{compose} ps --all --format json"),
             &format!("{compose} ps --quiet"),
+            "docker volume ls --quiet --filter name=convex-sidecar_data",
             &format!("{compose} up --detach --wait --wait-timeout 300 backend"),
             &format!("{compose} up --detach --wait --wait-timeout 300"),
             &format!("{compose} ps --quiet"),
@@ -357,7 +359,7 @@ fn dry_run_prints_the_steps_and_changes_nothing() {
     let printed = site.normalize(&site.setup(&["--dry-run"]).ok());
     for part in [
         "would unpack 16 files into ~/sidecar/deployment\n",
-        "would run `docker compose up --detach --wait` in ~/sidecar/deployment\n",
+        "would run `docker compose up --detach --wait` in ~/sidecar/deployment, with the image that an existing backend has\n",
         "generate_admin_key.sh",
         "would write URL and key into ~/sidecar/config.toml",
         "would run `npm ci`",
@@ -500,7 +502,7 @@ fn settings_of_the_user_stay() {
     assert_eq!(mode(&site.config_file()), 0o600);
     assert_eq!(
         fs::read_to_string(site.folder().join(".env")).unwrap(),
-        "RUST_LOG=debug\n"
+        "RUST_LOG=debug\nDOCUMENT_RETENTION_DELAY=172800\n"
     );
 }
 

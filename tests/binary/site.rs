@@ -22,10 +22,12 @@ done
 "#;
 
 const DOCKER: &str = r#"
+image() { echo "ghcr.io/get-convex/convex-backend:${CONVEX_IMAGE_TAG:-$(sed -n 's/.*backend:${CONVEX_IMAGE_TAG:-\([0-9a-f]*\)}.*/\1/p' docker-compose.yml)}"; }
 running() { [ -s "$state/pid" ] && kill -0 "$(cat "$state/pid")" 2> "$state/null"; }
 case "$1 $2" in
 'compose version') echo 2.29.1; exit ;;
 'context inspect') echo unix:///var/run/docker.sock; exit ;;
+'volume ls') [ -f "$state/volume" ] && echo convex-sidecar_data; exit 0 ;;
 'info --format') echo '{"Architecture":"x86_64","OSType":"linux","DockerRootDir":"@STATE@"}'; exit ;;
 esac
 [ "$*" = "build --tag convex-sidecar ." ] && [ -f Dockerfile ] && { echo built; exit; }
@@ -33,9 +35,12 @@ esac
 shift
 case "$*" in
 'ps --quiet') if running; then echo 0123456789ab; fi ;;
-'ps --all --format json') if running; then echo '{"Service":"backend","State":"running","Health":"healthy","ExitCode":0}'; fi ;;
-'config --format json') printf '{"services":{"backend":{"ports":[{"host_ip":"127.0.0.1","published":"%s"}]}}}' "$CONVEX_PORT" ;;
+'ps --all --format json') if running; then printf '{"Service":"backend","Image":"%s","State":"running","Health":"healthy","ExitCode":0}' "$(cat "$state/image")"; fi ;;
+'config --format json') printf '{"services":{"backend":{"image":"%s","ports":[{"host_ip":"127.0.0.1","published":"%s"}]}}}' "$(image)" "$CONVEX_PORT" ;;
+'pull backend dashboard') ;;
+'logs --no-color backend') ;;
 'up --detach --wait' | 'up --detach --wait --wait-timeout 300'*)
+    image > "$state/image"; : > "$state/volume"
     running && exit
     cd '@ROOT@' || exit 9
     : > "$state/ready"
@@ -51,7 +56,9 @@ esac
 "#;
 
 const NPM: &str = "mkdir -p node_modules && cp package-lock.json node_modules/.package-lock.json\n";
-const NPX: &str = "exit 0\n";
+const NPX: &str = r#"
+case "$*" in *'convex export '*) for path; do :; done; echo exported > "$path" ;; esac
+"#;
 const NODE: &str = "echo v20.0.0\n";
 
 pub const KEY: &str =

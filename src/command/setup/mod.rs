@@ -4,21 +4,26 @@
 //! Configuration, settings file and programs are checked before anything is started. The key is
 //! written only after the server has accepted it.
 
+mod dry_run;
+mod upgrade;
+
 use std::io::Read;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use self::upgrade::Plan;
 use super::install::{self, print_line};
 use super::{doctor, load_config};
-use crate::cli::{Doctor, Install, Setup};
+use crate::cli::{Doctor, Setup};
 use crate::config::{self, Config, Deployment, Environment};
 use crate::deployment::bundle::Bundle;
 use crate::deployment::compose::Compose;
 use crate::deployment::convex_cli::ConvexCli;
 use crate::deployment::preflight;
 use crate::deployment::server::{self, local_url};
+use crate::deployment::volume;
 use crate::system::files::TextFile;
 
 /// The interval between two frames of the spinner.
@@ -35,10 +40,10 @@ pub fn run(options: &Setup) -> Result<()> {
         folder: config.journal.with_file_name("deployment"),
     };
     check_configured(options, &config, &environment)?;
-    install::ensure_own_home(std::slice::from_ref(&environment))?;
-    install::Change::read(options.scope, &environment)?;
+    install::ensure_own_home(&environment)?;
+    install::Change::read(options.scope)?;
     if options.dry_run {
-        return print_plan(options, &config, &bundle);
+        return dry_run::print_plan(options, &config, &bundle);
     }
     let cli = ConvexCli::find(&environment, &bundle)?;
     let source = if uses_docker(options) {
@@ -51,13 +56,15 @@ pub fn run(options: &Setup) -> Result<()> {
     step("requirements", "checking programs, ports and disk", || {
         check_requirements(&cli, &source, &environment)
     })?;
+    let mut plan = Plan::Start;
     let deployment = match &source {
         Source::Given(given) => step("admin key", "contacting the server", || accept(given))?,
         Source::Containers(compose) => {
+            plan = Plan::make(compose, options.upgrade)?;
             let port = step(
                 "containers",
                 "docker compose up; the first run downloads the images",
-                || start(compose),
+                || start(compose, &plan),
             )?;
             step("admin key", "contacting the server", || {
                 find_key(compose, port, &config)
@@ -68,15 +75,23 @@ pub fn run(options: &Setup) -> Result<()> {
         configure(options, &config, &bundle, &deployment)
     })?;
     step("packages", "npm ci", || Ok(((), cli.install()?.to_owned())))?;
-    step("functions", "npx convex deploy", || {
-        Ok(((), cli.deploy(&deployment)?))
-    })?;
-    let hooks = step("hooks", "installing", || {
-        install_hooks(options, &environment)
-    })?;
+    let deploy = || {
+        step("functions", "npx convex deploy", || {
+            Ok(((), cli.deploy(&deployment)?))
+        })
+    };
+    match (&source, &plan) {
+        (Source::Containers(compose), Plan::Upgrade(upgrade)) => {
+            let upgraded = upgrade.run(compose, &cli, &config, &deployment)?;
+            deploy().map_err(|error| upgraded.explain(&error))?;
+            upgraded.check(compose, &deployment)?;
+        }
+        _ => deploy()?,
+    }
+    let hooks = step("hooks", "installing", || install_hooks(options))?;
     hooks.warn();
     print_line("")?;
-    let checked = doctor::run(&Doctor::default());
+    let checked = doctor::run(&Doctor { json: false });
     print_line("")?;
     let printed = print_dashboard(&source, &config, &deployment);
     checked.and(printed)
@@ -188,15 +203,31 @@ fn check_requirements(
 }
 
 /// Starts the containers. Returns the port of the backend.
-fn start(compose: &Compose) -> Result<(u16, String)> {
+fn start(compose: &Compose, plan: &Plan) -> Result<(u16, String)> {
     let before = compose.running()?;
-    compose.up()?;
+    let is_retention_set = matches!(plan, Plan::Start) && volume::set_retention(compose)?;
+    // What will be restarted anyway is left alone until its data is exported.
+    if before.is_empty() || !matches!(plan, Plan::Upgrade(_)) {
+        compose.up(plan.kept_tag())?;
+    }
     let done = if compose.running()? == before {
         "already running"
     } else {
         "started and healthy"
     };
-    let done = format!("{done}{}", compose.passing_variables());
+    let retention = if is_retention_set {
+        format!(
+            "; old revisions are kept for two days (DOCUMENT_RETENTION_DELAY in {})",
+            compose.variables_file().display()
+        )
+    } else {
+        String::new()
+    };
+    let done = format!(
+        "{done}{}{retention}{}",
+        compose.passing_variables(),
+        plan.note()
+    );
     Ok((compose.port("backend", BACKEND_PORT)?, done))
 }
 
@@ -315,9 +346,9 @@ fn configure(
     Ok(((), done))
 }
 
-fn install_hooks(options: &Setup, environment: &Environment) -> Result<(install::Change, String)> {
+fn install_hooks(options: &Setup) -> Result<(install::Change, String)> {
     // The file is read again, because the steps before this one can take minutes.
-    let change = install::Change::read(options.scope, environment)?;
+    let change = install::Change::read(options.scope)?;
     let done = change.describe();
     if change.is_needed() {
         change.apply()?;
@@ -337,57 +368,4 @@ fn print_dashboard(source: &Source, config: &Config, deployment: &Deployment) ->
         "dashboard: {url}; log in with the `admin_key` in {}",
         config.file.display()
     ))
-}
-
-/// Prints what would be done.
-fn print_plan(options: &Setup, config: &Config, bundle: &Bundle) -> Result<()> {
-    let folder = bundle.folder.display();
-    let would = |text: String| print_line(&format!("would {text}"));
-    match bundle.outdated()? {
-        0 => would(format!(
-            "leave {folder} as it is; the files are already unpacked"
-        ))?,
-        files => would(format!("unpack {files} files into {folder}"))?,
-    }
-    if uses_docker(options) {
-        would("check the versions of Node.js and Docker Compose, the Docker daemon, the ports and the disk".into())?;
-        would(format!(
-            "run `docker compose up --detach --wait` in {folder}"
-        ))?;
-        would("ask the backend for its version and whether it accepts the configured key".into())?;
-        would(
-            "run `docker compose exec backend ./generate_admin_key.sh`, unless it accepts the key"
-                .into(),
-        )?;
-    } else {
-        let url = match (&options.url, options.admin_key_stdin) {
-            (Some(url), _) => url.clone(),
-            (None, true) => "the backend on this machine".to_owned(),
-            (None, false) => config.require_deployment()?.name().to_owned(),
-        };
-        would(format!(
-            "ask {url} for its version and whether it accepts the key"
-        ))?;
-    }
-    for file in [config.file.clone(), bundle.env_file()] {
-        would(format!(
-            "write URL and key into {}, unless they are there",
-            file.display()
-        ))?;
-    }
-    if bundle.is_installed() {
-        would("not run `npm ci`; the packages are already installed".into())?;
-    } else {
-        would(format!("run `npm ci` in {folder}"))?;
-    }
-    would(format!(
-        "run `npx convex deploy` in {folder}, unless these functions are already deployed"
-    ))?;
-    would("install the hooks:".into())?;
-    install::run(&Install {
-        scope: options.scope,
-        claude_config_dirs: Vec::new(),
-        dry_run: true,
-    })?;
-    would("run `convex-sidecar doctor`".into())
 }
