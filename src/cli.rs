@@ -49,9 +49,7 @@ pub enum Command {
     )]
     Show(Show),
     /// Check everything from the hooks to Convex, and send a test session through it
-    #[command(
-        after_help = "Examples:\n  convex-sidecar doctor\n  convex-sidecar doctor --json | grep failed"
-    )]
+    #[command(after_help = DOCTOR_HELP)]
     Doctor(Doctor),
     /// Delete a session from the journal and from Convex
     #[command(after_help = FORGET_HELP)]
@@ -66,9 +64,7 @@ pub enum Command {
     ///
     /// Only convex-sidecar's own entries are added or updated; the rest of the file is kept byte
     /// for byte, and a backup is kept next to it. Run it again after you move the executable.
-    #[command(
-        after_help = "Examples:\n  convex-sidecar install --dry-run\n  convex-sidecar install\n  convex-sidecar install --scope project"
-    )]
+    #[command(after_help = INSTALL_HELP)]
     Install(Install),
     /// Remove the hooks from Claude Code's settings
     ///
@@ -128,12 +124,30 @@ Requires Node.js 20 or newer to deploy the functions and, unless you use an exis
 The key is read from stdin because other users can see command lines; it is never printed, and it is stored in config.toml.";
 
 /// Options of `doctor`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Doctor {
+    /// Check the settings in this folder of the client, not in the default one; can be repeated
+    #[arg(long = "claude-config-dir", value_name = "DIR")]
+    pub claude_config_dirs: Vec<String>,
     /// Print one JSON object per check
     #[arg(long)]
     pub json: bool,
 }
+
+const DOCTOR_HELP: &str = "\
+Examples:
+  convex-sidecar doctor
+  convex-sidecar doctor --json | grep failed";
+
+const INSTALL_HELP: &str = "\
+Examples:
+  convex-sidecar install --dry-run
+  convex-sidecar install
+  convex-sidecar install --scope project
+  convex-sidecar install --claude-config-dir ~/.claude --claude-config-dir ~/.claude-work
+
+If you run the client with different values of CLAUDE_CONFIG_DIR, name each of these folders. `uninstall` and `doctor` take the same option. \
+All of them record into the same journal.";
 
 /// The order is that of `ui/session.rs`.
 const SESSIONS_HELP: &str = "\
@@ -295,11 +309,18 @@ pub struct SetWorkflow {
 }
 
 /// Options of `install` and `uninstall`.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Args)]
 pub struct Install {
     /// Which settings file to change
     #[arg(long, value_enum, default_value_t = Scope::User)]
     pub scope: Scope,
+    /// Change the settings in this folder of the client, not in the default one; can be repeated
+    #[arg(
+        long = "claude-config-dir",
+        value_name = "DIR",
+        conflicts_with = "scope"
+    )]
+    pub claude_config_dirs: Vec<String>,
     /// Print the diff without changing anything
     #[arg(long)]
     pub dry_run: bool,

@@ -46,8 +46,8 @@ fn main() {
         Command::Doctor(options) => command::doctor::run(&options),
         Command::Forget(options) => command::forget::run(&options),
         Command::Workflow(command) => command::workflow::run(&command),
-        Command::Install(options) => command::install::run(options),
-        Command::Uninstall(options) => command::uninstall::run(options),
+        Command::Install(options) => command::install::run(&options),
+        Command::Uninstall(options) => command::uninstall::run(&options),
         Command::Setup(options) => command::setup::run(&options),
         Command::Completions(options) => command::completions::run(&options),
     };

@@ -1,4 +1,4 @@
-//! `install`: adds the hooks to the client's settings file.
+//! `install`: adds the hooks to the settings files of the client.
 
 use std::path::{Path, PathBuf};
 
@@ -24,35 +24,55 @@ const HOME_VARIABLES: [&str; 5] = [
 ];
 
 /// Runs `install`.
-pub fn run(options: Install) -> Result<()> {
-    ensure_own_home(&config::environment())?;
-    let change = Change::read(options.scope)?;
+pub fn run(options: &Install) -> Result<()> {
+    let clients = config::client_environments(&config::environment(), &options.claude_config_dirs);
+    ensure_own_home(&clients)?;
+    // Nothing is written unless all files can be changed.
+    for client in &clients {
+        Change::read(options.scope, client)?;
+    }
+    let mut is_changed = false;
+    for client in &clients {
+        // The file is read again, because two folders can share one through a link.
+        is_changed |= install(options, client)?;
+    }
+    if is_changed {
+        print_line("next: start a session of Claude Code, then run `convex-sidecar sessions`")?;
+    }
+    Ok(())
+}
+
+/// Adds the hooks to one file. Returns whether the file was changed.
+fn install(options: &Install, client: &Environment) -> Result<bool> {
+    let change = Change::read(options.scope, client)?;
     change.warn();
     if !change.is_needed() {
-        return print_line(&change.describe());
+        print_line(&change.describe())?;
+        return Ok(false);
     }
     if options.dry_run {
-        return print_difference(&change.file, Some(&change.after));
+        print_difference(&change.file, Some(&change.after))?;
+        return Ok(false);
     }
     let backup = change.apply()?;
     print_line(&change.describe())?;
     if let Some(backup) = backup {
         print_line(&format!("backup of the file: {}", backup.display()))?;
     }
-    print_line("next: start a session of Claude Code, then run `convex-sidecar sessions`")
+    Ok(true)
 }
 
 /// Refuses root in the home of another user, as under `sudo` where that keeps HOME: the hooks of that
 /// user could neither read the configuration nor write the journal, and would record nothing.
-pub(super) fn ensure_own_home(environment: &Environment) -> Result<()> {
+pub(super) fn ensure_own_home(environments: &[Environment]) -> Result<()> {
     if !is_root() {
         return Ok(());
     }
-    for name in HOME_VARIABLES {
-        let folder = environment
-            .get(name)
-            .map(String::as_str)
-            .unwrap_or_default();
+    let variables = environments
+        .iter()
+        .flat_map(|environment| HOME_VARIABLES.map(|name| (name, environment.get(name))));
+    for (name, folder) in variables {
+        let folder = folder.map(String::as_str).unwrap_or_default();
         // A folder that is not there yet is created in one that is.
         let owner = Path::new(folder).ancestors().find_map(owner);
         ensure!(
@@ -61,7 +81,10 @@ pub(super) fn ensure_own_home(environment: &Environment) -> Result<()> {
              this as that user, without sudo (the group `docker` gives that user access to Docker)"
         );
     }
-    if let Some(user) = environment.get("SUDO_USER").filter(|user| *user != "root") {
+    let user = environments
+        .first()
+        .and_then(|environment| environment.get("SUDO_USER"));
+    if let Some(user) = user.filter(|user| *user != "root") {
         print_warning(&format!(
             "this records the sessions of root, not those of {user}; for those, run it without sudo"
         ));
@@ -82,10 +105,9 @@ pub(super) struct Change {
 
 impl Change {
     /// Reads the file of this scope and prepares the change. Nothing is written yet.
-    pub(super) fn read(scope: Scope) -> Result<Self> {
-        let environment = config::environment();
-        let program = executable(&environment)?;
-        let file = TextFile::read(scope.path(&environment)?)?;
+    pub(super) fn read(scope: Scope, environment: &Environment) -> Result<Self> {
+        let program = executable(environment)?;
+        let file = TextFile::read(scope.path(environment)?)?;
         let before = file.text.as_deref().unwrap_or_default();
         let read = find(before).and_then(|found| {
             let after = edit::install(before, &program)?;

@@ -1,4 +1,4 @@
-//! `uninstall`: removes the hooks from the client's settings file.
+//! `uninstall`: removes the hooks from the settings files of the client.
 
 use anyhow::{Context, Result};
 
@@ -6,14 +6,26 @@ use super::install::{print_difference, print_line, warn};
 use crate::cli::Install;
 use crate::client_settings::edit;
 use crate::client_settings::entries::find;
-use crate::config;
+use crate::config::{self, Environment};
 use crate::system::files::TextFile;
 
 /// Runs `uninstall`.
-pub fn run(options: Install) -> Result<()> {
-    let file = TextFile::read(options.scope.path(&config::environment())?)?;
+pub fn run(options: &Install) -> Result<()> {
+    let mut is_changed = false;
+    for client in config::client_environments(&config::environment(), &options.claude_config_dirs) {
+        is_changed |= uninstall(options, &client)?;
+    }
+    if is_changed {
+        print_line("recorded sessions are kept; `convex-sidecar install` adds the hooks again")?;
+    }
+    Ok(())
+}
+
+/// Removes the hooks from one file. Returns whether the file was changed.
+fn uninstall(options: &Install, client: &Environment) -> Result<bool> {
+    let file = TextFile::read(options.scope.path(client)?)?;
     let path = file.path.display();
-    let nothing = || print_line(&format!("{path}: nothing to remove"));
+    let nothing = || print_line(&format!("{path}: nothing to remove")).map(|()| false);
     let Some(text) = &file.text else {
         return nothing();
     };
@@ -30,7 +42,8 @@ pub fn run(options: Install) -> Result<()> {
     // Without a backup there was no file before, so an empty one can be removed.
     let after = original.or_else(|| (is_backed_up || !edit::is_empty(&without)).then_some(without));
     if options.dry_run {
-        return print_difference(&file, after.as_deref());
+        print_difference(&file, after.as_deref())?;
+        return Ok(false);
     }
     if let Some(after) = &after {
         file.write(after)?;
@@ -49,5 +62,5 @@ pub fn run(options: Install) -> Result<()> {
             file.backup_path().display()
         ))?;
     }
-    print_line("recorded sessions are kept; `convex-sidecar install` adds the hooks again")
+    Ok(true)
 }

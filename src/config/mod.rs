@@ -15,7 +15,7 @@ use self::environment::{KEY, URL, is_in_client, is_on};
 use self::file::File;
 pub use self::file::{url_in, with_deployment};
 use self::paths::{Paths, projects};
-pub use self::paths::{client_folder, executables};
+pub use self::paths::{client_environments, client_folder, executables};
 use crate::record::redact::Redactor;
 use crate::record::session::Labels;
 

@@ -7,6 +7,9 @@ use directories::ProjectDirs;
 
 use super::environment::{Environment, HOME};
 
+/// The client's variable for its own folder.
+const CLIENT_FOLDER: &str = "CLAUDE_CONFIG_DIR";
+
 /// The sidecar's own files.
 #[derive(Debug)]
 pub(super) struct Paths {
@@ -40,9 +43,23 @@ impl Paths {
 pub fn client_folder(environment: &Environment) -> Option<PathBuf> {
     let home = || environment.get("HOME").or(environment.get("USERPROFILE"));
     environment
-        .get("CLAUDE_CONFIG_DIR")
+        .get(CLIENT_FOLDER)
         .map(PathBuf::from)
         .or_else(|| Some(Path::new(home()?).join(".claude")))
+}
+
+/// The environments of clients with these folders, or that of this process if none is named.
+#[must_use]
+pub fn client_environments(environment: &Environment, folders: &[String]) -> Vec<Environment> {
+    if folders.is_empty() {
+        return vec![environment.clone()];
+    }
+    let environments = folders.iter().map(|folder| {
+        let mut environment = environment.clone();
+        environment.insert(CLIENT_FOLDER.to_owned(), folder.clone());
+        environment
+    });
+    environments.collect()
 }
 
 /// The client's folder of transcripts.

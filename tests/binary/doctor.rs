@@ -113,6 +113,52 @@ fn healthy_machine_passes_every_check() {
 }
 
 #[test]
+fn hooks_of_every_named_client_are_checked() {
+    let machine = Machine::new().linked();
+    let clients = [
+        "--claude-config-dir",
+        "own",
+        "--claude-config-dir",
+        "my work",
+    ];
+    let checks = || {
+        let args = [&["doctor", "--json"][..], &clients].concat();
+        let mut checks = json_lines(&machine.sidecar(&args).run().stdout);
+        checks.retain(|check| check["name"] == "hooks");
+        checks
+    };
+    let settings = |client: &str| {
+        let path = machine.home().join(client).join("settings.json");
+        path.display().to_string()
+    };
+    let install = |options: &[&str]| {
+        let args = [&["install"][..], options].concat();
+        machine.sidecar(&args).run().ok();
+    };
+    let warning = |client: &str, folder: &str| {
+        json!({
+            "name": "hooks",
+            "mark": "warning",
+            "says": format!("no hooks apply in this folder with CLAUDE_CONFIG_DIR={client}"),
+            "remedy": format!("`convex-sidecar install --claude-config-dir {folder}`"),
+        })
+    };
+    let ok = |says: String| json!({"name": "hooks", "mark": "ok", "says": says});
+    assert_eq!(
+        checks(),
+        [warning("own", "own"), warning("my work", "'my work'")]
+    );
+    install(&clients[..2]);
+    assert_eq!(
+        checks(),
+        [ok(settings("own")), warning("my work", "'my work'")]
+    );
+    // Each client runs its own hooks only, so two installations are not one too many.
+    install(&clients[2..]);
+    assert_eq!(checks(), [ok(settings("own")), ok(settings("my work"))]);
+}
+
+#[test]
 fn missing_hooks_are_reported() {
     assert_reports(
         &Machine::new().linked(),

@@ -634,6 +634,80 @@ fn each_scope_changes_its_own_file() {
     );
 }
 
+/// The options that name these folders of clients, relative to the home folder.
+const CLIENTS: [&str; 6] = [
+    "--claude-config-dir",
+    ".claude",
+    "--claude-config-dir",
+    "work client",
+    "--claude-config-dir",
+    "linked",
+];
+
+#[test]
+fn every_named_client_gets_the_hooks_and_loses_them_again() {
+    let machine = machine();
+    let run = |verb: &str, options: &[&str]| {
+        let args = [&[verb][..], &CLIENTS, options].concat();
+        machine.sidecar(&args).run().ok()
+    };
+    let own = put(&machine, "{\"model\": \"opus\"}");
+    let work = machine.home().join("work client/settings.json");
+    // Two clients can share a file.
+    let linked = machine.home().join("linked");
+    fs::create_dir(&linked).unwrap();
+    symlink(&own, linked.join("settings.json")).unwrap();
+    let before = tree(machine.home());
+
+    let shown = run("install", &["--dry-run"]);
+    assert!(
+        shown.contains(&format!("+++ {}\n", work.display())),
+        "{shown}"
+    );
+    assert_eq!(tree(machine.home()), before);
+    let said = run("install", &[]);
+    assert_eq!(said.matches(": SessionStart, Stop,").count(), 2, "{said}");
+    assert_eq!(said.matches("already run").count(), 1, "{said}");
+    assert_eq!(said.matches("next: ").count(), 1, "{said}");
+    for path in [&own, &work] {
+        assert_eq!(commands(path).len(), 4);
+    }
+    let installed = tree(machine.home());
+    assert_eq!(run("install", &[]).matches("already run").count(), 3);
+    assert_eq!(tree(machine.home()), installed);
+
+    let said = run("uninstall", &[]);
+    assert_eq!(said.matches("nothing to remove").count(), 1, "{said}");
+    assert_eq!(
+        said.matches("recorded sessions are kept").count(),
+        1,
+        "{said}"
+    );
+    assert_eq!(tree(machine.home()), before);
+}
+
+#[test]
+fn no_client_gets_the_hooks_if_one_of_the_files_cannot_be_changed() {
+    let machine = machine();
+    let broken = machine.home().join("work client/settings.json");
+    fs::create_dir(broken.parent().unwrap()).unwrap();
+    fs::write(&broken, "{").unwrap();
+    let before = tree(machine.home());
+    let output = machine
+        .sidecar(&[&["install"][..], &CLIENTS].concat())
+        .run();
+    assert_eq!(output.status, 1);
+    assert!(
+        output.stderr.contains(broken.to_str().unwrap()),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(tree(machine.home()), before);
+    // The other scopes belong to a project, not to a client.
+    let args = [&["install", "--scope", "local"][..], &CLIENTS].concat();
+    assert_eq!(machine.sidecar(&args).run().status, 64);
+}
+
 #[test]
 fn dry_run_prints_a_diff_and_changes_nothing() {
     let machine = machine();

@@ -7,11 +7,47 @@ use std::process::Command;
 use crate::client_settings::entries::Entry;
 use crate::client_settings::scopes::{self, Scope, Settings, is_same_file};
 use crate::client_settings::{EVENTS, shell};
-use crate::config::{Environment, executables};
+use crate::config::{self, Environment, executables};
 use crate::ui::Check;
 
-/// What the client's settings files say.
-pub struct Installed {
+/// The hooks of each client.
+pub struct Installed(Vec<Client>);
+
+impl Installed {
+    /// Reads the settings of clients with these folders, or of the one that this environment names.
+    pub fn read(environment: &Environment, folders: &[String]) -> Self {
+        let mut clients: Vec<_> = config::client_environments(environment, folders)
+            .iter()
+            .map(Client::read)
+            .collect();
+        for (client, folder) in clients.iter_mut().zip(folders) {
+            client.folder = Some(folder.clone());
+        }
+        Self(clients)
+    }
+
+    /// The command that the first client with a safe one runs for this event.
+    pub fn command(&self, event: &str) -> Option<String> {
+        self.0.iter().find_map(|client| client.command(event))
+    }
+
+    /// The checks of the hooks, at least one. Clients share the settings of the current folder, so
+    /// the same check is listed once.
+    pub fn checks(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for check in self.0.iter().flat_map(Client::checks) {
+            if !checks.contains(&check) {
+                checks.push(check);
+            }
+        }
+        checks
+    }
+}
+
+/// What the settings files of one client say.
+struct Client {
+    /// Its folder, if the user named it.
+    folder: Option<String>,
     files: Vec<Settings>,
     /// Checks for files that could not be read.
     problems: Vec<Check>,
@@ -19,9 +55,9 @@ pub struct Installed {
     has_program_for_plugin: bool,
 }
 
-impl Installed {
+impl Client {
     /// Reads the settings files that apply to a client started in the current folder.
-    pub fn read(environment: &Environment) -> Self {
+    fn read(environment: &Environment) -> Self {
         let mut files = Vec::new();
         let mut problems = Vec::new();
         for settings in scopes::read_all(environment) {
@@ -35,6 +71,7 @@ impl Installed {
             }
         }
         Self {
+            folder: None,
             files,
             problems,
             has_program_for_plugin: has_program_for_plugin(environment),
@@ -44,7 +81,7 @@ impl Installed {
     /// The command that the client runs for this event, if it is safe to run: a command from the
     /// user's own settings, or exactly what `install` writes. A repository's settings may hold
     /// anything.
-    pub fn command(&self, event: &str) -> Option<String> {
+    fn command(&self, event: &str) -> Option<String> {
         let this = std::env::current_exe().ok()?;
         self.files
             .iter()
@@ -64,12 +101,12 @@ impl Installed {
             })
     }
 
-    /// The checks of the hooks, at least one.
-    pub fn checks(&self) -> Vec<Check> {
+    /// The checks of its hooks, at least one.
+    fn checks(&self) -> Vec<Check> {
         let mut checks = self.problems.clone();
         for file in &self.files {
             checks.extend(switched_off(file));
-            checks.extend(entries(file));
+            checks.extend(self.entries(file));
         }
         checks.extend(self.missing());
         checks.extend(self.doubled());
@@ -120,7 +157,15 @@ impl Installed {
             all if all == EVENTS.len() => "no hooks apply in this folder".to_owned(),
             _ => format!("no hook for {}", missing.join(" and ")),
         };
-        Some(Check::warning("hooks", message, "`convex-sidecar install`"))
+        let message = match &self.folder {
+            None => message,
+            Some(folder) => format!("{message} with CLAUDE_CONFIG_DIR={folder}"),
+        };
+        Some(Check::warning(
+            "hooks",
+            message,
+            self.line("install", Scope::User),
+        ))
     }
 
     fn doubled(&self) -> Option<Check> {
@@ -132,7 +177,7 @@ impl Installed {
         let last = self
             .files_with_entries()
             .next_back()
-            .map(|file| command(file, "uninstall"));
+            .map(|file| self.line("uninstall", file.scope));
         (places.len() > 1).then(|| {
             let message = format!(
                 "hooks run more than once for each event: {}; each session is still recorded once",
@@ -153,6 +198,101 @@ impl Installed {
             "put its folder on the PATH, or set CONVEX_SIDECAR_BIN to its path",
         ))
     }
+
+    fn entries(&self, file: &Settings) -> Vec<Check> {
+        let path = file.path.display();
+        let mut checks = Vec::new();
+        let mut warn =
+            |message: String, remedy: String| checks.push(Check::warning("hooks", message, remedy));
+        let mut programs = Vec::new();
+        for entry in &file.found.entries {
+            let event = &entry.event;
+            if !entry.is_alone {
+                warn(
+                    format!(
+                        "{event} in {path} also runs other commands: {:?}",
+                        entry.command
+                    ),
+                    "`install` and `uninstall` do not change it; change it by hand".to_owned(),
+                );
+                continue;
+            }
+            if entry.is_duplicate {
+                warn(
+                    format!("{event} has two hooks in {path}"),
+                    format!("{} keeps one", self.line("install", file.scope)),
+                );
+            }
+            if entry.has_suspicious_timeout() {
+                warn(
+                    format!(
+                        "the timeout for {event} in {path} is {} seconds",
+                        entry.timeout.unwrap_or_default()
+                    ),
+                    format!(
+                        "it looks like milliseconds; {} sets 10 seconds",
+                        self.line("install", file.scope)
+                    ),
+                );
+            }
+            if !has_variable(entry) && !programs.contains(&&entry.program) {
+                programs.push(&entry.program);
+            }
+        }
+        checks.extend(
+            programs
+                .into_iter()
+                .filter_map(|name| self.program(file, name)),
+        );
+        checks
+    }
+
+    /// Checks that an executable in the settings is this one.
+    fn program(&self, file: &Settings, program: &str) -> Option<Check> {
+        let (path, install) = (file.path.display(), self.line("install", file.scope));
+        let this = std::env::current_exe().ok()?;
+        if !Path::new(program).is_absolute() {
+            return Some(Check::warning(
+                "hooks",
+                format!("{path} runs {program}, which another PATH may not find"),
+                format!("{install} writes its full path"),
+            ));
+        }
+        if !Path::new(program).is_file() {
+            let message = format!("{path} runs {program}, which does not exist");
+            return Some(Check::failed("hooks", message, install));
+        }
+        if is_same_file(program.as_ref(), &this) {
+            return None;
+        }
+        // Only a program in the user's own settings may be run.
+        let version = (file.scope == Scope::User)
+            .then(|| version(program))
+            .flatten();
+        if version.as_deref() == Some(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION"))) {
+            return None;
+        }
+        let version = version
+            .map(|version| format!(" ({version})"))
+            .unwrap_or_default();
+        Some(Check::warning(
+            "hooks",
+            format!("{path} runs {program}{version}, not this executable"),
+            format!("{install} replaces it with this one"),
+        ))
+    }
+
+    /// The command line of `install` or `uninstall` for this client's file of this scope.
+    fn line(&self, verb: &str, scope: Scope) -> String {
+        match (scope, &self.folder) {
+            (Scope::User, None) => format!("`convex-sidecar {verb}`"),
+            (Scope::User, Some(folder)) => {
+                let folder = shell::quote(folder, cfg!(windows));
+                format!("`convex-sidecar {verb} --claude-config-dir {folder}`")
+            }
+            (scope, _) => format!("`convex-sidecar {verb} --scope {}`", scope.name()),
+        }
+    }
 }
 
 fn switched_off(file: &Settings) -> Option<Check> {
@@ -165,96 +305,9 @@ fn switched_off(file: &Settings) -> Option<Check> {
     ))
 }
 
-fn entries(file: &Settings) -> Vec<Check> {
-    let path = file.path.display();
-    let mut checks = Vec::new();
-    let mut warn =
-        |message: String, remedy: String| checks.push(Check::warning("hooks", message, remedy));
-    let mut programs = Vec::new();
-    for entry in &file.found.entries {
-        let event = &entry.event;
-        if !entry.is_alone {
-            warn(
-                format!(
-                    "{event} in {path} also runs other commands: {:?}",
-                    entry.command
-                ),
-                "`install` and `uninstall` do not change it; change it by hand".to_owned(),
-            );
-            continue;
-        }
-        if entry.is_duplicate {
-            warn(
-                format!("{event} has two hooks in {path}"),
-                format!("{} keeps one", command(file, "install")),
-            );
-        }
-        if entry.has_suspicious_timeout() {
-            warn(
-                format!(
-                    "the timeout for {event} in {path} is {} seconds",
-                    entry.timeout.unwrap_or_default()
-                ),
-                format!(
-                    "it looks like milliseconds; {} sets 10 seconds",
-                    command(file, "install")
-                ),
-            );
-        }
-        if !has_variable(entry) && !programs.contains(&&entry.program) {
-            programs.push(&entry.program);
-        }
-    }
-    checks.extend(programs.into_iter().filter_map(|name| program(file, name)));
-    checks
-}
-
-/// Checks that an executable in the settings is this one.
-fn program(file: &Settings, program: &str) -> Option<Check> {
-    let (path, install) = (file.path.display(), command(file, "install"));
-    let this = std::env::current_exe().ok()?;
-    if !Path::new(program).is_absolute() {
-        return Some(Check::warning(
-            "hooks",
-            format!("{path} runs {program}, which another PATH may not find"),
-            format!("{install} writes its full path"),
-        ));
-    }
-    if !Path::new(program).is_file() {
-        let message = format!("{path} runs {program}, which does not exist");
-        return Some(Check::failed("hooks", message, install));
-    }
-    if is_same_file(program.as_ref(), &this) {
-        return None;
-    }
-    // Only a program in the user's own settings may be run.
-    let version = (file.scope == Scope::User)
-        .then(|| version(program))
-        .flatten();
-    if version.as_deref() == Some(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION"))) {
-        return None;
-    }
-    let version = version
-        .map(|version| format!(" ({version})"))
-        .unwrap_or_default();
-    Some(Check::warning(
-        "hooks",
-        format!("{path} runs {program}{version}, not this executable"),
-        format!("{install} replaces it with this one"),
-    ))
-}
-
 fn version(program: &str) -> Option<String> {
     let output = Command::new(program).arg("--version").output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// The command line of `install` or `uninstall` for this file.
-fn command(file: &Settings, verb: &str) -> String {
-    match file.scope {
-        Scope::User => format!("`convex-sidecar {verb}`"),
-        scope => format!("`convex-sidecar {verb} --scope {}`", scope.name()),
-    }
 }
 
 /// Whether the command sets its own journal or deployment, which the proof must not write to.

@@ -28,7 +28,7 @@ const RECENT: Millis = 86_400_000;
 pub fn run(options: &Doctor) -> Result<()> {
     let environment = config::environment();
     let config = Config::load(&environment)?;
-    let installed = Installed::read(&environment);
+    let installed = Installed::read(&environment, &options.claude_config_dirs);
     let mut checks = vec![executable()?];
     checks.extend(configuration(&config));
     checks.extend(installed.checks());

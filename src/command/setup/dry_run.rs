@@ -59,8 +59,9 @@ pub(super) fn print_plan(options: &Setup, config: &Config, bundle: &Bundle) -> R
         "run `npx convex deploy` in {folder}, unless these functions are already deployed"
     ))?;
     would("install the hooks:".into())?;
-    install::run(Install {
+    install::run(&Install {
         scope: options.scope,
+        claude_config_dirs: Vec::new(),
         dry_run: true,
     })?;
     would("run `convex-sidecar doctor`".into())

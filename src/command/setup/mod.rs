@@ -40,8 +40,8 @@ pub fn run(options: &Setup) -> Result<()> {
         folder: config.journal.with_file_name("deployment"),
     };
     check_configured(options, &config, &environment)?;
-    install::ensure_own_home(&environment)?;
-    install::Change::read(options.scope)?;
+    install::ensure_own_home(std::slice::from_ref(&environment))?;
+    install::Change::read(options.scope, &environment)?;
     if options.dry_run {
         return dry_run::print_plan(options, &config, &bundle);
     }
@@ -88,10 +88,12 @@ pub fn run(options: &Setup) -> Result<()> {
         }
         _ => deploy()?,
     }
-    let hooks = step("hooks", "installing", || install_hooks(options))?;
+    let hooks = step("hooks", "installing", || {
+        install_hooks(options, &environment)
+    })?;
     hooks.warn();
     print_line("")?;
-    let checked = doctor::run(&Doctor { json: false });
+    let checked = doctor::run(&Doctor::default());
     print_line("")?;
     let printed = print_dashboard(&source, &config, &deployment);
     checked.and(printed)
@@ -346,9 +348,9 @@ fn configure(
     Ok(((), done))
 }
 
-fn install_hooks(options: &Setup) -> Result<(install::Change, String)> {
+fn install_hooks(options: &Setup, environment: &Environment) -> Result<(install::Change, String)> {
     // The file is read again, because the steps before this one can take minutes.
-    let change = install::Change::read(options.scope)?;
+    let change = install::Change::read(options.scope, environment)?;
     let done = change.describe();
     if change.is_needed() {
         change.apply()?;
