@@ -351,7 +351,7 @@ impl ValueEnum for session::Status {
             Self::Running => "A run is open",
             Self::Completed => "The last turn ended with an answer",
             Self::Failed => "The last turn ended in an error",
-            Self::Abandoned => "The client vanished without a SessionEnd",
+            Self::Abandoned => "The last prompt got no answer",
         };
         Some(PossibleValue::new(self.as_str()).help(help))
     }
