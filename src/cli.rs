@@ -153,7 +153,9 @@ All of them record into the same journal.";
 const SESSIONS_HELP: &str = "\
 Examples:
   convex-sidecar sessions --status failed
-  convex-sidecar sessions --json --limit 1000
+  convex-sidecar sessions --json --all --limit 1000
+
+A figure that is not known, for example because the client kept no transcript, is shown as –.
 
 On narrow terminals, columns are dropped in this order: branch, tools, model, turns, cost, time, project, tokens. \
 In a pipe, the table has no colors, keeps every column that is not empty and truncates only the prompt; COLUMNS=N sets a width. \
@@ -200,7 +202,11 @@ pub struct Import {
 }
 
 /// Options of `sessions`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Sessions {
     /// Print one JSON document per line
     #[arg(long)]
@@ -214,6 +220,9 @@ pub struct Sessions {
     /// List only sessions of this workflow
     #[arg(long, value_name = "KEY")]
     pub workflow: Option<String>,
+    /// Also list sessions that ended without a prompt or an answer
+    #[arg(long, short)]
+    pub all: bool,
     /// Query Convex instead of this machine's journal
     #[arg(long)]
     pub remote: bool,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{listed, listed_row, load_config, now, print, screen};
@@ -11,6 +12,7 @@ use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::convex::query::query_list;
 use crate::journal::{Filter, Journal, SessionEntry};
+use crate::record::document::Document;
 use crate::ui::{self, ListedSession, Screen};
 
 /// The time between two frames of `--watch`.
@@ -51,7 +53,9 @@ fn table(config: &Config, options: &Sessions, screen: &Screen) -> Result<String>
         return Ok(ui::session_table(&sessions, unlisted, screen, now().0));
     }
     Ok(if options.status.is_some() || options.workflow.is_some() {
-        "no matching sessions; `convex-sidecar sessions` lists all of them\n".to_owned()
+        "no matching sessions; `convex-sidecar sessions --all` lists all of them\n".to_owned()
+    } else if !options.all && has_unused(config, options)? {
+        "no sessions were used yet; `convex-sidecar sessions --all` lists all of them\n".to_owned()
     } else if options.remote {
         "no sessions in Convex yet; `convex-sidecar sync` delivers this machine's sessions\n"
             .to_owned()
@@ -85,8 +89,23 @@ fn entries(journal: &Journal, options: &Sessions) -> Result<Vec<SessionEntry>> {
         status: options.status,
         workflow_key: options.workflow.clone(),
         has_workflow: false,
+        is_used: !options.all,
         limit: options.limit,
     })?)
+}
+
+/// Whether there are sessions, none of which is listed because none was used.
+fn has_unused(config: &Config, options: &Sessions) -> Result<bool> {
+    let all = Sessions {
+        all: true,
+        limit: 1,
+        ..options.clone()
+    };
+    Ok(if options.remote {
+        !rows(config, &all)?.is_empty()
+    } else {
+        !entries(&Journal::open(&config.journal)?, &all)?.is_empty()
+    })
 }
 
 fn rows(config: &Config, options: &Sessions) -> Result<Vec<Value>> {
@@ -97,7 +116,12 @@ fn rows(config: &Config, options: &Sessions) -> Result<Vec<Value>> {
     if let Some(key) = &options.workflow {
         args["workflowKey"] = json!(key);
     }
-    query_list(config, "agents:listAgentSessions", &args, options.limit)
+    let is_listed = |row: &Value| {
+        let document = Document::deserialize(row);
+        options.all || !document.is_ok_and(|document| document.is_unused())
+    };
+    let path = "agents:listAgentSessions";
+    query_list(config, path, &args, options.limit, is_listed)
 }
 
 /// Redraws the table until Ctrl-C ends the process in the usual way: the cursor is never hidden and

@@ -66,7 +66,8 @@ pub fn run(command: &WorkflowCommand) -> Result<()> {
 
 fn list(config: &Config, options: &ListWorkflows) -> Result<()> {
     let mut found = if options.remote {
-        let rows = query_list(config, "workflows:listWorkflows", &json!({}), usize::MAX)?;
+        let path = "workflows:listWorkflows";
+        let rows = query_list(config, path, &json!({}), usize::MAX, |_| true)?;
         rows.into_iter()
             .map(|row| Found::remote(row, None))
             .collect::<Result<_>>()?
@@ -199,6 +200,7 @@ fn show_remote(config: &Config, key: &str) -> Result<(Found, Vec<ListedSession>)
         "agents:listAgentSessions",
         &json!({ "workflowKey": key }),
         usize::MAX,
+        |_| true,
     )?
     .iter()
     .map(listed_row)

@@ -26,21 +26,23 @@ fn query_at(deployment: &Deployment, path: &'static str, args: &Value) -> Result
     }
 }
 
-/// The first `limit` rows of a paginated query.
+/// The first `limit` rows of a paginated query that `is_listed` holds for.
 pub fn query_list(
     config: &Config,
     path: &'static str,
     args: &Value,
     limit: usize,
+    is_listed: impl Fn(&Value) -> bool,
 ) -> Result<Vec<Value>> {
     let deployment = config.require_deployment()?;
     let mut rows = Vec::new();
     let mut cursor = Some(Value::Null);
     while let Some(from) = cursor.filter(|_| rows.len() < limit) {
         let page;
-        (page, cursor) = query_page(deployment, path, args, PAGE.min(limit - rows.len()), &from)?;
-        rows.extend(page);
+        (page, cursor) = query_page(deployment, path, args, PAGE.min(limit), &from)?;
+        rows.extend(page.into_iter().filter(&is_listed));
     }
+    rows.truncate(limit);
     Ok(rows)
 }
 

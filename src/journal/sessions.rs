@@ -117,6 +117,11 @@ impl SessionEntry {
         })
     }
 
+    /// Whether [its document](Document::is_unused) says so.
+    fn is_unused(&self) -> bool {
+        serde_json::from_str(&self.document).is_ok_and(|document: Document| document.is_unused())
+    }
+
     /// Whether Convex has the latest revision.
     #[must_use]
     pub const fn is_delivered(&self) -> bool {
@@ -133,6 +138,8 @@ pub struct Filter {
     pub workflow_key: Option<String>,
     /// Only those of any workflow.
     pub has_workflow: bool,
+    /// Only those that were used ([`Document::is_unused`]).
+    pub is_used: bool,
     /// At most this many.
     pub limit: usize,
 }
@@ -159,15 +166,20 @@ impl Journal {
         let sql = format!(
             "SELECT {columns} FROM sessions WHERE (:status IS NULL OR status = :status) AND (:workflow IS NULL OR workflow_key = :workflow)
                AND (NOT :has_workflow OR workflow_key IS NOT NULL)
-             ORDER BY updated_at DESC, id DESC LIMIT :limit"
+             ORDER BY updated_at DESC, id DESC"
         );
         let parameters = named_params! {
             ":status": filter.status.map(Status::as_str),
             ":workflow": filter.workflow_key,
             ":has_workflow": filter.has_workflow,
-            ":limit": row_limit(filter.limit),
         };
-        query_all(&self.connection, &sql, parameters, SessionEntry::from_row)
+        let mut statement = self.connection.prepare(&sql)?;
+        let entries = statement.query_map(parameters, SessionEntry::from_row)?;
+        let listed = entries.filter(|entry| match entry {
+            Ok(entry) => !(filter.is_used && entry.is_unused()),
+            Err(_) => true,
+        });
+        Ok(listed.take(filter.limit).collect::<rusqlite::Result<_>>()?)
     }
 
     /// One session.

@@ -199,6 +199,23 @@ impl Document {
         let length = |run: &RunDocument| (run.ended_at.unwrap_or(now) - run.started_at).max(0);
         Some(runs.iter().map(length).sum())
     }
+
+    /// Whether the session was started and ended without a prompt or an answer.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        let texts = [&self.input, &self.output, &self.error];
+        self.status != Status::Running
+            && self.metadata.prompts == 0
+            && texts.into_iter().all(Option::is_none)
+    }
+}
+
+impl Metadata {
+    /// Whether any transcript was read. If not, the counts are unknown and not zero.
+    #[must_use]
+    pub fn has_counts(&self) -> bool {
+        self.transcript.state != ReadState::Missing || self.transcript.bytes > 0
+    }
 }
 
 /// `None` for a value that only a later version of this program knows.

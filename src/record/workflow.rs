@@ -200,6 +200,9 @@ pub struct Totals {
     pub completed: u64,
     pub failed: u64,
     pub abandoned: u64,
+    /// How many sessions have counts, because a transcript was read. The turns, tools and tokens are
+    /// theirs.
+    pub counted_sessions: u64,
     pub turns: u64,
     pub tool_calls: u64,
     pub tool_errors: u64,
@@ -226,6 +229,7 @@ impl Totals {
                 session::Status::Abandoned => &mut totals.abandoned,
             } += 1;
             let metadata = &document.metadata;
+            totals.counted_sessions += u64::from(metadata.has_counts());
             totals.turns += metadata.turns;
             totals.tool_calls += metadata.tool_calls;
             totals.tool_errors += metadata.tool_errors;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::delivery::{delivery_cell, delivery_line, reasons};
 use super::page::Page;
 use super::screen::{Screen, session_style};
-use super::table::{Cell, Column, table};
+use super::table::{Cell, Column, UNKNOWN, table};
 use super::text::{
     age, cut, date, dollars, duration, escape, failures, plural, short_id, span, tokens,
     tokens_by_kind,
@@ -54,17 +54,16 @@ const COLUMNS: [Column<ListedSession>; 12] = [
         Cell::new(short_model(name.unwrap_or_default()))
     }),
     Column::right("TURNS", 4, |session, _| {
-        Cell::new(session.document.metadata.turns.to_string())
+        counted(session, |metadata| metadata.turns.to_string())
     }),
     Column::right("TOOLS", 2, |session, _| {
-        Cell::new(session.document.metadata.tool_calls.to_string())
+        counted(session, |metadata| metadata.tool_calls.to_string())
     }),
     Column::right("TOKENS", 8, |session, _| {
-        Cell::new(tokens(session.document.metadata.usage))
+        counted(session, |metadata| tokens(metadata.usage))
     }),
     Column::right("COST", 5, |session, _| {
-        let cost = session.document.metadata.cost_usd;
-        Cell::new(cost.map(dollars).unwrap_or_default())
+        Cell::optional(session.document.metadata.cost_usd.map(dollars))
     }),
     Column::left("CONVEX", 0, |session, _| {
         delivery_cell(session.delivery_state.as_ref())
@@ -74,6 +73,21 @@ const COLUMNS: [Column<ListedSession>; 12] = [
 const PROMPT: Column<ListedSession> = Column::left("PROMPT", 0, |session, _| {
     Cell::new(title(&session.document))
 });
+
+/// A count, if there are any.
+fn counted(session: &ListedSession, count: fn(&Metadata) -> String) -> Cell {
+    let metadata = &session.document.metadata;
+    Cell::new(known(metadata, count))
+}
+
+/// A count, or the sign for one that is not known.
+fn known(metadata: &Metadata, count: fn(&Metadata) -> String) -> String {
+    if metadata.has_counts() {
+        count(metadata)
+    } else {
+        UNKNOWN.to_owned()
+    }
+}
 
 /// The table of sessions, and below it why some are not in Convex. `unlisted` is how many sessions
 /// that wait for delivery are not in the table.
@@ -143,10 +157,13 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
         page.line("run", &run_line(run, now));
     }
     page.line("model", &escape(&metadata.models.join(", ")));
-    page.line("turns", &turns(metadata));
+    page.line("turns", &known(metadata, turns));
     let tools: Vec<_> = metadata.tools.iter().map(tool).collect();
     page.line("tools", &tools.join(", "));
-    page.line("tokens", &tokens_by_kind(metadata.usage));
+    page.line(
+        "tokens",
+        &known(metadata, |metadata| tokens_by_kind(metadata.usage)),
+    );
     if let Some(inherited) = metadata.inherited_usage {
         page.line(
             "inherited",

@@ -15,10 +15,15 @@ const UNLIMITED_LAST: usize = 80;
 /// The largest width of any other column, if the screen has a limit.
 const MAX_CELL: usize = 24;
 
+/// What stands for a figure that is not known.
+pub const UNKNOWN: &str = "–";
+
 /// A text, which must be escaped, and its style.
 pub struct Cell {
     text: String,
     style: Style,
+    /// Whether it says something. A column in which no cell does is left out.
+    has_content: bool,
 }
 
 impl Cell {
@@ -26,9 +31,19 @@ impl Cell {
         Self::styled(text, PLAIN)
     }
 
-    pub fn styled(text: impl Into<String>, style: Style) -> Self {
+    /// The text, or else [`UNKNOWN`], for which no column is kept.
+    pub fn optional(text: Option<String>) -> Self {
         Self {
-            text: text.into(),
+            has_content: text.is_some(),
+            ..Self::new(text.unwrap_or_else(|| UNKNOWN.to_owned()))
+        }
+    }
+
+    pub fn styled(text: impl Into<String>, style: Style) -> Self {
+        let text = text.into();
+        Self {
+            has_content: !text.is_empty(),
+            text,
             style,
         }
     }
@@ -81,8 +96,11 @@ impl<'a, T> LaidOut<'a, T> {
         let cells: Vec<_> = rows
             .iter()
             .map(|row| {
-                let Cell { text, style } = (column.cell)(row, now);
-                Cell::styled(cut(&text, max_width), style)
+                let cell = (column.cell)(row, now);
+                Cell {
+                    text: cut(&cell.text, max_width),
+                    ..cell
+                }
             })
             .collect();
         let width = cells
@@ -122,7 +140,7 @@ pub fn table<T>(
     let mut laid: Vec<_> = columns
         .iter()
         .map(|column| LaidOut::new(column, rows, max_width, now))
-        .filter(|column| column.cells.iter().any(|cell| !cell.text.is_empty()))
+        .filter(|column| column.cells.iter().any(|cell| cell.has_content))
         .collect();
     let used = |laid: &[LaidOut<'_, T>]| laid.iter().map(|column| column.width + 2).sum::<usize>();
     while let Some(width) = screen.width
@@ -145,10 +163,10 @@ pub fn table<T>(
     for (index, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for column in &laid {
-            let Cell { text, style } = &column.cells[index];
+            let Cell { text, style, .. } = &column.cells[index];
             column.write(&mut line, text, *style, screen);
         }
-        let Cell { text, style } = (last.cell)(row, now);
+        let Cell { text, style, .. } = (last.cell)(row, now);
         line.push_str(&screen.paint(&cut(&text, last_width), style));
         table.push_str(line.trim_end());
         table.push('\n');

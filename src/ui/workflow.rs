@@ -4,7 +4,7 @@ use super::delivery::{delivery_cell, delivery_line, reasons};
 use super::page::Page;
 use super::screen::{Screen, workflow_style};
 use super::session::{ListedSession, session_table};
-use super::table::{Cell, Column, table};
+use super::table::{Cell, Column, UNKNOWN, table};
 use super::text::{age, date, dollars, duration, escape, failures, plural, tokens, tokens_by_kind};
 use crate::convex::delivery_state::DeliveryState;
 use crate::record::Millis;
@@ -43,18 +43,17 @@ const COLUMNS: [Column<ListedWorkflow>; 11] = [
         total(workflow, |totals| duration(totals.duration_ms))
     }),
     Column::right("TURNS", 2, |workflow, _| {
-        total(workflow, |totals| totals.turns.to_string())
+        counted(workflow, |totals| totals.turns.to_string())
     }),
     Column::right("TOOLS", 1, |workflow, _| {
-        total(workflow, |totals| totals.tool_calls.to_string())
+        counted(workflow, |totals| totals.tool_calls.to_string())
     }),
     Column::right("TOKENS", 5, |workflow, _| {
-        total(workflow, |totals| tokens(totals.usage))
+        counted(workflow, |totals| tokens(totals.usage))
     }),
     Column::right("COST", 3, |workflow, _| {
-        total(workflow, |totals| {
-            totals.cost_usd.map(dollars).unwrap_or_default()
-        })
+        let totals = workflow.totals.as_ref();
+        Cell::optional(totals.and_then(|totals| totals.cost_usd).map(dollars))
     }),
     Column::left("CONVEX", 6, |workflow, _| {
         delivery_cell(workflow.delivery_state.as_ref())
@@ -67,6 +66,14 @@ const TASK: Column<ListedWorkflow> = Column::left("TASK", 0, |workflow, _| {
 
 fn total(workflow: &ListedWorkflow, figure: fn(&Totals) -> String) -> Cell {
     Cell::new(workflow.totals.as_ref().map(figure).unwrap_or_default())
+}
+
+/// A total of what transcripts say, if one of several sessions has that.
+fn counted(workflow: &ListedWorkflow, figure: fn(&Totals) -> String) -> Cell {
+    match &workflow.totals {
+        Some(totals) if totals.sessions > 0 && totals.counted_sessions == 0 => Cell::new(UNKNOWN),
+        _ => total(workflow, figure),
+    }
 }
 
 /// The table of workflows, and below it why some are not in Convex.
@@ -136,28 +143,35 @@ fn totals_lines(page: &mut Page<'_>, totals: &Totals) {
     .collect();
     page.line("sessions", &by_status.join(", "));
     page.line("time", &duration(totals.duration_ms));
-    page.line(
-        "turns",
-        &format!(
-            "{}, {}{}",
-            totals.turns,
-            plural(totals.tool_calls, "tool call"),
-            failures(totals.tool_errors)
-        ),
-    );
-    page.line("tokens", &tokens_by_kind(totals.usage));
+    if totals.counted_sessions == 0 {
+        page.line("turns", UNKNOWN);
+        page.line("tokens", UNKNOWN);
+    } else {
+        page.line(
+            "turns",
+            &format!(
+                "{}, {}{}",
+                totals.turns,
+                plural(totals.tool_calls, "tool call"),
+                failures(totals.tool_errors)
+            ),
+        );
+        let part = part(totals.counted_sessions, totals);
+        let part = part.map_or_else(String::new, |part| format!(" ({part})"));
+        page.line("tokens", &format!("{}{part}", tokens_by_kind(totals.usage)));
+    }
     if let Some(cost) = totals.cost_usd {
-        let part = if totals.priced_sessions < totals.sessions {
-            format!(
-                " for {} of {} sessions",
-                totals.priced_sessions, totals.sessions
-            )
-        } else {
-            String::new()
-        };
+        let part = part(totals.priced_sessions, totals);
+        let part = part.map_or_else(String::new, |part| format!(" {part}"));
         page.line(
             "cost",
             &format!("{} (reported by Claude Code{part})", dollars(cost)),
         );
     }
+}
+
+/// What a total is about, if not about all sessions.
+fn part(sessions: u64, totals: &Totals) -> Option<String> {
+    let all = totals.sessions;
+    (sessions < all).then(|| format!("for {sessions} of {all} sessions"))
 }

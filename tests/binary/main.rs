@@ -25,6 +25,7 @@ mod import;
 mod install;
 mod key;
 mod killed;
+mod listing;
 mod manual;
 mod migration;
 mod plugin;

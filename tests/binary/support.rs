@@ -168,7 +168,7 @@ impl Machine {
     pub fn documents(&self) -> Vec<Value> {
         json_lines(
             &self
-                .sidecar(&["sessions", "--json", "--limit", "1000"])
+                .sidecar(&["sessions", "--all", "--json", "--limit", "1000"])
                 .run()
                 .ok(),
         )

@@ -1,0 +1,142 @@
+//! What the screens say of sessions about which little or nothing is known.
+
+use serde_json::{Value, json};
+
+use crate::support::{Backend, Machine};
+
+/// Runs hooks for these events of a session of the workflow `nightly`.
+fn record(machine: &Machine, id: &str, events: &[Value]) {
+    for event in events {
+        let mut input = json!({ "session_id": id, "cwd": "/home/dev/shop" });
+        let fields = input.as_object_mut().unwrap();
+        fields.extend(event.as_object().unwrap().clone());
+        let hook = machine.sidecar(&["hook"]).stdin(input.to_string());
+        hook.env("CONVEX_SIDECAR_WORKFLOW", "nightly")
+            .run()
+            .silent();
+    }
+}
+
+fn start() -> Value {
+    json!({ "hook_event_name": "SessionStart", "source": "startup" })
+}
+
+fn stop(answer: &str) -> Value {
+    json!({ "hook_event_name": "Stop", "last_assistant_message": answer })
+}
+
+fn end() -> Value {
+    json!({ "hook_event_name": "SessionEnd", "reason": "other" })
+}
+
+/// The cell of a table below its heading, which is aligned to the right.
+fn cell<'a>(table: &'a str, heading: &str) -> &'a str {
+    let mut lines = table.lines();
+    let end = lines.next().unwrap().find(heading).unwrap() + heading.len();
+    let row = lines.next().unwrap();
+    let end = row.char_indices().nth(end).map_or(row.len(), |(at, _)| at);
+    row[..end].split_whitespace().next_back().unwrap()
+}
+
+#[test]
+fn counts_of_a_session_without_a_transcript_are_unknown_and_not_zero() {
+    let machine = Machine::new();
+    record(&machine, "unread", &[start(), stop("Done."), end()]);
+    let screen = |command: &[&str]| machine.sidecar(command).run().ok();
+    for table in [screen(&["sessions"]), screen(&["workflow", "list"])] {
+        for heading in ["TURNS", "TOOLS", "TOKENS"] {
+            assert_eq!(cell(&table, heading), "–", "{heading}: {table}");
+        }
+        assert!(!table.contains("COST"), "{table}");
+    }
+    for page in [
+        screen(&["show", "unread"]),
+        screen(&["workflow", "show", "nightly"]),
+    ] {
+        for line in ["turns       –\n", "tokens      –\n"] {
+            assert!(page.contains(line), "{page}");
+        }
+        assert!(!page.contains("cost "), "{page}");
+    }
+}
+
+#[test]
+fn totals_say_how_many_sessions_they_are_about() {
+    let machine = Machine::new();
+    record(&machine, "unread", &[start(), stop("Done."), end()]);
+    let path = machine.projects().join("read.jsonl");
+    let message = json!({
+        "id": "m1", "model": "claude-opus-4-8", "content": [{ "type": "text", "text": "Hi" }],
+        "usage": { "input_tokens": 7, "output_tokens": 5 },
+    });
+    let record_of = |kind: &str, uuid: &str, message: Value| {
+        json!({
+            "type": kind, "uuid": uuid, "sessionId": "read", "timestamp": "2025-03-01T10:00:00.000Z", "message": message,
+        })
+    };
+    let prompt = json!({ "role": "user", "content": "hello" });
+    let lines = [
+        record_of("user", "u1", prompt),
+        record_of("assistant", "u2", message),
+    ];
+    std::fs::create_dir_all(machine.projects()).unwrap();
+    std::fs::write(&path, lines.map(|line| format!("{line}\n")).concat()).unwrap();
+    let event = json!({ "hook_event_name": "Stop", "transcript_path": path });
+    record(&machine, "read", &[event]);
+    let list = machine.sidecar(&["workflow", "list"]).run().ok();
+    assert_eq!([cell(&list, "TURNS"), cell(&list, "TOKENS")], ["1", "12"]);
+    let page = machine.sidecar(&["workflow", "show", "nightly"]).run().ok();
+    let tokens = "7 in, 5 out, 0 cache read, 0 cache written (for 1 of 2 sessions)";
+    assert!(page.contains(tokens), "{page}");
+}
+
+#[test]
+fn session_that_was_never_used_is_listed_only_with_all() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    for (id, events, is_listed) in [
+        ("unused", vec![start(), end()], false),
+        ("running", vec![start()], true),
+        ("answered", vec![start(), stop("Done."), end()], true),
+        (
+            "prompted",
+            vec![
+                start(),
+                json!({ "hook_event_name": "UserPromptSubmit", "prompt": "hello" }),
+                end(),
+            ],
+            true,
+        ),
+        (
+            "failed",
+            vec![
+                start(),
+                json!({ "hook_event_name": "StopFailure", "error": "rate_limit" }),
+                end(),
+            ],
+            true,
+        ),
+    ] {
+        record(&machine, id, &events);
+        for from in [&["sessions"][..], &["sessions", "--remote"]] {
+            for format in [&[][..], &["--json"]] {
+                let command = [from, format, &["--limit", "1"]].concat();
+                let newest = machine.sidecar(&command).run().ok();
+                assert_eq!(newest.contains(id), is_listed, "{command:?}: {newest}");
+                let all = machine.sidecar(&[&command[..], &["--all"]].concat());
+                assert!(all.run().ok().contains(id), "{command:?}");
+            }
+        }
+        assert!(machine.sidecar(&["show", id]).run().ok().contains(id));
+    }
+}
+
+#[test]
+fn list_of_nothing_but_unused_sessions_names_the_option_that_shows_them() {
+    let machine = Machine::new();
+    record(&machine, "unused", &[start(), end()]);
+    assert_eq!(
+        machine.sidecar(&["sessions"]).run().ok(),
+        "no sessions were used yet; `convex-sidecar sessions --all` lists all of them\n"
+    );
+}
