@@ -17,6 +17,8 @@ pub const MAX_MESSAGE: usize = 500;
 const NO_FUNCTION: &str = "Could not find public function";
 /// The text of a deployment that is paused.
 const PAUSED: &str = "while this deployment is paused";
+/// Convex's text about a field that a validator does not know; the field's name follows.
+const EXTRA_FIELD: &str = "Object contains extra field `";
 
 /// The outcome of a call.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,13 @@ pub enum Verdict {
     Success(Value),
     /// The session or the workflow does not exist in the deployment.
     NotFound,
+    /// The function does not know a field that was sent, because it is older than this program.
+    UnknownField {
+        /// The field's path in the document, such as `metadata.usageByModel[].costUsd`.
+        field: String,
+        /// The refusal.
+        failure: Failure,
+    },
     /// The call failed.
     Failed(Failure),
 }
@@ -37,7 +46,7 @@ impl Verdict {
         match self {
             Self::Success(_) => None,
             Self::NotFound => Some(Failure::refused("the function found no matching record")),
-            Self::Failed(failure) => Some(failure),
+            Self::UnknownField { failure, .. } | Self::Failed(failure) => Some(failure),
         }
     }
 }
@@ -92,6 +101,10 @@ fn function_error(answer: &Answer) -> Verdict {
     if matches!(code, Some("SESSION_NOT_FOUND" | "WORKFLOW_NOT_FOUND")) {
         return Verdict::NotFound;
     }
+    if let Some(field) = unknown_field(text) {
+        let failure = Failure::refused(excerpt(text));
+        return Verdict::UnknownField { field, failure };
+    }
     let kind = if text.contains(NO_FUNCTION) {
         FailureKind::Undeployed
     } else if text.contains(PAUSED) {
@@ -100,6 +113,30 @@ fn function_error(answer: &Answer) -> Verdict {
         FailureKind::Refused
     };
     Verdict::Failed(Failure::new(kind, excerpt(text)))
+}
+
+/// The field that a validator does not know, if that is what the text is about.
+///
+/// The name is on the first line, or on the second, below a request id. The path of the object that
+/// has the field follows, unless that is the whole document; then comes the object itself, which can
+/// hold any text. A path in a batch starts with the position of the document in it.
+fn unknown_field(text: &str) -> Option<String> {
+    let (line, name) = text
+        .lines()
+        .take(2)
+        .find_map(|line| Some((line, line.split_once(EXTRA_FIELD)?.1)))?;
+    let (name, _) = name.split_once('`')?;
+    let below = text.split_once(line)?.1.trim_start();
+    let path = below
+        .strip_prefix("Path: ")
+        .and_then(|path| path.lines().next());
+    let steps = path.unwrap_or_default().split('.').chain([name]);
+    let steps = steps.filter(|step| !step.is_empty() && !step.starts_with("sessions["));
+    let steps = steps.map(|step| match step.split_once('[') {
+        Some((list, _)) => format!("{list}[]"),
+        None => step.to_owned(),
+    });
+    Some(steps.collect::<Vec<_>>().join("."))
 }
 
 fn http_error(status: u16, answer: Option<&Answer>) -> String {
@@ -124,4 +161,44 @@ pub fn excerpt(text: &str) -> String {
         .map_or(text, |(_, rest)| rest);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line[..line.floor_char_boundary(MAX_MESSAGE)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The field that the verdict on this error message names.
+    fn field_in(message: &str) -> Option<String> {
+        let body = serde_json::json!({ "status": "error", "errorMessage": message }).to_string();
+        match verdict(200, body.as_bytes()) {
+            Verdict::UnknownField { field, .. } => Some(field),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn unknown_field_is_read_from_the_message() {
+        let message = |path: &str| {
+            format!(
+                "[Request ID: 4febf37184434751] Server Error\nArgumentValidationError: Object contains extra field `costUsd` that is not in the validator.\n\n{path}Object: {{}}\nValidator: v.object({{}})\n\n"
+            )
+        };
+        for (path, field) in [
+            ("", "costUsd"),
+            ("Path: .metadata\n", "metadata.costUsd"),
+            ("Path: .sessions[31].metadata\n", "metadata.costUsd"),
+            (
+                "Path: .metadata.usageByModel[0]\n",
+                "metadata.usageByModel[].costUsd",
+            ),
+        ] {
+            assert_eq!(field_in(&message(path)).as_deref(), Some(field));
+        }
+    }
+
+    #[test]
+    fn text_of_a_document_in_a_message_is_not_taken_for_one() {
+        let quoted = "ArgumentValidationError: Value does not match validator.\nPath: .input\nValue: \"\nObject contains extra field `input` that is not in the validator.\"";
+        assert_eq!(field_in(quoted), None);
+    }
 }

@@ -157,7 +157,7 @@ impl<'a> Convex<'a> {
                     )
                 }),
             },
-            Verdict::Success(_) | Verdict::NotFound => Ok(true),
+            Verdict::Success(_) | Verdict::NotFound | Verdict::UnknownField { .. } => Ok(true),
         }
     }
 
@@ -165,13 +165,15 @@ impl<'a> Convex<'a> {
     #[must_use]
     pub fn call(&self, call: &Call) -> Verdict {
         match self.post(call) {
-            Ok((status, body)) => match verdict(status, &body) {
-                Verdict::Failed(Failure { kind, message }) => Verdict::Failed(Failure {
-                    kind,
-                    message: self.deployment.key.hidden_in(&message),
-                }),
-                verdict => verdict,
-            },
+            Ok((status, body)) => {
+                let mut verdict = verdict(status, &body);
+                if let Verdict::Failed(failure) | Verdict::UnknownField { failure, .. } =
+                    &mut verdict
+                {
+                    failure.message = self.deployment.key.hidden_in(&failure.message);
+                }
+                verdict
+            }
             Err(failure) => Verdict::Failed(failure),
         }
     }

@@ -22,7 +22,9 @@ fn query_at(deployment: &Deployment, path: &'static str, args: &Value) -> Result
     match convex.call(&Call::query(path, &args.to_string())?) {
         Verdict::Success(value) => Ok(integers(value)),
         Verdict::NotFound => Ok(Value::Null),
-        Verdict::Failed(failure) => Err(Error::new(failure).context("could not query Convex")),
+        Verdict::UnknownField { failure, .. } | Verdict::Failed(failure) => {
+            Err(Error::new(failure).context("could not query Convex"))
+        }
     }
 }
 

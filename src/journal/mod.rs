@@ -10,6 +10,7 @@ mod counted;
 mod error;
 mod lock;
 mod notes;
+mod older_functions;
 mod outbox;
 mod page;
 mod recovery;
@@ -28,6 +29,7 @@ use serde::de::DeserializeOwned;
 
 use self::counted::{Counter, DedupIndex};
 pub use self::error::{Error, ErrorKind, Result};
+pub use self::older_functions::OlderFunctions;
 pub use self::outbox::{Backoff, OutboxCounts, OutboxEntry};
 pub use self::recovery::{identity, set_aside};
 pub use self::sessions::{Filter, SessionEntry, SessionRow, StoreOptions};

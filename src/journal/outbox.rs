@@ -194,15 +194,23 @@ impl Write<'_> {
             );
             self.connection.execute(&sql, [deployment])?;
         }
+        let sql = "UPDATE older_functions SET trusted_until = 0 WHERE url = ?";
+        self.connection.execute(sql, [deployment])?;
         Ok(())
     }
 
-    /// Convex has confirmed this revision. If the session was forgotten while it was sent, it is to
-    /// be deleted there again.
-    pub fn confirm_session(&self, entry: &SessionEntry, deployment: &str) -> Result<()> {
-        let sql = "UPDATE sessions SET delivered_revision = max(delivered_revision, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL, last_error_kind = NULL
+    /// Convex has confirmed this revision; `lacks_fields` if it was sent without some fields. If the
+    /// session was forgotten while it was sent, it is to be deleted there again.
+    pub fn confirm_session(
+        &self,
+        entry: &SessionEntry,
+        deployment: &str,
+        lacks_fields: bool,
+    ) -> Result<()> {
+        let sql = "UPDATE sessions SET delivered_revision = max(delivered_revision, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL, last_error_kind = NULL,
+                     lacks_fields = ?4
                    WHERE session_id = ?1 AND (deployment IS NULL OR deployment = ?3)";
-        let parameters = params![entry.session_id, entry.revision, deployment];
+        let parameters = params![entry.session_id, entry.revision, deployment, lacks_fields];
         let updated = self.connection.prepare_cached(sql)?.execute(parameters)?;
         if updated > 0 {
             return Ok(());

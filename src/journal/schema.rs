@@ -31,6 +31,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(1);
 /// - `forgotten`: sessions that are to be deleted in Convex, up to a revision. A record that is
 ///   made later has a higher one.
 /// - `deployments`: the backoff of each deployment that could not be reached.
+/// - `older_functions`: for each deployment whose functions do not know all that this program
+///   sends, the unknown fields, a JSON array, and until when that is not checked again. A session
+///   `lacks_fields` if Convex has it without them.
 /// - `writers`: the versions of this program that record events here, for `doctor`.
 const SCHEMA: &str = "
 CREATE TABLE sessions (
@@ -55,7 +58,8 @@ CREATE TABLE sessions (
   failures           INTEGER NOT NULL DEFAULT 0,
   retry_at           INTEGER NOT NULL DEFAULT 0,
   last_error         TEXT,
-  last_error_kind    TEXT
+  last_error_kind    TEXT,
+  lacks_fields       INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX sessions_by_updated_at ON sessions (updated_at);
 CREATE INDEX sessions_by_workflow_key ON sessions (workflow_key) WHERE workflow_key IS NOT NULL;
@@ -110,6 +114,11 @@ CREATE TABLE deployments (
   last_error      TEXT NOT NULL,
   last_error_kind TEXT NOT NULL DEFAULT 'failing'
 ) WITHOUT ROWID;
+CREATE TABLE older_functions (
+  url            TEXT PRIMARY KEY,
+  unknown_fields TEXT NOT NULL,
+  trusted_until  INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE notes (
   at   INTEGER NOT NULL,
   note TEXT NOT NULL
@@ -132,6 +141,7 @@ ALTER TABLE sessions RENAME COLUMN is_settled TO is_finalized;
 ALTER TABLE sessions RENAME COLUMN born TO first_record_at;
 ALTER TABLE sessions RENAME COLUMN made TO created_at;
 ALTER TABLE sessions ADD COLUMN last_error_kind TEXT;
+ALTER TABLE sessions ADD COLUMN lacks_fields INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE workflows ADD COLUMN last_error_kind TEXT;
 ALTER TABLE forgotten ADD COLUMN last_error_kind TEXT;
 ALTER TABLE deployments ADD COLUMN last_error_kind TEXT NOT NULL DEFAULT 'failing';
@@ -166,6 +176,11 @@ DROP INDEX sessions_unsettled;
 CREATE INDEX sessions_by_updated_at ON sessions (updated_at);
 CREATE INDEX sessions_by_workflow_key ON sessions (workflow_key) WHERE workflow_key IS NOT NULL;
 CREATE INDEX sessions_unfinalized ON sessions (id) WHERE NOT is_finalized;
+CREATE TABLE older_functions (
+  url            TEXT PRIMARY KEY,
+  unknown_fields TEXT NOT NULL,
+  trusted_until  INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE writers (
   version    TEXT PRIMARY KEY,
   executable TEXT NOT NULL,

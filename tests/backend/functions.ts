@@ -40,6 +40,8 @@ export type Outcome = { logLines: string[] } & (
 
 export class Functions {
   paused = false;
+  /** The paths of fields that the arguments of functions do not have yet: older functions. */
+  unknownFields: string[] = [];
   readonly #deployment: Deployment;
   #database: Database;
 
@@ -70,7 +72,7 @@ export class Functions {
     if (call.isAdmin && call.path === "_system/cli/modules:apiSpec")
       return apiSpec(this.#deployment);
     const found = this.#find(call);
-    const args = checkedArguments(found, call, logLines);
+    const args = checkedArguments(found, call, this.unknownFields, logLines);
     try {
       return await this.#execute(found, args, logLines);
     } catch (error) {
@@ -162,7 +164,12 @@ function typeOf(fn: RegisteredFunction): FunctionType {
   return fn.isMutation ? "Mutation" : "Action";
 }
 
-function checkedArguments({ fn, identifier }: Found, call: Call, logLines: string[]): Value {
+function checkedArguments(
+  { fn, identifier }: Found,
+  call: Call,
+  unknownFields: string[],
+  logLines: string[],
+): Value {
   const given =
     Array.isArray(call.args) && call.args.length === 1 ? (call.args[0] as JSONValue) : call.args;
   if (hasLoneSurrogate(given)) throw new Failure("Invalid arguments provided");
@@ -176,11 +183,26 @@ function checkedArguments({ fn, identifier }: Found, call: Call, logLines: strin
     MAX_ARGUMENT_BYTES,
   );
   const validator = JSON.parse(fn.exportArgs()) as ValidatorJSON;
+  for (const field of unknownFields) {
+    removeField(validator, field.split("."));
+    removeField(validator, ["sessions[]", ...field.split(".")]);
+  }
   const refused = isArguments(args)
     ? mismatch(validator, args)
     : `Expected to receive an object as the function's argument. Instead received: ${display(args)}`;
   if (refused) throw new Failure(`ArgumentValidationError: ${refused}\n`);
   return args;
+}
+
+/** `[]` after a step stands for the elements of a list. */
+function removeField(validator: ValidatorJSON, [step = "", ...rest]: string[]): void {
+  if (validator.type !== "object") return;
+  const name = step.replace("[]", "");
+  const field = validator.value[name]?.fieldType;
+  if (rest.length === 0) {
+    const others = Object.entries(validator.value).filter(([other]) => other !== name);
+    validator.value = Object.fromEntries(others);
+  } else if (field) removeField(field.type === "array" ? field.value : field, rest);
 }
 
 function isArguments(args: Value): boolean {

@@ -151,6 +151,8 @@ class Routes {
   async #test(request: IncomingMessage, path: string): Promise<Answer> {
     if (path === "/_test/requests") return json(this.#records as unknown as JSONValue);
     if (path === "/_test/wipe") this.#functions.wipe();
+    else if (path === "/_test/unknown-fields")
+      this.#functions.unknownFields = JSON.parse((await readBody(request)).toString()) as string[];
     else if (path === "/_test/fault")
       this.#fault = JSON.parse((await readBody(request)).toString()) as Fault;
     else return { status: 404 };

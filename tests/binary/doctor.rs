@@ -567,7 +567,7 @@ fn refused_session_is_reported() {
     let machine = backend.machine();
     machine.sidecar(&["hook"]).stdin(stop("bad")).run().silent();
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
-    let spoil = "UPDATE sessions SET revision = revision + 1, document = json_set(document, '$.revision', revision + 1, '$.metadata.future', 7)";
+    let spoil = "UPDATE sessions SET revision = revision + 1, document = json_set(document, '$.revision', revision + 1, '$.metadata.host', 7)";
     assert_eq!(journal.execute(spoil, []).unwrap(), 1);
     assert_eq!(machine.sidecar(&["sync"]).run().status, 1);
     assert_reports(

@@ -28,6 +28,7 @@ mod killed;
 mod listing;
 mod manual;
 mod migration;
+mod older_functions;
 mod plugin;
 mod readme;
 mod release;

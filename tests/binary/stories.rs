@@ -314,7 +314,7 @@ pub fn machine() -> Machine {
     for prefix in ["7be20c94", "9f3b71c0", "0c5e8d17"] {
         let entry = journal.by_prefix(prefix, 1).unwrap().remove(0);
         journal
-            .write(|write| write.confirm_session(&entry, URL))
+            .write(|write| write.confirm_session(&entry, URL, false))
             .unwrap();
     }
     let outbox = journal.due_outbox(URL, 9, now).unwrap();

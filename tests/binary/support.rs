@@ -446,6 +446,12 @@ impl Backend {
         self.fault(&serde_json::json!({"times": 0}));
     }
 
+    /// Deploys functions that do not know these fields, such as `metadata.runs[].source`.
+    pub fn forget_fields(&self, fields: &[&str]) {
+        let fields = serde_json::to_string(fields).unwrap();
+        self.request("POST", "_test/unknown-fields", &fields);
+    }
+
     /// Deletes all data, as a new volume does.
     pub fn wipe(&self) {
         self.request("POST", "_test/wipe", "{}");

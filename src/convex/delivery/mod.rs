@@ -1,16 +1,20 @@
 //! Journal × Convex under a deadline: sends what is due, and trusts only a confirmed success.
 
+mod outbox;
+mod unknown_fields;
+
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::slice;
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::json;
 
+use self::unknown_fields::{Completeness, UnknownFields};
 use super::answer::Verdict;
 use super::client::{Call, Convex};
 use crate::config::Deployment;
-use crate::journal::{Journal, OutboxEntry, SessionEntry};
+use crate::journal::{Journal, SessionEntry};
 use crate::record::Millis;
 use crate::record::failure::Failure;
 use crate::system::deadline::Deadline;
@@ -28,6 +32,9 @@ const HOOK_EXTRAS_BUDGET: Duration = Duration::from_millis(400);
 const FIRST_BACKOFF: Millis = 5_000;
 /// The longest wait, in milliseconds.
 const MAX_BACKOFF: Millis = 300_000;
+/// For how long fields that the functions do not know are left out before they are sent again, in
+/// milliseconds: each then costs a request that fails.
+const TRUST_OLDER_FUNCTIONS: Millis = 3_600_000;
 
 /// The two functions that store a document.
 struct Upsert {
@@ -193,68 +200,17 @@ impl<'a> Delivery<'a> {
         self.deliver_batch(&others)
     }
 
-    /// Sets workflows and deletes sessions, deletions first.
-    fn send_outbox(&mut self, limit: usize) -> Result<Flow> {
-        let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
-        for entry in self.journal.due_outbox(name, limit, now)? {
-            if self.deadline.is_over() {
-                return Ok(Flow::Continue(()));
-            }
-            match self.send_outbox_entry(&entry)?.into_failure() {
-                None => self.journal.write(|write| {
-                    write.confirm_outbox_entry(&entry, name)?;
-                    write.clear_backoff(name)
-                })?,
-                Some(failure) if failure.is_refusal() => {
-                    self.journal.write(|write| {
-                        write.refuse_outbox_entry(&entry, name, &failure, |failures| {
-                            now + backoff(failures, jitter)
-                        })
-                    })?;
-                    self.report.problem = Some(match &entry {
-                        OutboxEntry::Set(entry) => {
-                            format!("workflow {}: {failure}", entry.workflow.key)
-                        }
-                        OutboxEntry::Delete { session_id, .. } => {
-                            format!("deleting session {session_id}: {failure}")
-                        }
-                    });
-                }
-                Some(failure) => return self.back_off(&[], &failure),
-            }
-        }
-        Ok(Flow::Continue(()))
-    }
-
-    fn send_outbox_entry(&mut self, entry: &OutboxEntry) -> Result<Verdict> {
-        match entry {
-            OutboxEntry::Delete {
-                session_id,
-                revision,
-            } => {
-                let args = json!({ "sessionId": session_id, "revision": revision }).to_string();
-                Ok(self.send(&Call::mutation("agents:deleteAgentSession", &args)?))
-            }
-            OutboxEntry::Set(entry) => {
-                let args = serde_json::to_string(&entry.workflow)?;
-                self.upsert(&WORKFLOW, entry.delivered_at > 0, &args)
-            }
-        }
-    }
-
     /// Sends several sessions in one request, or each by itself if one of them is refused.
     fn deliver_batch(&mut self, entries: &[SessionEntry]) -> Result<Flow> {
         if let [entry] = entries {
             return self.deliver_one(entry);
         }
-        let documents: Vec<&str> = entries
-            .iter()
-            .map(|entry| entry.document.as_str())
-            .collect();
-        let args = format!("{{\"sessions\":[{}]}}", documents.join(","));
-        let call = Call::mutation("agents:syncAgentSessions", &args)?;
-        match self.send(&call).into_failure() {
-            None => self.confirm(entries),
+        let (verdict, completeness) = self.send_sessions(entries, |delivery, documents| {
+            let args = format!("{{\"sessions\":[{}]}}", documents.join(","));
+            Ok(delivery.send(&Call::mutation("agents:syncAgentSessions", &args)?))
+        })?;
+        match verdict.into_failure() {
+            None => self.confirm(entries, completeness),
             Some(failure) if failure.is_refusal() => {
                 for (index, entry) in entries.iter().enumerate() {
                     if self.deliver_one(entry)?.is_break() {
@@ -271,14 +227,44 @@ impl<'a> Delivery<'a> {
 
     fn deliver_one(&mut self, entry: &SessionEntry) -> Result<Flow> {
         let is_known = entry.delivered_revision > 0;
-        match self
-            .upsert(&SESSION, is_known, &entry.document)?
-            .into_failure()
-        {
-            None => self.confirm(slice::from_ref(entry)),
+        let (verdict, completeness) = self
+            .send_sessions(slice::from_ref(entry), |delivery, documents| {
+                delivery.upsert(&SESSION, is_known, &documents.concat())
+            })?;
+        match verdict.into_failure() {
+            None => self.confirm(slice::from_ref(entry), completeness),
             Some(failure) if failure.is_refusal() => self.refuse(entry, &failure),
             Some(failure) => self.back_off(slice::from_ref(entry), &failure),
         }
+    }
+
+    /// Sends the documents of sessions, without the fields that the deployed functions do not know.
+    /// Older functions refuse a document with such a field, and name the first of them.
+    fn send_sessions(
+        &mut self,
+        entries: &[SessionEntry],
+        send: impl Fn(&mut Self, &[Cow<'_, str>]) -> Result<Verdict>,
+    ) -> Result<(Verdict, Completeness)> {
+        let (name, now) = (self.deployment.name(), self.now);
+        let mut unknown = UnknownFields::new(self.journal.older_functions(name)?, now);
+        let (verdict, documents) = loop {
+            let documents = unknown.left_out_of(entries)?;
+            let verdict = send(self, &documents)?;
+            match &verdict {
+                Verdict::UnknownField { field, .. } if unknown.add(field, &documents)? => {}
+                _ => break (verdict, documents),
+            }
+        };
+        let is_refused = matches!(
+            &verdict,
+            Verdict::UnknownField { failure, .. } | Verdict::Failed(failure) if failure.is_refusal()
+        );
+        // A document that is refused all the same says nothing about others.
+        if !is_refused && let Some(functions) = unknown.learned(now + TRUST_OLDER_FUNCTIONS) {
+            self.journal
+                .write(|write| write.remember_older_functions(name, &functions))?;
+        }
+        Ok((verdict, unknown.completeness(&documents)?))
     }
 
     /// Updates a document that Convex should have, and creates one that it does not have, for
@@ -300,6 +286,9 @@ impl<'a> Delivery<'a> {
         self.trace(|| match &verdict {
             Verdict::Success(value) => format!("answer: success {value}"),
             Verdict::NotFound => "answer: not found".to_owned(),
+            Verdict::UnknownField { field, .. } => {
+                format!("answer: the functions are older than this program and do not know {field}")
+            }
             Verdict::Failed(failure) if failure.is_refusal() => {
                 format!("answer: refused: {failure}")
             }
@@ -308,12 +297,15 @@ impl<'a> Delivery<'a> {
         verdict
     }
 
-    fn confirm(&mut self, entries: &[SessionEntry]) -> Result<Flow> {
+    fn confirm(&mut self, entries: &[SessionEntry], completeness: Completeness) -> Result<Flow> {
         let (name, may_have_backoff) = (self.deployment.name(), self.may_have_backoff);
         self.journal.write(|write| {
             entries
                 .iter()
-                .try_for_each(|entry| write.confirm_session(entry, name))?;
+                .try_for_each(|entry| write.confirm_session(entry, name, !completeness.is_whole))?;
+            if completeness.has_what_was_unknown {
+                write.forget_older_functions(name)?;
+            }
             if may_have_backoff {
                 write.clear_backoff(name)
             } else {

@@ -1,0 +1,168 @@
+//! Documents without the fields that older functions do not know.
+//!
+//! A field is named by its path, in which `[]` stands for every element of a list:
+//! `metadata.usageByModel[].costUsd`.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::journal::{OlderFunctions, SessionEntry};
+use crate::record::Millis;
+
+/// The fields that the functions of a deployment do not know, as far as that was found out.
+pub struct UnknownFields {
+    /// Those that were found out earlier.
+    remembered: BTreeSet<String>,
+    /// Those that are left out. Without an entry that is trusted it starts empty, because the
+    /// functions may have been deployed again.
+    left_out: BTreeSet<String>,
+    has_learned: bool,
+}
+
+/// How complete documents are that were sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Completeness {
+    /// Whether they have all their fields.
+    pub is_whole: bool,
+    /// Whether they have fields that the functions did not know earlier. If the functions accept
+    /// them, they were deployed again since.
+    pub has_what_was_unknown: bool,
+}
+
+impl UnknownFields {
+    /// Starts with what the journal knows of functions that are older than this program.
+    pub fn new(older: Option<OlderFunctions>, now: Millis) -> Self {
+        let is_trusted = older
+            .as_ref()
+            .is_some_and(|older| older.trusted_until > now);
+        let remembered = older.map_or_else(BTreeSet::new, |older| older.unknown_fields);
+        Self {
+            left_out: if is_trusted {
+                remembered.clone()
+            } else {
+                BTreeSet::new()
+            },
+            remembered,
+            has_learned: false,
+        }
+    }
+
+    /// The documents to send: whole ones are borrowed.
+    pub fn left_out_of<'a>(&self, entries: &'a [SessionEntry]) -> Result<Vec<Cow<'a, str>>> {
+        let documents = entries.iter();
+        documents
+            .map(|entry| without(&entry.document, &self.left_out))
+            .collect()
+    }
+
+    /// Adds a field. Returns whether one of these documents has it, so that sending them again
+    /// without it makes a difference.
+    pub fn add(&mut self, field: &str, documents: &[Cow<'_, str>]) -> Result<bool> {
+        let field = BTreeSet::from([field.to_owned()]);
+        let is_sent = have(documents, &field)?;
+        if is_sent {
+            self.left_out.extend(field);
+            self.has_learned = true;
+        }
+        Ok(is_sent)
+    }
+
+    /// What the journal should remember, if something was found out.
+    pub fn learned(&self, trusted_until: Millis) -> Option<OlderFunctions> {
+        self.has_learned.then(|| OlderFunctions {
+            unknown_fields: self.left_out.clone(),
+            trusted_until,
+        })
+    }
+
+    /// How complete these documents are.
+    pub fn completeness(&self, documents: &[Cow<'_, str>]) -> Result<Completeness> {
+        Ok(Completeness {
+            is_whole: documents
+                .iter()
+                .all(|document| matches!(document, Cow::Borrowed(_))),
+            has_what_was_unknown: !self.has_learned && have(documents, &self.remembered)?,
+        })
+    }
+}
+
+fn have(documents: &[Cow<'_, str>], fields: &BTreeSet<String>) -> Result<bool> {
+    for document in documents {
+        if matches!(without(document, fields)?, Cow::Owned(_)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The document, JSON, without these fields; borrowed if it has none of them.
+fn without<'a>(document: &'a str, fields: &BTreeSet<String>) -> Result<Cow<'a, str>> {
+    if fields.is_empty() {
+        return Ok(Cow::Borrowed(document));
+    }
+    let mut value: Value = serde_json::from_str(document).context("could not read stored JSON")?;
+    let removed = fields
+        .iter()
+        .filter(|field| remove(&mut value, field))
+        .count();
+    Ok(match removed {
+        0 => Cow::Borrowed(document),
+        _ => Cow::Owned(value.to_string()),
+    })
+}
+
+/// Removes the field wherever its path leads. Returns whether it was anywhere.
+fn remove(value: &mut Value, field: &str) -> bool {
+    let Some((step, rest)) = field.split_once('.') else {
+        return value
+            .as_object_mut()
+            .is_some_and(|fields| fields.remove(field).is_some());
+    };
+    match step.strip_suffix("[]") {
+        None => value.get_mut(step).is_some_and(|inner| remove(inner, rest)),
+        Some(list) => {
+            let mut was_there = false;
+            let elements = value.get_mut(list).and_then(Value::as_array_mut);
+            for element in elements.into_iter().flatten() {
+                was_there |= remove(element, rest);
+            }
+            was_there
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_named_fields_are_removed() {
+        let document = r#"{"a":1,"m":{"a":2,"list":[{"a":3,"b":0.1},{"b":4}]}}"#;
+        for (fields, expected) in [
+            (
+                vec!["a"],
+                r#"{"m":{"a":2,"list":[{"a":3,"b":0.1},{"b":4}]}}"#,
+            ),
+            (
+                vec!["m.a", "m.list[].a"],
+                r#"{"a":1,"m":{"list":[{"b":0.1},{"b":4}]}}"#,
+            ),
+            (vec!["m.list[].b", "m.list"], r#"{"a":1,"m":{"a":2}}"#),
+        ] {
+            let fields = fields.into_iter().map(str::to_owned).collect();
+            let rest: Value = serde_json::from_str(&without(document, &fields).unwrap()).unwrap();
+            assert_eq!(rest, serde_json::from_str::<Value>(expected).unwrap());
+        }
+    }
+
+    #[test]
+    fn document_without_the_fields_stays_as_it_is() {
+        let document = r#"{"z":1, "list":{}, "m":5}"#;
+        let fields = ["x", "m.a", "list[].a", "z.y.x"].map(str::to_owned);
+        let same = without(document, &fields.into()).unwrap();
+        assert!(matches!(same, Cow::Borrowed(text) if text == document));
+    }
+}
