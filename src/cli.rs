@@ -127,7 +127,7 @@ The key is read from stdin because other users can see command lines; it is neve
 #[derive(Debug, Default, Args)]
 pub struct Doctor {
     /// Check the settings in this folder of the client, not in the default one; can be repeated
-    #[arg(long = "claude-config-dir", value_name = "DIR")]
+    #[arg(long = "claude-config-dir", value_name = "DIR", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub claude_config_dirs: Vec<String>,
     /// Print one JSON object per check
     #[arg(long)]
@@ -327,6 +327,7 @@ pub struct Install {
     #[arg(
         long = "claude-config-dir",
         value_name = "DIR",
+        value_parser = clap::builder::NonEmptyStringValueParser::new(),
         conflicts_with = "scope"
     )]
     pub claude_config_dirs: Vec<String>,

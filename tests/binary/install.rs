@@ -706,6 +706,8 @@ fn no_client_gets_the_hooks_if_one_of_the_files_cannot_be_changed() {
     // The other scopes belong to a project, not to a client.
     let args = [&["install", "--scope", "local"][..], &CLIENTS].concat();
     assert_eq!(machine.sidecar(&args).run().status, 64);
+    let empty = ["install", "--claude-config-dir", ""];
+    assert_eq!(machine.sidecar(&empty).run().status, 64);
 }
 
 #[test]
