@@ -11,6 +11,9 @@ use super::run::EndedBy;
 use super::session::Status;
 use super::usage::Usage;
 
+/// A document with every field, JSON: an example to test readers and functions with.
+pub const EVERY_FIELD: &str = include_str!("every_field.json");
+
 /// One session as Convex stores it; the field names are the contract with `convex/schema.ts`.
 ///
 /// It is also read back, from the journal and from Convex. A row that an older version wrote may
@@ -234,42 +237,11 @@ mod tests {
 
     use super::*;
 
-    /// Every field, as `docs/record.md` lists them.
-    fn full() -> Value {
-        let usage = json!({
-            "inputTokens": 1, "outputTokens": 2, "cacheReadInputTokens": 3,
-            "cacheCreationInputTokens": 4
-        });
-        let mut of_model = usage.clone();
-        of_model["model"] = json!("claude-opus-4-8");
-        json!({
-            "sessionId": "a", "agentType": "claude-code", "status": "failed", "input": "hi",
-            "output": "ho", "error": "API Error: 400", "revision": 7, "workflowKey": "release",
-            "metadata": {
-                "startedAt": 1, "completedAt": 9, "updatedAt": 10, "durationMs": 8, "host": "here",
-                "cwd": "/work", "gitBranch": "main", "entrypoint": "cli",
-                "clientVersion": "2.1.197", "permissionMode": "default",
-                "model": "claude-opus-4-8", "models": ["claude-opus-4-8"], "title": "Greet",
-                "runs": [
-                    { "owner": { "pid": 12, "startTime": 34 }, "startedAt": 1, "source": "startup",
-                      "endedAt": 9, "reason": "other", "endedBy": "superseded" }
-                ],
-                "transcript": {
-                    "path": "/t.jsonl", "state": "partial", "bytes": 5, "skippedLines": 1
-                },
-                "prompts": 1, "turns": 1, "apiMessages": 2, "toolCalls": 3, "toolErrors": 1,
-                "tools": [{ "name": "Bash", "calls": 3, "errors": 1 }], "compactions": 1,
-                "subagents": 1, "usage": usage, "usageByModel": [of_model],
-                "inheritedUsage": usage, "costUsd": 0.25, "costSource": "client",
-                "outputTruncated": true, "outputBytes": 70_000
-            }
-        })
-    }
-
     #[test]
     fn document_with_every_field_round_trips() {
-        let document: Document = serde_json::from_value(full()).unwrap();
-        assert_eq!(serde_json::to_value(&document).unwrap(), full());
+        let every_field: Value = serde_json::from_str(EVERY_FIELD).unwrap();
+        let document: Document = serde_json::from_str(EVERY_FIELD).unwrap();
+        assert_eq!(serde_json::to_value(&document).unwrap(), every_field);
     }
 
     #[test]

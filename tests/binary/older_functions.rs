@@ -1,5 +1,6 @@
 //! This program and functions of another version: whichever is newer, sessions are delivered.
 
+use convex_sidecar::record::document::EVERY_FIELD;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -13,6 +14,18 @@ const UNKNOWN: [&str; 5] = [
     "metadata.transcript.skippedLines",
     "metadata.runs[].source",
     "metadata.runs[].endedBy",
+];
+
+/// The fields of `metadata` that version 0.1.0 of this program did not have.
+const ADDED: [&str; 8] = [
+    "usageSource",
+    "costIsPartial",
+    "linesAdded",
+    "linesRemoved",
+    "apiDurationMs",
+    "toolDurationMs",
+    "damagedLines",
+    "forkedFrom",
 ];
 
 /// A machine with a captured session, and the id of that session.
@@ -167,4 +180,92 @@ fn verbose_hook_says_what_older_functions_do_not_know() {
         said.contains("the functions are older than this program and do not know output"),
         "{said}"
     );
+}
+
+#[test]
+fn doctor_says_that_functions_are_older_until_they_are_deployed() {
+    let backend = Backend::start();
+    // They know what the first version sends, which the proof reads back.
+    backend.forget_fields(&UNKNOWN[1..]);
+    let (machine, id) = recorded(backend.machine());
+    let older = "the functions are older than this program: they do not know metadata.";
+    let said = machine.sidecar(&["doctor"]).run();
+    let line = said.stdout.lines().find(|line| line.contains(older));
+    assert!(line.is_some_and(|line| line.starts_with("! ")), "{said:?}");
+    assert!(
+        said.stdout.contains("`convex-sidecar setup --skip-docker`"),
+        "{said:?}"
+    );
+    // The proof goes through all the same.
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(
+        said.stdout.contains("a test session went through"),
+        "{said:?}"
+    );
+    backend.forget_fields(&[]);
+    let said = machine.sidecar(&["doctor"]).run().ok();
+    assert!(!said.contains("older than"), "{said}");
+    // From now on hooks send all fields again.
+    machine
+        .sidecar(&["hook"])
+        .stdin(turn(&id, "more"))
+        .run()
+        .silent();
+    assert_eq!(remote(&machine, &id), machine.document(&id));
+}
+
+/// A row as a newer version of this program writes it: with fields of every kind that this one does
+/// not know.
+#[test]
+fn rows_of_a_newer_program_are_read() {
+    let backend = Backend::start();
+    let mut row: Value = serde_json::from_str(EVERY_FIELD).unwrap();
+    for (field, value) in [
+        ("repository", json!("github.com/example/proj")),
+        ("tags", json!(["nightly"])),
+        ("costSource", json!("estimate")),
+        (
+            "pullRequests",
+            json!([{"number": 7, "url": "https://github.com/example/proj/pull/7"}]),
+        ),
+    ] {
+        row["metadata"][field] = value;
+    }
+    backend.mutate("agents:createAgentSession", &row);
+    let machine = backend.machine();
+    let expected = |mut shown: Value| {
+        shown["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("workflowId")
+            .unwrap();
+        shown
+    };
+    assert_eq!(expected(remote(&machine, "a")), row);
+    let listed = machine.sidecar(&["sessions", "--remote"]).run().ok();
+    assert!(listed.contains("opus-4-8"), "{listed}");
+    let page = machine.sidecar(&["show", "a", "--remote"]).run().ok();
+    assert!(page.contains("API Error: 400"), "{page}");
+}
+
+/// What an older version of this program sends, which lacks every field that was added since.
+#[test]
+fn sessions_of_an_older_program_are_accepted() {
+    let backend = Backend::start();
+    let mut row: Value = serde_json::from_str(EVERY_FIELD).unwrap();
+    let metadata = row["metadata"].as_object_mut().unwrap();
+    for field in ADDED {
+        metadata.remove(field).unwrap();
+    }
+    for field in ["thinkingTokens", "webSearchRequests", "costUsd"] {
+        metadata["usageByModel"][0]
+            .as_object_mut()
+            .unwrap()
+            .remove(field)
+            .unwrap();
+    }
+    backend.mutate("agents:createAgentSession", &row);
+    row["revision"] = json!(8);
+    backend.mutate("agents:updateAgentSession", &row);
+    assert_eq!(remote(&backend.machine(), "a")["revision"], 8);
 }

@@ -457,12 +457,19 @@ impl Backend {
         self.request("POST", "_test/wipe", "{}");
     }
 
-    /// Sends one request to the test-only routes, by HTTP/1.0, so that the answer ends with the
-    /// connection.
+    /// Calls a mutation as another program does.
+    #[track_caller]
+    pub fn mutate(&self, path: &str, args: &Value) {
+        let call = serde_json::json!({ "path": path, "args": args, "format": "json" });
+        let answer = self.request("POST", "api/mutation", &call.to_string());
+        assert!(answer.contains(r#""status":"success""#), "{answer}");
+    }
+
+    /// Sends one request by HTTP/1.0, so that the answer ends with the connection.
     fn request(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
         let length = body.len();
-        write!(stream, "{method} /{path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        write!(stream, "{method} /{path} HTTP/1.0\r\nAuthorization: Convex {}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}", self.key).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

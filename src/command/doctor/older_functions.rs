@@ -1,0 +1,63 @@
+//! Whether the deployed functions accept everything that this program sends.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::config::{Config, Deployment};
+use crate::convex::answer::Verdict;
+use crate::convex::client::{Call, Convex};
+use crate::journal::Journal;
+use crate::record::document::EVERY_FIELD;
+use crate::system::deadline::Deadline;
+use crate::ui::Check;
+
+/// What deploys the functions of this program.
+const REMEDY: &str =
+    "deploy those of this program: `convex-sidecar setup --skip-docker`, or `npx convex deploy`";
+
+/// A check, if the functions are older than this program or refuse its documents. If they are not,
+/// the next delivery sends what earlier ones left out.
+pub fn check(config: &Config, deployment: &Deployment) -> Option<Check> {
+    match offer(deployment).ok()? {
+        Verdict::UnknownField { field, .. } => Some(Check::warning(
+            "functions",
+            format!(
+                "the functions are older than this program: they do not know {field}; sessions are delivered without what they do not know"
+            ),
+            REMEDY,
+        )),
+        Verdict::Failed(failure) if failure.is_refusal() => Some(Check::failed(
+            "functions",
+            format!("the functions do not accept the documents of this program: {failure}"),
+            REMEDY,
+        )),
+        Verdict::Success(_) | Verdict::NotFound => {
+            // A journal that cannot be written has a check of its own.
+            let _ = forget_older_functions(config, deployment);
+            None
+        }
+        // It has worked a moment ago, and the proof that follows says what is wrong now.
+        Verdict::Failed(_) => None,
+    }
+}
+
+/// Offers a document with every field as an update of a session that does not exist. Convex checks
+/// the fields before it looks for the session, so nothing is stored.
+fn offer(deployment: &Deployment) -> Result<Verdict> {
+    let mut document: Value = serde_json::from_str(EVERY_FIELD)?;
+    document["sessionId"] = json!("convex-sidecar-doctor");
+    let call = Call::mutation("agents:updateAgentSession", &document.to_string())?;
+    Ok(Convex::new(deployment, Deadline::never()).call(&call))
+}
+
+fn forget_older_functions(config: &Config, deployment: &Deployment) -> Result<()> {
+    if !config.journal.exists() {
+        return Ok(());
+    }
+    let mut journal = Journal::open(&config.journal)?;
+    let name = deployment.name();
+    if journal.older_functions(name)?.is_some() {
+        journal.write(|write| write.forget_older_functions(name))?;
+    }
+    Ok(())
+}
