@@ -66,7 +66,7 @@ const fn shape(
 }
 
 /// What the groups `before` and `after` of an expression match is not masked.
-static SHAPES: [Shape; 17] = [
+static SHAPES: [Shape; 20] = [
     shape(
         "private key",
         &["PRIVATE KEY"],
@@ -77,6 +77,11 @@ static SHAPES: [Shape; 17] = [
         "openai",
         &["sk-"],
         r"\bsk-(?:(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{20,}|[A-Za-z0-9]{20,})",
+    ),
+    shape(
+        "openrouter",
+        &["sk-or-"],
+        r"\bsk-or-(?:v[0-9]+-)?[A-Za-z0-9_-]{20,}",
     ),
     shape(
         "github",
@@ -117,7 +122,19 @@ static SHAPES: [Shape; 17] = [
         &["eyJ"],
         r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
     ),
-    shape("convex key", &["|"], r"\b[a-z][a-z0-9:-]*\|[0-9a-f]{40,}\b"),
+    shape(
+        "telegram",
+        &[":AA"],
+        r"(?<before>\b(?:bot)?)[0-9]{8,10}:AA[A-Za-z0-9_-]{30,}",
+    ),
+    shape("token", &PREFIXES, PREFIXED),
+    // Of a self-hosted deployment in hex; of Convex Cloud as base64 of JSON, behind `prod:name`,
+    // `dev:name`, `preview:team:project` or `project:team:project`.
+    shape(
+        "convex key",
+        &["|"],
+        r"\b[A-Za-z][A-Za-z0-9:_-]*\|(?:[0-9a-f]{40,}\b|eyJ[A-Za-z0-9+/_=-]{16,})",
+    ),
     shape(
         "password",
         &["://"],
@@ -125,6 +142,49 @@ static SHAPES: [Shape; 17] = [
     ),
     shape("secret", &NAMES, ASSIGNMENT).ignoring_case(),
 ];
+
+/// The prefixes of [`PREFIXED`].
+const PREFIXES: [&str; 28] = [
+    "sbp_",
+    "sb_secret_",
+    "glpat-",
+    "npm_",
+    "pypi-",
+    "hf_",
+    "gsk_",
+    "xai-",
+    "r8_",
+    "pplx-",
+    "SG.",
+    "dop_v1_",
+    "doo_v1_",
+    "dor_v1_",
+    "lin_api_",
+    "ntn_",
+    "shpat_",
+    "shpca_",
+    "shppa_",
+    "shpss_",
+    "glsa_",
+    "dp.pt.",
+    "dp.st.",
+    "dp.ct.",
+    "dp.sa.",
+    "PMAK-",
+    "pscale_",
+    "tvly-",
+];
+
+/// Tokens that their vendor gave a prefix of their own: Supabase, GitLab, npm, PyPI, Hugging Face,
+/// Groq, xAI, Replicate, Perplexity, SendGrid, DigitalOcean, Linear, Notion, Shopify, Grafana,
+/// Doppler, Postman, PlanetScale, Tavily.
+const PREFIXED: &str = concat!(
+    r"\b(?:sb(?:p|_secret)_[A-Za-z0-9_-]{20,}|glpat-[A-Za-z0-9_-]{20,}|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,}",
+    r"|hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{40,}|xai-[A-Za-z0-9]{40,}|r8_[A-Za-z0-9]{30,}|pplx-[A-Za-z0-9]{40,}",
+    r"|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|do[opr]_v1_[0-9a-f]{40,}|lin_api_[A-Za-z0-9]{30,}|ntn_[A-Za-z0-9]{40,}",
+    r"|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32,}|glsa_[A-Za-z0-9_]{32,}|dp\.(?:pt|st|ct|sa)\.[A-Za-z0-9._-]{40,}",
+    r"|PMAK-[0-9a-f]{24}-[0-9a-f]{34}|pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_.-]{32,}|tvly-[A-Za-z0-9-]{20,})",
+);
 
 /// Each name in [`ASSIGNMENT`] contains one of these. Needles such as `=` would match half of all
 /// answers.
@@ -340,6 +400,33 @@ mod tests {
             ),
             format!("-----BEGIN PRIVATE KEY-----\n{body}\nnever ends"),
             format!("convex-self-hosted|{hex}"),
+            format!("prod:happy-animal-123|eyJ2{body}="),
+            format!("dev:happy-animal-123|eyJ2{body}="),
+            format!("preview:team:project|eyJ2{body}="),
+            format!("project:team:project|eyJ2{body}="),
+            format!("sk-or-v1-{hex}"),
+            format!("whsec_{}", &body[..32]),
+            format!("7563212233:AA{}", &body[..33]),
+            format!("sbp_{}", &hex[..40]),
+            format!("sb_secret_{}", &body[..31]),
+            format!("glpat-{}", &body[..20]),
+            format!("npm_{}", &body[..36]),
+            format!("pypi-{body}{body}"),
+            format!("hf_{}", &body[..34]),
+            format!("gsk_{}{}", &body[..40], &body[..12]),
+            format!("xai-{body}{body}"),
+            format!("r8_{}", &body[..37]),
+            format!("pplx-{body}"),
+            format!("SG.{}.{}", &body[..22], &body[..43]),
+            format!("dop_v1_{hex}"),
+            format!("lin_api_{}", &body[..40]),
+            format!("ntn_{body}"),
+            format!("shpat_{}", &hex[..32]),
+            format!("glsa_{}_{}", &body[..32], &hex[..8]),
+            format!("dp.pt.{body}"),
+            format!("PMAK-{}-{}", &hex[..24], &hex[..34]),
+            format!("pscale_tkn_{body}"),
+            format!("tvly-{}", &body[..32]),
             "ACME-1234".to_owned(),
         ];
         for secret in &secrets {
@@ -348,6 +435,11 @@ mod tests {
             let middle = &secret[secret.len() / 2..];
             assert!(!masked.contains(&middle[..middle.len().min(8)]), "{masked}");
         }
+        let telegram = format!("https://api.telegram.org/bot7563212233:AA{}/getMe", &body[..33]);
+        assert_eq!(
+            keep(&telegram),
+            "https://api.telegram.org/bot[redacted telegram]/getMe"
+        );
         assert_eq!(keep("password=hunter2 x"), "password=[redacted secret] x");
         assert_eq!(
             keep(r#"{"db_password": "correct-horse"}"#),
@@ -400,6 +492,9 @@ mod tests {
             "risk-assessment-of-a-very-long-kebab-case-name",
             "https://example.com:8080/a@b?x=y",
             "cat a | 0123",
+            "a|eyJ2 and dev:name without a key, table|eyJhbGciOi",
+            "npm_config_registry hf_model_name sbp_ glpat- do_v1_ dp.pt.x at 12:AA",
+            "2026-11-26 10:AA 1234567890:AAbc",
             "msg_63d2ee84395f43e38b4befd8 toolu_9b3707f35a9440559149",
             "max_tokens=4096 token_count: 123456789",
             "def f(password=None, token=token): pass",
