@@ -4,48 +4,19 @@
 //! environment. A project's `.env.local` is never read, because a repository must not be able to
 //! redirect the record or the key.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail, ensure};
+use http::HeaderMap;
 use url::{Host, Url};
 
 use super::environment::{DEPLOY_KEY, Environment, KEY, URL};
 use super::file::File;
+use super::key::AdminKey;
 
-/// An admin key. It is never shown: not in messages, not by `{:?}`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AdminKey(String);
-
-impl AdminKey {
-    /// The value of the `Authorization` header.
-    #[must_use]
-    pub fn authorization(&self) -> String {
-        format!("Convex {}", self.0)
-    }
-
-    /// The text with the key masked, in case a server repeated it.
-    #[must_use]
-    pub fn hidden_in(&self, text: &str) -> String {
-        if self.0.is_empty() {
-            text.to_owned()
-        } else {
-            text.replace(&self.0, "…")
-        }
-    }
-
-    /// The key itself, for `config.toml` only.
-    pub(super) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for AdminKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminKey(…)")
-    }
-}
+/// The shortest value of a header that is masked, in bytes; shorter ones stand in ordinary words.
+const SHORTEST_SECRET: usize = 4;
 
 /// A Convex deployment and the key to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,22 +25,37 @@ pub struct Deployment {
     pub url: Url,
     /// Its admin key.
     pub key: AdminKey,
+    /// Headers that every request to it carries, for an access proxy. Their values are secrets.
+    pub headers: HeaderMap,
 }
 
 impl Deployment {
-    /// Checks the pair. The key must fit into a header and into quotes; plain http is allowed to
-    /// this machine, and elsewhere only with `allow_insecure_http`.
+    /// Checks the pair. Plain http is allowed to this machine, and elsewhere only with
+    /// `allow_insecure_http`.
     pub(super) fn new(url: &str, key: &str, allow_insecure_http: bool) -> Result<Self> {
-        ensure!(
-            key.trim()
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\'' | b'"')),
-            "the admin key contains a space, a line break, a quote or a non-ASCII character; copy it again as a single line"
-        );
         Ok(Self {
+            key: AdminKey::parse(key)?,
             url: check_url(url, allow_insecure_http)?,
-            key: AdminKey(key.trim().to_owned()),
+            headers: HeaderMap::new(),
         })
+    }
+
+    /// With these headers on every request.
+    #[must_use]
+    pub fn with_headers(self, headers: HeaderMap) -> Self {
+        Self { headers, ..self }
+    }
+
+    /// The text with the key and the values of the headers masked, in case a server repeated them.
+    #[must_use]
+    pub fn hidden_in(&self, text: &str) -> String {
+        let values = self.headers.values();
+        let values = values.filter_map(|value| value.to_str().ok());
+        values
+            .filter(|value| value.len() >= SHORTEST_SECRET)
+            .fold(self.key.hidden_in(text), |text, value| {
+                text.replace(value, "…")
+            })
     }
 
     /// The URL as the journal stores it.
@@ -82,7 +68,10 @@ impl Deployment {
     /// never be on its command line, which others can read.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, String); 2] {
-        [(URL, self.name().to_owned()), (KEY, self.key.0.clone())]
+        [
+            (URL, self.name().to_owned()),
+            (KEY, self.key.expose().to_owned()),
+        ]
     }
 
     /// The variables that select this deployment for the Convex CLI, in its environment or in
@@ -90,7 +79,7 @@ impl Deployment {
     #[must_use]
     pub fn cli_environment(&self) -> Vec<(&'static str, String)> {
         if self.is_cloud() {
-            vec![(DEPLOY_KEY, self.key.0.clone())]
+            vec![(DEPLOY_KEY, self.key.expose().to_owned())]
         } else {
             self.environment().into()
         }
@@ -113,7 +102,7 @@ impl Deployment {
     /// The name of the instance that the key belongs to, which is its first part.
     #[must_use]
     pub fn key_instance(&self) -> Option<&str> {
-        self.key.0.split_once('|').map(|(instance, _)| instance)
+        self.key.instance()
     }
 }
 
@@ -149,7 +138,8 @@ pub(super) fn choose(
         "`admin_key` is empty in {}; `convex-sidecar setup` creates a key",
         path.display()
     );
-    Deployment::new(url, key, file.allow_insecure_http).map(Some)
+    let deployment = Deployment::new(url, key, file.allow_insecure_http)?;
+    Ok(Some(deployment))
 }
 
 fn check_url(text: &str, allow_insecure_http: bool) -> Result<Url> {

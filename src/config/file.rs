@@ -6,16 +6,19 @@
 )]
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use http::HeaderMap;
 use serde::Deserialize;
 use toml::Spanned;
 use url::Url;
 
 use super::deployment::Deployment;
+use super::headers;
 use crate::record::redact::Redactor;
 
 /// How much of an output is kept unless configured, in bytes: enough for a long answer, and far
@@ -35,6 +38,7 @@ pub(super) struct File {
     redact_patterns: Vec<String>,
     max_output_bytes: Option<usize>,
     pub allow_insecure_http: bool,
+    headers: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -58,6 +62,12 @@ impl File {
     /// How much of an output is kept, in bytes.
     pub fn max_output(&self) -> usize {
         self.max_output_bytes.unwrap_or(DEFAULT_MAX_OUTPUT)
+    }
+
+    /// Additional headers of every request. `path` is this file's, for errors.
+    pub fn headers(&self, path: &Path) -> Result<HeaderMap> {
+        headers::parse(&self.headers)
+            .with_context(|| format!("could not use a header of {}", path.display()))
     }
 
     /// How text is kept. `path` is this file's, for errors.
@@ -109,6 +119,7 @@ pub fn with_deployment(text: &str, deployment: &Deployment) -> Result<String> {
     struct Pair {
         url: Option<Spanned<String>>,
         admin_key: Option<Spanned<String>>,
+        headers: Option<toml::Table>,
     }
     let old: Pair = toml::from_str(text).map_err(|error| syntax_error(text, &error))?;
     // A value that already means the same keeps its spelling.
@@ -137,6 +148,10 @@ pub fn with_deployment(text: &str, deployment: &Deployment) -> Result<String> {
     let mut text = text.to_owned();
     for (span, value) in replacements {
         text.replace_range(span, &value);
+    }
+    if old.headers.is_some() {
+        // What follows the heading of a table belongs to the table.
+        return Ok(lines + &text);
     }
     if !lines.is_empty() && !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -172,6 +187,10 @@ mod tests {
         assert_eq!(with(&new), new);
         let own = format!("url = \"http://127.0.0.1:3210/\"\nadmin_key = \"{SECRET}\"");
         assert_eq!(with(&own), own);
+        let table = "[headers]\nX-Id = 'x'\n";
+        let with_table = with(table);
+        assert_eq!(with_table, format!("{url}\n{key}\n{table}"));
+        assert_eq!(with(&with_table), with_table);
         let file = parse(&new).unwrap();
         let read = Deployment::new(&file.url.unwrap(), &file.admin_key.unwrap(), false);
         assert_eq!(read.unwrap(), deployment);

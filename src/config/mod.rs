@@ -3,17 +3,22 @@
 mod deployment;
 mod environment;
 mod file;
+mod headers;
+mod key;
 mod paths;
 
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
+use http::HeaderMap;
 
-pub use self::deployment::{AdminKey, Deployment};
+pub use self::deployment::Deployment;
 pub use self::environment::{CONVEX_CLI_VARIABLES, Environment, environment, has_deployment};
 use self::environment::{KEY, URL, is_in_client, is_on};
 use self::file::File;
 pub use self::file::{url_in, with_deployment};
+pub use self::headers::table as headers_table;
+pub use self::key::AdminKey;
 use self::paths::{Paths, projects};
 pub use self::paths::{client_environments, client_folder, executables};
 use crate::record::redact::Redactor;
@@ -43,6 +48,7 @@ pub struct Config {
     /// Whether the user switched recording off.
     pub is_disabled: bool,
     allow_insecure_http: bool,
+    headers: HeaderMap,
     /// What is wrong with the configuration file. Then only metadata is kept and nothing is sent,
     /// because the file may have asked for that.
     pub problem: Option<anyhow::Error>,
@@ -68,13 +74,23 @@ impl Config {
     }
 
     fn of(environment: &Environment, file: Result<File>, paths: Paths) -> Self {
-        let read = file.and_then(|file| Ok((file.redactor(&paths.config)?, file)));
-        let (redactor, file, problem) = match read {
-            Ok((redactor, file)) => (redactor, file, None),
-            Err(problem) => (Redactor::metadata_only(), File::default(), Some(problem)),
+        let read = file.and_then(|file| {
+            let redactor = file.redactor(&paths.config)?;
+            Ok((redactor, file.headers(&paths.config)?, file))
+        });
+        let (redactor, headers, file, problem) = match read {
+            Ok((redactor, headers, file)) => (redactor, headers, file, None),
+            Err(problem) => (
+                Redactor::metadata_only(),
+                HeaderMap::new(),
+                File::default(),
+                Some(problem),
+            ),
         };
         let deployment = match &problem {
-            None => deployment::choose(environment, &file, &paths.config),
+            None => deployment::choose(environment, &file, &paths.config).map(|deployment| {
+                deployment.map(|deployment| deployment.with_headers(headers.clone()))
+            }),
             Some(problem) => Err(anyhow!("{problem:#}")),
         };
         let variable = |name: &str| environment.get(name).cloned();
@@ -91,6 +107,7 @@ impl Config {
             is_in_client: is_in_client(environment),
             is_disabled: is_on(environment, "CONVEX_SIDECAR_DISABLED"),
             allow_insecure_http: file.allow_insecure_http,
+            headers,
             problem,
             warning: None,
             file: paths.config,
@@ -126,7 +143,8 @@ impl Config {
 
     /// A deployment that is not configured, under the same rules.
     pub fn deployment_at(&self, url: &str, key: &str) -> Result<Deployment> {
-        Deployment::new(url, key, self.allow_insecure_http)
+        let deployment = Deployment::new(url, key, self.allow_insecure_http)?;
+        Ok(deployment.with_headers(self.headers.clone()))
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::record::failure::{Failure, FailureKind};
 
 /// How much of a server's text is repeated in a message, in bytes.
-pub const MAX_MESSAGE: usize = 500;
+const MAX_MESSAGE: usize = 500;
 
 /// Convex's text about a function that does not exist, or not for this key.
 const NO_FUNCTION: &str = "Could not find public function";

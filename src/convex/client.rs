@@ -8,14 +8,16 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use reqwest::StatusCode;
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use url::Host;
 
-use super::answer::{MAX_MESSAGE, Verdict, excerpt, verdict};
+use super::answer::{Verdict, excerpt, verdict};
+use super::identity::{Answer, Unidentified};
 use crate::config::Deployment;
 use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
@@ -28,6 +30,9 @@ const RESOLVE_AND_CONNECT_TIMEOUT: Duration = Duration::from_millis(600);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of an answer is read, in bytes.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+
+/// How much is read of an answer that should be one word, in bytes: enough for the title of a page.
+const MAX_BEGINNING: u64 = 16 * 1024;
 
 /// The client of each URL that was called. None is ever dropped: that would join its thread, which
 /// can sit in the system's resolver or certificate check for longer than any deadline.
@@ -80,8 +85,10 @@ impl Call {
     /// The request as it may be shown: without the key.
     #[must_use]
     pub fn describe(&self, deployment: &Deployment) -> String {
+        let names = deployment.headers.keys();
+        let headers: String = names.flat_map(|name| [name.as_str(), ": …\n"]).collect();
         format!(
-            "POST {}{}\nAuthorization: Convex …\n{}",
+            "POST {}{}\nAuthorization: Convex …\n{headers}{}",
             deployment.url, self.route, self.body
         )
     }
@@ -104,42 +111,53 @@ impl<'a> Convex<'a> {
         }
     }
 
-    /// What the server says about its version; any deployment answers that, with and without a key.
+    /// The name of the server's instance, with which its admin keys begin. Any deployment answers
+    /// that, with and without a key, and nothing else does.
+    pub fn instance(&self) -> Result<String, Unidentified> {
+        let response = self.get("instance_name").map_err(Unidentified::NoAnswer)?;
+        let header = |name| {
+            let value = response.headers().get(name);
+            let text = value.and_then(|value| value.to_str().ok());
+            text.unwrap_or_default().to_owned()
+        };
+        let (location, content_type) = (header(LOCATION), header(CONTENT_TYPE));
+        let answer = Answer {
+            status: response.status().as_u16(),
+            location: &self.deployment.hidden_in(&location),
+            content_type: &content_type,
+            body: &self.deployment.hidden_in(&beginning(response)),
+        };
+        answer
+            .instance()
+            .map_err(|stranger| Unidentified::Stranger(stranger, self.deployment.name().to_owned()))
+    }
+
+    /// What a deployment says about its version, with and without a key.
     pub fn version(&self) -> Result<String, Failure> {
-        let text = self.get_text("version")?;
-        Ok(if text.is_empty() || text == "unknown" {
+        let response = self.get("version")?;
+        let is_success = response.status().is_success();
+        let text = self.deployment.hidden_in(&excerpt(&beginning(response)));
+        Ok(if !is_success || text.is_empty() || text == "unknown" {
             "version unknown".to_owned()
         } else {
             format!("version {text}")
         })
     }
 
-    /// The name of the server's instance, with which its admin keys begin; any deployment answers
-    /// that, with and without a key.
-    pub fn instance(&self) -> Result<String, Failure> {
-        self.get_text("instance_name")
+    /// Whether the server knows the route of the Convex CLI's push, which newer backends have. The
+    /// request is incomplete and changes nothing.
+    pub fn knows_push(&self) -> Result<bool, Failure> {
+        let response = self.send(|client, url| {
+            client
+                .post(format!("{url}api/deploy2/evaluate_push"))
+                .header(CONTENT_TYPE, "application/json")
+                .body("{}")
+        })?;
+        Ok(response.status() != StatusCode::NOT_FOUND)
     }
 
-    fn get_text(&self, path: &str) -> Result<String, Failure> {
-        let response = self.send(|client, url| client.get(format!("{url}{path}")))?;
-        let status = response.status();
-        let mut text = String::new();
-        let is_text = response
-            .take(MAX_MESSAGE as u64)
-            .read_to_string(&mut text)
-            .is_ok();
-        if status.is_success() && is_text {
-            Ok(excerpt(&text))
-        } else {
-            Err(Failure::new(
-                FailureKind::NotConvex,
-                format!(
-                    "{} is not a Convex deployment: HTTP {}",
-                    self.deployment.name(),
-                    status.as_u16()
-                ),
-            ))
-        }
+    fn get(&self, path: &str) -> Result<Response, Failure> {
+        self.send(|client, url| client.get(format!("{url}{path}")))
     }
 
     /// Whether the server accepts the key, whether or not its functions are deployed: it checks the
@@ -170,7 +188,7 @@ impl<'a> Convex<'a> {
                 if let Verdict::Failed(failure) | Verdict::UnknownField { failure, .. } =
                     &mut verdict
                 {
-                    failure.message = self.deployment.key.hidden_in(&failure.message);
+                    failure.message = self.deployment.hidden_in(&failure.message);
                 }
                 verdict
             }
@@ -221,6 +239,7 @@ impl<'a> Convex<'a> {
         let client = self.client()?;
         let timeout = self.remaining()?;
         prepare(&client, self.deployment.url.as_str())
+            .headers(self.deployment.headers.clone())
             .timeout(timeout)
             .send()
             .map_err(|error| self.unreachable(&error))
@@ -292,6 +311,14 @@ impl<'a> Convex<'a> {
             format!("could not reach {}: {why}", self.deployment.name()),
         )
     }
+}
+
+/// The beginning of a body, as far as it can be read.
+fn beginning(response: Response) -> String {
+    let mut bytes = Vec::new();
+    // What was read before an error counts.
+    let _ = response.take(MAX_BEGINNING).read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The last of a chain of errors; those before it only say which step failed.

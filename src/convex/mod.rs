@@ -5,4 +5,5 @@ pub mod answer;
 pub mod client;
 pub mod delivery;
 pub mod delivery_state;
+pub mod identity;
 pub mod query;

@@ -111,11 +111,13 @@ impl<'a> ConvexCli<'a> {
         Ok("installed")
     }
 
-    /// Deploys the functions, unless they are. Returns what was done.
+    /// Whether these functions were the last ones that were deployed from here, and are still there.
+    pub fn has_deployed(&self, deployment: &Deployment) -> Result<bool> {
+        Ok(self.bundle.is_deployed(deployment.name()) && server::has_functions(deployment)?)
+    }
+
+    /// Deploys the functions. Returns what was done.
     pub fn deploy(&self, deployment: &Deployment) -> Result<String> {
-        if self.bundle.is_deployed(deployment.name()) && server::has_functions(deployment)? {
-            return Ok("already deployed".to_owned());
-        }
         let (output, is_reinstalled) = self.run(&DEPLOY, deployment)?;
         let mut done = "deployed".to_owned();
         if is_reinstalled {

@@ -1,11 +1,13 @@
 //! What a server answers before anything is recorded on it.
 
 use anyhow::{Context, Result, bail};
+use http::HeaderMap;
 
+use super::versions::Tag;
 use crate::config::{Config, Deployment};
 use crate::convex::answer::Verdict;
 use crate::convex::client::{Call, Convex};
-use crate::record::failure::{Failure, FailureKind};
+use crate::convex::identity::Unidentified;
 use crate::system::deadline::Deadline;
 
 /// A query that every version of the functions answers.
@@ -19,6 +21,8 @@ const QUERY: (&str, &str) = (
 pub struct Probe {
     /// Whether it accepts the key.
     pub accepts_key: bool,
+    /// The name of its instance.
+    pub instance: String,
     /// Its version, for people.
     pub version: String,
 }
@@ -28,25 +32,22 @@ pub fn local_url(port: impl std::fmt::Display) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
-/// Asks a server for its version and whether it accepts the key.
+/// Asks who answers, for the version, and whether it accepts the key.
 pub fn probe(deployment: &Deployment) -> Result<Probe> {
     let convex = Convex::new(deployment, Deadline::never());
+    let instance = convex.instance()?;
     let version = convex.version()?;
     Ok(Probe {
         accepts_key: convex.accepts_key()?,
+        instance,
         version,
     })
 }
 
-/// The name of the instance that answers.
-pub fn instance(deployment: &Deployment) -> Result<String> {
-    Ok(Convex::new(deployment, Deadline::never()).instance()?)
-}
-
 /// Checks a deployment that the user named. Returns the server's version.
 pub fn check(deployment: &Deployment) -> Result<String> {
-    let probe = probe(deployment)
-        .context("could not set up this deployment; start it, or correct the URL")?;
+    deployment.key.ensure_complete()?;
+    let probe = probe(deployment).context("could not set up this deployment")?;
     if probe.accepts_key {
         return Ok(probe.version);
     }
@@ -58,8 +59,40 @@ pub fn check(deployment: &Deployment) -> Result<String> {
     bail!(
         "could not use the admin key: {}, the instance `{}`, refuses it (HTTP 401); {remedy}",
         deployment.name(),
-        instance(deployment)?
+        probe.instance
     )
+}
+
+/// Refuses a backend that is older than the Convex CLI needs. `tag` finds out which image its
+/// container runs, if it has one.
+pub fn ensure_deployable(
+    deployment: &Deployment,
+    tag: impl FnOnce() -> Result<Option<Tag>>,
+) -> Result<()> {
+    let Some(outdated) = outdated(deployment)? else {
+        return Ok(());
+    };
+    let image = tag()?.map(|tag| format!("; its container runs the image {tag}"));
+    bail!(
+        "could not deploy the functions: {outdated}{}; {UPGRADE}",
+        image.unwrap_or_default()
+    )
+}
+
+/// What to do about a backend that is older than the Convex CLI needs.
+pub const UPGRADE: &str = "`convex-sidecar setup --upgrade` exports the data of the containers that `setup` started and updates them;                            update any other backend as it was installed";
+
+/// What is wrong with a backend that is older than the Convex CLI needs; `None` if it is not.
+pub fn outdated(deployment: &Deployment) -> Result<Option<String>> {
+    let convex = Convex::new(deployment, Deadline::never());
+    if convex.knows_push()? {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "the backend at {} ({}) is older than the Convex CLI needs, whose push it answers with HTTP 404",
+        deployment.name(),
+        convex.version()?
+    )))
 }
 
 /// Whether the functions are deployed. A stamp on this machine does not know whether the server's
@@ -74,13 +107,15 @@ pub fn has_functions(deployment: &Deployment) -> Result<bool> {
 #[must_use]
 pub fn listener(port: u16, config: &Config) -> Option<String> {
     let url = local_url(port);
+    // It is not a deployment of the user's, so it gets no headers either.
     let deployment = config.deployment_at(&url, "").ok()?;
+    let deployment = deployment.with_headers(HeaderMap::new());
     match Convex::new(&deployment, Deadline::never()).instance() {
         Ok(instance) => Some(format!(
             "another Convex backend, instance `{instance}` (to record there, run `convex-sidecar setup --url {url} --admin-key-stdin`)"
         )),
-        Err(failure) if failure.kind == FailureKind::Unreachable => None,
-        Err(_) => Some("a program that is not Convex".to_owned()),
+        Err(Unidentified::NoAnswer(_)) => None,
+        Err(Unidentified::Stranger(..)) => Some("a program that is not Convex".to_owned()),
     }
 }
 
@@ -88,6 +123,6 @@ pub fn listener(port: u16, config: &Config) -> Option<String> {
 #[must_use]
 pub fn is_unreachable(error: &anyhow::Error) -> bool {
     error
-        .downcast_ref::<Failure>()
-        .is_some_and(|failure| failure.kind == FailureKind::Unreachable)
+        .downcast_ref::<Unidentified>()
+        .is_some_and(|error| matches!(error, Unidentified::NoAnswer(_)))
 }

@@ -43,7 +43,7 @@ pub(super) fn has_waiters(lock: &Path) -> bool {
 }
 
 /// The file on which all waiting processes share a lock.
-fn queue_of(lock: &Path) -> PathBuf {
+pub(super) fn queue_of(lock: &Path) -> PathBuf {
     lock.with_extension("db-queue")
 }
 

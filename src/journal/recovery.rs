@@ -28,6 +28,16 @@ pub fn identity(path: &Path) -> Option<u64> {
     .ok();
 }
 
+/// The files of a journal: the database, its log and its locks. Not all of them exist at all times.
+#[must_use]
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let lock = lock::path_of(path);
+    let mut files = vec![path.to_owned()];
+    files.extend(["-wal", "-shm"].map(|suffix| with_suffix(path, suffix)));
+    files.extend([lock::queue_of(&lock), lock]);
+    files
+}
+
 /// Renames a damaged journal, so that a new one can be created in its place. `identity` is that of
 /// the file in which the damage was found. Returns the new name, or `None` if another process has
 /// already set that file aside.

@@ -1,5 +1,6 @@
 //! Time, files and processes of the operating system, and lenient reading of JSON.
 
+pub mod access;
 pub mod deadline;
 pub mod files;
 pub mod json;

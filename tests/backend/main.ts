@@ -15,6 +15,8 @@ const { values: flags } = parseArgs({
   options: {
     port: { type: "string", default: "0" },
     "admin-key": { type: "string" },
+    access: { type: "string" },
+    older: { type: "boolean", default: false },
     "redact-logs-to-client": { type: "boolean", default: false },
   },
 });
@@ -43,8 +45,12 @@ function exitWithParent(): void {
 }
 
 exitWithParent();
-const { url, adminKey } = await startBackend(await deployment(), {
+const served = await deployment();
+// The Convex CLI could not deploy functions to an older backend.
+const { url, adminKey } = await startBackend(flags.older ? { ...served, modules: {} } : served, {
   port: Number(flags.port),
+  isOlder: flags.older,
+  ...(flags.access === undefined ? {} : { accessHeader: flags.access }),
   redactLogsToClient: flags["redact-logs-to-client"],
   ...(flags["admin-key"] === undefined ? {} : { adminKey: flags["admin-key"] }),
 });

@@ -250,3 +250,22 @@ it.each([
   },
   30_000,
 );
+
+/** What backends of these dates answered to the incomplete push; the key does not matter. */
+it.each([
+  {
+    isOlder: false,
+    status: 400,
+    body: '{"code":"BadJsonBody","message":"Failed to deserialize the JSON body into the target type: missing field `adminKey` at line 1 column 2"}',
+  },
+  { isOlder: true, status: 404, body: "" },
+])("knows the route of a push unless it is older ($isOlder)", async ({ isOlder, status, body }) => {
+  const other = await startBackend({ schema, modules: {} }, { isOlder });
+  const answer = await fetch(`${other.url}/api/deploy2/evaluate_push`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: "{}",
+  });
+  expect([answer.status, await answer.text()]).toEqual([status, body]);
+  await other.close();
+});

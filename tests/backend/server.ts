@@ -23,6 +23,10 @@ const MAX_BODY_BYTES = 16 * 1024 * 1024;
 export interface Options {
   port?: number;
   adminKey?: string;
+  /** Stands behind an access proxy that lets only requests with this header pass: `name: value`. */
+  accessHeader?: string;
+  /** Answers as a backend of 2025-09-12, which does not know the route of the Convex CLI's push. */
+  isOlder?: boolean;
   /** Hides errors inside functions, and their log lines, from the client. */
   redactLogsToClient?: boolean;
 }
@@ -61,11 +65,7 @@ export async function startBackend(
   options: Options = {},
 ): Promise<Backend> {
   const adminKey = options.adminKey ?? `${INSTANCE_NAME}|${randomBytes(40).toString("hex")}`;
-  const routes = new Routes(
-    new Functions(deployment),
-    adminKey,
-    options.redactLogsToClient ?? false,
-  );
+  const routes = new Routes(new Functions(deployment), adminKey, options);
   const server = createServer((request, response) => void routes.serve(request, response));
   await new Promise<void>((resolve) => server.listen(options.port ?? 0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
@@ -96,19 +96,31 @@ class Refusal extends Error {
   }
 }
 
+/** As an access proxy answers. */
+const FORBIDDEN: Answer = {
+  status: 403,
+  headers: { "content-type": "text/html" },
+  body: "<html><head><title>Forbidden</title></head></html>",
+};
+/** Where the Convex CLI begins a push. */
+const PUSH = "/api/deploy2/evaluate_push";
 const BAD_ADMIN_KEY = "The provided admin key was invalid for this instance";
 
 class Routes {
   readonly #functions: Functions;
   readonly #adminKey: string;
   readonly #redacts: boolean;
+  readonly #isOlder: boolean;
+  readonly #accessHeader: string[] | undefined;
   readonly #records: RequestRecord[] = [];
   #fault: Fault = { times: 0 };
 
-  constructor(functions: Functions, adminKey: string, redacts: boolean) {
+  constructor(functions: Functions, adminKey: string, options: Options) {
     this.#functions = functions;
     this.#adminKey = adminKey;
-    this.#redacts = redacts;
+    this.#redacts = options.redactLogsToClient ?? false;
+    this.#isOlder = options.isOlder ?? false;
+    this.#accessHeader = options.accessHeader?.split(": ");
   }
 
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -131,6 +143,8 @@ class Routes {
     record: RequestRecord,
   ): Promise<Answer | null> {
     if (path.startsWith("/_test/")) return await this.#test(request, path);
+    const [header = "", secret] = this.#accessHeader ?? [];
+    if (request.headers[header] !== secret) return FORBIDDEN;
     if (!path.startsWith("/api/")) return plain(path);
     const body = request.method === "POST" ? await readBody(request) : Buffer.alloc(0);
     Object.assign(record, called(path, body));
@@ -162,6 +176,7 @@ class Routes {
   async #api(request: IncomingMessage, path: string, body: Buffer): Promise<Answer> {
     checkClientVersion(request.headers["convex-client"]);
     if (path === "/api/check_admin_key") return this.#checkAdminKey(request);
+    if (path === PUSH && !this.#isOlder) return push(request, body);
     const paused = { "/api/v1/pause_deployment": true, "/api/v1/unpause_deployment": false }[path];
     const type = typeOf(path);
     if (paused === undefined && type === null) return { status: 404 };
@@ -227,6 +242,14 @@ function authorizationRefusal(scheme = "", key: string | undefined): Refusal {
   const expected =
     "Check that the token is a valid JWT format with three base64-encoded parts separated by dots.";
   return new Refusal(401, "InvalidAuthHeader", `Could not parse JWT payload. ${expected}`);
+}
+
+/** The beginning of a push: only that it is checked, before the key. */
+function push(request: IncomingMessage, body: Buffer): Answer {
+  if (request.method !== "POST") return { status: 405, headers: { allow: "POST" } };
+  const { adminKey } = parseFields(body);
+  if (adminKey === undefined) throw missing("adminKey", body);
+  throw new Refusal(401, "BadAdminKey", BAD_ADMIN_KEY);
 }
 
 function plain(path: string): Answer {

@@ -14,8 +14,14 @@ pub struct Backend {
 
 impl Backend {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With these options of `tests/backend/main.ts`.
+    pub fn start_with(options: &[&str]) -> Self {
         let mut process = Command::new("node")
             .args(["--import", "tsx", "tests/backend/main.ts"])
+            .args(options)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -4,7 +4,6 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::gate::{Fault, Gate};
 use crate::support::{Backend, Machine, Output, json_lines};
 
 const SECRET: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";
@@ -44,6 +43,13 @@ fn assert_reports(machine: &Machine, mark: &str, finding: &str, remedy: &str) {
         table.contains(finding) && table.contains(&format!("→ {remedy}")[.."→ ".len()]),
         "{table}"
     );
+}
+
+/// The checks that failed.
+fn failed(machine: &Machine) -> Vec<Value> {
+    let mut checks = json_lines(&machine.sidecar(&["doctor", "--json"]).run().stdout);
+    checks.retain(|check| check["mark"] == "failed");
+    checks
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -517,19 +523,6 @@ fn server_that_is_down_and_pending_sessions_are_reported() {
 }
 
 #[test]
-fn server_that_is_not_convex_is_reported() {
-    let gate = Gate::open(None);
-    gate.set(Fault::status(404, "not here"));
-    let machine = Machine::new().deployment(&gate.url, SECRET);
-    assert_reports(
-        &machine,
-        "failed",
-        "is not a Convex deployment: HTTP 404",
-        "correct the URL",
-    );
-}
-
-#[test]
 fn key_of_another_instance_is_reported() {
     let backend = Backend::start();
     let machine = Machine::new().deployment(&backend.url, SECRET);
@@ -549,16 +542,18 @@ fn key_of_another_instance_is_reported() {
 }
 
 #[test]
-fn missing_functions_are_reported() {
-    let gate = Gate::open(None);
-    gate.set(Fault::status(200, r#"{"status":"error","errorMessage":"Could not find public function for 'agents:getAgentSession'. Did you forget to run `npx convex dev` or `npx convex deploy`?"}"#));
-    let machine = Machine::new().deployment(&gate.url, SECRET);
+fn missing_functions_are_reported_once() {
+    let backend = Backend::start();
+    let missing = json!({"status": "error", "errorMessage": "Could not find public function for 'x'. Did you forget to run `npx convex dev` or `npx convex deploy`?"});
+    backend.fault(&json!({"status": 200, "body": missing, "times": 1_000}));
+    let machine = backend.machine();
     assert_reports(
         &machine,
         "failed",
-        "agents:getAgentSession",
+        "agents:getAgentSession, agents:findAgentSessions, ",
         "deploy the functions: `convex-sidecar setup --skip-docker`, or `npx convex deploy`",
     );
+    assert_eq!(failed(&machine).len(), 1);
 }
 
 #[test]
@@ -764,4 +759,110 @@ fn url_from_a_repository_is_reported() {
         "CONVEX_SELF_HOSTED_URL was ignored, because",
         "remove it from the repository's settings",
     );
+}
+
+/// The files exist, or cannot be created, and only another user may use them.
+#[cfg(unix)]
+#[test]
+fn file_of_another_user_is_not_taken_for_one_that_does_not_exist() {
+    use std::fs::{Permissions, create_dir, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt;
+    let own_files = |machine: &Machine| {
+        create_dir(machine.sidecar_home()).unwrap();
+        machine.write_config("capture = 'full'\n");
+        write(machine.sidecar_home().join("journal.db"), "").unwrap();
+    };
+    let close = |machine: &Machine, name: &str, mode: u32| {
+        let path = machine.sidecar_home().join(name);
+        set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    };
+    for (closed, mode, check, finding) in [
+        (
+            "",
+            0o700,
+            "journal",
+            "journal.db cannot be used because of the permissions of",
+        ),
+        (
+            "",
+            0o700,
+            "configuration",
+            "config.toml cannot be used because of the permissions of",
+        ),
+        // Nothing can be created beside the journal.
+        ("", 0o755, "journal", "journal.db"),
+        ("journal.db", 0o600, "journal", "journal.db cannot be used"),
+        // It can be read, and no hook can write it.
+        ("journal.db", 0o644, "journal", "journal.db cannot be used"),
+        (
+            "journal.db-lock",
+            0o644,
+            "journal",
+            "journal.db-lock cannot be used",
+        ),
+        (
+            "config.toml",
+            0o600,
+            "configuration",
+            "config.toml cannot be used",
+        ),
+    ] {
+        let machine = Machine::new();
+        set_permissions(machine.home(), Permissions::from_mode(0o755)).unwrap();
+        own_files(&machine);
+        write(machine.sidecar_home().join("journal.db-lock"), "").unwrap();
+        for name in ["", "journal.db", "journal.db-lock", "config.toml"] {
+            close(&machine, name, if name.is_empty() { 0o777 } else { 0o666 });
+        }
+        close(&machine, closed, mode);
+        let output = machine.sidecar(&["doctor", "--json"]).nobody().run();
+        let checks = json_lines(&output.stdout);
+        let found = checks.iter().find(|found| {
+            found["name"] == check
+                && found["mark"] == "failed"
+                && found["says"].as_str().unwrap().contains(finding)
+        });
+        let found = found.unwrap_or_else(|| panic!("{closed} {mode:o}: {}", output.stdout));
+        let says = found["says"].as_str().unwrap();
+        assert!(says.contains("Permission denied"), "{says}");
+        if std::fs::metadata(machine.sidecar_home())
+            .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
+        {
+            let remedy = found["remedy"].as_str().unwrap();
+            assert!(says.contains("which belongs to root"), "{says}");
+            assert!(
+                remedy.contains("sudo chown -R \"$(id -u):$(id -g)\""),
+                "{remedy}"
+            );
+        }
+    }
+}
+
+/// The remedy for a folder that is not the program's own must not give it away.
+#[cfg(unix)]
+#[test]
+fn folder_in_which_nothing_may_be_created_is_reported_and_kept() {
+    use std::os::unix::fs::PermissionsExt;
+    let machine = Machine::new();
+    std::fs::set_permissions(machine.home(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let home = machine.home().join("not/there/yet");
+    let output = machine
+        .sidecar(&["doctor", "--json"])
+        .env("CONVEX_SIDECAR_HOME", home.to_str().unwrap())
+        .nobody()
+        .run();
+    let is_root = std::fs::metadata(machine.home())
+        .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0);
+    let journal = json_lines(&output.stdout)
+        .into_iter()
+        .find(|check| check["name"] == "journal")
+        .unwrap();
+    assert_eq!(journal["mark"] == "failed", is_root, "{journal}");
+    if is_root {
+        let remedy = journal["remedy"].as_str().unwrap();
+        assert!(
+            remedy.starts_with("let this user use ") && !remedy.contains("chown"),
+            "{remedy}"
+        );
+    }
 }

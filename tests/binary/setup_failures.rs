@@ -338,7 +338,7 @@ fn refused_key_names_both_instances() {
     assert!(
         unreachable
             .stderr
-            .contains("start it, or correct the URL: could not reach"),
+            .contains("could not set up this deployment: could not reach"),
         "{}",
         unreachable.stderr
     );
@@ -421,7 +421,7 @@ fn server_that_is_not_convex_is_not_configured() {
         printed.status == 1
             && printed
                 .stderr
-                .contains("the answer did not come from Convex"),
+                .contains("a web page answers at http://127.0.0.1:"),
         "{}{}",
         printed.stdout,
         printed.stderr

@@ -45,6 +45,7 @@ case "$*" in
     cd '@ROOT@' || exit 9
     : > "$state/ready"
     node --import tsx tests/backend/main.ts --port "$CONVEX_PORT" --admin-key "$(cat "$state/key")" \
+        $(cat "$state/options" 2> "$state/null") \
         < /dev/null > "$state/ready" 2> "$state/log" &
     echo $! > "$state/pid"
     until [ -s "$state/ready" ]; do sleep 0.05; running || { cat "$state/log" >&2; exit 1; }; done ;;

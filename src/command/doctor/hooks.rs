@@ -8,6 +8,7 @@ use crate::client_settings::entries::Entry;
 use crate::client_settings::scopes::{self, Scope, Settings, is_same_file};
 use crate::client_settings::{EVENTS, shell};
 use crate::config::{self, Environment, executables};
+use crate::system::access::{self, Need};
 use crate::ui::Check;
 
 /// The hooks of each client.
@@ -257,6 +258,10 @@ impl Client {
                 format!("{path} runs {program}, which another PATH may not find"),
                 format!("{install} writes its full path"),
             ));
+        }
+        if let Some(obstacle) = access::obstacle(program.as_ref(), Need::Run) {
+            let message = format!("{path} runs it: {}", obstacle.finding);
+            return Some(Check::failed("hooks", message, obstacle.remedy));
         }
         if !Path::new(program).is_file() {
             let message = format!("{path} runs {program}, which does not exist");

@@ -1,6 +1,7 @@
 //! `doctor`: checks everything from the hooks to Convex, and sends a test session through it. Each
 //! failed check names its remedy.
 
+mod deployment;
 mod hooks;
 mod older_functions;
 mod proof;
@@ -8,18 +9,14 @@ mod proof;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
 
 use self::hooks::Installed;
 use super::{now, print, screen};
 use crate::cli::Doctor;
 use crate::config::{self, Config, Environment};
-use crate::convex::client::Convex;
-use crate::convex::query::query;
-use crate::journal::{ErrorKind, Filter, Journal, Writer};
+use crate::journal::{self, ErrorKind, Filter, Journal, Writer};
 use crate::record::Millis;
-use crate::record::failure::{Failure, FailureKind};
-use crate::system::deadline::Deadline;
+use crate::system::access::{self, Need};
 use crate::ui::{self, Check, Outcome, json_line};
 
 /// How long a note is shown, in milliseconds: 24 hours.
@@ -34,7 +31,7 @@ pub fn run(options: &Doctor) -> Result<()> {
     checks.extend(configuration(&config));
     checks.extend(installed.checks());
     checks.extend(journal(&config));
-    checks.extend(deployment(&config, &installed));
+    checks.extend(deployment::checks(&config, &installed));
     if options.json {
         let lines = checks
             .iter()
@@ -79,7 +76,13 @@ fn executable() -> Result<Check> {
 
 fn configuration(config: &Config) -> Vec<Check> {
     let file = config.file.display().to_string();
+    let obstacle = access::obstacle(&config.file, Need::Read);
     let mut checks = vec![match &config.problem {
+        Some(_) if let Some(obstacle) = &obstacle => Check::failed(
+            "configuration",
+            format!("{}; no text is kept and nothing is sent", obstacle.finding),
+            obstacle.remedy.clone(),
+        ),
         Some(problem) => Check::failed(
             "configuration",
             format!("{problem:#}"),
@@ -132,6 +135,15 @@ fn permissions(_: &'static str, _: &Path, _: u32) -> Option<Check> {
 
 fn journal(config: &Config) -> Vec<Check> {
     let path = &config.journal;
+    // The journal's other files, too: a command that root ran can have created any of them.
+    let files = journal::files(path);
+    let obstacle = files
+        .iter()
+        .find_map(|file| access::obstacle(file, Need::Write));
+    if let Some(obstacle) = obstacle {
+        let finding = format!("{}; hooks record nothing", obstacle.finding);
+        return vec![Check::failed("journal", finding, obstacle.remedy)];
+    }
     if !path.exists() {
         return vec![Check::ok(
             "journal",
@@ -252,104 +264,4 @@ fn waiting(count: u64) -> String {
             "are waiting"
         }
     )
-}
-
-fn deployment(config: &Config, installed: &Installed) -> Vec<Check> {
-    let deployment = match &config.deployment {
-        Ok(Some(deployment)) => deployment,
-        Ok(None) => {
-            let finding = "not configured; sessions stay in this machine's journal";
-            let remedy = format!(
-                "run `convex-sidecar setup` to start one on this machine, or set CONVEX_SELF_HOSTED_URL and CONVEX_SELF_HOSTED_ADMIN_KEY, or `url` \
-                 and `admin_key` in {}",
-                config.file.display()
-            );
-            return vec![Check::warning("deployment", finding, remedy)];
-        }
-        Err(problem) => {
-            return vec![Check::failed(
-                "deployment",
-                format!("{problem:#}"),
-                "fix it; until then nothing is sent",
-            )];
-        }
-    };
-    let version = Convex::new(deployment, Deadline::never()).version();
-    let mut checks = vec![match version {
-        Ok(version) => Check::ok(
-            "server",
-            format!("{} responds, {version}", deployment.name()),
-        ),
-        Err(error) => {
-            let remedy = "start it (`convex-sidecar setup` starts the containers on this machine), or correct the URL";
-            return vec![Check::failed("server", format!("{error:#}"), remedy)];
-        }
-    }];
-    checks.extend(functions(config));
-    let is_over = |checks: &[Check]| checks.iter().any(|check| check.outcome == Outcome::Failed);
-    if !is_over(&checks) {
-        checks.extend(older_functions::check(config, deployment));
-    }
-    if !is_over(&checks) {
-        checks.push(match proof::run(config, deployment, installed) {
-            Ok(by) => Check::ok(
-                "proof",
-                format!("a test session went through {by} to Convex and was deleted again"),
-            ),
-            Err(error) => Check::failed(
-                "proof",
-                format!("{error:#}"),
-                "run `convex-sidecar hook --verbose` by hand; it prints each step",
-            ),
-        });
-    }
-    checks
-}
-
-/// Calls the queries that work without a session; the proof calls the mutations.
-fn functions(config: &Config) -> Vec<Check> {
-    let page = json!({ "paginationOpts": { "numItems": 1, "cursor": Value::Null } });
-    let queries = [
-        (
-            "agents:getAgentSession",
-            json!({ "sessionId": "convex-sidecar-doctor" }),
-        ),
-        (
-            "agents:findAgentSessions",
-            json!({ "prefix": "convex-sidecar-doctor", "limit": 1 }),
-        ),
-        ("agents:listAgentSessions", page.clone()),
-        (
-            "workflows:getWorkflow",
-            json!({ "key": "convex-sidecar-doctor" }),
-        ),
-        ("workflows:listWorkflows", page),
-    ];
-    let mut checks = Vec::new();
-    for (path, args) in queries {
-        let Err(error) = query(config, path, &args) else {
-            continue;
-        };
-        let finding = format!("{path}: {error:#}");
-        let kind = error.downcast_ref::<Failure>().map(|failure| failure.kind);
-        if kind == Some(FailureKind::Unauthorized) {
-            return vec![Check::failed(
-                "admin key",
-                finding,
-                "create a key for this instance: `convex-sidecar setup`, or `generate_admin_key.sh` in the backend's container",
-            )];
-        }
-        checks.push(Check::failed(
-            "functions",
-            finding,
-            "deploy the functions: `convex-sidecar setup --skip-docker`, or `npx convex deploy`",
-        ));
-    }
-    if checks.is_empty() {
-        checks.push(Check::ok(
-            "functions",
-            "the key is accepted and the functions are deployed",
-        ));
-    }
-    checks
 }

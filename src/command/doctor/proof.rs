@@ -10,18 +10,19 @@ use serde_json::{Value, json};
 
 use super::hooks::Installed;
 use crate::command::now;
-use crate::config::{Config, Deployment};
+use crate::config::{Config, Deployment, headers_table};
 use crate::convex::answer::Verdict;
 use crate::convex::client::{Call, Convex};
 use crate::convex::query::query;
 use crate::journal::Journal;
 use crate::system::deadline::Deadline;
+use crate::system::files::TextFile;
 
 /// A temporary home of a sidecar, removed when it is dropped.
 struct Home(PathBuf);
 
 impl Home {
-    /// Plain http is allowed in it if it is allowed here.
+    /// Plain http is allowed in it if it is allowed here, and requests have the same headers.
     fn new(path: PathBuf, deployment: &Deployment) -> Result<Self> {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
@@ -30,10 +31,12 @@ impl Home {
             .create(&path)
             .with_context(|| format!("could not create the folder {}", path.display()))?;
         let home = Self(path);
-        if deployment.url.scheme() == "http" {
-            std::fs::write(home.0.join("config.toml"), "allow_insecure_http = true\n")
-                .context("could not write a configuration")?;
-        }
+        let is_plain = deployment.url.scheme() == "http";
+        let text = format!(
+            "allow_insecure_http = {is_plain}\n{}",
+            headers_table(&deployment.headers)
+        );
+        TextFile::read(home.0.join("config.toml"))?.write_private(&text)?;
         Ok(home)
     }
 

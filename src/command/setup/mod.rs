@@ -77,7 +77,7 @@ pub fn run(options: &Setup) -> Result<()> {
     step("packages", "npm ci", || Ok(((), cli.install()?.to_owned())))?;
     let deploy = || {
         step("functions", "npx convex deploy", || {
-            Ok(((), cli.deploy(&deployment)?))
+            Ok(((), deploy_functions(&cli, &source, &deployment)?))
         })
     };
     match (&source, &plan) {
@@ -269,7 +269,7 @@ fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment
     let created = config.deployment_at(&url, &compose.generate_key()?)?;
     let probe = probe(&created)?;
     if !probe.accepts_key {
-        let instance = server::instance(&created)?;
+        let instance = probe.instance;
         let own = created.key_instance().unwrap_or_default();
         let remedy = if instance == own {
             format!(
@@ -346,6 +346,18 @@ fn configure(
         format!("written: {}", written.join(", "))
     };
     Ok(((), done))
+}
+
+/// Deploys the functions, unless they are deployed.
+fn deploy_functions(cli: &ConvexCli, source: &Source, deployment: &Deployment) -> Result<String> {
+    if cli.has_deployed(deployment)? {
+        return Ok("already deployed".to_owned());
+    }
+    server::ensure_deployable(deployment, || match source {
+        Source::Containers(compose) => compose.backend_tag(),
+        Source::Given(_) => Ok(None),
+    })?;
+    cli.deploy(deployment)
 }
 
 fn install_hooks(options: &Setup, environment: &Environment) -> Result<(install::Change, String)> {

@@ -1,0 +1,94 @@
+//! Whether this user may use a file, and if not, what keeps them from it. A file that may not be
+//! looked at is not the same as one that does not exist.
+
+use std::path::Path;
+
+/// What a file is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It is read, if it exists.
+    Read,
+    /// It is read and written, and created if it does not exist.
+    Write,
+    /// It is run, if it exists.
+    Run,
+}
+
+/// What keeps this user from using a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The file or folder that is in the way, why, and whose it is.
+    pub finding: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// What keeps this user from using `path` for this; `None` if nothing does.
+#[cfg(unix)]
+#[must_use]
+pub fn obstacle(path: &Path, need: Need) -> Option<Obstacle> {
+    use rustix::fs::{Access, access};
+    use rustix::io::Errno;
+
+    let parts: Vec<_> = path.ancestors().collect();
+    let mut last = Path::new("/");
+    for part in parts.into_iter().rev() {
+        match access(part, Access::EXISTS) {
+            Ok(()) => last = part,
+            Err(Errno::NOENT) if need != Need::Write => return None,
+            Err(Errno::NOENT) => break,
+            // The folder before it may not be searched.
+            Err(error) => return Some(describe(path, last, need, error)),
+        }
+    }
+    let needed = match need {
+        _ if last != path => Access::WRITE_OK | Access::EXEC_OK,
+        Need::Read => Access::READ_OK,
+        Need::Write => Access::READ_OK | Access::WRITE_OK,
+        Need::Run => Access::EXEC_OK,
+    };
+    let error = access(last, needed).err()?;
+    Some(describe(path, last, need, error))
+}
+
+#[cfg(unix)]
+fn describe(path: &Path, blocker: &Path, need: Need, error: rustix::io::Errno) -> Obstacle {
+    let own = rustix::process::getuid().as_raw();
+    let owner = super::files::owner(blocker).filter(|owner| *owner != own);
+    let whose = match owner {
+        Some(0) => ", which belongs to root (as after a run with sudo)".to_owned(),
+        Some(owner) => format!(", which belongs to another user (ID {owner})"),
+        None => String::new(),
+    };
+    let error = std::io::Error::from(error);
+    let finding = format!(
+        "{} cannot be used because of the permissions of {}{whose}: {error}",
+        path.display(),
+        blocker.display()
+    );
+    let is_own = blocker == path || Some(blocker) == path.parent();
+    let remedy = match owner {
+        _ if need == Need::Run => format!(
+            "let this user run it (`chmod a+rx '{}'`), or install convex-sidecar for this user",
+            blocker.display()
+        ),
+        // Only what is certainly the program's own is given to the user as a whole.
+        Some(_) if is_own => format!(
+            "`sudo chown -R \"$(id -u):$(id -g)\" '{}'`",
+            blocker.display()
+        ),
+        None if is_own => format!("`chmod u+rwX '{}'`", blocker.display()),
+        _ => format!(
+            "let this user use {}, or set CONVEX_SIDECAR_HOME to a folder of this user",
+            blocker.display()
+        ),
+    };
+    Obstacle { finding, remedy }
+}
+
+/// Other systems have no such permissions.
+#[cfg(not(unix))]
+#[must_use]
+pub const fn obstacle(_: &Path, _: Need) -> Option<Obstacle> {
+    None
+}
