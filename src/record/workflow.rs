@@ -210,6 +210,9 @@ pub struct Totals {
     /// The cost of the sessions with a known cost, in US dollars; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
+    /// Whether that covers only a part of one of these sessions.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cost_is_partial: bool,
     /// How many sessions have a known cost.
     pub priced_sessions: u64,
     pub duration_ms: Millis,
@@ -237,6 +240,7 @@ impl Totals {
             if let Some(cost) = metadata.cost_usd {
                 *totals.cost_usd.get_or_insert_default() += cost;
                 totals.priced_sessions += 1;
+                totals.cost_is_partial |= metadata.cost_is_partial == Some(true);
             }
             totals.duration_ms += document.elapsed(now).unwrap_or_default();
         }

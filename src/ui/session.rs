@@ -63,7 +63,7 @@ const COLUMNS: [Column<ListedSession>; 12] = [
         counted(session, |metadata| tokens(metadata.usage))
     }),
     Column::right("COST", 5, |session, _| {
-        Cell::optional(session.document.metadata.cost_usd.map(dollars))
+        Cell::optional(cost(&session.document.metadata))
     }),
     Column::left("CONVEX", 0, |session, _| {
         delivery_cell(session.delivery_state.as_ref())
@@ -73,6 +73,11 @@ const COLUMNS: [Column<ListedSession>; 12] = [
 const PROMPT: Column<ListedSession> = Column::left("PROMPT", 0, |session, _| {
     Cell::new(title(&session.document))
 });
+
+fn cost(metadata: &Metadata) -> Option<String> {
+    let is_partial = metadata.cost_is_partial == Some(true);
+    Some(dollars(metadata.cost_usd?, is_partial))
+}
 
 /// A count, if there are any.
 fn counted(session: &ListedSession, count: fn(&Metadata) -> String) -> Cell {
@@ -146,6 +151,7 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
     );
     page.line("title", &escaped(metadata.title.as_ref()));
     page.line("workflow", &escaped(document.workflow_key.as_ref()));
+    page.line("fork of", &escaped(metadata.forked_from.as_ref()));
     page.line("project", &escape(&metadata.cwd));
     page.line("branch", &escaped(metadata.git_branch.as_ref()));
     page.line("started", &date(metadata.started_at, now));
@@ -173,12 +179,15 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
             ),
         );
     }
-    if let Some(usd) = metadata.cost_usd {
-        page.line(
-            "cost",
-            &format!("{} (reported by Claude Code)", dollars(usd)),
-        );
+    if let Some(cost) = cost(metadata) {
+        let part = match metadata.cost_is_partial {
+            Some(true) => " for a part of the session",
+            _ => "",
+        };
+        page.line("cost", &format!("{cost} (reported by Claude Code{part})"));
     }
+    page.line("spent", &time_spent(metadata));
+    page.line("lines", &lines_changed(metadata));
     let agent = [
         escape(&document.agent_type),
         escaped(metadata.client_version.as_ref()),
@@ -196,6 +205,18 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
             escape(&transcript.path)
         ),
     );
+    if let Some(lines) = transcript.skipped_lines {
+        let skipped = format!(
+            "{} of the transcript, too long to read",
+            plural(lines, "line")
+        );
+        page.line("skipped", &skipped);
+    }
+    if let Some(lines) = metadata.damaged_lines {
+        let lines = plural(lines, "line");
+        let damaged = format!("{lines} of the transcript; only whole records in them count");
+        page.line("damaged", &damaged);
+    }
     delivery_line(&mut page, session.delivery_state.as_ref());
     for (name, text) in [
         ("input", &document.input),
@@ -253,6 +274,30 @@ fn turns(metadata: &Metadata) -> String {
         }
     }
     parts.join(", ")
+}
+
+/// What the time was spent on, as far as the client says so.
+fn time_spent(metadata: &Metadata) -> String {
+    let parts = [
+        (metadata.api_duration_ms, "in API requests"),
+        (metadata.tool_duration_ms, "in tools"),
+    ];
+    let known = parts
+        .into_iter()
+        .filter_map(|(time, what)| Some(format!("{} {what}", duration(time?))));
+    known.collect::<Vec<_>>().join(", ")
+}
+
+/// The lines of code that tools changed, as far as the client says so.
+fn lines_changed(metadata: &Metadata) -> String {
+    let parts = [
+        (metadata.lines_added, "added"),
+        (metadata.lines_removed, "removed"),
+    ];
+    let known = parts
+        .into_iter()
+        .filter_map(|(lines, what)| Some(format!("{} {what}", lines?)));
+    known.collect::<Vec<_>>().join(", ")
 }
 
 fn tool(tool: &ToolDocument) -> String {

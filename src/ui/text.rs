@@ -130,11 +130,13 @@ pub(super) fn duration(millis: Millis) -> String {
     }
 }
 
-pub(super) fn dollars(usd: f64) -> String {
+/// An amount of US dollars; one that is known to be only a part is marked.
+pub(super) fn dollars(usd: f64, is_partial: bool) -> String {
+    let sign = if is_partial { "≥" } else { "" };
     if usd < 1.0 {
-        format!("${usd:.3}")
+        format!("{sign}${usd:.3}")
     } else {
-        format!("${usd:.2}")
+        format!("{sign}${usd:.2}")
     }
 }
 
@@ -167,10 +169,21 @@ pub(super) fn tokens(usage: Usage) -> String {
     count(usage.tokens())
 }
 
-/// The tokens of each kind.
+/// The tokens of each kind, and what else was charged for.
 pub(super) fn tokens_by_kind(usage: Usage) -> String {
+    let thinking = match usage.thinking_tokens {
+        0 => String::new(),
+        tokens => format!(" ({} thinking)", count(tokens)),
+    };
+    let searches = match usage.web_search_requests {
+        0 => String::new(),
+        requests => format!(
+            ", {requests} web search{}",
+            if requests == 1 { "" } else { "es" }
+        ),
+    };
     format!(
-        "{} in, {} out, {} cache read, {} cache written",
+        "{} in, {} out{thinking}, {} cache read, {} cache written{searches}",
         count(usage.input_tokens),
         count(usage.output_tokens),
         count(usage.cache_read_input_tokens),

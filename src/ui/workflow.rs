@@ -52,8 +52,7 @@ const COLUMNS: [Column<ListedWorkflow>; 11] = [
         counted(workflow, |totals| tokens(totals.usage))
     }),
     Column::right("COST", 3, |workflow, _| {
-        let totals = workflow.totals.as_ref();
-        Cell::optional(totals.and_then(|totals| totals.cost_usd).map(dollars))
+        Cell::optional(workflow.totals.as_ref().and_then(cost))
     }),
     Column::left("CONVEX", 6, |workflow, _| {
         delivery_cell(workflow.delivery_state.as_ref())
@@ -66,6 +65,10 @@ const TASK: Column<ListedWorkflow> = Column::left("TASK", 0, |workflow, _| {
 
 fn total(workflow: &ListedWorkflow, figure: fn(&Totals) -> String) -> Cell {
     Cell::new(workflow.totals.as_ref().map(figure).unwrap_or_default())
+}
+
+fn cost(totals: &Totals) -> Option<String> {
+    Some(dollars(totals.cost_usd?, totals.cost_is_partial))
 }
 
 /// A total of what transcripts say, if one of several sessions has that.
@@ -160,13 +163,10 @@ fn totals_lines(page: &mut Page<'_>, totals: &Totals) {
         let part = part.map_or_else(String::new, |part| format!(" ({part})"));
         page.line("tokens", &format!("{}{part}", tokens_by_kind(totals.usage)));
     }
-    if let Some(cost) = totals.cost_usd {
+    if let Some(cost) = cost(totals) {
         let part = part(totals.priced_sessions, totals);
         let part = part.map_or_else(String::new, |part| format!(" {part}"));
-        page.line(
-            "cost",
-            &format!("{} (reported by Claude Code{part})", dollars(cost)),
-        );
+        page.line("cost", &format!("{cost} (reported by Claude Code{part})"));
     }
 }
 

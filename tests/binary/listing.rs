@@ -1,5 +1,6 @@
 //! What the screens say of sessions about which little or nothing is known.
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::support::{Backend, Machine};
@@ -57,6 +58,78 @@ fn counts_of_a_session_without_a_transcript_are_unknown_and_not_zero() {
             assert!(page.contains(line), "{page}");
         }
         assert!(!page.contains("cost "), "{page}");
+    }
+}
+
+/// Changes the stored documents, as if a transcript had said this of the sessions.
+fn amend(machine: &Machine, path: &str, value: &Value) {
+    let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+    let sql = "UPDATE sessions SET document = json_set(document, ?, json(?))";
+    let changed = journal.execute(sql, [path, &value.to_string()]).unwrap();
+    assert!(changed > 0, "{path}");
+}
+
+#[test]
+fn page_shows_what_is_missing_and_what_the_client_reports() {
+    for (path, value, line) in [
+        (
+            "$.metadata.damagedLines",
+            json!(2),
+            "damaged     2 lines of the transcript; only whole records in them count\n",
+        ),
+        (
+            "$.metadata.transcript.skippedLines",
+            json!(1),
+            "skipped     1 line of the transcript, too long to read\n",
+        ),
+        (
+            "$.metadata.forkedFrom",
+            json!("parent\u{1b}"),
+            "fork of     parent\\u{1b}\n",
+        ),
+        ("$.metadata.linesAdded", json!(12), "lines       12 added\n"),
+        (
+            "$.metadata.apiDurationMs",
+            json!(61_000),
+            "spent       1m01s in API requests\n",
+        ),
+        (
+            "$.metadata.costUsd",
+            json!(0.25),
+            "cost        $0.250 (reported by Claude Code)\n",
+        ),
+    ] {
+        let machine = Machine::new();
+        record(&machine, "s", &[start(), stop("Done."), end()]);
+        let page = || machine.sidecar(&["show", "s"]).run().ok();
+        assert!(!page().contains(&line[..12]), "{path}: {}", page());
+        amend(&machine, path, &value);
+        assert!(page().contains(line), "{path}: {}", page());
+    }
+}
+
+#[test]
+fn cost_of_a_part_is_marked_everywhere() {
+    let machine = Machine::new();
+    record(&machine, "s", &[start(), stop("Done."), end()]);
+    amend(&machine, "$.metadata.costUsd", &json!(1.5));
+    amend(&machine, "$.metadata.costIsPartial", &json!(true));
+    for command in [&["sessions"][..], &["workflow", "list"]] {
+        let table = machine.sidecar(command).run().ok();
+        assert_eq!(cell(&table, "COST"), "≥$1.50", "{table}");
+    }
+    for (command, line) in [
+        (
+            &["show", "s"][..],
+            "≥$1.50 (reported by Claude Code for a part of the session)",
+        ),
+        (
+            &["workflow", "show", "nightly"],
+            "≥$1.50 (reported by Claude Code)",
+        ),
+    ] {
+        let page = machine.sidecar(command).run().ok();
+        assert!(page.contains(&format!("cost        {line}\n")), "{page}");
     }
 }
 
