@@ -2,19 +2,15 @@
 
 use anyhow::{Context, Result, bail};
 use http::HeaderMap;
+use serde_json::{Value, json};
 
 use super::versions::Tag;
 use crate::config::{Config, Deployment};
 use crate::convex::answer::Verdict;
 use crate::convex::client::{Call, Convex};
 use crate::convex::identity::Unidentified;
+use crate::record::document::EVERY_FIELD;
 use crate::system::deadline::Deadline;
-
-/// A query that every version of the functions answers.
-const QUERY: (&str, &str) = (
-    "agents:getAgentSession",
-    r#"{"sessionId":"convex-sidecar-setup"}"#,
-);
 
 /// A server that answered.
 #[derive(Debug)]
@@ -95,12 +91,21 @@ pub fn outdated(deployment: &Deployment) -> Result<Option<String>> {
     )))
 }
 
-/// Whether the functions are deployed. A stamp on this machine does not know whether the server's
-/// data was deleted since.
+/// Whether functions are deployed that accept everything that this program sends. A stamp on this
+/// machine does not know whether the server's data was deleted since, or another machine has deployed
+/// older functions.
 pub fn has_functions(deployment: &Deployment) -> Result<bool> {
-    let call = Call::query(QUERY.0, QUERY.1)?;
-    let verdict = Convex::new(deployment, Deadline::never()).call(&call);
-    Ok(matches!(verdict, Verdict::Success(_)))
+    let verdict = offer_document(deployment)?;
+    Ok(matches!(verdict, Verdict::Success(_) | Verdict::NotFound))
+}
+
+/// Offers a document with every field as an update of a session that does not exist. Convex checks
+/// the fields before it looks for the session, so nothing is stored.
+pub fn offer_document(deployment: &Deployment) -> Result<Verdict> {
+    let mut document: Value = serde_json::from_str(EVERY_FIELD)?;
+    document["sessionId"] = json!("convex-sidecar-doctor");
+    let call = Call::mutation("agents:updateAgentSession", &document.to_string())?;
+    Ok(Convex::new(deployment, Deadline::never()).call(&call))
 }
 
 /// What listens on a port of this machine, for people; `None` if nothing can be reached there.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::gate::{Fault, Gate};
 use crate::site::{DEPLOYED, FOREIGN, KEY, Site};
-use crate::support::{Backend, Sidecar, root};
+use crate::support::{Backend, Sidecar, forget_fields, root};
 
 /// All files in a folder except those of the stand-ins, with content, mode and modification time.
 pub fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32, i64, i64)> {
@@ -532,6 +532,18 @@ fn functions_are_deployed_again_after_another_version_deployed_its_own() {
             .contains("✓ packages       installed  (")
     );
     assert_eq!(deploys(&site), 2);
+}
+
+#[test]
+fn functions_that_another_machine_deployed_from_an_older_version_are_replaced() {
+    let site = Site::new();
+    site.setup(&[]).ok();
+    forget_fields(&site.url(), &["metadata.usageSource"]);
+    let printed = site.setup(&[]).ok();
+    assert!(
+        printed.contains("✓ functions      deployed  ("),
+        "{printed}"
+    );
 }
 
 #[test]

@@ -448,8 +448,7 @@ impl Backend {
 
     /// Deploys functions that do not know these fields, such as `metadata.runs[].source`.
     pub fn forget_fields(&self, fields: &[&str]) {
-        let fields = serde_json::to_string(fields).unwrap();
-        self.request("POST", "_test/unknown-fields", &fields);
+        forget_fields(&self.url, fields);
     }
 
     /// Deletes all data, as a new volume does.
@@ -465,15 +464,25 @@ impl Backend {
         assert!(answer.contains(r#""status":"success""#), "{answer}");
     }
 
-    /// Sends one request by HTTP/1.0, so that the answer ends with the connection.
     fn request(&self, method: &str, path: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
-        let length = body.len();
-        write!(stream, "{method} /{path} HTTP/1.0\r\nAuthorization: Convex {}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}", self.key).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(" 200 "), "{answer}");
-        body.to_owned()
+        request(&self.url, &self.key, method, path, body)
     }
+}
+
+/// As [`Backend::forget_fields`], for the backend at this URL.
+pub fn forget_fields(url: &str, fields: &[&str]) {
+    let fields = serde_json::to_string(fields).unwrap();
+    request(url, "", "POST", "_test/unknown-fields", &fields);
+}
+
+/// Sends one request by HTTP/1.0, so that the answer ends with the connection.
+fn request(url: &str, key: &str, method: &str, path: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    let length = body.len();
+    write!(stream, "{method} /{path} HTTP/1.0\r\nAuthorization: Convex {key}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(" 200 "), "{answer}");
+    body.to_owned()
 }

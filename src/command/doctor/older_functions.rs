@@ -1,14 +1,11 @@
 //! Whether the deployed functions accept everything that this program sends.
 
 use anyhow::Result;
-use serde_json::{Value, json};
 
 use crate::config::{Config, Deployment};
 use crate::convex::answer::Verdict;
-use crate::convex::client::{Call, Convex};
+use crate::deployment::server::offer_document;
 use crate::journal::Journal;
-use crate::record::document::EVERY_FIELD;
-use crate::system::deadline::Deadline;
 use crate::ui::Check;
 
 /// What deploys the functions of this program.
@@ -18,7 +15,7 @@ const REMEDY: &str =
 /// A check, if the functions are older than this program or refuse its documents. If they are not,
 /// the next delivery sends what earlier ones left out.
 pub fn check(config: &Config, deployment: &Deployment) -> Option<Check> {
-    match offer(deployment).ok()? {
+    match offer_document(deployment).ok()? {
         Verdict::UnknownField { field, .. } => Some(Check::warning(
             "functions",
             format!(
@@ -39,15 +36,6 @@ pub fn check(config: &Config, deployment: &Deployment) -> Option<Check> {
         // It has worked a moment ago, and the proof that follows says what is wrong now.
         Verdict::Failed(_) => None,
     }
-}
-
-/// Offers a document with every field as an update of a session that does not exist. Convex checks
-/// the fields before it looks for the session, so nothing is stored.
-fn offer(deployment: &Deployment) -> Result<Verdict> {
-    let mut document: Value = serde_json::from_str(EVERY_FIELD)?;
-    document["sessionId"] = json!("convex-sidecar-doctor");
-    let call = Call::mutation("agents:updateAgentSession", &document.to_string())?;
-    Ok(Convex::new(deployment, Deadline::never()).call(&call))
 }
 
 fn forget_older_functions(config: &Config, deployment: &Deployment) -> Result<()> {
