@@ -599,7 +599,7 @@ fn refused_session_delays_no_other() {
         .silent();
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     let corrupt = "UPDATE sessions SET revision = revision + 1, retry_at = 0,
-                   document = json_set(document, '$.revision', revision + 1, '$.metadata.future', 7) WHERE session_id = 'bad-0'";
+                   document = json_set(document, '$.revision', revision + 1, '$.metadata.costSource', 'guess') WHERE session_id = 'bad-0'";
     assert_eq!(journal.execute(corrupt, []).unwrap(), 1);
     let before = backend.calls().len();
     run_hooks(&machine, "day0", "beside a refused session");
@@ -627,7 +627,7 @@ fn refused_session_delays_no_other() {
     );
     let shown = machine.sidecar(&["show", "bad-0"]).run().ok();
     assert!(
-        shown.contains("refused: ") && shown.contains("future"),
+        shown.contains("refused: ") && shown.contains("costSource"),
         "{shown}"
     );
 }
