@@ -20,7 +20,7 @@ const URL: &str = "http://127.0.0.1:3210";
 const KEY: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";
 pub const UNREACHABLE: &str =
     "could not reach http://127.0.0.1:3210: Connection refused (os error 111)";
-pub const REFUSED: &str = "Server Error: ArgumentValidationError: Object contains extra field `costUsd` that is not in the validator.";
+pub const REFUSED: &str = "Server Error: ArgumentValidationError: Value does not match validator. Path: .metadata.costSource";
 const TOOLS: [&str; 3] = ["Read", "Bash", "Edit"];
 const MAX_OUTPUT: usize = 65_536;
 const SECOND: Millis = 1_000;
