@@ -17,6 +17,8 @@ const MAX_MESSAGE: usize = 500;
 const NO_FUNCTION: &str = "Could not find public function";
 /// The text of a deployment that is paused.
 const PAUSED: &str = "while this deployment is paused";
+/// What is left of a text that a deployment hides.
+const HIDDEN: &str = "Server Error";
 /// Convex's text about a field that a validator does not know; the field's name follows.
 const EXTRA_FIELD: &str = "Object contains extra field `";
 
@@ -109,6 +111,8 @@ fn function_error(answer: &Answer) -> Verdict {
         FailureKind::Undeployed
     } else if text.contains(PAUSED) {
         FailureKind::Paused
+    } else if excerpt(text) == HIDDEN {
+        FailureKind::Unexplained
     } else {
         FailureKind::Refused
     };

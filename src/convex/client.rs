@@ -167,7 +167,10 @@ impl<'a> Convex<'a> {
         match self.call(&call) {
             Verdict::Failed(failure) => match failure.kind {
                 FailureKind::Unauthorized => Ok(false),
-                FailureKind::Undeployed | FailureKind::Paused | FailureKind::Refused => Ok(true),
+                FailureKind::Undeployed
+                | FailureKind::Paused
+                | FailureKind::Refused
+                | FailureKind::Unexplained => Ok(true),
                 _ => Err(failure).with_context(|| {
                     format!(
                         "could not check the admin key at {}",

@@ -7,3 +7,4 @@ pub mod delivery;
 pub mod delivery_state;
 pub mod identity;
 pub mod query;
+pub mod spec;

@@ -19,12 +19,15 @@ pub enum FailureKind {
     Redirected,
     /// The function rejected these arguments; others may be accepted.
     Refused,
+    /// The function failed, and the deployment hides why (`REDACT_LOGS_TO_CLIENT`). As far as one can
+    /// tell, others may be accepted.
+    Unexplained,
     /// Anything else: the server is overloaded or broken.
     Failing,
 }
 
 impl FailureKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Unreachable,
         Self::Unauthorized,
         Self::Undeployed,
@@ -32,6 +35,7 @@ impl FailureKind {
         Self::NotConvex,
         Self::Redirected,
         Self::Refused,
+        Self::Unexplained,
         Self::Failing,
     ];
 
@@ -46,6 +50,7 @@ impl FailureKind {
             Self::NotConvex => "not_convex",
             Self::Redirected => "redirected",
             Self::Refused => "refused",
+            Self::Unexplained => "unexplained",
             Self::Failing => "failing",
         }
     }
@@ -66,6 +71,7 @@ impl FailureKind {
             Self::Unreachable => "offline",
             Self::Unauthorized => "bad key",
             Self::NotConvex | Self::Redirected => "bad url",
+            Self::Unexplained => "refused",
             other => other.as_str(),
         }
     }
@@ -80,7 +86,11 @@ impl FailureKind {
             Self::Undeployed => Some("deploy the functions with `npx convex deploy`"),
             Self::NotConvex => Some("check that the URL is that of a Convex deployment"),
             Self::Redirected => Some("redirects are not followed; configure the final URL"),
-            Self::Unreachable | Self::Paused | Self::Refused | Self::Failing => None,
+            Self::Unreachable
+            | Self::Paused
+            | Self::Refused
+            | Self::Unexplained
+            | Self::Failing => None,
         }
     }
 }
@@ -111,7 +121,7 @@ impl Failure {
     /// Whether only these arguments were rejected, so that other calls can still pass.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        self.kind == FailureKind::Refused
+        matches!(self.kind, FailureKind::Refused | FailureKind::Unexplained)
     }
 }
 

@@ -42,6 +42,8 @@ export class Functions {
   paused = false;
   /** The paths of fields that the arguments of functions do not have yet: older functions. */
   unknownFields: string[] = [];
+  /** Whether functions cannot be listed, as with a key that can only write. */
+  hidesSpec = false;
   readonly #deployment: Deployment;
   #database: Database;
 
@@ -69,8 +71,8 @@ export class Functions {
       const remedy = "Resume the deployment in the dashboard settings to allow functions to run.";
       throw new Failure(`Cannot run functions while this deployment is paused. ${remedy}`);
     }
-    if (call.isAdmin && call.path === "_system/cli/modules:apiSpec")
-      return apiSpec(this.#deployment);
+    if (call.isAdmin && call.path === "_system/cli/modules:apiSpec" && !this.hidesSpec)
+      return apiSpec(this.#deployment, this.unknownFields);
     const found = this.#find(call);
     const args = checkedArguments(found, call, this.unknownFields, logLines);
     try {
@@ -182,16 +184,21 @@ function checkedArguments(
     getConvexSize([args]),
     MAX_ARGUMENT_BYTES,
   );
-  const validator = JSON.parse(fn.exportArgs()) as ValidatorJSON;
-  for (const field of unknownFields) {
-    removeField(validator, field.split("."));
-    removeField(validator, ["sessions[]", ...field.split(".")]);
-  }
+  const validator = argumentsOf(fn, unknownFields);
   const refused = isArguments(args)
     ? mismatch(validator, args)
     : `Expected to receive an object as the function's argument. Instead received: ${display(args)}`;
   if (refused) throw new Failure(`ArgumentValidationError: ${refused}\n`);
   return args;
+}
+
+function argumentsOf(fn: RegisteredFunction, unknownFields: string[]): ValidatorJSON {
+  const validator = JSON.parse(fn.exportArgs()) as ValidatorJSON;
+  for (const field of unknownFields) {
+    removeField(validator, field.split("."));
+    removeField(validator, ["sessions[]", ...field.split(".")]);
+  }
+  return validator;
 }
 
 /** `[]` after a step stands for the elements of a list. */
@@ -234,20 +241,20 @@ function collectingConsole(logLines: string[]): Console {
 }
 
 /** What `npx convex function-spec` reads; not part of the recording. */
-function apiSpec({ modules }: Deployment): Value {
+function apiSpec({ modules }: Deployment, unknownFields: string[]): Value {
   return Object.entries(modules).flatMap(([module, exports]) =>
     Object.entries(exports).flatMap(([name, fn]) =>
-      isRegistered(fn) ? [specOf(`${module}.js:${name}`, fn)] : [],
+      isRegistered(fn) ? [specOf(`${module}.js:${name}`, fn, unknownFields)] : [],
     ),
   );
 }
 
-function specOf(identifier: string, fn: RegisteredFunction): Value {
+function specOf(identifier: string, fn: RegisteredFunction, unknownFields: string[]): Value {
   return {
     identifier,
     functionType: typeOf(fn),
     visibility: { kind: fn.isInternal ? "internal" : "public" },
-    args: JSON.parse(fn.exportArgs()) as Value,
+    args: argumentsOf(fn, unknownFields) as unknown as Value,
     returns: JSON.parse(fn.exportReturns()) as Value,
   };
 }

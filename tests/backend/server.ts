@@ -165,6 +165,7 @@ class Routes {
   async #test(request: IncomingMessage, path: string): Promise<Answer> {
     if (path === "/_test/requests") return json(this.#records as unknown as JSONValue);
     if (path === "/_test/wipe") this.#functions.wipe();
+    else if (path === "/_test/hide-spec") this.#functions.hidesSpec = true;
     else if (path === "/_test/unknown-fields")
       this.#functions.unknownFields = JSON.parse((await readBody(request)).toString()) as string[];
     else if (path === "/_test/fault")

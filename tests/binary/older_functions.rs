@@ -95,6 +95,40 @@ fn older_functions_get_what_they_know_and_are_asked_once() {
     assert_eq!(remote(&machine, &id), known_part(document));
 }
 
+/// As with `REDACT_LOGS_TO_CLIENT`.
+#[test]
+fn older_functions_that_hide_why_they_refuse_get_what_they_know() {
+    let backend = Backend::start_with(&["--redact-logs-to-client"]);
+    backend.forget_fields(&UNKNOWN);
+    let (machine, id) = recorded(backend.machine());
+    assert_eq!(remote(&machine, &id), known_part(machine.document(&id)));
+    let before = backend.calls().len();
+    machine
+        .sidecar(&["hook"])
+        .stdin(turn(&id, "more"))
+        .run()
+        .silent();
+    assert_eq!(backend.calls().len(), before + 1);
+    backend.forget_fields(&[]);
+    machine.sidecar(&["sync"]).run().ok();
+    machine
+        .sidecar(&["hook"])
+        .stdin(turn(&id, "more yet"))
+        .run()
+        .silent();
+    assert_eq!(remote(&machine, &id), machine.document(&id));
+}
+
+/// As with a key that can only write. Then the refusals name the fields, one by one.
+#[test]
+fn older_functions_that_cannot_be_listed_get_what_they_know() {
+    let backend = Backend::start();
+    backend.hide_spec();
+    backend.forget_fields(&UNKNOWN);
+    let (machine, id) = recorded(backend.machine());
+    assert_eq!(remote(&machine, &id), known_part(machine.document(&id)));
+}
+
 #[test]
 fn batch_to_older_functions_is_delivered() {
     let backend = Backend::start();
@@ -111,8 +145,8 @@ fn batch_to_older_functions_is_delivered() {
     let machine = machine.deployment(&backend.url, &backend.key);
     let said = machine.sidecar(&["sync"]).run().ok();
     assert!(said.starts_with("40 sessions delivered"), "{said}");
-    // Each unknown field costs a call, and so does each batch of up to 32 sessions.
-    assert_eq!(deliveries(&backend), 2 + 2);
+    // The refusal costs a call, and so does each batch of up to 32 sessions.
+    assert_eq!(deliveries(&backend), 1 + 2);
     assert_eq!(remote(&machine, "s39")["output"], Value::Null);
 }
 

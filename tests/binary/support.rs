@@ -446,6 +446,11 @@ impl Backend {
         self.fault(&serde_json::json!({"times": 0}));
     }
 
+    /// Lets nobody list the functions.
+    pub fn hide_spec(&self) {
+        self.request("POST", "_test/hide-spec", "{}");
+    }
+
     /// Deploys functions that do not know these fields, such as `metadata.runs[].source`.
     pub fn forget_fields(&self, fields: &[&str]) {
         forget_fields(&self.url, fields);

@@ -91,7 +91,8 @@ fn functions(
         };
         match error.downcast_ref::<Failure>().map(|failure| failure.kind) {
             Some(FailureKind::Unauthorized) => return Err(key(deployment, instance, &error)),
-            Some(FailureKind::Undeployed | FailureKind::Refused) | None => {
+            Some(FailureKind::Undeployed | FailureKind::Refused | FailureKind::Unexplained)
+            | None => {
                 failed.push((path, error));
             }
             // This concerns the server, so the other queries would fail as well.

@@ -4,6 +4,8 @@ mod outbox;
 mod unknown_fields;
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::slice;
 use std::time::Duration;
@@ -13,10 +15,11 @@ use anyhow::Result;
 use self::unknown_fields::{Completeness, UnknownFields};
 use super::answer::Verdict;
 use super::client::{Call, Convex};
+use super::spec::Arguments;
 use crate::config::Deployment;
 use crate::journal::{Journal, SessionEntry};
 use crate::record::Millis;
-use crate::record::failure::Failure;
+use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
 
 /// The most sessions in one request. With [`MAX_BATCH_BYTES`] a request stays far below Convex's
@@ -67,6 +70,8 @@ pub struct Delivery<'a> {
     trace: Option<Trace<'a>>,
     /// Whether the journal can hold a backoff, which a success ends.
     may_have_backoff: bool,
+    /// What the functions accept, once the deployment was asked, if it says so.
+    accepted: OnceCell<Option<Arguments>>,
     report: Report,
 }
 
@@ -99,6 +104,7 @@ impl<'a> Delivery<'a> {
             jitter,
             trace: None,
             may_have_backoff: true,
+            accepted: OnceCell::new(),
             report: Report::default(),
         }
     }
@@ -239,7 +245,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Sends the documents of sessions, without the fields that the deployed functions do not know.
-    /// Older functions refuse a document with such a field, and name the first of them.
+    /// Older functions refuse a document with such a field.
     fn send_sessions(
         &mut self,
         entries: &[SessionEntry],
@@ -250,9 +256,9 @@ impl<'a> Delivery<'a> {
         let (verdict, documents) = loop {
             let documents = unknown.left_out_of(entries)?;
             let verdict = send(self, &documents)?;
-            match &verdict {
-                Verdict::UnknownField { field, .. } if unknown.add(field, &documents)? => {}
-                _ => break (verdict, documents),
+            let fields = self.unknown_fields(&verdict, &documents)?;
+            if !unknown.add(fields, &documents)? {
+                break (verdict, documents);
             }
         };
         let is_refused = matches!(
@@ -265,6 +271,31 @@ impl<'a> Delivery<'a> {
                 .write(|write| write.remember_older_functions(name, &functions))?;
         }
         Ok((verdict, unknown.completeness(&documents)?))
+    }
+
+    /// The fields of these documents that may be why they were refused. A refusal names one of them,
+    /// or none if the deployment hides the reason, so the deployment is asked what its functions
+    /// accept.
+    fn unknown_fields(
+        &mut self,
+        verdict: &Verdict,
+        documents: &[Cow<'_, str>],
+    ) -> Result<BTreeSet<String>> {
+        let mut fields = match verdict {
+            Verdict::UnknownField { field, .. } => BTreeSet::from([field.clone()]),
+            Verdict::Failed(failure) if failure.kind == FailureKind::Unexplained => BTreeSet::new(),
+            _ => return Ok(BTreeSet::new()),
+        };
+        let convex = Convex::new(self.deployment, self.deadline);
+        let accepted = self
+            .accepted
+            .get_or_init(|| Arguments::of(convex, SESSION.create));
+        if let Some(accepted) = accepted {
+            for document in documents {
+                fields.extend(accepted.unknown_fields(&serde_json::from_str(document)?));
+            }
+        }
+        Ok(fields)
     }
 
     /// Updates a document that Convex should have, and creates one that it does not have, for

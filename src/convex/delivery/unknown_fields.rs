@@ -58,13 +58,12 @@ impl UnknownFields {
             .collect()
     }
 
-    /// Adds a field. Returns whether one of these documents has it, so that sending them again
+    /// Adds fields. Returns whether one of these documents has one of them, so that sending them again
     /// without it makes a difference.
-    pub fn add(&mut self, field: &str, documents: &[Cow<'_, str>]) -> Result<bool> {
-        let field = BTreeSet::from([field.to_owned()]);
-        let is_sent = have(documents, &field)?;
+    pub fn add(&mut self, fields: BTreeSet<String>, documents: &[Cow<'_, str>]) -> Result<bool> {
+        let is_sent = have(documents, &fields)?;
         if is_sent {
-            self.left_out.extend(field);
+            self.left_out.extend(fields);
             self.has_learned = true;
         }
         Ok(is_sent)
