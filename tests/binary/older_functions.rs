@@ -109,6 +109,8 @@ fn older_functions_that_hide_why_they_refuse_get_what_they_know() {
         .run()
         .silent();
     assert_eq!(backend.calls().len(), before + 1);
+    let probably = "they are probably older than this program";
+    assert!(machine.sidecar(&["doctor"]).run().stdout.contains(probably));
     backend.forget_fields(&[]);
     machine.sidecar(&["sync"]).run().ok();
     machine

@@ -6,6 +6,7 @@ use crate::config::{Config, Deployment};
 use crate::convex::answer::Verdict;
 use crate::deployment::server::offer_document;
 use crate::journal::Journal;
+use crate::record::failure::FailureKind;
 use crate::ui::Check;
 
 /// What deploys the functions of this program.
@@ -23,6 +24,14 @@ pub fn check(config: &Config, deployment: &Deployment) -> Option<Check> {
             ),
             REMEDY,
         )),
+        // The proof that follows says whether sessions get through.
+        Verdict::Failed(failure) if failure.kind == FailureKind::Unexplained => {
+            Some(Check::warning(
+                "functions",
+                "the functions refuse what this program sends, and the deployment hides why; they are probably older than this program",
+                REMEDY,
+            ))
+        }
         Verdict::Failed(failure) if failure.is_refusal() => Some(Check::failed(
             "functions",
             format!("the functions do not accept the documents of this program: {failure}"),
