@@ -3,23 +3,21 @@
 mod outbox;
 mod unknown_fields;
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::slice;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use self::unknown_fields::{Completeness, UnknownFields};
+use self::unknown_fields::Completeness;
 use super::answer::Verdict;
 use super::client::{Call, Convex};
 use super::spec::Arguments;
 use crate::config::Deployment;
 use crate::journal::{Journal, SessionEntry};
 use crate::record::Millis;
-use crate::record::failure::{Failure, FailureKind};
+use crate::record::failure::Failure;
 use crate::system::deadline::Deadline;
 
 /// The most sessions in one request. With [`MAX_BATCH_BYTES`] a request stays far below Convex's
@@ -35,9 +33,6 @@ const HOOK_EXTRAS_BUDGET: Duration = Duration::from_millis(400);
 const FIRST_BACKOFF: Millis = 5_000;
 /// The longest wait, in milliseconds.
 const MAX_BACKOFF: Millis = 300_000;
-/// For how long fields that the functions do not know are left out before they are sent again, in
-/// milliseconds: each then costs a request that fails.
-const TRUST_OLDER_FUNCTIONS: Millis = 3_600_000;
 
 /// The two functions that store a document.
 struct Upsert {
@@ -242,60 +237,6 @@ impl<'a> Delivery<'a> {
             Some(failure) if failure.is_refusal() => self.refuse(entry, &failure),
             Some(failure) => self.back_off(slice::from_ref(entry), &failure),
         }
-    }
-
-    /// Sends the documents of sessions, without the fields that the deployed functions do not know.
-    /// Older functions refuse a document with such a field.
-    fn send_sessions(
-        &mut self,
-        entries: &[SessionEntry],
-        send: impl Fn(&mut Self, &[Cow<'_, str>]) -> Result<Verdict>,
-    ) -> Result<(Verdict, Completeness)> {
-        let (name, now) = (self.deployment.name(), self.now);
-        let mut unknown = UnknownFields::new(self.journal.older_functions(name)?, now);
-        let (verdict, documents) = loop {
-            let documents = unknown.left_out_of(entries)?;
-            let verdict = send(self, &documents)?;
-            let fields = self.unknown_fields(&verdict, &documents)?;
-            if !unknown.add(fields, &documents)? {
-                break (verdict, documents);
-            }
-        };
-        let is_refused = matches!(
-            &verdict,
-            Verdict::UnknownField { failure, .. } | Verdict::Failed(failure) if failure.is_refusal()
-        );
-        // A document that is refused all the same says nothing about others.
-        if !is_refused && let Some(functions) = unknown.learned(now + TRUST_OLDER_FUNCTIONS) {
-            self.journal
-                .write(|write| write.remember_older_functions(name, &functions))?;
-        }
-        Ok((verdict, unknown.completeness(&documents)?))
-    }
-
-    /// The fields of these documents that may be why they were refused. A refusal names one of them,
-    /// or none if the deployment hides the reason, so the deployment is asked what its functions
-    /// accept.
-    fn unknown_fields(
-        &mut self,
-        verdict: &Verdict,
-        documents: &[Cow<'_, str>],
-    ) -> Result<BTreeSet<String>> {
-        let mut fields = match verdict {
-            Verdict::UnknownField { field, .. } => BTreeSet::from([field.clone()]),
-            Verdict::Failed(failure) if failure.kind == FailureKind::Unexplained => BTreeSet::new(),
-            _ => return Ok(BTreeSet::new()),
-        };
-        let convex = Convex::new(self.deployment, self.deadline);
-        let accepted = self
-            .accepted
-            .get_or_init(|| Arguments::of(convex, SESSION.create));
-        if let Some(accepted) = accepted {
-            for document in documents {
-                fields.extend(accepted.unknown_fields(&serde_json::from_str(document)?));
-            }
-        }
-        Ok(fields)
     }
 
     /// Updates a document that Convex should have, and creates one that it does not have, for

@@ -9,11 +9,20 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::{Delivery, SESSION};
+use crate::convex::answer::Verdict;
+use crate::convex::client::Convex;
+use crate::convex::spec::Arguments;
 use crate::journal::{OlderFunctions, SessionEntry};
 use crate::record::Millis;
+use crate::record::failure::FailureKind;
+
+/// For how long fields that the functions do not know are left out before they are sent again, in
+/// milliseconds: each then costs a request that fails.
+const TRUST_OLDER_FUNCTIONS: Millis = 3_600_000;
 
 /// The fields that the functions of a deployment do not know, as far as that was found out.
-pub struct UnknownFields {
+struct UnknownFields {
     /// Those that were found out earlier.
     remembered: BTreeSet<String>,
     /// Those that are left out. Without an entry that is trusted it starts empty, because the
@@ -34,7 +43,7 @@ pub struct Completeness {
 
 impl UnknownFields {
     /// Starts with what the journal knows of functions that are older than this program.
-    pub fn new(older: Option<OlderFunctions>, now: Millis) -> Self {
+    fn new(older: Option<OlderFunctions>, now: Millis) -> Self {
         let is_trusted = older
             .as_ref()
             .is_some_and(|older| older.trusted_until > now);
@@ -51,7 +60,7 @@ impl UnknownFields {
     }
 
     /// The documents to send: whole ones are borrowed.
-    pub fn left_out_of<'a>(&self, entries: &'a [SessionEntry]) -> Result<Vec<Cow<'a, str>>> {
+    fn left_out_of<'a>(&self, entries: &'a [SessionEntry]) -> Result<Vec<Cow<'a, str>>> {
         let documents = entries.iter();
         documents
             .map(|entry| without(&entry.document, &self.left_out))
@@ -60,7 +69,7 @@ impl UnknownFields {
 
     /// Adds fields. Returns whether one of these documents has one of them, so that sending them again
     /// without it makes a difference.
-    pub fn add(&mut self, fields: BTreeSet<String>, documents: &[Cow<'_, str>]) -> Result<bool> {
+    fn add(&mut self, fields: BTreeSet<String>, documents: &[Cow<'_, str>]) -> Result<bool> {
         let is_sent = have(documents, &fields)?;
         if is_sent {
             self.left_out.extend(fields);
@@ -70,7 +79,7 @@ impl UnknownFields {
     }
 
     /// What the journal should remember, if something was found out.
-    pub fn learned(&self, trusted_until: Millis) -> Option<OlderFunctions> {
+    fn learned(&self, trusted_until: Millis) -> Option<OlderFunctions> {
         self.has_learned.then(|| OlderFunctions {
             unknown_fields: self.left_out.clone(),
             trusted_until,
@@ -78,13 +87,69 @@ impl UnknownFields {
     }
 
     /// How complete these documents are.
-    pub fn completeness(&self, documents: &[Cow<'_, str>]) -> Result<Completeness> {
+    fn completeness(&self, documents: &[Cow<'_, str>]) -> Result<Completeness> {
         Ok(Completeness {
             is_whole: documents
                 .iter()
                 .all(|document| matches!(document, Cow::Borrowed(_))),
             has_what_was_unknown: !self.has_learned && have(documents, &self.remembered)?,
         })
+    }
+}
+
+impl Delivery<'_> {
+    /// Sends the documents of sessions, without the fields that the deployed functions do not know.
+    /// Older functions refuse a document with such a field.
+    pub(super) fn send_sessions(
+        &mut self,
+        entries: &[SessionEntry],
+        send: impl Fn(&mut Self, &[Cow<'_, str>]) -> Result<Verdict>,
+    ) -> Result<(Verdict, Completeness)> {
+        let (name, now) = (self.deployment.name(), self.now);
+        let mut unknown = UnknownFields::new(self.journal.older_functions(name)?, now);
+        let (verdict, documents) = loop {
+            let documents = unknown.left_out_of(entries)?;
+            let verdict = send(self, &documents)?;
+            let fields = self.unknown_fields(&verdict, &documents)?;
+            if !unknown.add(fields, &documents)? {
+                break (verdict, documents);
+            }
+        };
+        let is_refused = matches!(
+            &verdict,
+            Verdict::UnknownField { failure, .. } | Verdict::Failed(failure) if failure.is_refusal()
+        );
+        // A document that is refused all the same says nothing about others.
+        if !is_refused && let Some(functions) = unknown.learned(now + TRUST_OLDER_FUNCTIONS) {
+            self.journal
+                .write(|write| write.remember_older_functions(name, &functions))?;
+        }
+        Ok((verdict, unknown.completeness(&documents)?))
+    }
+
+    /// The fields of these documents that may be why they were refused. A refusal names one of them,
+    /// or none if the deployment hides the reason, so the deployment is asked what its functions
+    /// accept.
+    fn unknown_fields(
+        &mut self,
+        verdict: &Verdict,
+        documents: &[Cow<'_, str>],
+    ) -> Result<BTreeSet<String>> {
+        let mut fields = match verdict {
+            Verdict::UnknownField { field, .. } => BTreeSet::from([field.clone()]),
+            Verdict::Failed(failure) if failure.kind == FailureKind::Unexplained => BTreeSet::new(),
+            _ => return Ok(BTreeSet::new()),
+        };
+        let convex = Convex::new(self.deployment, self.deadline);
+        let accepted = self
+            .accepted
+            .get_or_init(|| Arguments::of(convex, SESSION.create));
+        if let Some(accepted) = accepted {
+            for document in documents {
+                fields.extend(accepted.unknown_fields(&serde_json::from_str(document)?));
+            }
+        }
+        Ok(fields)
     }
 }
 
