@@ -326,7 +326,7 @@ fn hook_that_runs_twice_leaves_no_lease_behind() {
             "agents:updateAgentSession"
         ]
     );
-    let sessions = machine.sidecar(&["sessions"]).run().ok();
+    let sessions = machine.sidecar(&["sessions", "--all"]).run().ok();
     assert_eq!(sessions.matches(" yes").count(), 2, "{sessions}");
 }
 
