@@ -22,10 +22,18 @@ test: node_modules
 	cargo test --locked --lib --test architecture --test binary --test transcripts
 	npm test
 
-# The real Claude Code, from npm, against a stand-in for the Messages API.
+# The real Claude Code, from npm, against a stand-in for the Messages API: the versions of
+# tests/client/package.json, two side by side. CLIENT=2.1.x tries another one.
+CLIENT ?= 2.1.332 2.1.197 2.1.100 2.0.50
 client-test: node_modules tests/client/node_modules
+	for version in $(CLIENT); do \
+		test -d tests/client/node_modules/claude-$$version || \
+		npm install --no-audit --no-fund --loglevel=error --no-save \
+			--prefix target/clients/$$version @anthropic-ai/claude-code@$$version || exit 1; \
+	done
 	cargo build --locked --release
-	CONVEX_SIDECAR_BIN="$${CONVEX_SIDECAR_BIN:-$(call executable,--release)}" \
+	export CONVEX_SIDECAR_BIN="$${CONVEX_SIDECAR_BIN:-$(call executable,--release)}"; \
+		printf '%s\n' $(CLIENT) | xargs -P 2 -I VERSION env CLIENT=VERSION \
 		node --test --test-reporter=spec tests/client/client.test.mjs
 
 # Compares the cost with that of alternatives; writes docs/benchmarks.md and docs/cost.md.

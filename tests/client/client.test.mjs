@@ -5,22 +5,43 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startLab } from "./lab.mjs";
+import { CLIENT, startLab } from "./lab.mjs";
 
 const ANSWER = "Done. FINAL ANSWER 42.";
 const STARTED = { source: "startup", reason: "other", endedBy: "hook" };
 const RESUMED = { ...STARTED, source: "resume" };
 const bash = (calls, errors = 0) => ({ name: "Bash", calls, errors });
-const CLIENT_VERSION = "2.1.197";
+
+const since = (version) => CLIENT.localeCompare(version, "en", { numeric: true }) >= 0;
+/** The versions are those of docs/hooks.md. */
+const FORK_STARTS_WITH_ITS_OWN_ID = since("2.1.231");
+const CHARGES_ARE_CUMULATIVE = since("2.1.290");
+/** Without it no one knows which process a run belonged to, and so whether it is gone. */
+const OWNER_IS_KNOWN = since("2.1.145");
+const needsOwner = { skip: !OWNER_IS_KNOWN && `client ${CLIENT} does not tell a hook its owner` };
+/** Where all answers have one id, the figures differ for a reason that is not known yet. */
+const needsUniqueIds = (hooks) =>
+  hooks.gateway ? { todo: "find out why resumed and forked sessions differ" } : needsOwner;
+/** Clients before ignore a settings file that names this event. */
+const KNOWS_STOP_FAILURE = since("2.1.78");
 
 const INSTALLATIONS = {
   "a plugin": { plugin: true },
   "a settings file": { settings: "user" },
   "a plugin and a settings file at once": { plugin: true, settings: "user" },
+  "a settings file, behind a gateway that gives all answers one id": {
+    settings: "user",
+    gateway: true,
+  },
 };
 
-for (const [name, hooks] of Object.entries(INSTALLATIONS))
-  describe(`hooks from ${name}`, () => {
+/** Of older clients only the hooks in a settings file are tested. */
+const installations = Object.entries(INSTALLATIONS).filter(
+  ([name]) => OWNER_IS_KNOWN || (KNOWS_STOP_FAILURE && name === "a settings file"),
+);
+
+for (const [name, hooks] of installations)
+  describe(`client ${CLIENT}, hooks from ${name}`, () => {
     const sessions = new Set();
     let lab;
     before(async () => (lab = await startLab(hooks)));
@@ -50,7 +71,7 @@ for (const [name, hooks] of Object.entries(INSTALLATIONS))
       assert.equal(row.agentType, "claude-code");
       assert.equal(row.metadata.cwd, lab.cwd);
       assert.equal(row.metadata.entrypoint, "sdk-cli");
-      assert.equal(row.metadata.clientVersion, CLIENT_VERSION);
+      assert.equal(row.metadata.clientVersion, CLIENT);
       assert.equal(row.metadata.permissionMode, "bypassPermissions");
     });
 
@@ -72,33 +93,39 @@ for (const [name, hooks] of Object.entries(INSTALLATIONS))
     });
 
     test("an API error fails the session", async () => {
-      const error = "API Error: 400 mock says no";
       const turn = await claude("FAILNOW");
       assert.equal(turn.code, 1);
-      assert.equal(turn.result.result, error);
+      const error = turn.result.result; // older clients show the whole answer
+      assert.match(error, /^API Error: 400 .*mock says no/);
       await assertRecorded(lab, [turn], { status: "failed", error, tools: [], runs: [STARTED] });
     });
 
-    test("a session that is resumed after an error is one session with three runs", async () => {
-      const first = await claude("say hello");
-      const id = first.result.session_id;
-      const failed = await claude("FAILNOW", "--resume", id);
-      const third = await claude("RUNTWO", "--resume", id);
-      const expected = {
-        input: "say hello",
-        output: ANSWER,
-        prompts: 3,
-        tools: [bash(3, 1)],
-        runs: [STARTED, RESUMED, RESUMED],
-      };
-      await assertRecorded(lab, [first, failed, third], expected);
-    });
+    test(
+      "a session that is resumed after an error is one session with three runs",
+      needsUniqueIds(hooks),
+      async () => {
+        const first = await claude("say hello");
+        const id = first.result.session_id;
+        const failed = await claude("FAILNOW", "--resume", id);
+        const third = await claude("RUNTWO", "--resume", id);
+        const expected = {
+          input: "say hello",
+          output: ANSWER,
+          prompts: 3,
+          tools: [bash(3, 1)],
+          runs: [STARTED, RESUMED, RESUMED],
+        };
+        await assertRecorded(lab, [first, failed, third], expected);
+      },
+    );
 
-    test("a fork counts only what it adds", async () => {
+    test("a fork counts only what it adds", needsUniqueIds(hooks), async () => {
       const parent = await claude("say hello");
       const child = await claude("RUNTWO", "--resume", parent.result.session_id, "--fork-session");
       assert.notEqual(child.result.session_id, parent.result.session_id);
-      const runs = [STARTED, { source: "resume", endedBy: "superseded" }];
+      const runs = FORK_STARTS_WITH_ITS_OWN_ID
+        ? [STARTED]
+        : [STARTED, { source: "resume", endedBy: "superseded" }];
       await assertRecorded(lab, [parent], {
         input: "say hello",
         output: ANSWER,
@@ -110,7 +137,10 @@ for (const [name, hooks] of Object.entries(INSTALLATIONS))
         output: ANSWER,
         tools: [bash(2, 1)],
         inheritedUsage: usageOf(parent.messages),
-        runs: [{ reason: "other", endedBy: "hook" }],
+        inheritedCost: parent.result.total_cost_usd,
+        runs: FORK_STARTS_WITH_ITS_OWN_ID
+          ? [{ source: "fork", reason: "other", endedBy: "hook" }]
+          : [{ reason: "other", endedBy: "hook" }],
       });
     });
 
@@ -124,7 +154,7 @@ for (const [name, hooks] of Object.entries(INSTALLATIONS))
       assert.deepEqual(await lab.calls(), before);
     });
 
-    test("a session whose client is killed is swept", async () => {
+    test("a session whose client is killed is swept", needsOwner, async () => {
       const client = lab.startClaude("HANGNOW");
       await waitForPrompt(lab, "HANGNOW").finally(() => client.kill("SIGKILL"));
       await client.finished.catch(() => "a killed client prints no result");
@@ -142,7 +172,7 @@ for (const [name, hooks] of Object.entries(INSTALLATIONS))
     });
 
     test("the model never sees the sidecar", () => {
-      assert.ok(lab.requestsToModel.length > 10);
+      assert.ok(lab.requestsToModel.length > sessions.size);
       assert.deepEqual(
         lab.requestsToModel.filter((body) => /convex|sidecar/i.test(body)),
         [],
@@ -161,46 +191,54 @@ const SCOPES = {
 };
 
 for (const [name, hooks] of Object.entries(SCOPES))
-  test(`hooks from ${name} record a session once, and doctor reports them`, async () => {
-    const lab = await startLab(hooks);
+  test(
+    `hooks from ${name} record a session once, and doctor reports them`,
+    needsOwner,
+    async () => {
+      const lab = await startLab(hooks);
+      try {
+        const turn = await lab.claude("say hello");
+        await assertRecorded(lab, [turn], {
+          input: "say hello",
+          output: ANSWER,
+          tools: [bash(1)],
+          runs: [STARTED],
+        });
+        assert.equal((await listed(lab, {})).length, 1);
+        const checks = (await lab.sidecar("doctor", "--json"))
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line));
+        const found = checks.filter((check) => check.name === "hooks");
+        assert.equal(found.length, 1, JSON.stringify(found));
+        assert.equal(found[0].mark, Object.keys(hooks).length > 1 ? "warning" : "ok");
+        assert.equal(
+          found[0].says.includes("the plugin convex-sidecar@convex-sidecar"),
+          "installedPlugin" in hooks,
+        );
+        assert.equal(found[0].says.includes("/project/.claude/settings."), "settings" in hooks);
+      } finally {
+        lab.stop();
+      }
+    },
+  );
+
+test(
+  "a client command without a session records none, although it runs the SessionEnd hooks",
+  needsOwner,
+  async () => {
+    const lab = await startLab({ settings: "user" });
     try {
-      const turn = await lab.claude("say hello");
-      await assertRecorded(lab, [turn], {
-        input: "say hello",
-        output: ANSWER,
-        tools: [bash(1)],
-        runs: [STARTED],
-      });
-      assert.equal((await listed(lab, {})).length, 1);
-      const checks = (await lab.sidecar("doctor", "--json"))
-        .trim()
-        .split("\n")
-        .map((line) => JSON.parse(line));
-      const found = checks.filter((check) => check.name === "hooks");
-      assert.equal(found.length, 1, JSON.stringify(found));
-      assert.equal(found[0].mark, Object.keys(hooks).length > 1 ? "warning" : "ok");
-      assert.equal(
-        found[0].says.includes("the plugin convex-sidecar@convex-sidecar"),
-        "installedPlugin" in hooks,
-      );
-      assert.equal(found[0].says.includes("/project/.claude/settings."), "settings" in hooks);
+      assert.equal((await lab.client("mcp", "list")).code, 0);
+      assert.deepEqual(await listed(lab, {}), []);
+      assert.equal(await lab.sidecar("sessions", "--json"), "");
     } finally {
       lab.stop();
     }
-  });
+  },
+);
 
-test("a client command without a session records none, although it runs the SessionEnd hooks", async () => {
-  const lab = await startLab({ settings: "user" });
-  try {
-    assert.equal((await lab.client("mcp", "list")).code, 0);
-    assert.deepEqual(await listed(lab, {}), []);
-    assert.equal(await lab.sidecar("sessions", "--json"), "");
-  } finally {
-    lab.stop();
-  }
-});
-
-test("a plugin without the executable informs the user and not the model", async () => {
+test("a plugin without the executable informs the user and not the model", needsOwner, async () => {
   const lab = await startLab({ plugin: true, absent: true });
   try {
     const { code, result, events } = await lab.claude(
@@ -232,6 +270,28 @@ test("a plugin without the executable informs the user and not the model", async
     lab.stop();
   }
 });
+
+test(
+  "a client that ignores the hooks leaves sessions that import records",
+  {
+    skip: KNOWS_STOP_FAILURE && `client ${CLIENT} runs the hooks`,
+  },
+  async () => {
+    const lab = await startLab({ settings: "user" });
+    try {
+      const { result } = await lab.claude("say hello");
+      assert.deepEqual(await listed(lab), []);
+      await lab.sidecar("import");
+      const [row, ...others] = await listed(lab);
+      assert.deepEqual(others, []);
+      assert.equal(row.sessionId, result.session_id);
+      assert.equal(row.metadata.clientVersion, CLIENT);
+      assert.deepEqual([row.input, row.output, row.status], ["say hello", ANSWER, "completed"]);
+    } finally {
+      lab.stop();
+    }
+  },
+);
 
 /**
  * Compares the rows of Convex and the sidecar with what the client reported and the API charged for
@@ -275,6 +335,7 @@ async function assertRecorded(lab, turns, expected) {
   if (expected.output) assert.equal(row.output, turns.at(-1).result.result);
 
   assertClientAgrees(row.metadata, turns);
+  assertCostAgrees(row.metadata, turns.at(-1).result, expected.inheritedCost);
   return row;
 }
 
@@ -293,24 +354,58 @@ const byName = (list, key) => list.toSorted((a, b) => a[key].localeCompare(b[key
 const withoutTimes = ({ startedAt, endedAt, owner, ...rest }) => rest;
 
 /**
- * The client reports each process of a session separately: `modelUsage` is everything this process
- * requested, including subagents; `usage` is the main chain only. Neither includes the history of a
- * resumed or forked transcript.
+ * The client's `modelUsage` is everything that it requested, including subagents: in this process or,
+ * if it writes cost-state records, in the whole session and what a fork inherits. Its `usage` is the
+ * main chain of this process alone.
  */
 function assertClientAgrees(metadata, turns) {
+  const results = turns.map((turn) => turn.result);
   const models = new Map();
-  for (const [name, figures] of turns.flatMap((turn) => Object.entries(turn.result.modelUsage))) {
-    const model = name.replace(/\[1m\]$/, ""); // the suffix marks a larger context window
-    models.set(model, total([models.get(model) ?? NOTHING, figures]));
-  }
+  for (const { modelUsage } of CHARGES_ARE_CUMULATIVE ? results.slice(-1) : results)
+    for (const [name, figures] of Object.entries(modelUsage)) {
+      const model = name.replace(/\[1m\]$/, ""); // the suffix marks a larger context window
+      models.set(model, total([models.get(model) ?? NOTHING, figures]));
+    }
   const reported = [...models].map(([model, usage]) => ({ model, ...usage }));
-  assert.deepEqual(byName(metadata.usageByModel, "model"), byName(reported, "model"));
+  const tokens = ({ model, ...usage }) => ({ model, ...total([usage]) });
+  const counted = metadata.usageByModel.map(tokens);
+  if (CHARGES_ARE_CUMULATIVE && metadata.inheritedUsage) {
+    assert.equal(counted.length, 1);
+    counted[0] = {
+      ...total([counted[0], metadata.inheritedUsage]),
+      model: counted[0].model,
+    };
+  }
+  assert.deepEqual(byName(counted, "model"), byName(reported, "model"));
 
-  const mainChain = turns.map((turn) => fromWire(turn.result.usage));
+  // If subagents run in the background, `usage` is only that of the turn after the last of them.
+  if (CHARGES_ARE_CUMULATIVE && metadata.subagents > 0) return;
+  const mainChain = results.map((result) => fromWire(result.usage));
   const subagents = usageOf(
     turns.flatMap((turn) => turn.messages).filter((message) => message.subagent),
   );
   assert.deepEqual(metadata.usage, total([...mainChain, subagents]));
+}
+
+/**
+ * Only the client knows what it charges: to the last digit its cost is that of the record, or there
+ * is none. A fork's charge includes its parent's.
+ */
+function assertCostAgrees(metadata, result, inherited = 0) {
+  if (!CHARGES_ARE_CUMULATIVE) return assert.equal(metadata.costUsd, undefined);
+  if (inherited === 0) {
+    assert.equal(metadata.costUsd, result.total_cost_usd);
+    for (const [name, { costUSD }] of Object.entries(result.modelUsage)) {
+      const model = name.replace(/\[1m\]$/, "");
+      const counted = metadata.usageByModel.find((usage) => usage.model === model);
+      // The only model of a session has the cost of the session.
+      const { length } = metadata.usageByModel;
+      assert.equal(length === 1 ? metadata.costUsd : counted.costUsd, costUSD);
+    }
+  } else {
+    // A difference of two floating-point numbers is exact only to their precision.
+    assert.ok(Math.abs(metadata.costUsd + inherited - result.total_cost_usd) < 1e-12);
+  }
 }
 
 const NOTHING = {

@@ -6,22 +6,26 @@ import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import {
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
-  readdirSync,
+  readFileSync,
   realpathSync,
   rmSync,
   symlinkSync,
 } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { delimiter, join, resolve } from "node:path";
+import { delimiter, dirname, join, resolve } from "node:path";
 import { startMessagesApi } from "./messages-api.mjs";
 
 const here = import.meta.dirname;
 const repository = resolve(here, "../..");
 const { CONVEX_SIDECAR_BIN } = process.env;
+export const { CLIENT = "2.1.332" } = process.env;
 if (!CONVEX_SIDECAR_BIN) throw new Error("CONVEX_SIDECAR_BIN is not set: run `make client-test`");
 const sidecarBinary = resolve(CONVEX_SIDECAR_BIN);
+const [clientProgram, ...clientArgs] = findClient();
 /** A run takes a second; a client that hangs is killed after this time. */
 const TIMEOUT_MS = 60_000;
 
@@ -29,6 +33,7 @@ const TIMEOUT_MS = 60_000;
  * @param hooks where the client gets its hooks from, in any combination: `plugin` (the folder of the
  *   repository), `installedPlugin` (through the repository's marketplace), `settings` (a scope);
  *   `absent` leaves out the executable that they run
+ *   `gateway` gives all answers of the API the same id
  */
 export async function startLab(hooks) {
   const home = realpathSync(mkdtempSync(join(tmpdir(), "lab-")));
@@ -36,7 +41,7 @@ export async function startLab(hooks) {
   const [bin, cwd] = ["bin", "project"].map(folder);
   if (!hooks.absent) symlinkSync(sidecarBinary, join(bin, "convex-sidecar"));
 
-  const api = await startMessagesApi();
+  const api = await startMessagesApi({ gateway: hooks.gateway });
   const backend = await startBackend();
   const env = {
     PATH: [bin, ...(hooks.absent ? ["/usr/bin", "/bin"] : [process.env.PATH])].join(delimiter),
@@ -52,7 +57,7 @@ export async function startLab(hooks) {
     CONVEX_SELF_HOSTED_URL: backend.url,
     CONVEX_SELF_HOSTED_ADMIN_KEY: backend.adminKey,
   };
-  const client = (...args) => start(clientBinary(), args, { cwd, env }).finished;
+  const client = (...args) => start(clientProgram, [...clientArgs, ...args], { cwd, env }).finished;
   const options = ["--output-format", "json", "--dangerously-skip-permissions"];
   if (hooks.plugin) options.push("--plugin-dir", repository);
   if (hooks.settings) await sidecar("install", "--scope", hooks.settings);
@@ -64,7 +69,10 @@ export async function startLab(hooks) {
    */
   function startClaude(prompt, ...more) {
     const before = api.messages.length;
-    const child = start(clientBinary(), ["-p", prompt, ...options, ...more], { cwd, env });
+    const child = start(clientProgram, [...clientArgs, "-p", prompt, ...options, ...more], {
+      cwd,
+      env,
+    });
     const finished = child.finished.then(({ code, stdout, stderr }) => {
       if (stderr) throw new Error(`the client wrote to stderr: ${stderr}`);
       const events = stdout
@@ -126,16 +134,28 @@ export async function startLab(hooks) {
 }
 
 /**
- * npm installs the package for this platform beside the main package, so no install script is
- * needed.
+ * The command that starts the client: a script up to about 2.1.112, a program afterwards. npm installs
+ * the program's package for this platform with the main package, so no install script is needed.
  */
-function clientBinary() {
-  const packages = join(here, "node_modules/@anthropic-ai");
-  return join(
-    packages,
-    readdirSync(packages).find((name) => name.startsWith("claude-code-")),
-    "claude",
+function findClient() {
+  const installed = [
+    join(here, `node_modules/claude-${CLIENT}`),
+    join(repository, `target/clients/${CLIENT}/node_modules/@anthropic-ai/claude-code`),
+  ].find(existsSync);
+  if (!installed) throw new Error(`client ${CLIENT} is not installed: run \`make client-test\``);
+  const script = join(installed, "cli.js");
+  if (existsSync(script)) return [process.execPath, script];
+  const { optionalDependencies } = JSON.parse(
+    readFileSync(join(installed, "package.json"), "utf8"),
   );
+  const { resolve } = createRequire(join(installed, "package.json"));
+  for (const name of Object.keys(optionalDependencies))
+    try {
+      return [join(dirname(resolve(`${name}/package.json`)), "claude")];
+    } catch (error) {
+      if (error.code !== "MODULE_NOT_FOUND") throw error; // the package of another platform
+    }
+  throw new Error(`client ${CLIENT} has no package for this platform`);
 }
 
 /**

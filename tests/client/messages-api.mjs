@@ -1,13 +1,16 @@
 // A stand-in for the Messages API, so that the client test runs the real Claude Code offline, for free
 // and with the same result every time. It answers what the last human prompt asks for, and keeps
 // every request and every usage it returned: an independent account of the tokens.
+import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 
 /**
+ * @param gateway whether all answers have the same id, as those of some gateways; the ids of the
+ *   real API are unique
  * @returns the URL for the client, all request bodies so far, and all messages so far as {model,
  * usage, subagent}
  */
-export async function startMessagesApi() {
+export async function startMessagesApi({ gateway }) {
   const requests = [];
   const messages = [];
   const server = createServer(async (request, response) => {
@@ -27,7 +30,8 @@ export async function startMessagesApi() {
         type: "error",
         error: { type: "invalid_request_error", message: "mock says no" },
       });
-    const message = answer(body, prompt, messages.length + 1);
+    const id = gateway ? "msg_gateway" : `msg_${randomUUID()}`;
+    const message = { id, ...answer(body, prompt, messages.length + 1) };
     messages.push({
       model: message.model,
       usage: message.usage,
@@ -50,6 +54,11 @@ async function bodyOf(request) {
 const blocksOf = (message) =>
   typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
 const hasToolResult = (message) => blocksOf(message).some((block) => block.type === "tool_result");
+/** Newer clients run a subagent in the background and report its end in a message of its own. */
+const isNotification = (message) =>
+  blocksOf(message).some(
+    (block) => block.type === "text" && block.text.includes("<task-notification>"),
+  );
 
 /**
  * The client adds blocks marked <system-reminder>, and merges unanswered prompts into one message
@@ -70,13 +79,9 @@ function lastHumanPrompt(messages) {
  * by chance.
  */
 function answer(body, prompt, number) {
-  const content = contentFor(
-    prompt,
-    hasToolResult(body.messages.findLast((message) => message.role === "user")),
-    number,
-  );
+  const lastOfUser = body.messages.findLast((message) => message.role === "user");
+  const content = contentFor(prompt, hasToolResult(lastOfUser) || isNotification(lastOfUser));
   return {
-    id: `msg_${String(number).padStart(4, "0")}`,
     type: "message",
     role: "assistant",
     model: body.model,
@@ -92,11 +97,11 @@ function answer(body, prompt, number) {
   };
 }
 
-function contentFor(prompt, toolsHaveRun, number) {
+function contentFor(prompt, toolsHaveRun) {
   const text = (words) => ({ type: "text", text: words });
   const tool = (name, input) => ({
     type: "tool_use",
-    id: `toolu_${number}_${input.description}`,
+    id: `toolu_${randomUUID()}`,
     name,
     input,
   });
