@@ -10,7 +10,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # CARGO_TARGET_DIR and cargo's configuration can move it.
 executable = $$(cargo build --locked --quiet --message-format=json $(1) | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 
-.PHONY: demo test client-test bench cost fuzz lint format clean
+.PHONY: demo test transcripts client-test bench cost fuzz lint format clean
 
 # Records a captured session of the real client in a temporary home and shows it.
 demo:
@@ -21,6 +21,11 @@ demo:
 test: node_modules
 	cargo test --locked --lib --test architecture --test binary --test transcripts
 	npm test
+
+# The properties of reading transcripts with 10,000 generated ones. Not part of `make test`: several
+# sessions that are read in any order do not always give the record of one read yet.
+transcripts:
+	TRANSCRIPT_CASES=5000 cargo test --locked --test transcripts journal -- --include-ignored
 
 # The real Claude Code, from npm, against a stand-in for the Messages API: the versions of
 # tests/client/package.json, two side by side. CLIENT=2.1.x tries another one.

@@ -27,8 +27,9 @@ use crate::record::facts::Source;
 use crate::record::read_state::ReadState;
 use crate::system::deadline::Deadline;
 use crate::system::process;
+use crate::transcript::beginning;
 use crate::transcript::files::{SessionFile, subagent_id, subagents_beside, with_subagents};
-use crate::transcript::reader::{Checkpoint, session_of};
+use crate::transcript::reader::Checkpoint;
 use crate::ui::{escape, plural};
 
 /// How many deltas may wait to be counted, so that memory does not grow with the number of files.
@@ -154,8 +155,11 @@ fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
         files.sort();
         let read_version = versions.remove(&session_id);
         // A file with another name than that of its session is a copy that somebody made.
-        let is_copy =
-            |(path, _): &SessionFile| session_of(path).is_some_and(|named| named != session_id);
+        let is_copy = |(path, _): &SessionFile| {
+            beginning::of(path)
+                .session_id
+                .is_some_and(|named| named != session_id)
+        };
         if !is_uuid(&session_id) && files.iter().any(is_copy) {
             continue;
         }

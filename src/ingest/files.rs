@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use crate::journal::SessionRow;
 use crate::record::facts::Source;
+use crate::transcript::beginning;
 use crate::transcript::files::{
-    SessionFile, fragments, has_subagents_beside, local_path, subagent_id, subagents_beside,
-    with_subagents,
+    SessionFile, fragments, local_path, subagent_id, subagents_beside, with_subagents,
 };
 use crate::transcript::reader::Checkpoint;
 
@@ -25,10 +25,13 @@ pub(super) fn files_of(
     } else {
         fragments(&stated, &row.session.session_id)
     };
+    let has_subagents_beside = fragments
+        .first()
+        .is_some_and(|main| !is_known && beginning::of(main).has_subagents_beside());
     let folders: BTreeSet<_> = fragments.iter().filter_map(|path| path.parent()).collect();
     let beside = folders
         .iter()
-        .filter(|_| has_subagents_beside(row.figures.latest.version.text().as_deref()))
+        .filter(|_| has_subagents_beside)
         .filter_map(|folder| subagents_beside(folder).remove(&row.session.session_id))
         .flatten()
         .map(|path| (path, Source::Subagent))

@@ -14,6 +14,7 @@ use crate::record::facts::{Facts, Source};
 use crate::record::index::key;
 use crate::record::read_state::{ReadState, TranscriptState};
 use crate::system::deadline::Deadline;
+use crate::transcript::beginning::{self, Origin};
 use crate::transcript::files::{SessionFile, subagent_id};
 use crate::transcript::reader::{self, Checkpoint, Outcome};
 
@@ -89,7 +90,8 @@ pub fn read_transcript(
     Ok(())
 }
 
-/// Reads and counts what is new. Returns `false` if another process has counted meanwhile.
+/// Reads and counts what is new. Returns `false` if the files must be read again: another process has
+/// counted meanwhile, or the session turns out to be a parent.
 fn read_new(
     journal: &mut Journal,
     mut reading: Reading<'_>,
@@ -97,7 +99,7 @@ fn read_new(
     now: Millis,
 ) -> Result<bool> {
     let session_id = &row.session.session_id;
-    let mut read_version = row.read_version;
+    let (mut read_version, mut is_stale) = (row.read_version, false);
     let mut delta = reading.read();
     if delta.is_empty() && delta.state == row.transcript.state {
         if delta.state != ReadState::Partial && !has_just_ended(&row.session, now) {
@@ -119,12 +121,12 @@ fn read_new(
             };
             let rest = reading.count(write, &mut row, delta)?;
             store(write, &mut row, reading.config, None, now)?;
-            read_version = row.read_version;
+            (read_version, is_stale) = (row.read_version, row.is_stale);
             Ok(Some(rest))
         })?;
         match rest {
             None => return Ok(false),
-            Some(None) => return Ok(true),
+            Some(None) => return Ok(!is_stale),
             Some(Some(next)) => delta = next,
         }
         journal.yield_lock();
@@ -201,7 +203,7 @@ fn restart(journal: &mut Journal, config: &Config, session_id: &str, now: Millis
 /// What is new in a session's files.
 pub struct TranscriptDelta {
     files: Vec<FileDelta>,
-    origin: Option<(i64, i64)>,
+    origin: Option<Origin>,
     /// How much of the files was read, this delta included.
     pub state: ReadState,
 }
@@ -214,6 +216,8 @@ struct FileDelta {
     checkpoint: Checkpoint,
     /// Whether it was read from its beginning.
     is_from_start: bool,
+    /// The time of the records in it that an old client copied.
+    copied_at: Option<Millis>,
 }
 
 impl TranscriptDelta {
@@ -283,10 +287,15 @@ pub fn read_files(
             delta.state = ReadState::Partial;
             continue;
         };
-        let is_from_start = from == Checkpoint::default();
-        if is_from_start && *source == Source::Main {
-            let origin = reader::origin(&file).ok();
-            delta.origin = delta.origin.into_iter().chain(origin).min();
+        let is_from_start = from.offset == 0;
+        let mut copied_at = None;
+        if is_from_start
+            && *source == Source::Main
+            && let Ok(beginning) = beginning::read(&file)
+        {
+            copied_at = beginning.copied_at;
+            let origins = delta.origin.into_iter().chain([beginning.origin]);
+            delta.origin = origins.min();
         }
         if is_from_start && let Some(id) = subagent_id(path) {
             facts.push(Facts::of_subagent(key(b'a', id.as_bytes())));
@@ -297,6 +306,7 @@ pub fn read_files(
                 facts,
                 checkpoint,
                 is_from_start,
+                copied_at,
             });
         }
         if !is_all || delta.weight() > MAX_FACTS {
@@ -308,12 +318,20 @@ pub fn read_files(
 }
 
 /// Counts a delta in the session's figures.
-pub(super) fn count(write: &Write<'_>, row: &mut SessionRow, delta: TranscriptDelta) -> Result<()> {
+pub(super) fn count(
+    write: &Write<'_>,
+    row: &mut SessionRow,
+    mut delta: TranscriptDelta,
+) -> Result<()> {
     if let Some(origin) = delta.origin {
         write.store_origin(row, origin)?;
     }
     // Which session had a record first is decided by these, so they come before the records.
-    for facts in delta.files.iter().flat_map(|file| &file.facts) {
+    for facts in delta.files.iter_mut().flat_map(|file| &mut file.facts) {
+        let titled = facts.titled_session.as_ref();
+        if titled.is_some_and(|titled| *titled != row.session.session_id) {
+            facts.latest.custom_title = None;
+        }
         if let Some(parent) = &facts.forked_from {
             write.store_fork(&row.session.session_id, parent)?;
         }
@@ -321,10 +339,11 @@ pub(super) fn count(write: &Write<'_>, row: &mut SessionRow, delta: TranscriptDe
             write.store_fork(child, &row.session.session_id)?;
         }
     }
+    row.is_stale = write.is_stale(row)?;
     let mut chains = Vec::with_capacity(delta.files.len());
     for file in &delta.files {
         chains.push(if file.is_from_start {
-            Chain::default()
+            Chain::new(file.copied_at)
         } else {
             write.chain(row, &file.path.to_string_lossy())?
         });

@@ -9,6 +9,7 @@ use super::sessions::SessionRow;
 use super::{Journal, Result, Write, json, query_all, query_one, unsigned};
 use crate::record::Millis;
 use crate::record::chain::Chain;
+use crate::transcript::beginning::Origin;
 use crate::transcript::reader::Checkpoint;
 
 impl Journal {
@@ -82,12 +83,18 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Remembers that the client says which session is a fork of which.
+    /// Remembers that the client says which session is a fork of which. The parent, or one of its
+    /// parents, may have been taken for a fork of the child until now; then it must be read again.
     pub fn store_fork(&self, child: &str, parent: &str) -> Result<()> {
         let sql = "INSERT OR IGNORE INTO forks (child, parent) VALUES (?, ?)";
-        self.connection
-            .prepare_cached(sql)?
-            .execute([child, parent])?;
+        let mut insert = self.connection.prepare_cached(sql)?;
+        if insert.execute([child, parent])? > 0 {
+            let sql = "WITH RECURSIVE ancestors (id) AS (
+                         VALUES (?) UNION SELECT forks.parent FROM forks JOIN ancestors ON forks.child = ancestors.id)
+                       UPDATE sessions SET is_stale = 1, is_finalized = 0
+                       WHERE session_id IN ancestors AND json_array_length(figures, '$.parents') > 0";
+            self.connection.execute(sql, [parent])?;
+        }
         Ok(())
     }
 
@@ -98,14 +105,22 @@ impl Write<'_> {
         Ok(statement.query_row([row.stored.id], |row| unsigned(row, 0))?)
     }
 
-    /// Stores the transcript's [`origin`](crate::transcript::reader::origin), by which the older of
-    /// two sessions is known.
-    pub fn store_origin(
-        &self,
-        row: &SessionRow,
-        (first_record_at, created_at): (i64, i64),
-    ) -> Result<()> {
-        let sql = "UPDATE sessions SET first_record_at = ?, created_at = ? WHERE id = ?";
+    /// Whether the session's transcript must be read again.
+    pub fn is_stale(&self, row: &SessionRow) -> Result<bool> {
+        let sql = "SELECT is_stale FROM sessions WHERE id = ?";
+        let is_stale = query_one(self.connection, sql, [row.stored.id], |row| row.get(0))?;
+        Ok(is_stale.unwrap_or(false))
+    }
+
+    /// Stores when the session began, by which the older of two sessions is known. A file that was
+    /// restored is younger than its session.
+    pub fn store_origin(&self, row: &SessionRow, origin: Origin) -> Result<()> {
+        let sql = "UPDATE sessions SET first_record_at = ?1, created_at = ?2
+                   WHERE id = ?3 AND (first_record_at IS NULL OR (first_record_at, created_at) > (?1, ?2))";
+        let Origin {
+            first_record_at,
+            created_at,
+        } = origin;
         self.connection.prepare_cached(sql)?.execute([
             first_record_at,
             created_at,

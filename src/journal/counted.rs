@@ -304,6 +304,7 @@ mod tests {
     use super::super::{ErrorKind, Journal, StoreOptions};
     use super::*;
     use crate::record::session::Session;
+    use crate::transcript::beginning::Origin;
     use proptest::prelude::*;
 
     fn journal(sessions: &[&str]) -> Journal {
@@ -321,7 +322,11 @@ mod tests {
                     let mut row = write.new_row(Session::new(session, "host", 0), 0)?;
                     write.store(&mut row, &options)?;
                     // Each session is younger than those before.
-                    write.store_origin(&row, (i64::try_from(index).unwrap(), 0))?;
+                    let origin = Origin {
+                        first_record_at: i64::try_from(index).unwrap(),
+                        created_at: 0,
+                    };
+                    write.store_origin(&row, origin)?;
                 }
                 Ok(())
             })

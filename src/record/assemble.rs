@@ -41,9 +41,9 @@ impl Document {
         let input = first_prompt
             .and_then(|prompt| prompt.text.as_ref())
             .or(session.prompt.as_ref());
-        let output = output(session, figures, max_output);
-        let cut_output = output.as_ref().filter(|output| output.is_cut);
         let outcome = Outcome::of(session, figures);
+        let output = output(session, figures, outcome.error(), max_output);
+        let cut_output = output.as_ref().filter(|output| output.is_cut);
         let inherited = if figures.is_unmarked_fork() {
             &figures.inherited_by_model
         } else {
@@ -140,11 +140,24 @@ impl Document {
 /// The final answer. Either hooks or the transcript know of the later one: at a Stop the client may
 /// not have written it to the transcript yet. A structured answer is in the transcript alone; the
 /// Stop carries what the model said before it.
-fn output(session: &Session, figures: &Figures, max_output: usize) -> Option<Text> {
+fn output(
+    session: &Session,
+    figures: &Figures,
+    error: Option<&Text>,
+    max_output: usize,
+) -> Option<Text> {
     let from_transcript = figures.answer.as_ref();
     let stepped_at = figures.last_step.as_ref().and_then(|step| step.at);
     let is_final = |answer: &Answer| answer.is_structured && answer.at == stepped_at;
-    match &session.answer {
+    // Old clients fire Stop after an API error, with the error as the answer; and the Stop of an
+    // earlier turn may arrive late.
+    let is_of_this_turn = |text: &Text| {
+        let key = Answer::key_of(&text.text);
+        Some(text) != error
+            && from_transcript.is_none_or(|last| last.text == *text || !last.earlier.contains(&key))
+    };
+    let answer = session.answer.as_ref();
+    match answer.filter(|answer| is_of_this_turn(&answer.text)) {
         Some(answer)
             if from_transcript.is_none_or(|written| {
                 !is_final(written) && written.at.is_none_or(|at| at <= answer.at)

@@ -54,6 +54,15 @@ impl<'a, I: Index> Batch<'a, I> {
         *is_changed = true;
     }
 
+    /// Takes a record for history, although no session is known that had it first.
+    pub(super) fn inherit(&mut self, key: Key) -> Result<(), I::Error> {
+        self.get(key)?;
+        if let Some((seen, _)) = self.records.get_mut(&key) {
+            seen.is_inherited = true;
+        }
+        Ok(())
+    }
+
     /// Remembers a record that counts once. Returns whether it counts for this session.
     pub(super) fn is_new(&mut self, key: Key) -> Result<bool, I::Error> {
         let seen = self.get(key)?;

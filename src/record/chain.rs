@@ -7,7 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Fact, Reply};
+use super::Millis;
+use super::facts::{Fact, Reply, is_before};
 use super::index::Key;
 
 /// How many messages may be open at once. Older clients wrote the messages of several subagents into
@@ -26,12 +27,20 @@ pub struct Chain {
     /// The last prompt, until it is answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt: Option<Key>,
-    /// The last prompt, if it is a command whose expansion may follow.
+    /// When the last prompt was written.
     #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<Key>,
-    /// Whether a `user` record stands after the last reply.
+    prompted_at: Option<Millis>,
+    /// The ids of the last prompt, if it is a command whose expansion may follow.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    command: Vec<Key>,
+    /// Whether a `user` record stands after the last reply, on the main chain and on others.
+    pub(super) is_after_user: [bool; 2],
+    /// Whether the file has not got beyond what a subagent copied from its parent.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) is_after_user: bool,
+    pub(super) has_fork_context: bool,
+    /// The time of the records that an old client copied into the file of a resumed session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) copied_at: Option<Millis>,
 }
 
 /// A message that may have more records.
@@ -41,7 +50,11 @@ struct OpenMessage {
     key: Key,
     id: Option<Key>,
     request: Option<Key>,
+    /// The model of its first record.
+    model: String,
     is_main: bool,
+    /// Whether a `user` record stands after its last record.
+    is_followed: bool,
     /// Its last records.
     records: Vec<Key>,
     /// Its tool calls, with the names of the tools.
@@ -49,6 +62,22 @@ struct OpenMessage {
 }
 
 impl Chain {
+    /// The state before a file is read; `copied_at` is the time of the records that an old client
+    /// copied into it.
+    #[must_use]
+    pub fn new(copied_at: Option<Millis>) -> Self {
+        Self {
+            copied_at,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a reply is what a subagent copied from its parent: all up to the first `user` record.
+    pub(super) fn is_in_fork_context(&mut self, reply: &Reply) -> bool {
+        self.has_fork_context &= !reply.follows_user && !self.is_after_user[1];
+        self.has_fork_context
+    }
+
     /// The message to which a reply belongs, by the key of its first record: its own key if it begins
     /// a message. `known` is the message that it was counted for before.
     pub(super) fn add_reply(
@@ -58,14 +87,22 @@ impl Chain {
         names: &[String],
         known: Option<Key>,
     ) -> Key {
-        let follows_user = reply.follows_user || self.is_after_user;
-        self.is_after_user = false;
+        let is_after_user = &mut self.is_after_user[usize::from(!fact.is_main)];
+        let follows_user = reply.follows_user || *is_after_user;
+        if let Some(message) = known
+            && is_before(fact.at, self.prompted_at)
+        {
+            // It was written a second time, and nothing hangs together with it.
+            *is_after_user = follows_user;
+            return message;
+        }
+        *is_after_user = false;
+        for open in &mut self.open {
+            open.is_followed |= follows_user && open.is_main == fact.is_main;
+        }
         let place = match known {
             Some(message) => self.open.iter().position(|open| open.key == message),
-            None => self
-                .open
-                .iter()
-                .rposition(|open| open.is_continued_by(fact, reply, follows_user)),
+            None => self.continued_by(fact, reply),
         };
         let mut message = match place {
             Some(place) => self.open.remove(place),
@@ -73,15 +110,18 @@ impl Chain {
                 key: known.unwrap_or(fact.key),
                 id: reply.id,
                 request: reply.request,
+                model: names[reply.model].clone(),
                 is_main: fact.is_main,
+                is_followed: false,
                 records: Vec::new(),
                 calls: Vec::new(),
             },
         };
-        if message.records.len() == MAX_RECORDS {
-            message.records.remove(0);
-        }
+        message.is_followed = false;
         message.records.push(fact.key);
+        message.records.extend(fact.copy);
+        let surplus = message.records.len().saturating_sub(MAX_RECORDS);
+        message.records.drain(..surplus);
         let calls = reply.calls.iter();
         message
             .calls
@@ -92,9 +132,26 @@ impl Chain {
         let key = message.key;
         self.open.push(message);
         if fact.is_main {
-            self.command = None;
+            self.command.clear();
         }
         key
+    }
+
+    /// The message that goes on in a reply: that of its parent rather than the latest one.
+    fn continued_by(&self, fact: &Fact, reply: &Reply) -> Option<usize> {
+        let goes_on = |open: &OpenMessage| open.is_continued_by(fact, reply);
+        let is_parent = |open: &OpenMessage| open.records.contains(&fact.parent);
+        let of_parent = self
+            .open
+            .iter()
+            .rposition(|open| is_parent(open) && goes_on(open));
+        of_parent.or_else(|| self.open.iter().rposition(goes_on))
+    }
+
+    /// The model of the message that was added last: a gateway may name another one in each record.
+    pub(super) fn model(&self, message: Key) -> Option<&str> {
+        let open = self.open.last().filter(|open| open.key == message);
+        open.map(|open| &*open.model)
     }
 
     /// The tool of a failed call. The result stands right after the record of the call, or after the
@@ -114,21 +171,35 @@ impl Chain {
 
     /// Whether a prompt is what the client made of the command before it.
     pub(super) fn is_expansion(&self, fact: &Fact) -> bool {
-        self.command == Some(fact.parent) && fact.parent != 0
+        self.command.contains(&fact.parent)
     }
 
     /// Begins a turn: no message from before it goes on. `prompt` is `None` if it was answered before
     /// or belongs to another session.
     pub(super) fn begin_turn(&mut self, fact: &Fact, is_command: bool, prompt: Option<Key>) {
         self.close_messages();
-        self.command = is_command.then_some(fact.key);
-        self.prompt = prompt;
+        self.prompt = None;
+        self.prompted_at = None;
+        self.repeat_prompt(fact, is_command, prompt);
+    }
+
+    /// A prompt that was counted before; `prompt` is its key if it is not answered yet.
+    pub(super) fn repeat_prompt(&mut self, fact: &Fact, is_command: bool, prompt: Option<Key>) {
+        // An older one was written a second time.
+        if is_before(fact.at, self.prompted_at) {
+            return;
+        }
+        self.prompted_at = fact.at.max(self.prompted_at);
+        if is_command {
+            self.command = std::iter::once(fact.key).chain(fact.copy).collect();
+        }
+        self.prompt = prompt.or(self.prompt);
     }
 
     /// An error ends the messages before it.
     pub(super) fn close_messages(&mut self) {
         self.open.retain(|open| !open.is_main);
-        self.command = None;
+        self.command.clear();
     }
 
     /// The prompt that is answered now, if it is not answered yet.
@@ -143,7 +214,7 @@ impl OpenMessage {
     /// A new request needs something new to send: a `user` record. Without one in between, a reply
     /// with the same id is the same message. With one, it is the same only if the client says so by
     /// its parent: tools can return while the model still writes.
-    fn is_continued_by(&self, fact: &Fact, reply: &Reply, follows_user: bool) -> bool {
+    fn is_continued_by(&self, fact: &Fact, reply: &Reply) -> bool {
         let has_same_request = match (self.request, reply.request) {
             (Some(ours), Some(theirs)) => ours == theirs,
             _ => true,
@@ -152,7 +223,7 @@ impl OpenMessage {
             && self.id == reply.id
             && self.is_main == fact.is_main
             && has_same_request
-            && (!follows_user || self.records.contains(&fact.parent))
+            && (!self.is_followed || self.records.contains(&fact.parent))
     }
 }
 
@@ -180,10 +251,12 @@ mod tests {
             advisors: Vec::new(),
             calls: vec![(7, 0)],
             is_answer: false,
+            agent: None,
             follows_user: line.follows_user,
         };
         let fact = Fact {
             key: line.record,
+            copy: None,
             parent: line.parent,
             at: None,
             is_main: true,

@@ -134,17 +134,17 @@ impl Charges {
 
     /// Finds the state of a parent from which this session's charge started: the client carries what
     /// it charged for the parent into a fork that it makes by `--fork-session` or `/bg`, and not into
-    /// one that has marks of its origin. `counted` and `inherited` are the messages of this session
-    /// and those that it copied.
-    pub fn find_base(&mut self, parent: &Self, counted: Usage, inherited: Usage) {
+    /// one that has marks of its origin. `inherited` is what the copied messages used: the fork starts
+    /// from the first state that has all of it.
+    pub fn find_base(&mut self, parent: &Self, inherited: Usage) {
         let Some(total) = self.last().map(Charge::usage) else {
             return;
         };
         let is_base = |state: &&Charge| {
             let usage = state.usage();
-            usage.covers(inherited) && total.covers(usage.plus(counted))
+            usage.covers(inherited) && total.covers(usage)
         };
-        if let Some(state) = parent.states.iter().rev().find(is_base) {
+        if let Some(state) = parent.states.iter().find(is_base) {
             self.base = Some(state.clone());
         }
     }
@@ -169,7 +169,13 @@ impl Charges {
             };
         };
         let charge = self.own(last, counted, inherited);
-        let is_covered = covers(&charge.by_model, counted);
+        // Without a message of its own, a session whose charge is below what it copied may not be a
+        // fork at all: its parent may not be known yet to be its child.
+        let is_doubtful = total(counted.values()).tokens() == 0
+            && !inherited.is_empty()
+            && self.base.is_none()
+            && !covers(&last.by_model, inherited);
+        let is_covered = covers(&charge.by_model, counted) && !is_doubtful;
         if !is_covered && !self.has_grown {
             return Shown {
                 by_model: as_counted().collect(),
@@ -356,7 +362,7 @@ mod tests {
             ],
             false,
         );
-        fork.find_base(&parent, used(5), used(20));
+        fork.find_base(&parent, used(20));
         assert_eq!(shown(&fork, &own, &inherited), (6, Some(6.0), false));
         // The client did not carry anything over.
         let fork = charges(vec![state(9, &[("m", 5)])], false);

@@ -5,13 +5,13 @@
 //! another session. So each fact names the record that it comes from by the id that the client gave
 //! it, and [`super::figures`] counts each record once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
 use super::charge::Charge;
-use super::index::Key;
+use super::index::{Key, key};
 use super::redact::Text;
 use super::usage::Usage;
 
@@ -56,6 +56,8 @@ pub struct Fact {
     /// The key of the record: its `uuid`, or that of the record of which it is a copy
     /// (`forkedFrom.messageUuid`).
     pub key: Key,
+    /// The key of its own `uuid`, if it is a copy under another one: copies name each other by these.
+    pub copy: Option<Key>,
     /// The key of the record before it in the conversation; 0 for none.
     pub parent: Key,
     /// When it was written.
@@ -76,6 +78,12 @@ pub enum What {
         /// Whether it is a command, which the client expands in the next record.
         is_command: bool,
     },
+    /// A prompt that the main agent gave to a subagent, in the main file: clients up to 2.0.25 wrote
+    /// subagents there.
+    Sidechain {
+        /// The key of the subagent.
+        agent: Key,
+    },
     /// A part of an API message; most messages take several records.
     Reply(Box<Reply>),
     /// The API failed, the model refused, or a limit was reached: what the user saw.
@@ -84,6 +92,10 @@ pub enum What {
     Failures(Vec<Key>),
     /// The conversation was compacted.
     Compaction,
+    /// The turn has ended: the client ran the Stop hooks.
+    TurnEnd,
+    /// The file of a subagent begins with a copy of what its parent said last.
+    ForkContext,
 }
 
 /// A part of an API message.
@@ -104,6 +116,8 @@ pub struct Reply {
     /// Whether it ends with a text, or with the structured output of a run with a schema. Otherwise
     /// results of tools are due.
     pub is_answer: bool,
+    /// The subagent that wrote it, if it stands in the main file.
+    pub agent: Option<Key>,
     /// Whether a `user` record stands between this record and the reply before it in the file.
     pub follows_user: bool,
 }
@@ -119,6 +133,38 @@ pub struct Answer {
     /// Whether it is the structured output of a run with a schema.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_structured: bool,
+    /// The keys of the texts before it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Key>,
+}
+
+impl Answer {
+    /// How many texts before an answer are remembered.
+    pub const MAX_EARLIER: usize = 8;
+
+    /// The key of a text.
+    #[must_use]
+    pub fn key_of(text: &str) -> Key {
+        key(b'x', text.trim().as_bytes())
+    }
+
+    /// This answer, which came after `before`.
+    #[must_use]
+    pub fn after(mut self, before: Option<Self>) -> Self {
+        if let Some(before) = before {
+            let text = Self::key_of(&before.text.text);
+            self.follow(before.earlier.into_iter().chain([text]));
+        }
+        self
+    }
+
+    /// Adds the texts before this answer to those that it has.
+    pub fn follow(&mut self, earlier: impl IntoIterator<Item = Key>) {
+        let own = std::mem::take(&mut self.earlier);
+        self.earlier = earlier.into_iter().chain(own).collect();
+        let surplus = self.earlier.len().saturating_sub(Self::MAX_EARLIER);
+        self.earlier.drain(..surplus);
+    }
 }
 
 /// The last step of the conversation on the main chain.
@@ -142,6 +188,35 @@ pub enum StepKind {
     Answer,
     /// The API failed, the model refused, or a limit was reached.
     Error(Text),
+}
+
+impl StepKind {
+    /// The kind of a reply.
+    #[must_use]
+    pub const fn of(reply: &Reply) -> Self {
+        if reply.is_answer {
+            Self::Answer
+        } else {
+            Self::ToolUse
+        }
+    }
+}
+
+/// A text and its time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DatedText {
+    /// When it was written.
+    pub at: Option<Millis>,
+    /// The text; `None` if none is kept.
+    pub text: Option<Text>,
+}
+
+/// Calls and failures of one tool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct ToolFigures {
+    pub calls: u64,
+    pub errors: u64,
 }
 
 /// Whether both times are known and `at` is earlier than `other`.
@@ -222,28 +297,25 @@ pub struct Facts {
     pub names: Vec<String>,
     /// The records that count, in the order of the file.
     pub facts: Vec<Fact>,
-    /// The keys of copies under ids of their own, by which a copy of the copy names them.
-    pub copies: Vec<Key>,
     /// The last text, and the key of its record.
     pub answer: Option<(Key, Answer)>,
-    /// The subagents that wrote here, each with the key of one of its records, or 0 if a file of its
-    /// own tells. With a copied record it is no subagent of this session.
-    pub subagents: BTreeMap<Key, Key>,
+    /// The subagent whose file this is.
+    pub subagent: Option<Key>,
     /// The latest state.
     pub latest: Latest,
+    /// The session that the last custom title names.
+    pub titled_session: Option<String>,
     /// Titles that older clients wrote for any session, each with the key of the record that tells
     /// which.
     pub summaries: Vec<(Key, Text)>,
-    /// What the client charged, by the last record of it.
-    pub charge: Option<Charge>,
-    /// How many facts precede that record.
-    pub facts_before_charge: usize,
+    /// What the client charged so far, each with the number of facts before it.
+    pub charges: Vec<(usize, Charge)>,
     /// The session that these records say they were copied from.
     pub forked_from: Option<String>,
     /// The sessions in which this one goes on.
     pub continued_in: BTreeSet<String>,
-    /// Whether a `user` record stands after the last reply.
-    pub ends_with_user: bool,
+    /// Whether a `user` record stands after the last reply, on the main chain and on others.
+    pub ends_with_user: [bool; 2],
     /// Lines of which a part is not JSON.
     pub damaged_lines: u64,
     /// Lines that were too long to be parsed.
@@ -255,7 +327,7 @@ impl Facts {
     #[must_use]
     pub fn of_subagent(id: Key) -> Self {
         Self {
-            subagents: BTreeMap::from([(id, 0)]),
+            subagent: Some(id),
             ..Self::default()
         }
     }

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::batch::Batch;
 use super::chain::Chain;
 use super::charge::{Charges, UsageByModel};
-use super::facts::{Answer, Fact, Facts, Latest, Reply, Span, Step, StepKind, What, is_before};
+use super::facts::{
+    Answer, DatedText, Fact, Facts, Latest, Reply, Span, Step, StepKind, ToolFigures, What,
+    is_before,
+};
 use super::index::{Index, Key, Known, key};
 use super::redact::Text;
 use super::usage::Usage;
@@ -19,21 +22,6 @@ use super::{Millis, charge};
 
 /// How many titles are kept until it is known whether they are of this session.
 const MAX_SUMMARIES: usize = 16;
-
-/// Calls and failures of one tool.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
-pub struct ToolFigures {
-    pub calls: u64,
-    pub errors: u64,
-}
-
-/// A text and its time.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct DatedText {
-    at: Option<Millis>,
-    pub(super) text: Option<Text>,
-}
 
 /// The figures and texts of one session, from its transcript files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -64,7 +52,7 @@ pub struct Figures {
     /// What the client charged.
     pub charges: Charges,
     /// The first prompt that is not inherited.
-    pub(super) first_prompt: Option<DatedText>,
+    pub first_prompt: Option<DatedText>,
     /// The last answer that is not inherited.
     pub answer: Option<Answer>,
     /// The last step that is not inherited.
@@ -93,11 +81,9 @@ impl Figures {
         files: Vec<(&mut Chain, Vec<Facts>)>,
         index: &mut I,
     ) -> Result<(), I::Error> {
-        let all = files.iter().flat_map(|(_, stretches)| stretches);
-        let keys = all.flat_map(|facts| {
-            let copies = facts.copies.iter().copied();
-            facts.facts.iter().map(|fact| fact.key).chain(copies)
-        });
+        let stretches = files.iter().flat_map(|(_, stretches)| stretches);
+        let facts = stretches.flat_map(|facts| &facts.facts);
+        let keys = facts.flat_map(|fact| std::iter::once(fact.key).chain(fact.copy));
         let mut batch = Batch::new(index, keys)?;
         for (chain, stretches) in files {
             for facts in stretches {
@@ -120,9 +106,6 @@ impl Figures {
         chain: &mut Chain,
         batch: &mut Batch<'_, I>,
     ) -> Result<(), I::Error> {
-        for &copy in &facts.copies {
-            batch.is_new(copy)?;
-        }
         let answer_is_new = match &facts.answer {
             Some((record, _)) => {
                 let seen = batch.get(*record)?;
@@ -130,29 +113,28 @@ impl Figures {
             }
             None => false,
         };
-        for (&agent, &record) in &facts.subagents {
-            if record == 0 || !batch.get(record)?.is_inherited {
-                self.subagents += u64::from(self.agents.insert(agent));
-            }
+        if let Some(agent) = facts.subagent {
+            self.add_subagent(agent);
         }
         let all = std::mem::take(&mut facts.facts);
-        let mut charge = facts.charge.take();
+        let mut charges = std::mem::take(&mut facts.charges).into_iter().peekable();
         for (place, fact) in all.into_iter().enumerate() {
-            if place == facts.facts_before_charge
-                && let Some(charge) = charge.take()
-            {
+            while let Some((_, charge)) = charges.next_if(|(before, _)| *before <= place) {
                 self.add_charge(charge);
+            }
+            if let Some(copy) = fact.copy {
+                batch.is_new(copy)?;
             }
             self.absorb_fact(fact, &facts.names, chain, batch)?;
         }
-        if let Some(charge) = charge {
-            self.add_charge(charge);
+        charges.for_each(|(_, charge)| self.add_charge(charge));
+        for (ours, theirs) in chain.is_after_user.iter_mut().zip(facts.ends_with_user) {
+            *ours |= theirs;
         }
-        chain.is_after_user |= facts.ends_with_user;
         if let Some((_, answer)) = facts.answer.filter(|_| answer_is_new)
             && !is_before(answer.at, self.answer.as_ref().and_then(|answer| answer.at))
         {
-            self.answer = Some(answer);
+            self.answer = Some(answer.after(self.answer.take()));
         }
         self.latest.update(facts.latest);
         self.summaries.extend(facts.summaries);
@@ -162,6 +144,10 @@ impl Figures {
         self.damaged_lines += facts.damaged_lines;
         self.skipped_lines += facts.skipped_lines;
         Ok(())
+    }
+
+    fn add_subagent(&mut self, agent: Key) {
+        self.subagents += u64::from(self.agents.insert(agent));
     }
 
     fn add_charge(&mut self, charge: charge::Charge) {
@@ -176,8 +162,18 @@ impl Figures {
         chain: &mut Chain,
         batch: &mut Batch<'_, I>,
     ) -> Result<(), I::Error> {
+        if chain.copied_at.is_some() && chain.copied_at == fact.at {
+            batch.inherit(fact.key)?;
+        }
         match &fact.what {
             What::Reply(reply) => return self.absorb_reply(&fact, reply, names, chain, batch),
+            What::ForkContext => chain.has_fork_context = true,
+            What::TurnEnd => {
+                let last = self.last_step.as_ref().map(|step| &step.kind);
+                if last == Some(&StepKind::ToolUse) && batch.is_new(fact.key)? {
+                    self.set_step(fact.at, StepKind::Answer);
+                }
+            }
             What::Compaction => self.compactions += u64::from(batch.is_new(fact.key)?),
             What::Failures(calls) => {
                 if batch.is_new(fact.key)? {
@@ -191,37 +187,40 @@ impl Figures {
                     }
                 }
             }
-            What::Prompt { .. } if !fact.is_main => drop(batch.is_new(fact.key)?),
+            What::Sidechain { agent } => {
+                if batch.is_new(fact.key)? {
+                    self.add_subagent(*agent);
+                }
+            }
             What::Prompt { is_command, .. } => {
                 if chain.is_expansion(&fact) {
                     return Ok(());
                 }
                 let seen = batch.get(fact.key)?;
-                let is_open = match seen.known {
-                    Some(Known::Prompt { is_answered }) => !is_answered,
-                    known => known.is_none(),
-                };
-                let prompt = (is_open && !seen.is_inherited).then_some(fact.key);
-                chain.begin_turn(&fact, *is_command, prompt);
-                if seen.known.is_none() {
-                    batch.put(fact.key, Known::Prompt { is_answered: false });
-                    if !seen.is_inherited {
-                        self.absorb_prompt(fact);
+                let is_command = *is_command;
+                match (seen.known, seen.is_inherited) {
+                    (None, is_inherited) => {
+                        let prompt = (!is_inherited).then_some(fact.key);
+                        chain.begin_turn(&fact, is_command, prompt);
+                        batch.put(fact.key, Known::Prompt { is_answered: false });
+                        if !is_inherited {
+                            self.absorb_prompt(fact);
+                        }
                     }
+                    (Some(Known::Prompt { is_answered: false }), false) => {
+                        chain.repeat_prompt(&fact, is_command, Some(fact.key));
+                    }
+                    _ => chain.repeat_prompt(&fact, is_command, None),
                 }
             }
             What::Error(_) => {
-                if fact.is_main {
-                    chain.close_messages();
-                }
                 if batch.is_new(fact.key)? {
+                    chain.close_messages();
                     self.count_turn(chain, batch)?;
                     if let What::Error(text) = fact.what {
                         let text = text.map(|text| *text).unwrap_or_default();
                         self.set_step(fact.at, StepKind::Error(text));
                     }
-                } else {
-                    chain.answer();
                 }
             }
         }
@@ -251,6 +250,9 @@ impl Figures {
         chain: &mut Chain,
         batch: &mut Batch<'_, I>,
     ) -> Result<(), I::Error> {
+        if chain.is_in_fork_context(reply) {
+            return Ok(());
+        }
         let seen = batch.get(fact.key)?;
         let known = match seen.known {
             Some(Known::Message(_)) => Some(fact.key),
@@ -258,30 +260,28 @@ impl Figures {
             _ => None,
         };
         let message = chain.add_reply(fact, reply, names, known);
+        if seen.is_inherited {
+            batch.inherit(message)?;
+        }
         if seen.known.is_none() && message != fact.key {
             batch.put(fact.key, Known::Part(message));
         }
-        let is_inherited = self.count_message(message, reply, names, batch)?;
+        let model = chain.model(message).unwrap_or(&names[reply.model]);
+        let is_inherited = self.count_message(message, model, reply, names, batch)?;
         let is_new = seen.known.is_none() && !is_inherited && !seen.is_inherited;
         if is_new {
             self.span.include(fact.at);
             self.charges.has_grown |= fact.is_main;
+            if let Some(agent) = reply.agent {
+                self.add_subagent(agent);
+            }
             for (_, name) in &reply.calls {
                 self.tools.entry(names[*name].clone()).or_default().calls += 1;
             }
         }
-        if fact.is_main {
-            if is_new {
-                self.count_turn(chain, batch)?;
-                let kind = if reply.is_answer {
-                    StepKind::Answer
-                } else {
-                    StepKind::ToolUse
-                };
-                self.set_step(fact.at, kind);
-            } else {
-                chain.answer();
-            }
+        if fact.is_main && is_new {
+            self.count_turn(chain, batch)?;
+            self.set_step(fact.at, StepKind::of(reply));
         }
         Ok(())
     }
@@ -291,6 +291,7 @@ impl Figures {
     fn count_message<I: Index>(
         &mut self,
         message: Key,
+        model: &str,
         reply: &Reply,
         names: &[String],
         batch: &mut Batch<'_, I>,
@@ -303,11 +304,9 @@ impl Figures {
         let advised = reply.advisors.iter().enumerate();
         let advisors = advised.map(|(place, (model, usage))| {
             let id = [message, place as u64].map(u64::to_le_bytes).concat();
-            (key(b'i', &id), *model, *usage)
+            (key(b'i', &id), &*names[*model], *usage)
         });
-        for (key, model, usage) in
-            std::iter::once((message, reply.model, reply.usage)).chain(advisors)
-        {
+        for (key, model, usage) in std::iter::once((message, model, reply.usage)).chain(advisors) {
             let before = match batch.get(key)?.known {
                 Some(Known::Message(before)) => Some(before),
                 _ => None,
@@ -323,9 +322,9 @@ impl Figures {
             } else {
                 &mut self.usage_by_model
             };
-            match by_model.get_mut(&names[model]) {
+            match by_model.get_mut(model) {
                 Some(usage) => usage.add(more),
-                None => drop(by_model.insert(names[model].clone(), more)),
+                None => drop(by_model.insert(model.to_owned(), more)),
             }
         }
         Ok(is_inherited)
@@ -384,12 +383,11 @@ impl Figures {
 
     /// Finds what the client had charged for the parent of this fork when it made the fork.
     pub fn find_base(&mut self, parent: &Self) {
-        let counted = charge::total(self.usage_by_model.values());
         let inherited = self.inherited.unwrap_or_default();
-        self.charges.find_base(&parent.charges, counted, inherited);
+        self.charges.find_base(&parent.charges, inherited);
     }
 
-    /// Whether what is inherited has no mark of its origin: the client then charges it again.
+    /// Whether what is inherited has no mark of its origin: the client charges it again.
     #[must_use]
     pub fn is_unmarked_fork(&self) -> bool {
         self.forked_from.is_none() && !self.inherited_by_model.is_empty()

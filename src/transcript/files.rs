@@ -6,15 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::reader::session_of;
+use super::beginning;
 use crate::record::facts::Source;
 
 /// How deep below `subagents/` files are searched for.
 const MAX_DEPTH: usize = 8;
 /// The most subagent files of one session.
 const MAX_FILES: usize = 10_000;
-/// The first version whose subagents have a folder of their own.
-const SUBAGENT_FOLDERS_SINCE: [u64; 3] = [2, 1, 2];
 
 /// A file of a session.
 pub type SessionFile = (PathBuf, Source);
@@ -105,16 +103,6 @@ fn subagent_files(main: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Whether this version of the client writes the files of subagents beside those of sessions.
-#[must_use]
-pub fn has_subagents_beside(version: Option<&str>) -> bool {
-    let parts = version.map(|version| {
-        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-        [(); 3].map(|()| parts.next().unwrap_or(0))
-    });
-    parts.is_some_and(|version| version < SUBAGENT_FOLDERS_SINCE)
-}
-
 /// `<folder>/agent-<id>.jsonl`, by the session that their records name: where older clients wrote
 /// subagents.
 #[must_use]
@@ -123,7 +111,7 @@ pub fn subagents_beside(folder: &Path) -> BTreeMap<String, Vec<PathBuf>> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if subagent_id(&path).is_some()
-            && let Some(session_id) = session_of(&path)
+            && let Some(session_id) = beginning::of(&path).session_id
         {
             by_session.entry(session_id).or_default().push(path);
         }
@@ -145,19 +133,5 @@ mod tests {
         let mounted = "/mnt/c/Users/dev/.claude/projects/p/s.jsonl";
         assert_eq!(path, Path::new(mounted));
         assert_eq!(local_path("/home/a:\\b"), Path::new("/home/a:\\b"));
-    }
-
-    #[test]
-    fn only_old_clients_have_subagents_beside() {
-        for (version, is_old) in [
-            (Some("2.0.50"), true),
-            (Some("2.1.1"), true),
-            (Some("2.1.2"), false),
-            (Some("2.1.332"), false),
-            (Some("next"), true),
-            (None, false),
-        ] {
-            assert_eq!(has_subagents_beside(version), is_old, "{version:?}");
-        }
     }
 }

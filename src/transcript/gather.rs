@@ -16,7 +16,15 @@ use crate::record::redact::{Redactor, Text};
 use crate::system::json::repair;
 
 /// How a record begins. What a damaged line holds behind such a beginning may be whole.
-const RECORD: [&[u8]; 2] = [br#"{"parentUuid":"#, br#"{"type":""#];
+const RECORD: [&[u8]; 7] = [
+    br#"{"parentUuid":"#,
+    br#"{"type":""#,
+    br#"{"uuid":""#,
+    br#"{"sessionId":""#,
+    br#"{"timestamp":""#,
+    br#"{"isSidechain":"#,
+    br#"{"message":{"#,
+];
 /// How many of each beginning are tried in a damaged line.
 const MAX_BEGINNINGS: usize = 512;
 
@@ -28,7 +36,8 @@ pub struct Gatherer<'a> {
     /// The last answer, not masked yet: masking is slow, and most of them are superseded.
     answer: Option<LastAnswer>,
     text_bytes: usize,
-    is_after_user: bool,
+    /// Whether a `user` record stands after the last reply, on the main chain and on others.
+    is_after_user: [bool; 2],
 }
 
 #[derive(Debug)]
@@ -37,6 +46,7 @@ struct LastAnswer {
     at: Option<Millis>,
     text: String,
     is_structured: bool,
+    earlier: Vec<Key>,
 }
 
 impl<'a> Gatherer<'a> {
@@ -48,7 +58,7 @@ impl<'a> Gatherer<'a> {
             redactor,
             answer: None,
             text_bytes: 0,
-            is_after_user: false,
+            is_after_user: [false; 2],
         }
     }
 
@@ -63,11 +73,13 @@ impl<'a> Gatherer<'a> {
     pub fn finish(mut self) -> Facts {
         self.facts.answer = self.answer.and_then(|answer| {
             let text = self.redactor.keep(&answer.text)?;
-            let kept = Answer {
+            let mut kept = Answer {
                 at: answer.at,
                 text,
                 is_structured: answer.is_structured,
+                earlier: Vec::new(),
             };
+            kept.follow(answer.earlier);
             Some((answer.record, kept))
         });
         self.facts.ends_with_user = self.is_after_user;
@@ -83,7 +95,7 @@ impl<'a> Gatherer<'a> {
     pub fn add(&mut self, line: &[u8], source: Source) {
         match relevance::of(line) {
             Relevance::None => {}
-            Relevance::Results => self.is_after_user = true,
+            Relevance::Results => self.is_after_user = [true; 2],
             Relevance::MayHoldFact => {
                 if !line.trim_ascii().is_empty() && !self.add_if_whole(line, source) {
                     self.recover(line, source);
@@ -137,7 +149,9 @@ impl<'a> Gatherer<'a> {
 
     /// Adds a record of a damaged line. What lacks the ids of a record is a part of one.
     fn add_recovered(&mut self, json: &[u8], source: Source) {
-        if let Ok((envelope, record)) = line::parse(json)
+        let repaired = repair(json);
+        let parsed = line::parse(json).ok();
+        if let Some((envelope, record)) = parsed.or_else(|| line::parse(repaired.as_deref()?).ok())
             && (envelope.uuid.is_some() || envelope.session_id.is_some())
         {
             self.add_record(json, source, &envelope, record);
@@ -154,17 +168,22 @@ impl<'a> Gatherer<'a> {
         let of = |id: &str| key(b'u', id.as_bytes());
         let own = envelope.uuid.as_deref().map_or_else(|| key(b'u', line), of);
         let key = envelope.copied_from.as_deref().map_or(own, of);
-        if key != own {
-            self.facts.copies.push(own);
-        }
         if let Some(session) = &envelope.forked_from {
             self.facts.forked_from = Some(session.to_string());
         }
         let is_main = source == Source::Main && !envelope.is_sidechain;
-        self.add_envelope(envelope, &record, source, key);
+        if is_main
+            && matches!(
+                record,
+                Record::Prompt { .. } | Record::Assistant(_) | Record::Error { .. }
+            )
+        {
+            self.add_envelope(envelope);
+        }
         let at = envelope.at;
         let fact = |what| Fact {
             key,
+            copy: Some(own).filter(|&own| own != key),
             parent: envelope.parent_uuid.as_deref().map_or(0, of),
             at,
             is_main,
@@ -181,12 +200,13 @@ impl<'a> Gatherer<'a> {
                     .facts
                     .push(fact(What::Prompt { text, is_command }));
             }
-            // Clients up to 2.0.25 wrote the prompts of subagents into the main file.
-            Record::Prompt { is_command, .. } if source == Source::Main => {
-                let text = None;
-                self.facts
-                    .facts
-                    .push(fact(What::Prompt { text, is_command }));
+            Record::Prompt { .. } if source == Source::Main => {
+                // Without an id of the subagent, the first record of each has no parent.
+                let by_id = |id: &str| self::key(b'a', id.as_bytes());
+                let agent = envelope.agent_id.as_deref().map(by_id);
+                let agent = agent.or_else(|| envelope.parent_uuid.is_none().then_some(key));
+                let fact = agent.map(|agent| fact(What::Sidechain { agent }));
+                self.facts.facts.extend(fact);
             }
             Record::Error { text } if is_main => {
                 let text = self.keep(&text);
@@ -196,7 +216,11 @@ impl<'a> Gatherer<'a> {
                 if is_main {
                     self.facts.latest.model.set(at, &message.model);
                 }
-                let reply = self.reply(message, is_main.then_some((key, at)));
+                let mut reply = self.reply(message, is_main.then_some((key, at)));
+                if source == Source::Main && !is_main {
+                    let agent = envelope.agent_id.as_deref();
+                    reply.agent = agent.map(|id| self::key(b'a', id.as_bytes()));
+                }
                 self.facts.facts.push(fact(What::Reply(Box::new(reply))));
             }
             Record::ToolErrors(ids) if !ids.is_empty() => {
@@ -204,7 +228,13 @@ impl<'a> Gatherer<'a> {
                 self.facts.facts.push(fact(What::Failures(ids.collect())));
             }
             Record::CompactBoundary => self.facts.facts.push(fact(What::Compaction)),
+            Record::TurnEnd if is_main => self.facts.facts.push(fact(What::TurnEnd)),
+            Record::ForkContext => self.facts.facts.push(fact(What::ForkContext)),
             Record::Title { is_custom, text } => {
+                if is_custom {
+                    let session = envelope.session_id.as_deref();
+                    self.facts.titled_session = session.map(str::to_owned);
+                }
                 let latest = &mut self.facts.latest;
                 let title = if is_custom {
                     &mut latest.custom_title
@@ -220,8 +250,7 @@ impl<'a> Gatherer<'a> {
                     .extend(text.map(|text| (of(&leaf), text)));
             }
             Record::Charge(charge) => {
-                self.facts.charge = Some(*charge);
-                self.facts.facts_before_charge = self.facts.facts.len();
+                self.facts.charges.push((self.facts.facts.len(), *charge));
             }
             Record::Budget { usd } => self.facts.latest.max_budget_usd = Some(usd),
             Record::ContinuedIn(session) => {
@@ -231,9 +260,10 @@ impl<'a> Gatherer<'a> {
             | Record::NotTyped
             | Record::ToolErrors(_)
             | Record::Error { .. }
+            | Record::TurnEnd
             | Record::Other => {}
         }
-        self.is_after_user |= is_user;
+        self.is_after_user[usize::from(!is_main)] |= is_user;
     }
 
     /// A part of an API message. `main` holds the key and the time of the record if it is on the main
@@ -255,7 +285,8 @@ impl<'a> Gatherer<'a> {
                 .collect(),
             calls: Vec::new(),
             is_answer: false,
-            follows_user: std::mem::take(&mut self.is_after_user),
+            agent: None,
+            follows_user: std::mem::take(&mut self.is_after_user[usize::from(main.is_none())]),
         };
         for block in message.blocks {
             self.add_block(block, &mut reply, main);
@@ -287,46 +318,24 @@ impl<'a> Gatherer<'a> {
             return;
         };
         if !is_before(at, self.answer.as_ref().and_then(|answer| answer.at)) {
+            let mut earlier = Vec::new();
+            if let Some(before) = self.answer.take() {
+                earlier = before.earlier;
+                earlier.push(Answer::key_of(&before.text));
+                let surplus = earlier.len().saturating_sub(Answer::MAX_EARLIER);
+                earlier.drain(..surplus);
+            }
             self.answer = Some(LastAnswer {
                 record,
                 at,
                 text: text.into_owned(),
                 is_structured,
+                earlier,
             });
         }
     }
 
-    fn add_envelope(
-        &mut self,
-        envelope: &Envelope<'_>,
-        record: &Record<'_>,
-        source: Source,
-        key: Key,
-    ) {
-        let is_main = source == Source::Main && !envelope.is_sidechain;
-        if !matches!(
-            record,
-            Record::Prompt { .. } | Record::Assistant(_) | Record::Error { .. }
-        ) {
-            return;
-        }
-        if !is_main && source == Source::Subagent {
-            // Its file tells.
-            return;
-        }
-        if !is_main {
-            let agent = envelope.agent_id.as_deref();
-            let is_root = matches!(record, Record::Prompt { .. }) && envelope.parent_uuid.is_none();
-            // Clients up to 2.0.25 wrote subagents into the main file, without an id: the first
-            // record of each has no parent.
-            let agent = agent
-                .map(|id| self::key(b'a', id.as_bytes()))
-                .or_else(|| is_root.then_some(key));
-            if let Some(agent) = agent {
-                self.facts.subagents.entry(agent).or_insert(key);
-            }
-            return;
-        }
+    fn add_envelope(&mut self, envelope: &Envelope<'_>) {
         let latest = &mut self.facts.latest;
         for (ours, theirs) in [
             (&mut latest.cwd, &envelope.cwd),
@@ -349,7 +358,7 @@ impl<'a> Gatherer<'a> {
 }
 
 /// The JSON value at the start of some bytes, if it is whole.
-fn whole_value(bytes: &[u8]) -> Option<&[u8]> {
+pub(super) fn whole_value(bytes: &[u8]) -> Option<&[u8]> {
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
     values.next()?.ok()?;
     Some(&bytes[..values.byte_offset()])

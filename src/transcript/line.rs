@@ -110,6 +110,10 @@ pub enum Record<'a> {
     },
     /// The conversation was compacted.
     CompactBoundary,
+    /// The turn has ended: the client ran the Stop hooks.
+    TurnEnd,
+    /// The file of a subagent begins with a copy of what its parent said last.
+    ForkContext,
     /// A title of the session.
     Title {
         /// Whether the user chose it, not a model.
@@ -152,6 +156,10 @@ impl<'a> Line<'a> {
             (Some("system"), _) if self.subtype.text() == Some("compact_boundary") => {
                 Record::CompactBoundary
             }
+            (Some("system"), _) if self.subtype.text() == Some("stop_hook_summary") => {
+                Record::TurnEnd
+            }
+            (Some("fork-context-ref"), _) => Record::ForkContext,
             (Some("custom-title"), _) => title(take(&mut self.custom_title), true),
             (Some("ai-title"), _) => title(take(&mut self.ai_title), false),
             (Some("summary"), _) => self.summary(),
@@ -185,6 +193,7 @@ impl<'a> Line<'a> {
             origin: origin.and_then(|origin| origin.kind.text()),
             is_marked: self.is_meta.is_true()
                 || self.is_compact_summary.is_true()
+                || self.prompt_source.text() == Some("system")
                 || self.row_source.text() == Some("harness"),
         };
         prompt::typed(content, &speaker).map_or(Record::NotTyped, |typed| Record::Prompt {

@@ -1,10 +1,11 @@
 //! The transcript: the client's own log of a session, one JSON record per line.
 //!
-//! [`files`] finds the files, [`reader`] reads what is new in one of them, [`lines`] cuts that into
+//! [`files`] finds the files, [`beginning`] looks at how one begins, [`reader`] reads what is new in one of them, [`lines`] cuts that into
 //! lines, [`relevance`] passes over lines that cannot matter, [`line`] turns a line into a record
-//! ([`wire`] is its JSON, `prompt` knows who speaks), and [`gather`] turns records into facts. Only [`files`] and [`reader`]
-//! touch the disk.
+//! ([`wire`] is its JSON, `prompt` knows who speaks), and [`gather`] turns records into facts. Only [`files`], [`beginning`] and
+//! [`reader`] touch the disk.
 
+pub mod beginning;
 mod cost_state;
 pub mod files;
 pub mod gather;

@@ -9,12 +9,11 @@ use std::borrow::Cow;
 use super::wire::Content;
 
 /// How texts begin that nobody typed as a prompt.
-const NOT_TYPED: [&str; 18] = [
+const NOT_TYPED: [&str; 17] = [
     // A command that the client runs itself, such as /compact. One that becomes a prompt begins with
     // `<command-message>`.
     "<command-name>",
     "<local-command-",
-    "<bash-",
     "<user-memory-input>",
     "<task-notification>",
     "<task-notification ",
@@ -95,7 +94,10 @@ pub fn typed<'a>(content: Content<'a>, speaker: &Speaker<'_>) -> Option<Typed<'a
         });
     }
     let begin = text.trim_start();
-    let is_by_client = !is_typed && NOT_TYPED.iter().any(|words| begin.starts_with(words));
+    // What the shell has answered stands in the turn of the human who asked it.
+    let is_of_shell = begin.starts_with("<bash-");
+    let is_by_client =
+        is_of_shell || !is_typed && NOT_TYPED.iter().any(|words| begin.starts_with(words));
     let is_empty = begin.is_empty() && !has_image;
     (!is_by_client && !is_empty).then_some(Typed {
         text,

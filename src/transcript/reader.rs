@@ -2,19 +2,16 @@
 //!
 //! A [`Checkpoint`] holds where the last read stopped. The deadline can end a read after any line.
 
-use std::borrow::Cow;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::gather::Gatherer;
-use super::line;
 use super::lines::{CHUNK, End, read_lines};
 use crate::record::facts::{Facts, Source};
 use crate::record::redact::Redactor;
@@ -33,8 +30,6 @@ const SEGMENTS: u64 = 8;
 const MAX_THREADS: usize = 4;
 /// How many facts are gathered in one round, so that memory does not grow with the file.
 const MAX_FACTS: usize = 32_768;
-/// How far into a file its session and its first times are searched for, in bytes.
-const BEGINNING: u64 = 64 * 1024;
 /// How much of the beginning of a file identifies it, in bytes: its first record holds ids and a
 /// time.
 const HEAD: u64 = 1_024;
@@ -167,49 +162,6 @@ pub fn read(
     })
 }
 
-/// When a session began, by the time of the first record of its file, and when the file was created,
-/// in epoch milliseconds. Of two sessions that hold the same records, the one with the earlier origin
-/// had them first, unless the records themselves say otherwise. A record without an id is not copied
-/// into a fork, so its time counts more than that of a message, which may be a copy.
-pub fn origin(file: &File) -> io::Result<(i64, i64)> {
-    let (mut first, mut first_copied) = (None, None);
-    for line in BufReader::new(At { file, position: 0 }.take(BEGINNING)).split(b'\n') {
-        let line = line?;
-        let Ok((envelope, _)) = line::parse(&line) else {
-            continue;
-        };
-        if envelope.uuid.is_some() {
-            first_copied = first_copied.or(envelope.at);
-        } else if envelope.at.is_some() {
-            first = envelope.at;
-            break;
-        }
-    }
-    let first = first.or(first_copied);
-    let created = file
-        .metadata()?
-        .created()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    Ok((
-        first.unwrap_or(i64::MAX),
-        created
-            .and_then(|time| i64::try_from(time.as_millis()).ok())
-            .unwrap_or_default(),
-    ))
-}
-
-/// The session that the records at the beginning of a file name; `None` if none does.
-#[must_use]
-pub fn session_of(path: &Path) -> Option<String> {
-    let file = &open(path).ok()?;
-    let lines = BufReader::new(At { file, position: 0 }.take(BEGINNING)).split(b'\n');
-    lines.map_while(Result::ok).find_map(|line| {
-        let (envelope, _) = line::parse(&line).ok()?;
-        envelope.session_id.map(Cow::into_owned)
-    })
-}
-
 fn head(file: &File, length: u64) -> io::Result<u64> {
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     At { file, position: 0 }
@@ -219,9 +171,9 @@ fn head(file: &File, length: u64) -> io::Result<u64> {
 }
 
 /// Reads a shared file from its own position.
-struct At<'a> {
-    file: &'a File,
-    position: u64,
+pub(super) struct At<'a> {
+    pub(super) file: &'a File,
+    pub(super) position: u64,
 }
 
 impl Read for At<'_> {

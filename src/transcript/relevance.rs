@@ -6,12 +6,13 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 /// The types of records that can hold a fact.
-const RELEVANT_TYPES: [&[u8]; 9] = [
+const RELEVANT_TYPES: [&[u8]; 10] = [
     b"user",
     b"assistant",
     b"attachment",
     b"system",
     b"continued-in",
+    b"fork-context-ref",
     b"custom-title",
     b"ai-title",
     b"summary",
@@ -23,6 +24,10 @@ const RELEVANT_ATTACHMENTS: [&[u8]; 3] = [b"queued_command", b"max_turns_reached
 const TOOL_RESULTS: &[u8] = br#""type":"user","message":{"role":"user","content":[{"#;
 /// The field of a tool result that is `true` if the call failed.
 static IS_ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""is_error":"#));
+/// How a record begins right behind another one.
+static NEXT_RECORD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#"}{""#));
+/// How most records begin.
+static RECORD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#"{"parentUuid":"#));
 /// How much of the beginning or the end of a line is searched, in bytes.
 const PREFIX: usize = 512;
 
@@ -44,6 +49,23 @@ pub enum Relevance {
 /// searched for cannot be part of a string.
 #[must_use]
 pub fn of(line: &[u8]) -> Relevance {
+    match of_first_record(line) {
+        // Clients that write side by side leave out the line feed between two records, and a crash
+        // cuts one off in its middle.
+        Relevance::None | Relevance::Results if holds_another_record(line) => {
+            Relevance::MayHoldFact
+        }
+        relevance => relevance,
+    }
+}
+
+/// Whether a record stands behind another one on its line. In a whole record a comma stands between
+/// two objects, and the ids of a record are not in a record.
+fn holds_another_record(line: &[u8]) -> bool {
+    NEXT_RECORD.find(line).is_some() || RECORD.find(line.get(1..).unwrap_or_default()).is_some()
+}
+
+fn of_first_record(line: &[u8]) -> Relevance {
     if let Some(rest) = line.strip_prefix(br#"{"type":""#) {
         return if RELEVANT_TYPES.contains(&string(rest)) {
             Relevance::MayHoldFact
@@ -141,6 +163,10 @@ mod tests {
             &success.replace("tool_result", "text"),
             // The error of `toolUseResult` could be that of a second result.
             &success.replace(r#"{"is_error":false}"#, r#"{"is_error":true}"#),
+            // Another record follows, whether this one is whole or not.
+            &format!("{success}{success}"),
+            &format!("{}{success}", &success[..150]),
+            r#"{"type":"mode"}{"type":"user"}"#,
             // A record inside another record is not the record.
             &success.replace(r#""promptId":"p","#, r#""data":{"x":1},"#),
         ] {

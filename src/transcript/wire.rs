@@ -37,6 +37,7 @@ pub struct Line<'a> {
     pub permission_mode: Scalar<'a>,
     pub origin: Lenient<Origin<'a>>,
     pub turn_origin: Scalar<'a>,
+    pub prompt_source: Scalar<'a>,
     pub row_source: Scalar<'a>,
     pub request_id: Scalar<'a>,
     pub forked_from: Lenient<ForkedFrom<'a>>,

@@ -13,6 +13,7 @@
 mod answers;
 mod backend;
 mod canary;
+mod capture;
 mod cost;
 mod crowd;
 mod disk;
@@ -32,6 +33,7 @@ mod migration;
 mod older_functions;
 mod plugin;
 mod readme;
+mod record;
 mod release;
 mod replay;
 mod screens;

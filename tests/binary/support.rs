@@ -1,5 +1,4 @@
-//! The fluent builder that runs the binary, the captured sessions, and the stand-ins for the client
-//! and the server.
+//! The fluent builder that runs the binary, and the stand-ins for the client and the server.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use crate::backend::Backend;
+pub use crate::capture::{CAPTURES, Capture, Captured};
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
@@ -331,75 +331,6 @@ impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// A captured hook input, with the paths of the machine on which it is replayed.
-#[derive(Debug, Clone)]
-pub struct Captured {
-    pub event: String,
-    pub json: String,
-}
-
-/// A captured run of the real client.
-pub struct Capture {
-    pub name: &'static str,
-    folder: PathBuf,
-}
-
-pub const CAPTURES: [&str; 7] = [
-    "api-error",
-    "fork",
-    "interactive-clear",
-    "parallel-tools",
-    "print-mode",
-    "resume",
-    "subagent",
-];
-
-impl Capture {
-    pub fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            folder: root().join("tests/fixtures/claude-code-2.1.197").join(name),
-        }
-    }
-
-    /// The hook inputs in the order of their arrival.
-    pub fn hooks(&self, machine: &Machine) -> Vec<Captured> {
-        let mut paths: Vec<_> = std::fs::read_dir(self.folder.join("hooks"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
-        paths.sort();
-        let captured = paths.iter().map(|path| {
-            let json = std::fs::read_to_string(path)
-                .unwrap()
-                .replace("/home/dev", machine.home().to_str().unwrap());
-            let event = path
-                .file_stem()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .split_once('-')
-                .unwrap()
-                .1
-                .to_owned();
-            Captured { event, json }
-        });
-        captured.collect()
-    }
-
-    /// Copies the transcripts to the paths that the hook inputs contain.
-    pub fn place_transcripts(&self, machine: &Machine) {
-        copy_folder(&self.folder.join("transcripts"), &machine.projects());
-    }
-
-    /// The expected record of each of its sessions, by session id.
-    pub fn expected(&self) -> serde_json::Map<String, Value> {
-        let path = root().join("tests/fixtures/claude-code-2.1.197/expected.json");
-        let mut all: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        all[self.name].as_object_mut().map(std::mem::take).unwrap()
     }
 }
 

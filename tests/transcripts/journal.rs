@@ -1,152 +1,205 @@
-//! The same properties with real files and the real journal: a session whose files grow between
-//! reads has the same record as one that is read once.
+//! The same properties with real files and the real journal: however the files of several sessions
+//! grow, whatever becomes of them, and in whatever order they are read, each session has the record
+//! of one read, which is that of the oracle.
 
-use std::path::{Path, PathBuf};
-
-use convex_sidecar::config::{Config, Environment};
-use convex_sidecar::ingest;
-use convex_sidecar::journal::{Filter, Journal};
-use convex_sidecar::record::event::{Event, EventKind};
-use convex_sidecar::record::figures::Figures;
-use convex_sidecar::record::read_state::ReadState;
-use convex_sidecar::system::deadline::Deadline;
 use proptest::prelude::*;
-use serde_json::Value;
-use tempfile::TempDir;
+use proptest::sample::Index;
+use serde_json::json;
 
-use crate::generate::{self, AGENTS, Deviation, Files, cuts, ops, style};
+use crate::generate::{AGENTS, Files};
+use crate::machine::Machine;
+use crate::oracle::Truth;
+use crate::world::{self, Charge, Plan, World};
 
-const SESSION: &str = "5e55104a";
-const CLIENT: Deviation = Deviation {
-    interleaved: 0,
-    repeated: 1,
-    blank: false,
-};
-
-/// A folder of transcripts, and a journal that knows the session.
-struct Machine {
-    _folder: TempDir,
-    main: PathBuf,
-    journal: Journal,
-    config: Config,
+/// What happens to a main file that was read: other programs rewrite, truncate, delete and restore
+/// transcripts.
+#[derive(Debug, Clone)]
+enum Change {
+    /// It loses the lines of which the bit is set.
+    WithoutLines(u64),
+    Truncated(Index),
+    Deleted,
+    Restored,
 }
 
-impl Machine {
-    fn new() -> Self {
-        // As deep as the client's folders, because a missing transcript is searched for in the folders
-        // beside its own.
-        let folder = TempDir::new().unwrap();
-        let main = folder.path().join("projects/p/s.jsonl");
-        let home = folder.path().join("sidecar").to_string_lossy().into_owned();
-        let config = Config::load(&Environment::from([(
-            "CONVEX_SIDECAR_HOME".to_owned(),
-            home,
-        )]))
-        .unwrap();
-        let mut journal = Journal::in_memory().unwrap();
-        let event = Event {
-            session_id: SESSION.to_owned(),
-            transcript_path: Some(main.to_string_lossy().into_owned()),
-            cwd: None,
-            permission_mode: None,
-            kind: EventKind::SessionStart {
-                source: None,
-                model: None,
-                title: None,
-            },
-        };
-        ingest::record_event(&mut journal, &config, &event, None, "host", 1).unwrap();
-        Self {
-            _folder: folder,
-            main,
-            journal,
-            config,
-        }
-    }
-
-    /// Where the file of a subagent is, below the session's folder.
-    fn subagent(&self, id: &str) -> PathBuf {
-        let (folder, name) = id.rsplit_once('/').unwrap_or(("", id));
-        self.main
-            .with_extension("")
-            .join("subagents")
-            .join(folder)
-            .join(format!("agent-{name}.jsonl"))
-    }
-
-    /// Lets the files grow to these lengths, and reads them.
-    fn grow(&mut self, files: &Files, lengths: [usize; 1 + AGENTS.len()]) {
-        append(&self.main, &files.main[..lengths[0]]);
-        for ((id, bytes), length) in files.subagents.iter().zip(&lengths[1..]) {
-            append(&self.subagent(id), &bytes[..*length]);
-        }
-        self.read();
-    }
-
-    fn read(&mut self) {
-        ingest::read_transcript(
-            &mut self.journal,
-            &self.config,
-            SESSION,
-            1,
-            Deadline::never(),
-        )
-        .unwrap();
-    }
-
-    /// What is recorded, without the revision and the path, which differ.
-    fn record(&self) -> (Figures, ReadState, Value) {
-        let row = self.journal.load(SESSION).unwrap().unwrap();
-        let entry = self
-            .journal
-            .entries(&Filter {
-                limit: 1,
-                ..Filter::default()
-            })
-            .unwrap()
-            .pop()
-            .unwrap();
-        let mut document: Value = serde_json::from_str(&entry.document).unwrap();
-        document.as_object_mut().unwrap().remove("revision");
-        document["metadata"]["transcript"]
-            .as_object_mut()
-            .unwrap()
-            .remove("path");
-        (row.figures, row.transcript.state, document)
-    }
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        any::<u64>().prop_map(Change::WithoutLines),
+        any::<Index>().prop_map(Change::Truncated),
+        Just(Change::Deleted),
+        Just(Change::Restored),
+    ]
 }
 
-/// Appends what is missing of `bytes`. An empty file is not created.
-fn append(path: &Path, bytes: &[u8]) {
-    let length =
-        std::fs::metadata(path).map_or(0, |metadata| usize::try_from(metadata.len()).unwrap());
-    if length < bytes.len() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .unwrap();
-        std::io::Write::write_all(&mut file, &bytes[length..]).unwrap();
-    }
+/// How the files of a world are read.
+#[derive(Debug, Clone)]
+struct Reads {
+    /// Which session's files grow next, and by how much.
+    growth: Vec<(Index, [Index; 1 + AGENTS.len()])>,
+    /// What happens to which main file after that.
+    changes: Vec<(Index, Change)>,
+    /// The same as `growth`, for what was written later.
+    later: Vec<(Index, [Index; 1 + AGENTS.len()])>,
+    /// Whether the younger sessions are read first when all files are complete.
+    is_reversed: bool,
+}
+
+fn reads() -> impl Strategy<Value = Reads> {
+    let growth =
+        |most| proptest::collection::vec(any::<(Index, [Index; 1 + AGENTS.len()])>(), 0..most);
+    let changes = proptest::collection::vec((any::<Index>(), change()), 0..3);
+    (growth(10), changes, growth(4), any::<bool>()).prop_map(
+        |(growth, changes, later, is_reversed)| Reads {
+            growth,
+            changes,
+            later,
+            is_reversed,
+        },
+    )
+}
+
+/// The number of worlds, each with up to three sessions.
+fn cases() -> u32 {
+    let cases = std::env::var("TRANSCRIPT_CASES").map(|cases| cases.parse().unwrap());
+    cases.unwrap_or(250)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn growing_files_give_the_record_of_one_read(ops in ops(24, CLIENT), style in style(), cuts in cuts(6)) {
-        let files = generate::write(&ops, &style);
-        let (mut growing, mut whole) = (Machine::new(), Machine::new());
-        for lengths in generate::growth(&files, &cuts) {
-            growing.grow(&files, lengths);
+    #[ignore = "still fails where a fork without marks is read before its parent; `make transcripts` runs it"]
+    fn sessions_read_in_any_order_give_the_records_of_one_read(plans in world::plans(), reads in reads()) {
+        check(&plans, &reads)?;
+    }
+}
+
+fn check(plans: &[Plan], reads: &Reads) -> Result<(), TestCaseError> {
+    let world = world::build(plans);
+    let mut machine = Machine::new(&world);
+    let mut used = vec![[0; 4]; world.sessions.len()];
+    for (session, ends) in &reads.growth {
+        let session = session.index(world.sessions.len());
+        let told = &world.sessions[session];
+        machine.grow(session, &told.files, cut(told.middle, ends));
+        read(&mut machine, session, &mut used, &world)?;
+    }
+    for (session, told) in world.sessions.iter().enumerate() {
+        machine.grow(session, &told.files, told.middle);
+        read(&mut machine, session, &mut used, &world)?;
+    }
+    // A file that takes the place of another is younger, so it cannot tell by its age.
+    let changes = reads.changes.iter().filter(|_| !world.is_told_by_age);
+    for (session, change) in changes.clone() {
+        let session = session.index(world.sessions.len());
+        let told = &world.sessions[session];
+        let bytes = changed(&told.files.main[..told.middle[0]], change);
+        machine.replace(session, bytes.as_deref());
+        read(&mut machine, session, &mut used, &world)?;
+    }
+    // In the end the files are whole again, and go on.
+    for (session, _) in changes {
+        let session = session.index(world.sessions.len());
+        let told = &world.sessions[session];
+        machine.replace(session, Some(&told.files.main[..told.middle[0]]));
+    }
+    for (session, ends) in &reads.later {
+        let session = session.index(world.sessions.len());
+        let told = &world.sessions[session];
+        machine.grow(session, &told.files, cut(told.ends(), ends));
+        read(&mut machine, session, &mut used, &world)?;
+    }
+    let mut order: Vec<_> = (0..world.sessions.len()).collect();
+    if reads.is_reversed {
+        order.reverse();
+    }
+    // What a fork has copied moves to its parent when the parent is read.
+    for &session in order.iter().chain(&order) {
+        let told = &world.sessions[session];
+        machine.grow(session, &told.files, told.ends());
+        read(&mut machine, session, &mut used, &world)?;
+    }
+    assert_true(&mut machine, &world, "in pieces")?;
+
+    let mut whole = Machine::new(&world);
+    for &session in order.iter().chain(&order) {
+        let told = &world.sessions[session];
+        whole.grow(session, &told.files, told.ends());
+        whole.read(session);
+    }
+    assert_true(&mut whole, &world, "at once")
+}
+
+/// Reads a session, which must not have used less than before.
+fn read(
+    machine: &mut Machine,
+    session: usize,
+    used: &mut [[u64; 4]],
+    world: &World,
+) -> Result<(), TestCaseError> {
+    machine.read(session);
+    for (session, before) in used.iter_mut().enumerate() {
+        let truth = Truth::from(&machine.document(session));
+        let now: [u64; 4] = std::array::from_fn(|kind| truth.usage[kind] + truth.inherited[kind]);
+        let has_shrunk = before.iter().zip(now).any(|(before, now)| *before > now);
+        prop_assert!(
+            !has_shrunk,
+            "session {} had {:?} and has {:?}\n{}",
+            session,
+            before,
+            now,
+            world.dump()
+        );
+        *before = now;
+    }
+    Ok(())
+}
+
+fn assert_true(machine: &mut Machine, world: &World, how: &str) -> Result<(), TestCaseError> {
+    for (session, told) in world.sessions.iter().enumerate() {
+        let mut truth = Truth::from(&machine.document(session));
+        match told.charge {
+            Charge::Known(usd) => {
+                prop_assert_eq!(truth.cost_usd, usd, "{} {}\n{}", session, how, world.dump());
+            }
+            Charge::Any => (),
         }
-        whole.grow(&files, generate::growth(&files, &[])[0]);
-        prop_assert_eq!(growing.record(), whole.record());
+        truth.cost_usd = None;
+        prop_assert_eq!(
+            &truth,
+            &told.truth,
+            "session {} {}\n{}",
+            session,
+            how,
+            world.dump()
+        );
         // Without new lines nothing changes.
-        let before = growing.record();
-        growing.read();
-        prop_assert_eq!(growing.record(), before);
+        let before = machine.document(session);
+        machine.read(session);
+        prop_assert_eq!(machine.document(session), before);
+    }
+    Ok(())
+}
+
+/// Lengths up to these.
+fn cut(
+    ends: [usize; 1 + AGENTS.len()],
+    at: &[Index; 1 + AGENTS.len()],
+) -> [usize; 1 + AGENTS.len()] {
+    std::array::from_fn(|file| at[file].index(ends[file] + 1))
+}
+
+/// The file after a change; `None` if it is gone.
+fn changed(bytes: &[u8], change: &Change) -> Option<Vec<u8>> {
+    match change {
+        Change::WithoutLines(lost) => {
+            let lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
+            let kept = lines.filter(|(number, _)| lost >> (number % 64) & 1 == 0);
+            Some(kept.flat_map(|(_, line)| line).copied().collect())
+        }
+        Change::Truncated(at) => Some(bytes[..at.index(bytes.len() + 1)].to_vec()),
+        Change::Deleted => None,
+        Change::Restored => Some(bytes.to_vec()),
     }
 }
 
@@ -181,15 +234,20 @@ fn parallel_segments_give_the_record_of_small_pieces() {
         files.main.push(b'\n');
     }
     let length = files.main.len();
-    let (mut growing, mut whole) = (Machine::new(), Machine::new());
+    let machine = || Machine::with_sessions(std::iter::once("s".to_owned()));
+    let (mut growing, mut whole) = (machine(), machine());
     for piece in 1..=23 {
-        growing.grow(&files, [length * piece / 23, 0, 0]);
+        growing.grow(0, &files, [length * piece / 23, 0, 0]);
+        growing.read(0);
     }
-    whole.grow(&files, [length, 0, 0]);
-    let (summary, state, _) = whole.record();
+    whole.grow(0, &files, [length, 0, 0]);
+    whole.read(0);
+    let document = whole.document(0);
+    let metadata = &document["metadata"];
     assert_eq!(
-        (summary.api_messages, summary.prompts, state),
-        (100, 8, ReadState::Complete)
+        (&metadata["apiMessages"], &metadata["prompts"]),
+        (&json!(100), &json!(8))
     );
-    assert_eq!(growing.record(), whole.record());
+    assert_eq!(metadata["transcript"]["state"], "complete");
+    assert_eq!(growing.document(0), document);
 }

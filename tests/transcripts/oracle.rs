@@ -1,22 +1,30 @@
 //! The oracle: a slow reader of transcripts that shares no code with the program. It reads whole
 //! files into `serde_json` values and applies the rules for the client's records.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use convex_sidecar::record::document::Document;
-use convex_sidecar::record::usage::Usage;
 use serde_json::Value;
 
 use crate::generate::Files;
 
+/// The kinds of tokens, as messages and documents name them.
+const KINDS: [(&str, &str); 4] = [
+    ("input_tokens", "inputTokens"),
+    ("output_tokens", "outputTokens"),
+    ("cache_read_input_tokens", "cacheReadInputTokens"),
+    ("cache_creation_input_tokens", "cacheCreationInputTokens"),
+];
+
 /// The part of a record that is compared.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Truth {
     pub prompts: u64,
     pub turns: u64,
     pub api_messages: u64,
     pub usage: [u64; 4],
     pub usage_by_model: BTreeMap<String, [u64; 4]>,
+    pub inherited: [u64; 4],
     pub tools: BTreeMap<String, (u64, u64)>,
     pub subagents: u64,
     pub compactions: u64,
@@ -25,57 +33,467 @@ pub struct Truth {
     pub error: Option<String>,
     pub title: Option<String>,
     pub cost_usd: Option<f64>,
-    pub model: Option<String>,
 }
 
-/// The model of a message and its largest token counts.
+/// Reads the files of the only session.
+pub fn read(files: &Files) -> Truth {
+    read_all(std::slice::from_ref(files)).remove(0)
+}
+
+/// Reads the files of several sessions, the oldest first: what an older one has, the younger ones
+/// have copied.
+pub fn read_all(sessions: &[Files]) -> Vec<Truth> {
+    let mut machine = Machine::default();
+    sessions
+        .iter()
+        .enumerate()
+        .map(|(session, files)| machine.read(session, files))
+        .collect()
+}
+
+/// What all sessions have in common.
+#[derive(Default)]
+struct Machine {
+    /// The record of which each copy with an id of its own is one.
+    originals: HashMap<String, String>,
+    /// The session that had a record first.
+    owners: HashMap<String, usize>,
+}
+
+impl Machine {
+    fn read(&mut self, session: usize, files: &Files) -> Truth {
+        let mut reading = Reading::new(self, session);
+        reading.file(&files.main, true);
+        for (path, bytes) in &files.subagents {
+            if !bytes.is_empty() {
+                reading
+                    .subagents
+                    .insert(path.rsplit('/').next().unwrap().to_owned());
+                reading.file(bytes, false);
+            }
+        }
+        reading.conclude()
+    }
+
+    /// The id by which a record is known, given its own.
+    fn original(&self, id: &str) -> String {
+        self.originals.get(id).map_or(id, String::as_str).to_owned()
+    }
+}
+
+/// An API message.
 #[derive(Default)]
 struct Message {
+    is_inherited: bool,
     model: String,
     usage: [u64; 4],
 }
 
-#[derive(Default)]
-struct Reading {
-    messages: BTreeMap<String, Message>,
-    calls: BTreeMap<String, String>,
-    failed: BTreeSet<String>,
-    subagents: BTreeSet<String>,
+/// A message that may go on in the next record.
+struct Open {
+    message: usize,
+    chain: (bool, String),
+    id: String,
+    request: Value,
+    records: BTreeSet<String>,
+    /// Whether a `user` record stands after its last one.
+    is_before_user: bool,
+}
+
+/// A tool call.
+struct Call {
+    id: String,
+    tool: String,
+    has_failed: bool,
+}
+
+struct Reading<'a> {
+    machine: &'a mut Machine,
+    session: usize,
+    messages: Vec<Message>,
+    /// The message of each record.
+    message_of: HashMap<String, usize>,
+    open: Vec<Open>,
+    /// The calls in each record of this session.
+    calls: HashMap<String, Vec<Call>>,
     seen: BTreeSet<String>,
+    subagents: BTreeSet<String>,
     titles: [Option<String>; 2],
     awaits_reply: bool,
     truth: Truth,
 }
 
-/// Reads the whole files.
-pub fn read(files: &Files) -> Truth {
-    let mut reading = Reading::default();
-    for record in records(&files.main) {
-        reading.record(&record, true);
-    }
-    for (path, bytes) in &files.subagents {
-        if bytes.is_empty() {
-            continue;
+impl<'a> Reading<'a> {
+    fn new(machine: &'a mut Machine, session: usize) -> Self {
+        Self {
+            machine,
+            session,
+            messages: Vec::new(),
+            message_of: HashMap::new(),
+            open: Vec::new(),
+            calls: HashMap::new(),
+            seen: BTreeSet::new(),
+            subagents: BTreeSet::new(),
+            titles: [None, None],
+            awaits_reply: false,
+            truth: Truth::default(),
         }
-        reading
-            .subagents
-            .insert(path.rsplit('/').next().unwrap().to_owned());
+    }
+
+    fn file(&mut self, bytes: &[u8], is_main_file: bool) {
+        self.open.clear();
         for record in records(bytes) {
-            reading.record(&record, false);
+            self.record(&record, is_main_file);
         }
     }
-    reading.conclude()
+
+    fn record(&mut self, record: &Value, is_main_file: bool) {
+        match record["type"].as_str().unwrap_or_default() {
+            "custom-title" => set_title(&mut self.titles[0], &record["customTitle"]),
+            "ai-title" => set_title(&mut self.titles[1], &record["aiTitle"]),
+            "user" | "assistant" | "system" | "attachment" => {
+                let place = self.place(record, is_main_file);
+                self.step(record, &place);
+            }
+            _ => {}
+        }
+    }
+
+    /// Who had the record first, and where it stands.
+    fn place(&mut self, record: &Value, is_main_file: bool) -> Place {
+        let own = record["uuid"].as_str().unwrap_or_default();
+        let id = match record["forkedFrom"]["messageUuid"].as_str() {
+            Some(original) => self.machine.original(original),
+            None => self.machine.original(own),
+        };
+        self.machine.originals.insert(own.to_owned(), id.clone());
+        let owner = *self
+            .machine
+            .owners
+            .entry(id.clone())
+            .or_insert(self.session);
+        Place {
+            is_new: own.is_empty() || self.seen.insert(id.clone()),
+            is_inherited: !own.is_empty() && owner != self.session,
+            is_side: record["isSidechain"] == true || !is_main_file,
+            is_main_file,
+            parent: self
+                .machine
+                .original(record["parentUuid"].as_str().unwrap_or_default()),
+            id,
+        }
+    }
+
+    fn step(&mut self, record: &Value, place: &Place) {
+        let message = &record["message"];
+        if !place.is_inherited {
+            self.subagent(record, place);
+        }
+        match record["type"].as_str().unwrap() {
+            "user" => {
+                let chain = chain(record, place);
+                self.results(&message["content"], place);
+                for open in self.open.iter_mut().filter(|open| open.chain == chain) {
+                    open.is_before_user = true;
+                }
+                self.prompt(spoken(record), place);
+            }
+            "attachment" => self.prompt(queued(&record["attachment"]), place),
+            "assistant" if record["isApiErrorMessage"] == true => self.api_error(message, place),
+            "assistant" if message["model"] != "<synthetic>" && message["model"].is_string() => {
+                self.reply(record, place);
+            }
+            "system" if record["subtype"] == "compact_boundary" => {
+                self.truth.compactions += u64::from(place.counts());
+            }
+            _ => {}
+        }
+    }
+
+    /// Marks the calls that have failed: those of the record to which this one replies.
+    fn results(&mut self, content: &Value, place: &Place) {
+        for result in blocks(content, "tool_result").filter(|result| result["is_error"] == true) {
+            let calls = self.calls.get_mut(&place.parent).into_iter().flatten();
+            if let Some(call) = calls
+                .into_iter()
+                .find(|call| call.id == result["tool_use_id"])
+            {
+                call.has_failed = true;
+            }
+        }
+    }
+
+    fn prompt(&mut self, text: Option<String>, place: &Place) {
+        let Some(text) = text.filter(|_| !place.is_side) else {
+            return;
+        };
+        self.open.clear();
+        if !place.counts() {
+            return;
+        }
+        if self.truth.prompts == 0 {
+            self.truth.input = Some(text).filter(|text| !text.is_empty());
+        }
+        self.truth.prompts += 1;
+        self.truth.error = None;
+        self.awaits_reply = true;
+    }
+
+    fn api_error(&mut self, message: &Value, place: &Place) {
+        if place.is_side || !place.counts() {
+            return;
+        }
+        self.end_turn();
+        let text = texts(&message["content"])
+            .first()
+            .cloned()
+            .unwrap_or_default();
+        self.truth.error = Some(text.trim().to_owned());
+    }
+
+    fn subagent(&mut self, record: &Value, place: &Place) {
+        if !place.is_side {
+            return;
+        }
+        if let Some(id) = record["agentId"].as_str() {
+            self.subagents.insert(id.to_owned());
+        } else if place.is_main_file && record["type"] == "user" && record["parentUuid"].is_null() {
+            self.subagents.insert(format!("first record {}", place.id));
+        }
+    }
+
+    fn reply(&mut self, record: &Value, place: &Place) {
+        let message = &record["message"];
+        let number = match self.message_of.get(&place.id) {
+            Some(number) => *number,
+            None => self.message(record, place),
+        };
+        let counted = &mut self.messages[number];
+        if counted.model.is_empty() {
+            message["model"]
+                .as_str()
+                .unwrap()
+                .clone_into(&mut counted.model);
+        }
+        for (figure, (name, _)) in counted.usage.iter_mut().zip(KINDS) {
+            *figure = (*figure).max(message["usage"][name].as_u64().unwrap_or_default());
+        }
+        if !place.counts() {
+            return;
+        }
+        // A tool that the API runs is called, too.
+        let calls = ["tool_use", "server_tool_use"].into_iter();
+        let calls = calls.flat_map(|kind| blocks(&message["content"], kind));
+        let calls = calls.map(|block| Call {
+            id: block["id"].as_str().unwrap().to_owned(),
+            tool: block["name"].as_str().unwrap().to_owned(),
+            has_failed: false,
+        });
+        self.calls.insert(place.id.clone(), calls.collect());
+        if place.is_side {
+            return;
+        }
+        self.truth.error = None;
+        self.end_turn();
+        // The answer is the last text, as for the client.
+        let texts = texts(&message["content"]);
+        let last = texts
+            .iter()
+            .map(|text| text.trim())
+            .rfind(|text| !text.is_empty());
+        if let Some(text) = last {
+            self.truth.output = Some(text.to_owned());
+        }
+    }
+
+    /// The message to which a record belongs that was not read before: that of an earlier record with
+    /// the same id, if the client names it as the parent, or if nothing was sent since.
+    fn message(&mut self, record: &Value, place: &Place) -> usize {
+        let id = record["message"]["id"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let (chain, request) = (chain(record, place), record["requestId"].clone());
+        let is_same = |open: &Open| {
+            let is_same_request =
+                open.request.is_null() || request.is_null() || open.request == request;
+            !id.is_empty() && open.id == id && open.chain == chain && is_same_request
+        };
+        let is_named = |open: &Open| is_same(open) && open.records.contains(&place.parent);
+        let is_last = |open: &Open| is_same(open) && !open.is_before_user;
+        let known = self.open.iter();
+        let named = known.clone().rposition(is_named);
+        let at = named.or_else(|| known.clone().rposition(is_last));
+        let open = if let Some(at) = at {
+            self.open.remove(at)
+        } else {
+            self.messages.push(Message {
+                is_inherited: place.is_inherited,
+                ..Message::default()
+            });
+            Open {
+                message: self.messages.len() - 1,
+                chain,
+                id,
+                request,
+                records: BTreeSet::new(),
+                is_before_user: false,
+            }
+        };
+        let mut open = Open {
+            is_before_user: false,
+            ..open
+        };
+        open.records.insert(place.id.clone());
+        self.message_of.insert(place.id.clone(), open.message);
+        let message = open.message;
+        self.open.push(open);
+        message
+    }
+
+    fn end_turn(&mut self) {
+        self.truth.turns += u64::from(std::mem::take(&mut self.awaits_reply));
+    }
+
+    fn conclude(mut self) -> Truth {
+        for message in self.messages {
+            if message.is_inherited {
+                add(&mut self.truth.inherited, message.usage);
+                continue;
+            }
+            self.truth.api_messages += 1;
+            add(&mut self.truth.usage, message.usage);
+            if message.usage != [0; 4] {
+                add(
+                    self.truth.usage_by_model.entry(message.model).or_default(),
+                    message.usage,
+                );
+            }
+        }
+        for call in self.calls.into_values().flatten() {
+            let tool = self.truth.tools.entry(call.tool).or_default();
+            tool.0 += 1;
+            tool.1 += u64::from(call.has_failed);
+        }
+        self.truth.subagents = self.subagents.len() as u64;
+        self.truth.title = self.titles.into_iter().find_map(|title| title);
+        self.truth
+    }
 }
 
-/// The records of a file: the lines that are JSON objects.
-fn records(bytes: &[u8]) -> impl Iterator<Item = Value> {
-    bytes.split(|&byte| byte == b'\n').filter_map(|line| {
-        let line = String::from_utf8_lossy(line).into_owned();
-        let value: Value = serde_json::from_str(&line)
-            .or_else(|_| serde_json::from_str(&replace_lone_surrogates(&line)))
-            .ok()?;
-        value.is_object().then_some(value)
-    })
+/// Where a record stands.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent of each other"
+)]
+struct Place {
+    /// The id by which it is known.
+    id: String,
+    parent: String,
+    /// Whether this session has not read it before.
+    is_new: bool,
+    is_inherited: bool,
+    is_side: bool,
+    is_main_file: bool,
+}
+
+impl Place {
+    /// Whether it counts for this session, now.
+    fn counts(&self) -> bool {
+        self.is_new && !self.is_inherited
+    }
+}
+
+pub fn add(sum: &mut [u64; 4], usage: [u64; 4]) {
+    for (sum, figure) in sum.iter_mut().zip(usage) {
+        *sum += figure;
+    }
+}
+
+fn chain(record: &Value, place: &Place) -> (bool, String) {
+    (place.is_side, record["agentId"].to_string())
+}
+
+/// What somebody says in a `user` record.
+fn spoken(record: &Value) -> Option<String> {
+    let content = &record["message"]["content"];
+    let texts = texts(content);
+    let text = texts.join("\n").trim().to_owned();
+    let is_empty = text.is_empty() && blocks(content, "image").next().is_none();
+    if is_empty || blocks(content, "tool_result").next().is_some() || is_unsaid(record) {
+        return None;
+    }
+    let between = |start: &str, end: &str| {
+        let (_, rest) = text.split_once(start)?;
+        rest.split_once(end).map(|(inner, _)| inner.trim())
+    };
+    if text.starts_with("<command-message>") {
+        let command = between("<command-name>", "</command-name>")?;
+        let arguments = between("<command-args>", "</command-args>").unwrap_or_default();
+        return Some(format!("{command} {arguments}").trim().to_owned());
+    }
+    let marks = [
+        "<command-name>",
+        "<local-command-",
+        "<task-notification>",
+        "<teammate-message",
+        "<bash-stdout>",
+    ];
+    Some(text.clone()).filter(|_| !marks.iter().any(|mark| text.starts_with(mark)))
+}
+
+/// Whether a record says by its fields that nobody has said it.
+fn is_unsaid(record: &Value) -> bool {
+    record["isMeta"] == true
+        || record["isCompactSummary"] == true
+        || record["promptSource"] == "system"
+        || record["origin"]["kind"]
+            .as_str()
+            .is_some_and(|kind| kind != "human")
+        || record["turnOrigin"]
+            .as_str()
+            .is_some_and(|origin| !["human", "sdk"].contains(&origin))
+}
+
+/// The prompt that somebody sent while the agent worked.
+fn queued(attachment: &Value) -> Option<String> {
+    let is_prompt = attachment["type"] == "queued_command"
+        && attachment["commandMode"] == "prompt"
+        && attachment["isMeta"] != true
+        && attachment["origin"]["kind"]
+            .as_str()
+            .is_none_or(|kind| kind == "human");
+    attachment["prompt"]
+        .as_str()
+        .filter(|_| is_prompt)
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+}
+
+/// The JSON objects in a file, each on one line. What lies between them is damage, unless the line
+/// is still being written.
+fn records(bytes: &[u8]) -> Vec<Value> {
+    let mut records = Vec::new();
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let is_ended = line.ends_with(b"\n");
+        let line = replace_lone_surrogates(&String::from_utf8_lossy(line));
+        if !is_ended {
+            records.extend(serde_json::from_str(&line));
+            break;
+        }
+        let mut rest = &*line;
+        while let Some(at) = rest.find('{') {
+            rest = &rest[at..];
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+            if let Some(Ok(record)) = values.next() {
+                rest = &rest[values.byte_offset()..];
+                records.push(record);
+            } else {
+                rest = &rest[1..];
+            }
+        }
+    }
+    records
 }
 
 /// Replaces lone surrogates, which no Rust string can hold.
@@ -109,167 +527,6 @@ fn replace_lone_surrogates(line: &str) -> String {
     whole
 }
 
-impl Reading {
-    fn record(&mut self, record: &Value, is_main_file: bool) {
-        let message = &record["message"];
-        let is_sidechain = record["isSidechain"] == true || !is_main_file;
-        // The place of a record is where it was written first; its token counts can still grow when
-        // it is repeated.
-        let is_new = record["uuid"]
-            .as_str()
-            .is_none_or(|uuid| self.seen.insert(uuid.to_owned()));
-        let kind = record["type"].as_str().unwrap_or_default();
-        match kind {
-            "user" => self.user(record, is_sidechain, is_main_file, is_new),
-            "assistant" if record["isApiErrorMessage"] == true && (is_sidechain || !is_new) => {}
-            "assistant" if record["isApiErrorMessage"] == true => {
-                self.end_turn();
-                self.truth.error = Some(
-                    texts(&message["content"])
-                        .first()
-                        .cloned()
-                        .unwrap_or_default()
-                        .trim()
-                        .to_owned(),
-                );
-            }
-            "assistant" if message["model"] != "<synthetic>" && message["id"].is_string() => {
-                self.subagent(record, is_sidechain);
-                self.assistant(message, is_sidechain, is_new);
-            }
-            "system" if record["subtype"] == "compact_boundary" => {
-                self.truth.compactions += u64::from(is_new);
-            }
-            "custom-title" => set_title(&mut self.titles[0], &record["customTitle"]),
-            "ai-title" => set_title(&mut self.titles[1], &record["aiTitle"]),
-            "cost-state" => {
-                if let Some(usd) = record["totalCostUSD"].as_f64().filter(|usd| *usd >= 0.0) {
-                    self.truth.cost_usd = Some(usd);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn user(&mut self, record: &Value, is_sidechain: bool, is_main_file: bool, is_new: bool) {
-        let content = &record["message"]["content"];
-        let results: Vec<&Value> = content
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|block| block["type"] == "tool_result")
-            .collect();
-        for result in &results {
-            if result["is_error"] == true {
-                self.failed
-                    .insert(result["tool_use_id"].as_str().unwrap().to_owned());
-            }
-        }
-        let texts = texts(content);
-        let text = texts.join("\n");
-        let is_by_client = ["<command-name>", "<local-command-"]
-            .iter()
-            .any(|mark| text.trim_start().starts_with(mark));
-        let is_marked = record["isMeta"] == true || record["isCompactSummary"] == true;
-        let is_by_other = record["origin"]["kind"]
-            .as_str()
-            .is_some_and(|kind| kind != "human");
-        if !results.is_empty() || texts.is_empty() || is_by_client || is_marked || is_by_other {
-            return;
-        }
-        if is_sidechain {
-            self.subagent(record, true);
-            if is_main_file && record["agentId"].is_null() && record["parentUuid"].is_null() {
-                self.subagents
-                    .insert(format!("first record {}", record["uuid"]));
-            }
-        } else if is_new {
-            if self.truth.prompts == 0 {
-                self.truth.input = Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-            }
-            self.truth.prompts += 1;
-            self.truth.error = None;
-            self.awaits_reply = true;
-        }
-    }
-
-    fn subagent(&mut self, record: &Value, is_sidechain: bool) {
-        if let Some(id) = record["agentId"].as_str().filter(|_| is_sidechain) {
-            self.subagents.insert(id.to_owned());
-        }
-    }
-
-    fn assistant(&mut self, message: &Value, is_sidechain: bool, is_new: bool) {
-        let id = message["id"].as_str().unwrap().to_owned();
-        let known = self.messages.entry(id.clone()).or_default();
-        message["model"]
-            .as_str()
-            .unwrap_or("unknown")
-            .clone_into(&mut known.model);
-        for (figure, name) in known.usage.iter_mut().zip([
-            "input_tokens",
-            "output_tokens",
-            "cache_read_input_tokens",
-            "cache_creation_input_tokens",
-        ]) {
-            *figure = (*figure).max(message["usage"][name].as_u64().unwrap_or_default());
-        }
-        for block in message["content"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|block| block["type"] == "tool_use")
-        {
-            self.calls.insert(
-                block["id"].as_str().unwrap().to_owned(),
-                block["name"].as_str().unwrap().to_owned(),
-            );
-        }
-        if is_sidechain || !is_new {
-            return;
-        }
-        self.truth.model = Some(message["model"].as_str().unwrap().to_owned());
-        self.truth.error = None;
-        self.end_turn();
-        let texts: Vec<_> = texts(&message["content"])
-            .iter()
-            .map(|text| text.trim().to_owned())
-            .filter(|text| !text.is_empty())
-            .collect();
-        if texts.is_empty() {
-            return;
-        }
-        // The answer is the last text, as for the client.
-        self.truth.output = texts.last().cloned();
-    }
-
-    fn end_turn(&mut self) {
-        self.truth.turns += u64::from(std::mem::take(&mut self.awaits_reply));
-    }
-
-    fn conclude(mut self) -> Truth {
-        self.truth.api_messages = self.messages.len() as u64;
-        for message in self.messages.into_values() {
-            let of_model = self.truth.usage_by_model.entry(message.model).or_default();
-            for (index, figure) in message.usage.into_iter().enumerate() {
-                of_model[index] += figure;
-                self.truth.usage[index] += figure;
-            }
-        }
-        self.truth
-            .usage_by_model
-            .retain(|_, usage| *usage != [0; 4]);
-        for (id, name) in self.calls {
-            let tool = self.truth.tools.entry(name).or_default();
-            tool.0 += 1;
-            tool.1 += u64::from(self.failed.contains(&id));
-        }
-        self.truth.subagents = self.subagents.len() as u64;
-        self.truth.title = self.titles.into_iter().find_map(|title| title);
-        self.truth
-    }
-}
-
 /// Sets a title unless the new one is blank.
 fn set_title(title: &mut Option<String>, value: &Value) {
     if let Some(text) = value
@@ -281,57 +538,59 @@ fn set_title(title: &mut Option<String>, value: &Value) {
     }
 }
 
+/// The blocks of one kind in a message's content.
+fn blocks<'a>(content: &'a Value, kind: &str) -> impl Iterator<Item = &'a Value> {
+    let blocks = content.as_array().into_iter().flatten();
+    blocks.filter(move |block| block["type"] == kind)
+}
+
 /// The texts of a message's content.
 fn texts(content: &Value) -> Vec<String> {
     if let Some(text) = content.as_str() {
         return vec![text.to_owned()];
     }
-    let blocks = content
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|block| block["type"] == "text");
-    blocks
-        .filter_map(|block| block["text"].as_str())
-        .map(str::to_owned)
-        .collect()
-}
-
-fn counts(usage: Usage) -> [u64; 4] {
-    [
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cache_read_input_tokens,
-        usage.cache_creation_input_tokens,
-    ]
+    let texts = blocks(content, "text").filter_map(|block| block["text"].as_str());
+    texts.map(str::to_owned).collect()
 }
 
 impl From<&Document> for Truth {
     fn from(document: &Document) -> Self {
-        let metadata = &document.metadata;
+        Self::from(&serde_json::to_value(document).unwrap())
+    }
+}
+
+impl From<&Value> for Truth {
+    fn from(document: &Value) -> Self {
+        let metadata = &document["metadata"];
+        let count = |name: &str| metadata[name].as_u64().unwrap_or_default();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let usage = |usage: &Value| KINDS.map(|(_, name)| usage[name].as_u64().unwrap_or_default());
+        let all = |name: &str| metadata[name].as_array().cloned().unwrap_or_default();
+        let by_model = all("usageByModel")
+            .into_iter()
+            .map(|of| (text(&of["model"]).unwrap(), usage(&of)));
+        let tools = all("tools").into_iter().map(|tool| {
+            let counts = (
+                tool["calls"].as_u64().unwrap(),
+                tool["errors"].as_u64().unwrap(),
+            );
+            (text(&tool["name"]).unwrap(), counts)
+        });
         Self {
-            prompts: metadata.prompts,
-            turns: metadata.turns,
-            api_messages: metadata.api_messages,
-            usage: counts(metadata.usage),
-            usage_by_model: metadata
-                .usage_by_model
-                .iter()
-                .map(|of| (of.model.clone(), counts(of.usage)))
-                .collect(),
-            tools: metadata
-                .tools
-                .iter()
-                .map(|tool| (tool.name.clone(), (tool.calls, tool.errors)))
-                .collect(),
-            subagents: metadata.subagents,
-            compactions: metadata.compactions,
-            input: document.input.clone(),
-            output: document.output.clone(),
-            error: document.error.clone(),
-            title: metadata.title.clone(),
-            cost_usd: metadata.cost_usd,
-            model: metadata.model.clone(),
+            prompts: count("prompts"),
+            turns: count("turns"),
+            api_messages: count("apiMessages"),
+            usage: usage(&metadata["usage"]),
+            usage_by_model: by_model.filter(|(_, usage)| *usage != [0; 4]).collect(),
+            inherited: usage(&metadata["inheritedUsage"]),
+            tools: tools.collect(),
+            subagents: count("subagents"),
+            compactions: count("compactions"),
+            input: text(&document["input"]),
+            output: text(&document["output"]),
+            error: text(&document["error"]),
+            title: text(&metadata["title"]),
+            cost_usd: metadata["costUsd"].as_f64(),
         }
     }
 }

@@ -1,0 +1,133 @@
+//! What the first records of a transcript say about the whole file.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use super::gather::whole_value;
+use super::line::{self, Record};
+use super::reader::{At, open};
+use crate::record::Millis;
+
+/// How much is read, in bytes.
+const LENGTH: u64 = 32 * 1024;
+/// The first version that resumes a session under its own id. Older ones copied the conversation
+/// into a new file, under new ids and with the time of the copy.
+const SESSIONS_KEEP_THEIR_ID_SINCE: [u64; 3] = [1, 0, 128];
+/// The first version whose subagents have a folder of their own.
+const SUBAGENT_FOLDERS_SINCE: [u64; 3] = [2, 1, 2];
+
+/// The beginning of a transcript.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beginning {
+    /// The session that the records name.
+    pub session_id: Option<String>,
+    /// The client that wrote them.
+    pub version: Option<String>,
+    /// Of two sessions that hold the same records, the one with the earlier origin had them first,
+    /// unless the records themselves say otherwise.
+    pub origin: Origin,
+    /// The time of the records that an old client copied from the session that it resumed.
+    pub copied_at: Option<Millis>,
+}
+
+/// When a session began, in epoch milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// The time of the first record. A record without an id is not copied into a fork, so its time
+    /// counts more than that of a message, which may be a copy.
+    pub first_record_at: Millis,
+    /// When the file was created.
+    pub created_at: Millis,
+}
+
+impl Beginning {
+    /// Whether the client wrote the files of subagents beside those of sessions.
+    #[must_use]
+    pub fn has_subagents_beside(&self) -> bool {
+        self.is_older_than(SUBAGENT_FOLDERS_SINCE)
+    }
+
+    fn is_older_than(&self, version: [u64; 3]) -> bool {
+        self.version.as_deref().is_some_and(|ours| {
+            let mut parts = ours.split('.').map(|part| part.parse().unwrap_or(0));
+            [(); 3].map(|()| parts.next().unwrap_or(0)) < version
+        })
+    }
+}
+
+/// Reads the beginning of the file at `path`; nothing is known of one that cannot be read.
+#[must_use]
+pub fn of(path: &Path) -> Beginning {
+    open(path).and_then(|file| read(&file)).unwrap_or_default()
+}
+
+/// Reads the beginning of a file.
+pub fn read(file: &File) -> io::Result<Beginning> {
+    let mut beginning = Beginning::default();
+    let (mut first, mut first_copied, mut has_answer) = (None, None, false);
+    for line in BufReader::new(At { file, position: 0 }.take(LENGTH)).split(b'\n') {
+        let line = line?;
+        // Of a damaged line, the first record tells as much.
+        let first_record = || whole_value(&line).and_then(|json| line::parse(json).ok());
+        let Some((envelope, record)) = line::parse(&line).ok().or_else(first_record) else {
+            continue;
+        };
+        let is_answer = matches!(record, Record::Assistant(_));
+        let text = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
+        beginning.session_id = beginning.session_id.or_else(|| text(envelope.session_id));
+        beginning.version = beginning.version.or_else(|| text(envelope.version));
+        if envelope.uuid.is_none() {
+            // The mark of a session that goes on elsewhere is written at its end.
+            let is_last = matches!(record, Record::ContinuedIn(_));
+            first = first.or(envelope.at.filter(|_| !is_last && !has_answer));
+        } else if first_copied.is_none() {
+            first_copied = envelope.at;
+        } else if first_copied == envelope.at && is_answer {
+            // A model does not answer in the millisecond of the prompt.
+            beginning.copied_at = first_copied;
+        }
+        has_answer |= is_answer;
+        let is_known = beginning.session_id.is_some() && beginning.version.is_some();
+        if first.is_some() && is_known {
+            break;
+        }
+    }
+    if !beginning.is_older_than(SESSIONS_KEEP_THEIR_ID_SINCE) {
+        beginning.copied_at = None;
+    }
+    let created = file.metadata()?.created().ok();
+    let since = created.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    beginning.origin = Origin {
+        first_record_at: first.or(first_copied).unwrap_or(Millis::MAX),
+        created_at: since
+            .and_then(|since| Millis::try_from(since.as_millis()).ok())
+            .unwrap_or_default(),
+    };
+    Ok(beginning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_clients_have_subagents_beside() {
+        for (version, is_old) in [
+            (Some("2.0.50"), true),
+            (Some("2.1.1"), true),
+            (Some("2.1.2"), false),
+            (Some("2.1.332"), false),
+            (Some("next"), true),
+            (None, false),
+        ] {
+            let beginning = Beginning {
+                version: version.map(str::to_owned),
+                ..Beginning::default()
+            };
+            assert_eq!(beginning.has_subagents_beside(), is_old, "{version:?}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What was charged: the client's own figures where they cover the session, else those of the
+//! messages.
+
+use serde_json::{Value, json};
+
+use super::{Fork, Transcript, check, hook, place, row};
+use crate::support::Machine;
+
+const MODEL: &str = "claude-opus-4-8";
+
+fn asked() -> Transcript {
+    Transcript::new(1).prompt("go")
+}
+
+/// The client's figures for one model.
+fn of_model(n: u64, usd: f64) -> Value {
+    json!({
+        "inputTokens": n, "outputTokens": 2 * n, "cacheReadInputTokens": 3 * n,
+        "cacheCreationInputTokens": 4 * n, "webSearchRequests": 0, "costUSD": usd
+    })
+}
+
+#[test]
+fn clients_figures_are_the_sessions_where_they_cover_it() {
+    let advisor = json!({"usage": {
+        "input_tokens": 1, "output_tokens": 2, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 4,
+        "iterations": [
+            {"type": "message", "model": MODEL, "input_tokens": 1, "output_tokens": 2},
+            {"type": "advisor_message", "model": "claude-advisor", "input_tokens": 10, "output_tokens": 20, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 40},
+            {"type": "compaction", "model": MODEL, "input_tokens": 500, "output_tokens": 500},
+            {"type": "fallback_message", "model": MODEL, "input_tokens": 500, "output_tokens": 500}
+        ]
+    }});
+    let mut advised = advisor;
+    advised["id"] = json!("m1");
+    advised["model"] = json!(MODEL);
+    advised["content"] = json!([{"type": "text", "text": "Done."}]);
+    let advised = asked().record(&json!({"type": "assistant", "message": advised}));
+    check(vec![
+        row(
+            "figures that are those of the messages",
+            asked().answer("m1", "Done.", 10).cost(10, 0.25),
+            json!({"usage": 10, "usageSource": "client", "costUsd": 0.25, "costSource": "client"}),
+        ),
+        row(
+            "requests without a record, such as titles and compaction",
+            asked().answer("m1", "Done.", 10).cost(17, 0.004_321_999_999_999_999_5),
+            json!({"usage": 17, "usageSource": "client", "costUsd": 0.004_321_999_999_999_999_5, "apiMessages": 1}),
+        ),
+        row(
+            "no messages at all",
+            asked().cost_state(&json!({"totalCostUSD": 0, "modelUsage": {}, "hasUnknownModelCost": false})),
+            json!({"usage": 0, "costUsd": 0.0, "usageByModel": []}),
+        ),
+        row(
+            "figures that are written several times",
+            asked().answer("m1", "Done.", 10).cost(10, 0.25).prompt("again").answer("m2", "Again.", 100).cost(110, 2.5).cost(110, 2.5),
+            json!({"usage": 110, "usageSource": "client", "costUsd": 2.5}),
+        ),
+        row(
+            "messages after the client's figures",
+            asked().answer("m1", "Done.", 10).cost(10, 0.25).prompt("again").answer("m2", "Again.", 100),
+            json!({"usage": 110}),
+        ),
+        row(
+            "a process that was killed before one that wrote its own figures",
+            asked().answer("m1", "Done.", 10).prompt("resumed").answer("m2", "Again.", 100).cost(100, 0.5),
+            json!({"usage": 110, "usageSource": "transcript", "costUsd": null, "costSource": null}),
+        ),
+        row(
+            "a model without a price",
+            asked().answer("m1", "Done.", 10).cost_state(&json!({
+                "totalCostUSD": 0, "modelUsage": {"glm-5": of_model(10, 0.0)}, "hasUnknownModelCost": true
+            })),
+            json!({"costUsd": null, "costSource": null}),
+        ),
+        row(
+            "a model with a price beside one without",
+            asked().answer("m1", "Done.", 10).cost_state(&json!({
+                "totalCostUSD": 0.5, "modelUsage": {MODEL: of_model(10, 0.5), "glm-5": of_model(100, 0.0)}, "hasUnknownModelCost": true
+            })),
+            json!({"costUsd": null, "usage": 110}),
+        ),
+        row(
+            "several models",
+            asked().answer("m1", "Done.", 10).cost_state(&json!({
+                "totalCostUSD": 0.75, "modelUsage": {MODEL: of_model(10, 0.5), "claude-haiku-4-5": of_model(100, 0.25)}, "hasUnknownModelCost": false
+            })),
+            json!({"usage": 110, "costUsd": 0.75, "usageByModel": [
+                {"model": "claude-haiku-4-5", "inputTokens": 100, "outputTokens": 200, "cacheReadInputTokens": 300, "cacheCreationInputTokens": 400, "costUsd": 0.25},
+                {"model": MODEL, "inputTokens": 10, "outputTokens": 20, "cacheReadInputTokens": 30, "cacheCreationInputTokens": 40, "costUsd": 0.5}
+            ]}),
+        ),
+        row(
+            "lines and times",
+            asked().answer("m1", "Done.", 10).cost_state(&json!({
+                "totalCostUSD": 0.25, "modelUsage": {MODEL: of_model(10, 0.25)}, "hasUnknownModelCost": false,
+                "totalLinesAdded": 12, "totalLinesRemoved": 3, "totalAPIDuration": 509, "totalToolDuration": 73
+            })),
+            json!({"linesAdded": 12, "linesRemoved": 3, "costUsd": 0.25}),
+        ),
+        row("no figures of the client", asked().answer("m1", "Done.", 10), json!({"usage": 10, "usageSource": "transcript", "linesAdded": null})),
+        row(
+            "figures of another shape",
+            asked().answer("m1", "Done.", 10).cost_state(&json!({"totalCostUSD": "a lot", "modelUsage": [1, 2]})),
+            json!({"usage": 10, "usageSource": "transcript", "costUsd": null}),
+        ),
+        row(
+            "an advisor's iterations without figures of the client",
+            advised.clone(),
+            json!({"usage": 11, "usageByModel": [
+                {"model": "claude-advisor", "inputTokens": 10, "outputTokens": 20, "cacheReadInputTokens": 30, "cacheCreationInputTokens": 40},
+                {"model": MODEL, "inputTokens": 1, "outputTokens": 2, "cacheReadInputTokens": 3, "cacheCreationInputTokens": 4}
+            ]}),
+        ),
+        row(
+            "an advisor's iterations and the client's figures",
+            advised.cost_state(&json!({
+                "totalCostUSD": 0.75, "modelUsage": {MODEL: of_model(1, 0.5), "claude-advisor": of_model(10, 0.25)}, "hasUnknownModelCost": false
+            })),
+            json!({"usage": 11, "usageSource": "client", "costUsd": 0.75}),
+        ),
+    ]);
+}
+
+/// Thinking, the lifetimes of cached tokens and web searches, of the client and of the messages.
+#[test]
+fn details_of_usage_are_kept() {
+    let detailed = json!({
+        "inputTokens": 10, "outputTokens": 20, "thinkingTokens": 5, "cacheReadInputTokens": 30, "cacheCreationInputTokens": 40,
+        "cacheCreationEphemeral5mInputTokens": 33, "cacheCreationEphemeral1hInputTokens": 7, "webSearchRequests": 2, "costUSD": 0.25
+    });
+    let usage = json!({
+        "inputTokens": 10, "outputTokens": 20, "cacheReadInputTokens": 30, "cacheCreationInputTokens": 40,
+        "thinkingTokens": 5, "webSearchRequests": 2
+    });
+    let message = json!({"id": "m1", "model": MODEL, "content": [{"type": "text", "text": "Done."}], "usage": {
+        "input_tokens": 10, "output_tokens": 20, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 40,
+        "output_tokens_details": {"thinking_tokens": 5}, "server_tool_use": {"web_search_requests": 2},
+        "cache_creation": {"ephemeral_5m_input_tokens": 33, "ephemeral_1h_input_tokens": 7}
+    }});
+    let message = json!({"type": "assistant", "message": message});
+    let stated = asked().answer("m1", "Done.", 10).cost_state(&json!({
+        "totalCostUSD": 0.25, "modelUsage": {MODEL: detailed}, "hasUnknownModelCost": false
+    }));
+    for (condition, transcript) in [
+        ("of the client", stated),
+        ("of the message", asked().record(&message)),
+    ] {
+        let machine = Machine::new();
+        place(&machine, &transcript, &transcript.bytes);
+        hook(&machine, &transcript.session, "Stop", &json!({}));
+        assert_eq!(
+            machine.document(&transcript.session)["metadata"]["usage"],
+            usage,
+            "{condition}"
+        );
+    }
+}
+
+#[test]
+fn what_was_inherited_is_taken_out_only_where_the_client_carried_it_in() {
+    let parent = Transcript::new(1).prompt("one").answer("m1", "One.", 10);
+    let fork = |fork: Fork| parent.fork(2, fork).prompt("two").answer("m2", "Two.", 100);
+    let own = json!({"usage": 17, "costUsd": 0.25, "inheritedUsage": null});
+    let parent = parent.clone().cost(17, 0.25);
+    check(vec![
+        (
+            "a fork whose figures contain its parent's",
+            vec![
+                (parent.clone(), own.clone()),
+                (
+                    fork(Fork::Session).cost(117, 1.0),
+                    json!({"usage": 100, "inheritedUsage": 10, "usageSource": "client", "costUsd": 0.75}),
+                ),
+            ],
+        ),
+        (
+            "a branch whose figures are its own",
+            vec![
+                (parent.clone(), own.clone()),
+                (
+                    fork(Fork::Branch).cost(105, 0.75),
+                    json!({"usage": 105, "inheritedUsage": 10, "usageSource": "client", "costUsd": 0.75}),
+                ),
+            ],
+        ),
+        (
+            "a branch with many requests without a record",
+            vec![
+                (parent.clone(), own.clone()),
+                (
+                    fork(Fork::Branch).cost(150, 0.75),
+                    json!({"usage": 150, "inheritedUsage": 10, "usageSource": "client", "costUsd": 0.75}),
+                ),
+            ],
+        ),
+        (
+            "a fork of the SDK whose figures are its own",
+            vec![
+                (parent.clone(), own.clone()),
+                (
+                    fork(Fork::Sdk).cost(100, 0.75),
+                    json!({"usage": 100, "inheritedUsage": 10, "usageSource": "client", "costUsd": 0.75}),
+                ),
+            ],
+        ),
+        (
+            "a fork that was killed",
+            vec![
+                (parent, own),
+                (
+                    fork(Fork::Session),
+                    json!({"usage": 100, "inheritedUsage": 10, "usageSource": "transcript", "costUsd": null}),
+                ),
+            ],
+        ),
+    ]);
+}
+
+/// On `/clear`, `/resume` and `/branch` the client writes its figures after the SessionEnd hook.
+#[test]
+fn figures_written_after_the_session_end_are_read_by_the_next_hook_of_any_session() {
+    let machine = Machine::new();
+    let cleared = asked().answer("m1", "Done.", 10);
+    let next = Transcript::new(2);
+    hook(
+        &machine,
+        &cleared.session,
+        "SessionStart",
+        &json!({"source": "startup"}),
+    );
+    place(&machine, &cleared, &cleared.bytes);
+    hook(
+        &machine,
+        &cleared.session,
+        "SessionEnd",
+        &json!({"reason": "clear"}),
+    );
+    hook(
+        &machine,
+        &next.session,
+        "SessionStart",
+        &json!({"source": "clear"}),
+    );
+    let cleared = cleared.cost(17, 0.25);
+    place(&machine, &cleared, &cleared.bytes);
+    hook(
+        &machine,
+        &next.session,
+        "UserPromptSubmit",
+        &json!({"prompt": "next"}),
+    );
+    let metadata = machine.document(&cleared.session)["metadata"].clone();
+    assert_eq!(
+        (&metadata["costUsd"], &metadata["usageSource"]),
+        (&json!(0.25), &json!("client"))
+    );
+}

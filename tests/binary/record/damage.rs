@@ -1,0 +1,228 @@
+//! Lines that a crash, a full disk or two processes have damaged. Every whole record counts; what
+//! is left of the others is counted as damage.
+
+use serde_json::json;
+
+use super::{Row, Transcript, check, row};
+
+/// A session whose last answer follows what `damage` does to an earlier one.
+fn session(damage: impl Fn(Transcript) -> Transcript) -> Transcript {
+    let before = Transcript::new(1)
+        .prompt("Write the report.")
+        .answer("m1", "First I look.", 1);
+    damage(before).answer("m9", "The report is written.", 100)
+}
+
+/// The record of such a session: the damaged message is lost, nothing else.
+fn one_lost(condition: &'static str, damage: impl Fn(Transcript) -> Transcript) -> Row {
+    let record = json!({
+        "usage": 101, "apiMessages": 2, "output": "The report is written.",
+        "prompts": 1, "turns": 1, "damagedLines": 1
+    });
+    row(condition, session(damage), record)
+}
+
+/// Nothing is lost, and nothing is reported as damaged.
+fn none_lost(condition: &'static str, damage: impl Fn(Transcript) -> Transcript) -> Row {
+    let record = json!({
+        "usage": 101, "apiMessages": 2, "output": "The report is written.",
+        "prompts": 1, "turns": 1, "damagedLines": null
+    });
+    row(condition, session(damage), record)
+}
+
+#[test]
+fn whole_records_in_a_damaged_line_count() {
+    let long = "x".repeat(200);
+    check(vec![
+        row(
+            "two records on one line",
+            session(|before| before.cut(0).call("m2", "a", 10).result("a", false)),
+            json!({"usage": 111, "toolCalls": 1, "output": "The report is written."}),
+        ),
+        row(
+            "all records on one line",
+            Transcript::new(1)
+                .prompt("Go.")
+                .cut(0)
+                .call("m1", "a", 1)
+                .cut(0)
+                .result("a", true)
+                .cut(0)
+                .answer("m2", "Gone.", 10),
+            json!({"usage": 11, "tools": {"Bash": [1, 1]}, "prompts": 1, "output": "Gone."}),
+        ),
+        one_lost(
+            "a record that is cut off before the next one on its line",
+            |before| before.answer("m2", "so much to think of", 10).cut(300),
+        ),
+        one_lost("a record that is cut off within a string", |before| {
+            before.answer("m2", &long, 10).cut(500)
+        }),
+        one_lost("a record that is cut off after an escape", |before| {
+            before.raw(r#"{"parentUuid":"x","type":"assistant","message":{"id":"m2","content":[{"type":"text","text":"a\"#)
+        }),
+        one_lost("a record that is cut off after its first byte", |before| {
+            before.raw("{")
+        }),
+        one_lost(
+            "a record that is cut off with the line feed written",
+            |before| before.answer("m2", "lost", 10).cut(40).raw("\n"),
+        ),
+        one_lost("zeros of a crash before a record", |before| {
+            before.raw([0; 500])
+        }),
+        one_lost("zeros of a crash on a line of their own", |before| {
+            before.raw([0; 5_000]).raw("\n")
+        }),
+        one_lost("the end of a record before the next one", |before| {
+            before.raw(r#"ut_tokens":5}},"uuid":"u","type":"assistant","sessionId":"s"}"#)
+        }),
+        one_lost("text before a record", |before| before.raw("Killed\n")),
+        one_lost("bytes that are no UTF-8 before a record", |before| {
+            before.raw(b"\xff\xfe\xfd")
+        }),
+        row(
+            "a record that is cut off after a whole one",
+            session(|before| {
+                let before = before.cut(0);
+                before
+                    .answer("m2", "whole", 10)
+                    .cut(0)
+                    .answer("m3", "cut off", 1_000)
+                    .cut(30)
+                    .raw("\n")
+            }),
+            json!({"usage": 111, "apiMessages": 3, "output": "The report is written.", "damagedLines": 1}),
+        ),
+        row(
+            "three damaged lines",
+            session(|before| {
+                let before = before.answer("m2", "lost", 10).cut(40).raw("\n");
+                before.raw("garbage\n").answer("m3", "lost", 10).cut(90)
+            }),
+            json!({"usage": 101, "output": "The report is written.", "damagedLines": 3}),
+        ),
+        row(
+            "an answer within a record of progress that is cut off",
+            {
+                let nested = json!({"type": "progress", "data": {"message": {
+                    "type": "assistant", "uuid": "nested", "timestamp": "2026-09-02T10:00:02.000Z",
+                    "message": {
+                        "id": "nested", "model": "claude-opus-4-8", "usage": {"input_tokens": 50},
+                        "content": [{"type": "text", "text": "of a subagent"}]
+                    }
+                }}, "toolUseID": "a", "padding": long});
+                session(|before| before.state(&nested).cut(20).raw("\n"))
+            },
+            json!({"usage": 101, "apiMessages": 2, "output": "The report is written."}),
+        ),
+        row(
+            "a record as the text of one that is cut off",
+            {
+                let inner = Transcript::new(7).answer("inner", "quoted", 50);
+                let inner = String::from_utf8(inner.bytes).unwrap();
+                session(|before| {
+                    before
+                        .answer("m2", &format!("{inner}{long}"), 10)
+                        .cut(450)
+                        .raw("\n")
+                })
+            },
+            json!({"usage": 101, "apiMessages": 2, "output": "The report is written.", "damagedLines": 1}),
+        ),
+    ]);
+}
+
+#[test]
+fn what_is_whole_is_not_damaged() {
+    check(vec![
+        none_lost("empty lines", |before| before.raw("\n\n  \n\t\n")),
+        none_lost("lines that end in CRLF", |before| before.cut(0).raw("\r\n")),
+        none_lost("white space around records", |before| before.raw("  \t")),
+        none_lost("records of unknown types", |before| {
+            before.state(&json!({"type": "brand-new", "message": {"usage": {"input_tokens": 5}}}))
+        }),
+        none_lost("a byte order mark within the file", |before| {
+            before.raw("\u{feff}")
+        }),
+        row(
+            "a byte order mark at the beginning of the file",
+            Transcript::new(1)
+                .raw("\u{feff}")
+                .prompt("Begin.")
+                .answer("m1", "Begun.", 1),
+            json!({"input": "Begin.", "prompts": 1, "usage": 1, "damagedLines": null}),
+        ),
+        row(
+            "a last line that is still being written",
+            Transcript::new(1)
+                .prompt("Go.")
+                .answer("m1", "Gone.", 1)
+                .answer("m2", "half of it", 10)
+                .cut(100),
+            json!({"usage": 1, "output": "Gone.", "damagedLines": null}),
+        ),
+        row(
+            "a whole last record without its line feed",
+            Transcript::new(1)
+                .prompt("Go.")
+                .answer("m1", "Gone.", 1)
+                .cut(0),
+            json!({"usage": 1, "output": "Gone.", "damagedLines": null}),
+        ),
+    ]);
+}
+
+/// Lines above the size that is kept in memory. What is small in them counts.
+#[test]
+fn small_parts_of_large_lines_count() {
+    let image = json!({"type": "image", "source": {
+        "type": "base64", "media_type": "image/png", "data": format!("iVBORw0KGgo{}", "A".repeat(3_200_000))
+    }});
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let look = "Make the page look like the second picture.";
+    let asked = json!({"prompts": 1, "turns": 1, "input": look, "output": "It does now.", "usage": 1, "damagedLines": null});
+    check(vec![
+        row(
+            "a prompt after two screenshots",
+            Transcript::new(1)
+                .user(&json!([image, image, text(look)]), &json!({"origin": {"kind": "human"}}))
+                .answer("m1", "It does now.", 1),
+            asked.clone(),
+        ),
+        row(
+            "a prompt before two screenshots",
+            Transcript::new(1)
+                .user(&json!([text(look), image, image]), &json!({"origin": {"kind": "human"}}))
+                .answer("m1", "It does now.", 1),
+            asked,
+        ),
+        row(
+            "a failed tool whose result has two screenshots",
+            Transcript::new(1)
+                .prompt("Go.")
+                .call("m1", "a", 1)
+                .user(
+                    &json!([{"type": "tool_result", "content": [image, image], "is_error": true, "tool_use_id": "a"}]),
+                    &json!({"toolUseResult": "x".repeat(3_000_000)}),
+                )
+                .answer("m2", "Seen.", 10),
+            json!({"prompts": 1, "tools": {"Bash": [1, 1]}, "usage": 11, "output": "Seen."}),
+        ),
+        row(
+            "a tool call that writes a large file",
+            Transcript::new(1)
+                .prompt("Write it.")
+                .message(
+                    Some("m1"),
+                    &json!([{"type": "tool_use", "id": "a", "name": "Write", "input": {"content": "x".repeat(6_000_000)}}]),
+                    1,
+                    &json!({}),
+                )
+                .result("a", false)
+                .answer("m2", "Written.", 10),
+            json!({"tools": {"Write": [1, 0]}, "usage": 11, "output": "Written."}),
+        ),
+    ]);
+}

@@ -1,0 +1,416 @@
+//! Which records are one message, one tool call, or the history of another session. Gateways and
+//! backends choose message ids and tool-call ids as they like; the client's own ids decide.
+
+use serde_json::json;
+
+use super::transcript::{tool_result, tool_use};
+use super::{Fork, Row, Transcript, check, row};
+
+#[test]
+fn backends_ids_that_repeat_do_not_join_messages() {
+    check(vec![
+        (
+            "one message id for all sessions",
+            vec![
+                (
+                    Transcript::new(1)
+                        .prompt("Count the shelves.")
+                        .answer("relay", "Four.", 10),
+                    json!({"usage": 10, "apiMessages": 1, "turns": 1, "output": "Four."}),
+                ),
+                (
+                    Transcript::new(2)
+                        .prompt("Count the doors.")
+                        .answer("relay", "Two.", 7),
+                    json!({"usage": 7, "inheritedUsage": null, "apiMessages": 1, "turns": 1, "output": "Two."}),
+                ),
+            ],
+        ),
+        row(
+            "one message id for all turns",
+            Transcript::new(1)
+                .prompt("one")
+                .answer("relay", "First.", 1)
+                .prompt("two")
+                .answer("relay", "Second.", 10)
+                .prompt("three")
+                .answer("relay", "Third.", 100),
+            json!({"usage": 111, "apiMessages": 3, "turns": 3, "output": "Third."}),
+        ),
+        row(
+            "one message id for all requests of a turn",
+            Transcript::new(1)
+                .prompt("go")
+                .call("relay", "call_1", 1)
+                .result("call_1", false)
+                .call("relay", "call_2", 10)
+                .result("call_2", true)
+                .answer("relay", "Done.", 100),
+            json!({"usage": 111, "apiMessages": 3, "turns": 1, "output": "Done.", "tools": {"Bash": [2, 1]}}),
+        ),
+        row(
+            "message ids by position in the turn",
+            Transcript::new(1)
+                .prompt("one")
+                .call("msg_0", "Bash:0", 1)
+                .result("Bash:0", true)
+                .answer("msg_1", "First.", 10)
+                .prompt("two")
+                .call("msg_0", "Bash:0", 100)
+                .result("Bash:0", false)
+                .answer("msg_1", "Second.", 1_000),
+            json!({"usage": 1_111, "apiMessages": 4, "tools": {"Bash": [2, 1]}, "output": "Second."}),
+        ),
+        row(
+            "one message id with another request id",
+            Transcript::new(1)
+                .prompt("go")
+                .message(
+                    Some("relay"),
+                    &json!([{"type": "text", "text": "One."}]),
+                    1,
+                    &json!({"requestId": "req_1"}),
+                )
+                .message(
+                    Some("relay"),
+                    &json!([{"type": "text", "text": "Two."}]),
+                    10,
+                    &json!({"requestId": "req_2"}),
+                ),
+            json!({"usage": 11, "apiMessages": 2, "output": "Two."}),
+        ),
+        row(
+            "no message ids",
+            Transcript::new(1)
+                .prompt("one")
+                .message(
+                    None,
+                    &json!([{"type": "text", "text": "One."}]),
+                    1,
+                    &json!({}),
+                )
+                .prompt("two")
+                .message(
+                    None,
+                    &json!([{"type": "text", "text": "Two."}]),
+                    10,
+                    &json!({}),
+                ),
+            json!({"usage": 11, "apiMessages": 2, "turns": 2, "output": "Two."}),
+        ),
+        row(
+            "an empty message id",
+            Transcript::new(1)
+                .prompt("one")
+                .answer("", "One.", 1)
+                .prompt("two")
+                .answer("", "Two.", 10),
+            json!({"usage": 11, "apiMessages": 2, "turns": 2, "output": "Two."}),
+        ),
+        row(
+            "a message id that a sidechain repeats",
+            Transcript::new(1)
+                .prompt("go")
+                .answer("relay", "Delegated.", 1)
+                .below(json!(null))
+                .with(&json!({"isSidechain": true}))
+                .prompt("SUBTASK")
+                .answer("relay", "of the subagent", 10),
+            json!({"usage": 11, "apiMessages": 2, "subagents": 1, "output": "Delegated."}),
+        ),
+    ]);
+}
+
+#[test]
+fn lines_of_one_message_are_one_message() {
+    let parallel = Transcript::new(1)
+        .prompt("go")
+        .answer("msg", "I will run two.", 10)
+        .call("msg", "a", 10);
+    let first_call = parallel.last();
+    let parallel = parallel
+        .result("a", true)
+        .below(first_call)
+        .call("msg", "b", 10);
+    check(vec![
+        row(
+            "results between the calls of one message",
+            parallel.result("b", false).answer("next", "Done.", 100),
+            json!({"usage": 110, "apiMessages": 2, "tools": {"Bash": [2, 1]}, "output": "Done."}),
+        ),
+        row(
+            "one block a line",
+            Transcript::new(1)
+                .prompt("go")
+                .message(
+                    Some("msg"),
+                    &json!([{"type": "thinking", "thinking": "hm"}]),
+                    10,
+                    &json!({}),
+                )
+                .answer("msg", "I look.", 10)
+                .call("msg", "a", 10),
+            json!({"usage": 10, "apiMessages": 1, "tools": {"Bash": [1, 0]}}),
+        ),
+        row(
+            "smaller token counts in the earlier lines",
+            Transcript::new(1)
+                .prompt("go")
+                .answer("msg", "Look", 1)
+                .answer("msg", "Looked.", 10),
+            json!({"usage": 10, "apiMessages": 1}),
+        ),
+        row(
+            "an attachment between the lines",
+            Transcript::new(1)
+                .prompt("go")
+                .answer("msg", "I look.", 10)
+                .attachment(&json!({"type": "date", "content": "today"}))
+                .call("msg", "a", 10),
+            json!({"usage": 10, "apiMessages": 1}),
+        ),
+        row(
+            "a line that is written twice",
+            {
+                let once = Transcript::new(1).prompt("go").answer("msg", "Done.", 10);
+                let all = once.bytes.clone();
+                once.raw(all)
+            },
+            json!({"usage": 10, "apiMessages": 1, "prompts": 1, "turns": 1}),
+        ),
+    ]);
+}
+
+#[test]
+fn tool_calls_are_known_by_their_block() {
+    let both = json!([tool_use("Bash:0"), tool_use("Bash:1")]);
+    check(vec![
+        (
+            "ids by position that another session repeats",
+            vec![
+                (
+                    Transcript::new(1)
+                        .prompt("go")
+                        .call("m1", "Bash:0", 1)
+                        .result("Bash:0", false),
+                    json!({"toolCalls": 1, "toolErrors": 0, "tools": {"Bash": [1, 0]}}),
+                ),
+                (
+                    Transcript::new(2)
+                        .prompt("go")
+                        .call("m2", "Bash:0", 1)
+                        .result("Bash:0", true),
+                    json!({"toolCalls": 1, "toolErrors": 1, "tools": {"Bash": [1, 1]}}),
+                ),
+            ],
+        ),
+        row(
+            "ids by position that fail in each turn",
+            Transcript::new(1)
+                .prompt("one")
+                .call("m1", "Bash:0", 1)
+                .result("Bash:0", true)
+                .prompt("two")
+                .call("m2", "Bash:0", 1)
+                .result("Bash:0", true),
+            json!({"tools": {"Bash": [2, 2]}}),
+        ),
+        row(
+            "two calls and their results in one record each",
+            Transcript::new(1)
+                .prompt("go")
+                .message(Some("m"), &both, 1, &json!({}))
+                .user(
+                    &json!([tool_result("Bash:0", false), tool_result("Bash:1", true)]),
+                    &json!({}),
+                ),
+            json!({"tools": {"Bash": [2, 1]}}),
+        ),
+        row(
+            "a result that is written twice",
+            {
+                let once = Transcript::new(1).prompt("go").call("m", "a", 1);
+                let before = once.bytes.len();
+                let once = once.result("a", true);
+                let result = once.bytes[before..].to_vec();
+                once.raw(result)
+            },
+            json!({"tools": {"Bash": [1, 1]}}),
+        ),
+    ]);
+}
+
+/// A history with two prompts and answers under one gateway's id.
+fn history() -> Transcript {
+    Transcript::new(1)
+        .prompt("Build it.")
+        .call("relay", "Bash:0", 1)
+        .result("Bash:0", true)
+        .answer("relay", "Built.", 10)
+}
+
+fn forks(condition: &'static str, fork: Fork) -> Row {
+    let history = history();
+    let forked = history
+        .fork(2, fork)
+        .prompt("And now?")
+        .call("relay", "Bash:0", 100);
+    let forked = forked
+        .result("Bash:0", false)
+        .answer("relay", "Now this.", 1_000);
+    (
+        condition,
+        vec![
+            (
+                history.prompt("Go on.").answer("relay", "Gone on.", 10_000),
+                json!({
+                    "usage": 10_011, "inheritedUsage": null, "prompts": 2, "turns": 2,
+                    "input": "Build it.", "output": "Gone on.", "tools": {"Bash": [1, 1]}
+                }),
+            ),
+            (
+                forked,
+                json!({
+                    "usage": 1_100, "inheritedUsage": 11, "prompts": 1, "turns": 1, "apiMessages": 2,
+                    "input": "And now?", "output": "Now this.", "tools": {"Bash": [1, 0]}
+                }),
+            ),
+        ],
+    )
+}
+
+#[test]
+fn history_is_inherited_only_where_an_older_session_has_the_record() {
+    check(vec![
+        forks("a fork without marks", Fork::Session),
+        forks("a branch", Fork::Branch),
+        forks("a fork of the SDK, with new ids", Fork::Sdk),
+        ("a fork of a fork", {
+            let history = history();
+            let second = history
+                .fork(2, Fork::Session)
+                .prompt("two")
+                .answer("relay", "Two.", 100);
+            let third = second
+                .fork(3, Fork::Session)
+                .prompt("three")
+                .answer("relay", "Three.", 1_000);
+            vec![
+                (history, json!({"usage": 11, "prompts": 1})),
+                (
+                    second,
+                    json!({"usage": 100, "inheritedUsage": 11, "prompts": 1, "input": "two"}),
+                ),
+                (
+                    third,
+                    json!({"usage": 1_000, "inheritedUsage": 111, "prompts": 1, "input": "three"}),
+                ),
+            ]
+        }),
+        (
+            "a branch of a branch, which names the session that it was copied from last",
+            {
+                let history = history();
+                let second = history
+                    .fork(2, Fork::Branch)
+                    .prompt("two")
+                    .answer("relay", "Two.", 100);
+                let third = second
+                    .fork(3, Fork::Branch)
+                    .prompt("three")
+                    .answer("relay", "Three.", 1_000);
+                vec![
+                    (history, json!({"usage": 11, "prompts": 1})),
+                    (
+                        second,
+                        json!({"usage": 100, "inheritedUsage": 11, "prompts": 1, "input": "two"}),
+                    ),
+                    (
+                        third,
+                        json!({"usage": 1_000, "inheritedUsage": 111, "prompts": 1, "input": "three"}),
+                    ),
+                ]
+            },
+        ),
+        ("a fork of a fork, both of the SDK", {
+            let history = history();
+            let second = history
+                .fork(2, Fork::Sdk)
+                .prompt("two")
+                .answer("relay", "Two.", 100);
+            let third = second
+                .fork(3, Fork::Sdk)
+                .prompt("three")
+                .answer("relay", "Three.", 1_000);
+            vec![
+                (history, json!({"usage": 11, "prompts": 1})),
+                (
+                    second,
+                    json!({"usage": 100, "inheritedUsage": 11, "prompts": 1, "input": "two"}),
+                ),
+                (
+                    third,
+                    json!({"usage": 1_000, "inheritedUsage": 111, "prompts": 1, "input": "three"}),
+                ),
+            ]
+        }),
+        (
+            "a fork of the SDK whose history has results between the calls of a message",
+            {
+                let history = Transcript::new(1).prompt("Build it.").call("msg", "a", 10);
+                let first_call = history.last();
+                let history = history
+                    .result("a", true)
+                    .below(first_call)
+                    .call("msg", "b", 10);
+                let history = history.result("b", false).answer("next", "Built.", 100);
+                let forked = history
+                    .fork(2, Fork::Sdk)
+                    .prompt("two")
+                    .answer("own", "Two.", 1_000);
+                vec![
+                    (
+                        history,
+                        json!({"usage": 110, "apiMessages": 2, "tools": {"Bash": [2, 1]}}),
+                    ),
+                    (
+                        forked,
+                        json!({"usage": 1_000, "inheritedUsage": 110, "apiMessages": 1, "tools": {}}),
+                    ),
+                ]
+            },
+        ),
+        ("a fork that nobody has prompted", {
+            let history = history();
+            let forked = history.fork(2, Fork::Branch);
+            vec![
+                (history, json!({"usage": 11, "prompts": 1})),
+                (
+                    forked,
+                    json!({"usage": 0, "inheritedUsage": 11, "prompts": 0}),
+                ),
+            ]
+        }),
+        ("a parent that continued in the fork", {
+            let history = history();
+            let forked = history
+                .fork(2, Fork::Session)
+                .prompt("in the background")
+                .answer("relay", "Done.", 100);
+            let mark = json!({
+                "type": "continued-in", "timestamp": "2026-09-02T10:00:30.000Z",
+                "sessionId": history.session, "continuedInSessionId": forked.session
+            });
+            vec![
+                (
+                    history.state(&mark),
+                    json!({"usage": 11, "inheritedUsage": null, "prompts": 1}),
+                ),
+                (
+                    forked,
+                    json!({"usage": 100, "inheritedUsage": 11, "prompts": 1}),
+                ),
+            ]
+        }),
+    ]);
+}

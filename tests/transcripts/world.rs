@@ -1,0 +1,326 @@
+//! Several sessions on one machine, some of them forks of others, with what the client charged.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde_json::{Value, json};
+
+use crate::generate::{AGENTS, By, Deviation, Files, Fork, Op, Style, Writer, ops, style};
+use crate::oracle::{self, Truth, add};
+
+/// The client finishes a message before it begins the next one, and repeats a line only right away.
+const CLIENT: Deviation = Deviation {
+    interleaved: 0,
+    repeated: 1,
+    blank: false,
+};
+
+/// What the client writes of its charges when it exits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Exit {
+    /// All of them, and those of some requests that have left no record.
+    Charged { extra: u64 },
+    /// Those of the last process, because an earlier one was killed.
+    ChargedForAPart,
+    /// Nothing: it was killed.
+    Killed,
+}
+
+/// How a session is written.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Of which of the older sessions it is a fork.
+    fork: Option<(Index, Fork)>,
+    first: Vec<Op>,
+    first_exit: Exit,
+    /// What is written when all sessions have ended for the first time.
+    later: Vec<Op>,
+    later_exit: Exit,
+    style: Style,
+}
+
+pub fn plans() -> impl Strategy<Value = Vec<Plan>> {
+    let fork = prop_oneof![
+        Just(Fork::Session),
+        Just(Fork::Background),
+        Just(Fork::Branch),
+        Just(Fork::Sdk)
+    ];
+    let fork = proptest::option::weighted(0.7, (any::<Index>(), fork));
+    let exit = || {
+        prop_oneof![
+            2 => (0..5_u64).prop_map(|extra| Exit::Charged { extra }),
+            1 => Just(Exit::ChargedForAPart),
+            2 => Just(Exit::Killed),
+        ]
+    };
+    let later = prop_oneof![Just(Vec::new()), ops(6, CLIENT)];
+    let plan = (fork, ops(14, CLIENT), exit(), later, exit(), style());
+    let plan = plan.prop_map(|(fork, first, first_exit, later, later_exit, style)| Plan {
+        fork,
+        first,
+        first_exit,
+        later,
+        later_exit,
+        style: Style {
+            is_timed: true,
+            ..style
+        },
+    });
+    proptest::collection::vec(plan, 1..4)
+}
+
+/// What is certain about the cost of a session.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Charge {
+    /// It is this, or unknown.
+    Known(Option<f64>),
+    /// It depends on how much of it the record gives as a part.
+    Any,
+}
+
+/// A session as it is written and as it must be recorded.
+pub struct Told {
+    pub files: Files,
+    /// The lengths of its files when all sessions have ended for the first time.
+    pub middle: [usize; 1 + AGENTS.len()],
+    pub truth: Truth,
+    pub charge: Charge,
+}
+
+impl Told {
+    pub fn ends(&self) -> [usize; 1 + AGENTS.len()] {
+        ends(&self.files)
+    }
+}
+
+pub struct World {
+    /// The oldest first.
+    pub sessions: Vec<Told>,
+    /// Whether only the ages of the files tell a fork from its parent.
+    pub is_told_by_age: bool,
+}
+
+impl World {
+    /// The files as text, for the message of a failed assertion.
+    pub fn dump(&self) -> String {
+        let mut text = String::new();
+        for told in &self.sessions {
+            let subagents = told
+                .files
+                .subagents
+                .iter()
+                .filter(|(_, bytes)| !bytes.is_empty());
+            let main = (&told.files.session, &told.files.main);
+            for (name, bytes) in
+                std::iter::once(main).chain(subagents.map(|(id, bytes)| (id, bytes)))
+            {
+                text += &format!("--- {name}, first {:?}\n", told.middle);
+                text += &bytes.escape_ascii().to_string().replace("\\n", "\\n\n");
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+/// What the client has charged to a session so far.
+#[derive(Default, Clone)]
+struct Charged {
+    /// Its last statement, with what it carried in: tokens by model, and dollars.
+    stated: Option<Usages>,
+    /// What it carried in from the parent.
+    carried: Usages,
+    /// Whether it covers the session.
+    is_whole: bool,
+    /// Whether the client carries in what it has charged to the parent.
+    is_unmarked_fork: bool,
+    /// Whether that was only a part, so that nobody can tell it from the rest.
+    is_unclear: bool,
+}
+
+type Usages = std::collections::BTreeMap<String, [u64; 4]>;
+
+pub fn build(plans: &[Plan]) -> World {
+    let mut writers: Vec<Writer> = Vec::new();
+    let mut charged: Vec<Charged> = Vec::new();
+    let begin = [Op::Prompt {
+        text: 0,
+        shape: 0,
+        by: By::Unknown,
+    }];
+    for (number, plan) in plans.iter().enumerate() {
+        let parent = plan.fork.as_ref().filter(|_| number > 0);
+        let parent = parent.map(|(parent, fork)| (parent.index(number), *fork));
+        let mut own = Charged::default();
+        let mut writer = match parent {
+            Some((parent, fork)) => {
+                if [Fork::Session, Fork::Background].contains(&fork) {
+                    let of_parent = &charged[parent];
+                    own.is_unmarked_fork = true;
+                    own.is_unclear =
+                        of_parent.is_unclear || of_parent.stated.is_some() && !of_parent.is_whole;
+                    own.carried = of_parent.stated.clone().unwrap_or_default();
+                }
+                writers[parent].fork(number, &plan.style, fork)
+            }
+            None => Writer::new(number, &plan.style),
+        };
+        writer.write_all(&begin);
+        writer.write_all(&plan.first);
+        writer.pause();
+        if let Some((parent, Fork::Background)) = parent {
+            let mark = json!({
+                "timestamp": "2026-11-20T00:00:00.000Z",
+                "sessionId": writers[parent].session, "continuedInSessionId": writer.session
+            });
+            writers[parent].state(line("continued-in", &mark));
+        }
+        writers.push(writer);
+        charged.push(own);
+        let exit = match plan.first_exit {
+            // A fork that carries in what was charged needs to know exactly what that was.
+            Exit::Charged { .. } => Exit::Charged { extra: 0 },
+            Exit::ChargedForAPart if charged[number].is_unmarked_fork => Exit::Killed,
+            exit => exit,
+        };
+        state_charges(&mut writers, &mut charged, number, exit);
+    }
+    let middles: Vec<_> = writers.iter().map(|writer| ends(&writer.files())).collect();
+    for (number, plan) in plans.iter().enumerate() {
+        if plan.later.is_empty() {
+            continue;
+        }
+        writers[number].write_all(&begin);
+        writers[number].write_all(&plan.later);
+        writers[number].pause();
+        let exit = match plan.later_exit {
+            Exit::Charged { .. } if charged[number].is_unmarked_fork => Exit::Charged { extra: 0 },
+            Exit::ChargedForAPart => Exit::Killed,
+            exit => exit,
+        };
+        charged[number].is_whole = false;
+        state_charges(&mut writers, &mut charged, number, exit);
+    }
+    let files: Vec<_> = writers.iter().map(Writer::files).collect();
+    let truths = oracle::read_all(&files);
+    let is_told_by_age = plans
+        .iter()
+        .skip(1)
+        .any(|plan| matches!(plan.fork, Some((_, Fork::Session))));
+    let sessions = files.into_iter().zip(middles).zip(truths).zip(&charged);
+    let sessions =
+        sessions.map(|(((files, middle), truth), charged)| told(files, middle, truth, charged));
+    World {
+        sessions: sessions.collect(),
+        is_told_by_age,
+    }
+}
+
+/// Writes the client's `cost-state`.
+fn state_charges(writers: &mut [Writer], charged: &mut [Charged], number: usize, exit: Exit) {
+    let files: Vec<_> = writers.iter().map(Writer::files).collect();
+    let mut usages = oracle::read_all(&files)[number].usage_by_model.clone();
+    match exit {
+        _ if charged[number].is_unclear => return,
+        Exit::Killed => return,
+        Exit::ChargedForAPart => {
+            // Where nothing was used, a part is all of it.
+            if usages.is_empty() {
+                return;
+            }
+            for usage in usages.values_mut() {
+                *usage = usage.map(|tokens| tokens / 2);
+            }
+        }
+        Exit::Charged { extra } => {
+            if extra > 0 {
+                add(
+                    usages.entry("side-model".to_owned()).or_default(),
+                    [extra; 4],
+                );
+            }
+        }
+    }
+    for (model, usage) in &charged[number].carried {
+        add(usages.entry(model.clone()).or_default(), *usage);
+    }
+    let by_model = usages.iter().map(|(model, usage)| {
+        let usage = json!({
+            "inputTokens": usage[0], "outputTokens": usage[1], "cacheReadInputTokens": usage[2],
+            "cacheCreationInputTokens": usage[3], "webSearchRequests": 0, "costUSD": dollars(*usage)
+        });
+        (model.clone(), usage)
+    });
+    let writer = &mut writers[number];
+    let line = json!({
+        "sessionId": writer.session, "totalCostUSD": total(&usages),
+        "totalDuration": 10, "modelUsage": by_model.collect::<serde_json::Map<_, _>>(),
+        "hasUnknownModelCost": false
+    });
+    writer.state(self::line("cost-state", &line));
+    charged[number].is_whole = exit != Exit::ChargedForAPart;
+    charged[number].stated = Some(usages);
+}
+
+/// A line that begins with its type, as the client writes it.
+fn line(kind: &str, fields: &Value) -> Vec<u8> {
+    let fields = fields.to_string();
+    format!(r#"{{"type":"{kind}",{}"#, &fields[1..]).into_bytes()
+}
+
+/// What some tokens cost, exactly.
+fn dollars(usage: [u64; 4]) -> f64 {
+    let tokens: u64 = usage.iter().sum();
+    f64::from(u32::try_from(tokens).unwrap()) / 1_024.0
+}
+
+fn total(usages: &Usages) -> f64 {
+    usages
+        .values()
+        .fold(0.0, |sum, usage| sum + dollars(*usage))
+}
+
+/// The record of a session, given what was counted of it.
+fn told(
+    files: Files,
+    middle: [usize; 1 + AGENTS.len()],
+    mut truth: Truth,
+    charged: &Charged,
+) -> Told {
+    let charge = match &charged.stated {
+        None => Charge::Known(None),
+        Some(stated) if charged.is_whole => {
+            truth.usage_by_model.clone_from(stated);
+            for (model, carried) in &charged.carried {
+                let usage = truth.usage_by_model.get_mut(model).unwrap();
+                *usage = std::array::from_fn(|kind| usage[kind] - carried[kind]);
+            }
+            truth.usage_by_model.retain(|_, usage| *usage != [0; 4]);
+            truth.usage = [0; 4];
+            truth
+                .usage_by_model
+                .values()
+                .for_each(|usage| add(&mut truth.usage, *usage));
+            if charged.is_unmarked_fork && charged.carried.is_empty() {
+                // Whether the parent has cost nothing or an unknown amount, nobody has said.
+                Charge::Any
+            } else {
+                Charge::Known(Some(total(stated) - total(&charged.carried)))
+            }
+        }
+        Some(_) => Charge::Any,
+    };
+    Told {
+        files,
+        middle,
+        truth,
+        charge,
+    }
+}
+
+fn ends(files: &Files) -> [usize; 1 + AGENTS.len()] {
+    std::array::from_fn(|file| match file.checked_sub(1) {
+        None => files.main.len(),
+        Some(file) => files.subagents[file].1.len(),
+    })
+}
