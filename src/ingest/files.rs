@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::journal::SessionRow;
 use crate::record::facts::Source;
-use crate::transcript::beginning;
+use crate::transcript::beginning::{self, has_subagents_beside};
 use crate::transcript::files::{
     SessionFile, fragments, local_path, subagent_id, subagents_beside, with_subagents,
 };
@@ -25,9 +25,16 @@ pub(super) fn files_of(
     } else {
         fragments(&stated, &row.session.session_id)
     };
-    let has_subagents_beside = fragments
-        .first()
-        .is_some_and(|main| !is_known && beginning::of(main).has_subagents_beside());
+    let version = row.figures.latest.version.text();
+    let has_subagents_beside = !is_known
+        && match version {
+            Some(version) => has_subagents_beside(&version),
+            // Only the first read does not know it.
+            None => fragments
+                .first()
+                .and_then(|main| beginning::of(main).version)
+                .is_some_and(|version| has_subagents_beside(&version)),
+        };
     let folders: BTreeSet<_> = fragments.iter().filter_map(|path| path.parent()).collect();
     let beside = folders
         .iter()

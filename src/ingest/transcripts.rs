@@ -327,11 +327,13 @@ pub(super) fn count(
         write.store_origin(row, origin)?;
     }
     // Which session had a record first is decided by these, so they come before the records.
+    let mut has_marks = false;
     for facts in delta.files.iter_mut().flat_map(|file| &mut file.facts) {
         let titled = facts.titled_session.as_ref();
         if titled.is_some_and(|titled| *titled != row.session.session_id) {
             facts.latest.custom_title = None;
         }
+        has_marks |= facts.forked_from.is_some() || !facts.continued_in.is_empty();
         if let Some(parent) = &facts.forked_from {
             write.store_fork(&row.session.session_id, parent)?;
         }
@@ -339,7 +341,9 @@ pub(super) fn count(
             write.store_fork(child, &row.session.session_id)?;
         }
     }
-    row.is_stale = write.is_stale(row)?;
+    if has_marks {
+        row.is_stale = write.is_stale(row)?;
+    }
     let mut chains = Vec::with_capacity(delta.files.len());
     for file in &delta.files {
         chains.push(if file.is_from_start {

@@ -43,19 +43,15 @@ pub struct Origin {
     pub created_at: Millis,
 }
 
-impl Beginning {
-    /// Whether the client wrote the files of subagents beside those of sessions.
-    #[must_use]
-    pub fn has_subagents_beside(&self) -> bool {
-        self.is_older_than(SUBAGENT_FOLDERS_SINCE)
-    }
+/// Whether this version of the client writes the files of subagents beside those of sessions.
+#[must_use]
+pub fn has_subagents_beside(version: &str) -> bool {
+    is_older(version, SUBAGENT_FOLDERS_SINCE)
+}
 
-    fn is_older_than(&self, version: [u64; 3]) -> bool {
-        self.version.as_deref().is_some_and(|ours| {
-            let mut parts = ours.split('.').map(|part| part.parse().unwrap_or(0));
-            [(); 3].map(|()| parts.next().unwrap_or(0)) < version
-        })
-    }
+fn is_older(version: &str, than: [u64; 3]) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    [(); 3].map(|()| parts.next().unwrap_or(0)) < than
 }
 
 /// Reads the beginning of the file at `path`; nothing is known of one that cannot be read.
@@ -70,7 +66,7 @@ pub fn read(file: &File) -> io::Result<Beginning> {
     let (mut first, mut first_copied, mut has_answer) = (None, None, false);
     for line in BufReader::new(At { file, position: 0 }.take(LENGTH)).split(b'\n') {
         let line = line?;
-        // Of a damaged line, the first record tells as much.
+        // The first record of a damaged line is enough.
         let first_record = || whole_value(&line).and_then(|json| line::parse(json).ok());
         let Some((envelope, record)) = line::parse(&line).ok().or_else(first_record) else {
             continue;
@@ -80,7 +76,7 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         beginning.session_id = beginning.session_id.or_else(|| text(envelope.session_id));
         beginning.version = beginning.version.or_else(|| text(envelope.version));
         if envelope.uuid.is_none() {
-            // The mark of a session that goes on elsewhere is written at its end.
+            // `continued-in` is written at the end of a session.
             let is_last = matches!(record, Record::ContinuedIn(_));
             first = first.or(envelope.at.filter(|_| !is_last && !has_answer));
         } else if first_copied.is_none() {
@@ -91,13 +87,14 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         }
         has_answer |= is_answer;
         let is_known = beginning.session_id.is_some() && beginning.version.is_some();
-        if first.is_some() && is_known {
+        // Behind an answer, nothing more is to be learned.
+        if is_known && (first.is_some() || has_answer) {
             break;
         }
     }
-    if !beginning.is_older_than(SESSIONS_KEEP_THEIR_ID_SINCE) {
-        beginning.copied_at = None;
-    }
+    let version = beginning.version.as_deref();
+    let copies = version.is_some_and(|version| is_older(version, SESSIONS_KEEP_THEIR_ID_SINCE));
+    beginning.copied_at = beginning.copied_at.filter(|_| copies);
     let created = file.metadata()?.created().ok();
     let since = created.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     beginning.origin = Origin {
@@ -116,18 +113,13 @@ mod tests {
     #[test]
     fn only_old_clients_have_subagents_beside() {
         for (version, is_old) in [
-            (Some("2.0.50"), true),
-            (Some("2.1.1"), true),
-            (Some("2.1.2"), false),
-            (Some("2.1.332"), false),
-            (Some("next"), true),
-            (None, false),
+            ("2.0.50", true),
+            ("2.1.1", true),
+            ("2.1.2", false),
+            ("2.1.332", false),
+            ("next", true),
         ] {
-            let beginning = Beginning {
-                version: version.map(str::to_owned),
-                ..Beginning::default()
-            };
-            assert_eq!(beginning.has_subagents_beside(), is_old, "{version:?}");
+            assert_eq!(has_subagents_beside(version), is_old, "{version}");
         }
     }
 }
