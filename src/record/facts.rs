@@ -140,7 +140,7 @@ pub struct Answer {
 
 impl Answer {
     /// How many texts before an answer are remembered.
-    pub const MAX_EARLIER: usize = 8;
+    const MAX_EARLIER: usize = 8;
 
     /// The key of a text.
     #[must_use]
@@ -151,19 +151,22 @@ impl Answer {
     /// This answer, which came after `before`.
     #[must_use]
     pub fn after(mut self, before: Option<Self>) -> Self {
-        if let Some(before) = before {
+        if let Some(mut before) = before {
             let text = Self::key_of(&before.text.text);
-            self.follow(before.earlier.into_iter().chain([text]));
+            Self::remember(
+                &mut before.earlier,
+                std::iter::once(text).chain(self.earlier),
+            );
+            self.earlier = before.earlier;
         }
         self
     }
 
-    /// Adds the texts before this answer to those that it has.
-    pub fn follow(&mut self, earlier: impl IntoIterator<Item = Key>) {
-        let own = std::mem::take(&mut self.earlier);
-        self.earlier = earlier.into_iter().chain(own).collect();
-        let surplus = self.earlier.len().saturating_sub(Self::MAX_EARLIER);
-        self.earlier.drain(..surplus);
+    /// Adds texts to those before an answer.
+    pub fn remember(earlier: &mut Vec<Key>, texts: impl IntoIterator<Item = Key>) {
+        earlier.extend(texts);
+        let surplus = earlier.len().saturating_sub(Self::MAX_EARLIER);
+        earlier.drain(..surplus);
     }
 }
 

@@ -73,13 +73,12 @@ impl<'a> Gatherer<'a> {
     pub fn finish(mut self) -> Facts {
         self.facts.answer = self.answer.and_then(|answer| {
             let text = self.redactor.keep(&answer.text)?;
-            let mut kept = Answer {
+            let kept = Answer {
                 at: answer.at,
                 text,
                 is_structured: answer.is_structured,
-                earlier: Vec::new(),
+                earlier: answer.earlier,
             };
-            kept.follow(answer.earlier);
             Some((answer.record, kept))
         });
         self.facts.ends_with_user = self.is_after_user;
@@ -321,9 +320,7 @@ impl<'a> Gatherer<'a> {
             let mut earlier = Vec::new();
             if let Some(before) = self.answer.take() {
                 earlier = before.earlier;
-                earlier.push(Answer::key_of(&before.text));
-                let surplus = earlier.len().saturating_sub(Answer::MAX_EARLIER);
-                earlier.drain(..surplus);
+                Answer::remember(&mut earlier, [Answer::key_of(&before.text)]);
             }
             self.answer = Some(LastAnswer {
                 record,

@@ -348,21 +348,6 @@ impl wire::Usage<'_> {
     }
 }
 
-impl wire::Iteration<'_> {
-    fn counts(&self) -> Usage {
-        let cache = self.cache_creation.0.as_ref();
-        Usage {
-            input_tokens: self.input_tokens.count(),
-            output_tokens: self.output_tokens.count(),
-            cache_read_input_tokens: self.cache_read_input_tokens.count(),
-            cache_creation_input_tokens: self.cache_creation_input_tokens.count(),
-            cache_creation_1h_input_tokens: cache
-                .map_or(0, |cache| cache.ephemeral_1h_input_tokens.count()),
-            ..Usage::default()
-        }
-    }
-}
-
 /// The epoch milliseconds of a timestamp such as `2026-11-22T10:00:00.000Z`.
 fn millis(text: &str) -> Option<Millis> {
     let time: Timestamp = text.parse().ok()?;

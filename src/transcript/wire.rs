@@ -89,10 +89,13 @@ pub struct Message<'a> {
     pub content: Content<'a>,
 }
 
-/// The token counts of a message.
+/// The token counts of a message, or of one of the requests that the API made for it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct Usage<'a> {
+    #[serde(rename = "type")]
+    pub kind: Scalar<'a>,
+    pub model: Scalar<'a>,
     pub input_tokens: Scalar<'a>,
     pub output_tokens: Scalar<'a>,
     pub cache_read_input_tokens: Scalar<'a>,
@@ -100,7 +103,7 @@ pub struct Usage<'a> {
     pub cache_creation: Lenient<CacheCreation<'a>>,
     pub output_tokens_details: Lenient<OutputTokensDetails<'a>>,
     pub server_tool_use: Lenient<ServerToolUse<'a>>,
-    pub iterations: List<Lenient<Iteration<'a>>>,
+    pub iterations: List<Lenient<Self>>,
 }
 
 /// How long parts of the cache are kept.
@@ -122,20 +125,6 @@ pub struct OutputTokensDetails<'a> {
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct ServerToolUse<'a> {
     pub web_search_requests: Scalar<'a>,
-}
-
-/// One of the requests that the API made for a message.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-pub struct Iteration<'a> {
-    #[serde(rename = "type")]
-    pub kind: Scalar<'a>,
-    pub model: Scalar<'a>,
-    pub input_tokens: Scalar<'a>,
-    pub output_tokens: Scalar<'a>,
-    pub cache_read_input_tokens: Scalar<'a>,
-    pub cache_creation_input_tokens: Scalar<'a>,
-    pub cache_creation: Lenient<CacheCreation<'a>>,
 }
 
 /// A content block of any kind.
