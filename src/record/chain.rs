@@ -1,9 +1,9 @@
-//! How the records of one file hang together: which of them are one API message, which call a
+//! How the records of one file belong together: which of them are one API message, which call a
 //! failure belongs to, and which prompt a reply answers.
 //!
 //! Backends choose the ids of messages and tool calls, and gateways repeat them: one id for all
-//! messages, or one per position (`Bash:0`). So an id counts only together with what stands around
-//! it. The state between two reads is stored with the checkpoint of the file.
+//! messages, or one per position (`Bash:0`). So an id counts only together with the records
+//! around it. The state between two reads is stored with the checkpoint of the file.
 
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ impl Chain {
         if let Some(message) = known
             && is_before(fact.at, self.prompted_at)
         {
-            // It was written a second time, and nothing hangs together with it.
+            // It was written a second time, and does not belong to the records around it.
             *is_after_user = follows_user;
             return message;
         }

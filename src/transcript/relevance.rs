@@ -44,8 +44,8 @@ pub enum Relevance {
 
 /// What a whole line can hold.
 ///
-/// This relies on the order in which clients (1.0.60 to 2.1.332) write the keys of these records; a line
-/// with another order is parsed. A quotation mark inside a JSON string is escaped, so what is
+/// This relies on the order in which clients (1.0.60 to 2.1.332) write the keys of these records; a
+/// line with another order is parsed. A quotation mark inside a JSON string is escaped, so what is
 /// searched for cannot be part of a string.
 #[must_use]
 pub fn of(line: &[u8]) -> Relevance {
