@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use similar::TextDiff;
+use diffy::DiffOptions;
 
 use super::{print, print_error};
 use crate::cli::Install;
@@ -199,12 +199,14 @@ pub(super) fn print_warning(text: &str) {
 /// returns at the end of lines are left out, because they would disturb a terminal.
 pub(super) fn print_difference(file: &TextFile, after: Option<&str>) -> Result<()> {
     let path = file.path.display().to_string();
-    let name = |text: Option<&str>| text.map_or("/dev/null", |_| &path);
+    let name = |text: Option<&str>| text.map_or("/dev/null", |_| &path).to_owned();
     let before = file.text.as_deref();
-    let diff = TextDiff::from_lines(before.unwrap_or_default(), after.unwrap_or_default());
-    let mut diff = diff.unified_diff();
-    let diff = diff.header(name(before), name(after)).to_string();
-    print(&ui::escape_block(&diff.replace("\r\n", "\n")))
+    let mut options = DiffOptions::new();
+    options
+        .set_original_filename(name(before))
+        .set_modified_filename(name(after));
+    let patch = options.create_patch(before.unwrap_or_default(), after.unwrap_or_default());
+    print(&ui::escape_block(&patch.to_string().replace("\r\n", "\n")))
 }
 
 pub(super) fn print_line(line: &str) -> Result<()> {
