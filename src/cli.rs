@@ -73,7 +73,7 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  convex-sidecar uninstall --dry-run\n  convex-sidecar uninstall --scope project"
     )]
-    Uninstall(Install),
+    Uninstall(Uninstall),
     /// Set up Convex, its functions and the hooks, and check the result
     ///
     /// Starts Convex on this machine with Docker Compose or uses an existing deployment, creates an
@@ -147,7 +147,11 @@ Examples:
   convex-sidecar install --claude-config-dir ~/.claude --claude-config-dir ~/.claude-work
 
 If you run the client with different values of CLAUDE_CONFIG_DIR, name each of these folders. `uninstall` and `doctor` take the same option. \
-All of them record into the same journal.";
+All of them record into the same journal.
+
+Clients before 2.1.78, also those that editors and SDKs bring, ignore a settings file that names StopFailure, and all that it sets. Without it, \
+SessionEnd reads a failure from the transcript, so you need --stop-failure only for sessions without transcripts. `install` and `setup` \
+without this option remove the entry again.";
 
 /// The order is that of `ui/session.rs`.
 const SESSIONS_HELP: &str = "\
@@ -317,9 +321,20 @@ pub struct SetWorkflow {
     pub artifacts: Option<Vec<String>>,
 }
 
-/// Options of `install` and `uninstall`.
+/// Options of `install`.
 #[derive(Debug, Args)]
 pub struct Install {
+    /// Which file, and whether it is written.
+    #[command(flatten)]
+    pub target: Uninstall,
+    /// Also install StopFailure, which clients before 2.1.78 do not know
+    #[arg(long)]
+    pub stop_failure: bool,
+}
+
+/// Options of `uninstall`, and those of `install` that say which file is changed.
+#[derive(Debug, Args)]
+pub struct Uninstall {
     /// Which settings file to change
     #[arg(long, value_enum, default_value_t = Scope::User)]
     pub scope: Scope,

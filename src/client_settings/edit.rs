@@ -8,7 +8,7 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 
 use super::entries::{Located, find, locate};
 use super::json::{BOM, Json, Node, is_blank};
-use super::{EVENTS, shell};
+use super::{EVENTS, STOP_FAILURE, shell};
 
 /// The timeout of our entries, in seconds. Without one the client kills a SessionEnd hook after
 /// 1.4 s; a hook takes 1.2 s at most.
@@ -16,17 +16,38 @@ const TIMEOUT: u32 = 10;
 /// What a new file starts from.
 const EMPTY: &str = "{}\n";
 
+/// The entries that [`install`] writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The path of the executable.
+    pub program: &'a str,
+    /// Whether `StopFailure` is one of the events.
+    pub has_stop_failure: bool,
+    /// Whether the client runs on Windows.
+    pub is_windows: bool,
+}
+
+impl Wanted<'_> {
+    fn events(&self) -> impl Iterator<Item = &'static str> {
+        EVENTS
+            .into_iter()
+            .chain(self.has_stop_failure.then_some(STOP_FAILURE))
+    }
+}
+
 /// The text with an entry for each event that runs this program, and no other change. Entries of
-/// ours stay where they are and keep what the user added to them.
-pub fn install(text: &str, program: &str) -> Result<String> {
+/// ours stay where they are and keep what the user added to them. One for `StopFailure` that is not
+/// wanted is removed.
+pub fn install(text: &str, wanted: Wanted) -> Result<String> {
     let mut text = match text {
         blank if is_blank(blank) && blank.starts_with(BOM) => format!("{BOM}{EMPTY}"),
         blank if is_blank(blank) => EMPTY.to_owned(),
         _ => text.to_owned(),
     };
-    let program = shell::portable(program, cfg!(windows));
+    let program = &shell::portable(wanted.program, wanted.is_windows);
+    let wanted = Wanted { program, ..wanted };
     // There are few edits, so the text is simply read again after each of them.
-    while let Some(edit) = next_edit(&text, &program)? {
+    while let Some(edit) = next_edit(&text, wanted)? {
         edit.apply(&mut text);
     }
     Ok(text)
@@ -52,8 +73,14 @@ pub fn uninstall(text: &str) -> Result<String> {
 /// [`uninstall`] alone cannot restore everything: an empty file, `"hooks": {}`, the space in `{ }`.
 #[must_use]
 pub fn is_original(before: &str, text: &str) -> bool {
+    let wanted = Wanted {
+        program: "convex-sidecar",
+        has_stop_failure: find(text)
+            .is_ok_and(|found| found.own().any(|entry| entry.event == STOP_FAILURE)),
+        is_windows: cfg!(windows),
+    };
     find(before).is_ok_and(|found| found.own().next().is_none())
-        && install(before, "convex-sidecar")
+        && install(before, wanted)
             .and_then(|with| uninstall(&with))
             .is_ok_and(|without| uninstall(text).is_ok_and(|text| text == without))
 }
@@ -65,17 +92,19 @@ pub fn is_empty(text: &str) -> bool {
 }
 
 /// The next edit towards one correct entry for each event; `None` if nothing is left to do.
-fn next_edit(text: &str, program: &str) -> Result<Option<Edit>> {
+fn next_edit(text: &str, wanted: Wanted) -> Result<Option<Edit>> {
     let json = Json::parse(text)?;
     let mut ours = locate(&json)?;
     ours.retain(|ours| ours.entry.is_alone);
     for ours in &ours {
-        let edit = if ours.entry.is_duplicate {
+        let is_unwanted = ours.entry.event == STOP_FAILURE && !wanted.has_stop_failure;
+        let edit = if ours.entry.is_duplicate || is_unwanted {
             Some(removal(&json, ours))
-        } else if ours.entry.program == program {
-            correct_timeout(&json, ours)?
         } else {
-            replace_program(&json, ours, program)?
+            match correct_command(&json, ours, wanted)? {
+                None => correct_timeout(&json, ours)?,
+                edit => edit,
+            }
         };
         if edit.is_some() {
             return Ok(edit);
@@ -85,34 +114,59 @@ fn next_edit(text: &str, program: &str) -> Result<Option<Edit>> {
         return append(&json, json.root, Some("hooks"), &Empty {}).map(Some);
     };
     let is_missing = |event: &&str| ours.iter().all(|ours| ours.entry.event != **event);
-    let Some(event) = EVENTS.into_iter().find(is_missing) else {
+    let Some(event) = wanted.events().find(is_missing) else {
         return Ok(None);
     };
     let Some(groups) = hooks.member(event) else {
         return append(&json, hooks, Some(event), &[(); 0]).map(Some);
     };
+    let invocation = shell::invocation(wanted.program, wanted.is_windows);
     let hook = Hook {
         kind: "command",
-        command: format!("{} hook", shell::quote(program, cfg!(windows))),
+        command: invocation.command,
+        args: invocation.args,
         timeout: TIMEOUT,
     };
     append(&json, groups, None, &Group { hooks: [hook] }).map(Some)
 }
 
-fn replace_program(json: &Json, ours: &Located, program: &str) -> Result<Option<Edit>> {
-    let Some(command) = ours.node.member("command") else {
+/// Replaces the program, or the whole command if it is only the call, as earlier versions wrote it.
+fn correct_command(json: &Json, ours: &Located, wanted: Wanted) -> Result<Option<Edit>> {
+    let mut command = ours.entry.command.clone();
+    let mut args = None;
+    match &ours.call {
+        None => wanted.program.clone_into(&mut command),
+        Some(call) if call.is_plain => {
+            let invocation = shell::invocation(wanted.program, wanted.is_windows);
+            (command, args) = (invocation.command, invocation.args);
+        }
+        Some(call) if call.program != wanted.program => command.replace_range(
+            call.span.clone(),
+            &shell::quote(wanted.program, wanted.is_windows),
+        ),
+        Some(_) => {}
+    }
+    let members = ours.node.members().unwrap_or_default();
+    let written = members.iter().find(|member| member.key == "command");
+    let Some(written) = written.filter(|_| command != ours.entry.command) else {
         return Ok(None);
     };
-    let mut changed = ours.entry.command.clone();
-    match &ours.call {
-        Some(call) => {
-            changed.replace_range(call.span.clone(), &shell::quote(program, cfg!(windows)));
-        }
-        None => program.clone_into(&mut changed),
+    let mut text = serde_json::to_string(&command)?;
+    if let Some(args) = args {
+        let style = Style::of(json);
+        let key = json.span(written.raw_key).start;
+        let indent = indent_of_line(json.text, key);
+        let separator = if json.text[..key].ends_with(&format!("\n{indent}")) {
+            format!(",{}{indent}", style.newline)
+        } else {
+            style.comma().to_owned()
+        };
+        let member = style.on_one_line(&format!("\"args\": {}", serde_json::to_string(&args)?));
+        text = text + &separator + &member;
     }
     Ok(Some(Edit {
-        span: json.span(command.raw()),
-        text: serde_json::to_string(&changed)?,
+        span: json.span(written.value.raw()),
+        text,
     }))
 }
 
@@ -142,6 +196,8 @@ struct Hook {
     #[serde(rename = "type")]
     kind: &'static str,
     command: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<Vec<String>>,
     timeout: u32,
 }
 
@@ -301,6 +357,16 @@ mod tests {
 
     const PROGRAM: &str = "/opt/convex-sidecar";
 
+    const UNIX: Wanted = Wanted {
+        program: PROGRAM,
+        has_stop_failure: false,
+        is_windows: false,
+    };
+
+    fn install(text: &str, program: &str) -> Result<String> {
+        super::install(text, Wanted { program, ..UNIX })
+    }
+
     fn ours(text: &str) -> Vec<Entry> {
         find(text).unwrap().entries
     }
@@ -316,7 +382,7 @@ mod tests {
         let text = install("", PROGRAM).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let snippet = include_str!("../../hooks/settings.json")
-            .replace("convex-sidecar hook", "/opt/convex-sidecar hook");
+            .replace("exec convex-sidecar hook", "exec /opt/convex-sidecar hook");
         assert_eq!(text, snippet);
         assert_eq!(value["hooks"].as_object().unwrap().len(), EVENTS.len());
         assert_eq!(uninstall(&text).unwrap(), EMPTY);
@@ -326,7 +392,7 @@ mod tests {
     fn install_follows_the_layout_of_the_file() {
         assert_eq!(
             install(r#"{"a":1,"hooks":{"Stop":[]}}"#, PROGRAM).unwrap(),
-            r#"{"a":1,"hooks":{"Stop":[{"hooks":[{"type":"command","command":"/opt/convex-sidecar hook","timeout":10}]}],"SessionStart":[{"hooks":[{"type":"command","command":"/opt/convex-sidecar hook","timeout":10}]}],"StopFailure":[{"hooks":[{"type":"command","command":"/opt/convex-sidecar hook","timeout":10}]}],"SessionEnd":[{"hooks":[{"type":"command","command":"/opt/convex-sidecar hook","timeout":10}]}]}}"#
+            r#"{"a":1,"hooks":{"Stop":[{"hooks":[{"type":"command","command":"exec /opt/convex-sidecar hook","timeout":10}]}],"SessionStart":[{"hooks":[{"type":"command","command":"exec /opt/convex-sidecar hook","timeout":10}]}],"UserPromptSubmit":[{"hooks":[{"type":"command","command":"exec /opt/convex-sidecar hook","timeout":10}]}],"SessionEnd":[{"hooks":[{"type":"command","command":"exec /opt/convex-sidecar hook","timeout":10}]}]}}"#
         );
         let tabs = install("{\r\n\t\"a\": 1\r\n}", PROGRAM).unwrap();
         let start = "{\r\n\t\"a\": 1,\r\n\t\"hooks\": {\r\n\t\t\"SessionStart\": [\r\n\t\t\t{\r\n\t\t\t\t\"hooks\": [\r\n\t\t\t\t\t{\r\n\t\t\t\t\t\t\"type\": ";
@@ -376,6 +442,128 @@ mod tests {
         assert!(installed.iter().all(|entry| !entry.is_duplicate
             && entry.timeout == Some(10.0)
             && entry.program == PROGRAM));
+    }
+
+    /// What `install` makes of the command and arguments of a hook.
+    #[test]
+    fn every_form_is_replaced_by_the_one_of_the_system() {
+        let unix = r#""command":"exec '/a b/convex-sidecar' hook""#;
+        let windows = r#""command":"C:/a b/convex-sidecar.exe","args":["hook"]"#;
+        for (before, on_unix, on_windows) in [
+            // What earlier versions wrote, on Unix, on Windows and in the documentation.
+            (r#""command":"'/a b/convex-sidecar' hook""#, unix, windows),
+            (r#""command":"/old/convex-sidecar hook""#, unix, windows),
+            (
+                r#""command":"\"C:/old/convex-sidecar.exe\" hook""#,
+                unix,
+                windows,
+            ),
+            (r#""command":"convex-sidecar hook""#, unix, windows),
+            // What this version writes.
+            (r#""command":"exec convex-sidecar hook""#, unix, windows),
+            (
+                r#""command":"/old/convex-sidecar","args":["hook"]"#,
+                r#""command":"/a b/convex-sidecar","args":["hook"]"#,
+                windows,
+            ),
+            // By hand.
+            (r#""command":"convex-sidecar""#, unix, windows),
+            (
+                r#""command":"/old/convex-sidecar","args":[]"#,
+                r#""command":"/a b/convex-sidecar","args":[]"#,
+                r#""command":"C:/a b/convex-sidecar.exe","args":[]"#,
+            ),
+            (
+                r#""command":"A=1 /old/convex-sidecar hook --verbose || true""#,
+                r#""command":"A=1 '/a b/convex-sidecar' hook --verbose || true""#,
+                r#""command":"A=1 \"C:/a b/convex-sidecar.exe\" hook --verbose || true""#,
+            ),
+            (
+                r#""command":"& \"C:/old/convex-sidecar.exe\" hook","shell":"powershell""#,
+                r#""command":"& '/a b/convex-sidecar' hook","shell":"powershell""#,
+                r#""command":"& \"C:/a b/convex-sidecar.exe\" hook","shell":"powershell""#,
+            ),
+        ] {
+            let file = |hook: &str| {
+                format!(
+                    r#"{{"hooks":{{"Stop":[{{"hooks":[{{"type":"command",{hook},"timeout":5}}]}}]"#
+                )
+            };
+            for (program, is_windows, expected) in [
+                ("/a b/convex-sidecar", false, on_unix),
+                (r"\\?\C:\a b\convex-sidecar.exe", true, on_windows),
+            ] {
+                let wanted = Wanted {
+                    program,
+                    is_windows,
+                    ..UNIX
+                };
+                let text = super::install(&(file(before) + "}}"), wanted).unwrap();
+                assert!(text.starts_with(&file(expected)), "{before}: {text}");
+                assert_eq!(super::install(&text, wanted).unwrap(), text, "{before}");
+                assert_eq!(ours(&text).len(), EVENTS.len(), "{before}");
+                assert_eq!(uninstall(&text).unwrap(), "{}", "{before}");
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_follow_the_layout_of_the_file() {
+        let windows = Wanted {
+            program: "C:/convex-sidecar.exe",
+            is_windows: true,
+            ..UNIX
+        };
+        let old = install("", "convex-sidecar").unwrap();
+        assert_eq!(
+            super::install(&old, windows).unwrap(),
+            super::install("", windows)
+                .unwrap()
+                .replace("[\n              \"hook\"\n            ]", "[\"hook\"]")
+        );
+        let spaced = r#"{"é": {"ü": 1}, "hooks": {"Stop": [{"hooks": [{"type": "command", "command": "convex-sidecar hook"}]}]}}"#;
+        let text = super::install(spaced, windows).unwrap();
+        assert!(
+            text.contains(
+                r#""command": "C:/convex-sidecar.exe", "args": ["hook"], "timeout": 10}"#
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn stop_failure_is_there_only_if_it_is_wanted() {
+        let other = r#"{"type": "command", "command": "notify"}"#;
+        let with_flag = Wanted {
+            has_stop_failure: true,
+            ..UNIX
+        };
+        for before in [
+            "{}".to_owned(),
+            r#"{"a": 1}"#.to_owned(),
+            format!(r#"{{"hooks": {{"StopFailure": [{{"hooks": [{other}]}}]}}}}"#),
+            format!(r#"{{"hooks": {{"Stop": [{{"hooks": [{other}]}}]}}}}"#),
+        ] {
+            let without = install(&before, PROGRAM).unwrap();
+            let with = super::install(&before, with_flag).unwrap();
+            let events = |text: &str| ours(text).into_iter().map(|entry| entry.event);
+            assert!(events(&without).all(|event| event != STOP_FAILURE));
+            assert_eq!(
+                events(&with).filter(|event| event == STOP_FAILURE).count(),
+                1
+            );
+            assert_eq!(install(&with, PROGRAM).unwrap(), without, "{before}");
+            assert_eq!(super::install(&with, with_flag).unwrap(), with, "{before}");
+            assert_eq!(
+                super::install(&without, with_flag).unwrap(),
+                with,
+                "{before}"
+            );
+            for text in [&with, &without] {
+                assert_eq!(uninstall(text).unwrap(), before);
+                assert!(is_original(&before, text), "{before}");
+            }
+        }
     }
 
     #[test]

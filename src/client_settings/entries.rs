@@ -18,6 +18,8 @@ pub struct Entry {
     pub matcher: Option<String>,
     /// The command as it is written.
     pub command: String,
+    /// The arguments of the exec form; `None` if a shell reads the command.
+    pub args: Option<Vec<String>>,
     /// The executable that the command runs.
     pub program: String,
     /// In seconds; `None` if it sets none.
@@ -111,7 +113,12 @@ pub fn locate<'a>(json: &Json<'a>) -> Result<Vec<Located<'a>>> {
             let nodes = json.array(entries, &format!("`hooks` in an entry of {name}"))?;
             for (in_group, node) in nodes.into_iter().enumerate() {
                 json.object(node, &format!("a hook of {name}"))?;
-                let Some((command, call)) = recognize(node) else {
+                let Some(Recognized {
+                    command,
+                    args,
+                    call,
+                }) = recognize(node)
+                else {
                     continue;
                 };
                 let is_alone = call.as_ref().is_none_or(|call| call.is_alone);
@@ -129,6 +136,7 @@ pub fn locate<'a>(json: &Json<'a>) -> Result<Vec<Located<'a>>> {
                         .as_ref()
                         .map_or_else(|| command.clone(), |call| call.program.clone()),
                     command,
+                    args,
                     timeout: node
                         .member("timeout")
                         .and_then(|timeout| timeout.raw().parse().ok()),
@@ -151,20 +159,35 @@ pub fn locate<'a>(json: &Json<'a>) -> Result<Vec<Located<'a>>> {
     Ok(found)
 }
 
-/// The command of a hook that runs us, and our call in it.
-fn recognize(hook: Node) -> Option<(String, Option<Call>)> {
+/// What a hook that runs us says: its command, and either the arguments or our call in the command.
+struct Recognized {
+    command: String,
+    args: Option<Vec<String>>,
+    call: Option<Call>,
+}
+
+fn recognize(hook: Node) -> Option<Recognized> {
     let command = hook.member("command")?.string()?;
     if hook.member("type")?.string()? != "command" {
         return None;
     }
     // With `args` the command is the program itself, and no shell reads it.
     if let Some(args) = hook.member("args").and_then(Node::elements) {
-        let first = args.first().and_then(|argument| argument.string());
-        let is_ours = shell::is_sidecar(&command) && first.as_deref() == Some("hook");
-        return is_ours.then_some((command, None));
+        let args: Option<Vec<_>> = args.into_iter().map(Node::string).collect();
+        let args = args?;
+        let is_hook = args.first().is_none_or(|verb| verb == "hook");
+        return (shell::is_sidecar(&command) && is_hook).then_some(Recognized {
+            command,
+            args: Some(args),
+            call: None,
+        });
     }
-    let call = shell::find(&command)?;
-    Some((command, Some(call)))
+    let call = Some(shell::find(&command)?);
+    Some(Recognized {
+        command,
+        args: None,
+        call,
+    })
 }
 
 #[cfg(test)]

@@ -11,5 +11,16 @@ mod json;
 pub mod scopes;
 pub mod shell;
 
-/// The events that a record needs: the start of a session, the end of each turn, and the end.
-pub const EVENTS: [&str; 4] = ["SessionStart", "Stop", "StopFailure", "SessionEnd"];
+/// The events that a record needs: the start of a session, each prompt, the end of each turn, and
+/// the end.
+pub const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "Stop", "SessionEnd"];
+
+/// The first client that knows these events. One that does not know an event in a settings file
+/// ignores the whole file.
+pub const OLDEST_CLIENT: &str = "1.0.128";
+
+/// The event that tells of a failed turn before SessionEnd does. It is installed only on request,
+/// because it needs a newer client.
+pub const STOP_FAILURE: &str = "StopFailure";
+/// The first client that knows it.
+pub const STOP_FAILURE_SINCE: &str = "2.1.78";

@@ -17,6 +17,53 @@ pub struct Call {
     pub span: Range<usize>,
     /// Whether the command does nothing else. One that does is not ours alone to change.
     pub is_alone: bool,
+    /// Whether the command is only the call, so that it can be written in another form.
+    pub is_plain: bool,
+}
+
+/// What a hook runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// A shell command, or the path of a program if there are arguments.
+    pub command: String,
+    /// The arguments of the exec form, which needs no shell.
+    pub args: Option<Vec<String>>,
+}
+
+/// What `install` writes to run this program as a hook.
+///
+/// On Unix a shell command, because clients before 2.1.140 give the command to a shell without its
+/// `args`, which fails for a path with a space. With `exec` the program takes the place of that
+/// shell. On Windows the exec form, because the shell can be PowerShell, which understands neither
+/// `exec` nor a quoted path in front. docs/hooks.md has the details.
+#[must_use]
+pub fn invocation(program: &str, is_windows: bool) -> Invocation {
+    if is_windows {
+        exec_form(program)
+    } else {
+        Invocation {
+            command: format!("exec {} hook", quote(program, false)),
+            args: None,
+        }
+    }
+}
+
+fn exec_form(program: &str) -> Invocation {
+    Invocation {
+        command: program.to_owned(),
+        args: Some(vec!["hook".to_owned()]),
+    }
+}
+
+/// The forms that run only this program: what [`invocation`] gives, the exec form, and what earlier
+/// versions wrote.
+#[must_use]
+pub fn installed(program: &str, is_windows: bool) -> [Invocation; 3] {
+    let earlier = Invocation {
+        command: format!("{} hook", quote(program, is_windows)),
+        args: None,
+    };
+    [invocation(program, is_windows), exec_form(program), earlier]
 }
 
 /// The program's path as every shell accepts it: on Windows with forward slashes and without the
@@ -70,24 +117,34 @@ pub fn find(command: &str) -> Option<Call> {
             .iter()
             .enumerate()
             .all(|(other, words)| other == index || is_trivial(words));
-    call(&commands[index], command).map(|call| Call { is_alone, ..call })
+    let call = call(&commands[index], command)?;
+    let around = (
+        command[..call.span.start].trim(),
+        command[call.span.end..].trim(),
+    );
+    Some(Call {
+        is_alone,
+        is_plain: matches!(around, ("" | "exec", "" | "hook")),
+        ..call
+    })
 }
 
 fn call(words: &[Word], command: &str) -> Option<Call> {
     let is_before = |word: &&Word| PREFIXES.contains(&&word.text[..]) || is_assignment(&word.text);
     let first = words.iter().take_while(is_before).count();
-    let [program, argument, ..] = &words[first..] else {
-        return None;
-    };
+    let (program, arguments) = words[first..].split_first()?;
     // A Windows path without quotes loses its backslashes in the word, but not in the command.
     let raw = command[program.span.clone()].trim_matches(['"', '\'']);
     let program_text = [&program.text[..], raw]
         .into_iter()
         .find(|path| is_sidecar(path))?;
-    (argument.text == "hook").then(|| Call {
+    // Without arguments the program is a hook, too.
+    let is_hook = arguments.first().is_none_or(|verb| verb.text == "hook");
+    is_hook.then(|| Call {
         program: program_text.to_owned(),
         span: program.span.clone(),
         is_alone: false,
+        is_plain: false,
     })
 }
 
@@ -238,6 +295,9 @@ mod tests {
                 "convex-sidecar hook; exit 0 # never block",
                 "convex-sidecar",
             ),
+            ("exec '/a b/convex-sidecar' hook", "/a b/convex-sidecar"),
+            ("/usr/bin/convex-sidecar", "/usr/bin/convex-sidecar"),
+            ("exec convex-sidecar || true", "convex-sidecar"),
         ] {
             let call = find(command).unwrap_or_else(|| panic!("{command}"));
             assert_eq!(
@@ -252,7 +312,7 @@ mod tests {
     fn other_programs_are_not_ours() {
         for command in [
             "",
-            "convex-sidecar",
+            "command -v convex-sidecar",
             "convex-sidecar sync",
             "echo convex-sidecar hook",
             "/x/convex-sidecar.sh hook",

@@ -7,10 +7,11 @@ use diffy::DiffOptions;
 
 use super::{print, print_error};
 use crate::cli::Install;
-use crate::client_settings::entries::{Found, find};
+use crate::client_settings::entries::{Entry, Found, find};
 use crate::client_settings::scopes::Scope;
-use crate::client_settings::{EVENTS, edit, shell};
+use crate::client_settings::{EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE, edit, shell};
 use crate::config::{self, Environment, executables};
+use crate::system::access::{self, Need};
 use crate::system::files::{TextFile, is_root, owner};
 use crate::ui;
 
@@ -23,13 +24,20 @@ const HOME_VARIABLES: [&str; 5] = [
     "XDG_STATE_HOME",
 ];
 
+/// The stores of Nix and Guix.
+const STORES: [&str; 2] = ["/nix/store", "/gnu/store"];
+
 /// Runs `install`.
 pub fn run(options: &Install) -> Result<()> {
-    let clients = config::client_environments(&config::environment(), &options.claude_config_dirs);
+    let target = &options.target;
+    let clients = config::client_environments(&config::environment(), &target.claude_config_dirs);
     ensure_own_home(&clients)?;
     // Nothing is written unless all files can be changed.
     for client in &clients {
-        Change::read(options.scope, client)?;
+        let change = Change::read(target.scope, options.stop_failure, client)?;
+        if !target.dry_run {
+            change.ensure_possible()?;
+        }
     }
     let mut is_changed = false;
     for client in &clients {
@@ -44,14 +52,15 @@ pub fn run(options: &Install) -> Result<()> {
 
 /// Adds the hooks to one file. Returns whether the file was changed.
 fn install(options: &Install, client: &Environment) -> Result<bool> {
-    let change = Change::read(options.scope, client)?;
+    let change = Change::read(options.target.scope, options.stop_failure, client)?;
     change.warn();
     if !change.is_needed() {
         print_line(&change.describe())?;
         return Ok(false);
     }
-    if options.dry_run {
+    if options.target.dry_run {
         print_difference(&change.file, Some(&change.after))?;
+        change.ensure_possible()?;
         return Ok(false);
     }
     let backup = change.apply()?;
@@ -97,6 +106,9 @@ pub(super) struct Change {
     file: TextFile,
     found: Found,
     program: String,
+    has_stop_failure: bool,
+    /// Whether the hooks are in a file that this user cannot replace. It is left as it is.
+    is_managed: bool,
     /// The text with our entries.
     after: String,
     /// The text without our entries.
@@ -105,20 +117,37 @@ pub(super) struct Change {
 
 impl Change {
     /// Reads the file of this scope and prepares the change. Nothing is written yet.
-    pub(super) fn read(scope: Scope, environment: &Environment) -> Result<Self> {
+    pub(super) fn read(
+        scope: Scope,
+        has_stop_failure: bool,
+        environment: &Environment,
+    ) -> Result<Self> {
         let program = executable(environment)?;
         let file = TextFile::read(scope.path(environment)?)?;
         let before = file.text.as_deref().unwrap_or_default();
+        let wanted = edit::Wanted {
+            program: &program,
+            has_stop_failure,
+            is_windows: cfg!(windows),
+        };
         let read = find(before).and_then(|found| {
-            let after = edit::install(before, &program)?;
+            let after = edit::install(before, wanted)?;
             Ok((found, after, edit::uninstall(before)?))
         });
-        let (found, after, without) =
+        let (found, mut after, without) =
             read.with_context(|| format!("could not change {}", file.path.display()))?;
+        let has_hook = |event: &&str| found.own().any(|entry| entry.event == **event);
+        let is_managed =
+            after != before && EVENTS.iter().all(has_hook) && obstacle(file.target()).is_some();
+        if is_managed {
+            before.clone_into(&mut after);
+        }
         Ok(Self {
             file,
             found,
             program,
+            has_stop_failure,
+            is_managed,
             after,
             without,
         })
@@ -144,11 +173,25 @@ impl Change {
     pub(super) fn describe(&self) -> String {
         let (path, program) = (self.file.path.display(), &self.program);
         let [first @ .., last] = &EVENTS;
-        let events = format!("{} and {last}", first.join(", "));
-        if self.is_needed() {
-            format!("{path}: {events} run {program}")
+        let also = if self.has_stop_failure {
+            ", StopFailure"
         } else {
+            ""
+        };
+        let events = format!("{}{also} and {last}", first.join(", "));
+        let is_stop_failure = |entry: &Entry| entry.event == STOP_FAILURE;
+        if self.is_managed {
+            format!(
+                "{path}: nothing to change; the hooks are there, and the file is managed elsewhere"
+            )
+        } else if !self.is_needed() {
             format!("{path}: nothing to change; {events} already run {program}")
+        } else if !self.has_stop_failure && self.found.own().any(is_stop_failure) {
+            format!(
+                "{path}: {events} run {program}; StopFailure is removed, because clients before {STOP_FAILURE_SINCE} ignore a file that names it"
+            )
+        } else {
+            format!("{path}: {events} run {program}")
         }
     }
 
@@ -160,11 +203,52 @@ impl Change {
         let is_backed_up = self.file.text.is_some()
             && (is_first || (self.file.backup()?.is_none() && !edit::is_empty(&self.without)));
         if is_backed_up {
-            self.file.back_up()?;
+            self.file.write_and_back_up(&self.after)?;
+            return Ok(Some(self.file.backup_path()));
         }
         self.file.write(&self.after)?;
-        Ok(is_backed_up.then(|| self.file.backup_path()))
+        Ok(None)
     }
+
+    /// Refuses the change, before anything is written, if the file cannot be replaced.
+    pub(super) fn ensure_possible(&self) -> Result<()> {
+        if self.is_needed() {
+            ensure_replaceable(
+                &self.file,
+                "add what `convex-sidecar install --dry-run` shows",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a file that this user cannot replace, which is mostly a link to what another program
+/// makes; there `change` has to be done.
+pub(super) fn ensure_replaceable(file: &TextFile, change: &str) -> Result<()> {
+    let (path, target) = (file.path.display(), file.target());
+    let Some(obstacle) = obstacle(target) else {
+        return Ok(());
+    };
+    let link = if target == file.path {
+        String::new()
+    } else {
+        format!(", a link to {}", target.display())
+    };
+    bail!(
+        "could not change {path}{link}, because {obstacle}; {change} where that file is managed, with home-manager in \
+         `programs.claude-code.settings.hooks` (see docs/setup.md, \"Declarative settings\")"
+    )
+}
+
+/// What keeps this user from replacing a file.
+fn obstacle(file: &Path) -> Option<String> {
+    // Who owns such a store could write to it, but everything in it is shared and never changes.
+    if let Some(store) = STORES.into_iter().find(|store| file.starts_with(store)) {
+        return Some(format!("files in {store} must not be changed"));
+    }
+    let folder = file.parent()?;
+    access::obstacle(folder, Need::Write)?;
+    Some(format!("this user cannot write to {}", folder.display()))
 }
 
 /// Prints what in a settings file keeps the hooks from working, and what is left alone.
@@ -205,8 +289,10 @@ pub(super) fn print_difference(file: &TextFile, after: Option<&str>) -> Result<(
     options
         .set_original_filename(name(before))
         .set_modified_filename(name(after));
-    let patch = options.create_patch(before.unwrap_or_default(), after.unwrap_or_default());
-    print(&ui::escape_block(&patch.to_string().replace("\r\n", "\n")))
+    let difference = options.create_patch(before.unwrap_or_default(), after.unwrap_or_default());
+    print(&ui::escape_block(
+        &difference.to_string().replace("\r\n", "\n"),
+    ))
 }
 
 pub(super) fn print_line(line: &str) -> Result<()> {
@@ -238,4 +324,26 @@ fn executable(environment: &Environment) -> Result<String> {
         "could not install {text}, because its entries would not be recognized; rename the file to {name}"
     );
     Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever owns the store, as with Nix for a single user.
+    #[test]
+    fn files_in_a_store_are_never_replaced() {
+        for file in [
+            "/nix/store/0c5e8d17-settings.json",
+            "/gnu/store/0c5e8d17/files/settings.json",
+        ] {
+            let obstacle = obstacle(Path::new(file)).unwrap();
+            assert!(
+                obstacle.contains("/store must not be changed"),
+                "{obstacle}"
+            );
+        }
+        let folder = std::env::temp_dir();
+        assert_eq!(obstacle(&folder.join("nix/store/settings.json")), None);
+    }
 }

@@ -2,15 +2,15 @@
 
 use anyhow::{Context, Result};
 
-use super::install::{print_difference, print_line, warn};
-use crate::cli::Install;
+use super::install::{ensure_replaceable, print_difference, print_line, warn};
+use crate::cli::Uninstall;
 use crate::client_settings::edit;
 use crate::client_settings::entries::find;
 use crate::config::{self, Environment};
 use crate::system::files::TextFile;
 
 /// Runs `uninstall`.
-pub fn run(options: &Install) -> Result<()> {
+pub fn run(options: &Uninstall) -> Result<()> {
     let mut is_changed = false;
     for client in config::client_environments(&config::environment(), &options.claude_config_dirs) {
         is_changed |= uninstall(options, &client)?;
@@ -22,7 +22,7 @@ pub fn run(options: &Install) -> Result<()> {
 }
 
 /// Removes the hooks from one file. Returns whether the file was changed.
-fn uninstall(options: &Install, client: &Environment) -> Result<bool> {
+fn uninstall(options: &Uninstall, client: &Environment) -> Result<bool> {
     let file = TextFile::read(options.scope.path(client)?)?;
     let path = file.path.display();
     let nothing = || print_line(&format!("{path}: nothing to remove")).map(|()| false);
@@ -43,6 +43,9 @@ fn uninstall(options: &Install, client: &Environment) -> Result<bool> {
     let after = original.or_else(|| (is_backed_up || !edit::is_empty(&without)).then_some(without));
     if options.dry_run {
         print_difference(&file, after.as_deref())?;
+    }
+    ensure_replaceable(&file, "remove convex-sidecar's hooks")?;
+    if options.dry_run {
         return Ok(false);
     }
     if let Some(after) = &after {

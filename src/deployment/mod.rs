@@ -7,7 +7,7 @@ pub mod convex_cli;
 mod docker_failure;
 mod images;
 pub mod preflight;
-mod program;
+pub mod program;
 mod secrets;
 pub mod server;
 pub mod versions;

@@ -86,10 +86,16 @@ impl Program {
                 "could not find {name} on the PATH; {remedy}, then run `convex-sidecar setup` again"
             )
         })?;
-        Ok(Self {
-            path,
+        Ok(Self::at(&path, environment))
+    }
+
+    /// The program at this path.
+    #[must_use]
+    pub fn at(path: &Path, environment: &Environment) -> Self {
+        Self {
+            path: path.to_owned(),
             environment: environment.clone(),
-        })
+        }
     }
 
     /// A run in a folder. A key must be in a variable, never in `args`, which others can read.

@@ -106,7 +106,14 @@ impl TextFile {
         Ok(Self { path, text, target })
     }
 
-    /// Where [`Self::back_up`] keeps a copy: beside the file, with `.convex-sidecar.bak` appended.
+    /// The file itself if the path is a symbolic link, else the path.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Where [`Self::write_and_back_up`] keeps a copy: beside the file, with `.convex-sidecar.bak`
+    /// appended.
     #[must_use]
     pub fn backup_path(&self) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
@@ -120,17 +127,27 @@ impl TextFile {
         read(&path).with_context(|| format!("could not read the backup {}", path.display()))
     }
 
-    /// Keeps a copy of the file as it was read.
-    pub fn back_up(&self) -> Result<()> {
-        let Some(text) = &self.text else {
-            return Ok(());
-        };
+    /// Replaces the text like [`Self::write`], and keeps a copy of the file as it was read. If the
+    /// text cannot be replaced, the backup is what it was before.
+    pub fn write_and_back_up(&self, text: &str) -> Result<()> {
+        let earlier = self.backup()?;
+        self.back_up(self.text.as_deref().unwrap_or_default())?;
+        self.write(text).inspect_err(|_| {
+            // What keeps the one file from being written can keep the other; the first error says it.
+            let _ = match earlier {
+                Some(earlier) => self.back_up(&earlier),
+                None => self.remove_backup(),
+            };
+        })
+    }
+
+    fn back_up(&self, text: &str) -> Result<()> {
         let path = self.backup_path();
         replace(&path, text, &self.target, Access::Keep, || Ok(()))
             .with_context(|| format!("could not write the backup {}", path.display()))
     }
 
-    /// Removes what [`Self::back_up`] wrote.
+    /// Removes the backup.
     pub fn remove_backup(&self) -> Result<()> {
         let path = self.backup_path();
         fs::remove_file(&path)
@@ -295,4 +312,27 @@ fn keep_owner(file: &File, model: &fs::Metadata) -> Result<()> {
 #[expect(clippy::unnecessary_wraps, reason = "it can fail on Unix")]
 fn keep_owner(_: &File, _: &fs::Metadata) -> Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backup_is_what_it_was_if_the_file_cannot_be_written() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("settings.json");
+        fs::write(&path, "old").unwrap();
+        let file = TextFile::read(path.clone()).unwrap();
+        fs::write(&path, "changed by the client").unwrap();
+        for earlier in [None, Some("earlier")] {
+            if let Some(earlier) = earlier {
+                fs::write(file.backup_path(), earlier).unwrap();
+            }
+            let error = file.write_and_back_up("new").unwrap_err();
+            assert!(format!("{error:#}").contains("changed in the meantime"));
+            assert_eq!(file.backup().unwrap().as_deref(), earlier);
+            assert_eq!(fs::read_to_string(&path).unwrap(), "changed by the client");
+        }
+    }
 }

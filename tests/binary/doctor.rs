@@ -52,6 +52,8 @@ fn failed(machine: &Machine) -> Vec<Value> {
     checks
 }
 
+/// The events that `install` writes.
+pub const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "Stop", "SessionEnd"];
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A machine whose user settings hold what `install` writes, with this change.
@@ -370,7 +372,7 @@ fn disabled_hooks_are_reported() {
 fn hooks_that_record_nothing_fail_the_proof() {
     let backend = Backend::start();
     let machine = installed(backend.machine(), |settings| {
-        for event in ["SessionStart", "Stop", "SessionEnd"] {
+        for event in EVENTS {
             let command = hook(settings, event)["command"]
                 .as_str()
                 .unwrap()
@@ -411,7 +413,7 @@ fn proof_does_not_run_hooks_that_have_their_own_journal() {
     let machine = backend.machine();
     let own = machine.home().join("own");
     let machine = installed(machine, |settings| {
-        for event in ["SessionStart", "Stop", "SessionEnd"] {
+        for event in EVENTS {
             let command = hook(settings, event)["command"]
                 .as_str()
                 .unwrap()
@@ -441,7 +443,11 @@ fn proof_does_not_run_the_command_of_a_repository() {
     );
     let entry =
         json!([{"hooks": [{"type": "command", "command": format!("{} hook", evil.display())}]}]);
-    let settings = json!({"hooks": {"SessionStart": entry, "Stop": entry, "StopFailure": entry, "SessionEnd": entry}});
+    let hooks: serde_json::Map<_, _> = EVENTS
+        .map(|event| (event.to_owned(), entry.clone()))
+        .into_iter()
+        .collect();
+    let settings = json!({"hooks": hooks});
     machine.write(
         "repository/.claude/settings.json",
         &settings.to_string(),

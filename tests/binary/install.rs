@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{Capture, Machine, Output, root};
 
-const EVENTS: [&str; 4] = ["SessionStart", "Stop", "StopFailure", "SessionEnd"];
+const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "Stop", "SessionEnd"];
 
 fn machine() -> Machine {
     Machine::new().linked()
@@ -37,7 +37,7 @@ fn uninstall(machine: &Machine) -> Output {
 }
 
 /// Everything in a folder: files with their content, symbolic links with their target.
-fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -208,12 +208,12 @@ fn uninstall_restores_every_byte() {
         let printed = install(&machine).ok();
         assert!(
             printed.contains(&format!(
-                "{}: SessionStart, Stop, StopFailure and SessionEnd run ",
+                "{}: SessionStart, UserPromptSubmit, Stop and SessionEnd run ",
                 path.display()
             )),
             "{name}: {printed}"
         );
-        let command = format!("{}/bin/convex-sidecar hook", machine.home().display());
+        let command = format!("exec {}/bin/convex-sidecar hook", machine.home().display());
         let expected: BTreeMap<_, _> = EVENTS
             .map(|event| (event.to_owned(), vec![command.clone()]))
             .into();
@@ -262,10 +262,10 @@ fn install_creates_a_missing_file_and_uninstall_removes_it() {
         "{printed}"
     );
     let snippet = fs::read_to_string(root().join("hooks/settings.json")).unwrap();
-    let command = format!("{}/bin/convex-sidecar hook", machine.home().display());
+    let command = format!("exec {}/bin/convex-sidecar hook", machine.home().display());
     assert_eq!(
         fs::read_to_string(settings(&machine)).unwrap(),
-        snippet.replace("convex-sidecar hook", &command)
+        snippet.replace("exec convex-sidecar hook", &command)
     );
     assert!(uninstall(&machine).ok().contains("removed, because"));
     assert_eq!(tree(machine.home()), before);
@@ -538,7 +538,7 @@ fn entries_of_an_old_path_are_replaced_in_place() {
 "#;
     let path = put(&machine, old);
     install(&machine).ok();
-    let command = format!("{}/bin/convex-sidecar hook", machine.home().display());
+    let command = format!("exec {}/bin/convex-sidecar hook", machine.home().display());
     let text = fs::read_to_string(&path).unwrap();
     let one = old
         .replace("'/old place/convex-sidecar' hook", &command)
@@ -551,7 +551,7 @@ fn entries_of_an_old_path_are_replaced_in_place() {
     );
     assert_eq!(
         commands(&path).values().map(Vec::len).collect::<Vec<_>>(),
-        [1; 5],
+        [1; 4],
         "{text}"
     );
     assert!(install(&machine).ok().contains("nothing to change"));
@@ -666,7 +666,11 @@ fn every_named_client_gets_the_hooks_and_loses_them_again() {
     );
     assert_eq!(tree(machine.home()), before);
     let said = run("install", &[]);
-    assert_eq!(said.matches(": SessionStart, Stop,").count(), 2, "{said}");
+    assert_eq!(
+        said.matches(": SessionStart, UserPromptSubmit,").count(),
+        2,
+        "{said}"
+    );
     assert_eq!(said.matches("already run").count(), 1, "{said}");
     assert_eq!(said.matches("next: ").count(), 1, "{said}");
     for path in [&own, &work] {

@@ -67,7 +67,7 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
          ✓ configuration  written: ~/sidecar/config.toml, ~/sidecar/deployment/.env.local  (TIME)\n\
          ✓ packages       installed  (TIME)\n\
          ✓ functions      deployed  (TIME)\n\
-         ✓ hooks          ~/.claude/settings.json: SessionStart, Stop, StopFailure and SessionEnd run ~/bin/convex-sidecar  (TIME)"
+         ✓ hooks          ~/.claude/settings.json: SessionStart, UserPromptSubmit, Stop and SessionEnd run ~/bin/convex-sidecar  (TIME)"
     );
     let (checks, end) = rest.split_once("\n\n").unwrap();
     assert!(
@@ -186,7 +186,7 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
          ✓ configuration  ~/sidecar/config.toml already has URL and key  (TIME)\n\
          ✓ packages       already installed  (TIME)\n\
          ✓ functions      already deployed  (TIME)\n\
-         ✓ hooks          ~/.claude/settings.json: nothing to change; SessionStart, Stop, StopFailure and SessionEnd already \
+         ✓ hooks          ~/.claude/settings.json: nothing to change; SessionStart, UserPromptSubmit, Stop and SessionEnd already \
          run ~/bin/convex-sidecar  (TIME)"
     );
     let touched = |path: &Path| {
@@ -365,7 +365,7 @@ fn dry_run_prints_the_steps_and_changes_nothing() {
         "would run `npm ci`",
         "would run `npx convex deploy`",
         "+++ ~/.claude/settings.json\n",
-        "+            \"command\": \"~/bin/convex-sidecar hook\"",
+        "+            \"command\": \"exec ~/bin/convex-sidecar hook\"",
         "would run `convex-sidecar doctor`\n",
     ] {
         assert!(printed.contains(part), "{part}: {printed}");

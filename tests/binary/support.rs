@@ -244,10 +244,8 @@ impl Sidecar {
     /// Runs it as a user other than root, because root may write everywhere.
     #[cfg(unix)]
     pub fn nobody(mut self) -> Self {
-        use std::os::unix::fs::MetadataExt;
         use std::os::unix::process::CommandExt;
-        let folder = self.command.get_current_dir().unwrap();
-        if std::fs::metadata(folder).unwrap().uid() == 0 {
+        if rustix::process::geteuid().is_root() {
             self.command.uid(65_534);
         }
         self

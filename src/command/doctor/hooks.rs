@@ -6,7 +6,8 @@ use std::process::Command;
 
 use crate::client_settings::entries::Entry;
 use crate::client_settings::scopes::{self, Scope, Settings, is_same_file};
-use crate::client_settings::{EVENTS, shell};
+use crate::client_settings::shell::{self, Invocation};
+use crate::client_settings::{EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE};
 use crate::config::{self, Environment, executables};
 use crate::system::access::{self, Need};
 use crate::ui::Check;
@@ -27,9 +28,15 @@ impl Installed {
         Self(clients)
     }
 
-    /// The command that the first client with a safe one runs for this event.
-    pub fn command(&self, event: &str) -> Option<String> {
-        self.0.iter().find_map(|client| client.command(event))
+    /// What the first client with a safe command runs for this event.
+    pub fn invocation(&self, event: &str) -> Option<Invocation> {
+        self.0.iter().find_map(|client| client.invocation(event))
+    }
+
+    /// Whether a client has our hook for `StopFailure`.
+    pub fn has_stop_failure(&self) -> bool {
+        let mut files = self.0.iter().flat_map(Client::files_with_entries);
+        files.any(|file| file.found.own().any(|entry| entry.event == STOP_FAILURE))
     }
 
     /// The checks of the hooks, at least one. Clients share the settings of the current folder, so
@@ -79,10 +86,10 @@ impl Client {
         }
     }
 
-    /// The command that the client runs for this event, if it is safe to run: a command from the
-    /// user's own settings, or exactly what `install` writes. A repository's settings may hold
+    /// What the client runs for this event, if it is safe to run: a command from the user's own
+    /// settings, or exactly what `install` writes or wrote. A repository's settings may hold
     /// anything.
-    fn command(&self, event: &str) -> Option<String> {
+    fn invocation(&self, event: &str) -> Option<Invocation> {
         let this = std::env::current_exe().ok()?;
         self.files
             .iter()
@@ -90,15 +97,13 @@ impl Client {
             .filter(|(_, entry)| entry.event == event)
             .filter(|(_, entry)| !has_variable(entry) && !has_own_home_or_deployment(entry))
             .find_map(|(scope, entry)| {
-                let installed = format!("{} hook", shell::quote(&entry.program, cfg!(windows)));
-                // In the exec form the command is only the program.
-                let command = if entry.command == entry.program {
-                    &installed
-                } else {
-                    &entry.command
+                let found = Invocation {
+                    command: entry.command.clone(),
+                    args: entry.args.clone(),
                 };
-                let is_ours = *command == installed && is_same_file(entry.program.as_ref(), &this);
-                (scope == Scope::User || is_ours).then(|| command.clone())
+                let is_ours = shell::installed(&entry.program, cfg!(windows)).contains(&found)
+                    && is_same_file(entry.program.as_ref(), &this);
+                (scope == Scope::User || is_ours).then_some(found)
             })
     }
 
@@ -217,6 +222,17 @@ impl Client {
                     "`install` and `uninstall` do not change it; change it by hand".to_owned(),
                 );
                 continue;
+            }
+            if event == STOP_FAILURE {
+                warn(
+                    format!(
+                        "{path} names StopFailure: clients before {STOP_FAILURE_SINCE}, also those of editors and SDKs, ignore the whole file"
+                    ),
+                    format!(
+                        "{} removes it, unless you installed it with --stop-failure and know all your clients",
+                        self.line("install", file.scope)
+                    ),
+                );
             }
             if entry.is_duplicate {
                 warn(

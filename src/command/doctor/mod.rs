@@ -1,6 +1,7 @@
 //! `doctor`: checks everything from the hooks to Convex, and sends a test session through it. Each
 //! failed check names its remedy.
 
+mod clients;
 mod deployment;
 mod hooks;
 mod older_functions;
@@ -30,6 +31,7 @@ pub fn run(options: &Doctor) -> Result<()> {
     let mut checks = vec![executable()?];
     checks.extend(configuration(&config));
     checks.extend(installed.checks());
+    checks.extend(clients::checks(&environment, installed.has_stop_failure()));
     checks.extend(journal(&config));
     checks.extend(deployment::checks(&config, &installed));
     if options.json {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::hooks::Installed;
+use crate::client_settings::shell::Invocation;
 use crate::command::now;
 use crate::config::{Config, Deployment, headers_table};
 use crate::convex::answer::Verdict;
@@ -17,6 +18,9 @@ use crate::convex::query::query;
 use crate::journal::Journal;
 use crate::system::deadline::Deadline;
 use crate::system::files::TextFile;
+
+/// The prompt of the session.
+const PROMPT: &str = "a test by `convex-sidecar doctor`";
 
 /// A temporary home of a sidecar, removed when it is dropped.
 struct Home(PathBuf);
@@ -88,6 +92,7 @@ pub fn run(
     let answer = format!("proof {now}");
     let events = [
         json!({"session_id": session_id, "hook_event_name": "SessionStart", "source": "startup"}),
+        json!({"session_id": session_id, "hook_event_name": "UserPromptSubmit", "prompt": PROMPT}),
         json!({"session_id": session_id, "hook_event_name": "Stop", "last_assistant_message": answer}),
         json!({"session_id": session_id, "hook_event_name": "SessionEnd", "reason": "other"}),
     ];
@@ -96,10 +101,10 @@ pub fn run(
             .as_str()
             .unwrap_or_default()
             .to_owned();
-        (installed.command(&name), name, event)
+        (installed.invocation(&name), name, event)
     });
-    let ran = steps.iter().try_for_each(|(command, name, event)| {
-        hook(&home.0, deployment, command.as_deref(), event)
+    let ran = steps.iter().try_for_each(|(invocation, name, event)| {
+        hook(&home.0, deployment, invocation.as_ref(), event)
             .with_context(|| format!("the hook for {name} failed"))
     });
     let id = json!({ "sessionId": session_id });
@@ -118,7 +123,7 @@ pub fn run(
         home.reason(deployment)?
     );
     ensure!(
-        row["status"] == "completed" && row["output"] == answer.as_str(),
+        row["status"] == "completed" && row["input"] == PROMPT && row["output"] == answer.as_str(),
         "the session that was read back is not the one that was sent: {row}"
     );
     ensure!(
@@ -129,31 +134,38 @@ pub fn run(
         query(config, "agents:getAgentSession", &id)?.is_null(),
         "the session {session_id} still exists after it was deleted"
     );
-    Ok(if steps.iter().all(|(command, ..)| command.is_some()) {
+    let is_installed = |(invocation, ..): &(Option<_>, _, _)| invocation.is_some();
+    Ok(if steps.iter().all(is_installed) {
         "the installed hooks"
     } else {
         "`convex-sidecar hook`"
     })
 }
 
-/// Runs a hook in a shell, as the client does. It must exit 0 and print nothing.
+/// Runs a hook as the client does: a command in a shell, a program with arguments directly. It must
+/// exit 0 and print nothing.
 fn hook(
     home: &Path,
     deployment: &Deployment,
-    installed: Option<&str>,
+    installed: Option<&Invocation>,
     event: &Value,
 ) -> Result<()> {
-    // On Windows the client brings its own shell.
-    let mut command = if let Some(text) = installed.filter(|_| cfg!(unix)) {
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", text]);
-        shell
-    } else {
-        let mut this =
-            Command::new(std::env::current_exe().context("could not find this executable")?);
-        this.arg("hook");
-        this
+    let (program, args) = match installed {
+        Some(Invocation {
+            command,
+            args: Some(args),
+        }) => (PathBuf::from(command), args.clone()),
+        // On Windows the client brings its own shell.
+        Some(Invocation { command, .. }) if cfg!(unix) => {
+            ("/bin/sh".into(), vec!["-c".to_owned(), command.clone()])
+        }
+        _ => (
+            std::env::current_exe().context("could not find this executable")?,
+            vec!["hook".to_owned()],
+        ),
     };
+    let mut command = Command::new(program);
+    command.args(args);
     command
         .env("CONVEX_SIDECAR_HOME", home)
         .envs(deployment.environment());

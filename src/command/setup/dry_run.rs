@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::uses_docker;
-use crate::cli::{Install, Setup};
+use crate::cli::{Install, Setup, Uninstall};
 use crate::command::install::{self, print_line};
 use crate::config::Config;
 use crate::deployment::bundle::Bundle;
@@ -60,9 +60,12 @@ pub(super) fn print_plan(options: &Setup, config: &Config, bundle: &Bundle) -> R
     ))?;
     would("install the hooks:".into())?;
     install::run(&Install {
-        scope: options.scope,
-        claude_config_dirs: Vec::new(),
-        dry_run: true,
+        target: Uninstall {
+            scope: options.scope,
+            claude_config_dirs: Vec::new(),
+            dry_run: true,
+        },
+        stop_failure: false,
     })?;
     would("run `convex-sidecar doctor`".into())
 }

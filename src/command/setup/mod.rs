@@ -41,10 +41,11 @@ pub fn run(options: &Setup) -> Result<()> {
     };
     check_configured(options, &config, &environment)?;
     install::ensure_own_home(std::slice::from_ref(&environment))?;
-    install::Change::read(options.scope, &environment)?;
+    let hooks = install::Change::read(options.scope, false, &environment)?;
     if options.dry_run {
         return dry_run::print_plan(options, &config, &bundle);
     }
+    hooks.ensure_possible()?;
     let cli = ConvexCli::find(&environment, &bundle)?;
     let source = if uses_docker(options) {
         Source::Containers(Compose::find(&environment, &bundle, &config)?)
@@ -362,7 +363,7 @@ fn deploy_functions(cli: &ConvexCli, source: &Source, deployment: &Deployment) -
 
 fn install_hooks(options: &Setup, environment: &Environment) -> Result<(install::Change, String)> {
     // The file is read again, because the steps before this one can take minutes.
-    let change = install::Change::read(options.scope, environment)?;
+    let change = install::Change::read(options.scope, false, environment)?;
     let done = change.describe();
     if change.is_needed() {
         change.apply()?;

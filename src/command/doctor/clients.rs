@@ -1,0 +1,220 @@
+//! The clients on this machine. Editors and SDKs bring their own, which read the same settings file,
+//! and one that is too old for our hooks ignores that file.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::client_settings::{OLDEST_CLIENT, STOP_FAILURE_SINCE};
+use crate::config::{self, Environment, executables};
+use crate::deployment::program::Program;
+use crate::system::files::TextFile;
+use crate::ui::Check;
+
+/// How long a client may take to print its version.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Where the client's npm package, the SDK's and the SDK's for Python say which client they hold,
+/// below a folder of packages.
+const NPM_CLIENT: &str = "@anthropic-ai/claude-code/package.json";
+const NPM_SDK: &str = "@anthropic-ai/claude-agent-sdk/package.json";
+const PYTHON_SDK: &str = "claude_agent_sdk/_cli_version.py";
+
+/// The parts of a version.
+type Version = [u32; 3];
+
+/// A client and where it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Client {
+    version: Version,
+    path: PathBuf,
+}
+
+impl Client {
+    fn new(version: &str, path: &Path) -> Option<Self> {
+        Some(Self {
+            version: parse(version)?,
+            path: path.to_owned(),
+        })
+    }
+
+    fn describe(&self) -> String {
+        let [major, minor, patch] = self.version;
+        format!("{major}.{minor}.{patch} ({})", self.path.display())
+    }
+}
+
+/// Compares each client that is found with the oldest one that knows the installed events.
+pub fn checks(environment: &Environment, has_stop_failure: bool) -> Vec<Check> {
+    compare(find(environment), has_stop_failure)
+}
+
+fn compare(mut clients: Vec<Client>, has_stop_failure: bool) -> Vec<Check> {
+    clients.sort_by_key(|client| client.version);
+    let needed = if has_stop_failure {
+        STOP_FAILURE_SINCE
+    } else {
+        OLDEST_CLIENT
+    };
+    let is_older = |client: &Client, than| parse(than).is_some_and(|than| client.version < than);
+    let older: Vec<_> = clients
+        .iter()
+        .filter(|client| is_older(client, needed))
+        .map(|client| {
+            let remedy = if is_older(client, OLDEST_CLIENT) {
+                "update it; until then, its sessions can only be imported"
+            } else {
+                "update it, or remove StopFailure with `convex-sidecar install`"
+            };
+            let finding = format!(
+                "{}: clients before {needed} ignore a settings file with these hooks, and all that it sets",
+                client.describe()
+            );
+            Check::warning("clients", finding, remedy)
+        })
+        .collect();
+    match clients.as_slice() {
+        _ if !older.is_empty() => older,
+        [] => Vec::new(),
+        [only] => vec![Check::ok("clients", only.describe())],
+        [oldest, ..] => vec![Check::ok(
+            "clients",
+            format!("{}; the oldest is {}", clients.len(), oldest.describe()),
+        )],
+    }
+}
+
+/// The clients whose version is known, each once.
+fn find(environment: &Environment) -> Vec<Client> {
+    let home = environment.get("HOME").map(Path::new);
+    let mut programs: Vec<_> = executables("claude", environment).collect();
+    programs.extend(config::client_folder(environment).map(|folder| folder.join("local/claude")));
+    programs.extend(home.map(|home| home.join(".local/bin/claude")));
+    let mut clients: Vec<_> = programs
+        .iter()
+        .filter(|path| path.is_file())
+        .filter_map(|path| program(path, environment))
+        .collect();
+    if let Some(home) = home {
+        // Each version that the client downloaded is a file with the version as its name.
+        let downloaded = entries(&home.join(".local/share/claude/versions"));
+        clients.extend(downloaded.filter_map(|path| Client::new(name(&path), &path)));
+        clients.extend(
+            entries(home)
+                .filter(|path| is_hidden(path))
+                .flat_map(|path| extensions(&path)),
+        );
+    }
+    clients.extend(packages(environment));
+    let mut seen = HashSet::new();
+    clients.retain(|client| {
+        let path = client.path.canonicalize();
+        seen.insert(path.unwrap_or_else(|_| client.path.clone()))
+    });
+    clients
+}
+
+/// A client that can be started. Its version is in its name or beside it; only if it is not, the client
+/// is asked.
+fn program(path: &Path, environment: &Environment) -> Option<Client> {
+    let real = path.canonicalize().ok()?;
+    let beside = real.ancestors().skip(1).take(2);
+    beside
+        .map(|folder| folder.join("package.json"))
+        .find_map(|file| npm(&file, "version"))
+        .or_else(|| Client::new(name(&real), path))
+        // `claude/local` holds a script that starts the package beside it.
+        .or_else(|| {
+            npm(
+                &path.parent()?.join("node_modules").join(NPM_CLIENT),
+                "version",
+            )
+        })
+        .map(|client| client.version)
+        .or_else(|| {
+            let client = Program::at(path, environment);
+            let run = client.run(Path::new("/"), &["--version"]).limit(LIMIT);
+            parse(run.output().ok()?.stdout.split_whitespace().next()?)
+        })
+        .map(|version| Client {
+            version,
+            path: path.to_owned(),
+        })
+}
+
+/// The clients in the extensions of an editor, such as `~/.vscode`, `~/.cursor-server`.
+fn extensions(editor: &Path) -> impl Iterator<Item = Client> + use<> {
+    entries(&editor.join("extensions")).filter_map(|extension| {
+        let rest = name(&extension).strip_prefix("anthropic.claude-code-")?;
+        let version = rest.split('-').next()?;
+        [
+            "native-binary/claude",
+            "native-binary/claude.exe",
+            "claude-code/cli.js",
+        ]
+        .iter()
+        .map(|file| extension.join("resources").join(file))
+        .find(|file| file.is_file())
+        .and_then(|file| Client::new(version, &file))
+    })
+}
+
+/// The clients of packages that programs in the current folder use.
+fn packages(environment: &Environment) -> Vec<Client> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let mut found = Vec::new();
+    for folder in here.ancestors().map(|folder| folder.join("node_modules")) {
+        found.extend(npm(&folder.join(NPM_SDK), "claudeCodeVersion"));
+        found.extend(npm(&folder.join(NPM_CLIENT), "version"));
+    }
+    let active = environment.get("VIRTUAL_ENV").map(PathBuf::from);
+    for folder in active.into_iter().chain([here.join(".venv")]) {
+        for python in entries(&folder.join("lib")) {
+            let file = python.join("site-packages").join(PYTHON_SDK);
+            let text = read(&file).unwrap_or_default();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("__cli_version__"));
+            let quoted = line.and_then(|line| line.split('"').nth(1));
+            found.extend(quoted.and_then(|version| Client::new(version, &file)));
+        }
+    }
+    found
+}
+
+/// The client that an npm package holds.
+fn npm(file: &Path, field: &str) -> Option<Client> {
+    let package: Value = serde_json::from_str(&read(file)?).ok()?;
+    let is_ours = package["name"]
+        .as_str()?
+        .starts_with("@anthropic-ai/claude-");
+    let version = package[field].as_str().filter(|_| is_ours)?;
+    Client::new(version, file.parent()?)
+}
+
+fn read(file: &Path) -> Option<String> {
+    TextFile::read(file.to_owned()).ok()?.text
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default()
+}
+
+fn is_hidden(path: &Path) -> bool {
+    name(path).starts_with('.')
+}
+
+fn parse(version: &str) -> Option<Version> {
+    // What follows a hyphen or a plus names a build.
+    let numbers = version.split(['-', '+']).next()?.split('.');
+    let numbers: Option<Vec<u32>> = numbers.map(|number| number.parse().ok()).collect();
+    numbers?.try_into().ok()
+}

@@ -1,0 +1,211 @@
+//! `doctor` compares each client on the machine with the oldest one that runs the hooks.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::{Machine, json_lines};
+
+/// A program that must not be asked, because its version is known without it.
+const NEVER_RUN: &str = "#!/bin/sh\ntouch \"$0.ran\"\n";
+
+fn checks(machine: &Machine) -> Vec<Value> {
+    let output = machine.sidecar(&["doctor", "--json"]).run();
+    let mut checks = json_lines(&output.stdout);
+    checks.retain(|check| check["name"] == "clients");
+    checks
+}
+
+fn package(name: &str, field: &str, version: &str) -> String {
+    json!({"name": name, field: version}).to_string()
+}
+
+/// Puts a client of this version onto the machine, in one of the ways in which they are installed.
+fn put(machine: &Machine, way: &str, version: &str) -> &'static str {
+    let npm = package("@anthropic-ai/claude-code", "version", version);
+    let link = |target: &str, name: &str| {
+        let name = machine.home().join(name);
+        fs::create_dir_all(name.parent().unwrap()).unwrap();
+        symlink(Path::new(target), name).unwrap();
+    };
+    match way {
+        "npm" => {
+            let folder = "lib/node_modules/@anthropic-ai/claude-code";
+            machine.write(&format!("{folder}/package.json"), &npm, 0o644);
+            machine.write(&format!("{folder}/cli.js"), NEVER_RUN, 0o755);
+            link(
+                "../lib/node_modules/@anthropic-ai/claude-code/cli.js",
+                "bin/claude",
+            );
+            "bin/claude"
+        }
+        "npm, a program" => {
+            let folder = "lib/node_modules/@anthropic-ai/claude-code";
+            machine.write(&format!("{folder}/package.json"), &npm, 0o644);
+            machine.write(&format!("{folder}/bin/claude.exe"), NEVER_RUN, 0o755);
+            link(
+                "../lib/node_modules/@anthropic-ai/claude-code/bin/claude.exe",
+                "bin/claude",
+            );
+            "bin/claude"
+        }
+        "the installer" => {
+            let file = format!(".local/share/claude/versions/{version}");
+            machine.write(&file, NEVER_RUN, 0o755);
+            link(
+                &format!("../share/claude/versions/{version}"),
+                ".local/bin/claude",
+            );
+            ".local/bin/claude"
+        }
+        "the older local installation" => {
+            machine.write(".claude/local/claude", NEVER_RUN, 0o755);
+            let folder = ".claude/local/node_modules/@anthropic-ai/claude-code";
+            machine.write(&format!("{folder}/package.json"), &npm, 0o644);
+            ".claude/local/claude"
+        }
+        "a script" => {
+            let script =
+                format!("#!/bin/sh\n[ \"$*\" = --version ] && echo '{version} (Claude Code)'\n");
+            machine.write("bin/claude", &script, 0o755);
+            "bin/claude"
+        }
+        "an editor" | "another editor" => {
+            let editor = if way == "an editor" {
+                ".vscode"
+            } else {
+                ".cursor-server"
+            };
+            let folder =
+                format!("{editor}/extensions/anthropic.claude-code-{version}-linux-x64/resources");
+            machine.write(&format!("{folder}/native-binary/claude"), NEVER_RUN, 0o755);
+            "resources/native-binary/claude"
+        }
+        "the SDK" => {
+            let folder = "node_modules/@anthropic-ai/claude-agent-sdk";
+            let text = package(
+                "@anthropic-ai/claude-agent-sdk",
+                "claudeCodeVersion",
+                version,
+            );
+            machine.write(&format!("{folder}/package.json"), &text, 0o644);
+            "node_modules/@anthropic-ai/claude-agent-sdk"
+        }
+        "the SDK for Python" => {
+            let file = ".venv/lib/python3.12/site-packages/claude_agent_sdk/_cli_version.py";
+            let text = format!("\"\"\"Bundled version.\"\"\"\n\n__cli_version__ = \"{version}\"\n");
+            machine.write(file, &text, 0o644);
+            "claude_agent_sdk/_cli_version.py"
+        }
+        _ => unreachable!(),
+    }
+}
+
+const WAYS: [&str; 9] = [
+    "npm",
+    "npm, a program",
+    "the installer",
+    "the older local installation",
+    "a script",
+    "an editor",
+    "another editor",
+    "the SDK",
+    "the SDK for Python",
+];
+
+#[test]
+fn client_that_is_too_old_is_reported_wherever_it_comes_from() {
+    for way in WAYS {
+        for (version, mark) in [
+            ("1.0.127", "warning"),
+            ("1.0.128", "ok"),
+            ("2.0.0", "ok"),
+            ("10.0.0", "ok"),
+        ] {
+            let machine = Machine::new().linked();
+            let place = put(&machine, way, version);
+            let found = checks(&machine);
+            assert_eq!(found.len(), 1, "{way} {version}: {found:?}");
+            let (says, check) = (found[0]["says"].as_str().unwrap(), &found[0]);
+            assert_eq!(check["mark"], mark, "{way} {version}: {check}");
+            assert!(
+                says.contains(&format!("{version} (")) && says.contains(place),
+                "{way}: {says}"
+            );
+            assert!(!machine.home().join(place).with_extension("ran").exists());
+        }
+    }
+}
+
+#[test]
+fn stop_failure_needs_a_newer_client() {
+    for (version, mark) in [("2.1.77", "warning"), ("2.1.78", "ok")] {
+        let machine = Machine::new().linked();
+        put(&machine, "an editor", version);
+        machine.sidecar(&["install"]).run().ok();
+        assert_eq!(checks(&machine)[0]["mark"], "ok");
+        machine.sidecar(&["install", "--stop-failure"]).run().ok();
+        assert_eq!(checks(&machine)[0]["mark"], mark);
+        machine.sidecar(&["install"]).run().ok();
+        assert_eq!(checks(&machine)[0]["mark"], "ok");
+    }
+}
+
+#[test]
+fn clients_are_counted_once_and_the_oldest_is_named() {
+    let machine = Machine::new().linked();
+    assert_eq!(checks(&machine), Vec::<Value>::new());
+    put(&machine, "the installer", "2.1.332");
+    put(&machine, "the SDK", "2.1.9");
+    put(&machine, "an editor", "2.1.100");
+    let found = checks(&machine);
+    assert!(
+        found[0]["says"]
+            .as_str()
+            .unwrap()
+            .starts_with("3; the oldest is 2.1.9 ("),
+        "{found:?}"
+    );
+    put(&machine, "another editor", "1.0.60");
+    put(&machine, "npm", "1.0.99");
+    let found = checks(&machine);
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn what_is_no_client_is_ignored() {
+    let machine = Machine::new().linked();
+    machine.write(
+        "bin/claude",
+        "#!/bin/sh\necho 'no version'; exit 1\n",
+        0o755,
+    );
+    machine.write(".local/share/claude/versions/latest", "", 0o644);
+    machine.write(
+        ".vscode/extensions/anthropic.claude-code-1.0.1/package.json",
+        "{}",
+        0o644,
+    );
+    machine.write(
+        ".vscode/extensions/other.claude-code-1.0.1/resources/native-binary/claude",
+        "",
+        0o755,
+    );
+    machine.write(
+        "node_modules/@anthropic-ai/claude-code/package.json",
+        "{\"name\": \"mine\", \"version\": \"1.0.0\"}",
+        0o644,
+    );
+    machine.write(
+        "node_modules/@anthropic-ai/claude-agent-sdk/package.json",
+        "{",
+        0o644,
+    );
+    assert_eq!(checks(&machine), Vec::<Value>::new());
+
+    // A client that does not answer is given up after a few seconds.
+    machine.write("bin/claude", "#!/bin/sh\nexec /bin/sleep 60\n", 0o755);
+    assert_eq!(checks(&machine), Vec::<Value>::new());
+}
