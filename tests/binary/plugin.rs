@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Capture, Machine, Output, root};
 
+const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "Stop", "SessionEnd"];
+
 /// Runs the command of a hook in `hooks.json` as the client does.
 fn run(machine: &Machine, event: &str, variables: &[(&str, &str)], input: &str) -> Output {
     let hooks: serde_json::Value =
@@ -69,16 +71,96 @@ fn missing_program_prints_one_line_for_the_user_and_none_for_the_model() {
                 "convex-sidecar is not installed, so this session is not recorded; install it: cargo install --locked --path '{path}'"
             )
         );
-        for event in ["Stop", "StopFailure", "SessionEnd"] {
+        for event in ["UserPromptSubmit", "Stop", "SessionEnd"] {
             run(&machine, event, variables, "{}").silent();
         }
     }
     assert!(!machine.sidecar_home().exists());
 }
 
+const FOLDERS: [&str; 6] = ["a b", "it's", "\"x\"", "back\\slash", "tab\there", "日本"];
+
+#[test]
+fn hooks_run_in_a_plugin_folder_of_any_name() {
+    for name in FOLDERS {
+        let machine = Machine::new().linked();
+        let plugin = machine.home().join(name);
+        std::fs::create_dir_all(plugin.join("hooks")).unwrap();
+        std::fs::copy(
+            root().join("hooks/convex-sidecar.sh"),
+            plugin.join("hooks/convex-sidecar.sh"),
+        )
+        .unwrap();
+        let variables = [
+            ("PATH", machine.home().join("bin")),
+            ("CLAUDE_PLUGIN_ROOT", plugin),
+        ];
+        let variables = variables
+            .each_ref()
+            .map(|(name, path)| (*name, path.to_str().unwrap()));
+        for hook in Capture::new("print-mode").hooks(&machine) {
+            if EVENTS.contains(&hook.event.as_str()) {
+                run(&machine, &hook.event, &variables, &hook.json).silent();
+            }
+        }
+        let [document] = &machine.documents()[..] else {
+            panic!("{name}")
+        };
+        assert_eq!(document["status"], "completed", "{name}");
+    }
+}
+
+/// The events of the plugin are those that `install` writes, and no interpreter is among the
+/// commands: clients before 2.1.140 would run it without its arguments.
+#[test]
+fn hooks_of_the_plugin_are_those_of_the_settings() {
+    let read = |file: &str| -> serde_json::Value {
+        serde_json::from_str(&std::fs::read_to_string(root().join(file)).unwrap()).unwrap()
+    };
+    let (plugin, settings) = (read("hooks/hooks.json"), read("hooks/settings.json"));
+    let events = |file: &serde_json::Value| -> Vec<String> {
+        file["hooks"].as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(events(&plugin), events(&settings));
+    assert_eq!(events(&plugin).len(), EVENTS.len());
+    for event in EVENTS {
+        let hook = &plugin["hooks"][event][0]["hooks"][0];
+        assert_eq!(
+            hook["command"],
+            format!("exec \"${{CLAUDE_PLUGIN_ROOT}}/hooks/convex-sidecar.sh\" {event}")
+        );
+        assert!(hook.get("args").is_none());
+    }
+}
+
+/// The commands of the skill are real ones, and answer in a session.
+#[test]
+fn commands_of_the_skill_run() {
+    let machine = Machine::new().linked();
+    let machine = machine.env("CONVEX_SIDECAR_WORKFLOW", "release-1.0");
+    let hooks = Capture::new("print-mode").hooks(&machine);
+    for hook in &hooks {
+        machine.sidecar(&["hook"]).stdin(&hook.json).run().silent();
+    }
+    let input: serde_json::Value = serde_json::from_str(&hooks[0].json).unwrap();
+    let session = input["session_id"].as_str().unwrap().to_owned();
+    let skill = std::fs::read_to_string(root().join("skills/sessions/SKILL.md")).unwrap();
+    let (_, script) = skill.split_once("```sh\n").unwrap();
+    let (script, _) = script.split_once("```").unwrap();
+    let machine = machine.env("CLAUDE_CODE_SESSION_ID", &session);
+    let printed = machine.shell(&format!("set -eu\n{script}")).run().ok();
+    let lines = printed.lines().filter(|line| line.starts_with('{'));
+    let documents: Vec<serde_json::Value> = lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(documents[0]["sessionId"], session.as_str());
+    assert_eq!(documents[1]["sessionId"], session.as_str());
+    assert!(printed.contains("\"dist/shop.tar.gz\""), "{printed}");
+}
+
 #[test]
 fn line_is_json_for_any_name_of_the_plugin_folder() {
-    for name in ["a b", "it's", "\"x\"", "back\\slash", "tab\there", "日本"] {
+    for name in FOLDERS {
         let machine = Machine::new();
         let plugin = machine.home().join(name);
         std::fs::create_dir_all(plugin.join("hooks")).unwrap();
