@@ -22,8 +22,11 @@ const needsOwner = { skip: !OWNER_IS_KNOWN && `client ${CLIENT} does not tell a 
 /** Where all answers have one id, the figures differ for a reason that is not known yet. */
 const needsUniqueIds = (hooks) =>
   hooks.gateway ? { todo: "find out why resumed and forked sessions differ" } : needsOwner;
-/** Clients before ignore a settings file that names this event. */
-const KNOWS_STOP_FAILURE = since("2.1.78");
+/** Clients before do not know SessionStart, and ignore a settings file that names it. */
+const RUNS_THE_HOOKS = since("1.0.128");
+
+/** Clients before start subagents and requests of their own, which leave figures that no one asked for. */
+const FIGURES_COMPARE = since("2.1.77");
 
 const INSTALLATIONS = {
   "a plugin": { plugin: true },
@@ -37,7 +40,7 @@ const INSTALLATIONS = {
 
 /** Of older clients only the hooks in a settings file are tested. */
 const installations = Object.entries(INSTALLATIONS).filter(
-  ([name]) => OWNER_IS_KNOWN || (KNOWS_STOP_FAILURE && name === "a settings file"),
+  ([name]) => OWNER_IS_KNOWN || (FIGURES_COMPARE && name === "a settings file"),
 );
 
 for (const [name, hooks] of installations)
@@ -173,10 +176,7 @@ for (const [name, hooks] of installations)
 
     test("the model never sees the sidecar", () => {
       assert.ok(lab.requestsToModel.length > sessions.size);
-      assert.deepEqual(
-        lab.requestsToModel.filter((body) => /convex|sidecar/i.test(body)),
-        [],
-      );
+      assert.deepEqual(lab.requestsToModel.filter(namesTheSidecar), []);
     });
   });
 
@@ -262,19 +262,43 @@ test("a plugin without the executable informs the user and not the model", needs
       answers.slice(1).filter((event) => event.stdout || event.stderr || event.exit_code),
       [],
     );
-    assert.deepEqual(
-      lab.requestsToModel.filter((body) => /convex|sidecar/i.test(body)),
-      [],
-    );
+    assert.deepEqual(lab.requestsToModel.filter(namesTheSidecar), []);
   } finally {
     lab.stop();
   }
 });
 
 test(
+  "an older client runs the hooks, and each session is recorded once",
+  {
+    skip: (!RUNS_THE_HOOKS || FIGURES_COMPARE) && `client ${CLIENT} is tested elsewhere or too old`,
+  },
+  async () => {
+    const lab = await startLab({ settings: "user" });
+    try {
+      const { result: answered } = await lab.claude("say hello");
+      const { result: failed } = await lab.claude("FAILNOW");
+      const rows = (await listed(lab)).toSorted((a, b) => a._creationTime - b._creationTime);
+      assert.deepEqual(
+        rows.map(({ sessionId, input, output, status }) => [sessionId, input, output, status]),
+        [
+          [answered.session_id, "say hello", ANSWER, "completed"],
+          [failed.session_id, "FAILNOW", undefined, "failed"],
+        ],
+      );
+      assert.equal(rows[0].metadata.clientVersion, CLIENT);
+      assert.deepEqual(rows[0].metadata.runs.map(withoutTimes), [STARTED]);
+      assert.match(rows[1].error, /mock says no/);
+    } finally {
+      lab.stop();
+    }
+  },
+);
+
+test(
   "a client that ignores the hooks leaves sessions that import records",
   {
-    skip: KNOWS_STOP_FAILURE && `client ${CLIENT} runs the hooks`,
+    skip: RUNS_THE_HOOKS && `client ${CLIENT} runs the hooks`,
   },
   async () => {
     const lab = await startLab({ settings: "user" });
@@ -433,6 +457,10 @@ async function listed(lab, filter = {}) {
   });
   return page;
 }
+
+/** The client lists the plugin's skill to the model, with its description. */
+const SKILL = /- convex-sidecar:sessions: [^"\\]*/g;
+const namesTheSidecar = (body) => /convex|sidecar/i.test(body.replace(SKILL, ""));
 
 /**
  * The client waits for its SessionStart hooks before it calls the model, so after this none is

@@ -30,8 +30,8 @@ const [clientProgram, ...clientArgs] = findClient();
 const TIMEOUT_MS = 60_000;
 
 /**
- * @param hooks where the client gets its hooks from, in any combination: `plugin` (the folder of the
- *   repository), `installedPlugin` (through the repository's marketplace), `settings` (a scope);
+ * @param hooks where the client gets its hooks from, in any combination: `plugin` (a copy of the
+ *   plugin), `installedPlugin` (through the repository's marketplace), `settings` (a scope);
  *   `absent` leaves out the executable that they run
  *   `gateway` gives all answers of the API the same id
  */
@@ -59,7 +59,7 @@ export async function startLab(hooks) {
   };
   const client = (...args) => start(clientProgram, [...clientArgs, ...args], { cwd, env }).finished;
   const options = ["--output-format", "json", "--dangerously-skip-permissions"];
-  if (hooks.plugin) options.push("--plugin-dir", repository);
+  if (hooks.plugin) options.push("--plugin-dir", copyPlugin("somebody's plugin"));
   if (hooks.settings) await sidecar("install", "--scope", hooks.settings);
   if (hooks.installedPlugin) await installPlugin();
 
@@ -91,13 +91,18 @@ export async function startLab(hooks) {
   }
 
   /**
-   * Installs from a copy: the client copies the whole folder, and a working copy may hold gigabytes
-   * of builds.
+   * A copy of the plugin's files: the client copies the whole folder of a marketplace, and a working
+   * copy may hold gigabytes of builds.
    */
+  function copyPlugin(name) {
+    const copy = folder(name);
+    for (const name of [".claude-plugin", "hooks", "skills"])
+      cpSync(join(repository, name), join(copy, name), { recursive: true });
+    return copy;
+  }
+
   async function installPlugin() {
-    const marketplace = folder("marketplace");
-    for (const name of [".claude-plugin", "hooks"])
-      cpSync(join(repository, name), join(marketplace, name), { recursive: true });
+    const marketplace = copyPlugin("the market");
     for (const args of [
       ["marketplace", "add", marketplace],
       ["install", "convex-sidecar@convex-sidecar"],
