@@ -18,6 +18,7 @@ const {
   listAgentSessions,
 } = internal.agents;
 const modules = import.meta.glob(["./**/*.{ts,js}", "!./**/*.test.ts"]);
+const DAY = 24 * 60 * 60 * 1000;
 const FIRST_PAGE = { numItems: 10, cursor: null };
 
 function deployment() {
@@ -195,6 +196,33 @@ it("changes nothing for the same or an older revision, and returns the stored on
   expect(await storedSessions(t)).toMatchObject([{ revision: 3, output: "third" }]);
 });
 
+it("refuses a revision that no clock can have shown, and says what time it is", async () => {
+  const t = deployment();
+  const now = Date.now();
+  for (const revision of [now + 2 * DAY, 2 ** 60, Infinity, NaN, 1.5]) {
+    const ahead = session({ revision });
+    const refusal = { data: { code: "TIME_IS_AHEAD", now: expect.any(Number) as number } };
+    await expect(t.mutation(createAgentSession, ahead)).rejects.toMatchObject(refusal);
+    await expect(t.mutation(updateAgentSession, ahead)).rejects.toMatchObject(refusal);
+    const sessions = [session({ sessionId: "s2" }), ahead];
+    await expect(t.mutation(syncAgentSessions, { sessions })).rejects.toMatchObject(refusal);
+  }
+  expect(await storedSessions(t)).toEqual([]);
+  await t.mutation(createAgentSession, session({ revision: now + DAY / 2 }));
+  expect(await storedSessions(t)).toHaveLength(1);
+});
+
+it.each([Date.now() + 365 * DAY, Infinity, NaN])(
+  "replaces a row that an earlier version stored with revision %s",
+  async (revision) => {
+    const t = deployment();
+    await t.run((ctx) => ctx.db.insert("agentSessions", session({ revision })));
+    const newer = session({ revision: Date.now(), output: "newer" });
+    expect(await t.mutation(updateAgentSession, newer)).toMatchObject({ outcome: "updated" });
+    expect(await storedSessions(t)).toMatchObject([{ output: "newer" }]);
+  },
+);
+
 it("rejects an update of an unknown session with error data", async () => {
   const t = deployment();
   await expect(t.mutation(updateAgentSession, session())).rejects.toMatchObject({
@@ -370,7 +398,10 @@ it("ends a page early instead of reading more than a query may", async () => {
 it("returns null for an unknown session and deletes nothing", async () => {
   const t = deployment();
   expect(await t.query(getAgentSession, { sessionId: "s1" })).toBeNull();
-  expect(await t.mutation(deleteAgentSession, { sessionId: "s1" })).toEqual({ deleted: false });
+  expect(await t.mutation(deleteAgentSession, { sessionId: "s1" })).toEqual({
+    deleted: false,
+    revision: null,
+  });
 });
 
 it("finds sessions by a prefix of their id", async () => {
@@ -393,10 +424,12 @@ it("keeps a revision that is newer than the deletion", async () => {
   await t.mutation(createAgentSession, session({ revision: 6 }));
   expect(await t.mutation(deleteAgentSession, { sessionId: "s1", revision: 5 })).toEqual({
     deleted: false,
+    revision: 6,
   });
   expect(await storedSessions(t)).toHaveLength(1);
   expect(await t.mutation(deleteAgentSession, { sessionId: "s1", revision: 6 })).toEqual({
     deleted: true,
+    revision: null,
   });
   expect(await storedSessions(t)).toEqual([]);
 });
@@ -404,7 +437,9 @@ it("keeps a revision that is newer than the deletion", async () => {
 it("deletes a session and keeps its workflow, which other sessions may share", async () => {
   const t = deployment();
   await t.mutation(createAgentSession, session({ workflowKey: "w" }));
-  expect(await t.mutation(deleteAgentSession, { sessionId: "s1" })).toEqual({ deleted: true });
+  expect(await t.mutation(deleteAgentSession, { sessionId: "s1" })).toMatchObject({
+    deleted: true,
+  });
   expect(await storedSessions(t)).toEqual([]);
   expect(await storedWorkflows(t)).toHaveLength(1);
 });

@@ -6,7 +6,7 @@ import { paginationOptsValidator, paginationResultValidator } from "convex/serve
 import { v } from "convex/values";
 import { internalMutation, internalQuery } from "./_generated/server";
 import * as Agents from "./model/agents";
-import { agentSession, sessionReceipt, sessionStatus } from "./model/validators";
+import { agentSession, deletionReceipt, sessionReceipt, sessionStatus } from "./model/validators";
 
 export const createAgentSession = internalMutation({
   args: agentSession,
@@ -28,7 +28,7 @@ export const syncAgentSessions = internalMutation({
 
 export const deleteAgentSession = internalMutation({
   args: { sessionId: v.string(), revision: v.optional(v.number()) },
-  returns: v.object({ deleted: v.boolean() }),
+  returns: deletionReceipt,
   handler: (ctx, { sessionId, revision }) => Agents.deleteAgentSession(ctx, sessionId, revision),
 });
 

@@ -7,6 +7,7 @@ import schema from "./schema";
 
 const { createWorkflow, updateWorkflow, getWorkflow, listWorkflows } = internal.workflows;
 const modules = import.meta.glob(["./**/*.{ts,js}", "!./**/*.test.ts"]);
+const DAY = 24 * 60 * 60 * 1000;
 const FIRST_PAGE = { numItems: 10, cursor: null };
 
 function deployment() {
@@ -171,3 +172,41 @@ it.each<[string, object]>([
   await expect(t.mutation(createWorkflow, change)).rejects.toThrow("Validator error");
   expect((await t.query(listWorkflows, { paginationOpts: FIRST_PAGE })).page).toEqual([]);
 });
+
+it.each([Date.now() + 2 * DAY, 2 ** 60, Infinity, NaN, 1.5])(
+  "refuses a change that was made at %s",
+  async (time) => {
+    const t = deployment();
+    const refusal = { data: { code: "TIME_IS_AHEAD" } };
+    for (const times of [{ updatedAt: time }, { updatedAt: 5, setAt: { task: time } }]) {
+      const change = { key: "release", task: "ship it", ...times };
+      await expect(t.mutation(createWorkflow, change)).rejects.toMatchObject(refusal);
+      await expect(t.mutation(updateWorkflow, change)).rejects.toMatchObject(refusal);
+    }
+    expect(await t.query(getWorkflow, { key: "release" })).toBeNull();
+  },
+);
+
+it.each([Date.now() + 365 * DAY, Infinity, NaN])(
+  "changes a field that an earlier version stored as set at %s",
+  async (time) => {
+    const t = deployment();
+    const metadata = { createdAt: 1, updatedAt: time, setAt: { task: time } };
+    await t.run((ctx) =>
+      ctx.db.insert("workflows", {
+        key: "release",
+        task: "frozen",
+        status: "running",
+        currentStep: "",
+        artifacts: [],
+        metadata,
+      }),
+    );
+    const updatedAt = Date.now();
+    await t.mutation(updateWorkflow, { key: "release", task: "ship it", updatedAt });
+    expect(await t.query(getWorkflow, { key: "release" })).toMatchObject({
+      task: "ship it",
+      metadata: { createdAt: 1, updatedAt, setAt: { task: updatedAt } },
+    });
+  },
+);

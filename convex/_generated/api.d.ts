@@ -15,6 +15,7 @@ import type {
 } from "convex/server";
 import type * as agents from "../agents.js";
 import type * as model_agents from "../model/agents.js";
+import type * as model_time from "../model/time.js";
 import type * as model_validators from "../model/validators.js";
 import type * as model_workflows from "../model/workflows.js";
 import type * as workflows from "../workflows.js";
@@ -30,6 +31,7 @@ import type * as workflows from "../workflows.js";
 declare const fullApi: ApiFromModules<{
   agents: typeof agents;
   "model/agents": typeof model_agents;
+  "model/time": typeof model_time;
   "model/validators": typeof model_validators;
   "model/workflows": typeof model_workflows;
   workflows: typeof workflows;

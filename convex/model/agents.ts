@@ -8,7 +8,14 @@ import { ConvexError, v, type Infer } from "convex/values";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import schema from "../schema";
-import type { AgentSession, AgentSessionRow, SessionReceipt, SessionStatus } from "./validators";
+import type {
+  AgentSession,
+  AgentSessionRow,
+  DeletionReceipt,
+  SessionReceipt,
+  SessionStatus,
+} from "./validators";
+import { ensurePlausible, isPlausible } from "./time";
 import { ensureWorkflow, getWorkflow } from "./workflows";
 
 /** A session as it is read: the stored document, and the key of its workflow. */
@@ -33,6 +40,7 @@ export async function createAgentSession(
   ctx: MutationCtx,
   session: AgentSession,
 ): Promise<SessionReceipt> {
+  ensurePlausible(session.revision);
   const stored = await findSession(ctx, session.sessionId);
   if (stored) return await replaceIfNewer(ctx, stored, session);
   await ctx.db.insert("agentSessions", await toRow(ctx, session));
@@ -43,6 +51,7 @@ export async function updateAgentSession(
   ctx: MutationCtx,
   session: AgentSession,
 ): Promise<SessionReceipt> {
+  ensurePlausible(session.revision);
   const stored = await findSession(ctx, session.sessionId);
   if (!stored) throw new ConvexError({ code: "SESSION_NOT_FOUND", sessionId: session.sessionId });
   return await replaceIfNewer(ctx, stored, session);
@@ -66,11 +75,12 @@ export async function deleteAgentSession(
   ctx: MutationCtx,
   sessionId: string,
   revision = Infinity,
-): Promise<{ deleted: boolean }> {
+): Promise<DeletionReceipt> {
   const stored = await findSession(ctx, sessionId);
-  if (!stored || stored.revision > revision) return { deleted: false };
+  if (!stored) return { deleted: false, revision: null };
+  if (stored.revision > revision) return { deleted: false, revision: stored.revision };
   await ctx.db.delete("agentSessions", stored._id);
-  return { deleted: true };
+  return { deleted: true, revision: null };
 }
 
 export async function getAgentSession(
@@ -135,12 +145,16 @@ function findSession(ctx: QueryCtx, sessionId: string): Promise<Doc<"agentSessio
     .unique();
 }
 
+/**
+ * A revision that is implausible was stored by an earlier version of these functions. Any plausible
+ * one replaces it, so that the row is not frozen until that time.
+ */
 async function replaceIfNewer(
   ctx: MutationCtx,
   stored: Doc<"agentSessions">,
   session: AgentSession,
 ): Promise<SessionReceipt> {
-  if (session.revision <= stored.revision)
+  if (isPlausible(stored.revision) && session.revision <= stored.revision)
     return { outcome: "unchanged", revision: stored.revision };
   await ctx.db.replace("agentSessions", stored._id, await toRow(ctx, session));
   return { outcome: "updated", revision: session.revision };

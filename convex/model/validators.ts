@@ -124,6 +124,9 @@ const outcome = v.union(v.literal("created"), v.literal("updated"), v.literal("u
 /** The outcome of a delivery, and the revision that is stored now. */
 export const sessionReceipt = v.object({ outcome, revision: v.number() });
 
+/** Whether a session was deleted, and the revision that is stored now: null if there is none. */
+export const deletionReceipt = v.object({ deleted: v.boolean(), revision: v.nullable(v.number()) });
+
 export const workflowStatus = v.union(
   v.literal("pending"),
   v.literal("running"),
@@ -163,6 +166,7 @@ export const workflowReceipt = v.object({ outcome, updatedAt: v.number() });
 
 export type AgentSession = Infer<typeof agentSession>;
 export type AgentSessionRow = Infer<typeof agentSessionRow>;
+export type DeletionReceipt = Infer<typeof deletionReceipt>;
 export type SessionReceipt = Infer<typeof sessionReceipt>;
 export type SessionStatus = Infer<typeof sessionStatus>;
 export type SetAt = Infer<typeof setAt>;

@@ -8,6 +8,7 @@ import type { PaginationOptions } from "convex/server";
 import { ConvexError } from "convex/values";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
+import { ensurePlausible, isPlausible } from "./time";
 import type { SetAt, WorkflowChange, WorkflowReceipt, WorkflowStatus } from "./validators";
 
 /** The fields that a change can set, each on its own. */
@@ -25,6 +26,7 @@ export async function createWorkflow(
   ctx: MutationCtx,
   change: WorkflowChange,
 ): Promise<WorkflowReceipt> {
+  ensurePlausible(change.updatedAt, ...Object.values(change.setAt ?? {}));
   const stored = await getWorkflow(ctx, change.key);
   if (stored) return await applyChange(ctx, stored, change);
   await insertWorkflow(ctx, change);
@@ -35,6 +37,7 @@ export async function updateWorkflow(
   ctx: MutationCtx,
   change: WorkflowChange,
 ): Promise<WorkflowReceipt> {
+  ensurePlausible(change.updatedAt, ...Object.values(change.setAt ?? {}));
   const stored = await getWorkflow(ctx, change.key);
   if (!stored) throw new ConvexError({ code: "WORKFLOW_NOT_FOUND", key: change.key });
   return await applyChange(ctx, stored, change);
@@ -82,14 +85,14 @@ async function applyChange(
   const { createdAt, updatedAt: storedAt, setAt = {} } = stored.metadata;
   const metadata = {
     createdAt: Math.min(createdAt, firstTime(change)),
-    updatedAt: Math.max(storedAt, change.updatedAt),
+    updatedAt: isPlausible(storedAt) ? Math.max(storedAt, change.updatedAt) : change.updatedAt,
     setAt: { ...setAt, ...newerTimes(change, setAt) },
   };
   const fields = newerFields(change, setAt);
   const hasChanged =
     Object.keys(fields).length > 0 ||
     metadata.createdAt < createdAt ||
-    metadata.updatedAt > storedAt;
+    metadata.updatedAt !== storedAt;
   if (!hasChanged) return { outcome: "unchanged", updatedAt: storedAt };
   await ctx.db.patch("workflows", stored._id, { ...fields, metadata });
   return { outcome: "updated", updatedAt: metadata.updatedAt };
@@ -101,9 +104,14 @@ function timeOf(change: WorkflowChange, field: Field): number {
   return change.setAt?.[field] ?? change.updatedAt;
 }
 
-/** Whether the change sets the field later than the stored row; any change overrides a default. */
+/**
+ * Whether the change sets the field later than the stored row. Any change overrides a default, and
+ * a time that an earlier version of these functions stored although it is implausible.
+ */
 function isNewer(change: WorkflowChange, field: Field, stored: SetAt): boolean {
-  return change[field] !== undefined && timeOf(change, field) > (stored[field] ?? -Infinity);
+  if (change[field] === undefined) return false;
+  const storedAt = stored[field];
+  return storedAt === undefined || !isPlausible(storedAt) || timeOf(change, field) > storedAt;
 }
 
 function newerFields(change: WorkflowChange, stored: SetAt) {

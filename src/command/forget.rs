@@ -12,6 +12,7 @@ use super::{PATIENCE, listed, listed_row, load_config, now, print};
 use crate::cli::Forget;
 use crate::config::Config;
 use crate::convex::delivery::Delivery;
+use crate::convex::delivery::receipt::Deletion;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::ingest;
 use crate::journal::Journal;
@@ -39,23 +40,27 @@ pub fn run(options: &Forget) -> Result<()> {
         (None, _) => "; it was never delivered".to_owned(),
         (Some(name), Ok(Some(configured))) if configured.name() == name => {
             let deadline = Deadline::never().within(PATIENCE);
-            let report =
-                Delivery::new(&mut journal, configured, deadline, now, jitter).deliver_outbox()?;
-            match report.problem {
-                None => format!(" and from {name}"),
-                Some(why) => format!(
-                    "; it is still in {name}, and `convex-sidecar sync` deletes it there: {}",
-                    ui::escape(&why)
+            let report = Delivery::new(&mut journal, configured, deadline, now, jitter)
+                .deliver_deletion(session_id)?;
+            match (report.problem, report.deletions.get(session_id)) {
+                (_, Some(Deletion::Done)) => format!(" and from {name}"),
+                (_, Some(Deletion::Absent)) => format!("; {name} did not have it"),
+                (_, Some(Deletion::Kept(_))) => format!(
+                    "; it is still in {name}, because it has changed there since; delete it again"
                 ),
+                (Some(why), _) => format!(
+                    "; it is still in {name}, and `convex-sidecar sync` deletes it there: {why}"
+                ),
+                (None, _) => format!("; {name} did not say whether it still has it"),
             }
         }
         (Some(name), _) => format!(
             "; it is still in {name}, and `convex-sidecar sync` deletes it once that deployment is configured"
         ),
     };
-    print(&format!(
+    print(&ui::escape_block(&format!(
         "session {session_id} is deleted from the journal{there}\n"
-    ))
+    )))
 }
 
 /// The session, from the journal or else from Convex, and the deployment that it belongs to.

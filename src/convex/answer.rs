@@ -6,8 +6,9 @@
 //! This is the only place that reads the text of an answer.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
+use crate::record::Millis;
 use crate::record::failure::{Failure, FailureKind};
 
 /// How much of a server's text is repeated in a message, in bytes.
@@ -25,14 +26,22 @@ const EXTRA_FIELD: &str = "Object contains extra field `";
 /// The outcome of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// The function ran; its value.
-    Success(Value),
+    /// The function ran; its value, JSON. It is parsed where it is needed, because a server can send
+    /// any amount of it.
+    Success(String),
     /// The session or the workflow does not exist in the deployment.
     NotFound,
     /// The function does not know a field that was sent, because it is older than this program.
     UnknownField {
         /// The field's path in the document, such as `metadata.usageByModel[].costUsd`.
         field: String,
+        /// The refusal.
+        failure: Failure,
+    },
+    /// The function refused a revision or a time that lies far ahead of the deployment's clock.
+    TimeIsAhead {
+        /// The time there.
+        now: Millis,
         /// The refusal.
         failure: Failure,
     },
@@ -48,7 +57,20 @@ impl Verdict {
         match self {
             Self::Success(_) => None,
             Self::NotFound => Some(Failure::refused("the function found no matching record")),
-            Self::UnknownField { failure, .. } | Self::Failed(failure) => Some(failure),
+            Self::UnknownField { failure, .. }
+            | Self::TimeIsAhead { failure, .. }
+            | Self::Failed(failure) => Some(failure),
+        }
+    }
+
+    /// [`into_failure`](Self::into_failure), in place.
+    #[must_use]
+    pub const fn failure_mut(&mut self) -> Option<&mut Failure> {
+        match self {
+            Self::Success(_) | Self::NotFound => None,
+            Self::UnknownField { failure, .. }
+            | Self::TimeIsAhead { failure, .. }
+            | Self::Failed(failure) => Some(failure),
         }
     }
 }
@@ -56,16 +78,24 @@ impl Verdict {
 /// The body of an answer.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct Answer<'a> {
     /// `success` or `error`.
     status: Option<String>,
-    #[serde(default)]
-    value: Value,
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
     error_message: Option<String>,
-    #[serde(default)]
-    error_data: Value,
+    #[serde(borrow)]
+    error_data: Option<&'a RawValue>,
     code: Option<String>,
     message: Option<String>,
+}
+
+/// What our functions throw (`convex/model`).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ErrorData {
+    code: String,
+    now: f64,
 }
 
 /// What an answer with this HTTP status and body means.
@@ -73,7 +103,10 @@ struct Answer {
 pub fn verdict(status: u16, body: &[u8]) -> Verdict {
     let answer = match (status, serde_json::from_slice::<Answer>(body).ok()) {
         (200 | 560, Some(answer)) => match answer.status.as_deref() {
-            Some("success") => return Verdict::Success(answer.value),
+            Some("success") => {
+                let value = answer.value.map_or("null", RawValue::get);
+                return Verdict::Success(value.to_owned());
+            }
             Some("error") => return function_error(&answer),
             _ => Some(answer),
         },
@@ -97,11 +130,28 @@ pub fn verdict(status: u16, body: &[u8]) -> Verdict {
     Verdict::Failed(Failure::new(kind, http_error(status, answer.as_ref())))
 }
 
-fn function_error(answer: &Answer) -> Verdict {
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a time in milliseconds; Convex's numbers are floats"
+)]
+fn function_error(answer: &Answer<'_>) -> Verdict {
     let text = answer.error_message.as_deref().unwrap_or_default();
-    let code = answer.error_data.get("code").and_then(Value::as_str);
-    if matches!(code, Some("SESSION_NOT_FOUND" | "WORKFLOW_NOT_FOUND")) {
-        return Verdict::NotFound;
+    // Other functions can throw any value.
+    let data = answer
+        .error_data
+        .and_then(|data| serde_json::from_str::<ErrorData>(data.get()).ok())
+        .unwrap_or_default();
+    match data.code.as_str() {
+        "SESSION_NOT_FOUND" | "WORKFLOW_NOT_FOUND" => return Verdict::NotFound,
+        "TIME_IS_AHEAD" => {
+            return Verdict::TimeIsAhead {
+                now: data.now as Millis,
+                failure: Failure::refused(
+                    "its time lies more than a day ahead of the deployment's clock; set this machine's clock",
+                ),
+            };
+        }
+        _ => {}
     }
     if let Some(field) = unknown_field(text) {
         let failure = Failure::refused(excerpt(text));
@@ -143,7 +193,7 @@ fn unknown_field(text: &str) -> Option<String> {
     Some(steps.collect::<Vec<_>>().join("."))
 }
 
-fn http_error(status: u16, answer: Option<&Answer>) -> String {
+fn http_error(status: u16, answer: Option<&Answer<'_>>) -> String {
     let code = answer
         .and_then(|answer| answer.code.as_deref())
         .map(|code| format!(" {}", excerpt(code)))

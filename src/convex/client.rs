@@ -28,8 +28,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 const RESOLVE_AND_CONNECT_TIMEOUT: Duration = Duration::from_millis(600);
 /// How long a request may take if no hook waits for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of an answer is read, in bytes.
+/// How much of a query's answer is read, in bytes.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+/// How much of a mutation's answer is read, in bytes: a receipt, or an error, which can repeat a
+/// document of up to 1 MiB.
+const MAX_MUTATION_ANSWER: u64 = 4 * 1024 * 1024;
 
 /// How much is read of an answer that should be one word, in bytes: enough for the title of a page.
 const MAX_BEGINNING: u64 = 16 * 1024;
@@ -43,21 +46,22 @@ static CLIENTS: Mutex<BTreeMap<String, Client>> = Mutex::new(BTreeMap::new());
 pub struct Call {
     route: &'static str,
     path: &'static str,
+    max_answer: u64,
     body: String,
 }
 
 impl Call {
     /// A call of the query `path` with these arguments, JSON.
     pub fn query(path: &'static str, args: &str) -> Result<Self> {
-        Self::new("api/query", path, args)
+        Self::new("api/query", path, MAX_ANSWER, args)
     }
 
     /// A call of the mutation `path` with these arguments, JSON.
     pub fn mutation(path: &'static str, args: &str) -> Result<Self> {
-        Self::new("api/mutation", path, args)
+        Self::new("api/mutation", path, MAX_MUTATION_ANSWER, args)
     }
 
-    fn new(route: &'static str, path: &'static str, args: &str) -> Result<Self> {
+    fn new(route: &'static str, path: &'static str, max_answer: u64, args: &str) -> Result<Self> {
         #[derive(Serialize)]
         struct Body<'a> {
             format: &'a str,
@@ -72,6 +76,7 @@ impl Call {
         Ok(Self {
             route,
             path,
+            max_answer,
             body: serde_json::to_string(&body)?,
         })
     }
@@ -178,7 +183,10 @@ impl<'a> Convex<'a> {
                     )
                 }),
             },
-            Verdict::Success(_) | Verdict::NotFound | Verdict::UnknownField { .. } => Ok(true),
+            Verdict::Success(_)
+            | Verdict::NotFound
+            | Verdict::UnknownField { .. }
+            | Verdict::TimeIsAhead { .. } => Ok(true),
         }
     }
 
@@ -188,9 +196,7 @@ impl<'a> Convex<'a> {
         match self.post(call) {
             Ok((status, body)) => {
                 let mut verdict = verdict(status, &body);
-                if let Verdict::Failed(failure) | Verdict::UnknownField { failure, .. } =
-                    &mut verdict
-                {
+                if let Some(failure) = verdict.failure_mut() {
                     failure.message = self.deployment.hidden_in(&failure.message);
                 }
                 verdict
@@ -222,7 +228,7 @@ impl<'a> Convex<'a> {
         })?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
-        match response.take(MAX_ANSWER).read_to_end(&mut body) {
+        match response.take(call.max_answer).read_to_end(&mut body) {
             Ok(_) => Ok((status, body)),
             // What refuses or fails a request says so by its status.
             Err(_) if !matches!(status, 200 | 560) => Ok((status, body)),

@@ -20,11 +20,11 @@ pub fn query(config: &Config, path: &'static str, args: &Value) -> Result<Value>
 fn query_at(deployment: &Deployment, path: &'static str, args: &Value) -> Result<Value> {
     let convex = Convex::new(deployment, Deadline::never());
     match convex.call(&Call::query(path, &args.to_string())?) {
-        Verdict::Success(value) => Ok(integers(value)),
+        Verdict::Success(value) => Ok(integers(serde_json::from_str(&value)?)),
         Verdict::NotFound => Ok(Value::Null),
-        Verdict::UnknownField { failure, .. } | Verdict::Failed(failure) => {
-            Err(Error::new(failure).context("could not query Convex"))
-        }
+        Verdict::UnknownField { failure, .. }
+        | Verdict::TimeIsAhead { failure, .. }
+        | Verdict::Failed(failure) => Err(Error::new(failure).context("could not query Convex")),
     }
 }
 

@@ -18,11 +18,10 @@ impl Arguments {
     /// key can only write.
     #[must_use]
     pub fn of(convex: Convex<'_>, path: &str) -> Option<Self> {
-        let Verdict::Success(Value::Array(functions)) =
-            convex.call(&Call::query(API_SPEC, "{}").ok()?)
-        else {
+        let Verdict::Success(functions) = convex.call(&Call::query(API_SPEC, "{}").ok()?) else {
             return None;
         };
+        let functions: Vec<Value> = serde_json::from_str(&functions).ok()?;
         // A module is named with the extension of its file.
         let is_function = |function: &Value| {
             let identifier = function["identifier"].as_str().unwrap_or_default();

@@ -40,7 +40,7 @@ macro_rules! file {
 }
 
 /// Paths in the folder, and texts.
-const FILES: [(&str, &str); 16] = [
+const FILES: [(&str, &str); 17] = [
     (
         ".gitignore",
         "/.deployed\n/.env\n/.env.local\n/node_modules/\n",
@@ -61,6 +61,7 @@ const FILES: [(&str, &str); 16] = [
     file!("convex/_generated/server.d.ts"),
     file!("convex/_generated/server.js"),
     file!("convex/model/agents.ts"),
+    file!("convex/model/time.ts"),
     file!("convex/model/validators.ts"),
     file!("convex/model/workflows.ts"),
 ];

@@ -30,7 +30,7 @@ use serde::de::DeserializeOwned;
 use self::counted::{Counter, DedupIndex};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::older_functions::OlderFunctions;
-pub use self::outbox::{Backoff, OutboxCounts, OutboxEntry};
+pub use self::outbox::{Backoff, LONGEST_WAIT, OutboxCounts, OutboxEntry};
 pub use self::recovery::{files, identity, set_aside};
 pub use self::sessions::{Filter, SessionEntry, SessionRow, StoreOptions};
 pub use self::workflows::WorkflowEntry;

@@ -7,7 +7,17 @@ use super::sessions::{LEASE, SessionEntry};
 use super::workflows::WorkflowEntry;
 use super::{Journal, Result, Write, failure, query_all, query_one, row_limit, unsigned};
 use crate::record::Millis;
+use crate::record::document::Document;
 use crate::record::failure::{Failure, FailureKind};
+
+/// The longest that anything waits for its next try, in milliseconds.
+pub const LONGEST_WAIT: Millis = 300_000;
+
+/// Whether `retry_at` has come at the time in the parameter `now`. A time further away than the
+/// longest wait was stored while the clock was ahead.
+fn has_come(now: &str) -> String {
+    format!("retry_at NOT BETWEEN {now} + 1 AND {now} + {LONGEST_WAIT}")
+}
 
 /// Something to be done in Convex other than delivering sessions.
 #[derive(Debug, Clone)]
@@ -54,6 +64,15 @@ pub struct Backoff {
     pub failure: Failure,
 }
 
+impl Backoff {
+    /// Whether it is not over. One that ends further away than the longest wait was stored while the
+    /// clock was ahead.
+    #[must_use]
+    pub fn is_on(&self, now: Millis) -> bool {
+        (1..=LONGEST_WAIT).contains(&(self.retry_at - now))
+    }
+}
+
 impl Journal {
     /// How many sessions wait for delivery to `deployment`, and how many for another one.
     pub fn pending(&self, deployment: Option<&str>) -> Result<(u64, u64)> {
@@ -91,8 +110,9 @@ impl Journal {
     ) -> Result<Option<SessionEntry>> {
         let columns = SessionEntry::COLUMNS;
         let sql = format!(
-            "SELECT {columns} FROM sessions WHERE session_id = ? AND revision > delivered_revision AND (deployment IS NULL OR deployment = ?)
-               AND (failures = 0 OR retry_at <= ?)"
+            "SELECT {columns} FROM sessions WHERE session_id = ?1 AND revision > delivered_revision AND (deployment IS NULL OR deployment = ?2)
+               AND (failures = 0 OR {})",
+            has_come("?3")
         );
         let parameters = params![session_id, deployment, now];
         query_one(&self.connection, &sql, parameters, SessionEntry::from_row)
@@ -100,10 +120,13 @@ impl Journal {
 
     /// What is due at `deployment`.
     pub fn what_is_due(&self, deployment: &str, now: Millis) -> Result<Due> {
-        let sql = "SELECT
-                     EXISTS (SELECT 1 FROM sessions WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?1) AND retry_at <= ?2),
-                     EXISTS (SELECT 1 FROM forgotten WHERE deployment = ?1 AND retry_at <= ?2)
-                       OR EXISTS (SELECT 1 FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?1) AND retry_at <= ?2)";
+        let is_due = has_come("?2");
+        let sql = format!(
+            "SELECT
+               EXISTS (SELECT 1 FROM sessions WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?1) AND {is_due}),
+               EXISTS (SELECT 1 FROM forgotten WHERE deployment = ?1 AND {is_due})
+                 OR EXISTS (SELECT 1 FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?1) AND {is_due})"
+        );
         let due = |row: &Row<'_>| {
             Ok(Due {
                 has_sessions: row.get(0)?,
@@ -112,7 +135,7 @@ impl Journal {
         };
         Ok(self
             .connection
-            .query_row(sql, params![deployment, now], due)?)
+            .query_row(&sql, params![deployment, now], due)?)
     }
 
     /// The outbox entries that are due at `deployment`, deletions first, at most `limit` of each
@@ -124,8 +147,11 @@ impl Journal {
         now: Millis,
     ) -> Result<Vec<OutboxEntry>> {
         let parameters = params![deployment, now, row_limit(limit)];
-        let sql = "SELECT session_id, revision FROM forgotten WHERE deployment = ? AND retry_at <= ? LIMIT ?";
-        let mut entries = query_all(&self.connection, sql, parameters, |row| {
+        let is_due = has_come("?2");
+        let sql = format!(
+            "SELECT session_id, revision FROM forgotten WHERE deployment = ?1 AND {is_due} LIMIT ?3"
+        );
+        let mut entries = query_all(&self.connection, &sql, parameters, |row| {
             Ok(OutboxEntry::Delete {
                 session_id: row.get(0)?,
                 revision: row.get(1)?,
@@ -133,7 +159,7 @@ impl Journal {
         })?;
         let columns = WorkflowEntry::COLUMNS;
         let sql = format!(
-            "SELECT {columns} FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?) AND retry_at <= ? LIMIT ?"
+            "SELECT {columns} FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?1) AND {is_due} LIMIT ?3"
         );
         let set = |row: &Row<'_>| Ok(OutboxEntry::Set(Box::new(WorkflowEntry::from_row(row)?)));
         entries.extend(query_all(&self.connection, &sql, parameters, set)?);
@@ -161,13 +187,45 @@ impl Write<'_> {
     pub fn lease(&self, deployment: &str, limit: usize, now: Millis) -> Result<Vec<SessionEntry>> {
         let columns = SessionEntry::COLUMNS;
         let sql = format!(
-            "SELECT {columns} FROM sessions WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?) AND retry_at <= ?
-             ORDER BY updated_at LIMIT ?"
+            "SELECT {columns} FROM sessions WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?1) AND {}
+             ORDER BY updated_at LIMIT ?3",
+            has_come("?2")
         );
         let parameters = params![deployment, now, row_limit(limit)];
         let entries = query_all(self.connection, &sql, parameters, SessionEntry::from_row)?;
         self.set_retry_at(&entries, now + LEASE)?;
         Ok(entries)
+    }
+
+    /// Gives the session another revision, because Convex cannot accept the one that it has. What
+    /// Convex has of it counts as an older one. Returns the session as it is now, if it is still
+    /// there.
+    pub fn renumber(&self, session_id: &str, revision: i64) -> Result<Option<SessionEntry>> {
+        let columns = SessionEntry::COLUMNS;
+        let sql = format!("SELECT {columns} FROM sessions WHERE session_id = ?");
+        let entry = query_one(self.connection, &sql, [session_id], SessionEntry::from_row)?;
+        let Some(entry) = entry else {
+            return Ok(None);
+        };
+        let mut document: Document = serde_json::from_str(&entry.document)?;
+        document.revision = revision;
+        let entry = SessionEntry {
+            document: serde_json::to_string(&document)?,
+            revision,
+            delivered_revision: entry.delivered_revision.min(revision - 1),
+            ..entry
+        };
+        let sql = "UPDATE sessions SET document = ?2, revision = ?3, delivered_revision = ?4 WHERE session_id = ?1";
+        self.connection.execute(
+            sql,
+            params![
+                session_id,
+                entry.document,
+                revision,
+                entry.delivered_revision
+            ],
+        )?;
+        Ok(Some(entry))
     }
 
     /// Gives up the leases of sessions that could not be delivered.

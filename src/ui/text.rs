@@ -27,11 +27,20 @@ pub fn escape_block(text: &str) -> String {
     })
 }
 
-/// Whether a terminal could act on the character: control characters, and those that change the
-/// direction of text, with which one text can pass for another.
+/// Whether a terminal could act on the character, or a reader not see it: control characters, those
+/// that change the direction of text or end a line, with which one text can pass for another, and
+/// tags, with which a text can hold another one that only a model reads.
 fn is_harmful(char: char) -> bool {
     char.is_control()
-        || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(
+            char,
+            '\u{61c}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 fn escape_if(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
@@ -53,7 +62,9 @@ pub fn json_line(value: &Value) -> String {
     let mut line = String::new();
     for char in value.to_string().chars() {
         if is_harmful(char) {
-            let _ = write!(line, "\\u{:04x}", u32::from(char));
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                let _ = write!(line, "\\u{unit:04x}");
+            }
         } else {
             line.push(char);
         }

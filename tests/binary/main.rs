@@ -35,6 +35,7 @@ mod migration;
 mod older_functions;
 mod plugin;
 mod readme;
+mod receipts;
 mod record;
 mod release;
 mod replay;

@@ -43,7 +43,7 @@ pub fn check(config: &Config, deployment: &Deployment) -> Option<Check> {
             None
         }
         // It has worked a moment ago, and the proof that follows says what is wrong now.
-        Verdict::Failed(_) => None,
+        Verdict::TimeIsAhead { .. } | Verdict::Failed(_) => None,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::command::now;
 use crate::config::{Config, Deployment, headers_table};
 use crate::convex::answer::Verdict;
 use crate::convex::client::{Call, Convex};
+use crate::convex::delivery::receipt::{Deletion, deletion};
 use crate::convex::query::query;
 use crate::journal::Journal;
 use crate::system::deadline::Deadline;
@@ -127,7 +128,7 @@ pub fn run(
         "the session that was read back is not the one that was sent: {row}"
     );
     ensure!(
-        matches!(deleted, Verdict::Success(_)),
+        matches!(&deleted, Verdict::Success(receipt) if deletion(receipt) == Deletion::Done),
         "could not delete the session {session_id}: {deleted:?}"
     );
     ensure!(

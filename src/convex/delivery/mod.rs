@@ -1,21 +1,25 @@
 //! Journal × Convex under a deadline: sends what is due, and trusts only a confirmed success.
 
 mod outbox;
+pub mod receipt;
 mod unknown_fields;
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::slice;
 use std::time::Duration;
 
 use anyhow::Result;
 
+use self::receipt::{Deletion, are_stored, stored_revision};
 use self::unknown_fields::Completeness;
 use super::answer::Verdict;
 use super::client::{Call, Convex};
 use super::spec::Arguments;
 use crate::config::Deployment;
-use crate::journal::{Journal, SessionEntry};
+use crate::journal::{Journal, LONGEST_WAIT, SessionEntry};
 use crate::record::Millis;
 use crate::record::failure::Failure;
 use crate::system::deadline::Deadline;
@@ -31,8 +35,8 @@ const HOOK_EXTRAS: usize = 16;
 const HOOK_EXTRAS_BUDGET: Duration = Duration::from_millis(400);
 /// The wait after the first failure, in milliseconds. It doubles with each further one.
 const FIRST_BACKOFF: Millis = 5_000;
-/// The longest wait, in milliseconds.
-const MAX_BACKOFF: Millis = 300_000;
+/// How often a session is sent in one delivery, each time with a revision that Convex can accept.
+const MAX_ATTEMPTS: usize = 3;
 
 /// The two functions that store a document.
 struct Upsert {
@@ -77,6 +81,8 @@ pub struct Report {
     pub delivered: usize,
     /// Sessions that Convex refused.
     pub refused: usize,
+    /// What came of deletions, by session.
+    pub deletions: BTreeMap<String, Deletion>,
     /// Why nothing gets through, or why the last document was refused.
     pub problem: Option<String>,
 }
@@ -170,11 +176,25 @@ impl<'a> Delivery<'a> {
         Ok(self.report)
     }
 
+    /// [`deliver_outbox`](Self::deliver_outbox), and deletes this session whatever Convex holds of
+    /// it, because a person wants it deleted now.
+    pub fn deliver_deletion(mut self, session_id: &str) -> Result<Report> {
+        self.journal
+            .write(|write| write.retry_now(self.deployment.name()))?;
+        if self.send_outbox(usize::MAX)?.is_continue()
+            && let Some(Deletion::Kept(Some(revision))) = self.report.deletions.get(session_id)
+        {
+            let revision = *revision;
+            self.delete(session_id, revision)?;
+        }
+        Ok(self.report)
+    }
+
     /// Whether the backoff is not over yet; the report then holds its reason.
     fn is_backing_off(&mut self) -> Result<bool> {
         let backoff = self.journal.backoff(self.deployment.name())?;
         self.may_have_backoff = backoff.is_some();
-        let Some(backoff) = backoff.filter(|backoff| backoff.retry_at > self.now) else {
+        let Some(backoff) = backoff.filter(|backoff| backoff.is_on(self.now)) else {
             return Ok(false);
         };
         let seconds = (backoff.retry_at - self.now + 999) / 1_000;
@@ -210,9 +230,13 @@ impl<'a> Delivery<'a> {
             let args = format!("{{\"sessions\":[{}]}}", documents.join(","));
             Ok(delivery.send(&Call::mutation("agents:syncAgentSessions", &args)?))
         })?;
+        if are_stored(&verdict, entries) {
+            return self.confirm(entries, completeness);
+        }
         match verdict.into_failure() {
-            None => self.confirm(entries, completeness),
-            Some(failure) if failure.is_refusal() => {
+            Some(failure) if !failure.is_refusal() => self.back_off(entries, &failure),
+            // At least one of them needs a closer look.
+            _ => {
                 for (index, entry) in entries.iter().enumerate() {
                     if self.deliver_one(entry)?.is_break() {
                         self.journal
@@ -222,21 +246,45 @@ impl<'a> Delivery<'a> {
                 }
                 Ok(Flow::Continue(()))
             }
-            Some(failure) => self.back_off(entries, &failure),
         }
     }
 
+    /// Sends a session until Convex holds what was sent. Where Convex cannot accept the revision, it
+    /// gets another one: above the one that is stored there, or not ahead of the clock there.
     fn deliver_one(&mut self, entry: &SessionEntry) -> Result<Flow> {
-        let is_known = entry.delivered_revision > 0;
-        let (verdict, completeness) = self
-            .send_sessions(slice::from_ref(entry), |delivery, documents| {
-                delivery.upsert(&SESSION, is_known, &documents.concat())
-            })?;
-        match verdict.into_failure() {
-            None => self.confirm(slice::from_ref(entry), completeness),
-            Some(failure) if failure.is_refusal() => self.refuse(entry, &failure),
-            Some(failure) => self.back_off(slice::from_ref(entry), &failure),
+        let mut entry = Cow::Borrowed(entry);
+        for _ in 0..MAX_ATTEMPTS {
+            let is_known = entry.delivered_revision > 0;
+            let (verdict, completeness) = self
+                .send_sessions(slice::from_ref(&*entry), |delivery, documents| {
+                    delivery.upsert(&SESSION, is_known, &documents.concat())
+                })?;
+            let revision = match verdict {
+                Verdict::Success(receipt) => match stored_revision(&receipt) {
+                    Some(stored) if stored == entry.revision => {
+                        return self.confirm(slice::from_ref(&*entry), completeness);
+                    }
+                    Some(stored) if stored > entry.revision => stored + 1,
+                    _ => break,
+                },
+                Verdict::TimeIsAhead { now, .. } => now,
+                other => {
+                    let failure = other.into_failure().unwrap_or_else(not_stored);
+                    return if failure.is_refusal() {
+                        self.refuse(&entry, &failure)
+                    } else {
+                        self.back_off(slice::from_ref(&*entry), &failure)
+                    };
+                }
+            };
+            let id = &entry.session_id;
+            let renumbered = self.journal.write(|write| write.renumber(id, revision))?;
+            let Some(renumbered) = renumbered else {
+                return Ok(Flow::Continue(()));
+            };
+            entry = Cow::Owned(renumbered);
         }
+        self.refuse(&entry, &not_stored())
     }
 
     /// Updates a document that Convex should have, and creates one that it does not have, for
@@ -261,6 +309,7 @@ impl<'a> Delivery<'a> {
             Verdict::UnknownField { field, .. } => {
                 format!("answer: the functions are older than this program and do not know {field}")
             }
+            Verdict::TimeIsAhead { failure, .. } => format!("answer: refused: {failure}"),
             Verdict::Failed(failure) if failure.is_refusal() => {
                 format!("answer: refused: {failure}")
             }
@@ -319,6 +368,11 @@ impl<'a> Delivery<'a> {
     }
 }
 
+/// The failure of a call that succeeded, but after which Convex holds something else than was sent.
+fn not_stored() -> Failure {
+    Failure::refused("the deployment keeps another revision than the one that was sent")
+}
+
 /// The first call by which a session is delivered.
 pub fn first_call(entry: &SessionEntry) -> Result<Call> {
     let function = if entry.delivered_revision > 0 {
@@ -339,7 +393,7 @@ pub fn first_call(entry: &SessionEntry) -> Result<Call> {
 fn backoff(failures: u32, jitter: f64) -> Millis {
     let longest = FIRST_BACKOFF
         .saturating_mul(1 << failures.saturating_sub(1).min(16))
-        .min(MAX_BACKOFF);
+        .min(LONGEST_WAIT);
     longest / 2 + (longest as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as Millis
 }
 

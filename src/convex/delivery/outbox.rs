@@ -3,7 +3,9 @@
 use anyhow::Result;
 use serde_json::json;
 
+use super::receipt::{self, Deletion};
 use super::{Call, Delivery, Flow, Verdict, WORKFLOW, backoff};
+use crate::convex::client::Convex;
 use crate::journal::OutboxEntry;
 
 impl Delivery<'_> {
@@ -45,14 +47,42 @@ impl Delivery<'_> {
             OutboxEntry::Delete {
                 session_id,
                 revision,
-            } => {
-                let args = json!({ "sessionId": session_id, "revision": revision }).to_string();
-                Ok(self.send(&Call::mutation("agents:deleteAgentSession", &args)?))
-            }
+            } => self.delete(session_id, *revision),
             OutboxEntry::Set(entry) => {
                 let args = serde_json::to_string(&entry.workflow)?;
                 self.upsert(&WORKFLOW, entry.delivered_at > 0, &args)
             }
         }
+    }
+
+    /// Deletes a session up to this revision; the report says what came of it.
+    pub(super) fn delete(&mut self, session_id: &str, revision: i64) -> Result<Verdict> {
+        let args = json!({ "sessionId": session_id, "revision": revision }).to_string();
+        let verdict = self.send(&Call::mutation("agents:deleteAgentSession", &args)?);
+        if let Verdict::Success(receipt) = &verdict {
+            let deletion = match receipt::deletion(receipt) {
+                Deletion::Unknown => self.look_for(session_id)?,
+                deletion => deletion,
+            };
+            self.report
+                .deletions
+                .insert(session_id.to_owned(), deletion);
+        }
+        Ok(verdict)
+    }
+
+    /// Whether Convex has a session, for functions that do not say so when they delete nothing.
+    fn look_for(&self, session_id: &str) -> Result<Deletion> {
+        let call = Call::query(
+            "agents:getAgentSession",
+            &json!({ "sessionId": session_id }).to_string(),
+        )?;
+        Ok(
+            match Convex::new(self.deployment, self.deadline).call(&call) {
+                Verdict::Success(row) if row == "null" => Deletion::Absent,
+                Verdict::Success(row) => Deletion::Kept(receipt::stored_revision(&row)),
+                _ => Deletion::Unknown,
+            },
+        )
     }
 }

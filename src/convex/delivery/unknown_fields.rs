@@ -44,9 +44,9 @@ pub struct Completeness {
 impl UnknownFields {
     /// Starts with what the journal knows of functions that are older than this program.
     fn new(older: Option<OlderFunctions>, now: Millis) -> Self {
-        let is_trusted = older
-            .as_ref()
-            .is_some_and(|older| older.trusted_until > now);
+        let is_trusted = older.as_ref().is_some_and(|older| {
+            (1..=TRUST_OLDER_FUNCTIONS).contains(&(older.trusted_until - now))
+        });
         let remembered = older.map_or_else(BTreeSet::new, |older| older.unknown_fields);
         Self {
             left_out: if is_trusted {

@@ -1,0 +1,21 @@
+/**
+ * Revisions, and the times at which fields were set, are times by the clock of the machine that
+ * recorded them. The highest one wins, so one that lies far ahead would freeze its row until then.
+ */
+import { ConvexError } from "convex/values";
+
+/** In milliseconds: no clock that is kept in time is ahead by more. */
+const MAX_AHEAD = 24 * 60 * 60 * 1000;
+
+/** Whether a clock can have shown this time. */
+export function isPlausible(time: number): boolean {
+  return Number.isSafeInteger(time) && time <= Date.now() + MAX_AHEAD;
+}
+
+/** Refuses a time that no clock can have shown; the error says what time it is here. */
+export function ensurePlausible(...times: number[]): void {
+  const now = Date.now();
+  for (const time of times) {
+    if (!isPlausible(time)) throw new ConvexError({ code: "TIME_IS_AHEAD", now });
+  }
+}

@@ -1,0 +1,115 @@
+//! What the functions say that they did (`convex/model/validators.ts`): only a receipt for what was
+//! sent is a confirmation.
+
+use serde::Deserialize;
+use serde_json::{Number, Value};
+
+use crate::convex::answer::Verdict;
+use crate::journal::SessionEntry;
+
+/// What came of a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// The session was deleted.
+    Done,
+    /// Convex had no such session.
+    Absent,
+    /// Convex still has it, because it changed there since; its revision there, if that is known.
+    Kept(Option<i64>),
+    /// The functions are too old to say whether they still have it.
+    Unknown,
+}
+
+/// The receipt for a session.
+#[derive(Deserialize)]
+struct SessionReceipt {
+    revision: Number,
+}
+
+/// The revision that Convex holds of a session after this answer, JSON.
+pub fn stored_revision(receipt: &str) -> Option<i64> {
+    let receipt: SessionReceipt = serde_json::from_str(receipt).ok()?;
+    whole(&receipt.revision)
+}
+
+/// Whether Convex holds all of these sessions as they were sent.
+pub fn are_stored(verdict: &Verdict, entries: &[SessionEntry]) -> bool {
+    let Verdict::Success(receipts) = verdict else {
+        return false;
+    };
+    let receipts: Vec<SessionReceipt> = serde_json::from_str(receipts).unwrap_or_default();
+    receipts.len() == entries.len()
+        && receipts
+            .iter()
+            .zip(entries)
+            .all(|(receipt, entry)| whole(&receipt.revision) == Some(entry.revision))
+}
+
+/// What came of a deletion, from the answer, JSON. The first version of the functions does not say
+/// why nothing was deleted.
+pub fn deletion(receipt: &str) -> Deletion {
+    let receipt: Value = serde_json::from_str(receipt).unwrap_or_default();
+    match (&receipt["deleted"], receipt.get("revision")) {
+        (Value::Bool(true), _) => Deletion::Done,
+        (Value::Bool(false), Some(Value::Null)) => Deletion::Absent,
+        (Value::Bool(false), Some(Value::Number(revision))) => Deletion::Kept(whole(revision)),
+        _ => Deletion::Unknown,
+    }
+}
+
+/// A revision is a whole number that a float holds exactly, and Convex writes it as a float.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "only whole numbers below 2^53 are cast"
+)]
+fn whole(number: &Number) -> Option<i64> {
+    let float = number.as_f64()?;
+    (float.fract() == 0.0 && float.abs() < 9_007_199_254_740_991.0).then_some(float as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revision_is_read_where_a_number_says_it_exactly() {
+        for (receipt, revision) in [
+            (r#"{"outcome":"created","revision":1.0}"#, Some(1)),
+            (
+                r#"{"outcome":"updated","revision":1795622400000}"#,
+                Some(1_795_622_400_000),
+            ),
+            (r#"{"revision":1.5}"#, None),
+            (r#"{"revision":1e300}"#, None),
+            (r#"{"revision":9007199254740992}"#, None),
+            (r#"{"revision":"1"}"#, None),
+            (r#"{"outcome":"created"}"#, None),
+            ("null", None),
+            ("[]", None),
+        ] {
+            assert_eq!(stored_revision(receipt), revision, "{receipt}");
+        }
+    }
+
+    #[test]
+    fn deletion_is_only_believed_if_it_is_said() {
+        for (receipt, expected) in [
+            (r#"{"deleted":true,"revision":null}"#, Deletion::Done),
+            (r#"{"deleted":true}"#, Deletion::Done),
+            (r#"{"deleted":false,"revision":null}"#, Deletion::Absent),
+            (
+                r#"{"deleted":false,"revision":7.0}"#,
+                Deletion::Kept(Some(7)),
+            ),
+            (
+                r#"{"deleted":false,"revision":1e300}"#,
+                Deletion::Kept(None),
+            ),
+            (r#"{"deleted":false}"#, Deletion::Unknown),
+            (r#"{"deleted":"yes"}"#, Deletion::Unknown),
+            ("null", Deletion::Unknown),
+        ] {
+            assert_eq!(deletion(receipt), expected, "{receipt}");
+        }
+    }
+}
