@@ -13,6 +13,7 @@ use clap::{CommandFactory, Parser};
 use convex_sidecar::cli::{Cli, Command, Hook};
 use convex_sidecar::command;
 use convex_sidecar::journal::ErrorKind;
+use convex_sidecar::system::signals;
 
 /// Exit code for a wrong command line: `EX_USAGE` of sysexits. Never 2, which means "block" to the
 /// client.
@@ -74,6 +75,7 @@ fn is_plain_hook() -> bool {
 /// The agent must not notice the hook: whatever happens, it exits 0 and prints nothing, unless the
 /// user requests otherwise.
 fn run_hook(options: Hook, start: Instant) -> anyhow::Result<()> {
+    signals::hold();
     let failure = i32::from(options.strict);
     std::panic::set_hook(Box::new(move |panic| {
         if options.verbose {
@@ -81,7 +83,9 @@ fn run_hook(options: Hook, start: Instant) -> anyhow::Result<()> {
         }
         exit(failure);
     }));
-    match command::hook::run(options, start) {
+    let result = command::hook::run(options, start);
+    signals::release();
+    match result {
         Err(error) if options.verbose || options.dry_run => {
             command::print_error(&format!("convex-sidecar: {error:#}"));
             exit(failure.max(i32::from(options.dry_run)));

@@ -15,7 +15,7 @@ use crate::record::Millis;
 use crate::record::event::{Event, EventKind};
 use crate::record::run::Owner;
 use crate::system::deadline::{Deadline, HOOK_BUDGET};
-use crate::system::process;
+use crate::system::{process, signals};
 use crate::ui;
 
 /// How long a SessionStart may use the network: the user waits for the agent to start.
@@ -37,6 +37,7 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
     }
     let input = stdin::read_value(deadline).and_then(|json| input::parse(&json));
     if options.dry_run {
+        signals::release();
         return dry_run(&config, &input?);
     }
     let identity = journal::identity(&config.journal);
@@ -138,6 +139,7 @@ fn record_event(
         now,
     )
     .context("could not write the event to the journal")?;
+    signals::release();
     journal.set_deadline(deadline)?;
     match follow_up(journal, config, options, event, (now, jitter), deadline) {
         // The event is durable, and the next hook does the rest.

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use super::InputError;
 use crate::system::deadline::Deadline;
+use crate::system::signals;
 
 /// The largest hook input that is read, in bytes. A prompt with pasted files can be some megabytes.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// How long stdin may be silent before reading ends.
 const SILENCE: Duration = Duration::from_millis(300);
+/// How long the wait for stdin may take before it is a wait, for which signals are limited.
+const PROMPT: Duration = Duration::from_millis(20);
 /// How much is read at once, in bytes: as much as a pipe holds.
 const CHUNK: usize = 64 * 1024;
 
@@ -91,15 +94,13 @@ fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
 
     let stdin = std::io::stdin();
     move |patience| {
-        let patience = Timespec::try_from(patience).ok()?;
-        let ready =
-            retry_on_intr(|| poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&patience)))
-                .ok()?;
-        let mut chunk = Vec::new();
-        if ready > 0 {
-            chunk.reserve(CHUNK);
-            retry_on_intr(|| read(&stdin, spare_capacity(&mut chunk))).ok()?;
-        }
+        limited(patience, |patience| {
+            let patience = Timespec::try_from(patience).ok()?;
+            let poll = || poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&patience));
+            retry_on_intr(poll).ok().filter(|&ready| ready > 0)
+        })?;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        retry_on_intr(|| read(&stdin, spare_capacity(&mut chunk))).ok()?;
         (!chunk.is_empty()).then_some(chunk)
     }
 }
@@ -118,7 +119,15 @@ fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
             }
         }
     });
-    move |patience| receiver.recv_timeout(patience).ok()
+    move |patience| limited(patience, |patience| receiver.recv_timeout(patience).ok())
+}
+
+/// Waits for stdin. If it has nothing at once, the wait limits how long signals are held back.
+fn limited<T>(patience: Duration, wait: impl Fn(Duration) -> Option<T>) -> Option<T> {
+    wait(patience.min(PROMPT)).or_else(|| {
+        signals::limit();
+        wait(patience.saturating_sub(PROMPT))
+    })
 }
 
 #[cfg(test)]

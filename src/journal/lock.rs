@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::system::files::private_options;
+use crate::system::signals;
 
 /// Where the lock of the journal at `path` is.
 pub(super) fn path_of(journal: &Path) -> PathBuf {
@@ -25,6 +26,7 @@ pub(super) fn acquire(lock: &Path, timeout: Duration) -> Option<File> {
     if file.try_lock().is_ok() {
         return Some(file);
     }
+    signals::limit();
     let queue = open(&queue_of(lock))?;
     // Waiting for a file lock has no timeout, so a thread waits for it.
     let (sender, receiver) = mpsc::channel();

@@ -6,6 +6,7 @@
 //! thus costs one request per session, and no queue can overflow.
 
 mod checkpoints;
+mod connection;
 mod counted;
 mod error;
 mod lock;
@@ -24,9 +25,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Params, Row, TransactionBehavior};
 use serde::de::DeserializeOwned;
 
+use self::connection::{BUSY_TIMEOUT, be_patient, connect};
 use self::counted::{Counter, DedupIndex};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::older_functions::OlderFunctions;
@@ -39,10 +41,6 @@ use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
 use crate::system::files::create_private_file;
 
-/// How long a write waits for the lock, and then for a writer that does not queue, at most. An event
-/// that is not journaled is lost, which is worse than a late hook; and the client gives a hook ten
-/// seconds.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(3_200);
 /// A write-ahead log of this length, in bytes, is long. A process that opens the journal reads the
 /// log, at about a millisecond per MiB. A checkpoint therefore moves it into the database as soon as
 /// it reaches a third of this (`.cargo/config.toml`; between 256 and 512 KiB there is no difference,
@@ -150,8 +148,8 @@ impl Journal {
         let lock = self.lock.as_deref();
         let timeout = self.deadline.remaining(BUSY_TIMEOUT);
         let _lock = lock.and_then(|lock| lock::acquire(lock, timeout));
-        self.connection
-            .busy_timeout(self.deadline.remaining(BUSY_TIMEOUT))?;
+        let patience = self.deadline.remaining(BUSY_TIMEOUT);
+        be_patient(&mut self.connection, patience)?;
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -270,16 +268,6 @@ impl Write<'_> {
         let dedup_index = self.dedup_index.borrow_mut();
         Counter::new(self.connection, dedup_index, row.stored.id)
     }
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Otherwise SQLite, if it is built with STAT4, plans a query again for each value (a tenth of
-    // the time of counting, measured).
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    Ok(connection)
 }
 
 /// The length of the write-ahead log, in bytes; `None` if there is no log.

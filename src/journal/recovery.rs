@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::connection::BUSY_TIMEOUT;
 use super::error::{Error, ErrorKind, Result};
-use super::{BUSY_TIMEOUT, lock, schema, with_suffix};
+use super::{lock, schema, with_suffix};
 
 /// Distinguishes the journal's file from one that replaces it: its inode, or its creation time in
 /// nanoseconds. `None` if there is no file.

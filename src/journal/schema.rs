@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::connection::{BUSY_TIMEOUT, be_patient, connect};
 use super::error::{Error, ErrorKind, Result};
-use super::{BUSY_TIMEOUT, connect, lock};
+use super::lock;
 use crate::system::deadline::Deadline;
+use crate::system::signals;
 
 /// The version of [`SCHEMA`], stored in `user_version`.
 pub(super) const VERSION: i64 = 2;
@@ -216,6 +218,7 @@ pub(super) fn create(connection: &mut Connection, lock: Option<&Path>) -> Result
     loop {
         match try_upgrade(connection) {
             Err(error) if error.kind() == ErrorKind::Busy && !deadline.is_over() => {
+                signals::limit();
                 std::thread::sleep(RETRY_AFTER);
             }
             result => return result,
@@ -244,7 +247,7 @@ pub(super) fn migrate(connection: Connection) -> Result<Connection> {
         let is_last_try = deadline.is_over();
         let mut connection = connect(&path)?;
         if !is_last_try {
-            connection.busy_timeout(Duration::ZERO)?;
+            be_patient(&mut connection, Duration::ZERO)?;
             connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         }
         match try_upgrade(&mut connection) {
@@ -252,6 +255,7 @@ pub(super) fn migrate(connection: Connection) -> Result<Connection> {
             _ => {}
         }
         drop((connection, lock));
+        signals::limit();
         std::thread::sleep(RETRY_AFTER);
     }
 }

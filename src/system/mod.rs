@@ -1,7 +1,8 @@
-//! Time, files and processes of the operating system, and lenient reading of JSON.
+//! Time, files, processes and signals of the operating system, and lenient reading of JSON.
 
 pub mod access;
 pub mod deadline;
 pub mod files;
 pub mod json;
 pub mod process;
+pub mod signals;

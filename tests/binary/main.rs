@@ -43,6 +43,8 @@ mod screens;
 mod setup;
 mod setup_environment;
 mod setup_failures;
+#[cfg(unix)]
+mod signals;
 mod site;
 mod store;
 mod stories;
