@@ -8,6 +8,14 @@ use rusqlite::{ErrorCode, ffi};
 /// The result of an operation on the journal.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// SQLite's codes for shared memory that does not work.
+const SHARED_MEMORY: [i32; 4] = [
+    ffi::SQLITE_IOERR_SHMOPEN,
+    ffi::SQLITE_IOERR_SHMSIZE,
+    ffi::SQLITE_IOERR_SHMLOCK,
+    ffi::SQLITE_IOERR_SHMMAP,
+];
+
 /// What kept an operation from succeeding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -17,6 +25,8 @@ pub enum ErrorKind {
     Damaged,
     /// A newer version of this program wrote it.
     Newer,
+    /// Its file system offers no shared memory, which a write-ahead log needs.
+    NoSharedMemory,
     /// Anything else, for example a full disk or missing permissions.
     Other,
 }
@@ -92,6 +102,7 @@ impl From<rusqlite::Error> for Error {
                 ErrorCode::DatabaseBusy => ErrorKind::Busy,
                 ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => ErrorKind::Damaged,
                 _ if failure.extended_code == ffi::SQLITE_ERROR => ErrorKind::Damaged,
+                _ if SHARED_MEMORY.contains(&failure.extended_code) => ErrorKind::NoSharedMemory,
                 _ => ErrorKind::Other,
             },
             // All SQL is ours and tested. If SQLite does not accept it, the file has another schema

@@ -28,7 +28,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Params, Row, TransactionBehavior};
 use serde::de::DeserializeOwned;
 
-use self::connection::{BUSY_TIMEOUT, be_patient, connect};
+pub use self::connection::can_lock;
+use self::connection::{BUSY_TIMEOUT, be_patient, connect, leave_log, use_rollback_journal};
 use self::counted::{Counter, DedupIndex};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::older_functions::OlderFunctions;
@@ -50,6 +51,8 @@ const LONG_LOG: u64 = 1024 * 1024;
 /// The length at which a bulk write checkpoints the log, in pages of 4 KiB: a page that is written
 /// again and again is not moved each time.
 const BULK_LOG: i64 = 12 * 1024;
+/// How often a journal is opened on a file system without shared memory, at most.
+const MAX_TRIES_WITHOUT_LOG: u32 = 32;
 /// How long a process may keep the write lock while it sees no waiters.
 pub const MAX_LOCK_HOLD: Duration = Duration::from_secs(1);
 /// How long a waiting process takes to wake up.
@@ -64,7 +67,10 @@ pub struct Journal {
     lock: Option<PathBuf>,
     /// The time limit of writes.
     deadline: Deadline,
-    /// Whether the log is new, so that the folder must be synced.
+    /// Whether there is a write-ahead log; without one there is a rollback journal.
+    has_log: bool,
+    /// Whether the log is new, so that the folder must be synced. A rollback journal always counts
+    /// as new.
     is_log_new: bool,
 }
 
@@ -95,15 +101,28 @@ impl Journal {
                 Error::from(error).context(format!("could not open the journal {}", path.display()))
             })
         };
-        // Between the two steps another process may have set a damaged journal aside.
-        let connection = open().or_else(|_| open())?;
-        Self::prepare(connection, Some(lock::path_of(path)))
-            .map_err(|error| error.context(format!("could not use the journal {}", path.display())))
+        let lock = lock::path_of(path);
+        let mut tries_without_log = 0;
+        loop {
+            // Between the two steps another process may have set a damaged journal aside.
+            let connection = open().or_else(|_| open())?;
+            let error = match Self::prepare(connection, Some(&lock), tries_without_log == 0) {
+                Ok(journal) => return Ok(journal),
+                Err(error) if error.kind() == ErrorKind::NoSharedMemory => error,
+                Err(error) => return Err(unusable(path, error)),
+            };
+            // A process that creates the journal at the same time may try a log again.
+            tries_without_log += 1;
+            if tries_without_log > MAX_TRIES_WITHOUT_LOG {
+                return Err(unusable(path, error));
+            }
+            leave_log(path, &lock).map_err(|error| unusable(path, error))?;
+        }
     }
 
     /// A journal that is gone when it is closed.
     pub fn in_memory() -> Result<Self> {
-        Self::prepare(Connection::open_in_memory()?, None)
+        Self::prepare(Connection::open_in_memory()?, None, false)
     }
 
     /// The journal at `path` for a dry run: all writes are rolled back when it is closed.
@@ -117,25 +136,30 @@ impl Journal {
         Ok(journal)
     }
 
-    fn prepare(mut connection: Connection, lock: Option<PathBuf>) -> Result<Self> {
+    fn prepare(mut connection: Connection, lock: Option<&Path>, has_log: bool) -> Result<Self> {
         match schema::version(&connection)? {
             schema::VERSION => {}
-            0 => schema::create(&mut connection, lock.as_deref())?,
+            0 => schema::create(&mut connection, lock, has_log)?,
             _ => connection = schema::migrate(connection)?,
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
         // Reading the version opened or created the log; from then on nobody deletes it.
-        let log = log_length(&connection).unwrap_or_default();
-        if log > LONG_LOG {
-            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        let log = log_length(&connection);
+        match log {
+            None => use_rollback_journal(&connection)?,
+            Some(length) if length > LONG_LOG => {
+                connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+            }
+            Some(_) => {}
         }
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self {
             connection,
             is_dry_run: false,
-            lock,
+            lock: lock.map(Path::to_owned),
             deadline: Deadline::never(),
-            is_log_new: log == 0,
+            has_log: log.is_some(),
+            is_log_new: log.unwrap_or_default() == 0,
         })
     }
 
@@ -176,9 +200,10 @@ impl Journal {
     }
 
     /// From now on a write does not wait for the disk, unless it checkpoints the log. This is for
-    /// what can be had again, from the transcript or by sending it again.
+    /// what can be had again, from the transcript or by sending it again. With a rollback journal a
+    /// power failure could damage the file then, so that it stays as it is.
     pub fn use_normal_sync(&self) -> Result<()> {
-        if self.is_dry_run {
+        if self.is_dry_run || !self.has_log {
             return Ok(());
         }
         Ok(self
@@ -216,6 +241,13 @@ impl Journal {
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(())
+    }
+
+    /// Whether the journal has a write-ahead log. It has none if its file system could not share
+    /// memory between processes.
+    #[must_use]
+    pub const fn has_log(&self) -> bool {
+        self.has_log
     }
 
     /// Searches the whole file for damage.
@@ -268,6 +300,10 @@ impl Write<'_> {
         let dedup_index = self.dedup_index.borrow_mut();
         Counter::new(self.connection, dedup_index, row.stored.id)
     }
+}
+
+fn unusable(path: &Path, error: Error) -> Error {
+    error.context(format!("could not use the journal {}", path.display()))
 }
 
 /// The length of the write-ahead log, in bytes; `None` if there is no log.
@@ -358,6 +394,41 @@ mod tests {
         );
         journal.set_deadline(Deadline::never()).unwrap();
         assert_eq!(setting(&journal, "synchronous"), 1);
+    }
+
+    #[test]
+    fn journal_without_a_log_keeps_its_mode_and_syncs_fully() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("journal.db");
+        let mut journal = Journal::open(&path).unwrap();
+        assert!(journal.has_log());
+        journal.write(|write| write.note("kept", 0)).unwrap();
+        drop(journal);
+        leave_log(&path, &lock::path_of(&path)).unwrap();
+        for _ in 0..2 {
+            let mut journal = Journal::open(&path).unwrap();
+            assert!(!journal.has_log());
+            journal.set_deadline(Deadline::never()).unwrap();
+            let mode = |name| {
+                let value = |row: &Row<'_>| row.get::<_, rusqlite::types::Value>(0);
+                journal
+                    .connection
+                    .pragma_query_value(None, name, value)
+                    .unwrap()
+            };
+            assert_eq!(mode("synchronous"), 2.into());
+            assert_eq!(mode("journal_mode"), "truncate".to_owned().into());
+            journal.write(|write| write.note("more", 0)).unwrap();
+            assert!(
+                journal
+                    .notes(9)
+                    .unwrap()
+                    .iter()
+                    .any(|(_, note)| note == "kept")
+            );
+        }
+        let left = with_suffix(&path, "-journal");
+        assert_eq!(std::fs::metadata(left).unwrap().len(), 0);
     }
 
     #[test]

@@ -29,12 +29,12 @@ pub fn identity(path: &Path) -> Option<u64> {
     .ok();
 }
 
-/// The files of a journal: the database, its log and its locks. Not all of them exist at all times.
+/// The files of a journal: the database, its log or rollback journal, and its locks. Not all of them exist at all times.
 #[must_use]
 pub fn files(path: &Path) -> Vec<PathBuf> {
     let lock = lock::path_of(path);
     let mut files = vec![path.to_owned()];
-    files.extend(["-wal", "-shm"].map(|suffix| with_suffix(path, suffix)));
+    files.extend(["-wal", "-shm", "-journal"].map(|suffix| with_suffix(path, suffix)));
     files.extend([lock::queue_of(&lock), lock]);
     files
 }
@@ -50,8 +50,10 @@ pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     // If a newer version has just migrated it, this one took the new schema for damage.
     schema::ensure_not_newer(stored_version(path).unwrap_or_default())?;
     let aside = with_suffix(path, &format!(".damaged-{identity:x}"));
-    // The log goes first: SQLite would write it into the new journal.
-    let _ = std::fs::rename(with_suffix(path, "-wal"), with_suffix(&aside, "-wal"));
+    // These go first: SQLite would write them into the new journal.
+    for suffix in ["-wal", "-journal"] {
+        let _ = std::fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix));
+    }
     let _ = std::fs::remove_file(with_suffix(path, "-shm"));
     std::fs::rename(path, &aside).map_err(|error| {
         let message = format!("could not set {} aside: {error}", path.display());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::connection::{BUSY_TIMEOUT, be_patient, connect};
+use super::connection::{BUSY_TIMEOUT, RETRY_AFTER, be_patient, connect};
 use super::error::{Error, ErrorKind, Result};
 use super::lock;
 use crate::system::deadline::Deadline;
@@ -13,9 +13,6 @@ use crate::system::signals;
 
 /// The version of [`SCHEMA`], stored in `user_version`.
 pub(super) const VERSION: i64 = 2;
-/// How long to wait before creating or migrating the schema is tried again.
-const RETRY_AFTER: Duration = Duration::from_millis(1);
-
 /// The current schema. An index is named `<table>_by_<column>`, or `<table>_<state>` if it holds
 /// only rows in that state.
 ///
@@ -211,12 +208,16 @@ pub(super) fn ensure_not_newer(version: i64) -> Result<()> {
 ///
 /// SQLite switches to a write-ahead log outside of transactions and does not wait for others then:
 /// of 16 hooks on a new journal, some failed in one crowd out of ten (measured). A busy journal is
-/// therefore tried again.
-pub(super) fn create(connection: &mut Connection, lock: Option<&Path>) -> Result<()> {
+/// therefore tried again. `has_log` is whether a log is tried at all.
+pub(super) fn create(
+    connection: &mut Connection,
+    lock: Option<&Path>,
+    has_log: bool,
+) -> Result<()> {
     let deadline = Deadline::never().within(BUSY_TIMEOUT);
     let _lock = lock.and_then(|lock| lock::acquire(lock, BUSY_TIMEOUT));
     loop {
-        match try_upgrade(connection) {
+        match try_create(connection, has_log) {
             Err(error) if error.kind() == ErrorKind::Busy && !deadline.is_over() => {
                 signals::limit();
                 std::thread::sleep(RETRY_AFTER);
@@ -224,6 +225,14 @@ pub(super) fn create(connection: &mut Connection, lock: Option<&Path>) -> Result
             result => return result,
         }
     }
+}
+
+/// Switches to the log only if the schema is not there yet: others may have gone on without one.
+fn try_create(connection: &mut Connection, has_log: bool) -> Result<()> {
+    if has_log && version(connection)? == 0 {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+    }
+    try_upgrade(connection)
 }
 
 /// Migrates the journal, unless another process does so first. Returns a new connection.
@@ -261,7 +270,6 @@ pub(super) fn migrate(connection: Connection) -> Result<Connection> {
 }
 
 fn try_upgrade(connection: &mut Connection) -> Result<()> {
-    connection.pragma_update(None, "journal_mode", "WAL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     match version(&transaction)? {
         0 => transaction.execute_batch(SCHEMA)?,

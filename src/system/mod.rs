@@ -4,5 +4,6 @@ pub mod access;
 pub mod deadline;
 pub mod files;
 pub mod json;
+pub mod mounts;
 pub mod process;
 pub mod signals;

@@ -20,6 +20,8 @@ mod crowd;
 mod disk;
 mod doctor;
 mod faults;
+#[cfg(target_os = "linux")]
+mod file_system;
 mod forget;
 mod forms;
 mod gate;

@@ -18,10 +18,14 @@ use crate::config::{self, Config, Environment};
 use crate::journal::{self, ErrorKind, Filter, Journal, Writer};
 use crate::record::Millis;
 use crate::system::access::{self, Need};
+use crate::system::mounts;
 use crate::ui::{self, Check, Outcome, json_line};
 
 /// How long a note is shown, in milliseconds: 24 hours.
 const RECENT: Millis = 86_400_000;
+
+/// What helps if the journal is on a file system that lacks something.
+const LOCAL_DISK: &str = "set CONVEX_SIDECAR_HOME to a folder on a local disk";
 
 /// Runs `doctor`.
 pub fn run(options: &Doctor) -> Result<()> {
@@ -156,10 +160,18 @@ fn journal(config: &Config) -> Vec<Check> {
         )];
     }
     let mut checks = journal_content(config).unwrap_or_else(|error| {
-        let remedy = if ErrorKind::of(&error) == Some(ErrorKind::Damaged) {
-            "the next hook sets it aside and starts a new one; `convex-sidecar import` records past sessions again"
-        } else {
-            "fix this; until then hooks record nothing"
+        let kind = ErrorKind::of(&error);
+        if kind == Some(ErrorKind::Busy) && !journal::can_lock(path) {
+            let finding = format!(
+                "{error:#}; file locks do not work on {}, so hooks record nothing",
+                mounts::describe(path)
+            );
+            return vec![Check::failed("journal", finding, LOCAL_DISK)];
+        }
+        let remedy = match kind {
+            Some(ErrorKind::Damaged) => "the next hook sets it aside and starts a new one; `convex-sidecar import` records past sessions again",
+            Some(ErrorKind::NoSharedMemory) => LOCAL_DISK,
+            _ => "fix this; until then hooks record nothing",
         };
         vec![Check::failed("journal", format!("{error:#}"), remedy)]
     });
@@ -187,6 +199,13 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
             ui::plural(entries.len() as u64, "session")
         ),
     )];
+    if !journal.has_log() {
+        let finding = format!(
+            "{} offers no shared memory to SQLite, so hooks wait for the disk three times instead of once",
+            mounts::describe(&config.journal)
+        );
+        checks.push(Check::warning("journal", finding, LOCAL_DISK));
+    }
     checks.extend(other_versions(&journal.writers(now().0 - RECENT)?));
     let name = config.deployment_name();
     let (due, elsewhere) = journal.pending(name)?;
