@@ -353,11 +353,12 @@ pub struct Uninstall {
 
 impl ValueEnum for Scope {
     fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
+        &Self::OWN
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let help = match self {
+            Self::Managed => return None,
             Self::User => "All your sessions (~/.claude/settings.json)",
             Self::Project => "Everyone's sessions in this folder (.claude/settings.json)",
             Self::Local => "Your sessions in this folder (.claude/settings.local.json)",

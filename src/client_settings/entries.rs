@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::json::{Json, Node, is_blank};
+use super::rules::Switches;
 use super::shell::{self, Call};
 
 /// A timeout above this many seconds was meant as milliseconds: it is what the client gives a hook
@@ -43,8 +44,8 @@ impl Entry {
 pub struct Found {
     /// Our entries, in the order of the file.
     pub entries: Vec<Entry>,
-    /// The setting that switches hooks off, if one does.
-    pub switched_off_by: Option<&'static str>,
+    /// What it says about which hooks run.
+    pub switches: Switches,
     /// Our plugin if it is enabled, as the client names it: `<plugin>@<marketplace>`.
     pub plugin: Option<String>,
 }
@@ -59,24 +60,32 @@ impl Found {
 /// Reads a settings file. A file whose hooks the client could not read either is an error, which
 /// names line, column and remedy.
 pub fn find(text: &str) -> Result<Found> {
+    read(text, locate)
+}
+
+/// Reads a managed settings file. The client ignores only the hooks if it cannot read them.
+pub fn find_managed(text: &str) -> Result<Found> {
+    read(text, |json| Ok(locate(json).unwrap_or_default()))
+}
+
+fn read(
+    text: &str,
+    locate: impl for<'a> Fn(&Json<'a>) -> Result<Vec<Located<'a>>>,
+) -> Result<Found> {
     if is_blank(text) {
         return Ok(Found::default());
     }
     let json = Json::parse(text)?;
-    let is_true = |node: Node| node.raw() == "true";
-    let switched_off_by = ["disableAllHooks", "allowManagedHooksOnly"]
-        .into_iter()
-        .find(|name| json.root.member(name).is_some_and(is_true));
     let plugin = json
         .root
         .member("enabledPlugins")
         .and_then(Node::members)
         .into_iter()
         .flatten()
-        .find(|plugin| plugin.key.starts_with("convex-sidecar@") && is_true(plugin.value));
+        .find(|plugin| plugin.key.starts_with("convex-sidecar@") && plugin.value.raw() == "true");
     Ok(Found {
         entries: locate(&json)?.into_iter().map(|ours| ours.entry).collect(),
-        switched_off_by,
+        switches: Switches::read(json.root),
         plugin: plugin.map(|plugin| plugin.key),
     })
 }
@@ -198,10 +207,9 @@ mod tests {
     fn milliseconds_and_duplicates_are_found() {
         let hook = r#"{"type":"command","command":"convex-sidecar hook","timeout":10000}"#;
         let text = format!(
-            r#"{{"disableAllHooks":true,"hooks":{{"Stop":[{{"hooks":[{hook},{hook}]}},{{"matcher":"x","hooks":[{hook}]}}]}}}}"#
+            r#"{{"hooks":{{"Stop":[{{"hooks":[{hook},{hook}]}},{{"matcher":"x","hooks":[{hook}]}}]}}}}"#
         );
         let found = find(&text).unwrap();
-        assert_eq!(found.switched_off_by, Some("disableAllHooks"));
         let seen: Vec<_> = found
             .entries
             .iter()

@@ -3,13 +3,15 @@
 //!
 //! The files belong to the user and to the client, so they are never parsed and written back. They
 //! are read only to find where values are, and an edit replaces only the bytes of our entries and
-//! of the commas next to them. Everything but [`scopes`] takes text and returns text.
+//! of the commas next to them. Everything but [`scopes`] and [`trust`] takes text and values.
 
 pub mod edit;
 pub mod entries;
 mod json;
+pub mod rules;
 pub mod scopes;
 pub mod shell;
+pub mod trust;
 
 /// The events that a record needs: the start of a session, each prompt, the end of each turn, and
 /// the end.

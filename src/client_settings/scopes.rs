@@ -4,9 +4,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::entries::{Found, find};
+use super::entries::{Found, find, find_managed};
 use crate::config::{self, Environment};
 use crate::system::files::TextFile;
+
+/// Where an administrator puts settings.
+const MANAGED_FOLDER: &str = if cfg!(target_os = "macos") {
+    "/Library/Application Support/ClaudeCode"
+} else if cfg!(windows) {
+    r"C:\Program Files\ClaudeCode"
+} else {
+    "/etc/claude-code"
+};
+const MANAGED_FILE: &str = "managed-settings.json";
+/// The folder beside that file whose files add to it and overrule it.
+const DROP_INS: &str = "managed-settings.d";
 
 /// Which of the client's settings files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,11 +29,14 @@ pub enum Scope {
     Project,
     /// The user's sessions in the current folder: `.claude/settings.local.json`.
     Local,
+    /// All sessions of all users of this machine. Only an administrator can change these files.
+    Managed,
 }
 
 impl Scope {
-    /// All scopes, the one that applies most widely first. The client runs the hooks of all.
-    pub const ALL: [Self; 3] = [Self::User, Self::Project, Self::Local];
+    /// The scopes that `install` can write, in the order of their precedence, the lowest first. The
+    /// client runs the hooks of all.
+    pub const OWN: [Self; 3] = [Self::User, Self::Project, Self::Local];
 
     /// The name on our command line.
     #[must_use]
@@ -30,6 +45,7 @@ impl Scope {
             Self::User => "user",
             Self::Project => "project",
             Self::Local => "local",
+            Self::Managed => "managed",
         }
     }
 
@@ -44,6 +60,7 @@ impl Scope {
             ),
             Self::Project => (PathBuf::from(".claude"), "settings.json"),
             Self::Local => (PathBuf::from(".claude"), "settings.local.json"),
+            Self::Managed => (PathBuf::from(MANAGED_FOLDER), MANAGED_FILE),
         };
         Ok(std::path::absolute(folder)
             .context("could not find the current folder")?
@@ -52,7 +69,7 @@ impl Scope {
 }
 
 /// A settings file that exists.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Settings {
     /// Its scope.
     pub scope: Scope,
@@ -62,33 +79,64 @@ pub struct Settings {
     pub found: Found,
 }
 
-/// Reads the settings files that apply to a client started in the current folder. Each file that
-/// cannot be read is an error of its own.
+/// Reads the settings files that apply to a client started in the current folder, in the order of
+/// their precedence, the lowest first. Each file that cannot be read is an error of its own.
 #[must_use]
-pub fn read_all(environment: &Environment) -> Vec<Result<Settings>> {
-    let mut all: Vec<Result<Settings>> = Vec::new();
-    for scope in Scope::ALL {
+pub fn read_all(environment: &Environment) -> Vec<(Scope, Result<Settings>)> {
+    let mut all: Vec<(Scope, Result<Settings>)> = Vec::new();
+    for scope in Scope::OWN {
         // Without a home folder there are no settings of the user.
         if scope == Scope::User && config::client_folder(environment).is_none() {
             continue;
         }
-        match read(scope, environment) {
+        let path = scope.path(environment);
+        match path.and_then(|path| read(scope, path)) {
             // In the home folder, the project's settings are those of the user.
             Ok(Some(settings))
                 if all
                     .iter()
-                    .flatten()
+                    .filter_map(|(_, other)| other.as_ref().ok())
                     .any(|other| is_same_file(&other.path, &settings.path)) => {}
-            settings => all.extend(settings.transpose()),
+            settings => all.extend(settings.transpose().map(|settings| (scope, settings))),
         }
     }
+    let managed = managed_files(Path::new(MANAGED_FOLDER)).into_iter();
+    all.extend(managed.filter_map(|path| {
+        let settings = read(Scope::Managed, path).transpose()?;
+        Some((Scope::Managed, settings))
+    }));
     all
 }
 
-fn read(scope: Scope, environment: &Environment) -> Result<Option<Settings>> {
-    let file = TextFile::read(scope.path(environment)?)?;
+/// The managed settings files that can exist in this folder: the file, and then those in the folder
+/// beside it in the order of their names. A later one overrules an earlier one.
+fn managed_files(folder: &Path) -> Vec<PathBuf> {
+    let is_read = |name: &str| name.ends_with(".json") && !name.starts_with('.');
+    let drop_ins = std::fs::read_dir(folder.join(DROP_INS));
+    let mut files: Vec<_> = drop_ins
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(is_read) && !path.is_dir()
+        })
+        .collect();
+    files.sort();
+    files.insert(0, folder.join(MANAGED_FILE));
+    files
+}
+
+fn read(scope: Scope, path: PathBuf) -> Result<Option<Settings>> {
+    let file = TextFile::read(path)?;
     let Some(text) = file.text else {
         return Ok(None);
+    };
+    let find = if scope == Scope::Managed {
+        find_managed
+    } else {
+        find
     };
     let found = find(&text).with_context(|| format!("could not read {}", file.path.display()))?;
     Ok(Some(Settings {
@@ -104,5 +152,35 @@ pub fn is_same_file(one: &Path, other: &Path) -> bool {
     match (one.canonicalize(), other.canonicalize()) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managed_files_are_in_the_order_in_which_they_overrule() {
+        let folder = tempfile::tempdir().unwrap();
+        let drop_ins = folder.path().join(DROP_INS);
+        let names = || {
+            let files = managed_files(folder.path()).into_iter();
+            files
+                .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(), [MANAGED_FILE]);
+        std::fs::create_dir_all(drop_ins.join("folder.json")).unwrap();
+        for name in [
+            "9.json",
+            "10-a.json",
+            ".hidden.json",
+            "b.JSON",
+            "c.jsonc",
+            "Z.json",
+        ] {
+            std::fs::File::create(drop_ins.join(name)).unwrap();
+        }
+        assert_eq!(names(), [MANAGED_FILE, "10-a.json", "9.json", "Z.json"]);
     }
 }

@@ -8,8 +8,8 @@ use diffy::DiffOptions;
 use super::{print, print_error};
 use crate::cli::Install;
 use crate::client_settings::entries::{Entry, Found, find};
-use crate::client_settings::scopes::Scope;
-use crate::client_settings::{EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE, edit, shell};
+use crate::client_settings::scopes::{self, Scope};
+use crate::client_settings::{EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE, edit, rules, shell};
 use crate::config::{self, Environment, executables};
 use crate::system::access::{self, Need};
 use crate::system::files::{TextFile, is_root, owner};
@@ -105,6 +105,8 @@ pub(super) fn ensure_own_home(environments: &[Environment]) -> Result<()> {
 pub(super) struct Change {
     file: TextFile,
     found: Found,
+    /// Why the client would not run the hooks.
+    why_off: Option<String>,
     program: String,
     has_stop_failure: bool,
     /// Whether the hooks are in a file that this user cannot replace. It is left as it is.
@@ -142,7 +144,10 @@ impl Change {
         if is_managed {
             before.clone_into(&mut after);
         }
+        let all = scopes::read_all(environment).into_iter();
+        let files: Vec<_> = all.filter_map(|(_, settings)| settings.ok()).collect();
         Ok(Self {
+            why_off: rules::why_off(&files, scope),
             file,
             found,
             program,
@@ -155,6 +160,11 @@ impl Change {
 
     /// Prints what keeps the hooks from working.
     pub(super) fn warn(&self) {
+        if let Some(why) = &self.why_off {
+            print_warning(&format!(
+                "the client does not run these hooks, because {why}"
+            ));
+        }
         warn(&self.file, &self.found);
         let program = &self.program;
         if is_built_by_cargo(Path::new(program)) {
@@ -251,14 +261,9 @@ fn obstacle(file: &Path) -> Option<String> {
     Some(format!("this user cannot write to {}", folder.display()))
 }
 
-/// Prints what in a settings file keeps the hooks from working, and what is left alone.
+/// Prints which entries of a settings file are left alone.
 pub(super) fn warn(file: &TextFile, found: &Found) {
     let path = file.path.display();
-    if let Some(name) = found.switched_off_by {
-        print_warning(&format!(
-            "hooks are disabled because {name} is true in {path}; nothing is recorded until you remove it"
-        ));
-    }
     for entry in found.entries.iter().filter(|entry| !entry.is_alone) {
         print_warning(&format!(
             "not changed, because it also runs other commands: {:?} for {} in {path}; change it by hand",

@@ -859,19 +859,39 @@ fn commands_of(path: &Path) -> Vec<String> {
 
 #[test]
 fn install_warns_if_hooks_are_off_and_does_not_change_mixed_commands() {
-    for name in ["disableAllHooks", "allowManagedHooksOnly"] {
-        let machine = machine();
-        let path = put(&machine, format!("{{\"{name}\": true}}"));
+    let machine = machine();
+    for (setting, why, remedy) in [
+        (
+            "\"disableAllHooks\": true",
+            "disableAllHooks is true in ",
+            "remove disableAllHooks from ",
+        ),
+        (
+            "\"env\": {\"CLAUDE_CODE_SIMPLE\": \"1\"}",
+            "CLAUDE_CODE_SIMPLE is \"1\" in ",
+            "remove CLAUDE_CODE_SIMPLE from ",
+        ),
+        (
+            "\"disableAllHooks\": null",
+            "it ignores ",
+            "where disableAllHooks is null, not true or false; correct that",
+        ),
+    ] {
+        put(&machine, format!("{{{setting}}}"));
         let output = install(&machine);
-        let expected = format!(
-            "convex-sidecar: warning: hooks are disabled because {name} is true in {}; nothing is recorded until you remove it\n",
-            path.display()
+        let stderr = &output.stderr;
+        let start =
+            format!("convex-sidecar: warning: the client does not run these hooks, because {why}");
+        assert!(
+            output.status == 0 && stderr.starts_with(&start) && stderr.contains(remedy),
+            "{stderr}"
         );
-        assert_eq!((output.status, output.stderr), (0, expected));
-        put(&machine, format!("{{\"{name}\": false}}"));
+    }
+    // Only in managed settings does the second one have an effect.
+    for setting in ["disableAllHooks\": false", "allowManagedHooksOnly\": true"] {
+        put(&machine, format!("{{\"{setting}}}"));
         install(&machine).ok();
     }
-    let machine = machine();
     let mixed = r#"{"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "tee log | convex-sidecar hook"}]}]}}"#;
     let path = put(&machine, mixed);
     for verb in ["install", "uninstall"] {

@@ -19,6 +19,7 @@ mod cost;
 mod crowd;
 mod disk;
 mod doctor;
+mod doctor_rules;
 mod faults;
 #[cfg(target_os = "linux")]
 mod file_system;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::rules;
 use crate::client_settings::entries::Entry;
 use crate::client_settings::scopes::{self, Scope, Settings, is_same_file};
 use crate::client_settings::shell::{self, Invocation};
@@ -56,8 +57,9 @@ impl Installed {
 struct Client {
     /// Its folder, if the user named it.
     folder: Option<String>,
+    /// In the order of their precedence, the lowest first.
     files: Vec<Settings>,
-    /// Checks for files that could not be read.
+    /// Checks for files that could not be read, and for what the client does not run.
     problems: Vec<Check>,
     /// Whether the plugin finds an executable.
     has_program_for_plugin: bool,
@@ -68,16 +70,22 @@ impl Client {
     fn read(environment: &Environment) -> Self {
         let mut files = Vec::new();
         let mut problems = Vec::new();
-        for settings in scopes::read_all(environment) {
+        for (scope, settings) in scopes::read_all(environment) {
             match settings {
                 Ok(settings) => files.push(settings),
                 Err(error) => problems.push(Check::failed(
                     "hooks",
                     format!("{error:#}"),
-                    "fix it; until then the client ignores the file, and `convex-sidecar install` does not change it",
+                    if scope == Scope::Managed {
+                        "only an administrator can fix it; until then clients do not start, or run without what it says"
+                    } else {
+                        "fix it; until then the client ignores the file, and `convex-sidecar install` does not change it"
+                    },
                 )),
             }
         }
+        problems.extend(rules::checks(environment, &files));
+        problems.extend(rules::untrusted(environment, &files));
         Self {
             folder: None,
             files,
@@ -87,7 +95,8 @@ impl Client {
     }
 
     /// What the client runs for this event, if it is safe to run: a command from the user's own
-    /// settings, or exactly what `install` writes or wrote. A repository's settings may hold
+    /// settings or from managed ones, or exactly what `install` writes or wrote. A repository's
+    /// settings may hold
     /// anything.
     fn invocation(&self, event: &str) -> Option<Invocation> {
         let this = std::env::current_exe().ok()?;
@@ -97,23 +106,21 @@ impl Client {
             .filter(|(_, entry)| entry.event == event)
             .filter(|(_, entry)| !has_variable(entry) && !has_own_home_or_deployment(entry))
             .find_map(|(scope, entry)| {
+                let is_own = matches!(scope, Scope::User | Scope::Managed);
                 let found = Invocation {
                     command: entry.command.clone(),
                     args: entry.args.clone(),
                 };
                 let is_ours = shell::installed(&entry.program, cfg!(windows)).contains(&found)
                     && is_same_file(entry.program.as_ref(), &this);
-                (scope == Scope::User || is_ours).then_some(found)
+                (is_own || is_ours).then_some(found)
             })
     }
 
     /// The checks of its hooks, at least one.
     fn checks(&self) -> Vec<Check> {
         let mut checks = self.problems.clone();
-        for file in &self.files {
-            checks.extend(switched_off(file));
-            checks.extend(self.entries(file));
-        }
+        checks.extend(self.files.iter().flat_map(|file| self.entries(file)));
         checks.extend(self.missing());
         checks.extend(self.doubled());
         checks.extend(self.plugin());
@@ -123,16 +130,15 @@ impl Client {
         checks
     }
 
+    /// The plugins that the client runs, with the files that enable them.
     fn plugins(&self) -> impl Iterator<Item = (&Settings, &str)> {
-        self.files
-            .iter()
+        rules::running_plugins(&self.files)
             .filter_map(|file| Some((file, file.found.plugin.as_deref()?)))
     }
 
+    /// The files whose entries the client runs.
     fn files_with_entries(&self) -> impl DoubleEndedIterator<Item = &Settings> {
-        self.files
-            .iter()
-            .filter(|file| file.found.own().next().is_some())
+        rules::running(&self.files).filter(|file| file.found.own().next().is_some())
     }
 
     /// Where hooks come from.
@@ -147,7 +153,7 @@ impl Client {
     }
 
     fn missing(&self) -> Option<Check> {
-        if self.plugins().next().is_some() {
+        if self.files.iter().any(|file| file.found.plugin.is_some()) {
             return None;
         }
         let has_hook = |event: &str| {
@@ -182,7 +188,7 @@ impl Client {
             .map(|(_, plugin)| format!("`claude plugin uninstall {plugin}`"));
         let last = self
             .files_with_entries()
-            .next_back()
+            .rfind(|file| file.scope != Scope::Managed)
             .map(|file| self.line("uninstall", file.scope));
         (places.len() > 1).then(|| {
             let message = format!(
@@ -237,7 +243,7 @@ impl Client {
             if entry.is_duplicate {
                 warn(
                     format!("{event} has two hooks in {path}"),
-                    format!("{} keeps one", self.line("install", file.scope)),
+                    self.remedy(file, "keeps one"),
                 );
             }
             if entry.has_suspicious_timeout() {
@@ -247,8 +253,8 @@ impl Client {
                         entry.timeout.unwrap_or_default()
                     ),
                     format!(
-                        "it looks like milliseconds; {} sets 10 seconds",
-                        self.line("install", file.scope)
+                        "it looks like milliseconds; {}",
+                        self.remedy(file, "sets 10 seconds")
                     ),
                 );
             }
@@ -266,13 +272,13 @@ impl Client {
 
     /// Checks that an executable in the settings is this one.
     fn program(&self, file: &Settings, program: &str) -> Option<Check> {
-        let (path, install) = (file.path.display(), self.line("install", file.scope));
+        let path = file.path.display();
         let this = std::env::current_exe().ok()?;
         if !Path::new(program).is_absolute() {
             return Some(Check::warning(
                 "hooks",
                 format!("{path} runs {program}, which another PATH may not find"),
-                format!("{install} writes its full path"),
+                self.remedy(file, "writes its full path"),
             ));
         }
         if let Some(obstacle) = access::obstacle(program.as_ref(), Need::Run) {
@@ -281,13 +287,17 @@ impl Client {
         }
         if !Path::new(program).is_file() {
             let message = format!("{path} runs {program}, which does not exist");
-            return Some(Check::failed("hooks", message, install));
+            return Some(Check::failed(
+                "hooks",
+                message,
+                self.remedy(file, "replaces it with this one"),
+            ));
         }
         if is_same_file(program.as_ref(), &this) {
             return None;
         }
-        // Only a program in the user's own settings may be run.
-        let version = (file.scope == Scope::User)
+        // Only a program in the settings of the user or an administrator may be run.
+        let version = matches!(file.scope, Scope::User | Scope::Managed)
             .then(|| version(program))
             .flatten();
         if version.as_deref() == Some(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION"))) {
@@ -299,8 +309,17 @@ impl Client {
         Some(Check::warning(
             "hooks",
             format!("{path} runs {program}{version}, not this executable"),
-            format!("{install} replaces it with this one"),
+            self.remedy(file, "replaces it with this one"),
         ))
+    }
+
+    /// What `install` does about an entry in this file, if it may change it.
+    fn remedy(&self, file: &Settings, effect: &str) -> String {
+        if file.scope == Scope::Managed {
+            format!("only an administrator can change {}", file.path.display())
+        } else {
+            format!("{} {effect}", self.line("install", file.scope))
+        }
     }
 
     /// The command line of `install` or `uninstall` for this client's file of this scope.
@@ -314,16 +333,6 @@ impl Client {
             (scope, _) => format!("`convex-sidecar {verb} --scope {}`", scope.name()),
         }
     }
-}
-
-fn switched_off(file: &Settings) -> Option<Check> {
-    let name = file.found.switched_off_by?;
-    let path = file.path.display();
-    Some(Check::failed(
-        "hooks",
-        format!("switched off: {name} is true in {path}"),
-        format!("remove {name} from {path}"),
-    ))
 }
 
 fn version(program: &str) -> Option<String> {

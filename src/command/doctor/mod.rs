@@ -6,6 +6,7 @@ mod deployment;
 mod hooks;
 mod older_functions;
 mod proof;
+mod rules;
 
 use std::path::Path;
 
