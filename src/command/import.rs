@@ -189,7 +189,7 @@ fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
 }
 
 /// Whether this has the form of the ids that clients give to sessions.
-fn is_uuid(id: &str) -> bool {
+pub(super) fn is_uuid(id: &str) -> bool {
     let lengths = id.split('-').map(str::len);
     lengths.eq([8, 4, 4, 4, 12])
         && id
@@ -198,7 +198,7 @@ fn is_uuid(id: &str) -> bool {
 }
 
 /// When a file was last written, in epoch milliseconds.
-fn modified_at(path: &Path) -> Millis {
+pub(super) fn modified_at(path: &Path) -> Millis {
     let modified = path.metadata().and_then(|file| file.modified()).ok();
     let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     since

@@ -20,6 +20,7 @@ mod crowd;
 mod disk;
 mod doctor;
 mod doctor_rules;
+mod doctor_sessions;
 mod faults;
 #[cfg(target_os = "linux")]
 mod file_system;

@@ -7,6 +7,7 @@ mod hooks;
 mod older_functions;
 mod proof;
 mod rules;
+mod sessions;
 
 use std::path::Path;
 
@@ -37,6 +38,12 @@ pub fn run(options: &Doctor) -> Result<()> {
     checks.extend(configuration(&config));
     checks.extend(installed.checks());
     checks.extend(clients::checks(&environment, installed.has_stop_failure()));
+    checks.extend(sessions::checks(
+        &config,
+        &environment,
+        &options.claude_config_dirs,
+        now().0,
+    ));
     checks.extend(journal(&config));
     checks.extend(deployment::checks(&config, &installed));
     if options.json {
