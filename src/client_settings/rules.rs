@@ -229,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::client_settings::entries::{find, find_managed};
+    use Scope::{Local, Managed, Project, User};
 
     /// Settings files with these texts, the lowest precedence first.
     fn files(texts: &[(Scope, &str)]) -> Vec<Settings> {
@@ -245,13 +246,11 @@ mod tests {
     }
 
     /// Whether client 2.1.332 ran a hook in the user's settings, one in managed ones, and one of a
-    /// plugin. Each row was tried with it.
+    /// plugin. For each row the first was tried with it, the others where they say something new.
     fn runs(texts: &[(Scope, &str)]) -> [bool; 3] {
-        let mut all = files(&[(Scope::User, "{}")]);
-        if !texts.iter().any(|(scope, _)| *scope == Scope::User) {
-            all.extend(files(texts));
-        } else {
-            all = files(texts);
+        let mut all = files(texts);
+        if !texts.iter().any(|(scope, _)| *scope == User) {
+            all.splice(0..0, files(&[(User, "{}")]));
         }
         all.extend(files(&[(Scope::Managed, "{}")]));
         let (user, managed) = (&all[0], all.last().unwrap());
@@ -266,135 +265,137 @@ mod tests {
         }
     }
 
+    /// Settings files, and which hooks run with them, as in [`runs`].
+    type Row = (&'static [(Scope, &'static str)], [bool; 3]);
+
+    const ALL: [bool; 3] = [true; 3];
+    const MANAGED_ALONE: [bool; 3] = [false, true, false];
+    const NONE: [bool; 3] = [false; 3];
+    const ON: &str = r#"{"disableAllHooks":true}"#;
+    const OFF: &str = r#"{"disableAllHooks":false}"#;
+    const ONLY: &str = r#"{"allowManagedHooksOnly":true}"#;
+    const NOT_ONLY: &str = r#"{"allowManagedHooksOnly":false}"#;
+
+    const ROWS: &[Row] = &[
+        (&[], ALL),
+        (&[(User, ON)], MANAGED_ALONE),
+        (&[(Project, ON)], MANAGED_ALONE),
+        (&[(Local, ON)], MANAGED_ALONE),
+        (&[(Managed, ON)], NONE),
+        (&[(User, ON), (Project, OFF)], ALL),
+        (&[(User, ON), (Local, OFF)], ALL),
+        (&[(Project, ON), (Local, OFF)], ALL),
+        (&[(User, OFF), (Local, ON)], MANAGED_ALONE),
+        (&[(User, ON), (Managed, OFF)], ALL),
+        (&[(Local, ON), (Managed, OFF)], ALL),
+        (&[(User, OFF), (Managed, ON)], NONE),
+        (&[(Managed, ON), (Managed, OFF)], ALL),
+        (&[(Managed, OFF), (Managed, ON)], NONE),
+        (&[(Managed, ONLY)], MANAGED_ALONE),
+        (&[(Managed, NOT_ONLY)], ALL),
+        (&[(Managed, ONLY), (Managed, NOT_ONLY)], ALL),
+        (&[(Managed, NOT_ONLY), (Managed, ONLY)], MANAGED_ALONE),
+        (&[(User, ONLY)], ALL),
+        (&[(Project, ONLY)], ALL),
+        (&[(Local, ONLY)], ALL),
+        (
+            &[(Managed, r#"{"allowManagedHooksOnly":"true"}"#)],
+            MANAGED_ALONE,
+        ),
+        (&[(Managed, r#"{"allowManagedHooksOnly":"false"}"#)], ALL),
+        (
+            &[(Managed, r#"{"allowManagedHooksOnly":1}"#)],
+            MANAGED_ALONE,
+        ),
+        (
+            &[(Managed, r#"{"allowManagedHooksOnly":[]}"#)],
+            MANAGED_ALONE,
+        ),
+        (&[(Managed, r#"{"allowManagedHooksOnly":null}"#)], ALL),
+        (
+            &[
+                (Managed, ONLY),
+                (Managed, r#"{"allowManagedHooksOnly":null}"#),
+            ],
+            MANAGED_ALONE,
+        ),
+        (&[(Managed, r#"{"disableAllHooks":"true"}"#)], ALL),
+        (&[(Managed, r#"{"disableAllHooks":null}"#)], ALL),
+        (
+            &[(User, ON), (Managed, r#"{"disableAllHooks":null}"#)],
+            MANAGED_ALONE,
+        ),
+        (
+            &[(Managed, r#"{"strictPluginOnlyCustomization":true}"#)],
+            [false, true, true],
+        ),
+        (
+            &[(
+                Managed,
+                r#"{"strictPluginOnlyCustomization":["mcp","hooks"]}"#,
+            )],
+            [false, true, true],
+        ),
+        (
+            &[(Managed, r#"{"strictPluginOnlyCustomization":"hooks"}"#)],
+            [false, true, true],
+        ),
+        (
+            &[(Managed, r#"{"strictPluginOnlyCustomization":["skills"]}"#)],
+            ALL,
+        ),
+        (
+            &[(Managed, r#"{"strictPluginOnlyCustomization":false}"#)],
+            ALL,
+        ),
+        (&[(User, r#"{"strictPluginOnlyCustomization":true}"#)], ALL),
+        (
+            &[(User, r#"{"env":{"CLAUDE_CODE_SIMPLE":"1"}}"#)],
+            MANAGED_ALONE,
+        ),
+        (
+            &[(User, r#"{"env":{"CLAUDE_CODE_SIMPLE":"TRUE"}}"#)],
+            MANAGED_ALONE,
+        ),
+        (
+            &[(User, r#"{"env":{"CLAUDE_CODE_SAFE_MODE":"1"}}"#)],
+            MANAGED_ALONE,
+        ),
+        (&[(User, r#"{"env":{"CLAUDE_CODE_SIMPLE":"0"}}"#)], ALL),
+        (&[(User, r#"{"env":{"CLAUDE_CODE_SIMPLE":"2"}}"#)], ALL),
+        (&[(Project, r#"{"env":{"CLAUDE_CODE_SIMPLE":"1"}}"#)], ALL),
+        (&[(Local, r#"{"env":{"CLAUDE_CODE_SAFE_MODE":"1"}}"#)], ALL),
+        (
+            &[(Managed, r#"{"env":{"CLAUDE_CODE_SIMPLE":"1"}}"#)],
+            MANAGED_ALONE,
+        ),
+        // The client ignores the whole file of the user, and so what it switches off, too.
+        (
+            &[(User, r#"{"disableAllHooks":"true"}"#)],
+            [false, true, true],
+        ),
+        (
+            &[(User, r#"{"disableAllHooks":null}"#)],
+            [false, true, true],
+        ),
+        (
+            &[(User, r#"{"allowManagedHooksOnly":1}"#)],
+            [false, true, true],
+        ),
+        (&[(User, r#"{"allowManagedHooksOnly":null}"#)], ALL),
+        (
+            &[(User, ON), (Local, r#"{"disableAllHooks":"false"}"#)],
+            MANAGED_ALONE,
+        ),
+        (
+            &[(User, ON), (Local, r#"{"disableAllHooks":null}"#)],
+            MANAGED_ALONE,
+        ),
+    ];
+
     #[test]
     fn rules_are_those_of_the_client() {
-        use Scope::{Local, Managed, Project, User};
-        const ALL: [bool; 3] = [true; 3];
-        const MANAGED_ALONE: [bool; 3] = [false, true, false];
-        const NONE: [bool; 3] = [false; 3];
-        let (on, off) = (
-            r#"{"disableAllHooks":true}"#,
-            r#"{"disableAllHooks":false}"#,
-        );
-        let only = r#"{"allowManagedHooksOnly":true}"#;
-        let not_only = r#"{"allowManagedHooksOnly":false}"#;
-        let rows: &[(&[(Scope, &str)], [bool; 3])] = &[
-            (&[], ALL),
-            (&[(User, on)], MANAGED_ALONE),
-            (&[(Project, on)], MANAGED_ALONE),
-            (&[(Local, on)], MANAGED_ALONE),
-            (&[(Managed, on)], NONE),
-            (&[(User, on), (Project, off)], ALL),
-            (&[(User, on), (Local, off)], ALL),
-            (&[(Project, on), (Local, off)], ALL),
-            (&[(User, off), (Local, on)], MANAGED_ALONE),
-            (&[(User, on), (Managed, off)], ALL),
-            (&[(Local, on), (Managed, off)], ALL),
-            (&[(User, off), (Managed, on)], NONE),
-            (&[(Managed, on), (Managed, off)], ALL),
-            (&[(Managed, off), (Managed, on)], NONE),
-            (&[(Managed, only)], MANAGED_ALONE),
-            (&[(Managed, not_only)], ALL),
-            (&[(Managed, only), (Managed, not_only)], ALL),
-            (&[(Managed, not_only), (Managed, only)], MANAGED_ALONE),
-            (&[(User, only)], ALL),
-            (&[(Project, only)], ALL),
-            (&[(Local, only)], ALL),
-            (
-                &[(Managed, r#"{"allowManagedHooksOnly":"true"}"#)],
-                MANAGED_ALONE,
-            ),
-            (&[(Managed, r#"{"allowManagedHooksOnly":"false"}"#)], ALL),
-            (
-                &[(Managed, r#"{"allowManagedHooksOnly":1}"#)],
-                MANAGED_ALONE,
-            ),
-            (
-                &[(Managed, r#"{"allowManagedHooksOnly":[]}"#)],
-                MANAGED_ALONE,
-            ),
-            (&[(Managed, r#"{"allowManagedHooksOnly":null}"#)], ALL),
-            (
-                &[
-                    (Managed, only),
-                    (Managed, r#"{"allowManagedHooksOnly":null}"#),
-                ],
-                MANAGED_ALONE,
-            ),
-            (&[(Managed, r#"{"disableAllHooks":"true"}"#)], ALL),
-            (&[(Managed, r#"{"disableAllHooks":null}"#)], ALL),
-            (
-                &[(User, on), (Managed, r#"{"disableAllHooks":null}"#)],
-                MANAGED_ALONE,
-            ),
-            (
-                &[(Managed, r#"{"strictPluginOnlyCustomization":true}"#)],
-                [false, true, true],
-            ),
-            (
-                &[(
-                    Managed,
-                    r#"{"strictPluginOnlyCustomization":["mcp","hooks"]}"#,
-                )],
-                [false, true, true],
-            ),
-            (
-                &[(Managed, r#"{"strictPluginOnlyCustomization":"hooks"}"#)],
-                [false, true, true],
-            ),
-            (
-                &[(Managed, r#"{"strictPluginOnlyCustomization":["skills"]}"#)],
-                ALL,
-            ),
-            (
-                &[(Managed, r#"{"strictPluginOnlyCustomization":false}"#)],
-                ALL,
-            ),
-            (&[(User, r#"{"strictPluginOnlyCustomization":true}"#)], ALL),
-            (
-                &[(User, r#"{"env":{"CLAUDE_CODE_SIMPLE":"1"}}"#)],
-                MANAGED_ALONE,
-            ),
-            (
-                &[(User, r#"{"env":{"CLAUDE_CODE_SIMPLE":"TRUE"}}"#)],
-                MANAGED_ALONE,
-            ),
-            (
-                &[(User, r#"{"env":{"CLAUDE_CODE_SAFE_MODE":"1"}}"#)],
-                MANAGED_ALONE,
-            ),
-            (&[(User, r#"{"env":{"CLAUDE_CODE_SIMPLE":"0"}}"#)], ALL),
-            (&[(User, r#"{"env":{"CLAUDE_CODE_SIMPLE":"2"}}"#)], ALL),
-            (&[(Project, r#"{"env":{"CLAUDE_CODE_SIMPLE":"1"}}"#)], ALL),
-            (&[(Local, r#"{"env":{"CLAUDE_CODE_SAFE_MODE":"1"}}"#)], ALL),
-            (
-                &[(Managed, r#"{"env":{"CLAUDE_CODE_SIMPLE":"1"}}"#)],
-                MANAGED_ALONE,
-            ),
-            // The client ignores the whole file of the user, and so what it switches off, too.
-            (
-                &[(User, r#"{"disableAllHooks":"true"}"#)],
-                [false, true, true],
-            ),
-            (
-                &[(User, r#"{"disableAllHooks":null}"#)],
-                [false, true, true],
-            ),
-            (
-                &[(User, r#"{"allowManagedHooksOnly":1}"#)],
-                [false, true, true],
-            ),
-            (&[(User, r#"{"allowManagedHooksOnly":null}"#)], ALL),
-            (
-                &[(User, on), (Local, r#"{"disableAllHooks":"false"}"#)],
-                MANAGED_ALONE,
-            ),
-            (
-                &[(User, on), (Local, r#"{"disableAllHooks":null}"#)],
-                MANAGED_ALONE,
-            ),
-        ];
-        for (texts, expected) in rows {
+        for (texts, expected) in ROWS {
             assert_eq!(runs(texts), *expected, "{texts:?}");
         }
     }

@@ -111,7 +111,6 @@ pub fn read_all(environment: &Environment) -> Vec<(Scope, Result<Settings>)> {
 /// The managed settings files that can exist in this folder: the file, and then those in the folder
 /// beside it in the order of their names. A later one overrules an earlier one.
 fn managed_files(folder: &Path) -> Vec<PathBuf> {
-    let is_read = |name: &str| name.ends_with(".json") && !name.starts_with('.');
     let drop_ins = std::fs::read_dir(folder.join(DROP_INS));
     let mut files: Vec<_> = drop_ins
         .into_iter()
@@ -120,7 +119,8 @@ fn managed_files(folder: &Path) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| {
             let name = path.file_name().and_then(|name| name.to_str());
-            name.is_some_and(is_read) && !path.is_dir()
+            let is_hidden = name.is_none_or(|name| name.starts_with('.'));
+            !is_hidden && path.extension().is_some_and(|end| end == "json") && !path.is_dir()
         })
         .collect();
     files.sort();

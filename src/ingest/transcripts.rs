@@ -231,6 +231,7 @@ impl TranscriptDelta {
     }
 
     /// Whether it holds no conversation.
+    #[must_use]
     pub fn has_no_facts(&self) -> bool {
         let mut facts = self.files.iter().flat_map(|file| &file.facts);
         facts.all(|facts| facts.facts.is_empty())

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{Machine, json_lines};
 
 /// Writes a file below the home folder.
-fn put(machine: &Machine, path: &str, text: impl ToString) {
+fn put(machine: &Machine, path: &str, text: &impl ToString) {
     machine.write(path, &text.to_string(), 0o644);
 }
 
@@ -20,7 +20,7 @@ fn installed() -> Machine {
 }
 
 /// Adds members to the user's settings.
-fn change(machine: &Machine, members: Value) {
+fn change(machine: &Machine, members: &Value) {
     let path = machine.home().join(".claude/settings.json");
     let mut settings: Value =
         serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
@@ -65,7 +65,7 @@ fn assert_only(checks: &[Value], mark: &str, finding: &str, remedy: &str) {
 fn checks_managed(machine: &Machine, files: &[(&str, Value)], arguments: &str) -> Vec<Value> {
     for (path, text) in files {
         let text = text.as_str().map_or(text.to_string(), ToOwned::to_owned);
-        put(machine, &format!("etc/claude-code/{path}"), text);
+        put(machine, &format!("etc/claude-code/{path}"), &text);
     }
     // Root may mount; another user may, in a namespace of users where the system allows that.
     let mount = "export PATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin
@@ -139,7 +139,7 @@ fn managed_settings_that_switch_hooks_off_are_named() {
         assert_only(&checks, "ok", ".claude/settings.json", "");
     }
     // An administrator can also allow what the user has switched off.
-    change(&machine, json!({"disableAllHooks": true}));
+    change(&machine, &json!({"disableAllHooks": true}));
     let files = [(BASE, json!({"disableAllHooks": false}))];
     assert_only(
         &checks_managed(&machine, &files, ""),
@@ -229,7 +229,7 @@ fn switch_of_a_file_with_less_precedence_is_overruled() {
     let project = machine.home().join("project");
     let in_project = |name: &str, value: bool| {
         let text = json!({"disableAllHooks": value});
-        put(&machine, &format!("project/.claude/{name}"), text);
+        put(&machine, &format!("project/.claude/{name}"), &text);
         let doctor = machine.sidecar(&["doctor", "--json"]).folder(&project);
         of_hooks(&doctor.run().stdout)
     };
@@ -242,7 +242,7 @@ fn switch_of_a_file_with_less_precedence_is_overruled() {
     );
     let on = in_project("settings.local.json", false);
     assert_only(&on, "ok", ".claude/settings.json", "");
-    change(&machine, json!({"disableAllHooks": true}));
+    change(&machine, &json!({"disableAllHooks": true}));
     let on = in_project("settings.json", true);
     assert_only(&on, "ok", ".claude/settings.json", "");
     let off = in_project("settings.local.json", true);
@@ -259,7 +259,7 @@ fn setting_that_only_managed_files_may_have_is_ignored_elsewhere() {
     let machine = installed();
     change(
         &machine,
-        json!({"allowManagedHooksOnly": true, "strictPluginOnlyCustomization": true}),
+        &json!({"allowManagedHooksOnly": true, "strictPluginOnlyCustomization": true}),
     );
     assert_only(&checks(&machine), "ok", ".claude/settings.json", "");
 }
@@ -281,7 +281,7 @@ fn file_that_the_client_ignores_is_reported() {
         ),
     ] {
         let machine = installed();
-        change(&machine, members);
+        change(&machine, &members);
         let finding = format!(
             "the client ignores {}/.claude/settings.json: {fault}",
             machine.home().display()
@@ -303,7 +303,7 @@ fn mode_without_hooks_is_reported() {
         "CLAUDE_CODE_SIMPLE=1 is set here",
         "`convex-sidecar import` records such sessions",
     );
-    change(&machine, json!({"env": {"CLAUDE_CODE_SAFE_MODE": "1"}}));
+    change(&machine, &json!({"env": {"CLAUDE_CODE_SAFE_MODE": "1"}}));
     assert_only(
         &checks(&machine),
         "failed",
@@ -323,7 +323,7 @@ fn folder_that_is_not_trusted_is_reported_if_only_it_has_hooks() {
     let trust = |folder: &Path, is_trusted: bool| {
         let trust = json!({"hasTrustDialogAccepted": is_trusted});
         let state = json!({"projects": {folder.to_str().unwrap(): trust}});
-        put(&machine, ".claude.json", state);
+        put(&machine, ".claude.json", &state);
     };
     let finding = format!("{} is not trusted", project.display());
     let remedy = "start `claude` in the folder and accept its question";
