@@ -9,10 +9,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use super::bundle::{self, Bundle};
 use super::docker_failure::{Cause, Explanation, exit_code};
 use super::program::{End, Output, Program, QUESTION};
-use super::secrets::masked;
 use super::server;
 use super::versions::Tag;
 use crate::config::{AdminKey, Config, Environment};
+use crate::record::redact::masked;
 
 /// The first version that understands docker-compose.yml.
 const OLDEST: [u32; 3] = [2, 20, 2];

@@ -8,7 +8,6 @@ mod docker_failure;
 mod images;
 pub mod preflight;
 pub mod program;
-mod secrets;
 pub mod server;
 pub mod versions;
 pub mod volume;

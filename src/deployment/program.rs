@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::bundle::container_variables;
-use super::secrets::masked;
 use crate::config::{AdminKey, Deployment, Environment, executables};
+use crate::record::redact::masked;
 
 /// How many of the last lines of output are shown.
 const SHOWN_LINES: usize = 15;

@@ -149,7 +149,7 @@ fn failure_of_docker_names_cause_and_remedy() {
             stderr(&format!("something new {KEY}")),
             &[
                 "could not start the containers",
-                "something new …\n",
+                "something new [redacted convex key]\n",
                 "fix that",
             ],
         ),
@@ -251,7 +251,7 @@ fn unhealthy_backend_shows_the_end_of_its_log() {
         &[],
         &[
             "the backend did not become healthy",
-            "  30\n  key …\n  postgres://convex:…@db\n  the \\u{1b}[31mdatabase is locked\n",
+            "  30\n  key [redacted convex key]\n  postgres://convex:[redacted password]@db\n  the \\u{1b}[31mdatabase is locked\n",
             "docker compose logs backend",
         ],
     );
