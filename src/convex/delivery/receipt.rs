@@ -27,12 +27,14 @@ struct SessionReceipt {
 }
 
 /// The revision that Convex holds of a session after this answer, JSON.
+#[must_use]
 pub fn stored_revision(receipt: &str) -> Option<i64> {
     let receipt: SessionReceipt = serde_json::from_str(receipt).ok()?;
     whole(&receipt.revision)
 }
 
 /// Whether Convex holds all of these sessions as they were sent.
+#[must_use]
 pub fn are_stored(verdict: &Verdict, entries: &[SessionEntry]) -> bool {
     let Verdict::Success(receipts) = verdict else {
         return false;
@@ -47,6 +49,7 @@ pub fn are_stored(verdict: &Verdict, entries: &[SessionEntry]) -> bool {
 
 /// What came of a deletion, from the answer, JSON. The first version of the functions does not say
 /// why nothing was deleted.
+#[must_use]
 pub fn deletion(receipt: &str) -> Deletion {
     let receipt: Value = serde_json::from_str(receipt).unwrap_or_default();
     match (&receipt["deleted"], receipt.get("revision")) {

@@ -231,12 +231,12 @@ fn is_identifier(value: &str) -> bool {
 }
 
 fn is_mixed(value: &str) -> bool {
-    let has = |test: fn(&u8) -> bool| value.as_bytes().iter().any(|byte| test(byte));
+    let has = |test: fn(&u8) -> bool| value.as_bytes().iter().any(test);
     let letters = has(u8::is_ascii_alphabetic);
     letters
         && (has(u8::is_ascii_digit)
-            || value.contains(['!', '@', '#', '%', '^', '&', '*', '+', '=', '~']))
-        || letters && has_both_cases(value)
+            || value.contains(['!', '@', '#', '%', '^', '&', '*', '+', '=', '~'])
+            || has_both_cases(value))
 }
 
 /// Whether three tenths of the letters are in upper case and as many in lower case, as in base64
