@@ -126,6 +126,8 @@ export async function startLab(hooks) {
   const { query, calls } = backend;
   return {
     cwd,
+    env,
+    messages: api.messages,
     startClaude,
     claude,
     client,
