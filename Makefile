@@ -4,6 +4,7 @@
 CARGO_DENY := target/tools/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
 RIVALS := benches/side_by_side/rivals
+SDK_EXAMPLE := examples/agent-sdk-typescript
 CAPTURED := tests/fixtures/claude-code-2.1.197
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # The path of the executable that `cargo build` builds with the given flags. Only cargo knows it:
@@ -28,9 +29,11 @@ transcripts:
 	TRANSCRIPT_CASES=5000 cargo test --locked --test transcripts journal -- --include-ignored
 
 # The real Claude Code, from npm, against a stand-in for the Messages API: the versions of
-# tests/client/package.json, two side by side. CLIENT=2.1.x tries another one.
+# tests/client/package.json, two side by side. CLIENT=2.1.x tries another one. Then both Agent SDKs,
+# with the clients that they bring.
 CLIENT ?= 2.1.332 2.1.197 2.1.100 2.0.50
-client-test: node_modules tests/client/node_modules
+client-test: node_modules tests/client/node_modules $(SDK_EXAMPLE)/node_modules target/agent-sdk/installed
+	npx tsc --noEmit --project $(SDK_EXAMPLE)
 	for version in $(CLIENT); do \
 		test -d tests/client/node_modules/claude-$$version || \
 		npm install --no-audit --no-fund --loglevel=error --no-save \
@@ -39,7 +42,8 @@ client-test: node_modules tests/client/node_modules
 	cargo build --locked --release
 	export CONVEX_SIDECAR_BIN="$${CONVEX_SIDECAR_BIN:-$(call executable,--release)}"; \
 		printf '%s\n' $(CLIENT) | xargs -P 2 -I VERSION env CLIENT=VERSION \
-		node --test --test-reporter=spec tests/client/client.test.mjs
+		node --test --test-reporter=spec tests/client/client.test.mjs && \
+		node --test --test-reporter=spec tests/client/sdk.test.mjs
 
 # Compares the cost with that of alternatives; writes docs/benchmarks.md and docs/cost.md.
 # ONLY="hooks crowd" runs only those sections and writes nothing.
@@ -77,6 +81,17 @@ tests/client/node_modules: tests/client/package-lock.json
 	cd tests/client && $(NPM_CI)
 	touch $@
 
+$(SDK_EXAMPLE)/node_modules: $(SDK_EXAMPLE)/package-lock.json
+	cd $(@D) && $(NPM_CI)
+	touch $@
+
+target/agent-sdk/installed: examples/agent-sdk-python/requirements.txt
+	@python3 -c 'import sys, venv; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo 'The Python Agent SDK needs python3, 3.10 or newer, with its module venv.' >&2; exit 1; }
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	touch $@
+
 # The alternatives that `make bench` measures. If one cannot be installed, its row says so, and the
 # next run tries again.
 target/rivals/npm/node_modules: $(RIVALS)/package.json $(RIVALS)/package-lock.json $(RIVALS)/deliver.js .npmrc
@@ -93,4 +108,4 @@ $(CARGO_DENY):
 # `cargo clean` removes cargo's target folder, which need not be `target`.
 clean:
 	cargo clean
-	rm -rf target node_modules tests/client/node_modules
+	rm -rf target node_modules tests/client/node_modules $(SDK_EXAMPLE)/node_modules

@@ -189,6 +189,27 @@ fn every_screen_in_the_documents_matches_its_snapshot() {
     }
 }
 
+/// Indentation aside, because an example has the code inside of a class.
+#[test]
+fn code_in_the_page_on_the_agent_sdk_is_in_the_examples() {
+    let page = fs::read_to_string(root().join("docs/sdk.md")).unwrap();
+    for (language, example) in [
+        ("ts", "agent-sdk-typescript/agent.ts"),
+        ("python", "agent-sdk-python/agent.py"),
+    ] {
+        let source = fs::read_to_string(root().join("examples").join(example)).unwrap();
+        let source: String = source
+            .lines()
+            .map(|line| format!("{}\n", line.trim_start()))
+            .collect();
+        let blocks = blocks(&page, language);
+        assert!(!blocks.is_empty(), "{language}");
+        for block in blocks {
+            assert!(source.contains(&block), "{example} does not have:\n{block}");
+        }
+    }
+}
+
 /// In tables and sentences too, not only in blocks.
 #[test]
 fn every_make_target_in_the_documents_exists() {

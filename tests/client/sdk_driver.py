@@ -2,11 +2,16 @@
 
 import asyncio
 import json
-import os
 import pathlib
 import sys
 
-from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage, query
+from claude_agent_sdk import (
+    ClaudeAgentOptions,
+    ClaudeSDKClient,
+    InMemorySessionStore,
+    ResultMessage,
+    query,
+)
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES / "agent-sdk-python"))
@@ -15,9 +20,9 @@ from agent import Agent, isolated  # noqa: E402
 UNATTENDED = {"permission_mode": "bypassPermissions"}
 
 
-def show(result, **more):
+def show(result):
     fields = ["session_id", "result", "total_cost_usd", "num_turns", "usage"]
-    print(json.dumps({name: getattr(result, name) for name in fields} | more), flush=True)
+    print(json.dumps({name: getattr(result, name) for name in fields}), flush=True)
     return result
 
 
@@ -47,12 +52,25 @@ async def client(_input):
         await answer(sdk, "RUNTWO")
 
 
+async def told():
+    """Waits for a line from the test, which sees when the model is asked."""
+    await asyncio.to_thread(sys.stdin.readline)
+
+
 async def interrupt(_input):
     async with ClaudeSDKClient(ClaudeAgentOptions(**UNATTENDED)) as sdk:
         task = asyncio.create_task(answer(sdk, "HANGNOW"))
-        await asyncio.sleep(3)
+        await told()
         await sdk.interrupt()
         await task
+
+
+async def abort(_input):
+    task = asyncio.create_task(run("HANGNOW and more"))
+    await told()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
 
 
 async def resume(_input):
@@ -61,10 +79,14 @@ async def resume(_input):
     show(await run("say hello", continue_conversation=True))
 
 
-async def fork(_input):
-    parent = await run("say hello")
-    show(parent, messages=2)
-    show(await run("RUNTWO", resume=parent.session_id, fork_session=True))
+async def once(given):
+    show(await run(given.pop("prompt"), **given))
+
+
+async def store(_input):
+    session_store = InMemorySessionStore()
+    first = show(await run("say hello", session_store=session_store))
+    show(await run("RUNTWO", session_store=session_store, resume=first.session_id))
 
 
 async def isolated_agent(given):
@@ -82,7 +104,9 @@ SCENARIOS = {
     "client": client,
     "interrupt": interrupt,
     "resume": resume,
-    "fork": fork,
+    "abort": abort,
+    "once": once,
+    "store": store,
     "isolated": isolated_agent,
 }
-asyncio.run(SCENARIOS[sys.argv[1]](json.load(sys.stdin)))
+asyncio.run(SCENARIOS[sys.argv[1]](json.loads(sys.stdin.readline())))
