@@ -103,6 +103,7 @@ function fullSession(): AgentSession {
       model: "claude-opus",
       models: ["claude-opus"],
       title: "greeting",
+      activity: { state: "background", since: 3000 },
       runs: [
         { startedAt: 1000 },
         {

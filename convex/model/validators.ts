@@ -31,6 +31,12 @@ const run = v.object({
   endedBy: v.optional(v.union(v.literal("hook"), v.literal("superseded"), v.literal("swept"))),
 });
 
+/** What the client of a running session does, and since when. */
+const activity = v.object({
+  state: v.union(v.literal("working"), v.literal("waiting"), v.literal("background")),
+  since: v.number(),
+});
+
 const transcript = v.object({
   path: v.string(),
   state: v.union(v.literal("complete"), v.literal("partial"), v.literal("missing")),
@@ -53,6 +59,7 @@ const sessionMetadata = {
   model: v.optional(v.string()),
   models: v.array(v.string()),
   title: v.optional(v.string()),
+  activity: v.optional(activity),
   runs: v.array(run),
   transcript,
   prompts: v.number(),

@@ -21,6 +21,10 @@ use crate::ui;
 /// How long a SessionStart may use the network: the user waits for the agent to start.
 const START_BUDGET: Duration = Duration::from_millis(300);
 
+/// How long a UserPromptSubmit may take after its event is durable: the user waits for the agent to
+/// begin with each prompt.
+const PROMPT_BUDGET: Duration = Duration::from_millis(100);
+
 /// Runs the hook. An error is shown only with `--verbose` or `--strict`; if possible it is also kept
 /// in the journal's notes.
 pub fn run(options: Hook, start: Instant) -> Result<()> {
@@ -140,6 +144,10 @@ fn record_event(
     )
     .context("could not write the event to the journal")?;
     signals::release();
+    let deadline = match event.kind {
+        EventKind::UserPromptSubmit { .. } => deadline.within(PROMPT_BUDGET),
+        _ => deadline,
+    };
     journal.set_deadline(deadline)?;
     match follow_up(journal, config, options, event, (now, jitter), deadline) {
         // The event is durable, and the next hook does the rest.
@@ -184,9 +192,12 @@ fn follow_up(
     } else {
         deadline
     };
-    Delivery::new(journal, deployment, deadline, now, jitter)
-        .with_trace(&mut |step| trace(options, step))
-        .deliver_hook(&event.session_id)
+    let mut trace = |step: &str| trace(options, step);
+    let delivery = Delivery::new(journal, deployment, deadline, now, jitter).with_trace(&mut trace);
+    match event.kind {
+        EventKind::UserPromptSubmit { .. } => delivery.deliver_prompt(&event.session_id),
+        _ => delivery.deliver_hook(&event.session_id),
+    }
 }
 
 /// Prints a step, with `--verbose`.

@@ -5,10 +5,11 @@
 //! (`tests/fixtures/claude-code-2.1.197`). [`Event`] is what the rest of the program uses.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::InputError;
 use crate::record::event::{Event, EventKind, is_session_id};
-use crate::system::json::{Scalar, parse_object, repair};
+use crate::system::json::{List, Scalar, parse_object, repair};
 
 /// A hook input of any event.
 #[derive(Default, Deserialize)]
@@ -23,8 +24,10 @@ struct Wire<'a> {
     source: Scalar<'a>,
     model: Scalar<'a>,
     session_title: Scalar<'a>,
+    prompt_id: Scalar<'a>,
     prompt: Scalar<'a>,
     last_assistant_message: Scalar<'a>,
+    background_tasks: List<IgnoredAny>,
     error: Scalar<'a>,
     error_details: Scalar<'a>,
     reason: Scalar<'a>,
@@ -71,6 +74,7 @@ impl Wire<'_> {
             },
             "Stop" => EventKind::Stop {
                 last_assistant_message: self.last_assistant_message.owned(),
+                has_background_tasks: !self.background_tasks.0.is_empty(),
             },
             // That of a subagent says nothing about the session.
             "StopFailure" if self.agent_id.text().is_some() => EventKind::Other {
@@ -99,6 +103,7 @@ impl Wire<'_> {
             transcript_path: self.transcript_path.owned(),
             cwd: self.cwd.owned(),
             permission_mode: self.permission_mode.owned(),
+            prompt_id: self.prompt_id.owned(),
             kind,
         })
     }
@@ -121,7 +126,8 @@ mod tests {
         assert_eq!(
             event.kind,
             EventKind::Stop {
-                last_assistant_message: None
+                last_assistant_message: None,
+                has_background_tasks: false,
             }
         );
     }
@@ -134,7 +140,8 @@ mod tests {
         assert_eq!(
             event.kind,
             EventKind::Stop {
-                last_assistant_message: Some("cut \u{fffd}".to_owned())
+                last_assistant_message: Some("cut \u{fffd}".to_owned()),
+                has_background_tasks: false,
             }
         );
     }

@@ -82,6 +82,7 @@ impl Document {
             model: latest.model.text().or_else(|| session.model.clone()),
             models: shown.by_model.keys().cloned().collect(),
             title: title.map(|title| line(&title.text)),
+            activity: session.activity(),
             runs: runs(&session.runs),
             transcript: TranscriptDocument {
                 path: session.transcript_path.clone().unwrap_or_default(),

@@ -65,6 +65,11 @@ pub struct Metadata {
     pub models: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "known_or_none"
+    )]
+    pub activity: Option<Activity>,
     pub runs: Vec<RunDocument>,
     pub transcript: TranscriptDocument,
     pub prompts: u64,
@@ -109,6 +114,26 @@ pub struct Metadata {
     pub output_truncated: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u64>,
+}
+
+/// What the client of a running session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    pub state: ActivityState,
+    /// Since when, in epoch milliseconds.
+    pub since: Millis,
+}
+
+/// See [`Activity`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActivityState {
+    /// The last prompt has no answer yet.
+    Working,
+    /// The client waits for a prompt.
+    Waiting,
+    /// The last prompt has an answer, and tasks that the agent started go on.
+    Background,
 }
 
 /// Where a session's cost comes from.

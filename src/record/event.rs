@@ -23,6 +23,9 @@ pub struct Event {
     /// The client's permission mode, for events that have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permission_mode: Option<String>,
+    /// The client's id of the turn, for events of clients that have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_id: Option<String>,
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
@@ -46,6 +49,8 @@ pub enum EventKind {
     },
     Stop {
         last_assistant_message: Option<String>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        has_background_tasks: bool,
     },
     StopFailure {
         error: String,
@@ -84,8 +89,10 @@ impl Event {
             },
             EventKind::Stop {
                 last_assistant_message,
+                has_background_tasks,
             } => EventKind::Stop {
                 last_assistant_message: keep(last_assistant_message),
+                has_background_tasks: *has_background_tasks,
             },
             EventKind::StopFailure { error } => EventKind::StopFailure {
                 error: redactor.keep(error).unwrap_or_default().text,

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
+use super::document::{Activity, ActivityState};
 use super::event::{Event, EventKind};
 use super::outcome::Outcome;
 use super::redact::{Redactor, Text};
@@ -52,6 +53,18 @@ pub(super) struct TurnEnd {
     pub(super) at: Millis,
     /// `Some` if it failed; empty if no text is kept.
     pub(super) error: Option<Text>,
+    /// Whether the client's background tasks go on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) has_background_tasks: bool,
+}
+
+/// A turn that has a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Turn {
+    /// The client's id of it.
+    pub(super) id: String,
+    /// When its first prompt was submitted. What is typed while the agent works belongs to it, too.
+    pub(super) began_at: Millis,
 }
 
 /// The answer that a Stop hook carried.
@@ -88,6 +101,9 @@ pub struct Session {
     /// When the last prompt was submitted, by its hook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) asked_at: Option<Millis>,
+    /// The turn of that prompt, if the client names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_turn: Option<Turn>,
     #[serde(rename = "turn")]
     pub(super) turn_end: Option<TurnEnd>,
     pub(super) answer: Option<HookAnswer>,
@@ -120,6 +136,7 @@ impl Session {
             title: None,
             prompt: None,
             asked_at: None,
+            last_turn: None,
             turn_end: None,
             answer: None,
         }
@@ -159,18 +176,25 @@ impl Session {
                 return !matches!(reason.as_deref(), Some("clear" | "resume"));
             }
             EventKind::UserPromptSubmit { prompt } => {
-                if self.prompt.is_none() {
+                // The hook fires for these notices of the client, too, and the agent works on them.
+                let is_notice = |text: &String| text.starts_with("<task-notification");
+                if self.prompt.is_none() && !prompt.as_ref().is_some_and(is_notice) {
                     self.prompt = keep(prompt);
+                }
+                if self.last_turn.as_ref().map(|turn| &turn.id) != event.prompt_id.as_ref() {
+                    self.last_turn = event.prompt_id.clone().map(|id| Turn { id, began_at: now });
                 }
                 self.asked_at = self.asked_at.max(Some(now));
                 self.runs.touch(owner, now);
             }
             EventKind::Stop {
                 last_assistant_message,
+                has_background_tasks,
             } => {
                 self.turn_end = Some(TurnEnd {
                     at: now,
                     error: None,
+                    has_background_tasks: *has_background_tasks,
                 });
                 if let Some(text) = keep(last_assistant_message) {
                     self.answer = Some(HookAnswer { at: now, text });
@@ -181,6 +205,7 @@ impl Session {
                 self.turn_end = Some(TurnEnd {
                     at: now,
                     error: Some(redactor.keep(error).unwrap_or_default()),
+                    has_background_tasks: false,
                 });
                 self.runs.touch(owner, now);
             }
@@ -206,6 +231,24 @@ impl Session {
                     .as_ref()
                     .is_some_and(|end| end.at == answer.at)
         })
+    }
+
+    /// What the client does, as far as the hooks of its open runs say so. `None` if no run is open.
+    pub(super) fn activity(&self) -> Option<Activity> {
+        let open = self.runs.iter().filter(|run| run.end.is_none());
+        let began_at = open.map(|run| run.started_at).min()?;
+        // What an earlier process did not finish is over.
+        let asked_at = self.asked_at.filter(|&at| at >= began_at);
+        let end = self.turn_end.as_ref().filter(|end| end.at >= began_at);
+        let (state, since) = match (asked_at, end) {
+            (Some(at), end) if end.is_none_or(|end| end.at < at) => {
+                let turn = self.last_turn.as_ref().map(|turn| turn.began_at);
+                (ActivityState::Working, turn.unwrap_or(at).max(began_at))
+            }
+            (_, Some(end)) if end.has_background_tasks => (ActivityState::Background, end.at),
+            (_, end) => (ActivityState::Waiting, end.map_or(began_at, |end| end.at)),
+        };
+        Some(Activity { state, since })
     }
 
     /// The status of the session, given how its last turn ended.

@@ -12,7 +12,9 @@ use super::text::{
 };
 use crate::convex::delivery_state::DeliveryState;
 use crate::record::Millis;
-use crate::record::document::{Document, Metadata, RunDocument, ToolDocument};
+use crate::record::document::{
+    Activity, ActivityState, Document, Metadata, RunDocument, ToolDocument,
+};
 use crate::record::run::EndedBy;
 use crate::record::session::Status;
 
@@ -33,9 +35,11 @@ const COLUMNS: [Column<ListedSession>; 12] = [
     Column::left("SESSION", 0, |session, _| {
         Cell::new(short_id(&session.document.session_id))
     }),
-    Column::left("STATUS", 0, |session, _| {
+    Column::left("STATUS", 0, |session, now| {
         let status = session.document.status;
-        Cell::styled(status.as_str(), session_style(status))
+        let activity = activity(&session.document.metadata, now);
+        let text = activity.unwrap_or_else(|| status.as_str().to_owned());
+        Cell::styled(text, session_style(status))
     }),
     Column::right("AGE", 0, |session, now| {
         Cell::new(age(session.document.metadata.updated_at, now))
@@ -73,6 +77,32 @@ const COLUMNS: [Column<ListedSession>; 12] = [
 const PROMPT: Column<ListedSession> = Column::left("PROMPT", 0, |session, _| {
     Cell::new(title(&session.document))
 });
+
+/// What a running session does, and for how long.
+fn activity(metadata: &Metadata, now: Millis) -> Option<String> {
+    let Activity { state, since } = metadata.activity?;
+    let word = match state {
+        ActivityState::Working => "working",
+        ActivityState::Waiting => "waiting",
+        ActivityState::Background => "background",
+    };
+    Some(format!("{word} {}", span(now - since)))
+}
+
+/// The same in a sentence.
+fn activity_line(metadata: &Metadata, now: Millis) -> String {
+    let Some(Activity { state, since }) = metadata.activity else {
+        return String::new();
+    };
+    let time = span(now - since);
+    match state {
+        ActivityState::Working => format!("has worked for {time} on the last prompt"),
+        ActivityState::Waiting => format!("has waited for {time} for a prompt"),
+        ActivityState::Background => {
+            format!("answered, background work running ({time} since the answer)")
+        }
+    }
+}
 
 fn cost(metadata: &Metadata) -> Option<String> {
     let is_partial = metadata.cost_is_partial == Some(true);
@@ -149,6 +179,7 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
         document.status.as_str(),
         session_style(document.status),
     );
+    page.line("activity", &activity_line(metadata, now));
     page.line("title", &escaped(metadata.title.as_ref()));
     page.line("workflow", &escaped(document.workflow_key.as_ref()));
     page.line("fork of", &escaped(metadata.forked_from.as_ref()));

@@ -38,6 +38,7 @@ mod manual;
 mod migration;
 mod older_functions;
 mod plugin;
+mod prompts_submitted;
 mod readme;
 mod receipts;
 mod record;

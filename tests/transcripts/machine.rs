@@ -51,6 +51,7 @@ impl Machine {
                 transcript_path: Some(path.to_string_lossy().into_owned()),
                 cwd: None,
                 permission_mode: None,
+                prompt_id: None,
                 kind: EventKind::SessionStart {
                     source: None,
                     model: None,

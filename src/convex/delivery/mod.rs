@@ -69,6 +69,9 @@ pub struct Delivery<'a> {
     trace: Option<Trace<'a>>,
     /// Whether the journal can hold a backoff, which a success ends.
     may_have_backoff: bool,
+    /// Whether a failure makes everything wait. After the short time of a prompt it says too little:
+    /// a distant server may need longer.
+    records_backoff: bool,
     /// What the functions accept, once the deployment was asked, if it says so.
     accepted: OnceCell<Option<Arguments>>,
     report: Report,
@@ -105,6 +108,7 @@ impl<'a> Delivery<'a> {
             jitter,
             trace: None,
             may_have_backoff: true,
+            records_backoff: true,
             accepted: OnceCell::new(),
             report: Report::default(),
         }
@@ -135,6 +139,25 @@ impl<'a> Delivery<'a> {
         }
         if due.has_outbox {
             let _ = self.send_outbox(HOOK_EXTRAS)?;
+        }
+        Ok(self.report)
+    }
+
+    /// Sends the session of a prompt alone, and nothing while the last delivery failed, because the
+    /// user waits.
+    pub fn deliver_prompt(mut self, session_id: &str) -> Result<Report> {
+        let name = self.deployment.name();
+        if let Some(backoff) = self.journal.backoff(name)? {
+            self.trace(|| format!("not sent with a prompt, because {}", backoff.failure));
+            self.report.problem = Some(backoff.failure.to_string());
+            return Ok(self.report);
+        }
+        self.may_have_backoff = false;
+        self.records_backoff = false;
+        if let Some(own) = self.journal.due(session_id, name, self.now)?
+            && own.last_failure.is_none()
+        {
+            let _ = self.deliver_one(&own)?;
         }
         Ok(self.report)
     }
@@ -353,8 +376,12 @@ impl<'a> Delivery<'a> {
     /// Makes everything for this deployment wait.
     fn back_off(&mut self, entries: &[SessionEntry], failure: &Failure) -> Result<Flow> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
+        let records_backoff = self.records_backoff;
         self.journal.write(|write| {
             write.release(entries)?;
+            if !records_backoff {
+                return Ok(());
+            }
             write.record_backoff(name, failure, |failures| now + backoff(failures, jitter))
         })?;
         self.report.problem = Some(failure.to_string());

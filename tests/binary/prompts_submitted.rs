@@ -1,0 +1,270 @@
+//! What a UserPromptSubmit shows, and what it costs the user, who waits for it: whether a running
+//! session works or waits, and at most 100 ms of the network.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::gate::{Fault, Gate};
+use crate::support::{Backend, Machine};
+
+const SESSION: &str = "5e55104a-0000-4000-8000-0000000000ac";
+
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    now.as_millis().try_into().unwrap()
+}
+
+fn start(source: &str) -> Value {
+    json!({"hook_event_name": "SessionStart", "source": source})
+}
+
+fn prompt(text: &str, turn: Option<&str>) -> Value {
+    json!({"hook_event_name": "UserPromptSubmit", "prompt": text, "prompt_id": turn})
+}
+
+fn stop(background_tasks: &Value) -> Value {
+    json!({"hook_event_name": "Stop", "last_assistant_message": "Done.", "background_tasks": background_tasks})
+}
+
+fn end() -> Value {
+    json!({"hook_event_name": "SessionEnd", "reason": "other"})
+}
+
+/// Runs a hook, which must be silent. Returns how long it took.
+fn hook(machine: &Machine, event: &Value) -> Duration {
+    let mut input = event.clone();
+    input["session_id"] = SESSION.into();
+    let started = Instant::now();
+    let hook = machine.sidecar(&["hook"]).stdin(input.to_string());
+    hook.run().silent();
+    started.elapsed()
+}
+
+fn change(machine: &Machine, sql: &str) {
+    let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+    assert_eq!(journal.execute(sql, []).unwrap(), 1, "{sql}");
+}
+
+#[test]
+fn running_session_shows_whether_it_works_or_waits_and_since_when() {
+    let tasks = json!([{"id": "b1", "type": "shell", "status": "running"}]);
+    let none = json!([]);
+    let notice = "<task-notification>\n<task-id>b1</task-id>";
+    // The number is that of the event since which it does so.
+    for (events, state, since) in [
+        (vec![start("startup")], "waiting", 0),
+        (vec![start("startup"), prompt("go", None)], "working", 1),
+        // The prompt's hook came first.
+        (vec![prompt("go", None), start("startup")], "working", 0),
+        (
+            vec![start("startup"), prompt("go", Some("a")), stop(&none)],
+            "waiting",
+            2,
+        ),
+        // Fired twice.
+        (
+            vec![prompt("go", Some("a")), prompt("go", Some("a"))],
+            "working",
+            0,
+        ),
+        // Typed while the agent works.
+        (
+            vec![prompt("go", Some("a")), prompt("faster", Some("a"))],
+            "working",
+            0,
+        ),
+        // The first turn was interrupted, which no hook tells.
+        (
+            vec![prompt("go", Some("a")), prompt("again", Some("b"))],
+            "working",
+            1,
+        ),
+        (
+            vec![prompt("go", None), prompt("again", None)],
+            "working",
+            1,
+        ),
+        (
+            vec![prompt("go", None), stop(&none), prompt("more", None)],
+            "working",
+            2,
+        ),
+        (vec![prompt("go", None), stop(&tasks)], "background", 1),
+        (
+            vec![prompt("go", None), stop(&json!("later clients"))],
+            "waiting",
+            1,
+        ),
+        // The agent works on what the task has found.
+        (
+            vec![
+                prompt("go", Some("a")),
+                stop(&tasks),
+                prompt(notice, Some("b")),
+            ],
+            "working",
+            2,
+        ),
+        (
+            vec![
+                prompt("go", None),
+                stop(&tasks),
+                prompt(notice, None),
+                stop(&none),
+            ],
+            "waiting",
+            3,
+        ),
+        (
+            vec![
+                prompt("go", None),
+                json!({"hook_event_name": "StopFailure", "error": "x"}),
+            ],
+            "waiting",
+            1,
+        ),
+        // The process that worked has ended, with its background tasks.
+        (
+            vec![start("startup"), prompt("go", None), end(), start("resume")],
+            "waiting",
+            3,
+        ),
+        (
+            vec![
+                start("startup"),
+                prompt("go", None),
+                stop(&tasks),
+                end(),
+                start("resume"),
+            ],
+            "waiting",
+            4,
+        ),
+    ] {
+        let machine = Machine::new();
+        let mut times = Vec::new();
+        for event in &events {
+            times.push(now());
+            hook(&machine, event);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        times.push(now());
+        let document = machine.document(SESSION);
+        let activity = &document["metadata"]["activity"];
+        assert_eq!(activity["state"], state, "{events:?}");
+        let at = activity["since"].as_i64().unwrap();
+        assert!(
+            (times[since]..times[since + 1]).contains(&at),
+            "{events:?}: {at} is not in {times:?}[{since}]"
+        );
+        hook(&machine, &end());
+        let ended = machine.document(SESSION);
+        assert_eq!(ended["metadata"]["activity"], Value::Null, "{events:?}");
+    }
+}
+
+#[test]
+fn screens_show_for_how_long_a_session_has_worked_or_waited() {
+    let machine = Machine::new();
+    let tasks = json!([{"id": "b1", "type": "shell", "status": "running"}]);
+    for (event, cell, line) in [
+        (
+            start("startup"),
+            "waiting 0s ",
+            "has waited for 0s for a prompt",
+        ),
+        (
+            prompt("go", None),
+            "working 0s ",
+            "has worked for 0s on the last prompt",
+        ),
+        (
+            stop(&tasks),
+            "background 0s ",
+            "answered, background work running (0s since the answer)",
+        ),
+    ] {
+        hook(&machine, &event);
+        let table = machine.sidecar(&["sessions", "--all"]).run().ok();
+        assert!(table.contains(cell), "{table}");
+        let page = machine.sidecar(&["show", SESSION]).run().ok();
+        assert!(page.contains(&format!("activity    {line}\n")), "{page}");
+    }
+    hook(&machine, &end());
+    let table = machine.sidecar(&["sessions"]).run().ok();
+    assert!(
+        table.contains("completed ") && !table.contains("background"),
+        "{table}"
+    );
+}
+
+#[test]
+fn notice_of_a_background_task_is_not_the_prompt() {
+    let machine = Machine::new();
+    hook(
+        &machine,
+        &prompt("<task-notification>\n<task-id>b1</task-id>", Some("a")),
+    );
+    assert_eq!(machine.document(SESSION)["input"], Value::Null);
+    hook(&machine, &prompt("go", Some("b")));
+    assert_eq!(machine.document(SESSION)["input"], "go");
+}
+
+#[test]
+fn prompt_is_delivered_alone() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    hook(&machine, &prompt("go", Some("a")));
+    assert_eq!(backend.calls(), ["agents:createAgentSession"]);
+    let row = machine.sidecar(&["show", SESSION, "--remote", "--json"]);
+    let row: Value = serde_json::from_str(&row.run().ok()).unwrap();
+    assert_eq!(row["metadata"]["activity"]["state"], "working");
+    assert_eq!(row["input"], "go");
+}
+
+/// Nothing answers. A prompt gives up early, which says too little for a backoff; after a failure
+/// that was recorded it does not even connect, also once the next try is due.
+#[test]
+fn prompt_gives_the_network_little_time_and_none_while_delivery_fails() {
+    let gate = Gate::open(None);
+    gate.set(Fault::Silence);
+    let machine = Machine::new().deployment(&gate.url, "convex-self-hosted|01a2b3c4");
+    let times: Vec<_> = (0..3)
+        .map(|number| hook(&machine, &prompt("go", Some(&number.to_string()))))
+        .collect();
+    // On a busy machine the time may be over before the connection is made.
+    let tried = gate.connections();
+    assert!((1..=3).contains(&tried), "{tried}");
+    let least = times.into_iter().min().unwrap();
+    let budget = Duration::from_millis(100)..Duration::from_millis(600);
+    assert!(budget.contains(&least), "{least:?}");
+    hook(&machine, &stop(&json!([])));
+    assert_eq!(gate.connections(), tried + 1);
+    hook(&machine, &prompt("more", Some("4")));
+    change(&machine, "UPDATE deployments SET retry_at = 0");
+    hook(&machine, &prompt("and more", Some("5")));
+    assert_eq!(gate.connections(), tried + 1);
+    hook(&machine, &stop(&json!([])));
+    assert_eq!(gate.connections(), tried + 2);
+}
+
+#[test]
+fn prompt_of_a_refused_session_is_not_sent() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let refusal =
+        json!({"status": "error", "errorMessage": "ArgumentValidationError: no", "logLines": []});
+    backend.fault(&json!({"times": 1, "status": 200, "body": refusal}));
+    hook(&machine, &start("startup"));
+    let calls = backend.calls().len();
+    change(
+        &machine,
+        "UPDATE sessions SET retry_at = 0 WHERE failures > 0",
+    );
+    hook(&machine, &prompt("go", None));
+    assert_eq!(backend.calls().len(), calls);
+    hook(&machine, &stop(&json!([])));
+    assert!(backend.calls().len() > calls);
+}
