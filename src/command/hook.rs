@@ -13,7 +13,6 @@ use crate::ingest;
 use crate::journal::{self, ErrorKind, Journal, SessionEntry};
 use crate::record::Millis;
 use crate::record::event::{Event, EventKind};
-use crate::record::run::Owner;
 use crate::system::deadline::{Deadline, HOOK_BUDGET};
 use crate::system::{process, signals};
 use crate::ui;
@@ -133,16 +132,9 @@ fn record_event(
         return Ok(Report::default());
     }
     let (now, jitter) = now();
-    let owner = owner(config);
-    ingest::record_event(
-        journal,
-        config,
-        event,
-        owner.as_ref(),
-        &process::host(),
-        now,
-    )
-    .context("could not write the event to the journal")?;
+    let origin = client::origin(config, event);
+    ingest::record_event(journal, config, event, &origin, &process::host(), now)
+        .context("could not write the event to the journal")?;
     signals::release();
     let deadline = match event.kind {
         EventKind::UserPromptSubmit { .. } => deadline.within(PROMPT_BUDGET),
@@ -218,7 +210,7 @@ fn dry_run(config: &Config, event: &Event) -> Result<()> {
         &mut journal,
         config,
         event,
-        owner(config).as_ref(),
+        &client::origin(config, event),
         &process::host(),
         now,
     )?;
@@ -246,14 +238,6 @@ fn entry(journal: &Journal, event: &Event) -> Result<SessionEntry> {
     journal
         .entry(&event.session_id)?
         .with_context(|| format!("session {} is not in the journal", event.session_id))
-}
-
-fn owner(config: &Config) -> Option<Owner> {
-    match config.owner_pid {
-        Some(pid) => process::owner(pid),
-        None if config.is_in_client => client::find(),
-        None => None,
-    }
 }
 
 /// A session or a turn that starts has nothing new in its transcript, and the user waits.

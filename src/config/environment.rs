@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 
+use super::paths::client_folder;
+
 /// The URL of the deployment.
 pub(super) const URL: &str = "CONVEX_SELF_HOSTED_URL";
 /// Its admin key.
@@ -20,6 +22,12 @@ pub(super) const HOME: &str = "CONVEX_SIDECAR_HOME";
 pub(super) const DEPLOY_KEY: &str = "CONVEX_DEPLOY_KEY";
 /// The variables that select the Convex CLI's deployment.
 pub const CONVEX_CLI_VARIABLES: [&str; 4] = [URL, KEY, DEPLOY_KEY, "CONVEX_DEPLOYMENT"];
+/// The client's variable for the session that it works on.
+pub const SESSION_ID: &str = "CLAUDE_CODE_SESSION_ID";
+/// What kind of agent it is.
+pub(super) const AGENT_TYPE: &str = "CONVEX_SIDECAR_AGENT_TYPE";
+/// The key of its workflow.
+pub(super) const WORKFLOW: &str = "CONVEX_SIDECAR_WORKFLOW";
 /// Variables that libraries read: where the configuration is, which proxy to use, which
 /// certificates to trust.
 const LIBRARY_VARIABLES: [&str; 13] = [
@@ -57,9 +65,39 @@ pub fn has_deployment(environment: &Environment) -> bool {
         .any(|name| environment.contains_key(*name))
 }
 
-/// Whether a Claude Code client runs this.
+/// Whether a Claude Code client runs this. Clients before 2.1.145 do not set `CLAUDECODE` for hooks;
+/// those from 1.0.38 on set their entrypoint, those from 1.0.60 on the project's folder.
 pub(super) fn is_in_client(environment: &Environment) -> bool {
     is_on(environment, "CLAUDECODE")
+        || ["CLAUDE_CODE_ENTRYPOINT", "CLAUDE_PROJECT_DIR"]
+            .iter()
+            .any(|name| environment.contains_key(*name))
+}
+
+/// What the client that runs this says about itself. A client inside another one hands on the
+/// variables that it does not set itself.
+#[derive(Debug, Default)]
+pub struct ClientVariables {
+    /// `CLAUDE_PID`, its process; client 2.1.332 sets it, 2.1.197 does not.
+    pub pid: Option<u32>,
+    /// `CLAUDE_CODE_SESSION_ID`, its session; client 2.1.197 sets it, 2.1.100 does not.
+    pub session_id: Option<String>,
+    /// Whether the agent runs this with a tool, instead of the client as a hook (`AI_AGENT`).
+    pub is_tool: bool,
+    /// Its own folder.
+    pub folder: Option<PathBuf>,
+}
+
+impl ClientVariables {
+    pub(super) fn of(environment: &Environment) -> Self {
+        let variable = |name| environment.get(name);
+        Self {
+            pid: variable("CLAUDE_PID").and_then(|pid| pid.parse().ok()),
+            session_id: variable(SESSION_ID).cloned(),
+            is_tool: variable("AI_AGENT").is_some_and(|agent| agent.ends_with("_agent")),
+            folder: client_folder(environment),
+        }
+    }
 }
 
 /// Whether a variable is `1`.

@@ -13,8 +13,10 @@ use anyhow::{Result, anyhow, bail};
 use http::HeaderMap;
 
 pub use self::deployment::Deployment;
-pub use self::environment::{CONVEX_CLI_VARIABLES, Environment, environment, has_deployment};
-use self::environment::{KEY, URL, is_in_client, is_on};
+use self::environment::{AGENT_TYPE, KEY, URL, WORKFLOW, is_in_client, is_on};
+pub use self::environment::{
+    CONVEX_CLI_VARIABLES, ClientVariables, Environment, SESSION_ID, environment, has_deployment,
+};
 use self::file::File;
 pub use self::file::{url_in, with_deployment};
 pub use self::headers::table as headers_table;
@@ -45,6 +47,8 @@ pub struct Config {
     pub owner_pid: Option<u32>,
     /// Whether a Claude Code client runs this.
     pub is_in_client: bool,
+    /// What that client says about itself.
+    pub client: ClientVariables,
     /// Whether the user switched recording off.
     pub is_disabled: bool,
     allow_insecure_http: bool,
@@ -100,11 +104,12 @@ impl Config {
             max_output_bytes: file.max_output(),
             projects: projects(environment),
             labels: Labels {
-                agent_type: variable("CONVEX_SIDECAR_AGENT_TYPE"),
-                workflow_key: variable("CONVEX_SIDECAR_WORKFLOW"),
+                agent_type: variable(AGENT_TYPE),
+                workflow_key: variable(WORKFLOW),
             },
             owner_pid: variable("CONVEX_SIDECAR_OWNER_PID").and_then(|pid| pid.parse().ok()),
             is_in_client: is_in_client(environment),
+            client: ClientVariables::of(environment),
             is_disabled: is_on(environment, "CONVEX_SIDECAR_DISABLED"),
             allow_insecure_http: file.allow_insecure_http,
             headers,
@@ -138,6 +143,20 @@ impl Config {
                 )
             }
             Err(problem) => bail!("{problem:#}"),
+        }
+    }
+
+    /// The labels without those that are the same in another environment.
+    #[must_use]
+    pub fn labels_other_than<'a>(&self, elsewhere: impl Fn(&str) -> Option<&'a str>) -> Labels {
+        let own = |name: &str, label: &Option<String>| {
+            label
+                .clone()
+                .filter(|label| elsewhere(name) != Some(label.as_str()))
+        };
+        Labels {
+            agent_type: own(AGENT_TYPE, &self.labels.agent_type),
+            workflow_key: own(WORKFLOW, &self.labels.workflow_key),
         }
     }
 

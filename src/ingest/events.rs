@@ -5,8 +5,7 @@ use crate::config::Config;
 use crate::journal::{Journal, Result};
 use crate::record::Millis;
 use crate::record::event::{Event, EventKind};
-use crate::record::run::Owner;
-use crate::record::session::Session;
+use crate::record::session::{Origin, Session};
 use crate::system::process;
 use crate::transcript::files::{fragments, local_path};
 
@@ -16,7 +15,7 @@ pub fn record_event(
     journal: &mut Journal,
     config: &Config,
     event: &Event,
-    owner: Option<&Owner>,
+    origin: &Origin,
     host: &str,
     now: Millis,
 ) -> Result<()> {
@@ -25,12 +24,10 @@ pub fn record_event(
             Some(row) => row,
             None => write.new_row(Session::new(&event.session_id, host, now), now)?,
         };
-        let is_owner_here = row
-            .session
-            .apply(event, owner, &config.labels, &config.redactor, now);
+        let is_owner_here = row.session.apply(event, origin, &config.redactor, now);
         store(write, &mut row, config, config.deployment_name(), now)?;
         write.record_writer(now)?;
-        let Some(owner) = owner.filter(|_| is_owner_here) else {
+        let Some(owner) = origin.owner.as_ref().filter(|_| is_owner_here) else {
             return Ok(());
         };
         for other in write.other_sessions_of(owner, &event.session_id)? {

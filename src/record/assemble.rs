@@ -118,6 +118,7 @@ impl Document {
                 .forked_from
                 .clone()
                 .or_else(|| figures.parents.first().cloned()),
+            parent_session_id: session.parent_session_id.clone(),
             output_truncated: cut_output.map(|_| true),
             output_bytes: cut_output.map(|output| output.bytes),
         };

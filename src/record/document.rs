@@ -111,6 +111,8 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub output_truncated: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u64>,

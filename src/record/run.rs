@@ -100,6 +100,7 @@ impl Runs {
         match self.last_of(owner) {
             Some(run) if run.source.is_none() && run.may_have_started_by(source, now) => {
                 run.source = source.map(str::to_owned);
+                run.owner = run.owner.take().or_else(|| owner.cloned());
             }
             Some(run) if run.end.is_none() => {}
             _ => self.open(owner, source, now),
@@ -221,17 +222,45 @@ impl Runs {
         has_ended
     }
 
+    /// The last run of `owner`. If there is none, it can be an open run without a SessionStart, if one
+    /// of the two owners is unknown: a hook that was detached from its client does not always find it.
     fn last_of(&mut self, owner: Option<&Owner>) -> Option<&mut Run> {
-        self.0.iter_mut().rfind(|run| run.owner.as_ref() == owner)
+        let place = self.last_place(|run| run.owner.as_ref() == owner);
+        let place = place.or_else(|| {
+            self.last_place(|run| {
+                run.end.is_none()
+                    && run.source.is_none()
+                    && (run.owner.is_none() || owner.is_none())
+            })
+        });
+        Some(&mut self.0[place?])
     }
 
+    /// The run of an event that starts none. A process that is unknown is taken for that of the open
+    /// run, else of the last one.
     fn last_or_open(&mut self, owner: Option<&Owner>, now: Millis) -> &mut Run {
-        let place = self.iter().rposition(|run| run.owner.as_ref() == owner);
+        let same = |run: &Run| run.owner.as_ref() == owner;
+        let is_open = |run: &Run| run.end.is_none();
+        let place = match owner {
+            Some(_) => self
+                .last_place(same)
+                .or_else(|| self.last_place(|run| is_open(run) && run.owner.is_none())),
+            None => self
+                .last_place(|run| is_open(run) && same(run))
+                .or_else(|| self.last_place(is_open))
+                .or_else(|| self.0.len().checked_sub(1)),
+        };
         if place.is_none() {
             self.open(owner, None, now);
         }
         let place = place.unwrap_or(self.0.len() - 1);
-        &mut self.0[place]
+        let run = &mut self.0[place];
+        run.owner = run.owner.take().or_else(|| owner.cloned());
+        run
+    }
+
+    fn last_place(&self, is_it: impl Fn(&Run) -> bool) -> Option<usize> {
+        self.0.iter().rposition(is_it)
     }
 
     fn open(&mut self, owner: Option<&Owner>, source: Option<&str>, now: Millis) {

@@ -92,6 +92,9 @@ pub struct Session {
     pub transcript_path: Option<String>,
     /// The runs.
     pub runs: Runs,
+    /// The session that this one was started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) parent_session_id: Option<String>,
     /// When the session was first seen.
     pub(super) first_at: Millis,
     pub(super) permission_mode: Option<String>,
@@ -118,6 +121,17 @@ pub struct Labels {
     pub workflow_key: Option<String>,
 }
 
+/// Where an event comes from.
+#[derive(Debug, Default)]
+pub struct Origin {
+    /// The client process, if it is known.
+    pub owner: Option<Owner>,
+    /// The user's labels.
+    pub labels: Labels,
+    /// The session that this one was started from, if the event starts it and it is known.
+    pub parent_session_id: Option<String>,
+}
+
 impl Session {
     /// A session without events, first seen at `now`.
     #[must_use]
@@ -130,6 +144,7 @@ impl Session {
             cwd: None,
             transcript_path: None,
             runs: Runs::default(),
+            parent_session_id: None,
             first_at: now,
             permission_mode: None,
             model: None,
@@ -142,17 +157,20 @@ impl Session {
         }
     }
 
-    /// Folds one event. Returns whether the event shows that `owner` works on this session now, so
+    /// Folds one event. Returns whether the event shows that its owner works on this session now, so
     /// that its runs on other sessions are over.
     pub fn apply(
         &mut self,
         event: &Event,
-        owner: Option<&Owner>,
-        labels: &Labels,
+        origin: &Origin,
         redactor: &Redactor,
         now: Millis,
     ) -> bool {
-        self.apply_labels(labels);
+        let owner = origin.owner.as_ref();
+        self.apply_labels(&origin.labels);
+        if self.parent_session_id.is_none() {
+            self.parent_session_id.clone_from(&origin.parent_session_id);
+        }
         set(&mut self.transcript_path, event.transcript_path.as_ref());
         set(&mut self.permission_mode, event.permission_mode.as_ref());
         if self.cwd.is_none() {

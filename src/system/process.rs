@@ -18,20 +18,25 @@ use crate::record::run::Owner;
 #[cfg(target_os = "linux")]
 const SHORT: usize = 4_096;
 
+/// More ancestors than any process has. The bound is for systems that can report a circle.
+const MAX_ANCESTORS: usize = 1_000;
+
 /// A live process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Process {
-    /// The name of its program; the process can change it.
+    /// Its id.
+    pub pid: u32,
+    /// The name of its program, on Linux its first 15 bytes; the process can change it.
     pub name: String,
-    /// The id of its parent.
-    pub parent: u32,
-    start_time: u64,
+    /// When it started, as in [`Owner::start_time`].
+    pub start_time: u64,
+    parent: u32,
 }
 
 /// The process `pid` as the owner of a run, if it is alive.
 #[must_use]
 pub fn owner(pid: u32) -> Option<Owner> {
-    Process::find(pid).map(|process| process.owner(pid))
+    Process::find(pid).map(|process| process.owner())
 }
 
 /// Whether the owner is known to have ended.
@@ -96,36 +101,49 @@ fn place() -> &'static str {
     })
 }
 
-/// The parent of this process.
-#[must_use]
-pub fn parent() -> u32 {
+/// The ancestors of this process, its parent first.
+pub fn ancestors() -> impl Iterator<Item = Process> {
     #[cfg(unix)]
-    return std::os::unix::process::parent_id();
+    let parent = Process::find(std::os::unix::process::parent_id());
     #[cfg(not(unix))]
-    return Process::find(std::process::id()).map_or(0, |process| process.parent);
+    let parent = Process::find(std::process::id()).and_then(|process| process.parent());
+    std::iter::successors(parent, Process::parent).take(MAX_ANCESTORS)
 }
 
-/// Reads a short file of the kernel, whose metadata lack its length.
+/// Reads a short file of the kernel, whose metadata lack its length. A process can give itself a
+/// name that is no UTF-8.
 #[cfg(target_os = "linux")]
 fn read(path: &str) -> Option<String> {
-    let mut text = String::with_capacity(SHORT);
+    let mut bytes = Vec::with_capacity(SHORT);
     File::open(path)
         .ok()?
         .take(SHORT as u64)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .ok()?;
-    Some(text)
+    let text = String::from_utf8(bytes);
+    Some(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 impl Process {
-    /// The process as an owner of a run; `pid` is its id.
+    /// The process as an owner of a run.
     #[must_use]
-    pub fn owner(&self, pid: u32) -> Owner {
+    pub fn owner(&self) -> Owner {
         Owner {
-            pid,
+            pid: self.pid,
             start_time: self.start_time,
             place: place().to_owned(),
         }
+    }
+
+    /// Its ancestors, its parent first.
+    pub fn ancestors(&self) -> impl Iterator<Item = Self> {
+        std::iter::successors(self.parent(), Self::parent).take(MAX_ANCESTORS)
+    }
+
+    /// Its parent, if that is alive. Windows keeps the id of a parent that has ended, and another
+    /// process can have it by now; that one is younger.
+    fn parent(&self) -> Option<Self> {
+        Self::find(self.parent).filter(|parent| parent.start_time <= self.start_time + JITTER)
     }
 
     /// The process `pid`, if it is alive. `/proc/PID/stat` is `pid (name) state ppid … starttime …`;
@@ -141,31 +159,127 @@ impl Process {
         let parent = fields.next()?.parse().ok()?;
         let start_time = fields.nth(17)?.parse().ok()?;
         (!is_zombie).then(|| Self {
+            pid,
             name: name.to_owned(),
-            parent,
             start_time,
+            parent,
         })
+    }
+
+    /// The path of its program, if this user may know it.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn program(&self) -> Option<String> {
+        let path = std::fs::read_link(format!("/proc/{}/exe", self.pid)).ok()?;
+        let path = path.to_string_lossy();
+        // An update has replaced the file.
+        Some(path.trim_end_matches(" (deleted)").to_owned())
+    }
+
+    /// Its command line, as far as this user may know it: up to 4 KiB.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        let text = read(&format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        text.split('\0').map(str::to_owned).collect()
+    }
+
+    /// The environment that it was started with, if this user may know it.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn environment(&self) -> Option<StartEnvironment> {
+        std::fs::read(format!("/proc/{}/environ", self.pid))
+            .ok()
+            .map(StartEnvironment)
     }
 
     /// The process `pid`, if it is alive.
     #[cfg(not(target_os = "linux"))]
     #[must_use]
     pub fn find(pid: u32) -> Option<Self> {
-        use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
-        let pid = Pid::from_u32(pid);
-        let mut system = System::new();
-        system.refresh_processes_specifics(
-            ProcessesToUpdate::Some(&[pid]),
-            true,
-            ProcessRefreshKind::nothing(),
-        );
-        let process = system.process(pid)?;
-        Some(Self {
-            name: process.name().to_string_lossy().into_owned(),
-            parent: process.parent().map_or(0, Pid::as_u32),
-            start_time: process.start_time(),
+        inspect(pid, sysinfo::ProcessRefreshKind::nothing(), |process| {
+            Self {
+                pid,
+                name: process.name().to_string_lossy().into_owned(),
+                start_time: process.start_time(),
+                parent: process.parent().map_or(0, sysinfo::Pid::as_u32),
+            }
         })
     }
+
+    /// The path of its program, if this user may know it.
+    #[cfg(not(target_os = "linux"))]
+    #[must_use]
+    pub fn program(&self) -> Option<String> {
+        let details = sysinfo::ProcessRefreshKind::nothing().with_exe(sysinfo::UpdateKind::Always);
+        inspect(self.pid, details, |process| {
+            process
+                .exe()
+                .map(|path| path.to_string_lossy().into_owned())
+        })
+        .flatten()
+    }
+
+    /// Its command line, as far as this user may know it.
+    #[cfg(not(target_os = "linux"))]
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        let details = sysinfo::ProcessRefreshKind::nothing().with_cmd(sysinfo::UpdateKind::Always);
+        let texts = |words: &[std::ffi::OsString]| -> Vec<String> {
+            words
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect()
+        };
+        inspect(self.pid, details, |process| texts(process.cmd())).unwrap_or_default()
+    }
+
+    /// The environment that it was started with, if this user may know it.
+    #[cfg(not(target_os = "linux"))]
+    #[must_use]
+    pub fn environment(&self) -> Option<StartEnvironment> {
+        let details =
+            sysinfo::ProcessRefreshKind::nothing().with_environ(sysinfo::UpdateKind::Always);
+        inspect(self.pid, details, |process| {
+            let variables = process.environ().iter();
+            let texts: Vec<_> = variables.map(|text| text.to_string_lossy()).collect();
+            StartEnvironment(texts.join("\0").into_bytes())
+        })
+        .filter(|environment| !environment.0.is_empty())
+    }
+}
+
+/// The environment that a process was started with, which need not be its own any more, nor that of
+/// its children.
+#[derive(Debug)]
+pub struct StartEnvironment(Vec<u8>);
+
+impl StartEnvironment {
+    /// The value of a variable, if it is set, not empty and Unicode.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut variables = self.0.split(|&byte| byte == 0);
+        let value = variables.find_map(|variable| {
+            variable
+                .strip_prefix(name.as_bytes())?
+                .strip_prefix(b"=".as_slice())
+        })?;
+        let value = std::str::from_utf8(value).ok()?;
+        (!value.is_empty()).then_some(value)
+    }
+}
+
+/// What the system says about the process `pid`, if it is alive.
+#[cfg(not(target_os = "linux"))]
+fn inspect<T>(
+    pid: u32,
+    details: sysinfo::ProcessRefreshKind,
+    answer: impl FnOnce(&sysinfo::Process) -> T,
+) -> Option<T> {
+    let pid = sysinfo::Pid::from_u32(pid);
+    let mut system = sysinfo::System::new();
+    system.refresh_processes_specifics(sysinfo::ProcessesToUpdate::Some(&[pid]), true, details);
+    system.process(pid).map(answer)
 }
 
 #[cfg(test)]

@@ -183,6 +183,7 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
     page.line("title", &escaped(metadata.title.as_ref()));
     page.line("workflow", &escaped(document.workflow_key.as_ref()));
     page.line("fork of", &escaped(metadata.forked_from.as_ref()));
+    page.line("child of", &escaped(metadata.parent_session_id.as_ref()));
     page.line("project", &escape(&metadata.cwd));
     page.line("branch", &escaped(metadata.git_branch.as_ref()));
     page.line("started", &date(metadata.started_at, now));

@@ -410,25 +410,3 @@ fn client_killed_after_its_stop_leaves_a_completed_session() {
     assert_eq!(document["metadata"]["runs"][0]["endedBy"], "swept");
     assert_eq!(document["metadata"]["usage"]["inputTokens"], 246);
 }
-
-#[test]
-fn owner_is_the_nearest_ancestor_that_is_not_a_shell() {
-    // `sh -c 'hook; true'` keeps the shell between this process and the hook.
-    let machine = Machine::new();
-    let command = format!("{} hook; true", env!("CARGO_BIN_EXE_convex-sidecar"));
-    let mut shell = std::process::Command::new("sh");
-    shell
-        .args(["-c", &command])
-        .env_clear()
-        .env("CONVEX_SIDECAR_HOME", machine.sidecar_home())
-        .env("CLAUDECODE", "1");
-    let mut child = shell.stdin(std::process::Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(
-        child.stdin.as_mut().unwrap(),
-        session_start(&machine).as_bytes(),
-    )
-    .unwrap();
-    assert!(child.wait().unwrap().success());
-    let run = &machine.document("6ecd139f")["metadata"]["runs"][0];
-    assert_eq!(run["owner"]["pid"], std::process::id());
-}

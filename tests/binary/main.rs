@@ -14,6 +14,8 @@ mod answers;
 mod backend;
 mod canary;
 mod capture;
+#[cfg(target_os = "linux")]
+mod client_process;
 mod clients;
 mod cost;
 mod crowd;
@@ -37,6 +39,10 @@ mod listing;
 mod manual;
 mod migration;
 mod older_functions;
+#[cfg(target_os = "linux")]
+mod owner;
+#[cfg(target_os = "linux")]
+mod parent;
 mod plugin;
 mod prompts_submitted;
 mod readme;

@@ -7,6 +7,7 @@ use convex_sidecar::config::{Config, Environment};
 use convex_sidecar::ingest;
 use convex_sidecar::journal::{Filter, Journal};
 use convex_sidecar::record::event::{Event, EventKind};
+use convex_sidecar::record::session::Origin;
 use convex_sidecar::system::deadline::Deadline;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -58,7 +59,8 @@ impl Machine {
                     title: None,
                 },
             };
-            ingest::record_event(&mut journal, &config, &event, None, "host", 1).unwrap();
+            let origin = Origin::default();
+            ingest::record_event(&mut journal, &config, &event, &origin, "host", 1).unwrap();
             (session, path)
         });
         Self {

@@ -1,0 +1,175 @@
+//! The session that a session was started from, and labels that a daemon hands on.
+
+use serde_json::{Value, json};
+
+use crate::client_process::{Hook, RunningClient};
+use crate::support::Machine;
+
+const PARENT: &str = "000000a0-0000-4000-8000-0000000000a0";
+const CHILD: &str = "000000c0-0000-4000-8000-0000000000c0";
+const ID: &str = "CLAUDE_CODE_SESSION_ID";
+const DAEMON: (&str, &str) = ("CLAUDE_BG_BACKEND", "daemon");
+
+fn start(source: &str) -> Value {
+    json!({"session_id": CHILD, "hook_event_name": "SessionStart", "source": source})
+}
+
+fn parent(machine: &Machine) -> Value {
+    machine.document(CHILD)["metadata"]["parentSessionId"].clone()
+}
+
+/// The parent of a session whose client was started with these variables, detached from all others.
+fn parent_of(source: &str, started_with: &[(&str, &str)]) -> Value {
+    let machine = Machine::new();
+    let client = started_with
+        .iter()
+        .fold(machine.client(), |client, (name, value)| {
+            client.started_with(name, value)
+        });
+    let mut client = client.start();
+    let hook = client.hook(&start(source));
+    hook.current(CHILD).run().silent();
+    parent(&machine)
+}
+
+/// The parent of a session whose hook runs in this way below another client.
+fn nested(outer: fn(&RunningClient), way: fn(Hook<'_>) -> Hook<'_>) -> Value {
+    let machine = Machine::new();
+    let mut client = machine.client().start();
+    outer(&client);
+    let hook = client.hook(&start("startup")).env(ID, CHILD);
+    way(hook).run().silent();
+    parent(&machine)
+}
+
+#[test]
+fn session_names_the_one_that_its_client_was_started_from() {
+    for source in ["startup", "clear", "fork"] {
+        assert_eq!(parent_of(source, &[(ID, PARENT)]), PARENT, "{source}");
+    }
+    let names_it: [fn(Hook<'_>) -> Hook<'_>; 3] = [
+        |hook| hook.nested("claude", &[("CLAUDECODE", "1"), (ID, PARENT)]),
+        // The SDK in a program that a tool runs.
+        |hook| {
+            let inner = hook.nested("claude", &[("CLAUDE_CODE_ENTRYPOINT", "sdk-ts")]);
+            inner.nested("node", &[("CLAUDECODE", "1"), (ID, PARENT)])
+        },
+        // A client in a session of a daemon.
+        |hook| {
+            let inner = hook.nested("claude", &[(DAEMON.0, ""), (ID, PARENT)]);
+            inner.nested("claude", &[DAEMON])
+        },
+    ];
+    for way in names_it {
+        assert_eq!(nested(|_| (), way), PARENT);
+    }
+}
+
+#[test]
+fn session_whose_parent_is_not_known_names_none() {
+    for (source, started_with) in [
+        ("startup", &[][..]),
+        ("startup", &[("CLAUDECODE", "1")]),
+        ("startup", &[(ID, CHILD)]),
+        ("startup", &[(ID, "../../etc")]),
+        ("startup", &[(ID, PARENT), DAEMON]),
+        ("resume", &[(ID, PARENT)]),
+        ("compact", &[(ID, PARENT)]),
+    ] {
+        assert_eq!(
+            parent_of(source, started_with),
+            Value::Null,
+            "{source}, {started_with:?}"
+        );
+    }
+}
+
+/// Clients before 2.1.145 hand on the session of a client outside of them. Some of them keep an entry
+/// that names their own session.
+#[test]
+fn session_in_an_older_client_does_not_name_a_session_further_out() {
+    let in_old: fn(Hook<'_>) -> Hook<'_> = |hook| hook.nested("claude", &[("CLAUDECODE", "1")]);
+    assert_eq!(nested(|_| (), in_old), Value::Null);
+    assert_eq!(nested(|outer| outer.register(PARENT), in_old), PARENT);
+    assert_eq!(
+        nested(|outer| outer.register_as(PARENT, "1"), in_old),
+        Value::Null
+    );
+    let in_old_in_new: fn(Hook<'_>) -> Hook<'_> = |hook| {
+        let inner = hook.nested("claude", &[("CLAUDECODE", "1")]);
+        inner.nested("claude", &[("CLAUDECODE", "1"), (ID, PARENT)])
+    };
+    assert_eq!(nested(|_| (), in_old_in_new), Value::Null);
+}
+
+#[test]
+fn parent_stays_when_the_session_goes_on() {
+    let machine = Machine::new();
+    let hook = |started_with: &str, input: &Value| {
+        let mut client = machine.client().started_with(ID, started_with).start();
+        client.hook(input).run().silent();
+    };
+    hook(PARENT, &start("startup"));
+    hook("another", &start("resume"));
+    hook(
+        "another",
+        &json!({"session_id": CHILD, "hook_event_name": "SessionEnd"}),
+    );
+    assert_eq!(parent(&machine), PARENT);
+    let page = machine.sidecar(&["show", CHILD]).run().ok();
+    assert!(page.contains(&format!("child of    {PARENT}")), "{page}");
+}
+
+/// The workflow and the kind of agent of a session with this client and hook.
+fn labels(started_with: &[(&str, &str)], way: fn(Hook<'_>) -> Hook<'_>) -> (Value, Value) {
+    let machine = Machine::new();
+    let client = started_with
+        .iter()
+        .fold(machine.client(), |client, (name, value)| {
+            client.started_with(name, value)
+        });
+    let mut client = client.start();
+    way(client.hook(&start("startup"))).run().silent();
+    let document = machine.document(CHILD);
+    (
+        document["workflowKey"].clone(),
+        document["agentType"].clone(),
+    )
+}
+
+#[test]
+fn session_of_a_daemon_has_no_label_of_the_terminal_that_started_the_daemon() {
+    const WORKFLOW: (&str, &str) = ("CONVEX_SIDECAR_WORKFLOW", "terminal");
+    const AGENT: (&str, &str) = ("CONVEX_SIDECAR_AGENT_TYPE", "terminal");
+    let own = |workflow: &str, agent: &str| (json!(workflow), json!(agent));
+    let none = (Value::Null, json!("claude-code"));
+    let settings: fn(Hook<'_>) -> Hook<'_> = |hook| hook.env(WORKFLOW.0, "settings");
+    // A session that no daemon runs.
+    assert_eq!(
+        labels(&[WORKFLOW, AGENT], |hook| hook),
+        own("terminal", "terminal")
+    );
+    assert_eq!(labels(&[], settings), own("settings", "claude-code"));
+    // A session that a daemon runs, without and with settings.
+    assert_eq!(labels(&[DAEMON, WORKFLOW, AGENT], |hook| hook), none);
+    assert_eq!(
+        labels(&[DAEMON, WORKFLOW], settings),
+        own("settings", "claude-code")
+    );
+    // A session inside of one that a daemon runs, without and with a label of its own.
+    assert_eq!(
+        labels(&[DAEMON, WORKFLOW, AGENT], |hook| {
+            hook.nested("claude", &[(DAEMON.0, ""), (ID, PARENT)])
+        }),
+        none
+    );
+    assert_eq!(
+        labels(&[DAEMON, WORKFLOW, AGENT], |hook| {
+            hook.nested(
+                "claude",
+                &[(DAEMON.0, ""), (ID, PARENT), (WORKFLOW.0, "own")],
+            )
+        }),
+        own("own", "claude-code")
+    );
+}
