@@ -158,9 +158,7 @@ Examples:
   convex-sidecar sessions --status failed
   convex-sidecar sessions --json --all --limit 1000
 
-A running session shows what it does, and for how long: working, waiting (for a prompt) or background (answered, background work running).
-
-A figure that is not known, for example because the client kept no transcript, is shown as –.
+A running session shows what it does, and for how long: working, waiting (for a prompt) or background (answered, background work running). A figure that is not known, for example because the client kept no transcript, is shown as –.
 
 On narrow terminals, columns are dropped in this order: branch, tools, model, turns, cost, time, project, tokens. \
 In a pipe, the table has no colors, keeps every column that is not empty and truncates only the prompt; COLUMNS=N sets a width. \
