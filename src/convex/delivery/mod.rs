@@ -2,19 +2,17 @@
 
 mod outbox;
 pub mod receipt;
+mod sessions;
 mod unknown_fields;
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::slice;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use self::receipt::{Deletion, are_stored, stored_revision};
-use self::unknown_fields::Completeness;
+use self::receipt::Deletion;
 use super::answer::Verdict;
 use super::client::{Call, Convex};
 use super::spec::Arguments;
@@ -35,8 +33,6 @@ const HOOK_EXTRAS: usize = 16;
 const HOOK_EXTRAS_BUDGET: Duration = Duration::from_millis(400);
 /// The wait after the first failure, in milliseconds. It doubles with each further one.
 const FIRST_BACKOFF: Millis = 5_000;
-/// How often a session is sent in one delivery, each time with a revision that Convex can accept.
-const MAX_ATTEMPTS: usize = 3;
 
 /// The two functions that store a document.
 struct Upsert {
@@ -244,72 +240,6 @@ impl<'a> Delivery<'a> {
         self.deliver_batch(&others)
     }
 
-    /// Sends several sessions in one request, or each by itself if one of them is refused.
-    fn deliver_batch(&mut self, entries: &[SessionEntry]) -> Result<Flow> {
-        if let [entry] = entries {
-            return self.deliver_one(entry);
-        }
-        let (verdict, completeness) = self.send_sessions(entries, |delivery, documents| {
-            let args = format!("{{\"sessions\":[{}]}}", documents.join(","));
-            Ok(delivery.send(&Call::mutation("agents:syncAgentSessions", &args)?))
-        })?;
-        if are_stored(&verdict, entries) {
-            return self.confirm(entries, completeness);
-        }
-        match verdict.into_failure() {
-            Some(failure) if !failure.is_refusal() => self.back_off(entries, &failure),
-            // At least one of them needs a closer look.
-            _ => {
-                for (index, entry) in entries.iter().enumerate() {
-                    if self.deliver_one(entry)?.is_break() {
-                        self.journal
-                            .write(|write| write.release(&entries[index..]))?;
-                        return Ok(Flow::Break(()));
-                    }
-                }
-                Ok(Flow::Continue(()))
-            }
-        }
-    }
-
-    /// Sends a session until Convex holds what was sent. Where Convex cannot accept the revision, it
-    /// gets another one: above the one that is stored there, or not ahead of the clock there.
-    fn deliver_one(&mut self, entry: &SessionEntry) -> Result<Flow> {
-        let mut entry = Cow::Borrowed(entry);
-        for _ in 0..MAX_ATTEMPTS {
-            let is_known = entry.delivered_revision > 0;
-            let (verdict, completeness) = self
-                .send_sessions(slice::from_ref(&*entry), |delivery, documents| {
-                    delivery.upsert(&SESSION, is_known, &documents.concat())
-                })?;
-            let revision = match verdict {
-                Verdict::Success(receipt) => match stored_revision(&receipt) {
-                    Some(stored) if stored == entry.revision => {
-                        return self.confirm(slice::from_ref(&*entry), completeness);
-                    }
-                    Some(stored) if stored > entry.revision => stored + 1,
-                    _ => break,
-                },
-                Verdict::TimeIsAhead { now, .. } => now,
-                other => {
-                    let failure = other.into_failure().unwrap_or_else(not_stored);
-                    return if failure.is_refusal() {
-                        self.refuse(&entry, &failure)
-                    } else {
-                        self.back_off(slice::from_ref(&*entry), &failure)
-                    };
-                }
-            };
-            let id = &entry.session_id;
-            let renumbered = self.journal.write(|write| write.renumber(id, revision))?;
-            let Some(renumbered) = renumbered else {
-                return Ok(Flow::Continue(()));
-            };
-            entry = Cow::Owned(renumbered);
-        }
-        self.refuse(&entry, &not_stored())
-    }
-
     /// Updates a document that Convex should have, and creates one that it does not have, for
     /// example after its data was wiped.
     fn upsert(&mut self, functions: &Upsert, is_known: bool, args: &str) -> Result<Verdict> {
@@ -341,38 +271,6 @@ impl<'a> Delivery<'a> {
         verdict
     }
 
-    fn confirm(&mut self, entries: &[SessionEntry], completeness: Completeness) -> Result<Flow> {
-        let (name, may_have_backoff) = (self.deployment.name(), self.may_have_backoff);
-        self.journal.write(|write| {
-            entries
-                .iter()
-                .try_for_each(|entry| write.confirm_session(entry, name, !completeness.is_whole))?;
-            if completeness.has_what_was_unknown {
-                write.forget_older_functions(name)?;
-            }
-            if may_have_backoff {
-                write.clear_backoff(name)
-            } else {
-                Ok(())
-            }
-        })?;
-        self.report.delivered += entries.len();
-        Ok(Flow::Continue(()))
-    }
-
-    /// Makes one session wait by itself, because other documents can still get through.
-    fn refuse(&mut self, entry: &SessionEntry, failure: &Failure) -> Result<Flow> {
-        let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
-        self.journal.write(|write| {
-            write.refuse_session(entry, name, failure, |failures| {
-                now + backoff(failures, jitter)
-            })
-        })?;
-        self.report.refused += 1;
-        self.report.problem = Some(format!("session {}: {failure}", entry.session_id));
-        Ok(Flow::Continue(()))
-    }
-
     /// Makes everything for this deployment wait.
     fn back_off(&mut self, entries: &[SessionEntry], failure: &Failure) -> Result<Flow> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
@@ -393,11 +291,6 @@ impl<'a> Delivery<'a> {
             trace(&step());
         }
     }
-}
-
-/// The failure of a call that succeeded, but after which Convex holds something else than was sent.
-fn not_stored() -> Failure {
-    Failure::refused("the deployment keeps another revision than the one that was sent")
 }
 
 /// The first call by which a session is delivered.
