@@ -153,9 +153,9 @@ fn repository_cannot_redirect_record_or_key() {
             .silent();
         std::fs::remove_file(repository.join(".claude").join(name)).unwrap();
     }
-    // The first of them superseded `s`, which was delivered along with it.
+    // No client started these hooks, so none of them superseded another session.
     let calls = backend.calls().len();
-    assert_eq!((evil.connections(), calls), (0, 4));
+    assert_eq!((evil.connections(), calls), (0, 3));
     // Certificates and proxies cannot be ignored, so nothing is sent, and no text is kept.
     std::fs::write(
         repository.join(".claude/settings.json"),
