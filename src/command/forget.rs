@@ -46,12 +46,12 @@ pub fn run(options: &Forget) -> Result<()> {
                 (_, Some(Deletion::Done)) => format!(" and from {name}"),
                 (_, Some(Deletion::Absent)) => format!("; {name} did not have it"),
                 (_, Some(Deletion::Kept(_))) => format!(
-                    "; it is still in {name}, because it has changed there since; delete it again"
+                    "; it is still in {name}, because it changed there meanwhile; run `convex-sidecar forget` again"
                 ),
                 (Some(why), _) => format!(
                     "; it is still in {name}, and `convex-sidecar sync` deletes it there: {why}"
                 ),
-                (None, _) => format!("; {name} did not say whether it still has it"),
+                (None, _) => format!("; {name} did not say whether it still has the session"),
             }
         }
         (Some(name), _) => format!(

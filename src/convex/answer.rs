@@ -6,6 +6,7 @@
 //! This is the only place that reads the text of an answer.
 
 use serde::Deserialize;
+use serde_json::Number;
 use serde_json::value::RawValue;
 
 use crate::record::Millis;
@@ -191,6 +192,18 @@ fn unknown_field(text: &str) -> Option<String> {
         None => step.to_owned(),
     });
     Some(steps.collect::<Vec<_>>().join("."))
+}
+
+/// A number of Convex, which writes all of them as floats (`1.0`), if it is whole and a float holds it
+/// exactly.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "only whole numbers below 2^53 are cast"
+)]
+#[must_use]
+pub fn whole(number: &Number) -> Option<i64> {
+    let float = number.as_f64()?;
+    (float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0).then_some(float as i64)
 }
 
 fn http_error(status: u16, answer: Option<&Answer<'_>>) -> String {

@@ -3,7 +3,7 @@
 use anyhow::{Error, Result, bail};
 use serde_json::{Value, json};
 
-use super::answer::Verdict;
+use super::answer::{Verdict, whole};
 use super::client::{Call, Convex};
 use crate::config::{Config, Deployment};
 use crate::system::deadline::Deadline;
@@ -79,18 +79,9 @@ fn query_page(
 }
 
 /// Turns Convex's floats (`1.0`) into integers where they are whole, as the journal has them.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "only whole numbers below 2^53 are cast"
-)]
 fn integers(value: Value) -> Value {
     match value {
-        Value::Number(number) => match number.as_f64() {
-            Some(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => {
-                Value::from(float as i64)
-            }
-            _ => Value::Number(number),
-        },
+        Value::Number(number) => whole(&number).map_or(Value::Number(number), Value::from),
         Value::Array(values) => values.into_iter().map(integers).collect(),
         Value::Object(fields) => fields
             .into_iter()

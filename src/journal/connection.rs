@@ -56,8 +56,9 @@ pub(super) fn be_patient(connection: &mut Connection, patience: Duration) -> rus
 }
 
 /// Turns the journal into one with a rollback journal. What its log holds is kept. In SQLite's
-/// exclusive mode a log needs no shared memory, but no other process may have the journal open. So
-/// the lock by which writers queue is released between two tries: a process that waits for it has.
+/// exclusive mode a log needs no shared memory, but no other process may have the journal open. A
+/// process that waits in the queue of writers has it open, so their lock is released between two
+/// tries.
 pub(super) fn leave_log(path: &Path, lock: &Path) -> Result<()> {
     let deadline = Deadline::never().within(BUSY_TIMEOUT);
     loop {

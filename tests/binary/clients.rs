@@ -31,24 +31,16 @@ fn put(machine: &Machine, way: &str, version: &str) -> &'static str {
         symlink(Path::new(target), name).unwrap();
     };
     match way {
-        "npm" => {
+        "npm" | "npm, a program" => {
             let folder = "lib/node_modules/@anthropic-ai/claude-code";
+            let program = if way == "npm" {
+                "cli.js"
+            } else {
+                "bin/claude.exe"
+            };
             machine.write(&format!("{folder}/package.json"), &npm, 0o644);
-            machine.write(&format!("{folder}/cli.js"), NEVER_RUN, 0o755);
-            link(
-                "../lib/node_modules/@anthropic-ai/claude-code/cli.js",
-                "bin/claude",
-            );
-            "bin/claude"
-        }
-        "npm, a program" => {
-            let folder = "lib/node_modules/@anthropic-ai/claude-code";
-            machine.write(&format!("{folder}/package.json"), &npm, 0o644);
-            machine.write(&format!("{folder}/bin/claude.exe"), NEVER_RUN, 0o755);
-            link(
-                "../lib/node_modules/@anthropic-ai/claude-code/bin/claude.exe",
-                "bin/claude",
-            );
+            machine.write(&format!("{folder}/{program}"), NEVER_RUN, 0o755);
+            link(&format!("../{folder}/{program}"), "bin/claude");
             "bin/claude"
         }
         "the installer" => {

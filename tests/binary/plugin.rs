@@ -1,6 +1,7 @@
 //! The hooks of the plugin, with and without an installed program.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::support::{Capture, Machine, Output, root};
@@ -80,17 +81,23 @@ fn missing_program_prints_one_line_for_the_user_and_none_for_the_model() {
 
 const FOLDERS: [&str; 6] = ["a b", "it's", "\"x\"", "back\\slash", "tab\there", "日本"];
 
+/// The plugin's script in a folder of this name.
+fn plugin_folder(machine: &Machine, name: &str) -> PathBuf {
+    let plugin = machine.home().join(name);
+    std::fs::create_dir_all(plugin.join("hooks")).unwrap();
+    std::fs::copy(
+        root().join("hooks/convex-sidecar.sh"),
+        plugin.join("hooks/convex-sidecar.sh"),
+    )
+    .unwrap();
+    plugin
+}
+
 #[test]
 fn hooks_run_in_a_plugin_folder_of_any_name() {
     for name in FOLDERS {
         let machine = Machine::new().linked();
-        let plugin = machine.home().join(name);
-        std::fs::create_dir_all(plugin.join("hooks")).unwrap();
-        std::fs::copy(
-            root().join("hooks/convex-sidecar.sh"),
-            plugin.join("hooks/convex-sidecar.sh"),
-        )
-        .unwrap();
+        let plugin = plugin_folder(&machine, name);
         let variables = [
             ("PATH", machine.home().join("bin")),
             ("CLAUDE_PLUGIN_ROOT", plugin),
@@ -162,13 +169,7 @@ fn commands_of_the_skill_run() {
 fn line_is_json_for_any_name_of_the_plugin_folder() {
     for name in FOLDERS {
         let machine = Machine::new();
-        let plugin = machine.home().join(name);
-        std::fs::create_dir_all(plugin.join("hooks")).unwrap();
-        std::fs::copy(
-            root().join("hooks/convex-sidecar.sh"),
-            plugin.join("hooks/convex-sidecar.sh"),
-        )
-        .unwrap();
+        let plugin = plugin_folder(&machine, name);
         let variables = [
             ("PATH", "/nowhere"),
             ("CLAUDE_PLUGIN_ROOT", plugin.to_str().unwrap()),

@@ -94,6 +94,15 @@ fn interrupt_at(length: usize, signals: &[Signal]) -> (Machine, Child, Instant) 
     (machine, hook, since)
 }
 
+/// Sends a signal to a hook that has read its input and waits for the journal.
+fn interrupt_while_it_waits(machine: &Machine, signal: Signal) -> (Child, Instant) {
+    let hook = start(machine, &event());
+    sleep(Duration::from_millis(100));
+    let since = Instant::now();
+    kill_process(pid(&hook), signal).unwrap();
+    (hook, since)
+}
+
 #[test]
 fn signal_before_or_within_the_input_is_obeyed_once_the_event_is_durable() {
     for signal in SIGNALS {
@@ -120,10 +129,7 @@ fn signal_while_the_journal_is_busy_is_obeyed_once_the_event_is_durable() {
     for signal in SIGNALS {
         let machine = machine();
         let journal = busy(&machine);
-        let mut hook = start(&machine, &event());
-        sleep(Duration::from_millis(100));
-        let since = Instant::now();
-        kill_process(pid(&hook), signal).unwrap();
+        let (mut hook, since) = interrupt_while_it_waits(&machine, signal);
         sleep(Duration::from_millis(300));
         assert_eq!(hook.try_wait().unwrap(), None, "it waits for the journal");
         journal.execute_batch("ROLLBACK").unwrap();
@@ -142,10 +148,7 @@ fn signal_in_the_queue_of_writers_is_obeyed_once_the_event_is_durable() {
         .open(machine.sidecar_home().join("journal.db-lock"))
         .unwrap();
     lock.lock().unwrap();
-    let mut hook = start(&machine, &event());
-    sleep(Duration::from_millis(100));
-    let since = Instant::now();
-    kill_process(pid(&hook), Signal::TERM).unwrap();
+    let (mut hook, since) = interrupt_while_it_waits(&machine, Signal::TERM);
     sleep(Duration::from_millis(300));
     assert_eq!(hook.try_wait().unwrap(), None, "it waits for its turn");
     lock.unlock().unwrap();
@@ -158,10 +161,7 @@ fn signal_is_held_back_for_a_second_at_most() {
     for signal in SIGNALS {
         let machine = machine();
         let journal = busy(&machine);
-        let mut hook = start(&machine, &event());
-        sleep(Duration::from_millis(100));
-        let since = Instant::now();
-        kill_process(pid(&hook), signal).unwrap();
+        let (mut hook, since) = interrupt_while_it_waits(&machine, signal);
         assert_ended_by(&mut hook, signal, since, LIMIT);
         assert!(since.elapsed() > Duration::from_millis(900), "{signal:?}");
         journal.execute_batch("ROLLBACK").unwrap();

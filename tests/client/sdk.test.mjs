@@ -22,7 +22,8 @@ const FORKED = { ...STARTED, source: "fork" };
 /** What the SDK asks for before it runs tools without a question. */
 const UNATTENDED = { permissionMode: "bypassPermissions", allowDangerouslySkipPermissions: true };
 
-/** Where an agent that reads no settings gets the hooks from. */
+const WAYS = ["a settings file", "settings as an object", "a plugin", "an argument of the client"];
+/** Where an agent that reads no settings gets the hooks from, by these ways. */
 const isolatedWays = (lab) => {
   const file = join(lab.env.HOME, "agent/settings.json");
   const hooks = JSON.parse(readFileSync(file, "utf8"));
@@ -209,12 +210,7 @@ describe("Agent SDKs", { concurrency: 2 }, () => {
       });
     });
 
-    for (const way of [
-      "a settings file",
-      "settings as an object",
-      "a plugin",
-      "an argument of the client",
-    ])
+    for (const way of WAYS)
       test(`without setting sources, hooks from ${way} record a session once`, async () => {
         const from = lab.messages.length;
         const { json, ...more } = isolatedWays(lab)[way];
@@ -326,12 +322,7 @@ describe("Agent SDKs", { concurrency: 2 }, () => {
       });
     });
 
-    for (const way of [
-      "a settings file",
-      "settings as an object",
-      "a plugin",
-      "an argument of the client",
-    ])
+    for (const way of WAYS)
       test(`without setting sources, hooks from ${way} record a session once`, async () => {
         const from = lab.messages.length;
         const { json, settings, plugins, extraArgs } = isolatedWays(lab)[way];

@@ -162,8 +162,7 @@ impl<'a> Delivery<'a> {
     /// are done.
     pub fn deliver_all(mut self, progress: &mut dyn FnMut(usize)) -> Result<Report> {
         let (name, now) = (self.deployment.name(), self.now);
-        self.journal.write(|write| write.retry_now(name))?;
-        if self.send_outbox(usize::MAX)?.is_break() {
+        if self.retry_outbox()?.is_break() {
             return Ok(self.report);
         }
         loop {
@@ -189,24 +188,25 @@ impl<'a> Delivery<'a> {
     /// Sets the workflows and deletes the sessions that are due, whatever the backoff is, because
     /// a person waits for it.
     pub fn deliver_outbox(mut self) -> Result<Report> {
-        let name = self.deployment.name();
-        self.journal.write(|write| write.retry_now(name))?;
-        let _ = self.send_outbox(usize::MAX)?;
+        let _ = self.retry_outbox()?;
         Ok(self.report)
     }
 
     /// [`deliver_outbox`](Self::deliver_outbox), and deletes this session whatever Convex holds of
     /// it, because a person wants it deleted now.
     pub fn deliver_deletion(mut self, session_id: &str) -> Result<Report> {
-        self.journal
-            .write(|write| write.retry_now(self.deployment.name()))?;
-        if self.send_outbox(usize::MAX)?.is_continue()
-            && let Some(Deletion::Kept(Some(revision))) = self.report.deletions.get(session_id)
+        if self.retry_outbox()?.is_continue()
+            && let Some(&Deletion::Kept(Some(revision))) = self.report.deletions.get(session_id)
         {
-            let revision = *revision;
             self.delete(session_id, revision)?;
         }
         Ok(self.report)
+    }
+
+    fn retry_outbox(&mut self) -> Result<Flow> {
+        let name = self.deployment.name();
+        self.journal.write(|write| write.retry_now(name))?;
+        self.send_outbox(usize::MAX)
     }
 
     /// Whether the backoff is not over yet; the report then holds its reason.

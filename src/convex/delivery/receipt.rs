@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
-use crate::convex::answer::Verdict;
+use crate::convex::answer::{Verdict, whole};
 use crate::journal::SessionEntry;
 
 /// What came of a deletion.
@@ -58,16 +58,6 @@ pub fn deletion(receipt: &str) -> Deletion {
         (Value::Bool(false), Some(Value::Number(revision))) => Deletion::Kept(whole(revision)),
         _ => Deletion::Unknown,
     }
-}
-
-/// A revision is a whole number that a float holds exactly, and Convex writes it as a float.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "only whole numbers below 2^53 are cast"
-)]
-fn whole(number: &Number) -> Option<i64> {
-    let float = number.as_f64()?;
-    (float.fract() == 0.0 && float.abs() < 9_007_199_254_740_991.0).then_some(float as i64)
 }
 
 #[cfg(test)]

@@ -279,81 +279,44 @@ fn forks(condition: &'static str, fork: Fork) -> Row {
     )
 }
 
+fn fork_of_a_fork(condition: &'static str, fork: Fork) -> Row {
+    let history = history();
+    let second = history
+        .fork(2, fork)
+        .prompt("two")
+        .answer("relay", "Two.", 100);
+    let third = second
+        .fork(3, fork)
+        .prompt("three")
+        .answer("relay", "Three.", 1_000);
+    (
+        condition,
+        vec![
+            (history, json!({"usage": 11, "prompts": 1})),
+            (
+                second,
+                json!({"usage": 100, "inheritedUsage": 11, "prompts": 1, "input": "two"}),
+            ),
+            (
+                third,
+                json!({"usage": 1_000, "inheritedUsage": 111, "prompts": 1, "input": "three"}),
+            ),
+        ],
+    )
+}
+
 #[test]
 fn history_is_inherited_only_where_an_older_session_has_the_record() {
     check(vec![
         forks("a fork without marks", Fork::Session),
         forks("a branch", Fork::Branch),
         forks("a fork of the SDK, with new ids", Fork::Sdk),
-        ("a fork of a fork", {
-            let history = history();
-            let second = history
-                .fork(2, Fork::Session)
-                .prompt("two")
-                .answer("relay", "Two.", 100);
-            let third = second
-                .fork(3, Fork::Session)
-                .prompt("three")
-                .answer("relay", "Three.", 1_000);
-            vec![
-                (history, json!({"usage": 11, "prompts": 1})),
-                (
-                    second,
-                    json!({"usage": 100, "inheritedUsage": 11, "prompts": 1, "input": "two"}),
-                ),
-                (
-                    third,
-                    json!({"usage": 1_000, "inheritedUsage": 111, "prompts": 1, "input": "three"}),
-                ),
-            ]
-        }),
-        (
+        fork_of_a_fork("a fork of a fork", Fork::Session),
+        fork_of_a_fork(
             "a branch of a branch, which names the session that it was copied from last",
-            {
-                let history = history();
-                let second = history
-                    .fork(2, Fork::Branch)
-                    .prompt("two")
-                    .answer("relay", "Two.", 100);
-                let third = second
-                    .fork(3, Fork::Branch)
-                    .prompt("three")
-                    .answer("relay", "Three.", 1_000);
-                vec![
-                    (history, json!({"usage": 11, "prompts": 1})),
-                    (
-                        second,
-                        json!({"usage": 100, "inheritedUsage": 11, "prompts": 1, "input": "two"}),
-                    ),
-                    (
-                        third,
-                        json!({"usage": 1_000, "inheritedUsage": 111, "prompts": 1, "input": "three"}),
-                    ),
-                ]
-            },
+            Fork::Branch,
         ),
-        ("a fork of a fork, both of the SDK", {
-            let history = history();
-            let second = history
-                .fork(2, Fork::Sdk)
-                .prompt("two")
-                .answer("relay", "Two.", 100);
-            let third = second
-                .fork(3, Fork::Sdk)
-                .prompt("three")
-                .answer("relay", "Three.", 1_000);
-            vec![
-                (history, json!({"usage": 11, "prompts": 1})),
-                (
-                    second,
-                    json!({"usage": 100, "inheritedUsage": 11, "prompts": 1, "input": "two"}),
-                ),
-                (
-                    third,
-                    json!({"usage": 1_000, "inheritedUsage": 111, "prompts": 1, "input": "three"}),
-                ),
-            ]
-        }),
+        fork_of_a_fork("a fork of a fork, both of the SDK", Fork::Sdk),
         (
             "a fork of the SDK whose history has results between the calls of a message",
             {
