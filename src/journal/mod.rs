@@ -5,6 +5,7 @@
 //! grows with every change. The session is due while `revision > delivered_revision`. A week offline
 //! thus costs one request per session, and no queue can overflow.
 
+mod backoff;
 mod checkpoints;
 mod connection;
 mod counted;
@@ -28,12 +29,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Params, Row, TransactionBehavior};
 use serde::de::DeserializeOwned;
 
+pub use self::backoff::{Backoff, LONGEST_WAIT};
 pub use self::connection::can_lock;
 use self::connection::{BUSY_TIMEOUT, be_patient, connect, leave_log, use_rollback_journal};
 use self::counted::{Counter, DedupIndex};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::older_functions::OlderFunctions;
-pub use self::outbox::{Backoff, LONGEST_WAIT, OutboxCounts, OutboxEntry};
+pub use self::outbox::{OutboxCounts, OutboxEntry};
 pub use self::recovery::{files, identity, set_aside};
 pub use self::sessions::{Filter, SessionEntry, SessionRow, StoreOptions};
 pub use self::workflows::WorkflowEntry;

@@ -3,21 +3,13 @@
 
 use rusqlite::{Params, Row, params};
 
+use super::backoff::has_come;
 use super::sessions::{LEASE, SessionEntry};
 use super::workflows::WorkflowEntry;
-use super::{Journal, Result, Write, failure, query_all, query_one, row_limit, unsigned};
+use super::{Journal, Result, Write, query_all, query_one, row_limit, unsigned};
 use crate::record::Millis;
 use crate::record::document::Document;
-use crate::record::failure::{Failure, FailureKind};
-
-/// The longest that anything waits for its next try, in milliseconds.
-pub const LONGEST_WAIT: Millis = 300_000;
-
-/// Whether `retry_at` has come at the time in the parameter `now`. A time further away than the
-/// longest wait was stored while the clock was ahead.
-fn has_come(now: &str) -> String {
-    format!("retry_at NOT BETWEEN {now} + 1 AND {now} + {LONGEST_WAIT}")
-}
+use crate::record::failure::Failure;
 
 /// Something to be done in Convex other than delivering sessions.
 #[derive(Debug, Clone)]
@@ -51,26 +43,6 @@ pub struct Due {
     pub has_sessions: bool,
     /// Whether outbox entries are.
     pub has_outbox: bool,
-}
-
-/// Recent failures of a deployment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backoff {
-    /// Failures in a row.
-    pub failures: u32,
-    /// Before this time nothing is tried.
-    pub retry_at: Millis,
-    /// The last failure.
-    pub failure: Failure,
-}
-
-impl Backoff {
-    /// Whether it is not over. One that ends further away than the longest wait was stored while the
-    /// clock was ahead.
-    #[must_use]
-    pub fn is_on(&self, now: Millis) -> bool {
-        (1..=LONGEST_WAIT).contains(&(self.retry_at - now))
-    }
 }
 
 impl Journal {
@@ -164,20 +136,6 @@ impl Journal {
         let set = |row: &Row<'_>| Ok(OutboxEntry::Set(Box::new(WorkflowEntry::from_row(row)?)));
         entries.extend(query_all(&self.connection, &sql, parameters, set)?);
         Ok(entries)
-    }
-
-    /// The backoff of `deployment`, if its last delivery failed.
-    pub fn backoff(&self, deployment: &str) -> Result<Option<Backoff>> {
-        let sql =
-            "SELECT failures, retry_at, last_error, last_error_kind FROM deployments WHERE url = ?";
-        query_one(&self.connection, sql, [deployment], |row| {
-            Ok(Backoff {
-                failures: row.get(0)?,
-                retry_at: row.get(1)?,
-                failure: failure(row, 2)?
-                    .unwrap_or_else(|| Failure::new(FailureKind::Failing, "unknown")),
-            })
-        })
     }
 }
 
@@ -354,37 +312,9 @@ impl Write<'_> {
     }
 
     /// The number of failures in a row, with this one.
-    fn next_failure(&self, sql: &str, parameters: impl Params) -> Result<u32> {
+    pub(super) fn next_failure(&self, sql: &str, parameters: impl Params) -> Result<u32> {
         let failures = query_one(self.connection, sql, parameters, |row| row.get::<_, u32>(0))?;
         Ok(failures.unwrap_or_default() + 1)
-    }
-
-    /// `deployment` could not be reached, or accepts nothing. `retry_at` is as in
-    /// [`refuse_session`](Self::refuse_session).
-    pub fn record_backoff(
-        &self,
-        deployment: &str,
-        why: &Failure,
-        retry_at: impl Fn(u32) -> Millis,
-    ) -> Result<()> {
-        let sql = "SELECT failures FROM deployments WHERE url = ?";
-        let failures = self.next_failure(sql, [deployment])?;
-        let sql = "INSERT OR REPLACE INTO deployments (url, failures, retry_at, last_error, last_error_kind) VALUES (?, ?, ?, ?, ?)";
-        self.connection.prepare_cached(sql)?.execute(params![
-            deployment,
-            failures,
-            retry_at(failures),
-            why.message,
-            why.kind.as_str()
-        ])?;
-        Ok(())
-    }
-
-    /// `deployment` answers.
-    pub fn clear_backoff(&self, deployment: &str) -> Result<()> {
-        let sql = "DELETE FROM deployments WHERE url = ?";
-        self.connection.prepare_cached(sql)?.execute([deployment])?;
-        Ok(())
     }
 
     /// The session is to be deleted at `deployment`, up to this revision.

@@ -48,6 +48,7 @@ fn change(machine: &Machine, sql: &str) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn running_session_shows_whether_it_works_or_waits_and_since_when() {
     let tasks = json!([{"id": "b1", "type": "shell", "status": "running"}]);
     let none = json!([]);

@@ -37,7 +37,7 @@ fn wait_until_held(child: &Child) {
             return sleep(Duration::from_millis(200));
         };
         let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
-        if blocked.is_some_and(|mask| mask.trim().trim_start_matches('0') != "") {
+        if blocked.is_some_and(|mask| !mask.trim().trim_start_matches('0').is_empty()) {
             return;
         }
         sleep(Duration::from_millis(2));
