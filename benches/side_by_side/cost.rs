@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::loopback::Loopback;
-use crate::sidecar::{EXECUTABLE, Event, Home, KEY, fresh};
+use crate::sidecar::{EXECUTABLE, Event, Home, KEY, fresh, name_client};
 use crate::table::{count, table};
 use crate::transcripts::{self, Tally};
 
@@ -29,7 +29,7 @@ struct Scene {
     is_delivered: bool,
 }
 
-const SCENES: [Scene; 4] = [
+const SCENES: [Scene; 5] = [
     Scene {
         name: "SessionStart, no server configured",
         event: Event::SessionStart,
@@ -40,6 +40,12 @@ const SCENES: [Scene; 4] = [
         name: "SessionStart, delivered",
         event: Event::SessionStart,
         before: &[],
+        is_delivered: true,
+    },
+    Scene {
+        name: "UserPromptSubmit, delivered",
+        event: Event::UserPromptSubmit,
+        before: &[Event::SessionStart],
         is_delivered: true,
     },
     Scene {
@@ -186,6 +192,7 @@ impl<'a> Stage<'a> {
         let mut command = Command::new(tool);
         command.args(arguments).args([EXECUTABLE, "hook"]);
         self.home().set_up(&mut command);
+        name_client(&mut command, &self.session);
         let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

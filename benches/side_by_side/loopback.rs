@@ -7,8 +7,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-const ANSWER: &str = r#"{"status":"success","value":{"outcome":"created","revision":1.0}}"#;
-
 /// What was received so far.
 #[derive(Debug, Default, Clone)]
 pub struct Received {
@@ -84,9 +82,28 @@ fn answer_all(stream: &TcpStream, received: &Mutex<Received>) -> std::io::Result
             received.bytes += head + length;
             received.body = String::from_utf8_lossy(&body).into_owned();
         }
-        let length = ANSWER.len();
+        let answer = answer(&String::from_utf8_lossy(&body));
+        let length = answer.len();
         writer.write_all(
-            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{ANSWER}").as_bytes(),
+            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{answer}").as_bytes(),
         )?;
     }
+}
+
+/// The answer with a receipt for each session in a request, without which nothing is delivered.
+fn answer(body: &str) -> String {
+    let receipts: Vec<_> = body
+        .split("\"revision\":")
+        .skip(1)
+        .map(|rest| {
+            let end = rest.find(|char: char| !char.is_ascii_digit());
+            let revision = &rest[..end.unwrap_or(rest.len())];
+            format!(r#"{{"outcome":"created","revision":{revision}.0}}"#)
+        })
+        .collect();
+    let value = match receipts.as_slice() {
+        [one] if !body.contains("syncAgentSessions") => one.clone(),
+        all => format!("[{}]", all.join(",")),
+    };
+    format!(r#"{{"status":"success","value":{value}}}"#)
 }

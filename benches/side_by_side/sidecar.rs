@@ -30,6 +30,7 @@ pub fn fresh(scratch: &Path, name: &str) -> PathBuf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     SessionStart,
+    UserPromptSubmit,
     Stop,
     SessionEnd,
 }
@@ -38,6 +39,7 @@ impl Event {
     pub const fn name(self) -> &'static str {
         match self {
             Self::SessionStart => "SessionStart",
+            Self::UserPromptSubmit => "UserPromptSubmit",
             Self::Stop => "Stop",
             Self::SessionEnd => "SessionEnd",
         }
@@ -47,6 +49,7 @@ impl Event {
     pub fn input(self, session: &str, transcript: &Path) -> String {
         let (name, value) = match self {
             Self::SessionStart => ("source", "startup"),
+            Self::UserPromptSubmit => ("prompt", "Make the module simpler."),
             Self::Stop => (
                 "last_assistant_message",
                 "It is done: the module is simpler now.",
@@ -56,6 +59,13 @@ impl Event {
         json!({ "session_id": session, "transcript_path": transcript, "cwd": "/home/dev/proj", "hook_event_name": self.name(), name: value })
             .to_string()
     }
+}
+
+/// Gives a hook the variables by which the client names its process and its session.
+pub fn name_client(command: &mut Command, session: &str) {
+    command
+        .env("CLAUDE_PID", std::process::id().to_string())
+        .env("CLAUDE_CODE_SESSION_ID", session);
 }
 
 /// A home. It usually has a journal: creating one costs more than a hook and happens once per machine.
@@ -107,8 +117,15 @@ impl Home {
         command
     }
 
-    /// Gives a command the environment that a client gives a hook, so that the sidecar looks for its
-    /// client, here the bench.
+    /// The hook of a session. The client, here the bench, names its process and its session, as
+    /// 2.1.332 does.
+    pub fn hook_command(&self, session: &str) -> Command {
+        let mut command = self.sidecar(&["hook"]);
+        name_client(&mut command, session);
+        command
+    }
+
+    /// Gives a command the environment that a client gives everything that it runs.
     pub fn set_up(&self, command: &mut Command) {
         command
             .env_clear()
@@ -124,7 +141,7 @@ impl Home {
 
     pub fn hook(&self, event: Event, session: &str, transcript: &Path) -> Duration {
         timed(
-            &mut self.sidecar(&["hook"]),
+            &mut self.hook_command(session),
             &event.input(session, transcript),
         )
     }
@@ -161,7 +178,7 @@ impl Home {
     /// The peak memory of a hook in KiB, as the kernel reports it.
     pub fn peak(&self, event: Event, session: &str, transcript: &Path) -> u64 {
         let mut child = self
-            .sidecar(&["hook"])
+            .hook_command(session)
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();

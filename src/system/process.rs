@@ -17,6 +17,9 @@ use crate::record::run::Owner;
 /// More than the files of `/proc` that are read here hold, in bytes.
 #[cfg(target_os = "linux")]
 const SHORT: usize = 4_096;
+/// More than most environments take, in bytes.
+#[cfg(target_os = "linux")]
+const LONG: usize = 65_536;
 
 /// More ancestors than any process has. The bound is for systems that can report a circle.
 const MAX_ANCESTORS: usize = 1_000;
@@ -104,24 +107,48 @@ fn place() -> &'static str {
 /// The ancestors of this process, its parent first.
 pub fn ancestors() -> impl Iterator<Item = Process> {
     #[cfg(unix)]
-    let parent = Process::find(std::os::unix::process::parent_id());
+    let (parent, started) = (std::os::unix::process::parent_id(), u64::MAX);
     #[cfg(not(unix))]
-    let parent = Process::find(std::process::id()).and_then(|process| process.parent());
-    std::iter::successors(parent, Process::parent).take(MAX_ANCESTORS)
+    let (parent, started) = Process::find(std::process::id())
+        .map_or((0, 0), |process| (process.parent, process.start_time));
+    ancestors_of(parent, started)
 }
 
-/// Reads a short file of the kernel, whose metadata lack its length. A process can give itself a
-/// name that is no UTF-8.
+/// The process `parent` of one that started then, and its ancestors. Each is looked up only when it
+/// is asked for, because the client of a hook is near. Windows keeps the id of a parent that has
+/// ended, and another process can have it by now; that one is younger.
+fn ancestors_of(parent: u32, started: u64) -> impl Iterator<Item = Process> {
+    let mut child = (parent, started);
+    std::iter::from_fn(move || {
+        let (parent, started) = child;
+        let process = Process::find(parent)?;
+        child = (process.parent, process.start_time);
+        (process.start_time <= started.saturating_add(JITTER)).then_some(process)
+    })
+    .take(MAX_ANCESTORS)
+}
+
+/// Reads a file of the kernel, whose metadata lack its length, up to `limit` bytes. One call of the
+/// system returns all of it if it is no longer than `expected`.
 #[cfg(target_os = "linux")]
-fn read(path: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(SHORT);
+fn read_bytes(path: &str, expected: usize, limit: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(expected);
     File::open(path)
         .ok()?
-        .take(SHORT as u64)
+        .take(limit)
         .read_to_end(&mut bytes)
         .ok()?;
-    let text = String::from_utf8(bytes);
-    Some(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    Some(bytes)
+}
+
+/// Reads a short file of the kernel. A process can give itself a name that is no UTF-8.
+#[cfg(target_os = "linux")]
+fn read(path: &str) -> Option<String> {
+    let bytes = read_bytes(path, SHORT, SHORT as u64)?;
+    Some(
+        String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+    )
 }
 
 impl Process {
@@ -136,14 +163,8 @@ impl Process {
     }
 
     /// Its ancestors, its parent first.
-    pub fn ancestors(&self) -> impl Iterator<Item = Self> {
-        std::iter::successors(self.parent(), Self::parent).take(MAX_ANCESTORS)
-    }
-
-    /// Its parent, if that is alive. Windows keeps the id of a parent that has ended, and another
-    /// process can have it by now; that one is younger.
-    fn parent(&self) -> Option<Self> {
-        Self::find(self.parent).filter(|parent| parent.start_time <= self.start_time + JITTER)
+    pub fn ancestors(&self) -> impl Iterator<Item = Self> + use<> {
+        ancestors_of(self.parent, self.start_time)
     }
 
     /// The process `pid`, if it is alive. `/proc/PID/stat` is `pid (name) state ppid … starttime …`;
@@ -188,9 +209,7 @@ impl Process {
     #[cfg(target_os = "linux")]
     #[must_use]
     pub fn environment(&self) -> Option<StartEnvironment> {
-        std::fs::read(format!("/proc/{}/environ", self.pid))
-            .ok()
-            .map(StartEnvironment)
+        read_bytes(&format!("/proc/{}/environ", self.pid), LONG, u64::MAX).map(StartEnvironment)
     }
 
     /// The process `pid`, if it is alive.

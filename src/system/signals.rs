@@ -62,11 +62,13 @@ mod unix {
 
     /// Obeys the signals from now on, and those that have arrived at once.
     pub fn release() {
-        let (before, taken) = {
+        let (before, taken, is_limited) = {
             let mut state = state();
-            (state.before.take(), state.taken)
+            (state.before.take(), state.taken, state.is_limited)
         };
-        RELEASED.notify_all();
+        if is_limited {
+            RELEASED.notify_all();
+        }
         if let Some(before) = before {
             let _ = before.thread_set_mask();
             taken.map(raise);
