@@ -13,6 +13,7 @@ import {
   realpathSync,
   rmSync,
   symlinkSync,
+  writeFileSync,
 } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -61,6 +62,7 @@ export async function startLab(hooks) {
   const options = ["--output-format", "json", "--dangerously-skip-permissions"];
   if (hooks.plugin) options.push("--plugin-dir", copyPlugin("somebody's plugin"));
   if (hooks.settings) await sidecar("install", "--scope", hooks.settings);
+  if (["project", "local"].includes(hooks.settings)) trustFolder();
   if (hooks.installedPlugin) await installPlugin();
 
   /**
@@ -88,6 +90,12 @@ export async function startLab(hooks) {
     const { code, stdout, stderr } = await start(sidecarBinary, args, { cwd, env }).finished;
     if (code !== 0) throw new Error(`convex-sidecar ${args.join(" ")}: exit ${code}: ${stderr}`);
     return stdout;
+  }
+
+  /** What a person does who accepts the folder in a terminal. Otherwise `doctor` warns. */
+  function trustFolder() {
+    const projects = { [cwd]: { hasTrustDialogAccepted: true } };
+    writeFileSync(join(env.HOME, ".claude.json"), JSON.stringify({ projects }));
   }
 
   /**
