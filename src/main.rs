@@ -26,9 +26,17 @@ fn main() {
             command: Some(Command::Hook(Hook::default())),
         }
     } else {
-        Cli::try_parse().unwrap_or_else(|error| {
+        // Clap would print the name that this was started by, which can be any text.
+        let arguments = std::env::args_os().skip(1);
+        let line = std::iter::once("convex-sidecar".into()).chain(arguments);
+        Cli::try_parse_from(line).unwrap_or_else(|error| {
+            if error.use_stderr() {
+                // It repeats arguments, which can be pasted text.
+                command::print_error(error.render().to_string().trim_end());
+                exit(USAGE);
+            }
             let _ = error.print();
-            exit(if error.use_stderr() { USAGE } else { 0 });
+            exit(0);
         })
     };
     let command = cli.command.unwrap_or_else(|| {

@@ -3,12 +3,12 @@
 //! The journal comes first. Then the session is deleted in Convex. If Convex cannot be reached, the
 //! journal remembers that, and the next `sync` or hook deletes it there.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use anyhow::{Result, bail, ensure};
 
 use super::show::{find, find_remote};
-use super::{PATIENCE, listed, listed_row, load_config, now, print};
+use super::{PATIENCE, listed, listed_row, load_config, now, print, write_error};
 use crate::cli::Forget;
 use crate::config::Config;
 use crate::convex::delivery::Delivery;
@@ -58,9 +58,9 @@ pub fn run(options: &Forget) -> Result<()> {
             "; it is still in {name}, and `convex-sidecar sync` deletes it once that deployment is configured"
         ),
     };
-    print(&ui::escape_block(&format!(
+    print(&format!(
         "session {session_id} is deleted from the journal{there}\n"
-    )))
+    ))
 }
 
 /// The session, from the journal or else from Convex, and the deployment that it belongs to.
@@ -99,11 +99,10 @@ fn is_confirmed(session: &ListedSession) -> Result<bool> {
     } else {
         ""
     };
-    eprint!(
+    write_error(&format!(
         "This will be deleted here and in Convex:{}{again}\nDelete it? [y/N] ",
         ui::session_lines(std::slice::from_ref(session))
-    );
-    std::io::stderr().flush()?;
+    ));
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))

@@ -15,7 +15,6 @@ use crate::record::Millis;
 use crate::record::event::{Event, EventKind};
 use crate::system::deadline::{Deadline, HOOK_BUDGET};
 use crate::system::{process, signals};
-use crate::ui;
 
 /// How long a SessionStart may use the network: the user waits for the agent to start.
 const START_BUDGET: Duration = Duration::from_millis(300);
@@ -228,10 +227,10 @@ fn dry_run(config: &Config, event: &Event) -> Result<()> {
         Err(problem) => format!("none, because {problem:#}"),
     };
     let event = serde_json::to_string(&event.masked(&config.redactor))?;
-    print(&ui::escape_block(&format!(
+    print(&format!(
         "event: {event}\ndocument: {}\nrequest: {request}\n",
         entry.document
-    )))
+    ))
 }
 
 fn entry(journal: &Journal, event: &Event) -> Result<SessionEntry> {

@@ -295,9 +295,7 @@ pub(super) fn print_difference(file: &TextFile, after: Option<&str>) -> Result<(
         .set_original_filename(name(before))
         .set_modified_filename(name(after));
     let difference = options.create_patch(before.unwrap_or_default(), after.unwrap_or_default());
-    print(&ui::escape_block(
-        &difference.to_string().replace("\r\n", "\n"),
-    ))
+    print(&difference.to_string().replace("\r\n", "\n"))
 }
 
 pub(super) fn print_line(line: &str) -> Result<()> {

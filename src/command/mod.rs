@@ -86,11 +86,21 @@ fn listed_row(row: &Value) -> Result<ListedSession> {
 
 /// Prints a line to stderr, with control characters escaped. A failure to print is ignored.
 pub fn print_error(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", ui::escape_block(text));
+    write_error(&format!("{text}\n"));
 }
 
-/// Prints to stdout. A reader that stops early (`| head`) is not an error.
+/// Like [`print_error`], without ending the line.
+fn write_error(text: &str) {
+    let _ = write!(std::io::stderr(), "{}", ui::escape_block(text));
+}
+
+/// Prints to stdout, with control characters escaped, except for the colors of the screen.
 fn print(text: &str) -> Result<()> {
+    write(&screen().harmless(text))
+}
+
+/// Writes to stdout. A reader that stops early (`| head`) is not an error.
+fn write(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())

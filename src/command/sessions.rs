@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{listed, listed_row, load_config, now, print, screen};
+use super::{listed, listed_row, load_config, now, print, screen, write};
 use crate::cli::Sessions;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
@@ -141,9 +141,9 @@ fn watch(config: &Config, options: &Sessions) -> Result<()> {
             screen.remark("Press Ctrl-C to exit")
         );
         match &drawn {
-            Some((on, _)) if *on != screen => print(&screen.draw_first(&frame))?,
-            None => print(&screen.draw_first(&frame))?,
-            Some((_, last)) if *last != frame => print(&screen.draw_over(&frame))?,
+            Some((on, _)) if *on != screen => write(&screen.draw_first(&frame))?,
+            None => write(&screen.draw_first(&frame))?,
+            Some((_, last)) if *last != frame => write(&screen.draw_over(&frame))?,
             Some(_) => {}
         }
         drawn = Some((screen, frame));

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use anstyle::{AnsiColor, Style};
 
+use super::text::{escape_block, escape_styled};
 use crate::config::Environment;
 use crate::record::session;
 use crate::record::workflow;
@@ -89,6 +90,17 @@ impl Screen {
         }
     }
 
+    /// The text as it may be printed here: nothing in it but the colors of this screen can act on a
+    /// terminal, wherever the text came from.
+    #[must_use]
+    pub fn harmless(&self, text: &str) -> String {
+        if self.is_colored {
+            escape_styled(text)
+        } else {
+            escape_block(text)
+        }
+    }
+
     /// A faint remark below a table.
     #[must_use]
     pub fn remark(&self, text: &str) -> String {
@@ -107,7 +119,7 @@ impl Screen {
     pub fn draw_over(&self, frame: &str) -> String {
         let mut drawn = "\x1b[H".to_owned();
         for line in frame.lines().take(self.height.saturating_sub(1)) {
-            drawn.push_str(line);
+            drawn.push_str(&self.harmless(line));
             drawn.push_str("\x1b[K\n");
         }
         drawn.push_str("\x1b[J");

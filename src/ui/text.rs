@@ -27,19 +27,43 @@ pub fn escape_block(text: &str) -> String {
     })
 }
 
+/// Like [`escape_block`], but keeps the sequences that set the style of text, which screens are drawn
+/// with.
+pub(super) fn escape_styled(text: &str) -> String {
+    let mut parts = text.split('\x1b');
+    let mut escaped = escape_block(parts.next().unwrap_or_default());
+    for part in parts {
+        let after_number = part
+            .strip_prefix('[')
+            .map(|rest| rest.trim_start_matches(|char: char| char.is_ascii_digit() || char == ';'));
+        if after_number.is_some_and(|rest| rest.starts_with('m')) {
+            escaped.push('\x1b');
+        } else {
+            escaped.push_str(&escape_block("\x1b"));
+        }
+        escaped.push_str(&escape_block(part));
+    }
+    escaped
+}
+
 /// Whether a terminal could act on the character, or a reader not see it: control characters, those
 /// that change the direction of text or end a line, with which one text can pass for another, and
-/// tags, with which a text can hold another one that only a model reads.
+/// invisible ones, such as tags, with which a text can hold another one that only a model reads.
 fn is_harmful(char: char) -> bool {
     char.is_control()
         || matches!(
             char,
             '\u{61c}'
+                | '\u{180e}'
+                // Not the two joiners between them, which emoji and some scripts need.
+                | '\u{200b}'
                 | '\u{200e}'
                 | '\u{200f}'
                 | '\u{2028}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}'
-                | '\u{e0000}'..='\u{e007f}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}'
         )
 }
 
@@ -255,9 +279,27 @@ mod tests {
         assert_eq!(escape("a\x1b[31mb\u{9b}c\nd"), "a\\u{1b}[31mb\\u{9b}c↵d");
         assert_eq!(escape_block("a\n\tb\r\u{202e}"), "a\n\tb\\u{d}\\u{202e}");
         assert_eq!(
-            json_line(&serde_json::json!("\x1b\u{9b}\n")),
-            "\"\\u001b\\u009b\\n\"\n"
+            json_line(&serde_json::json!("\x1b\u{9b}\n\u{e0041}")),
+            "\"\\u001b\\u009b\\n\\udb40\\udc41\"\n"
         );
+    }
+
+    #[test]
+    fn only_the_style_of_text_is_kept_on_a_screen() {
+        for kept in ["\x1b[1ma\x1b[0m\n", "\x1b[mb", "\x1b[38;5;1m"] {
+            assert_eq!(escape_styled(kept), kept);
+        }
+        for harmful in [
+            "\x1b",
+            "\x1b[",
+            "\x1b[2J",
+            "\x1b[1;",
+            "\x1b]0;m",
+            "a\x1b\x1b[1K",
+        ] {
+            assert_eq!(escape_styled(harmful), escape_block(harmful));
+        }
+        assert_eq!(escape_styled("\x1b[1m\u{9b}1m"), "\x1b[1m\\u{9b}1m");
     }
 
     #[test]

@@ -235,6 +235,12 @@ impl Sidecar {
         self
     }
 
+    /// With more arguments.
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.command.args(args);
+        self
+    }
+
     /// Runs it in this folder.
     pub fn folder(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);
