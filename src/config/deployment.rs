@@ -27,6 +27,8 @@ pub struct Deployment {
     pub key: AdminKey,
     /// Headers that every request to it carries, for an access proxy. Their values are secrets.
     pub headers: HeaderMap,
+    /// Whether the user trusts whoever can read or answer plain http.
+    allows_insecure_http: bool,
 }
 
 impl Deployment {
@@ -37,6 +39,7 @@ impl Deployment {
             key: AdminKey::parse(key)?,
             url: check_url(url, allow_insecure_http)?,
             headers: HeaderMap::new(),
+            allows_insecure_http: allow_insecure_http,
         })
     }
 
@@ -89,6 +92,26 @@ impl Deployment {
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.url)
+    }
+
+    /// Whether plain http is enough, whoever can read or answer it.
+    #[must_use]
+    pub const fn allows_insecure_http(&self) -> bool {
+        self.allows_insecure_http
+    }
+
+    /// The address, if there is one in the URL, and the port of a deployment on this machine that
+    /// cannot prove who it is.
+    #[must_use]
+    pub fn unproven_address(&self) -> Option<(Option<IpAddr>, u16)> {
+        let address = match self.url.host()? {
+            Host::Ipv4(address) => Some(IpAddr::V4(address)),
+            Host::Ipv6(address) => Some(IpAddr::V6(address)),
+            Host::Domain(_) => None,
+        };
+        let is_proven = self.url.scheme() == "https" || self.allows_insecure_http;
+        let port = self.url.port_or_known_default()?;
+        (self.is_loopback() && !is_proven).then_some((address, port))
     }
 
     /// Whether the deployment is in Convex Cloud.

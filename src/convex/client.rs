@@ -21,6 +21,7 @@ use super::identity::{Answer, Unidentified};
 use crate::config::Deployment;
 use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
+use crate::system::listener::{self, Stranger};
 
 /// How long a connection may take, so that a dead server costs a hook little.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
@@ -245,6 +246,7 @@ impl<'a> Convex<'a> {
         &self,
         prepare: impl FnOnce(&Client, &str) -> RequestBuilder,
     ) -> Result<Response, Failure> {
+        self.ensure_no_stranger()?;
         let client = self.client()?;
         let timeout = self.remaining()?;
         prepare(&client, self.deployment.url.as_str())
@@ -252,6 +254,29 @@ impl<'a> Convex<'a> {
             .timeout(timeout)
             .send()
             .map_err(|error| self.unreachable(&error))
+    }
+
+    /// Fails if a program of another user listens where the deployment should: it would get the key.
+    fn ensure_no_stranger(&self) -> Result<(), Failure> {
+        let Some(why) = self
+            .deployment
+            .unproven_address()
+            .and_then(|(address, port)| listener::stranger(address, port))
+        else {
+            return Ok(());
+        };
+        let name = self.deployment.name();
+        let message = match why {
+            Stranger::User(id) => {
+                format!(
+                    "sent nothing to {name}, because a program of another user (ID {id}) listens there"
+                )
+            }
+            Stranger::Hidden => format!(
+                "sent nothing to {name}, because so many programs listen on this machine that it is not known whose that is"
+            ),
+        };
+        Err(Failure::new(FailureKind::Stranger, message))
     }
 
     fn remaining(&self) -> Result<Duration, Failure> {

@@ -144,6 +144,7 @@ impl Unidentified {
     #[must_use]
     pub const fn remedy(&self) -> &'static str {
         match self {
+            Self::NoAnswer(failure) if let Some(remedy) = failure.kind.remedy() => remedy,
             Self::NoAnswer(_) => {
                 "start it (`convex-sidecar setup` starts the containers on this machine), or correct the URL"
             }

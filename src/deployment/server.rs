@@ -10,6 +10,7 @@ use crate::convex::answer::Verdict;
 use crate::convex::client::{Call, Convex};
 use crate::convex::identity::Unidentified;
 use crate::record::document::EVERY_FIELD;
+use crate::record::failure::FailureKind;
 use crate::system::deadline::Deadline;
 
 /// A server that answered.
@@ -119,6 +120,9 @@ pub fn listener(port: u16, config: &Config) -> Option<String> {
         Ok(instance) => Some(format!(
             "another Convex backend, instance `{instance}` (to record there, run `convex-sidecar setup --url {url} --admin-key-stdin`)"
         )),
+        Err(Unidentified::NoAnswer(failure)) if failure.kind == FailureKind::Stranger => {
+            Some("a program of another user".to_owned())
+        }
         Err(Unidentified::NoAnswer(_)) => None,
         Err(Unidentified::Stranger(..)) => Some("a program that is not Convex".to_owned()),
     }
@@ -129,5 +133,5 @@ pub fn listener(port: u16, config: &Config) -> Option<String> {
 pub fn is_unreachable(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<Unidentified>()
-        .is_some_and(|error| matches!(error, Unidentified::NoAnswer(_)))
+        .is_some_and(|error| matches!(error, Unidentified::NoAnswer(failure) if failure.kind != FailureKind::Stranger))
 }

@@ -22,12 +22,14 @@ pub enum FailureKind {
     /// The function failed, and the deployment hides why (`REDACT_LOGS_TO_CLIENT`). As far as one can
     /// tell, others may be accepted.
     Unexplained,
+    /// A program of another user listens where the server should.
+    Stranger,
     /// Anything else: the server is overloaded or broken.
     Failing,
 }
 
 impl FailureKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Unreachable,
         Self::Unauthorized,
         Self::Undeployed,
@@ -36,6 +38,7 @@ impl FailureKind {
         Self::Redirected,
         Self::Refused,
         Self::Unexplained,
+        Self::Stranger,
         Self::Failing,
     ];
 
@@ -51,6 +54,7 @@ impl FailureKind {
             Self::Redirected => "redirected",
             Self::Refused => "refused",
             Self::Unexplained => "unexplained",
+            Self::Stranger => "stranger",
             Self::Failing => "failing",
         }
     }
@@ -86,6 +90,9 @@ impl FailureKind {
             Self::Undeployed => Some("deploy the functions with `npx convex deploy`"),
             Self::NotConvex => Some("check that the URL is that of a Convex deployment"),
             Self::Redirected => Some("redirects are not followed; configure the final URL"),
+            Self::Stranger => Some(
+                "run the server as yourself, as root or as a user of the system; if you trust that user with the key, set allow_insecure_http = true in config.toml",
+            ),
             Self::Unreachable
             | Self::Paused
             | Self::Refused

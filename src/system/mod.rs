@@ -4,6 +4,7 @@ pub mod access;
 pub mod deadline;
 pub mod files;
 pub mod json;
+pub mod listener;
 pub mod mounts;
 pub mod process;
 pub mod signals;

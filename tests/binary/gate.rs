@@ -59,7 +59,11 @@ impl Gate {
 
     /// The same at a given address.
     pub fn at(address: SocketAddr, backend: Option<&str>) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
+        Self::of(TcpListener::bind(address).unwrap(), backend)
+    }
+
+    /// The same on a socket.
+    pub fn of(listener: TcpListener, backend: Option<&str>) -> Self {
         let address = listener.local_addr().unwrap();
         let backend: Option<SocketAddr> =
             backend.map(|url| url.strip_prefix("http://").unwrap().parse().unwrap());

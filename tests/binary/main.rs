@@ -59,6 +59,8 @@ mod signals;
 mod site;
 mod store;
 mod stories;
+#[cfg(target_os = "linux")]
+mod stranger;
 mod support;
 mod terminal;
 mod transcript;

@@ -36,9 +36,9 @@ impl Home {
             .create(&path)
             .with_context(|| format!("could not create the folder {}", path.display()))?;
         let home = Self(path);
-        let is_plain = deployment.url.scheme() == "http";
         let text = format!(
-            "allow_insecure_http = {is_plain}\n{}",
+            "allow_insecure_http = {}\n{}",
+            deployment.allows_insecure_http(),
             headers_table(&deployment.headers)
         );
         TextFile::read(home.0.join("config.toml"))?.write_private(&text)?;
