@@ -38,8 +38,9 @@ fn store(
     write.store(row, &options)
 }
 
-/// Whether the client may still be writing the session's last records.
+/// Whether the client may still be writing the session's last records. An end that lies far ahead
+/// was stored while the clock was ahead.
 fn has_just_ended(session: &Session, now: Millis) -> bool {
     let ended_at = session.runs.ended_at();
-    !session.runs.is_open() && ended_at.is_some_and(|at| now - at < FINALIZE_WINDOW)
+    !session.runs.is_open() && ended_at.is_some_and(|at| (now - at).abs() < FINALIZE_WINDOW)
 }

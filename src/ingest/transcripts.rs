@@ -40,7 +40,7 @@ pub fn finalize(
     let is_unchanged = |(path, read): &(PathBuf, Checkpoint)| {
         std::fs::metadata(path).map_or(true, |file| file.len() == read.offset)
     };
-    for (session_id, is_recent) in journal.unfinalized(now - FINALIZE_WINDOW)? {
+    for (session_id, is_recent) in journal.unfinalized(now, FINALIZE_WINDOW)? {
         if deadline.is_over() {
             break;
         }

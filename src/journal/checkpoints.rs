@@ -36,11 +36,11 @@ impl Journal {
     }
 
     /// Sessions whose transcript must be looked at again: they have ended since the last look, or
-    /// were read in part. With each, whether it has changed since `recently` and is not stale; then
-    /// only records written since then can be missing.
-    pub fn unfinalized(&self, recently: Millis) -> Result<Vec<(String, bool)>> {
-        let sql = "SELECT session_id, updated_at > ? AND NOT is_stale FROM sessions WHERE NOT is_finalized";
-        query_all(&self.connection, sql, [recently], |row| {
+    /// were read in part. With each, whether it has changed in this time before `now` and is not stale;
+    /// then only records written since then can be missing.
+    pub fn unfinalized(&self, now: Millis, recent: Millis) -> Result<Vec<(String, bool)>> {
+        let sql = "SELECT session_id, abs(?1 - updated_at) < ?2 AND NOT is_stale FROM sessions WHERE NOT is_finalized";
+        query_all(&self.connection, sql, [now, recent], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
     }

@@ -73,6 +73,20 @@ impl Write<'_> {
         self.connection.execute(sql, parameters)?;
         Ok(())
     }
+
+    /// Moves the workflow's times that lie ahead of `now` back to it. It is due again. Returns it as it
+    /// is now.
+    pub fn end_future(&self, key: &str, now: Millis) -> Result<Option<WorkflowEntry>> {
+        let Some(mut entry) = self.workflow(key)? else {
+            return Ok(None);
+        };
+        entry.workflow.end_future(now);
+        self.store_workflow(&entry.workflow, entry.deployment.as_deref())?;
+        let sql =
+            "UPDATE workflows SET delivered_at = min(delivered_at, updated_at - 1) WHERE key = ?";
+        self.connection.execute(sql, [key])?;
+        self.workflow(key)
+    }
 }
 
 fn load(connection: &Connection, key: &str) -> Result<Option<WorkflowEntry>> {

@@ -22,10 +22,10 @@ pub struct Writer {
 }
 
 impl Journal {
-    /// The versions that recorded events since `since`, the latest first.
-    pub fn writers(&self, since: Millis) -> Result<Vec<Writer>> {
-        let sql = "SELECT version, executable, seen_at FROM writers WHERE seen_at > ? ORDER BY seen_at DESC";
-        query_all(&self.connection, sql, [since - PRECISION], |row| {
+    /// The versions that recorded events in this time before `now`, the latest first.
+    pub fn writers(&self, now: Millis, recent: Millis) -> Result<Vec<Writer>> {
+        let sql = "SELECT version, executable, seen_at FROM writers WHERE abs(?1 - seen_at) < ?2 ORDER BY seen_at DESC";
+        query_all(&self.connection, sql, [now, recent + PRECISION], |row| {
             Ok(Writer {
                 version: row.get(0)?,
                 executable: row.get(1)?,
@@ -41,7 +41,7 @@ impl Write<'_> {
         let version = env!("CARGO_PKG_VERSION");
         let sql = "SELECT seen_at FROM writers WHERE version = ?";
         let seen_at: Option<Millis> = query_one(self.connection, sql, [version], |row| row.get(0))?;
-        if seen_at.is_some_and(|at| now - at < PRECISION) {
+        if seen_at.is_some_and(|at| (now - at).abs() < PRECISION) {
             return Ok(());
         }
         let executable = std::env::current_exe().unwrap_or_default();

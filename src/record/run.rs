@@ -190,6 +190,12 @@ impl Runs {
             .filter_map(|run| run.owner.as_ref())
     }
 
+    /// When each open run started.
+    pub(super) fn open_starts(&mut self) -> impl Iterator<Item = &mut Millis> {
+        let open = self.0.iter_mut().filter(|run| run.end.is_none());
+        open.map(|run| &mut run.started_at)
+    }
+
     /// When the latest end was.
     #[must_use]
     pub fn ended_at(&self) -> Option<Millis> {

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::Millis;
 use super::document::{Activity, ActivityState};
 use super::event::{Event, EventKind};
-use super::outcome::Outcome;
+use super::outcome::{MAX_REORDERING, Outcome};
 use super::redact::{Redactor, Text};
 use super::run::{Owner, Runs};
+
+/// Before this time this program did not exist: 2025-12-01.
+const FIRST_RELEASE: Millis = 1_764_547_200_000;
 
 /// The status of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +170,7 @@ impl Session {
         now: Millis,
     ) -> bool {
         let owner = origin.owner.as_ref();
+        let now = self.settle(now);
         self.apply_labels(&origin.labels);
         if self.parent_session_id.is_none() {
             self.parent_session_id.clone_from(&origin.parent_session_id);
@@ -230,6 +234,31 @@ impl Session {
             EventKind::Other { .. } => self.runs.touch(owner, now),
         }
         self.runs.is_open_for(owner)
+    }
+
+    /// The time of an event that arrives at `now`, later than those before it. If the clock was ahead
+    /// at one of these, that is moved back to just before now. A clock that shows a time before this
+    /// program existed is not believed.
+    fn settle(&mut self, now: Millis) -> Millis {
+        let turn = self.last_turn.iter_mut().map(|turn| &mut turn.began_at);
+        let end = self.turn_end.iter_mut().map(|end| &mut end.at);
+        let answer = self.answer.iter_mut().map(|answer| &mut answer.at);
+        let asked_at = self.asked_at.iter_mut();
+        let times = asked_at.chain(turn).chain(end).chain(answer);
+        let mut times: Vec<_> = times.chain(self.runs.open_starts()).collect();
+        if now < FIRST_RELEASE {
+            let latest = times.iter().map(|at| **at).max();
+            return latest.map_or(now, |latest| now.max(latest + 1));
+        }
+        times.retain(|at| **at > now + MAX_REORDERING);
+        let mut order: Vec<_> = times.iter().map(|at| **at).collect();
+        order.sort_unstable();
+        order.dedup();
+        for at in times {
+            let later = order.iter().filter(|other| **other >= *at).count();
+            *at = now - Millis::try_from(later).unwrap_or_default();
+        }
+        now
     }
 
     fn apply_labels(&mut self, labels: &Labels) {

@@ -152,6 +152,20 @@ impl Workflow {
         );
     }
 
+    /// Moves times that lie ahead of `now` back to it: the clock was ahead when they were set.
+    pub fn end_future(&mut self, now: Millis) {
+        let SetAt {
+            task,
+            status,
+            current_step,
+            artifacts,
+        } = &mut self.set_at;
+        let set_at = [task, status, current_step, artifacts];
+        for at in set_at.into_iter().flatten().chain([&mut self.updated_at]) {
+            *at = now.min(*at);
+        }
+    }
+
     /// The workflow as Convex has it once `sessions`, all that name it, are delivered.
     #[must_use]
     pub fn document<'a>(

@@ -3,7 +3,6 @@
 //! nothing.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,28 +10,13 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::support::{Capture, Machine, Sidecar, root};
+use crate::shim;
+use crate::support::{Capture, Machine, Sidecar};
 
 /// The compiled library.
 fn shim() -> Option<&'static Path> {
     static SHIM: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let compile = || {
-        let source = root().join("tests/binary/shim/file_system.c");
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("file_system.so");
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-o"]).arg(&path).arg(source);
-        match cc.arg("-ldl").status() {
-            Ok(status) => {
-                assert!(status.success(), "{status}");
-                Some(path)
-            }
-            Err(error) => {
-                eprintln!("not tested: there is no C compiler ({error})");
-                None
-            }
-        }
-    };
-    SHIM.get_or_init(compile).as_deref()
+    SHIM.get_or_init(|| shim::compile("file_system")).as_deref()
 }
 
 /// A command on a file system that lacks something.

@@ -17,6 +17,8 @@ mod capture;
 #[cfg(target_os = "linux")]
 mod client_process;
 mod clients;
+#[cfg(target_os = "linux")]
+mod clock;
 mod cost;
 mod crowd;
 mod disk;
@@ -54,6 +56,8 @@ mod screens;
 mod setup;
 mod setup_environment;
 mod setup_failures;
+#[cfg(target_os = "linux")]
+mod shim;
 #[cfg(unix)]
 mod signals;
 mod site;

@@ -214,7 +214,7 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
         );
         checks.push(Check::warning("journal", finding, LOCAL_DISK));
     }
-    checks.extend(other_versions(&journal.writers(now().0 - RECENT)?));
+    checks.extend(other_versions(&journal.writers(now().0, RECENT)?));
     let name = config.deployment_name();
     let (due, elsewhere) = journal.pending(name)?;
     let backoff = name
@@ -256,7 +256,7 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
     }
     let (now, _) = now();
     if let Some((at, note)) = journal.notes(1)?.pop()
-        && now - at < RECENT
+        && (now - at).abs() < RECENT
     {
         checks.push(Check::warning(
             "notes",

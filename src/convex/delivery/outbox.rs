@@ -12,11 +12,20 @@ impl Delivery<'_> {
     /// Sets workflows and deletes sessions, deletions first.
     pub(super) fn send_outbox(&mut self, limit: usize) -> Result<Flow> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
-        for entry in self.journal.due_outbox(name, limit, now)? {
+        for mut entry in self.journal.due_outbox(name, limit, now)? {
             if self.deadline.is_over() {
                 return Ok(Flow::Continue(()));
             }
-            match self.send_outbox_entry(&entry)?.into_failure() {
+            let mut verdict = self.send_outbox_entry(&entry)?;
+            // Convex refuses times that lie far ahead, which this workflow would have for ever.
+            if let (OutboxEntry::Set(set), Verdict::TimeIsAhead { now, .. }) = (&entry, &verdict)
+                && let key = &set.workflow.key
+                && let Some(set) = self.journal.write(|write| write.end_future(key, *now))?
+            {
+                entry = OutboxEntry::Set(Box::new(set));
+                verdict = self.send_outbox_entry(&entry)?;
+            }
+            match verdict.into_failure() {
                 None => self.journal.write(|write| {
                     write.confirm_outbox_entry(&entry, name)?;
                     write.clear_backoff(name)
