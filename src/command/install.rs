@@ -5,23 +5,25 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use diffy::DiffOptions;
 
+use super::program::Program;
 use super::{print, print_error};
 use crate::cli::Install;
 use crate::client_settings::entries::{Entry, Found, find};
 use crate::client_settings::scopes::{self, Scope};
-use crate::client_settings::{EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE, edit, rules, shell};
-use crate::config::{self, Environment, executables};
+use crate::client_settings::{EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE, edit, rules};
+use crate::config::{self, Environment};
 use crate::system::access::{self, Need};
 use crate::system::files::{TextFile, is_root, owner};
 use crate::ui;
 
 /// The variables that say where configuration, journal and the client's settings are.
-const HOME_VARIABLES: [&str; 5] = [
+const HOME_VARIABLES: [&str; 6] = [
     "HOME",
     "CONVEX_SIDECAR_HOME",
     "CLAUDE_CONFIG_DIR",
     "XDG_CONFIG_HOME",
     "XDG_STATE_HOME",
+    "XDG_DATA_HOME",
 ];
 
 /// The stores of Nix and Guix.
@@ -54,6 +56,13 @@ pub fn run(options: &Install) -> Result<()> {
 fn install(options: &Install, client: &Environment) -> Result<bool> {
     let change = Change::read(options.target.scope, options.stop_failure, client)?;
     change.warn();
+    if options.target.dry_run {
+        if let Some(plan) = change.program.plan() {
+            print_error(&format!("convex-sidecar: would {plan}"));
+        }
+    } else if let Some(copied) = change.place()? {
+        print_line(&copied)?;
+    }
     if !change.is_needed() {
         print_line(&change.describe())?;
         return Ok(false);
@@ -107,7 +116,7 @@ pub(super) struct Change {
     found: Found,
     /// Why the client would not run the hooks.
     why_off: Option<String>,
-    program: String,
+    program: Program,
     has_stop_failure: bool,
     /// Whether the hooks are in a file that this user cannot replace. It is left as it is.
     is_managed: bool,
@@ -124,11 +133,11 @@ impl Change {
         has_stop_failure: bool,
         environment: &Environment,
     ) -> Result<Self> {
-        let program = executable(environment)?;
+        let program = Program::find(environment)?;
         let file = TextFile::read(scope.path(environment)?)?;
         let before = file.text.as_deref().unwrap_or_default();
         let wanted = edit::Wanted {
-            program: &program,
+            program: &program.path,
             has_stop_failure,
             is_windows: cfg!(windows),
         };
@@ -166,12 +175,6 @@ impl Change {
             ));
         }
         warn(&self.file, &self.found);
-        let program = &self.program;
-        if is_built_by_cargo(Path::new(program)) {
-            print_warning(&format!(
-                "`cargo clean` removes {program}; `cargo install --path .` installs it permanently"
-            ));
-        }
     }
 
     /// Whether the file is not as it should be.
@@ -181,7 +184,7 @@ impl Change {
 
     /// The state of the file after the change.
     pub(super) fn describe(&self) -> String {
-        let (path, program) = (self.file.path.display(), &self.program);
+        let (path, program) = (self.file.path.display(), &self.program.path);
         let [first @ .., last] = &EVENTS;
         let also = if self.has_stop_failure {
             ", StopFailure"
@@ -202,6 +205,15 @@ impl Change {
             )
         } else {
             format!("{path}: {events} run {program}")
+        }
+    }
+
+    /// Copies the executable to where it lasts, if the hooks run it there. Returns what was done.
+    pub(super) fn place(&self) -> Result<Option<String>> {
+        if self.is_managed {
+            Ok(None)
+        } else {
+            self.program.place()
         }
     }
 
@@ -272,14 +284,6 @@ pub(super) fn warn(file: &TextFile, found: &Found) {
     }
 }
 
-/// Whether the executable is in cargo's target folder. That is `target` unless it is configured, and
-/// it holds a file with cargo's own notes.
-fn is_built_by_cargo(program: &Path) -> bool {
-    program
-        .ancestors()
-        .any(|folder| folder.ends_with("target") || folder.join(".rustc_info.json").exists())
-}
-
 pub(super) fn print_warning(text: &str) {
     print_error(&ui::escape(&format!("convex-sidecar: warning: {text}")));
 }
@@ -300,33 +304,6 @@ pub(super) fn print_difference(file: &TextFile, after: Option<&str>) -> Result<(
 
 pub(super) fn print_line(line: &str) -> Result<()> {
     print(&format!("{}\n", ui::escape(line)))
-}
-
-/// The lasting path of this executable: package managers link from the PATH to files whose paths
-/// change with each version.
-fn executable(environment: &Environment) -> Result<String> {
-    let running = std::env::current_exe().context("could not find the path of this executable")?;
-    let real = running.canonicalize().with_context(|| {
-        format!(
-            "could not find {}; it was moved while running",
-            running.display()
-        )
-    })?;
-    let name = format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX);
-    let link = executables(&name, environment)
-        .find(|link| link.canonicalize().is_ok_and(|path| path == real));
-    let path = link.unwrap_or(running);
-    let Some(text) = path.to_str() else {
-        bail!(
-            "could not write {} into a settings file, because its path is not UTF-8; move the executable",
-            path.display()
-        )
-    };
-    ensure!(
-        shell::is_sidecar(text),
-        "could not install {text}, because its entries would not be recognized; rename the file to {name}"
-    );
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod forget;
 pub mod hook;
 pub mod import;
 pub mod install;
+mod program;
 pub mod sessions;
 pub mod setup;
 pub mod show;

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::install::{ensure_replaceable, print_difference, print_line, warn};
+use super::program;
 use crate::cli::Uninstall;
 use crate::client_settings::edit;
 use crate::client_settings::entries::find;
@@ -11,9 +12,21 @@ use crate::system::files::TextFile;
 
 /// Runs `uninstall`.
 pub fn run(options: &Uninstall) -> Result<()> {
+    let environment = config::environment();
+    let mut clients = config::client_environments(&environment, &options.claude_config_dirs);
     let mut is_changed = false;
-    for client in config::client_environments(&config::environment(), &options.claude_config_dirs) {
-        is_changed |= uninstall(options, &client)?;
+    for client in &clients {
+        is_changed |= uninstall(options, client)?;
+    }
+    // The settings in the default folder can run the copy, too.
+    clients.push(environment);
+    if !options.dry_run
+        && let Some(copy) = program::remove_copy(&clients)?
+    {
+        print_line(&format!(
+            "{}: removed, because no hook runs it any more",
+            copy.display()
+        ))?;
     }
     if is_changed {
         print_line("recorded sessions are kept; `convex-sidecar install` adds the hooks again")?;

@@ -22,7 +22,9 @@ pub use self::file::{url_in, with_deployment};
 pub use self::headers::table as headers_table;
 pub use self::key::AdminKey;
 use self::paths::{Paths, projects};
-pub use self::paths::{client_environments, client_folder, executables};
+pub use self::paths::{
+    client_environments, client_folder, executable_copy, executable_name, executables,
+};
 use crate::record::redact::Redactor;
 use crate::record::session::Labels;
 

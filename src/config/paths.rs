@@ -23,9 +23,7 @@ impl Paths {
         let (config, state) = if let Some(home) = environment.get(HOME) {
             (PathBuf::from(home), PathBuf::from(home))
         } else {
-            let folders = ProjectDirs::from("", "", "convex-sidecar").context(
-                "could not find a home folder; set CONVEX_SIDECAR_HOME to a folder for configuration and journal",
-            )?;
+            let folders = folders()?;
             let state = folders
                 .state_dir()
                 .unwrap_or_else(|| folders.data_local_dir());
@@ -36,6 +34,28 @@ impl Paths {
             journal: state.join("journal.db"),
         })
     }
+}
+
+fn folders() -> Result<ProjectDirs> {
+    ProjectDirs::from("", "", "convex-sidecar").context(
+        "could not find a home folder; set CONVEX_SIDECAR_HOME to a folder for configuration and journal",
+    )
+}
+
+/// The name of this program's executable.
+#[must_use]
+pub fn executable_name() -> String {
+    format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX)
+}
+
+/// Where hooks find a copy of the executable if it does not last where it is: in
+/// `CONVEX_SIDECAR_HOME`, else where the platform keeps data.
+pub fn executable_copy(environment: &Environment) -> Result<PathBuf> {
+    let folder = match environment.get(HOME) {
+        Some(home) => PathBuf::from(home),
+        None => folders()?.data_local_dir().to_owned(),
+    };
+    Ok(folder.join("bin").join(executable_name()))
 }
 
 /// The client's own folder, `CLAUDE_CONFIG_DIR` or `~/.claude`.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Capture, Machine, Output, root};
+use crate::support::{Capture, Machine, Output, place_executable, root};
 
 const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "Stop", "SessionEnd"];
 
@@ -793,11 +793,9 @@ fn installed_command_runs_from_a_folder_of_any_name() {
         let machine = Machine::new();
         let home = machine.home().to_str().unwrap().to_owned();
         let machine = machine.env("HOME", &home);
-        // On the file system of the binary, so that a hard link works.
-        let folder = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let program = folder.path().join(name).join("convex-sidecar");
+        let program = machine.home().join(name).join("convex-sidecar");
         fs::create_dir(program.parent().unwrap()).unwrap();
-        fs::hard_link(env!("CARGO_BIN_EXE_convex-sidecar"), &program).unwrap();
+        place_executable(&program);
         let by_itself = |verb: &str| {
             let mut command = Command::new(&program);
             let output = command
@@ -903,20 +901,6 @@ fn install_warns_if_hooks_are_off_and_does_not_change_mixed_commands() {
         );
     }
     assert_eq!(fs::read_to_string(path).unwrap(), mixed);
-
-    // A binary in cargo's target folder does not survive `cargo clean`.
-    let home = machine.home().to_str().unwrap();
-    let output = Machine::new()
-        .sidecar(&["install"])
-        .env("HOME", home)
-        .env("CLAUDE_CONFIG_DIR", &format!("{home}/other"))
-        .run();
-    assert_eq!(output.status, 0);
-    assert!(
-        output.stderr.contains("`cargo clean` removes "),
-        "{}",
-        output.stderr
-    );
 }
 
 #[test]

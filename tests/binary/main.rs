@@ -40,6 +40,8 @@ mod killed;
 mod listing;
 mod manual;
 mod migration;
+#[cfg(target_os = "linux")]
+mod npm;
 mod older_functions;
 #[cfg(target_os = "linux")]
 mod owner;

@@ -39,7 +39,7 @@ fn scripts(text: &str) -> Vec<String> {
 
 /// The only script that contains `words`.
 #[track_caller]
-fn script(path: &str, words: &str) -> String {
+pub fn script(path: &str, words: &str) -> String {
     let text = fs::read_to_string(root().join(path)).unwrap();
     let mut found: Vec<_> = scripts(&text)
         .into_iter()
@@ -183,4 +183,97 @@ fn ci_recipe_installs_what_the_release_workflow_packs() {
     .unwrap();
     assert!(!run(&installing, folder, &page).status.success());
     assert!(!Path::new(path.trim()).join("convex-sidecar").exists());
+}
+
+/// A stub of `docker` that has two images, and one of `gh` that has a release or none.
+#[test]
+fn image_whose_tag_was_moved_since_the_last_release_stops_the_release() {
+    let check = script(".github/workflows/release.yml", "imagetools");
+    let repository = [("GITHUB_REPOSITORY", "own/er")];
+    for (release, passes) in [
+        ("", true),
+        (
+            "registry.example/backend:1@sha256:aa\nregistry.example/dashboard:1@sha256:bb\n",
+            true,
+        ),
+        // Another tag is another image.
+        ("registry.example/backend:0@sha256:cc\n", true),
+        ("registry.example/backend:1@sha256:cc\n", false),
+        (
+            "registry.example/backend:1@sha256:aa\nregistry.example/dashboard:1@sha256:aa\n",
+            false,
+        ),
+    ] {
+        let home = TempDir::new().unwrap();
+        let folder = home.path();
+        fs::create_dir(folder.join("bin")).unwrap();
+        fs::write(folder.join("release"), release).unwrap();
+        for (name, text) in [
+            (
+                "docker",
+                "case \"$*\" in 'compose config --images') printf '%s\\n' registry.example/dashboard:1 registry.example/backend:1 ;;\n\
+                 *backend:1) echo sha256:aa ;; *dashboard:1) echo sha256:bb ;; *) exit 1 ;; esac\n",
+            ),
+            (
+                "gh",
+                "case \"$2\" in list) [ ! -s \"$HOME/release\" ] || echo v1 ;; download) cp \"$HOME/release\" IMAGES.before ;; *) exit 1 ;; esac\n",
+            ),
+        ] {
+            let path = folder.join("bin").join(name);
+            fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let output = run(&check, folder, &repository);
+        assert_eq!(output.status.success(), passes, "{release}: {output:?}");
+        if passes {
+            let images = fs::read_to_string(folder.join("IMAGES")).unwrap();
+            assert_eq!(
+                images,
+                "registry.example/backend:1@sha256:aa\nregistry.example/dashboard:1@sha256:bb\n"
+            );
+        } else {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains(":1 was moved: registry.example/"), "{said}");
+        }
+    }
+}
+
+/// Who installs the package needs those of the systems, so it comes last.
+#[test]
+fn packages_are_published_once_and_the_one_that_needs_the_others_last() {
+    let publish = script(".github/workflows/release.yml", "npm publish");
+    for (tag, main) in [
+        ("v1.2.3", "convex-sidecar-1.2.3.tgz"),
+        ("v1.2.3-rc.1", "convex-sidecar-1.2.3-rc.1.tgz"),
+    ] {
+        let home = TempDir::new().unwrap();
+        let folder = home.path();
+        for name in ["bin", "packages"] {
+            fs::create_dir(folder.join(name)).unwrap();
+        }
+        let version = &tag[1..];
+        for system in ["darwin-arm64", "linux-x64", "win32-x64"] {
+            fs::write(
+                folder.join(format!("packages/convex-sidecar-{system}-{version}.tgz")),
+                "",
+            )
+            .unwrap();
+        }
+        fs::write(folder.join("packages").join(main), "").unwrap();
+        let npm = folder.join("bin/npm");
+        fs::write(&npm, "#!/bin/sh\necho \"$*\"\n").unwrap();
+        fs::set_permissions(&npm, fs::Permissions::from_mode(0o755)).unwrap();
+        let printed = ok(&run(&publish, folder, &[("GITHUB_REF_NAME", tag)]));
+        let lines: Vec<_> = printed.lines().collect();
+        assert_eq!(lines.len(), 4, "{printed}");
+        assert_eq!(
+            lines[3],
+            format!("publish --provenance --access public ./packages/{main}")
+        );
+        assert_eq!(
+            lines.iter().filter(|line| line.ends_with(main)).count(),
+            1,
+            "{printed}"
+        );
+    }
 }

@@ -130,9 +130,7 @@ impl Machine {
     pub fn with_executable(self) -> Self {
         let path = self.home().join("bin/convex-sidecar");
         std::fs::remove_file(&path).unwrap();
-        if std::fs::hard_link(env!("CARGO_BIN_EXE_convex-sidecar"), &path).is_err() {
-            std::fs::copy(env!("CARGO_BIN_EXE_convex-sidecar"), &path).unwrap();
-        }
+        place_executable(&path);
         self
     }
 
@@ -151,7 +149,8 @@ impl Machine {
         self.prepare(command)
     }
 
-    fn prepare(&self, mut command: Command) -> Sidecar {
+    /// Another command.
+    pub fn prepare(&self, mut command: Command) -> Sidecar {
         command
             .env_clear()
             .env("CONVEX_SIDECAR_HOME", self.sidecar_home())
@@ -335,6 +334,13 @@ impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// Puts the binary there.
+pub fn place_executable(path: &Path) {
+    if std::fs::hard_link(env!("CARGO_BIN_EXE_convex-sidecar"), path).is_err() {
+        std::fs::copy(env!("CARGO_BIN_EXE_convex-sidecar"), path).unwrap();
     }
 }
 

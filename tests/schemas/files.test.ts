@@ -96,6 +96,57 @@ describe("workflows", () => {
     expect(snippet.trimEnd()).toMatch(/if: always\(\)\n\s+run: convex-sidecar sync$/);
   });
 
+  test("release only what was checked, and say where it comes from", () => {
+    interface Job {
+      needs?: string | string[];
+      permissions?: Record<string, string>;
+      steps: { run?: string; uses?: string; with?: Record<string, string> }[];
+    }
+    const release = parse(read(".github/workflows/release.yml")) as {
+      permissions: Record<string, string>;
+      jobs: Record<string, Job>;
+    };
+    const { check, build, release: publish } = release.jobs;
+    const scripts = (job?: Job) => job?.steps.map((step) => step.run ?? "").join("\n") ?? "";
+    expect(publish?.needs).toEqual(["check", "build"]);
+    for (const part of [
+      "cargo-deny --locked check advisories licenses bans sources",
+      "npm audit --audit-level=high",
+      "npm audit signatures",
+      "npm ci --ignore-scripts",
+      "docker buildx imagetools inspect",
+    ])
+      expect(scripts(check)).toContain(part);
+    // The folders whose packages are used: those that setup installs, and those of the tests.
+    expect(scripts(check)).toContain("for folder in deployment .;");
+    const attest = publish?.steps.find((step) => step.uses?.includes("attest-build-provenance"));
+    expect(attest?.with?.["subject-path"]?.trim().split("\n")).toEqual([
+      "convex-sidecar-*.tar.gz",
+      "packages/*.tgz",
+      "SHA256SUMS",
+      "IMAGES",
+    ]);
+    expect(scripts(publish)).toMatch(/npm publish --provenance --access public/);
+    // Only the last job may write, and no job has a secret that it does not need.
+    expect(release.permissions).toEqual({ contents: "read" });
+    expect([check?.permissions, build?.permissions]).toEqual([undefined, undefined]);
+    expect(publish?.permissions).toEqual({
+      contents: "write",
+      "id-token": "write",
+      attestations: "write",
+    });
+    expect(read(".github/workflows/release.yml")).not.toContain("secrets.");
+    expect(read("deny.toml")).toContain("[advisories]");
+  });
+
+  test("pack every target of a release for npm", () => {
+    const targets = [...read(".github/workflows/release.yml").matchAll(/target: ([\w-]+),/g)];
+    const packed = [...read("npm/pack.js").matchAll(/^ {2}"?([\w-]+)"?: \{ os: /gm)];
+    expect(packed.map((target) => target[1]).sort()).toEqual(
+      targets.map((target) => target[1]).sort(),
+    );
+  });
+
   test("build with the same flags as the Makefile", () => {
     const builds = [
       read(".github/workflows/release.yml"),

@@ -63,6 +63,8 @@ struct Client {
     problems: Vec<Check>,
     /// Whether the plugin finds an executable.
     has_program_for_plugin: bool,
+    /// Where `install` puts a copy of the executable.
+    copy: Option<PathBuf>,
 }
 
 impl Client {
@@ -91,6 +93,7 @@ impl Client {
             files,
             problems,
             has_program_for_plugin: has_program_for_plugin(environment),
+            copy: config::executable_copy(environment).ok(),
         }
     }
 
@@ -112,7 +115,8 @@ impl Client {
                     args: entry.args.clone(),
                 };
                 let is_ours = shell::installed(&entry.program, cfg!(windows)).contains(&found)
-                    && is_same_file(entry.program.as_ref(), &this);
+                    && (is_same_file(entry.program.as_ref(), &this)
+                        || self.is_copy(&entry.program));
                 (is_own || is_ours).then_some(found)
             })
     }
@@ -296,8 +300,8 @@ impl Client {
         if is_same_file(program.as_ref(), &this) {
             return None;
         }
-        // Only a program in the settings of the user or an administrator may be run.
-        let version = matches!(file.scope, Scope::User | Scope::Managed)
+        // Only a program of the user or an administrator may be run.
+        let version = (matches!(file.scope, Scope::User | Scope::Managed) || self.is_copy(program))
             .then(|| version(program))
             .flatten();
         if version.as_deref() == Some(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION"))) {
@@ -311,6 +315,11 @@ impl Client {
             format!("{path} runs {program}{version}, not this executable"),
             self.remedy(file, "replaces it with this one"),
         ))
+    }
+
+    /// Whether a program is the copy that `install` made.
+    fn is_copy(&self, program: &str) -> bool {
+        self.copy.as_deref() == Some(Path::new(program))
     }
 
     /// What `install` does about an entry in this file, if it may change it.

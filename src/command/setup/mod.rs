@@ -364,7 +364,8 @@ fn deploy_functions(cli: &ConvexCli, source: &Source, deployment: &Deployment) -
 fn install_hooks(options: &Setup, environment: &Environment) -> Result<(install::Change, String)> {
     // The file is read again, because the steps before this one can take minutes.
     let change = install::Change::read(options.scope, false, environment)?;
-    let done = change.describe();
+    let copied = change.place()?.map(|copied| format!("; {copied}"));
+    let done = change.describe() + &copied.unwrap_or_default();
     if change.is_needed() {
         change.apply()?;
     }
