@@ -10,7 +10,7 @@ use super::redact::Text;
 use super::session::{Session, TurnEnd};
 
 /// How much later a hook may be recorded than one that fired after it, in milliseconds.
-pub(super) const MAX_REORDERING: Millis = 2_000;
+const MAX_REORDERING: Millis = 2_000;
 
 /// How the last turn ended.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::Millis;
 use super::document::{Activity, ActivityState};
 use super::event::{Event, EventKind};
-use super::outcome::{MAX_REORDERING, Outcome};
+use super::outcome::Outcome;
 use super::redact::{Redactor, Text};
 use super::run::{Owner, Runs};
 
+/// How much earlier than one that was recorded before a hook can have started, in milliseconds: much
+/// longer than the client lets a hook run.
+const LONGEST_DELAY: Millis = 60_000;
 /// Before this time this program did not exist: 2025-12-01.
 const FIRST_RELEASE: Millis = 1_764_547_200_000;
 
@@ -250,7 +253,7 @@ impl Session {
             let latest = times.iter().map(|at| **at).max();
             return latest.map_or(now, |latest| now.max(latest + 1));
         }
-        times.retain(|at| **at > now + MAX_REORDERING);
+        times.retain(|at| **at > now + LONGEST_DELAY);
         let mut order: Vec<_> = times.iter().map(|at| **at).collect();
         order.sort_unstable();
         order.dedup();

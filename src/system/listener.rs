@@ -19,8 +19,11 @@ const LISTEN: &str = "0A";
 const FIRST_USER: u32 = 1_000;
 /// The ids that systemd gives to services while they run.
 const SERVICES: Range<u32> = 61_184..65_520;
-/// What stands for the users of another user namespace, who are not known here.
+/// What stands for the users of another user namespace, who are not known here. Where there is none,
+/// it is `nobody`.
 const UNKNOWN_USER: u32 = 65_534;
+/// How the ids of a user namespace are mapped that knows all users.
+const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
 
 /// Another user's program on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +129,7 @@ fn is_stranger(user: u32) -> bool {
     #[cfg(not(unix))]
     let own = user;
     let is_trusted = |user| is_trusted(user, own);
-    if is_trusted(user) {
+    if is_trusted(user) || (user == UNKNOWN_USER && !knows_all_users(&read("/proc/self/uid_map"))) {
         return false;
     }
     // A container without root has ids of a range that belongs to the user who started it.
@@ -135,7 +138,11 @@ fn is_stranger(user: u32) -> bool {
 }
 
 fn is_trusted(user: u32, own: u32) -> bool {
-    user == own || user < FIRST_USER || user == UNKNOWN_USER || SERVICES.contains(&user)
+    user == own || user < FIRST_USER || SERVICES.contains(&user)
+}
+
+fn knows_all_users(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(ALL_USERS)
 }
 
 /// The users to whom a range with this id was given.
@@ -279,6 +286,14 @@ mod tests {
     }
 
     #[test]
+    fn unknown_user_is_nobody_where_all_users_are_known() {
+        assert!(knows_all_users("         0          0 4294967295\n"));
+        for map in ["", "0 1000 1\n", "0 1000 1\n1 100000 65536\n"] {
+            assert!(!knows_all_users(map), "{map}");
+        }
+    }
+
+    #[test]
     fn system_and_own_containers_are_trusted_and_other_users_are_not() {
         let users = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\ndockremap:x:998:998::/:/bin/false\n";
         let ranges = "ann:100000:65536\nbob:165536:65536\ndockremap:231072:65536\n1000:400000:10\ngone:500000:10\nbroken:x:y\n";
@@ -287,7 +302,7 @@ mod tests {
             !is_trusted(user) && !owners(ranges, users, user).any(is_trusted)
         };
         for trusted in [
-            0, 33, 999, 1000, 61_184, 65_519, 65_534, 100_000, 165_535, 231_072, 400_009,
+            0, 33, 999, 1000, 61_184, 65_519, 100_000, 165_535, 231_072, 400_009,
         ] {
             assert!(!is_stranger(trusted), "{trusted}");
         }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use serde_json::Value;
 
 use crate::install::tree;
-use crate::support::{Machine, Output, root};
+use crate::support::{Machine, Output, place_executable, root};
 
 const OWN: &str = "{\n  \"model\": \"opus\"\n}\n";
 
@@ -56,7 +56,8 @@ fn run(machine: &Machine, args: &[&str]) -> Output {
     let folder = tempfile::TempDir::new().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("convex-sidecar");
-    fs::copy(env!("CARGO_BIN_EXE_convex-sidecar"), &program).unwrap();
+    // A copy could not be run while another test, which is starting a process, holds it open.
+    place_executable(&program);
     let script = format!("exec '{}' {}", program.display(), args.join(" "));
     machine.shell(&script).nobody().run()
 }

@@ -91,6 +91,19 @@ fn program_of_another_user_gets_nothing() {
     }
 }
 
+/// As a program that escaped from a service, or from a container without a user of its own.
+#[test]
+fn nobody_is_another_user() {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    let Some(gate) = gate_of(65_534, "127.0.0.1:0", None).filter(|_| map.contains("4294967295"))
+    else {
+        return;
+    };
+    let machine = Machine::new().deployment(&gate.url, KEY);
+    machine.sidecar(&["hook"]).stdin(event("s")).run().silent();
+    assert_eq!(gate.connections(), 0);
+}
+
 #[test]
 fn own_program_that_of_root_and_one_that_the_user_trusts_get_everything() {
     let backend = Backend::start();
