@@ -44,10 +44,15 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
     }
     let identity = journal::identity(&config.journal);
     let mut result = record(&config, options, &input, deadline);
-    if let (Err(error), Some(identity)) = (&result, identity)
-        && ErrorKind::of(error) == Some(ErrorKind::Damaged)
-    {
-        replace_journal(&config, error, identity)?;
+    let is_replaced = match (result.as_ref().err(), identity) {
+        (Some(error), _) if ErrorKind::of(error) == Some(ErrorKind::Replaced) => true,
+        (Some(error), Some(identity)) if ErrorKind::of(error) == Some(ErrorKind::Damaged) => {
+            replace_journal(&config, error, identity)?;
+            true
+        }
+        _ => false,
+    };
+    if is_replaced {
         result = record(&config, options, &input, deadline);
     }
     match (result?, &config.deployment) {
@@ -81,7 +86,7 @@ fn record(
     let can_be_noted = |error: &&anyhow::Error| {
         !matches!(
             ErrorKind::of(error),
-            Some(ErrorKind::Damaged | ErrorKind::Busy)
+            Some(ErrorKind::Damaged | ErrorKind::Replaced | ErrorKind::Busy)
         )
     };
     let error = result.as_ref().err().filter(can_be_noted);

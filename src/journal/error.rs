@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Busy,
     /// The file holds something that neither SQLite nor this program wrote.
     Damaged,
+    /// Another file has taken its place, or none: another process has set it aside.
+    Replaced,
     /// A newer version of this program wrote it.
     Newer,
     /// Its file system offers no shared memory, which a write-ahead log needs.

@@ -36,6 +36,7 @@ use self::counted::{Counter, DedupIndex};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::older_functions::OlderFunctions;
 pub use self::outbox::{OutboxCounts, OutboxEntry};
+use self::recovery::ensure_in_place;
 pub use self::recovery::{files, identity, set_aside};
 pub use self::sessions::{Filter, SessionEntry, SessionRow, StoreOptions};
 pub use self::workflows::WorkflowEntry;
@@ -55,6 +56,8 @@ const LONG_LOG: u64 = 1024 * 1024;
 const BULK_LOG: i64 = 12 * 1024;
 /// How often a journal is opened on a file system without shared memory, at most.
 const MAX_TRIES_WITHOUT_LOG: u32 = 32;
+/// How often a journal that is being replaced is opened again, at most.
+const MAX_REOPENS: u32 = 8;
 /// How long a process may keep the write lock while it sees no waiters.
 pub const MAX_LOCK_HOLD: Duration = Duration::from_secs(1);
 /// How long a waiting process takes to wake up.
@@ -64,6 +67,8 @@ const WAKE_UP: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Journal {
     connection: Connection,
+    /// The identity of its file.
+    identity: Option<u64>,
     is_dry_run: bool,
     /// The file by which writers queue; `None` for a journal in memory.
     lock: Option<PathBuf>,
@@ -99,17 +104,24 @@ impl Journal {
                 );
                 Error::new(ErrorKind::Other, message)
             })?;
-            connect(path).map_err(|error| {
+            let identity = identity(path);
+            let connection = connect(path).map_err(|error| {
                 Error::from(error).context(format!("could not open the journal {}", path.display()))
-            })
+            })?;
+            Ok((connection, identity))
         };
         let lock = lock::path_of(path);
-        let mut tries_without_log = 0;
+        let (mut tries_without_log, mut reopens) = (0, 0);
         loop {
             // Between the two steps another process may have set a damaged journal aside.
-            let connection = open().or_else(|_| open())?;
-            let error = match Self::prepare(connection, Some(&lock), tries_without_log == 0) {
+            let (connection, identity) = open().or_else(|_: Error| open())?;
+            let has_log = tries_without_log == 0;
+            let error = match Self::prepare(connection, identity, Some(&lock), has_log) {
                 Ok(journal) => return Ok(journal),
+                Err(_) if reopens < MAX_REOPENS && self::identity(path) != identity => {
+                    reopens += 1;
+                    continue;
+                }
                 Err(error) if error.kind() == ErrorKind::NoSharedMemory => error,
                 Err(error) => return Err(unusable(path, error)),
             };
@@ -124,7 +136,7 @@ impl Journal {
 
     /// A journal that is gone when it is closed.
     pub fn in_memory() -> Result<Self> {
-        Self::prepare(Connection::open_in_memory()?, None, false)
+        Self::prepare(Connection::open_in_memory()?, None, None, false)
     }
 
     /// The journal at `path` for a dry run: all writes are rolled back when it is closed.
@@ -138,10 +150,18 @@ impl Journal {
         Ok(journal)
     }
 
-    fn prepare(mut connection: Connection, lock: Option<&Path>, has_log: bool) -> Result<Self> {
-        match schema::version(&connection)? {
+    fn prepare(
+        mut connection: Connection,
+        identity: Option<u64>,
+        lock: Option<&Path>,
+        has_log: bool,
+    ) -> Result<Self> {
+        let version = schema::version(&connection);
+        // Only now is the log open as well.
+        ensure_in_place(&connection, identity)?;
+        match version? {
             schema::VERSION => {}
-            0 => schema::create(&mut connection, lock, has_log)?,
+            0 => schema::create(&mut connection, identity, lock, has_log)?,
             _ => connection = schema::migrate(connection)?,
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
@@ -157,6 +177,7 @@ impl Journal {
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self {
             connection,
+            identity,
             is_dry_run: false,
             lock: lock.map(Path::to_owned),
             deadline: Deadline::never(),
@@ -174,6 +195,7 @@ impl Journal {
         let lock = self.lock.as_deref();
         let timeout = self.deadline.remaining(BUSY_TIMEOUT);
         let _lock = lock.and_then(|lock| lock::acquire(lock, timeout));
+        ensure_in_place(&self.connection, self.identity)?;
         let patience = self.deadline.remaining(BUSY_TIMEOUT);
         be_patient(&mut self.connection, patience)?;
         let transaction = self

@@ -29,6 +29,18 @@ pub fn identity(path: &Path) -> Option<u64> {
     .ok();
 }
 
+/// Fails if the file that the connection has open is no longer the one at its path. SQLite finds a log
+/// by its name, so it would mix this file with the log of another one, and what it writes would be
+/// read by nobody. `identity` is that of the file before it was opened.
+pub(super) fn ensure_in_place(connection: &Connection, identity: Option<u64>) -> Result<()> {
+    let path = connection.path().filter(|path| !path.is_empty());
+    if path.is_none_or(|path| self::identity(Path::new(path)) == identity) {
+        return Ok(());
+    }
+    let message = "another process has set the journal aside; run this again";
+    Err(Error::new(ErrorKind::Replaced, message))
+}
+
 /// The files of a journal: the database, its log or rollback journal, and its locks. Not all of them exist at all times.
 #[must_use]
 pub fn files(path: &Path) -> Vec<PathBuf> {
@@ -89,5 +101,48 @@ mod tests {
         let error = set_aside(&path, identity(&path).unwrap()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Newer, "{error}");
         assert!(path.exists());
+    }
+
+    #[test]
+    fn file_that_was_set_aside_is_not_mixed_with_the_log_of_the_new_one() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("journal.db");
+        for old in ["", "this is not a database\n".repeat(1_000).as_str()] {
+            std::fs::write(&path, old).unwrap();
+            let identity = identity(&path);
+            let connection = super::super::connection::connect(&path).unwrap();
+            set_aside(&path, identity.unwrap()).unwrap().unwrap();
+            let mut new = Journal::open(&path).unwrap();
+            new.write(|write| write.note("new", 0)).unwrap();
+
+            let error = Journal::prepare(connection, identity, None, true).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Replaced, "{error}");
+            new.check().unwrap();
+            drop(new);
+            for file in files(&path) {
+                let _ = std::fs::remove_file(file);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_journal_that_was_set_aside() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("journal.db");
+        let mut old = Journal::open(&path).unwrap();
+        old.write(|write| write.note("old", 0)).unwrap();
+        let aside = set_aside(&path, identity(&path).unwrap()).unwrap();
+        for is_there in [false, true] {
+            if is_there {
+                Journal::open(&path).unwrap();
+            }
+            let error = old.write(|write| write.note("lost", 0)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Replaced, "{error}");
+        }
+        let aside = Connection::open(aside.unwrap()).unwrap();
+        let notes: i64 = aside
+            .query_row("SELECT count(*) FROM notes", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(notes, 1);
     }
 }

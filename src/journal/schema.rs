@@ -8,6 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::connection::{BUSY_TIMEOUT, RETRY_AFTER, be_patient, connect};
 use super::error::{Error, ErrorKind, Result};
 use super::lock;
+use super::recovery::ensure_in_place;
 use crate::system::deadline::Deadline;
 use crate::system::signals;
 
@@ -211,11 +212,13 @@ pub(super) fn ensure_not_newer(version: i64) -> Result<()> {
 /// therefore tried again. `has_log` is whether a log is tried at all.
 pub(super) fn create(
     connection: &mut Connection,
+    identity: Option<u64>,
     lock: Option<&Path>,
     has_log: bool,
 ) -> Result<()> {
     let deadline = Deadline::never().within(BUSY_TIMEOUT);
     let _lock = lock.and_then(|lock| lock::acquire(lock, BUSY_TIMEOUT));
+    ensure_in_place(connection, identity)?;
     loop {
         match try_create(connection, has_log) {
             Err(error) if error.kind() == ErrorKind::Busy && !deadline.is_over() => {

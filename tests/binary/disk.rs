@@ -313,6 +313,50 @@ fn many_hooks_set_the_same_damage_aside_once() {
     }
 }
 
+/// Waits until a process waits for its turn to write.
+fn wait_for_a_writer(machine: &Machine) {
+    let queue = private_file(machine, "journal.db-queue");
+    while queue.try_lock().is_ok() {
+        queue.unlock().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+fn private_file(machine: &Machine, name: &str) -> std::fs::File {
+    std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(machine.sidecar_home().join(name))
+        .unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn hook_that_waits_while_the_journal_is_set_aside_records_in_the_new_one() {
+    for is_new_there in [false, true] {
+        let machine = Machine::new();
+        record(&machine, "old");
+        let lock = private_file(&machine, "journal.db-lock");
+        lock.lock().unwrap();
+        let mut hook = machine.sidecar(&["hook"]).stdin(stop("waits")).spawn();
+        wait_for_a_writer(&machine);
+        let name = |suffix: &str| machine.sidecar_home().join(suffix);
+        for suffix in ["-wal", "-shm", ""] {
+            let aside = name(&format!("journal.db.damaged-1{suffix}"));
+            std::fs::rename(name(&format!("journal.db{suffix}")), aside).unwrap();
+        }
+        if is_new_there {
+            std::fs::rename(name("journal.db-lock"), name("held")).unwrap();
+            record(&machine, "new");
+        }
+        lock.unlock().unwrap();
+        assert!(hook.wait().unwrap().success());
+        assert!(is_recorded(&machine, "waits"), "{is_new_there}");
+        assert_eq!(machine.documents().len(), 1 + usize::from(is_new_there));
+    }
+}
+
 #[test]
 fn journal_of_a_newer_version_is_not_changed() {
     let machine = machine_with_sessions();
