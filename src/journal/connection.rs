@@ -37,6 +37,9 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // Otherwise SQLite, if it is built with STAT4, plans a query again for each value (a tenth of
     // the time of counting, measured).
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // The last process that closes a file deletes its log, by name. If the file has been set aside,
+    // that is the log of the journal in its place.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(connection)
 }
 

@@ -5,14 +5,20 @@
 //! file lock in the order of the requests. Writers therefore queue for `journal.db-lock`, and
 //! processes that wait share a lock on `journal.db-queue`, so that a long writer can see them.
 //! Queueing is a courtesy: after a timeout the write is tried without it.
+//!
+//! A lock on the folder keeps a journal that is being opened in its place.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use super::connection::RETRY_AFTER;
 use crate::system::files::private_options;
 use crate::system::signals;
+
+/// How often the lock on the folder is tried: for about a second.
+const MAX_TRIES: u32 = 1_000;
 
 /// Where the lock of the journal at `path` is.
 pub(super) fn path_of(journal: &Path) -> PathBuf {
@@ -47,6 +53,35 @@ pub(super) fn has_waiters(lock: &Path) -> bool {
 /// The file on which all waiting processes share a lock.
 pub(super) fn queue_of(lock: &Path) -> PathBuf {
     lock.with_extension("db-queue")
+}
+
+/// Keeps the journal from being set aside until the file is dropped. Several processes can do so at
+/// the same time. The lock is on the folder; on Windows no file can be renamed while it is open, so
+/// none is needed. `None` if locks are not supported.
+pub(super) fn keep_in_place(journal: &Path) -> Option<File> {
+    wait_for(journal, File::try_lock_shared)
+}
+
+/// Waits until no other process keeps the journal in place, and keeps them from opening it until the
+/// file is dropped. `None` if locks are not supported.
+pub(super) fn move_away(journal: &Path) -> Option<File> {
+    wait_for(journal, File::try_lock)
+}
+
+fn wait_for(journal: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Option<File> {
+    if cfg!(not(unix)) {
+        return None;
+    }
+    // Opening a journal takes less than a millisecond.
+    let folder = OpenOptions::new().read(true).open(journal.parent()?).ok()?;
+    for _ in 0..MAX_TRIES {
+        match lock(&folder) {
+            Ok(()) => return Some(folder),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(RETRY_AFTER),
+            Err(TryLockError::Error(_)) => return None,
+        }
+    }
+    None
 }
 
 fn open(path: &Path) -> Option<File> {

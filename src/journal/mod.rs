@@ -56,8 +56,6 @@ const LONG_LOG: u64 = 1024 * 1024;
 const BULK_LOG: i64 = 12 * 1024;
 /// How often a journal is opened on a file system without shared memory, at most.
 const MAX_TRIES_WITHOUT_LOG: u32 = 32;
-/// How often a journal that is being replaced is opened again, at most.
-const MAX_REOPENS: u32 = 8;
 /// How long a process may keep the write lock while it sees no waiters.
 pub const MAX_LOCK_HOLD: Duration = Duration::from_secs(1);
 /// How long a waiting process takes to wake up.
@@ -82,13 +80,15 @@ pub struct Journal {
 }
 
 impl Drop for Journal {
-    /// The last process that closes a journal moves the log into the database and deletes it. This
-    /// is done for a long log only: a deleted log has to be created again, and the folder synced.
+    /// Lets the last process that closes a journal move the log into the database and delete it, if
+    /// it is long. A deleted log has to be created again, and the folder synced.
     fn drop(&mut self) {
-        let is_short = log_length(&self.connection).is_some_and(|length| length <= LONG_LOG);
-        let _ = self
-            .connection
-            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_short);
+        let is_long = log_length(&self.connection).is_some_and(|length| length > LONG_LOG);
+        if is_long && ensure_in_place(&self.connection, self.identity).is_ok() {
+            let _ = self
+                .connection
+                .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
     }
 }
 
@@ -97,6 +97,9 @@ impl Journal {
     /// an older schema.
     pub fn open(path: &Path) -> Result<Self> {
         let open = || {
+            // SQLite finds a log or a rollback journal by its name, when it first reads the database.
+            // If the database were set aside before that, it would use those of the new one.
+            let _lock = lock::keep_in_place(path);
             create_private_file(path).map_err(|error| {
                 let message = format!(
                     "could not create the journal {}: {error}; set CONVEX_SIDECAR_HOME to a writable folder",
@@ -108,20 +111,17 @@ impl Journal {
             let connection = connect(path).map_err(|error| {
                 Error::from(error).context(format!("could not open the journal {}", path.display()))
             })?;
-            Ok((connection, identity))
+            let version = schema::version(&connection);
+            Ok((connection, version, identity))
         };
         let lock = lock::path_of(path);
-        let (mut tries_without_log, mut reopens) = (0, 0);
+        let mut tries_without_log = 0;
         loop {
-            // Between the two steps another process may have set a damaged journal aside.
-            let (connection, identity) = open().or_else(|_: Error| open())?;
+            // Where folders cannot be locked, the file may be set aside before it is opened.
+            let (connection, version, identity) = open().or_else(|_: Error| open())?;
             let has_log = tries_without_log == 0;
-            let error = match Self::prepare(connection, identity, Some(&lock), has_log) {
+            let error = match Self::prepare(connection, version, identity, Some(&lock), has_log) {
                 Ok(journal) => return Ok(journal),
-                Err(_) if reopens < MAX_REOPENS && self::identity(path) != identity => {
-                    reopens += 1;
-                    continue;
-                }
                 Err(error) if error.kind() == ErrorKind::NoSharedMemory => error,
                 Err(error) => return Err(unusable(path, error)),
             };
@@ -136,7 +136,7 @@ impl Journal {
 
     /// A journal that is gone when it is closed.
     pub fn in_memory() -> Result<Self> {
-        Self::prepare(Connection::open_in_memory()?, None, None, false)
+        Self::prepare(Connection::open_in_memory()?, Ok(0), None, None, false)
     }
 
     /// The journal at `path` for a dry run: all writes are rolled back when it is closed.
@@ -152,12 +152,11 @@ impl Journal {
 
     fn prepare(
         mut connection: Connection,
+        version: rusqlite::Result<i64>,
         identity: Option<u64>,
         lock: Option<&Path>,
         has_log: bool,
     ) -> Result<Self> {
-        let version = schema::version(&connection);
-        // Only now is the log open as well.
         ensure_in_place(&connection, identity)?;
         match version? {
             schema::VERSION => {}

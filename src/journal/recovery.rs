@@ -29,9 +29,8 @@ pub fn identity(path: &Path) -> Option<u64> {
     .ok();
 }
 
-/// Fails if the file that the connection has open is no longer the one at its path. SQLite finds a log
-/// by its name, so it would mix this file with the log of another one, and what it writes would be
-/// read by nobody. `identity` is that of the file before it was opened.
+/// Fails if the file that the connection has open is no longer the one at its path. Nobody would read
+/// what it writes. `identity` is that of the file before it was opened.
 pub(super) fn ensure_in_place(connection: &Connection, identity: Option<u64>) -> Result<()> {
     let path = connection.path().filter(|path| !path.is_empty());
     if path.is_none_or(|path| self::identity(Path::new(path)) == identity) {
@@ -56,6 +55,7 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
 /// already set that file aside.
 pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     let _lock = lock::acquire(&lock::path_of(path), BUSY_TIMEOUT);
+    let _folder = lock::move_away(path);
     if self::identity(path) != Some(identity) {
         return Ok(None);
     }
@@ -103,26 +103,21 @@ mod tests {
         assert!(path.exists());
     }
 
+    #[cfg(unix)]
     #[test]
-    fn file_that_was_set_aside_is_not_mixed_with_the_log_of_the_new_one() {
+    fn journal_that_is_being_opened_is_not_set_aside() {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("journal.db");
-        for old in ["", "this is not a database\n".repeat(1_000).as_str()] {
-            std::fs::write(&path, old).unwrap();
-            let identity = identity(&path);
-            let connection = super::super::connection::connect(&path).unwrap();
-            set_aside(&path, identity.unwrap()).unwrap().unwrap();
-            let mut new = Journal::open(&path).unwrap();
-            new.write(|write| write.note("new", 0)).unwrap();
-
-            let error = Journal::prepare(connection, identity, None, true).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Replaced, "{error}");
-            new.check().unwrap();
-            drop(new);
-            for file in files(&path) {
-                let _ = std::fs::remove_file(file);
-            }
-        }
+        drop(Journal::open(&path).unwrap());
+        let identity = identity(&path).unwrap();
+        std::thread::scope(|scope| {
+            let kept = [lock::keep_in_place(&path), lock::keep_in_place(&path)];
+            let aside = scope.spawn(|| set_aside(&path, identity).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert_eq!(self::identity(&path), Some(identity));
+            drop(kept);
+            assert!(aside.join().unwrap().unwrap().exists() && !path.exists());
+        });
     }
 
     #[test]
@@ -134,7 +129,7 @@ mod tests {
         let aside = set_aside(&path, identity(&path).unwrap()).unwrap();
         for is_there in [false, true] {
             if is_there {
-                Journal::open(&path).unwrap();
+                drop(Journal::open(&path).unwrap());
             }
             let error = old.write(|write| write.note("lost", 0)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Replaced, "{error}");

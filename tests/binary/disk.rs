@@ -297,19 +297,19 @@ fn journal_with_random_bytes_does_not_stop_recording() {
 
 #[test]
 fn many_hooks_set_the_same_damage_aside_once() {
+    let damaged = "this is not a database\n".repeat(1_000);
     for _ in 0..20 {
         let machine = Machine::new();
-        put_journal(
-            &machine,
-            "this is not a database\n".repeat(1_000).as_bytes(),
-        );
+        put_journal(&machine, damaged.as_bytes());
         std::thread::scope(|scope| {
             for index in 0..16 {
                 let machine = &machine;
                 scope.spawn(move || record(machine, &format!("s{index}")));
             }
         });
-        assert_eq!((aside(&machine).len(), machine.documents().len()), (1, 16));
+        let aside = aside(&machine);
+        assert_eq!((aside.len(), machine.documents().len()), (1, 16));
+        assert!(std::fs::read(&aside[0]).unwrap() == damaged.as_bytes());
     }
 }
 
