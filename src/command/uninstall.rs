@@ -7,7 +7,7 @@ use super::program;
 use crate::cli::Uninstall;
 use crate::client_settings::edit;
 use crate::client_settings::entries::find;
-use crate::config::{self, Environment};
+use crate::config::{self, Config, Environment};
 use crate::system::files::TextFile;
 
 /// Runs `uninstall`.
@@ -19,7 +19,7 @@ pub fn run(options: &Uninstall) -> Result<()> {
         is_changed |= uninstall(options, client)?;
     }
     // The settings in the default folder can run the copy, too.
-    clients.push(environment);
+    clients.push(environment.clone());
     if !options.dry_run
         && let Some(copy) = program::remove_copy(&clients)?
     {
@@ -30,6 +30,25 @@ pub fn run(options: &Uninstall) -> Result<()> {
     }
     if is_changed {
         print_line("recorded sessions are kept; `convex-sidecar install` adds the hooks again")?;
+        print_kept(&environment)?;
+    }
+    Ok(())
+}
+
+/// Prints what `setup` made and the user may still need: the key, and the project from which the
+/// backend is run.
+fn print_kept(environment: &Environment) -> Result<()> {
+    let Ok(config) = Config::load(environment) else {
+        return Ok(());
+    };
+    let deployment = config.journal.with_file_name("deployment");
+    for path in [config.file, deployment] {
+        if path.exists() {
+            print_line(&format!(
+                "{}: kept; delete it if you no longer use the deployment",
+                path.display()
+            ))?;
+        }
     }
     Ok(())
 }

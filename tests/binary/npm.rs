@@ -286,6 +286,10 @@ fn set_up_by_npx_works_after_its_packages_are_gone_and_leaves_nothing_behind() {
         removed.contains("removed, because no hook runs it any more"),
         "{removed}"
     );
+    for kept in ["config.toml", "deployment"] {
+        let kept = format!("{}: kept", machine.sidecar_home().join(kept).display());
+        assert!(removed.contains(&kept), "{removed}");
+    }
     prefix.npm(&[
         "uninstall",
         "convex-sidecar",
