@@ -172,6 +172,44 @@ fn npx_runs_the_executable_with_arguments_stdin_and_exit_code() {
     assert_eq!(prefix.run(&machine, &["no such command"]).run().status, 64);
 }
 
+/// Whoever installs the packages runs nothing of ours by that.
+#[test]
+fn packages_have_no_script_and_no_file_that_is_not_needed() {
+    let prefix = Prefix::new();
+    let launcher = prefix.0.path().join("node_modules/convex-sidecar");
+    for (folder, files) in [
+        (
+            prefix.system_package(),
+            ["bin", "LICENSE", "README.md", "package.json"],
+        ),
+        (
+            launcher,
+            ["launcher.js", "LICENSE", "README.md", "package.json"],
+        ),
+    ] {
+        let mut found: Vec<_> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        found.sort();
+        let mut files = files.map(str::to_owned).to_vec();
+        files.sort();
+        assert_eq!(found, files);
+        let manifest = fs::read_to_string(folder.join("package.json")).unwrap();
+        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        assert_eq!(
+            (&manifest["scripts"], &manifest["version"]),
+            (&Value::Null, &json!(VERSION))
+        );
+    }
+    // A release without one of its executables is not packed.
+    let mut pack = Command::new("node");
+    pack.arg(root().join("npm/pack.js"))
+        .args(["no-archives", "packages"]);
+    let output = pack.current_dir(prefix.0.path()).output().unwrap();
+    assert!(!output.status.success());
+}
+
 #[test]
 fn signal_reaches_the_executable_and_ends_both() {
     let prefix = Prefix::new();
