@@ -15,7 +15,7 @@ use crate::convex::delivery::Delivery;
 use crate::convex::delivery::receipt::Deletion;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::ingest;
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 use crate::record::session::Status;
 use crate::system::deadline::Deadline;
 use crate::ui::{self, ListedSession};
@@ -59,8 +59,26 @@ pub fn run(options: &Forget) -> Result<()> {
         ),
     };
     print(&format!(
-        "session {session_id} is deleted from the journal{there}\n"
+        "session {session_id} is deleted from the journal{there}\n{}",
+        copies(&config)
+            .map(|copies| format!("{copies}\n"))
+            .unwrap_or_default()
     ))
+}
+
+/// What `forget` cannot delete: a damaged journal that was set aside holds all that it held.
+fn copies(config: &Config) -> Option<String> {
+    let copies = journal::damaged_copies(&config.journal);
+    let names: Vec<_> = copies
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "a damaged journal that was set aside can still hold it; delete {}",
+            names.join(" ")
+        )
+    })
 }
 
 /// The session, from the journal or else from Convex, and the deployment that it belongs to.
@@ -83,7 +101,10 @@ fn select(
     match in_convex {
         Some(row) => Ok((listed_row(&row)?, None)),
         None => bail!(
-            "no session {prefix}, neither in the journal nor in Convex; `convex-sidecar sessions` lists what is there"
+            "no session {prefix}, neither in the journal nor in Convex; `convex-sidecar sessions` lists what is there{}",
+            copies(config)
+                .map(|copies| format!("; {copies}"))
+                .unwrap_or_default()
         ),
     }
 }

@@ -37,7 +37,7 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
             Ok(())
         };
     }
-    let input = stdin::read_value(deadline).and_then(|json| input::parse(&json));
+    let input = stdin::read_value(deadline).and_then(|json| input::parse(&json, &config.redactor));
     if options.dry_run {
         signals::release();
         return dry_run(&config, &input?);

@@ -21,6 +21,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Runs `sessions`.
 pub fn run(options: &Sessions) -> Result<()> {
     let config = load_config()?;
+    // Keys are stored masked.
+    let key = options.workflow.as_ref();
+    let options = &Sessions {
+        workflow: key.map(|key| config.redactor.name(key)),
+        ..options.clone()
+    };
     if options.watch {
         watch(&config, options)
     } else if options.json {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,10 +14,13 @@ use crate::convex::delivery_state::{DeliveryContext, DeliveryState};
 use crate::convex::query::{query, query_list};
 use crate::journal::{Filter, Journal, WorkflowEntry};
 use crate::record::Millis;
-use crate::record::redact::Redactor;
+use crate::record::redact::{Redactor, Text};
 use crate::record::workflow::{Change, Totals, Workflow, WorkflowDocument};
 use crate::system::deadline::Deadline;
 use crate::ui::{self, ListedSession, ListedWorkflow};
+
+/// The most artifacts of a workflow: with each at its longest, Convex takes the document.
+const MAX_ARTIFACTS: usize = 128;
 
 /// A workflow that was read. Its JSON also has the fields that this version does not know.
 struct Found {
@@ -153,10 +156,11 @@ fn listed_workflow(
 }
 
 fn show(config: &Config, options: &ShowWorkflow) -> Result<()> {
+    let key = config.redactor.name(&options.key);
     let (found, sessions) = if options.remote {
-        show_remote(config, &options.key)?
+        show_remote(config, &key)?
     } else {
-        show_local(config, &options.key)?
+        show_local(config, &key)?
     };
     print(&if options.json {
         ui::json_line(&found.json)
@@ -211,13 +215,14 @@ fn show_remote(config: &Config, key: &str) -> Result<(Found, Vec<ListedSession>)
 
 fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
     let change = change(&config.redactor, options)?;
+    let key = config.redactor.name(&options.key);
     let mut journal = Journal::open(&config.journal)?;
     let (now, jitter) = now();
     let name = config.deployment_name();
     journal.write(|write| {
         let mut workflow = write
-            .workflow(&options.key)?
-            .map_or_else(|| Workflow::new(&options.key), |entry| entry.workflow);
+            .workflow(&key)?
+            .map_or_else(|| Workflow::new(&key), |entry| entry.workflow);
         workflow.set(change, now);
         write.store_workflow(&workflow, name)
     })?;
@@ -233,9 +238,9 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
     }
     let context = DeliveryContext::new(&journal, &config.deployment)?;
     let delivery_state = journal
-        .workflow(&options.key)?
+        .workflow(&key)?
         .map(|entry| context.workflow(&entry));
-    let key = ui::escape(&options.key);
+    let key = ui::escape(&key);
     print(&match delivery_state {
         Some(DeliveryState::Waiting { reason, .. }) => {
             format!(
@@ -252,22 +257,29 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
 
 /// The requested change, masked like all text that is kept.
 fn change(redactor: &Redactor, options: &SetWorkflow) -> Result<Change> {
-    let keep = |text: &String| match redactor.keep(text) {
-        Some(text) => Ok(text.text),
+    let stored = |text: &String, kept: Option<Text>| match kept {
+        Some(kept) => Ok(kept.text),
         None if text.trim().is_empty() => Ok(String::new()),
         None => bail!(
             "could not store {text:?}: `capture = \"metadata\"` stores no text; only --status can be set"
         ),
     };
-    let artifacts = options
-        .artifacts
-        .as_ref()
-        .map(|artifacts| artifacts.iter().map(keep).collect::<Result<Vec<_>>>())
+    let keep_line = |text: &String| stored(text, redactor.keep_line(text));
+    let artifacts = options.artifacts.as_ref();
+    ensure!(
+        artifacts.is_none_or(|artifacts| artifacts.len() <= MAX_ARTIFACTS),
+        "could not store more than {MAX_ARTIFACTS} artifacts"
+    );
+    let artifacts = artifacts
+        .map(|artifacts| artifacts.iter().map(keep_line).collect::<Result<Vec<_>>>())
         .transpose()?;
+    let task = options.task.as_ref();
     Ok(Change {
-        task: options.task.as_ref().map(keep).transpose()?,
+        task: task
+            .map(|task| stored(task, redactor.keep(task)))
+            .transpose()?,
         status: options.status,
-        current_step: options.step.as_ref().map(keep).transpose()?,
+        current_step: options.step.as_ref().map(keep_line).transpose()?,
         artifacts: artifacts.map(|artifacts| {
             artifacts
                 .into_iter()

@@ -78,19 +78,20 @@ impl File {
             path.display(),
             self.max_output()
         );
-        if self.capture == Capture::Metadata {
-            return Ok(Redactor::metadata_only());
-        }
         let redactor = Redactor::new(
             self.redact.unwrap_or(true),
             &self.redact_patterns,
             self.max_output(),
         );
-        redactor.with_context(|| {
+        let redactor = redactor.with_context(|| {
             format!(
                 "could not use a pattern of redact_patterns in {}",
                 path.display()
             )
+        })?;
+        Ok(match self.capture {
+            Capture::Full => redactor,
+            Capture::Metadata => redactor.without_text(),
         })
     }
 }

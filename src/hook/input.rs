@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 
 use super::InputError;
 use crate::record::event::{Event, EventKind, is_session_id};
+use crate::record::redact::{Redactor, is_secret};
 use crate::system::json::{List, Scalar, parse_object, repair};
 
 /// A hook input of any event.
@@ -33,8 +34,19 @@ struct Wire<'a> {
     reason: Scalar<'a>,
 }
 
-/// Parses one hook input.
-pub fn parse(json: &[u8]) -> Result<Event, InputError> {
+/// Parses one hook input. The labels of the event are masked; a session id cannot be, so one that is a
+/// secret is refused.
+pub fn parse(json: &[u8], redactor: &Redactor) -> Result<Event, InputError> {
+    let mut event = parse_raw(json)?;
+    if is_secret(&event.session_id) {
+        let reason = "`session_id` has the form of a secret";
+        return Err(InputError::Malformed(reason.to_owned()));
+    }
+    event.mask_labels(redactor);
+    Ok(event)
+}
+
+fn parse_raw(json: &[u8]) -> Result<Event, InputError> {
     if json.trim_ascii().is_empty() {
         return Err(InputError::Empty);
     }
@@ -114,7 +126,7 @@ mod tests {
     use super::*;
 
     fn event(json: &str) -> Event {
-        parse(json.as_bytes()).unwrap()
+        parse_raw(json.as_bytes()).unwrap()
     }
 
     #[test]
@@ -148,7 +160,7 @@ mod tests {
 
     #[test]
     fn error_for_malformed_input_names_line_and_column() {
-        let error = parse(b"{\"session_id\": \"a\",\n oops}").unwrap_err();
+        let error = parse_raw(b"{\"session_id\": \"a\",\n oops}").unwrap_err();
         assert_eq!(
             error.to_string(),
             "could not parse the hook input: key must be a string at line 2 column 2"
@@ -159,7 +171,7 @@ mod tests {
     fn session_id_that_could_leave_its_folder_is_malformed() {
         for id in ["", "../x", "a/b", "a b", "a'b", "a\nb", &"x".repeat(129)] {
             let json = serde_json::json!({"session_id": id, "hook_event_name": "Stop"}).to_string();
-            assert!(parse(json.as_bytes()).is_err(), "{id:?}");
+            assert!(parse_raw(json.as_bytes()).is_err(), "{id:?}");
         }
     }
 }

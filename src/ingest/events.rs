@@ -22,7 +22,10 @@ pub fn record_event(
     journal.write(|write| {
         let mut row = match write.load(&event.session_id)? {
             Some(row) => row,
-            None => write.new_row(Session::new(&event.session_id, host, now), now)?,
+            None => write.new_row(
+                Session::new(&event.session_id, &config.redactor.name(host), now),
+                now,
+            )?,
         };
         let is_owner_here = row.session.apply(event, origin, &config.redactor, now);
         store(write, &mut row, config, config.deployment_name(), now)?;

@@ -58,15 +58,16 @@ pub fn import(
         Some(_) => return Ok(None),
         None if delta.has_no_facts() => return Ok(Some(read_version)),
         None => {
-            let session = Session::new(session_id, host, modified_at);
+            let session = Session::new(session_id, &config.redactor.name(host), modified_at);
             let mut row = write.new_row(session, modified_at)?;
             store(&mut row)?;
             row
         }
     };
-    row.session
-        .transcript_path
-        .get_or_insert_with(|| path.to_string_lossy().into_owned());
+    row.session.transcript_path.get_or_insert_with(|| {
+        let path = config.redactor.path(path);
+        path.to_string_lossy().into_owned()
+    });
     count(write, &mut row, delta)?;
     store(&mut row)?;
     Ok(Some(row.read_version))

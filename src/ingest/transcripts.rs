@@ -210,6 +210,7 @@ pub struct TranscriptDelta {
 
 /// What is new in a file.
 struct FileDelta {
+    /// Its path as it is stored.
     path: PathBuf,
     facts: Vec<Facts>,
     /// Where the next read starts.
@@ -269,7 +270,8 @@ pub fn read_files(
             continue;
         };
         delta.state = ReadState::Complete;
-        let mut from = checkpoints.get(path).cloned().unwrap_or_default();
+        let stored_path = config.redactor.path(path);
+        let mut from = checkpoints.get(&*stored_path).cloned().unwrap_or_default();
         let mut read = |from: &Checkpoint| {
             reader::read(&file, from, *source, &config.redactor, buffer, deadline)
         };
@@ -303,7 +305,7 @@ pub fn read_files(
         }
         if checkpoint != from || is_from_start {
             delta.files.push(FileDelta {
-                path: path.clone(),
+                path: stored_path.into_owned(),
                 facts,
                 checkpoint,
                 is_from_start,

@@ -5,6 +5,7 @@ use rusqlite::params;
 use super::{Journal, Result, Write, failure, query_one};
 use crate::record::Millis;
 use crate::record::failure::{Failure, FailureKind};
+use crate::record::redact::message;
 
 /// The longest that anything waits for its next try, in milliseconds.
 pub const LONGEST_WAIT: Millis = 300_000;
@@ -67,7 +68,7 @@ impl Write<'_> {
             deployment,
             failures,
             retry_at(failures),
-            why.message,
+            message(&why.message),
             why.kind.as_str()
         ])?;
         Ok(())

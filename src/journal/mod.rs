@@ -37,7 +37,7 @@ pub use self::error::{Error, ErrorKind, Result};
 pub use self::older_functions::OlderFunctions;
 pub use self::outbox::{OutboxCounts, OutboxEntry};
 use self::recovery::ensure_in_place;
-pub use self::recovery::{files, identity, set_aside};
+pub use self::recovery::{damaged_copies, files, identity, set_aside};
 pub use self::sessions::{Filter, SessionEntry, SessionRow, StoreOptions};
 pub use self::workflows::WorkflowEntry;
 pub use self::writers::Writer;
@@ -459,9 +459,10 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("journal.db");
         let note = |journal: &mut Journal, length: usize| {
-            journal
-                .write(|write| write.note(&"x".repeat(length), 0))
-                .unwrap();
+            let sql = "INSERT INTO notes (at, note) VALUES (0, ?)";
+            let insert =
+                |write: &Write<'_>| Ok(write.connection.execute(sql, ["x".repeat(length)])?);
+            journal.write(insert).unwrap();
         };
         let lengths = || {
             [path.clone(), with_suffix(&path, "-wal")]

@@ -4,6 +4,7 @@ use rusqlite::params;
 
 use super::{Journal, Result, Write, query_all, row_limit};
 use crate::record::Millis;
+use crate::record::redact::message;
 
 /// How many notes are kept.
 const MAX_NOTES: i64 = 1_000;
@@ -22,7 +23,7 @@ impl Write<'_> {
     /// Adds a note and drops the oldest.
     pub fn note(&self, note: &str, now: Millis) -> Result<()> {
         let sql = "INSERT INTO notes (at, note) VALUES (?, ?)";
-        self.connection.execute(sql, params![now, note])?;
+        self.connection.execute(sql, params![now, message(note)])?;
         let sql = "DELETE FROM notes WHERE rowid <= (SELECT max(rowid) FROM notes) - ?";
         self.connection.execute(sql, [MAX_NOTES])?;
         Ok(())

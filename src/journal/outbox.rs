@@ -10,6 +10,7 @@ use super::{Journal, Result, Write, query_all, query_one, row_limit, unsigned};
 use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::failure::Failure;
+use crate::record::redact::message;
 
 /// Something to be done in Convex other than delivering sessions.
 #[derive(Debug, Clone)]
@@ -306,7 +307,14 @@ impl Write<'_> {
             "UPDATE {table} SET failures = ?3, retry_at = ?4, last_error = ?5, last_error_kind = ?6 WHERE {row}"
         );
         let (retry_at, kind) = (retry_at(failures), why.kind.as_str());
-        let parameters = params![name, deployment, failures, retry_at, why.message, kind];
+        let parameters = params![
+            name,
+            deployment,
+            failures,
+            retry_at,
+            message(&why.message),
+            kind
+        ];
         self.connection.execute(&sql, parameters)?;
         Ok(())
     }

@@ -10,6 +10,9 @@ use super::connection::BUSY_TIMEOUT;
 use super::error::{Error, ErrorKind, Result};
 use super::{lock, schema, with_suffix};
 
+/// What the name of a damaged journal that was set aside has, before its identity.
+const DAMAGED: &str = ".damaged-";
+
 /// Distinguishes the journal's file from one that replaces it: its inode, or its creation time in
 /// nanoseconds. `None` if there is no file.
 #[must_use]
@@ -50,6 +53,25 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// The files of damaged journals that were set aside. Everything that was recorded until then is still
+/// in them.
+#[must_use]
+pub fn damaged_copies(path: &Path) -> Vec<PathBuf> {
+    let prefix = with_suffix(path, DAMAGED);
+    let entries = path.parent().and_then(|folder| folder.read_dir().ok());
+    let entries = entries.into_iter().flatten().flatten();
+    let mut copies: Vec<_> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let (path, prefix) = (path.as_os_str(), prefix.as_os_str());
+            path.as_encoded_bytes()
+                .starts_with(prefix.as_encoded_bytes())
+        })
+        .collect();
+    copies.sort();
+    copies
+}
+
 /// Renames a damaged journal, so that a new one can be created in its place. `identity` is that of
 /// the file in which the damage was found. Returns the new name, or `None` if another process has
 /// already set that file aside.
@@ -61,7 +83,7 @@ pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     }
     // If a newer version has just migrated it, this one took the new schema for damage.
     schema::ensure_not_newer(stored_version(path).unwrap_or_default())?;
-    let aside = with_suffix(path, &format!(".damaged-{identity:x}"));
+    let aside = with_suffix(path, &format!("{DAMAGED}{identity:x}"));
     // These go first: SQLite would write them into the new journal.
     for suffix in ["-wal", "-journal"] {
         let _ = std::fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix));

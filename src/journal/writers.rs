@@ -5,6 +5,7 @@ use rusqlite::params;
 
 use super::{Journal, Result, Write, query_all, query_one};
 use crate::record::Millis;
+use crate::record::redact::message;
 
 /// How old a writer's time may become before it is updated, in milliseconds: most hooks find a
 /// recent one and write nothing.
@@ -46,7 +47,7 @@ impl Write<'_> {
         }
         let executable = std::env::current_exe().unwrap_or_default();
         let sql = "INSERT OR REPLACE INTO writers (version, executable, seen_at) VALUES (?, ?, ?)";
-        let parameters = params![version, executable.to_string_lossy(), now];
+        let parameters = params![version, message(&executable.to_string_lossy()), now];
         self.connection.execute(sql, parameters)?;
         Ok(())
     }

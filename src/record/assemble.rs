@@ -13,7 +13,7 @@ use super::facts::Answer;
 use super::figures::Figures;
 use super::outcome::Outcome;
 use super::read_state::{ReadState, TranscriptState};
-use super::redact::Text;
+use super::redact::{MAX_LINE, Text};
 use super::run::{Run, Runs};
 use super::session::Session;
 use super::usage::Usage;
@@ -23,8 +23,11 @@ const MAX_RUNS: usize = 200;
 /// The most tools that a document lists by name, those with the most calls. `toolCalls` includes
 /// all of them.
 const MAX_TOOLS: usize = 500;
-/// The longest title and error message that are sent, in bytes.
-const MAX_LINE: usize = 4_096;
+/// The longest prompt that is sent, in bytes. Together with the longest answer that can be configured
+/// and everything else at its limit, the document is smaller than Convex takes.
+const MAX_INPUT: usize = 128 * 1024;
+/// The longest source and reason of a run that are sent, in bytes.
+const MAX_WORD: usize = 64;
 
 impl Document {
     /// The document of a session. The journal numbers it: `revision` and `metadata.updated_at` are
@@ -81,7 +84,7 @@ impl Document {
                 .or_else(|| latest.permission_mode.text()),
             model: latest.model.text().or_else(|| session.model.clone()),
             models: shown.by_model.keys().cloned().collect(),
-            title: title.map(|title| line(&title.text)),
+            title: title.map(|title| cut(&title.text, MAX_LINE)),
             activity: session.activity(),
             runs: runs(&session.runs),
             transcript: TranscriptDocument {
@@ -126,11 +129,11 @@ impl Document {
             session_id: session.session_id.clone(),
             agent_type: session.agent_type.clone(),
             status: session.status(&outcome),
-            input: input.map(|input| input.text.clone()),
+            input: input.map(|input| cut(&input.text, MAX_INPUT)),
             output: output.map(|output| output.text),
             error: outcome.error().map(|error| match error.text.as_str() {
                 "" => "unknown".to_owned(),
-                text => line(text),
+                text => cut(text, MAX_LINE),
             }),
             revision: 0,
             workflow_key: session.workflow_key.clone(),
@@ -238,8 +241,8 @@ const fn sent(usage: Usage) -> Usage {
     }
 }
 
-fn line(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_LINE)].to_owned()
+fn cut(text: &str, max_bytes: usize) -> String {
+    text[..text.floor_char_boundary(max_bytes)].to_owned()
 }
 
 impl RunDocument {
@@ -251,9 +254,11 @@ impl RunDocument {
                 start_time: owner.start_time,
             }),
             started_at: run.started_at,
-            source: run.source.clone(),
+            source: run.source.as_deref().map(|source| cut(source, MAX_WORD)),
             ended_at: end.map(|end| end.at),
-            reason: end.and_then(|end| end.reason.clone()),
+            reason: end
+                .and_then(|end| end.reason.as_deref())
+                .map(|reason| cut(reason, MAX_WORD)),
             ended_by: end.map(|end| end.by),
         }
     }

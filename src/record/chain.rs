@@ -16,6 +16,8 @@ use super::index::Key;
 const MAX_OPEN: usize = 16;
 /// How many records of an open message are kept.
 const MAX_RECORDS: usize = 64;
+/// How many tool calls of an open message are kept.
+const MAX_CALLS: usize = 512;
 
 /// The state of reading one file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -126,6 +128,8 @@ impl Chain {
         message
             .calls
             .extend(calls.map(|&(id, name)| (id, names[name].clone())));
+        let surplus = message.calls.len().saturating_sub(MAX_CALLS);
+        message.calls.drain(..surplus);
         if self.open.len() == MAX_OPEN {
             self.open.remove(0);
         }

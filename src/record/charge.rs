@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
+use super::facts::{MAX_MODELS, entry};
 use super::usage::Usage;
 
 /// How many states of a session's charge are kept: a fork starts from one of them.
@@ -53,6 +54,25 @@ impl Charge {
     #[must_use]
     pub fn usage(&self) -> Usage {
         total(self.by_model.values().map(|charge| &charge.usage))
+    }
+
+    /// The charge with its models under other names. What gets the same name is added up.
+    #[must_use]
+    pub fn renamed(self, rename: impl Fn(&str) -> String) -> Self {
+        let mut by_model = BTreeMap::new();
+        for (model, charge) in self.by_model {
+            let sum: &mut ModelCharge = entry(&mut by_model, &rename(&model), MAX_MODELS);
+            let is_first = *sum == ModelCharge::default();
+            sum.usage.add(charge.usage);
+            sum.cost_usd = if is_first {
+                charge.cost_usd
+            } else {
+                sum.cost_usd
+                    .zip(charge.cost_usd)
+                    .map(|(one, other)| one + other)
+            };
+        }
+        Self { by_model, ..self }
     }
 
     /// What was charged beyond `base`, from which this charge started.

@@ -1,8 +1,11 @@
 //! A hook event: what the JSON on a hook's stdin means.
 
+use std::borrow::Cow;
+use std::path::Path;
+
 use serde::Serialize;
 
-use super::redact::Redactor;
+use super::redact::{Label, Redactor};
 
 /// The longest session id that is accepted; those of the client are UUIDs of 36 characters.
 const MAX_SESSION_ID: usize = 128;
@@ -66,6 +69,27 @@ pub enum EventKind {
 }
 
 impl Event {
+    /// Masks and cuts the labels of the event, which are stored whatever is captured. Its texts are
+    /// masked when they are stored.
+    pub fn mask_labels(&mut self, redactor: &Redactor) {
+        let mut names = vec![&mut self.permission_mode, &mut self.prompt_id];
+        match &mut self.kind {
+            EventKind::SessionStart { source, model, .. } => names.extend([source, model]),
+            EventKind::SessionEnd { reason } => names.push(reason),
+            EventKind::Other { name } => *name = redactor.name(name),
+            EventKind::UserPromptSubmit { .. }
+            | EventKind::Stop { .. }
+            | EventKind::StopFailure { .. } => {}
+        }
+        let names = names.into_iter().flatten().map(Label::Name);
+        redactor.mask_labels(names.chain(self.cwd.as_mut().map(Label::Path)));
+        if let Some(path) = &mut self.transcript_path
+            && let Cow::Owned(masked) = redactor.path(Path::new(&*path))
+        {
+            *path = masked.to_string_lossy().into_owned();
+        }
+    }
+
     /// The event with its texts masked and cut, for display.
     #[must_use]
     pub fn masked(&self, redactor: &Redactor) -> Self {

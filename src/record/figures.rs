@@ -12,8 +12,8 @@ use super::batch::Batch;
 use super::chain::Chain;
 use super::charge::{Charges, UsageByModel};
 use super::facts::{
-    Answer, DatedText, Fact, Facts, Latest, Reply, Span, Step, StepKind, ToolFigures, What,
-    is_before,
+    Answer, DatedText, Fact, Facts, Latest, MAX_MODELS, MAX_TOOLS, Reply, Span, Step, StepKind,
+    ToolFigures, What, entry, is_before,
 };
 use super::index::{Index, Key, Known, key};
 use super::redact::Text;
@@ -276,7 +276,7 @@ impl Figures {
                 self.add_subagent(agent);
             }
             for (_, name) in &reply.calls {
-                self.tools.entry(names[*name].clone()).or_default().calls += 1;
+                entry(&mut self.tools, &names[*name], MAX_TOOLS).calls += 1;
             }
         }
         if fact.is_main && is_new {
@@ -322,10 +322,7 @@ impl Figures {
             } else {
                 &mut self.usage_by_model
             };
-            match by_model.get_mut(model) {
-                Some(usage) => usage.add(more),
-                None => drop(by_model.insert(model.to_owned(), more)),
-            }
+            entry(by_model, model, MAX_MODELS).add(more);
         }
         Ok(is_inherited)
     }

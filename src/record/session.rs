@@ -9,7 +9,7 @@ use super::Millis;
 use super::document::{Activity, ActivityState};
 use super::event::{Event, EventKind};
 use super::outcome::Outcome;
-use super::redact::{Redactor, Text};
+use super::redact::{Label, Redactor, Text, is_secret};
 use super::run::{Owner, Runs};
 
 /// How much earlier than one that was recorded before a hook can have started, in milliseconds: much
@@ -174,9 +174,10 @@ impl Session {
     ) -> bool {
         let owner = origin.owner.as_ref();
         let now = self.settle(now);
-        self.apply_labels(&origin.labels);
+        self.apply_labels(&origin.labels, redactor);
         if self.parent_session_id.is_none() {
-            self.parent_session_id.clone_from(&origin.parent_session_id);
+            let parent = origin.parent_session_id.clone();
+            self.parent_session_id = parent.filter(|parent| !is_secret(parent));
         }
         set(&mut self.transcript_path, event.transcript_path.as_ref());
         set(&mut self.permission_mode, event.permission_mode.as_ref());
@@ -191,7 +192,8 @@ impl Session {
                 title,
             } => {
                 set(&mut self.model, model.as_ref());
-                set(&mut self.title, keep(title).as_ref());
+                let title = title.as_deref().and_then(|title| redactor.keep_line(title));
+                set(&mut self.title, title.as_ref());
                 self.runs.start(owner, source.as_deref(), now);
             }
             EventKind::SessionEnd { reason } => {
@@ -264,9 +266,12 @@ impl Session {
         now
     }
 
-    fn apply_labels(&mut self, labels: &Labels) {
-        if let Some(agent_type) = &labels.agent_type {
-            self.agent_type.clone_from(agent_type);
+    fn apply_labels(&mut self, labels: &Labels, redactor: &Redactor) {
+        let mut labels = labels.clone();
+        let all = [&mut labels.agent_type, &mut labels.workflow_key];
+        redactor.mask_labels(all.into_iter().flatten().map(Label::Name));
+        if let Some(agent_type) = labels.agent_type {
+            self.agent_type = agent_type;
         }
         set(&mut self.workflow_key, labels.workflow_key.as_ref());
     }

@@ -8,11 +8,12 @@ use serde::de::IgnoredAny;
 use super::line::{self, Block, Envelope, Record};
 use super::relevance::{self, Relevance};
 use crate::record::Millis;
+use crate::record::event::is_session_id;
 use crate::record::facts::{
-    Answer, Fact, Facts, MAX_FACTS, MAX_TEXT, Reply, Source, What, intern, is_before,
+    Answer, Dated, Fact, Facts, MAX_FACTS, MAX_TEXT, Reply, Source, What, intern, is_before,
 };
 use crate::record::index::{Key, key};
-use crate::record::redact::{Redactor, Text};
+use crate::record::redact::{Label, Redactor, Text, is_secret};
 use crate::system::json::repair;
 
 /// How a record begins. What a damaged line holds behind such a beginning may be whole.
@@ -36,6 +37,8 @@ pub struct Gatherer<'a> {
     /// The last answer, not masked yet: masking is slow, and most of them are superseded.
     answer: Option<LastAnswer>,
     text_bytes: usize,
+    /// Whether a text was masked, which can take long.
+    has_masked: bool,
     /// Whether a `user` record stands after the last reply, on the main chain and on others.
     is_after_user: [bool; 2],
 }
@@ -58,6 +61,7 @@ impl<'a> Gatherer<'a> {
             redactor,
             answer: None,
             text_bytes: 0,
+            has_masked: false,
             is_after_user: [false; 2],
         }
     }
@@ -68,7 +72,12 @@ impl<'a> Gatherer<'a> {
         self.facts.facts.len() >= MAX_FACTS || self.text_bytes >= MAX_TEXT
     }
 
-    /// The facts, with their texts masked.
+    /// Whether a text was masked since the last call.
+    pub const fn take_has_masked(&mut self) -> bool {
+        std::mem::replace(&mut self.has_masked, false)
+    }
+
+    /// The facts, with their texts and labels masked.
     #[must_use]
     pub fn finish(mut self) -> Facts {
         self.facts.answer = self.answer.and_then(|answer| {
@@ -81,6 +90,18 @@ impl<'a> Gatherer<'a> {
             };
             Some((answer.record, kept))
         });
+        let latest = &mut self.facts.latest;
+        let names = [
+            &mut latest.model,
+            &mut latest.git_branch,
+            &mut latest.version,
+            &mut latest.entrypoint,
+            &mut latest.permission_mode,
+        ];
+        let names = names.into_iter().filter_map(Dated::text_mut);
+        let names = names.chain(&mut self.facts.names).map(Label::Name);
+        let folder = latest.cwd.text_mut().map(Label::Path);
+        self.redactor.mask_labels(names.chain(folder));
         self.facts.ends_with_user = self.is_after_user;
         self.facts
     }
@@ -167,7 +188,10 @@ impl<'a> Gatherer<'a> {
         let of = |id: &str| key(b'u', id.as_bytes());
         let own = envelope.uuid.as_deref().map_or_else(|| key(b'u', line), of);
         let key = envelope.copied_from.as_deref().map_or(own, of);
-        if let Some(session) = &envelope.forked_from {
+        if let Some(session) = &envelope.forked_from
+            && self.facts.forked_from.as_deref() != Some(session)
+            && can_be_session(session)
+        {
             self.facts.forked_from = Some(session.to_string());
         }
         let is_main = source == Source::Main && !envelope.is_sidechain;
@@ -240,24 +264,28 @@ impl<'a> Gatherer<'a> {
                 } else {
                     &mut latest.ai_title
                 };
-                *title = self.redactor.keep(&text).or(title.take());
+                *title = self.redactor.keep_line(&text).or(title.take());
+                self.has_masked = true;
             }
             Record::Summary { leaf, text } => {
-                let text = self.redactor.keep(&text);
+                let text = self.redactor.keep_line(&text);
+                self.has_masked = true;
                 self.facts
                     .summaries
                     .extend(text.map(|text| (of(&leaf), text)));
             }
             Record::Charge(charge) => {
-                self.facts.charges.push((self.facts.facts.len(), *charge));
+                let charge = charge.renamed(|model| self.redactor.name(model));
+                self.facts.charges.push((self.facts.facts.len(), charge));
             }
             Record::Budget { usd } => self.facts.latest.max_budget_usd = Some(usd),
-            Record::ContinuedIn(session) => {
+            Record::ContinuedIn(session) if can_be_session(&session) => {
                 self.facts.continued_in.insert(session.into_owned());
             }
             Record::Prompt { .. }
             | Record::NotTyped
             | Record::ToolErrors(_)
+            | Record::ContinuedIn(_)
             | Record::Error { .. }
             | Record::TurnEnd
             | Record::Other => {}
@@ -348,10 +376,16 @@ impl<'a> Gatherer<'a> {
     }
 
     fn keep(&mut self, text: &str) -> Option<Box<Text>> {
+        self.has_masked = true;
         let text = self.redactor.keep(text)?;
         self.text_bytes += text.text.len();
         Some(Box::new(text))
     }
+}
+
+/// Whether what a record names can be another session.
+fn can_be_session(id: &str) -> bool {
+    is_session_id(id) && !is_secret(id)
 }
 
 /// The JSON value at the start of some bytes, if it is whole.

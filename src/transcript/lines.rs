@@ -80,7 +80,8 @@ pub fn read_lines(
             taken += left_out + (end + 1 - start) as u64;
             (left_out, shrinker, is_dropped) = (0, None, false);
             start = end + 1;
-            if gatherer.is_full() {
+            let is_late = gatherer.take_has_masked() && deadline.is_over();
+            if is_late || gatherer.is_full() {
                 return Ok((taken, End::Cut));
             }
         }

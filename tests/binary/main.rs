@@ -37,6 +37,7 @@ mod import;
 mod install;
 mod key;
 mod killed;
+mod labels;
 mod listing;
 mod manual;
 mod migration;

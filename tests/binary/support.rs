@@ -373,6 +373,11 @@ impl Backend {
             .collect()
     }
 
+    /// All requests so far, JSON.
+    pub fn all_requests(&self) -> String {
+        self.request("GET", "_test/requests", "")
+    }
+
     /// Sets how the next calls fail: `{times?, status?, headers?, body?, delayMs?, dropReply?}`.
     pub fn fault(&self, fault: &Value) {
         self.request("POST", "_test/fault", &fault.to_string());

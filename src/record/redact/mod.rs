@@ -4,22 +4,43 @@
 //! that vendors document are masked, and so are assignments such as `password=…`; ordinary text,
 //! code and hashes stay as they are. A secret without a known format is not recognized;
 //! `capture = "metadata"` stores no text at all.
+//!
+//! Names, paths and other short values are labels. They are stored with `capture = "metadata"`, too,
+//! and are masked and cut in the same way. Every string that reaches the journal is one of the two.
 
 mod rule;
 mod rules;
 mod value;
 
 use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 
-use rule::{Found, Haystack};
+use rule::{Found, Haystack, Work};
 use rules::RULES;
 
 /// How far beyond the stored length text is masked, in bytes, so that a secret across the cut is
 /// masked as a whole. Longer than any token and than the PEM block of a 4096-bit key.
 const OVERLAP: usize = 16 * 1024;
+/// How much an expression may search before a text is left out, in bytes, plus [`WORK_PER_BYTE`] of
+/// the text. Code that is full of passwords takes a fifth of that; without the limit, 80 KB of a
+/// text that is made for it take 17 seconds (measured).
+const WORK: usize = 256 * 1024;
+const WORK_PER_BYTE: usize = 4;
+/// How much is kept of a text that is too slow to mask as a whole, in bytes.
+const SHORT: usize = 4_096;
+/// The longest name, id or other label that is stored, in bytes.
+pub const MAX_LABEL: usize = 256;
+/// The longest path that is stored, in bytes: the limit of Linux.
+pub const MAX_PATH: usize = 4_096;
+/// The longest line of text that is stored, such as a title, in bytes.
+pub const MAX_LINE: usize = 4_096;
+/// The shortest secret together with what shows that it is one, such as `pwd=hunt`, in bytes.
+const MIN_SECRET: usize = 8;
+/// What is stored of a label that cannot be masked within the limit.
+const LEFT_OUT: &str = "[left out]";
 
 /// A text as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +52,15 @@ pub struct Text {
     /// Whether `text` is only the beginning.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_cut: bool,
+}
+
+/// A short value that is stored whatever is captured.
+#[derive(Debug)]
+pub enum Label<'a> {
+    /// A name or an id, up to [`MAX_LABEL`].
+    Name(&'a mut String),
+    /// A path, up to [`MAX_PATH`].
+    Path(&'a mut String),
 }
 
 /// Decides what is stored of a text.
@@ -62,7 +92,7 @@ impl Redactor {
         })
     }
 
-    /// A redactor that keeps no text (`capture = "metadata"`).
+    /// A redactor that keeps no text and knows no patterns of the user.
     #[must_use]
     pub const fn metadata_only() -> Self {
         Self {
@@ -73,56 +103,167 @@ impl Redactor {
         }
     }
 
-    /// The text as it is stored; `None` if it is blank or no text is stored.
+    /// This redactor, but without any text (`capture = "metadata"`).
+    #[must_use]
+    pub fn without_text(self) -> Self {
+        Self {
+            keeps_text: false,
+            ..self
+        }
+    }
+
+    /// The text as it is stored; `None` if it is blank, if no text is stored, or if it cannot be
+    /// masked in time.
     #[must_use]
     pub fn keep(&self, text: &str) -> Option<Text> {
+        self.keep_within(text, self.max_bytes)
+    }
+
+    /// As [`Self::keep`], for one line such as a title.
+    #[must_use]
+    pub fn keep_line(&self, text: &str) -> Option<Text> {
+        self.keep_within(text, self.max_bytes.min(MAX_LINE))
+    }
+
+    fn keep_within(&self, text: &str, max_bytes: usize) -> Option<Text> {
         let text = text.trim();
         if !self.keeps_text || text.is_empty() {
             return None;
         }
-        let window = &text[..text.floor_char_boundary(self.max_bytes.saturating_add(OVERLAP))];
-        let masked = self.mask(window);
-        // A secret that was cut with the text no longer matches, and masking may have moved its
-        // rest to before the final cut.
-        let is_cut_early = window.len() < text.len();
-        let safe = if is_cut_early {
-            masked.len().saturating_sub(OVERLAP)
-        } else {
-            masked.len()
-        };
-        let cut = masked.floor_char_boundary(self.max_bytes.min(safe));
-        Some(Text {
-            is_cut: is_cut_early || cut < masked.len(),
-            text: masked[..cut].to_owned(),
-            bytes: text.len() as u64,
-        })
+        self.begin(text, max_bytes)
     }
 
-    fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut found = if self.masks { find(text) } else { Vec::new() };
+    /// A name as it is stored.
+    #[must_use]
+    pub fn name(&self, name: &str) -> String {
+        let mut name = name.to_owned();
+        self.mask_labels([Label::Name(&mut name)]);
+        name
+    }
+
+    /// The path of a transcript as it is stored, by which it is found again. So only the built-in kinds
+    /// of secrets are masked, not what the user's patterns match, and each folder by itself: the
+    /// file's name stays, and its folder is one of those of the client.
+    #[must_use]
+    pub fn path<'a>(&self, path: &'a Path) -> Cow<'a, Path> {
+        let built_in = Self {
+            patterns: Vec::new(),
+            ..*self
+        };
+        let text = path.to_string_lossy();
+        if text.len() <= MAX_PATH && built_in.is_clean(&text) {
+            return Cow::Borrowed(path);
+        }
+        let parts = text.split_inclusive(['/', '\\']);
+        let parts: String = parts.map(|part| built_in.line(part, MAX_PATH)).collect();
+        Cow::Owned(PathBuf::from(built_in.line(&parts, MAX_PATH)))
+    }
+
+    /// Masks and cuts labels. One search through all of them is enough unless it finds something.
+    pub fn mask_labels<'a>(&self, labels: impl IntoIterator<Item = Label<'a>>) {
+        let labels: Vec<_> = labels.into_iter().collect();
+        let mut all = String::new();
+        for Label::Name(text) | Label::Path(text) in &labels {
+            if text.len() >= MIN_SECRET {
+                all.push_str(&text[..text.floor_char_boundary(MAX_PATH + OVERLAP)]);
+                all.push('\n');
+            }
+        }
+        let is_clean = self.is_clean(&all);
+        for label in labels {
+            let (text, max_bytes) = match label {
+                Label::Name(text) => (text, MAX_LABEL),
+                Label::Path(text) => (text, MAX_PATH),
+            };
+            if is_clean {
+                text.truncate(text.floor_char_boundary(max_bytes));
+            } else {
+                *text = self.line(text, max_bytes);
+            }
+        }
+    }
+
+    /// At most `max_bytes` of a line, masked.
+    fn line(&self, text: &str, max_bytes: usize) -> String {
+        self.begin(text, max_bytes)
+            .map_or_else(|| LEFT_OUT.to_owned(), |kept| kept.text)
+    }
+
+    /// Whether a text certainly holds nothing that has to be masked.
+    fn is_clean(&self, text: &str) -> bool {
+        self.find(text).is_some_and(|found| found.is_empty())
+    }
+
+    /// At most `max_bytes` of a text, masked; `None` if that takes too long.
+    fn begin(&self, text: &str, max_bytes: usize) -> Option<Text> {
+        [max_bytes, max_bytes.min(SHORT)]
+            .into_iter()
+            .find_map(|max_bytes| {
+                let end = text.floor_char_boundary(max_bytes.saturating_add(OVERLAP));
+                let window = &text[..end];
+                let masked = replace(window, self.find(window)?);
+                // A secret that was cut with the text no longer matches, and masking may have moved
+                // its rest to before the final cut.
+                let is_cut_early = window.len() < text.len();
+                let safe = if is_cut_early {
+                    masked.len().saturating_sub(OVERLAP)
+                } else {
+                    masked.len()
+                };
+                let cut = masked.floor_char_boundary(max_bytes.min(safe));
+                Some(Text {
+                    is_cut: is_cut_early || cut < masked.len(),
+                    text: masked[..cut].to_owned(),
+                    bytes: text.len() as u64,
+                })
+            })
+    }
+
+    fn find(&self, text: &str) -> Option<Vec<Found>> {
+        let mut found = if self.masks {
+            find(text, Work::limited(WORK + WORK_PER_BYTE * text.len()))?
+        } else {
+            Vec::new()
+        };
         for (number, pattern) in self.patterns.iter().enumerate() {
             found.extend(pattern.find_iter(text).map(|own| Found {
                 range: own.range(),
                 rule: RULES.len() + number,
             }));
         }
-        replace(text, found)
+        Some(found)
     }
+}
+
+/// Whether an id has the form of a secret. It cannot be masked, so it cannot be used.
+#[must_use]
+pub fn is_secret(id: &str) -> bool {
+    !Redactor::metadata_only().is_clean(id)
+}
+
+/// A message of this program or of a server as it is stored: at most [`MAX_LINE`] of it.
+#[must_use]
+pub fn message(text: &str) -> String {
+    Redactor::metadata_only().line(text, MAX_LINE)
 }
 
 /// The text without secrets, at its full length.
 #[must_use]
 pub fn masked(text: &str) -> Cow<'_, str> {
-    replace(text, find(text))
+    replace(
+        text,
+        find(text, Work::limited(usize::MAX)).unwrap_or_default(),
+    )
 }
 
-fn find(text: &str) -> Vec<Found> {
+/// The secrets in a text; `None` if finding them takes more work than this.
+fn find(text: &str, mut work: Work) -> Option<Vec<Found>> {
     let haystack = Haystack::new(text);
     let mut found = Vec::new();
     for (number, rule) in RULES.iter().enumerate() {
-        rule.find(number, &haystack, &mut found);
+        rule.find(number, &haystack, &mut work, &mut found)?;
     }
-    found
+    Some(found)
 }
 
 /// The text with `[redacted KIND]` in place of each secret. Secrets that overlap become one, of the

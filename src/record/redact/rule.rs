@@ -13,6 +13,24 @@ use super::value;
 const BEFORE: usize = 256;
 const AFTER: usize = 4096;
 
+/// How much faster the end of a line is found than an expression matches.
+const FASTER: usize = 64;
+
+/// How much expressions may still search, in bytes. It is counted and not timed, so that a text is
+/// stored in the same way each time.
+pub(super) struct Work(usize);
+
+impl Work {
+    pub const fn limited(bytes: usize) -> Self {
+        Self(bytes)
+    }
+
+    fn spend(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(bytes)?;
+        Some(())
+    }
+}
+
 /// Where a match starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
@@ -107,15 +125,22 @@ impl Rule {
         self.compiled.get_or_init(|| compiled().ok()).as_ref()
     }
 
-    /// Adds the secrets of this kind to `found`.
-    pub fn find(&self, rule: usize, haystack: &Haystack<'_>, found: &mut Vec<Found>) {
+    /// Adds the secrets of this kind to `found`. `None` if that takes more than the rest of `work`.
+    pub fn find(
+        &self,
+        rule: usize,
+        haystack: &Haystack<'_>,
+        work: &mut Work,
+        found: &mut Vec<Found>,
+    ) -> Option<()> {
         let text = haystack.text;
         let mut searched = 0;
         for hit in haystack.hits(self.needles) {
             if hit < searched || self.start == Start::Word && !starts_word(&text[..hit]) {
                 continue;
             }
-            let Some(regex) = self.regex() else { return };
+            // An expression that cannot be used leaves the text out; a test compiles all of them.
+            let regex = self.regex()?;
             let line_end = memchr(b'\n', &text.as_bytes()[hit..]).map_or(text.len(), |at| hit + at);
             let end = text.floor_char_boundary(line_end.saturating_add(self.reach));
             let near = text.floor_char_boundary(end.min(hit + AFTER + self.reach));
@@ -126,9 +151,11 @@ impl Rule {
                 hit
             };
             let mut window = start..near;
+            work.spend(window.len() + (end - start) / FASTER)?;
             let mut secrets = secrets(regex, text, window.clone());
             if near < end && secrets.iter().any(|secret| secret.end == near) {
                 window.end = end;
+                work.spend(window.len())?;
                 secrets = self::secrets(regex, text, window.clone());
             }
             searched = match self.start {
@@ -139,6 +166,7 @@ impl Rule {
             };
             found.extend(secrets.into_iter().map(|range| Found { range, rule }));
         }
+        Some(())
     }
 }
 

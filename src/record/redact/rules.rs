@@ -189,7 +189,7 @@ rules! {
 mod tests {
     use super::*;
     use crate::record::redact::masked;
-    use crate::record::redact::rule::Haystack;
+    use crate::record::redact::rule::{Haystack, Work};
 
     /// The example with random text in place of `<N>`, `<hN>` and `<AN>`: put together here so that no
     /// scanner takes this file for a leak.
@@ -237,7 +237,8 @@ mod tests {
             let (secret, ordinary) = rule.examples;
             let (text, expected) = example(secret, rule.kind);
             let mut found = Vec::new();
-            rule.find(0, &Haystack::new(&text), &mut found);
+            let mut work = Work::limited(usize::MAX);
+            rule.find(0, &Haystack::new(&text), &mut work, &mut found);
             found.dedup();
             if found.len() != 1 {
                 wrong.push(format!("{}: {text}: {found:?}", rule.kind));
