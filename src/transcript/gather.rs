@@ -254,18 +254,7 @@ impl<'a> Gatherer<'a> {
             Record::TurnEnd if is_main => self.facts.facts.push(fact(What::TurnEnd)),
             Record::ForkContext => self.facts.facts.push(fact(What::ForkContext)),
             Record::Title { is_custom, text } => {
-                if is_custom {
-                    let session = envelope.session_id.as_deref();
-                    self.facts.titled_session = session.map(str::to_owned);
-                }
-                let latest = &mut self.facts.latest;
-                let title = if is_custom {
-                    &mut latest.custom_title
-                } else {
-                    &mut latest.ai_title
-                };
-                *title = self.redactor.keep_line(&text).or(title.take());
-                self.has_masked = true;
+                self.add_title(is_custom, &text, envelope);
             }
             Record::Summary { leaf, text } => {
                 let text = self.redactor.keep_line(&text);
@@ -291,6 +280,21 @@ impl<'a> Gatherer<'a> {
             | Record::Other => {}
         }
         self.is_after_user[usize::from(!is_main)] |= is_user;
+    }
+
+    fn add_title(&mut self, is_custom: bool, text: &str, envelope: &Envelope<'_>) {
+        if is_custom {
+            let session = envelope.session_id.as_deref();
+            self.facts.titled_session = session.map(str::to_owned);
+        }
+        let latest = &mut self.facts.latest;
+        let title = if is_custom {
+            &mut latest.custom_title
+        } else {
+            &mut latest.ai_title
+        };
+        *title = self.redactor.keep_line(text).or(title.take());
+        self.has_masked = true;
     }
 
     /// A part of an API message. `main` holds the key and the time of the record if it is on the main
