@@ -5,6 +5,7 @@
     reason = "the deadline of a hook counts from the start of the process"
 )]
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::exit;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser};
 use convex_sidecar::cli::{Cli, Command, Hook};
 use convex_sidecar::command;
+use convex_sidecar::config::guard;
 use convex_sidecar::journal::ErrorKind;
 use convex_sidecar::system::signals;
 
@@ -21,13 +23,22 @@ const USAGE: i32 = 64;
 
 fn main() {
     let start = Instant::now();
-    let cli = if is_plain_hook() {
+    let arguments = guard::enforce().unwrap_or_else(|error| {
+        if std::env::args_os().nth(1).is_none_or(|verb| verb == "hook") {
+            exit(0);
+        }
+        command::print_error(&format!(
+            "convex-sidecar: could not start again without variables that a repository can set: {error}"
+        ));
+        exit(1);
+    });
+    let cli = if is_plain_hook(&arguments) {
         Cli {
             command: Some(Command::Hook(Hook::default())),
         }
     } else {
         // Clap would print the name that this was started by, which can be any text.
-        let arguments = std::env::args_os().skip(1);
+        let arguments = arguments.into_iter().skip(1);
         let line = std::iter::once("convex-sidecar".into()).chain(arguments);
         Cli::try_parse_from(line).unwrap_or_else(|error| {
             if error.use_stderr() {
@@ -75,9 +86,8 @@ fn main() {
 
 /// Whether the command line is the one that the client runs, `convex-sidecar hook`. To parse it,
 /// clap sets up the options of all commands, which took a twentieth of a hook's instructions.
-fn is_plain_hook() -> bool {
-    let mut arguments = std::env::args_os().skip(1);
-    arguments.next().is_some_and(|verb| verb == "hook") && arguments.next().is_none()
+fn is_plain_hook(arguments: &[OsString]) -> bool {
+    arguments.len() == 2 && arguments[1] == "hook"
 }
 
 /// The agent must not notice the hook: whatever happens, it exits 0 and prints nothing, unless the

@@ -1,8 +1,9 @@
 //! `hook`: read, journal, deliver what is due. This is what Claude Code runs.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::{now, print};
 use crate::cli::Hook;
@@ -38,6 +39,18 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
         };
     }
     let input = stdin::read_value(deadline).and_then(|json| input::parse(&json, &config.redactor));
+    if let Ok(event) = &input
+        && let cwd = event.cwd.as_deref().map(Path::new)
+        && let Some(project) = config.project.as_deref().or(cwd)
+        && config.is_excluded(project)
+    {
+        ensure!(
+            !options.strict,
+            "not recorded: `exclude` in {} leaves this project out",
+            config.file.display()
+        );
+        return Ok(());
+    }
     if options.dry_run {
         signals::release();
         return dry_run(&config, &input?);

@@ -62,7 +62,7 @@ pub fn run(options: &Import) -> Result<()> {
     );
     let mut journal = Journal::open(&config.journal)?;
     journal.prepare_for_bulk()?;
-    let transcripts = find(folder, &journal)?;
+    let transcripts = find(folder, &journal, &config)?;
     let bytes = transcripts.iter().map(|transcript| transcript.bytes).sum();
     let bar = ProgressBar::new(bytes).with_style(ProgressStyle::with_template(
         "{bar:30} {msg} sessions  {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
@@ -98,7 +98,7 @@ pub fn run(options: &Import) -> Result<()> {
 
 /// The files of all sessions below `folder`, newest first. Each session has its parts from all
 /// folders, and its subagents. A folder that cannot be read is named, and the others are read.
-fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
+fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcript>> {
     let mut sessions: BTreeMap<String, Vec<SessionFile>> = BTreeMap::new();
     let mut beside: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -160,7 +160,9 @@ fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
                 .session_id
                 .is_some_and(|named| named != session_id)
         };
-        if !is_uuid(&session_id) && files.iter().any(is_copy) {
+        if !is_uuid(&session_id) && files.iter().any(is_copy)
+            || config.excludes_projects() && cwd(&files).is_some_and(|cwd| config.is_excluded(&cwd))
+        {
             continue;
         }
         transcripts.push(Transcript {
@@ -186,6 +188,12 @@ fn find(folder: &Path, journal: &Journal) -> Result<Vec<Transcript>> {
     }
     transcripts.sort_by_key(|transcript| std::cmp::Reverse(transcript.modified_at));
     Ok(transcripts)
+}
+
+/// The folder of the client that wrote these files.
+fn cwd(files: &[SessionFile]) -> Option<PathBuf> {
+    let cwd = files.iter().find_map(|(path, _)| beginning::of(path).cwd);
+    cwd.map(PathBuf::from)
 }
 
 /// Whether this has the form of the ids that clients give to sessions.

@@ -29,6 +29,8 @@ pub struct Deployment {
     pub headers: HeaderMap,
     /// Whether the user trusts whoever can read or answer plain http.
     allows_insecure_http: bool,
+    /// Whether the environment names it, and not the configuration file.
+    pub is_from_environment: bool,
 }
 
 impl Deployment {
@@ -40,6 +42,7 @@ impl Deployment {
             url: check_url(url, allow_insecure_http)?,
             headers: HeaderMap::new(),
             allows_insecure_http: allow_insecure_http,
+            is_from_environment: false,
         })
     }
 
@@ -161,8 +164,10 @@ pub(super) fn choose(
         "`admin_key` is empty in {}; `convex-sidecar setup` creates a key",
         path.display()
     );
-    let deployment = Deployment::new(url, key, file.allow_insecure_http)?;
-    Ok(Some(deployment))
+    Ok(Some(Deployment {
+        is_from_environment: environment.contains_key(URL),
+        ..Deployment::new(url, key, file.allow_insecure_http)?
+    }))
 }
 
 fn check_url(text: &str, allow_insecure_http: bool) -> Result<Url> {

@@ -18,6 +18,7 @@ use toml::Spanned;
 use url::Url;
 
 use super::deployment::Deployment;
+use super::exclude::Excluded;
 use super::headers;
 use crate::record::redact::Redactor;
 
@@ -38,6 +39,7 @@ pub(super) struct File {
     redact_patterns: Vec<String>,
     max_output_bytes: Option<usize>,
     pub allow_insecure_http: bool,
+    exclude: Vec<String>,
     headers: BTreeMap<String, String>,
 }
 
@@ -68,6 +70,12 @@ impl File {
     pub fn headers(&self, path: &Path) -> Result<HeaderMap> {
         headers::parse(&self.headers)
             .with_context(|| format!("could not use a header of {}", path.display()))
+    }
+
+    /// The projects that are left out. `path` is this file's, for errors.
+    pub fn excluded(&self, path: &Path, home: Option<&Path>) -> Result<Excluded> {
+        Excluded::parse(&self.exclude, home)
+            .with_context(|| format!("could not use `exclude` in {}", path.display()))
     }
 
     /// How text is kept. `path` is this file's, for errors.

@@ -2,21 +2,27 @@
 
 mod deployment;
 mod environment;
+mod exclude;
 mod file;
+pub mod guard;
 mod headers;
 mod key;
 mod paths;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use http::HeaderMap;
 
 pub use self::deployment::Deployment;
-use self::environment::{AGENT_TYPE, KEY, URL, WORKFLOW, is_in_client, is_on};
+use self::environment::{
+    AGENT_TYPE, DISABLED, HOME_FOLDER, KEY, URL, WORKFLOW, is_in_client, is_on,
+};
 pub use self::environment::{
     CONVEX_CLI_VARIABLES, ClientVariables, Environment, SESSION_ID, environment, has_deployment,
+    is_daemon,
 };
+use self::exclude::Excluded;
 use self::file::File;
 pub use self::file::{url_in, with_deployment};
 pub use self::headers::table as headers_table;
@@ -53,6 +59,10 @@ pub struct Config {
     pub client: ClientVariables,
     /// Whether the user switched recording off.
     pub is_disabled: bool,
+    /// The projects that are left out.
+    excluded: Excluded,
+    /// The folder that the client was started in.
+    pub project: Option<PathBuf>,
     allow_insecure_http: bool,
     headers: HeaderMap,
     /// What is wrong with the configuration file. Then only metadata is kept and nothing is sent,
@@ -65,29 +75,30 @@ pub struct Config {
 impl Config {
     /// The settings from this environment and from the configuration file.
     pub fn load(environment: &Environment) -> Result<Self> {
-        let mut environment = environment.clone();
-        let settings = environment::repository_settings(&environment);
-        let warning = environment::remove_repository_values(&mut environment, &settings);
-        let paths = Paths::find(&environment)?;
-        let (file, warning) = match warning {
-            Ok(warning) => (File::read(&paths.config), warning),
-            Err(problem) => (Err(problem), None),
+        let checked = guard::checked();
+        let paths = Paths::find(environment)?;
+        let file = match checked.problem() {
+            Some(problem) => Err(problem),
+            None => File::read(&paths.config),
         };
         Ok(Self {
-            warning,
-            ..Self::of(&environment, file, paths)
+            warning: checked.warning(),
+            ..Self::of(environment, file, paths)
         })
     }
 
     fn of(environment: &Environment, file: Result<File>, paths: Paths) -> Self {
         let read = file.and_then(|file| {
             let redactor = file.redactor(&paths.config)?;
-            Ok((redactor, file.headers(&paths.config)?, file))
+            let home = environment.get(HOME_FOLDER).map(Path::new);
+            let excluded = file.excluded(&paths.config, home)?;
+            Ok((redactor, excluded, file.headers(&paths.config)?, file))
         });
-        let (redactor, headers, file, problem) = match read {
-            Ok((redactor, headers, file)) => (redactor, headers, file, None),
+        let (redactor, excluded, headers, file, problem) = match read {
+            Ok((redactor, excluded, headers, file)) => (redactor, excluded, headers, file, None),
             Err(problem) => (
                 Redactor::metadata_only(),
+                Excluded::default(),
                 HeaderMap::new(),
                 File::default(),
                 Some(problem),
@@ -112,7 +123,9 @@ impl Config {
             owner_pid: variable("CONVEX_SIDECAR_OWNER_PID").and_then(|pid| pid.parse().ok()),
             is_in_client: is_in_client(environment),
             client: ClientVariables::of(environment),
-            is_disabled: is_on(environment, "CONVEX_SIDECAR_DISABLED"),
+            is_disabled: is_on(environment, DISABLED),
+            excluded,
+            project: variable("CLAUDE_PROJECT_DIR").map(PathBuf::from),
             allow_insecure_http: file.allow_insecure_http,
             headers,
             problem,
@@ -148,18 +161,17 @@ impl Config {
         }
     }
 
-    /// The labels without those that are the same in another environment.
+    /// Whether `config.toml` leaves out projects.
     #[must_use]
-    pub fn labels_other_than<'a>(&self, elsewhere: impl Fn(&str) -> Option<&'a str>) -> Labels {
-        let own = |name: &str, label: &Option<String>| {
-            label
-                .clone()
-                .filter(|label| elsewhere(name) != Some(label.as_str()))
-        };
-        Labels {
-            agent_type: own(AGENT_TYPE, &self.labels.agent_type),
-            workflow_key: own(WORKFLOW, &self.labels.workflow_key),
-        }
+    pub const fn excludes_projects(&self) -> bool {
+        !self.excluded.is_empty()
+    }
+
+    /// Whether `config.toml` leaves out sessions of a project in this folder.
+    #[must_use]
+    pub fn is_excluded(&self, folder: &Path) -> bool {
+        self.excluded
+            .has(folder, |folder| folder.canonicalize().ok())
     }
 
     /// A deployment that is not configured, under the same rules.

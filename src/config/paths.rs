@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use directories::ProjectDirs;
 
-use super::environment::{Environment, HOME};
+use super::environment::{Environment, HOME, HOME_FOLDER};
 
 /// The client's variable for its own folder.
 const CLIENT_FOLDER: &str = "CLAUDE_CONFIG_DIR";
@@ -61,11 +61,10 @@ pub fn executable_copy(environment: &Environment) -> Result<PathBuf> {
 /// The client's own folder, `CLAUDE_CONFIG_DIR` or `~/.claude`.
 #[must_use]
 pub fn client_folder(environment: &Environment) -> Option<PathBuf> {
-    let home = || environment.get("HOME").or(environment.get("USERPROFILE"));
     environment
         .get(CLIENT_FOLDER)
         .map(PathBuf::from)
-        .or_else(|| Some(Path::new(home()?).join(".claude")))
+        .or_else(|| Some(Path::new(environment.get(HOME_FOLDER)?).join(".claude")))
 }
 
 /// The environments of clients with these folders, or that of this process if none is named.

@@ -35,7 +35,7 @@ use self::connection::{BUSY_TIMEOUT, be_patient, connect, leave_log, use_rollbac
 use self::counted::{Counter, DedupIndex};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::older_functions::OlderFunctions;
-pub use self::outbox::{OutboxCounts, OutboxEntry};
+pub use self::outbox::{OutboxCounts, OutboxEntry, Recipient};
 use self::recovery::ensure_in_place;
 pub use self::recovery::{damaged_copies, files, identity, set_aside};
 pub use self::sessions::{Filter, SessionEntry, SessionRow, StoreOptions};

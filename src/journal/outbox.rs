@@ -37,6 +37,26 @@ pub struct OutboxCounts {
     pub elsewhere: u64,
 }
 
+/// Who asks for what is due.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipient<'a> {
+    /// The deployment.
+    pub deployment: &'a str,
+    /// Whether it also gets what belongs to no deployment yet.
+    pub takes_unassigned: bool,
+}
+
+impl Recipient<'_> {
+    /// The condition for rows that it gets, in SQL; the parameter `?1` is the deployment.
+    const fn gets(self) -> &'static str {
+        if self.takes_unassigned {
+            "(deployment IS NULL OR deployment = ?1)"
+        } else {
+            "deployment = ?1"
+        }
+    }
+}
+
 /// What is due at a deployment now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
@@ -91,14 +111,14 @@ impl Journal {
         query_one(&self.connection, &sql, parameters, SessionEntry::from_row)
     }
 
-    /// What is due at `deployment`.
-    pub fn what_is_due(&self, deployment: &str, now: Millis) -> Result<Due> {
-        let is_due = has_come("?2");
+    /// What is due at a deployment.
+    pub fn what_is_due(&self, recipient: Recipient<'_>, now: Millis) -> Result<Due> {
+        let (is_due, gets) = (has_come("?2"), recipient.gets());
         let sql = format!(
             "SELECT
-               EXISTS (SELECT 1 FROM sessions WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?1) AND {is_due}),
+               EXISTS (SELECT 1 FROM sessions WHERE revision > delivered_revision AND {gets} AND {is_due}),
                EXISTS (SELECT 1 FROM forgotten WHERE deployment = ?1 AND {is_due})
-                 OR EXISTS (SELECT 1 FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?1) AND {is_due})"
+                 OR EXISTS (SELECT 1 FROM workflows WHERE updated_at > delivered_at AND {gets} AND {is_due})"
         );
         let due = |row: &Row<'_>| {
             Ok(Due {
@@ -108,19 +128,19 @@ impl Journal {
         };
         Ok(self
             .connection
-            .query_row(&sql, params![deployment, now], due)?)
+            .query_row(&sql, params![recipient.deployment, now], due)?)
     }
 
-    /// The outbox entries that are due at `deployment`, deletions first, at most `limit` of each
+    /// The outbox entries that are due at a deployment, deletions first, at most `limit` of each
     /// kind.
     pub fn due_outbox(
         &self,
-        deployment: &str,
+        recipient: Recipient<'_>,
         limit: usize,
         now: Millis,
     ) -> Result<Vec<OutboxEntry>> {
-        let parameters = params![deployment, now, row_limit(limit)];
-        let is_due = has_come("?2");
+        let parameters = params![recipient.deployment, now, row_limit(limit)];
+        let (is_due, gets) = (has_come("?2"), recipient.gets());
         let sql = format!(
             "SELECT session_id, revision FROM forgotten WHERE deployment = ?1 AND {is_due} LIMIT ?3"
         );
@@ -132,7 +152,7 @@ impl Journal {
         })?;
         let columns = WorkflowEntry::COLUMNS;
         let sql = format!(
-            "SELECT {columns} FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment = ?1) AND {is_due} LIMIT ?3"
+            "SELECT {columns} FROM workflows WHERE updated_at > delivered_at AND {gets} AND {is_due} LIMIT ?3"
         );
         let set = |row: &Row<'_>| Ok(OutboxEntry::Set(Box::new(WorkflowEntry::from_row(row)?)));
         entries.extend(query_all(&self.connection, &sql, parameters, set)?);
@@ -141,16 +161,22 @@ impl Journal {
 }
 
 impl Write<'_> {
-    /// Sessions that are due at `deployment`, the one that waited longest first, at most `limit`.
+    /// Sessions that are due at a deployment, the one that waited longest first, at most `limit`.
     /// They are leased to this process: of many hooks at once each delivers different ones.
-    pub fn lease(&self, deployment: &str, limit: usize, now: Millis) -> Result<Vec<SessionEntry>> {
+    pub fn lease(
+        &self,
+        recipient: Recipient<'_>,
+        limit: usize,
+        now: Millis,
+    ) -> Result<Vec<SessionEntry>> {
         let columns = SessionEntry::COLUMNS;
         let sql = format!(
-            "SELECT {columns} FROM sessions WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?1) AND {}
+            "SELECT {columns} FROM sessions WHERE revision > delivered_revision AND {} AND {}
              ORDER BY updated_at LIMIT ?3",
+            recipient.gets(),
             has_come("?2")
         );
-        let parameters = params![deployment, now, row_limit(limit)];
+        let parameters = params![recipient.deployment, now, row_limit(limit)];
         let entries = query_all(self.connection, &sql, parameters, SessionEntry::from_row)?;
         self.set_retry_at(&entries, now + LEASE)?;
         Ok(entries)

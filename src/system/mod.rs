@@ -1,6 +1,8 @@
-//! Time, files, processes and signals of the operating system, and lenient reading of JSON.
+//! Time, files, processes and signals of the operating system, which processes are clients, and
+//! lenient reading of JSON.
 
 pub mod access;
+pub mod client;
 pub mod deadline;
 pub mod files;
 pub mod json;

@@ -8,6 +8,7 @@
     reason = "this module reads what the operating system knows of processes"
 )]
 
+use std::ffi::OsString;
 use std::sync::OnceLock;
 #[cfg(target_os = "linux")]
 use std::{fs::File, io::Read};
@@ -261,8 +262,8 @@ impl Process {
             sysinfo::ProcessRefreshKind::nothing().with_environ(sysinfo::UpdateKind::Always);
         inspect(self.pid, details, |process| {
             let variables = process.environ().iter();
-            let texts: Vec<_> = variables.map(|text| text.to_string_lossy()).collect();
-            StartEnvironment(texts.join("\0").into_bytes())
+            let texts: Vec<_> = variables.map(|text| text.as_encoded_bytes()).collect();
+            StartEnvironment(texts.join(&0))
         })
         .filter(|environment| !environment.0.is_empty())
     }
@@ -286,6 +287,30 @@ impl StartEnvironment {
         let value = std::str::from_utf8(value).ok()?;
         (!value.is_empty()).then_some(value)
     }
+
+    /// All variables whose names are Unicode.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(String, OsString)> {
+        let variables = self.0.split(|&byte| byte == 0);
+        variables
+            .filter_map(|variable| {
+                let end = variable.iter().position(|&byte| byte == b'=')?;
+                let name = std::str::from_utf8(&variable[..end]).ok()?;
+                Some((name.to_owned(), text(&variable[end + 1..])))
+            })
+            .collect()
+    }
+}
+
+#[cfg(unix)]
+fn text(bytes: &[u8]) -> OsString {
+    use std::os::unix::ffi::OsStringExt;
+    OsString::from_vec(bytes.to_vec())
+}
+
+#[cfg(not(unix))]
+fn text(bytes: &[u8]) -> OsString {
+    String::from_utf8_lossy(bytes).into_owned().into()
 }
 
 /// What the system says about the process `pid`, if it is alive.

@@ -26,6 +26,8 @@ pub struct Beginning {
     pub session_id: Option<String>,
     /// The client that wrote them.
     pub version: Option<String>,
+    /// The folder that it worked in.
+    pub cwd: Option<String>,
     /// Of two sessions that hold the same records, the one with the earlier origin had them first,
     /// unless the records themselves say otherwise.
     pub origin: Origin,
@@ -75,6 +77,7 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         let text = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
         beginning.session_id = beginning.session_id.or_else(|| text(envelope.session_id));
         beginning.version = beginning.version.or_else(|| text(envelope.version));
+        beginning.cwd = beginning.cwd.or_else(|| text(envelope.cwd));
         if envelope.uuid.is_none() {
             // `continued-in` is written at the end of a session.
             let is_last = matches!(record, Record::ContinuedIn(_));

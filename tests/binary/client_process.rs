@@ -134,17 +134,17 @@ pub struct Launch<'a> {
 }
 
 impl Machine {
-    /// A client that runs on this machine.
+    /// A client that runs on this machine, started with what is set for all commands.
     pub fn client(&self) -> Launch<'_> {
-        let home = self.home().to_str().unwrap().to_owned();
+        let own = [
+            ("HOME", self.home().to_str().unwrap()),
+            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Launch {
             machine: self,
             name: "claude".to_owned(),
-            environment: [
-                ("HOME".to_owned(), home),
-                ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned()),
-            ]
-            .into(),
+            environment: own.into_iter().chain(self.environment()).collect(),
         }
     }
 }
@@ -162,6 +162,12 @@ impl Launch<'_> {
         self
     }
 
+    /// Removes a variable from that environment.
+    pub fn started_without(mut self, name: &str) -> Self {
+        self.environment.remove(name);
+        self
+    }
+
     pub fn start(self) -> RunningClient {
         let command = part(self.machine.home(), &self.name, CLIENT);
         let mut child = Command::new(&command[0])
@@ -175,7 +181,6 @@ impl Launch<'_> {
         RunningClient {
             answers: BufReader::new(child.stdout.take().unwrap()),
             home: self.machine.home().to_owned(),
-            sidecar_home: self.machine.sidecar_home(),
             child,
         }
     }
@@ -186,7 +191,6 @@ pub struct RunningClient {
     child: Child,
     answers: BufReader<ChildStdout>,
     home: PathBuf,
-    sidecar_home: PathBuf,
 }
 
 impl RunningClient {
@@ -196,19 +200,18 @@ impl RunningClient {
 
     /// A hook of this client. It has the client's environment and what all clients add to it.
     pub fn hook(&mut self, input: &serde_json::Value) -> Hook<'_> {
-        let environment = [
-            ("CLAUDECODE".to_owned(), "1".to_owned()),
-            (
-                "CONVEX_SIDECAR_HOME".to_owned(),
-                self.sidecar_home.to_str().unwrap().to_owned(),
-            ),
-        ];
-        let hook = [env!("CARGO_BIN_EXE_convex-sidecar"), "hook"].map(str::to_owned);
+        self.command(&["hook"], &input.to_string())
+    }
+
+    /// This program, run by this client with these arguments.
+    pub fn command(&mut self, args: &[&str], stdin: &str) -> Hook<'_> {
+        let program = env!("CARGO_BIN_EXE_convex-sidecar");
+        let words = std::iter::once(&program).chain(args);
         Hook {
             job: Job {
-                command: hook.to_vec(),
-                environment: environment.into(),
-                stdin: input.to_string(),
+                command: words.map(|word| (*word).to_owned()).collect(),
+                environment: [("CLAUDECODE".to_owned(), "1".to_owned())].into(),
+                stdin: stdin.to_owned(),
             },
             clients_between: 0,
             client: self,

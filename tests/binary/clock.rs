@@ -1,9 +1,8 @@
 //! A clock that jumps by years between two hooks, ahead and back: the journal, revisions, deliveries
-//! and the reading of transcripts go on as if it had not. Without a C compiler these tests do nothing.
+//! and the reading of transcripts go on as if it had not.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::PathBuf;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -26,15 +25,10 @@ const JUMPS: [[i64; 5]; 9] = [
     [0, -80, 0, 10, 0],
 ];
 
-fn library() -> Option<&'static Path> {
-    static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
-    LIBRARY.get_or_init(|| shim::compile("clock")).as_deref()
-}
-
 /// A command of a machine whose clock is ahead by this many years.
 fn at(years: i64, sidecar: Sidecar) -> Sidecar {
-    let library = library().unwrap().to_str().unwrap();
-    let sidecar = sidecar.env("LD_PRELOAD", library);
+    let library = shim::path("clock");
+    let sidecar = sidecar.env("LD_PRELOAD", library.to_str().unwrap());
     sidecar.env("AHEAD", &(years * YEAR).to_string())
 }
 
@@ -110,9 +104,6 @@ impl Turns<'_> {
 
 #[test]
 fn session_is_recorded_and_delivered_whatever_the_clock_says() {
-    if library().is_none() {
-        return;
-    }
     let backend = Backend::start();
     for (jumps, has_transcript) in JUMPS
         .iter()
@@ -191,9 +182,6 @@ fn session_is_recorded_and_delivered_whatever_the_clock_says() {
 /// A transcript that is looked at by every hook would cost each of them something for years.
 #[test]
 fn session_of_another_year_is_finalized_and_not_read_again() {
-    if library().is_none() {
-        return;
-    }
     for years in [-80, -10, 0, 10, 30] {
         let machine = Machine::new();
         let mut turns = Turns {
@@ -228,9 +216,6 @@ fn session_of_another_year_is_finalized_and_not_read_again() {
 /// Without a later change the workflow would wait for years, and with one, too.
 #[test]
 fn workflow_of_another_year_reaches_convex_and_can_be_changed() {
-    if library().is_none() {
-        return;
-    }
     let backend = Backend::start();
     for (first, then) in [(10, 0), (0, 10), (-10, 0), (0, -10), (10, -10), (30, 10)] {
         backend.wipe();
@@ -278,9 +263,6 @@ fn workflow_of_another_year_reaches_convex_and_can_be_changed() {
 
 #[test]
 fn session_that_is_forgotten_in_another_year_is_deleted_and_can_come_back() {
-    if library().is_none() {
-        return;
-    }
     let backend = Backend::start();
     let stop =
         json!({"session_id": SESSION, "hook_event_name": "Stop", "last_assistant_message": "x"});
@@ -323,9 +305,6 @@ fn session_that_is_forgotten_in_another_year_is_deleted_and_can_come_back() {
 /// What `doctor` shows for a day is not shown for years.
 #[test]
 fn note_and_version_of_another_year_are_not_recent() {
-    if library().is_none() {
-        return;
-    }
     for years in [-10, 10] {
         let machine = Machine::new();
         let event = |id: &str| {

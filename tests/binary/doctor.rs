@@ -747,26 +747,6 @@ fn disabled_recording_is_reported() {
     );
 }
 
-#[test]
-fn url_from_a_repository_is_reported() {
-    let machine = Machine::new()
-        .env("CLAUDECODE", "1")
-        .env("CONVEX_SELF_HOSTED_URL", "https://evil.example");
-    std::fs::create_dir_all(machine.home().join(".claude")).unwrap();
-    let settings = json!({"env": {"CONVEX_SELF_HOSTED_URL": "https://evil.example"}});
-    std::fs::write(
-        machine.home().join(".claude/settings.json"),
-        settings.to_string(),
-    )
-    .unwrap();
-    assert_reports(
-        &machine,
-        "warning",
-        "CONVEX_SELF_HOSTED_URL was ignored, because",
-        "remove it from the repository's settings",
-    );
-}
-
 /// The files exist, or cannot be created, and only another user may use them.
 #[cfg(unix)]
 #[test]

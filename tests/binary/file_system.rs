@@ -1,9 +1,7 @@
 //! A home on a file system that lacks shared memory or file locks, as network file systems do. A
-//! library that is loaded before libc's own stands in for one; without a C compiler these tests do
-//! nothing.
+//! library that is loaded before libc's own stands in for one.
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,20 +11,11 @@ use serde_json::json;
 use crate::shim;
 use crate::support::{Capture, Machine, Sidecar};
 
-/// The compiled library.
-fn shim() -> Option<&'static Path> {
-    static SHIM: OnceLock<Option<PathBuf>> = OnceLock::new();
-    SHIM.get_or_init(|| shim::compile("file_system")).as_deref()
-}
-
 /// A command on a file system that lacks something.
 fn without(what: &str, sidecar: Sidecar) -> Sidecar {
-    match shim() {
-        Some(shim) => sidecar
-            .env("LD_PRELOAD", shim.to_str().unwrap())
-            .env("REFUSE", what),
-        None => sidecar,
-    }
+    sidecar
+        .env("LD_PRELOAD", shim::path("file_system").to_str().unwrap())
+        .env("REFUSE", what)
 }
 
 fn stop(session: &str, text: &str) -> String {
@@ -51,9 +40,6 @@ fn mode(machine: &Machine) -> String {
 
 #[test]
 fn event_is_recorded_without_shared_memory() {
-    if shim().is_none() {
-        return;
-    }
     let machine = Machine::new();
     for text in ["first", "second"] {
         let hook = machine.sidecar(&["hook"]).stdin(stop("s", text));
@@ -81,9 +67,6 @@ fn event_is_recorded_without_shared_memory() {
 
 #[test]
 fn journal_with_a_log_keeps_its_content_without_shared_memory() {
-    if shim().is_none() {
-        return;
-    }
     let machine = Machine::new();
     for session in ["a", "b"] {
         let hook = machine.sidecar(&["hook"]).stdin(stop(session, "before"));
@@ -102,9 +85,6 @@ fn journal_with_a_log_keeps_its_content_without_shared_memory() {
 
 #[test]
 fn other_commands_work_without_shared_memory() {
-    if shim().is_none() {
-        return;
-    }
     let (machine, capture) = (Machine::new(), Capture::new("subagent"));
     capture.place_transcripts(&machine);
     let projects = machine.projects();
@@ -122,9 +102,6 @@ fn other_commands_work_without_shared_memory() {
 /// Some processes have shared memory and some do not, as on a server and its clients.
 #[test]
 fn crowd_on_a_new_journal_loses_nothing_without_shared_memory() {
-    if shim().is_none() {
-        return;
-    }
     for (has_both, is_new) in [(false, true), (true, true), (true, false)] {
         let machine = Machine::new();
         if !is_new {
@@ -153,9 +130,6 @@ fn crowd_on_a_new_journal_loses_nothing_without_shared_memory() {
 
 #[test]
 fn killed_hooks_leave_a_whole_journal_without_shared_memory() {
-    if shim().is_none() {
-        return;
-    }
     let machine = Machine::new();
     let (mut recorded, mut revision) = (0, 0);
     for index in 0..60 {
@@ -178,9 +152,6 @@ fn killed_hooks_leave_a_whole_journal_without_shared_memory() {
 
 #[test]
 fn doctor_names_a_file_system_without_locks() {
-    if shim().is_none() {
-        return;
-    }
     let machine = Machine::new();
     let since = Instant::now();
     let hook = machine.sidecar(&["hook"]).stdin(stop("s", "said"));

@@ -55,25 +55,19 @@ fn unreachable_server_is_not_tried_until_the_backoff_is_over() {
 }
 
 /// As captured from `claude mcp list`: a new id, no SessionStart, no transcript.
+#[cfg(target_os = "linux")]
 #[test]
 fn session_end_without_start_is_ignored() {
     let end = |machine: &Machine, id: &str| {
         let path = machine.projects().join(format!("{id}.jsonl"));
         serde_json::json!({"session_id": id, "transcript_path": path, "hook_event_name": "SessionEnd", "reason": "other"}).to_string()
     };
-    let machine = Machine::new().env("CLAUDECODE", "1");
-    machine
-        .sidecar(&["hook"])
-        .stdin(end(&machine, "never"))
-        .run()
-        .silent();
-    let dry_run = machine
-        .sidecar(&["hook", "--dry-run"])
-        .stdin(end(&machine, "never"))
-        .run()
-        .ok();
+    let machine = Machine::new();
+    let mut client = machine.client().start();
+    let mut hook = |args: &[&str], input: &str| client.command(args, input).run();
+    hook(&["hook"], &end(&machine, "never")).silent();
     assert_eq!(
-        dry_run,
+        hook(&["hook", "--dry-run"], &end(&machine, "never")).ok(),
         "nothing would be recorded: it ends a session that never started\n"
     );
     assert!(machine.documents().is_empty());
@@ -81,24 +75,12 @@ fn session_end_without_start_is_ignored() {
     // that is piped by hand is always recorded.
     std::fs::create_dir_all(machine.projects()).unwrap();
     std::fs::write(machine.projects().join("late.jsonl"), "").unwrap();
+    hook(&["hook"], &end(&machine, "late")).silent();
+    let start = r#"{"session_id": "brief", "hook_event_name": "SessionStart"}"#;
+    hook(&["hook"], start).silent();
+    hook(&["hook"], &end(&machine, "brief")).silent();
     machine
         .sidecar(&["hook"])
-        .stdin(end(&machine, "late"))
-        .run()
-        .silent();
-    machine
-        .sidecar(&["hook"])
-        .stdin(r#"{"session_id": "brief", "hook_event_name": "SessionStart"}"#)
-        .run()
-        .silent();
-    machine
-        .sidecar(&["hook"])
-        .stdin(end(&machine, "brief"))
-        .run()
-        .silent();
-    machine
-        .sidecar(&["hook"])
-        .env("CLAUDECODE", "")
         .stdin(end(&machine, "piped"))
         .run()
         .silent();

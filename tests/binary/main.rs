@@ -55,6 +55,8 @@ mod receipts;
 mod record;
 mod release;
 mod replay;
+#[cfg(target_os = "linux")]
+mod repository;
 mod screens;
 mod setup;
 mod setup_environment;

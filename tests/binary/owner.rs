@@ -207,7 +207,7 @@ fn state(machine: &Machine) -> (String, usize, Value, Value) {
 #[test]
 fn session_is_one_run_that_is_open_until_its_end() {
     for variation in VARIATIONS {
-        let machine = Machine::new();
+        let machine = Machine::at_home();
         let mut client = variation.start(&machine);
         let owner = json!(client.pid());
         for name in ["SessionStart", "UserPromptSubmit", "Stop"] {
@@ -229,7 +229,7 @@ fn session_is_one_run_that_is_open_until_its_end() {
 #[test]
 fn session_whose_client_is_killed_is_swept() {
     for variation in VARIATIONS {
-        let machine = Machine::new();
+        let machine = Machine::at_home();
         let mut client = variation.start(&machine);
         variation.run(&mut client, "SessionStart");
         assert_eq!(state(&machine).0, "running", "{}", variation.name);
@@ -280,7 +280,7 @@ const UNKNOWN: [Variation; 5] = [
 #[test]
 fn session_of_an_unknown_client_stays_running_until_its_end() {
     for variation in UNKNOWN {
-        let machine = Machine::new();
+        let machine = Machine::at_home();
         let mut client = variation.start(&machine);
         variation.run(&mut client, "SessionStart");
         variation.run(&mut client, "Stop");
@@ -296,7 +296,7 @@ fn session_of_an_unknown_client_stays_running_until_its_end() {
 
 #[test]
 fn entry_of_another_process_with_the_same_id_does_not_count() {
-    let machine = Machine::new();
+    let machine = Machine::at_home();
     let mut client = machine.client().named("agent").start();
     client.register_as(SESSION, "1");
     client.hook(&event("SessionStart")).run().silent();
@@ -309,10 +309,15 @@ fn entry_of_another_process_with_the_same_id_does_not_count() {
 
 #[test]
 fn run_of_a_process_whose_id_was_used_again_is_swept() {
-    let machine = Machine::new();
+    let machine = Machine::at_home();
     let mut client = machine.client().start();
     client.hook(&event("SessionStart")).run().silent();
-    let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+    let journal = rusqlite::Connection::open(
+        machine
+            .home()
+            .join(".local/state/convex-sidecar/journal.db"),
+    )
+    .unwrap();
     let started_earlier = "UPDATE sessions SET session =
         json_set(session, '$.runs[0].owner.start_time', 1)";
     assert_eq!(journal.execute(started_earlier, []).unwrap(), 1);
@@ -323,7 +328,7 @@ fn run_of_a_process_whose_id_was_used_again_is_swept() {
 #[test]
 fn client_that_is_known_to_some_hooks_only_has_one_run() {
     for known in ["SessionStart", "Stop", "SessionEnd"] {
-        let machine = Machine::new();
+        let machine = Machine::at_home();
         let mut client = machine.client().start();
         for name in ["SessionStart", "Stop", "SessionEnd"] {
             let hook = client.hook(&event(name));
@@ -347,7 +352,7 @@ fn client_inside_another_one_owns_its_own_run() {
         &["CLAUDE_PID"][..],
         &["CLAUDE_PID", "CLAUDE_CODE_SESSION_ID"],
     ] {
-        let machine = Machine::new();
+        let machine = Machine::at_home();
         let mut outer = machine.client().start();
         outer
             .hook(&event("SessionStart"))
@@ -376,7 +381,7 @@ fn client_inside_another_one_owns_its_own_run() {
 
 #[test]
 fn json_that_is_piped_by_hand_has_no_owner() {
-    let machine = Machine::new();
+    let machine = Machine::at_home();
     let mut client = machine.client().start();
     let hook = client.hook(&event("SessionStart")).env("CLAUDECODE", "");
     hook.run().silent();

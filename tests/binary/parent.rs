@@ -20,7 +20,7 @@ fn parent(machine: &Machine) -> Value {
 
 /// The parent of a session whose client was started with these variables, detached from all others.
 fn parent_of(source: &str, started_with: &[(&str, &str)]) -> Value {
-    let machine = Machine::new();
+    let machine = Machine::at_home();
     let client = started_with
         .iter()
         .fold(machine.client(), |client, (name, value)| {
@@ -34,7 +34,7 @@ fn parent_of(source: &str, started_with: &[(&str, &str)]) -> Value {
 
 /// The parent of a session whose hook runs in this way below another client.
 fn nested(outer: fn(&RunningClient), way: fn(Hook<'_>) -> Hook<'_>) -> Value {
-    let machine = Machine::new();
+    let machine = Machine::at_home();
     let mut client = machine.client().start();
     outer(&client);
     let hook = client.hook(&start("startup")).env(ID, CHILD);
@@ -104,7 +104,7 @@ fn session_in_an_older_client_does_not_name_a_session_further_out() {
 
 #[test]
 fn parent_stays_when_the_session_goes_on() {
-    let machine = Machine::new();
+    let machine = Machine::at_home();
     let hook = |started_with: &str, input: &Value| {
         let mut client = machine.client().started_with(ID, started_with).start();
         client.hook(input).run().silent();
@@ -122,7 +122,7 @@ fn parent_stays_when_the_session_goes_on() {
 
 /// The workflow and the kind of agent of a session with this client and hook.
 fn labels(started_with: &[(&str, &str)], way: fn(Hook<'_>) -> Hook<'_>) -> (Value, Value) {
-    let machine = Machine::new();
+    let machine = Machine::at_home();
     let client = started_with
         .iter()
         .fold(machine.client(), |client, (name, value)| {
@@ -138,38 +138,19 @@ fn labels(started_with: &[(&str, &str)], way: fn(Hook<'_>) -> Hook<'_>) -> (Valu
 }
 
 #[test]
-fn session_of_a_daemon_has_no_label_of_the_terminal_that_started_the_daemon() {
+fn session_has_the_labels_that_its_outermost_client_was_started_with() {
     const WORKFLOW: (&str, &str) = ("CONVEX_SIDECAR_WORKFLOW", "terminal");
     const AGENT: (&str, &str) = ("CONVEX_SIDECAR_AGENT_TYPE", "terminal");
     let own = |workflow: &str, agent: &str| (json!(workflow), json!(agent));
     let none = (Value::Null, json!("claude-code"));
+    let plain: fn(Hook<'_>) -> Hook<'_> = |hook| hook;
     let settings: fn(Hook<'_>) -> Hook<'_> = |hook| hook.env(WORKFLOW.0, "settings");
-    // A session that no daemon runs.
-    assert_eq!(
-        labels(&[WORKFLOW, AGENT], |hook| hook),
-        own("terminal", "terminal")
-    );
-    assert_eq!(labels(&[], settings), own("settings", "claude-code"));
-    // A session that a daemon runs, without and with settings.
-    assert_eq!(labels(&[DAEMON, WORKFLOW, AGENT], |hook| hook), none);
-    assert_eq!(
-        labels(&[DAEMON, WORKFLOW], settings),
-        own("settings", "claude-code")
-    );
-    // A session inside of one that a daemon runs, without and with a label of its own.
-    assert_eq!(
-        labels(&[DAEMON, WORKFLOW, AGENT], |hook| {
-            hook.nested("claude", &[(DAEMON.0, ""), (ID, PARENT)])
-        }),
-        none
-    );
-    assert_eq!(
-        labels(&[DAEMON, WORKFLOW, AGENT], |hook| {
-            hook.nested(
-                "claude",
-                &[(DAEMON.0, ""), (ID, PARENT), (WORKFLOW.0, "own")],
-            )
-        }),
-        own("own", "claude-code")
-    );
+    let nested: fn(Hook<'_>) -> Hook<'_> =
+        |hook| hook.nested("claude", &[(ID, PARENT), (WORKFLOW.0, "inner")]);
+    for way in [plain, settings, nested] {
+        assert_eq!(labels(&[WORKFLOW, AGENT], way), own("terminal", "terminal"));
+        assert_eq!(labels(&[AGENT], way), (Value::Null, json!("terminal")));
+        // A daemon has the environment of whichever terminal used it first.
+        assert_eq!(labels(&[DAEMON, WORKFLOW, AGENT], way), none);
+    }
 }

@@ -7,7 +7,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use convex_sidecar::journal::{Journal, StoreOptions};
+use convex_sidecar::journal::{Journal, Recipient, StoreOptions};
 use convex_sidecar::record::Millis;
 use convex_sidecar::record::failure::{Failure, FailureKind};
 use convex_sidecar::record::run::{End, EndedBy, Run};
@@ -317,7 +317,11 @@ pub fn machine() -> Machine {
             .write(|write| write.confirm_session(&entry, URL, false))
             .unwrap();
     }
-    let outbox = journal.due_outbox(URL, 9, now).unwrap();
+    let recipient = Recipient {
+        deployment: URL,
+        takes_unassigned: true,
+    };
+    let outbox = journal.due_outbox(recipient, 9, now).unwrap();
     let refused = journal.by_prefix("e5946036", 1).unwrap().remove(0);
     journal
         .write(|write| {

@@ -22,6 +22,8 @@ pub struct Machine {
     environment: Vec<(String, String)>,
     /// Admin keys. No command may print them, and no file except [`KEY_FILES`] may contain them.
     keys: Vec<String>,
+    /// Whether configuration and journal are where they are by default.
+    is_at_home: bool,
 }
 
 /// What a command printed, and its exit status.
@@ -61,16 +63,44 @@ impl Machine {
             home: TempDir::new().unwrap(),
             environment: Vec::new(),
             keys: Vec::new(),
+            is_at_home: false,
         }
+    }
+
+    /// A machine whose configuration and journal are where they are by default, and whose user has
+    /// this home folder in the system's database of users, too.
+    #[cfg(target_os = "linux")]
+    pub fn at_home() -> Self {
+        let shim = crate::shim::path("users");
+        let mut machine = Self::new();
+        machine.is_at_home = true;
+        let home = machine.home().to_str().unwrap().to_owned();
+        machine
+            .env("HOME", &home)
+            .env("USER_DATABASE_HOME", &home)
+            .env("LD_PRELOAD", shim.to_str().unwrap())
+    }
+
+    /// All variables of a command that a person runs.
+    pub fn environment(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let home = (!self.is_at_home).then(|| {
+            let home = self.sidecar_home().to_str().unwrap().to_owned();
+            ("CONVEX_SIDECAR_HOME".to_owned(), home)
+        });
+        home.into_iter().chain(self.environment.iter().cloned())
     }
 
     pub fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// The sidecar's own folder.
+    /// The sidecar's own folder, or that of its configuration.
     pub fn sidecar_home(&self) -> PathBuf {
-        self.home().join("sidecar")
+        self.home().join(if self.is_at_home {
+            ".config/convex-sidecar"
+        } else {
+            "sidecar"
+        })
     }
 
     /// The client's folder for the transcripts of one project.
@@ -153,9 +183,8 @@ impl Machine {
     pub fn prepare(&self, mut command: Command) -> Sidecar {
         command
             .env_clear()
-            .env("CONVEX_SIDECAR_HOME", self.sidecar_home())
+            .envs(self.environment())
             .current_dir(self.home());
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         Sidecar {
             command,
             stdin: None,

@@ -112,7 +112,7 @@ fn configuration(config: &Config) -> Vec<Check> {
         checks.push(Check::warning(
             "environment",
             format!("{warning:#}"),
-            "remove it from the repository's settings",
+            "set it in config.toml, in your own settings, or before the client is started",
         ));
     }
     if config.is_disabled {
@@ -120,6 +120,13 @@ fn configuration(config: &Config) -> Vec<Check> {
             "recording",
             "disabled by CONVEX_SIDECAR_DISABLED=1",
             "unset CONVEX_SIDECAR_DISABLED",
+        ));
+    }
+    if std::env::current_dir().is_ok_and(|folder| config.is_excluded(&folder)) {
+        checks.push(Check::warning(
+            "recording",
+            format!("`exclude` in {file} leaves this folder out"),
+            "change `exclude` to record it",
         ));
     }
     checks.extend(permissions("configuration", &config.file, 0o600));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::hooks::Installed;
 use crate::client_settings::shell::Invocation;
 use crate::command::now;
-use crate::config::{Config, Deployment, headers_table};
+use crate::config::{Config, Deployment, guard, headers_table};
 use crate::convex::answer::Verdict;
 use crate::convex::client::{Call, Convex};
 use crate::convex::delivery::receipt::{Deletion, deletion};
@@ -97,12 +97,16 @@ pub fn run(
         json!({"session_id": session_id, "hook_event_name": "Stop", "last_assistant_message": answer}),
         json!({"session_id": session_id, "hook_event_name": "SessionEnd", "reason": "other"}),
     ];
+    // What a client runs does not believe that the journal and the deployment are others, unless it is
+    // this very program that says so.
+    let is_in_client = guard::is_run_by_client();
     let steps = events.map(|event| {
         let name = event["hook_event_name"]
             .as_str()
             .unwrap_or_default()
             .to_owned();
-        (installed.invocation(&name), name, event)
+        let invocation = installed.invocation(&name);
+        (invocation.filter(|_| !is_in_client), name, event)
     });
     let ran = steps.iter().try_for_each(|(invocation, name, event)| {
         hook(&home.0, deployment, invocation.as_ref(), event)
@@ -151,22 +155,23 @@ fn hook(
     installed: Option<&Invocation>,
     event: &Value,
 ) -> Result<()> {
-    let (program, args) = match installed {
+    let mut command = match installed {
         Some(Invocation {
             command,
             args: Some(args),
-        }) => (PathBuf::from(command), args.clone()),
+        }) => {
+            let mut program = Command::new(command);
+            program.args(args);
+            program
+        }
         // On Windows the client brings its own shell.
         Some(Invocation { command, .. }) if cfg!(unix) => {
-            ("/bin/sh".into(), vec!["-c".to_owned(), command.clone()])
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", command]);
+            shell
         }
-        _ => (
-            std::env::current_exe().context("could not find this executable")?,
-            vec!["hook".to_owned()],
-        ),
+        _ => guard::trusted_hook().context("could not find this executable")?,
     };
-    let mut command = Command::new(program);
-    command.args(args);
     command
         .env("CONVEX_SIDECAR_HOME", home)
         .envs(deployment.environment());

@@ -17,7 +17,7 @@ use super::answer::Verdict;
 use super::client::{Call, Convex};
 use super::spec::Arguments;
 use crate::config::Deployment;
-use crate::journal::{Journal, LONGEST_WAIT, SessionEntry};
+use crate::journal::{Journal, LONGEST_WAIT, Recipient, SessionEntry};
 use crate::record::Millis;
 use crate::record::failure::Failure;
 use crate::system::deadline::Deadline;
@@ -129,12 +129,18 @@ impl<'a> Delivery<'a> {
         {
             return Ok(self.report);
         }
-        let due = self.journal.what_is_due(name, self.now)?;
-        if due.has_sessions && self.deliver_others()?.is_break() {
+        // Settings and programs can set the environment of one project; the sessions of other projects
+        // are not for that deployment.
+        let recipient = Recipient {
+            deployment: name,
+            takes_unassigned: !self.deployment.is_from_environment,
+        };
+        let due = self.journal.what_is_due(recipient, self.now)?;
+        if due.has_sessions && self.deliver_others(recipient)?.is_break() {
             return Ok(self.report);
         }
         if due.has_outbox {
-            let _ = self.send_outbox(HOOK_EXTRAS)?;
+            let _ = self.send_outbox(recipient, HOOK_EXTRAS)?;
         }
         Ok(self.report)
     }
@@ -161,14 +167,14 @@ impl<'a> Delivery<'a> {
     /// Sends everything that is due, whatever the backoff is. `progress` receives how many sessions
     /// are done.
     pub fn deliver_all(mut self, progress: &mut dyn FnMut(usize)) -> Result<Report> {
-        let (name, now) = (self.deployment.name(), self.now);
+        let (recipient, now) = (self.for_person(), self.now);
         if self.retry_outbox()?.is_break() {
             return Ok(self.report);
         }
         loop {
             let entries = self
                 .journal
-                .write(|write| write.lease(name, MAX_BATCH_SESSIONS, now))?;
+                .write(|write| write.lease(recipient, MAX_BATCH_SESSIONS, now))?;
             if entries.is_empty() {
                 return Ok(self.report);
             }
@@ -204,9 +210,18 @@ impl<'a> Delivery<'a> {
     }
 
     fn retry_outbox(&mut self) -> Result<Flow> {
-        let name = self.deployment.name();
-        self.journal.write(|write| write.retry_now(name))?;
-        self.send_outbox(usize::MAX)
+        let recipient = self.for_person();
+        self.journal
+            .write(|write| write.retry_now(recipient.deployment))?;
+        self.send_outbox(recipient, usize::MAX)
+    }
+
+    /// A person who delivers means everything that can be for this deployment.
+    fn for_person(&self) -> Recipient<'a> {
+        Recipient {
+            deployment: self.deployment.name(),
+            takes_unassigned: true,
+        }
     }
 
     /// Whether the backoff is not over yet; the report then holds its reason.
@@ -228,11 +243,11 @@ impl<'a> Delivery<'a> {
     }
 
     /// Sends some sessions of other hooks. What follows in this hook has to end by the same time.
-    fn deliver_others(&mut self) -> Result<Flow> {
-        let (name, now) = (self.deployment.name(), self.now);
+    fn deliver_others(&mut self, recipient: Recipient<'_>) -> Result<Flow> {
+        let now = self.now;
         let others = self
             .journal
-            .write(|write| write.lease(name, HOOK_EXTRAS, now))?;
+            .write(|write| write.lease(recipient, HOOK_EXTRAS, now))?;
         if others.is_empty() {
             return Ok(Flow::Continue(()));
         }

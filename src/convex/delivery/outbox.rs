@@ -6,13 +6,13 @@ use serde_json::json;
 use super::receipt::{self, Deletion};
 use super::{Call, Delivery, Flow, Verdict, WORKFLOW, backoff};
 use crate::convex::client::Convex;
-use crate::journal::OutboxEntry;
+use crate::journal::{OutboxEntry, Recipient};
 
 impl Delivery<'_> {
     /// Sets workflows and deletes sessions, deletions first.
-    pub(super) fn send_outbox(&mut self, limit: usize) -> Result<Flow> {
+    pub(super) fn send_outbox(&mut self, recipient: Recipient<'_>, limit: usize) -> Result<Flow> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
-        for mut entry in self.journal.due_outbox(name, limit, now)? {
+        for mut entry in self.journal.due_outbox(recipient, limit, now)? {
             if self.deadline.is_over() {
                 return Ok(Flow::Continue(()));
             }

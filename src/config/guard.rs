@@ -1,0 +1,405 @@
+//! Which variables count when a client runs this program.
+//!
+//! The client gives its hooks and tools the `env` of all its settings files, and anyone who can write
+//! to a repository can write one. Reading these files again cannot tell who set a variable: the client
+//! accepts more than strict JSON, it reads files of other folders, and it keeps what files said that
+//! are gone by now. But the system keeps the environment that a process was started with, and settings
+//! do not change that (measured with clients 2.0.50 to 2.1.332). So a variable that leads the record
+//! or the key has the value with which the outermost client was started; one inside of it inherits
+//! what settings set.
+//!
+//! Libraries read some of these variables themselves. Where one has to change, the program runs itself
+//! again in a corrected environment. An argument tells it so, because no settings can set arguments.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this module reads the environment and the user's settings"
+)]
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{io, iter};
+
+use anyhow::anyhow;
+
+use super::environment::{
+    DISABLED, Environment, HOME as SIDECAR_HOME, HOME_FOLDER, KEY, SESSION_ID, URL, is_daemon,
+};
+use super::paths::client_folder;
+use crate::system::client::{Registry, clients};
+use crate::system::process::{self, Process};
+
+/// The variables of a client that each of its hooks or tools has: `CLAUDECODE` from 2.1.145 on in
+/// hooks, and always in tools; the entrypoint from 1.0.38 on, the project in hooks from 1.0.60 on.
+const CLIENT_VARIABLES: [&str; 4] = [
+    "CLAUDECODE",
+    "CLAUDE_CODE_ENTRYPOINT",
+    "CLAUDE_PROJECT_DIR",
+    SESSION_ID,
+];
+/// One that a program sets for the client that it starts.
+const ENTRYPOINT: &str = CLIENT_VARIABLES[1];
+/// Variables that say where the record is kept and sent, and whether.
+const DECISIVE: [&str; 8] = [
+    URL,
+    KEY,
+    SIDECAR_HOME,
+    DISABLED,
+    "HOME",
+    "USERPROFILE",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+];
+/// Others that libraries and this program read: where the client's files are, where SQLite keeps
+/// temporary files, which certificates to trust.
+const OTHERS: [&str; 5] = [
+    "CLAUDE_CONFIG_DIR",
+    "XDG_DATA_HOME",
+    "SQLITE_TMPDIR",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+];
+/// More than anyone writes into a settings file, in bytes.
+const MAX_SETTINGS: u64 = 1 << 20;
+
+/// The argument of a process whose environment was checked.
+const ARGUMENT: &str = "--checked-environment=";
+
+/// The variables of a process.
+type Variables = Vec<(String, OsString)>;
+
+/// What was done about the environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Checked {
+    /// The variables that do not count.
+    pub ignored: Vec<String>,
+    /// Whether the user may have set them.
+    pub is_unknown: bool,
+}
+
+impl Checked {
+    /// Why nothing that this process does can be trusted to be what the user wants.
+    pub fn problem(&self) -> Option<anyhow::Error> {
+        self.is_unknown.then(|| {
+            anyhow!(
+                "{} can come from a repository's settings, because the environment that the client was started with is not known",
+                self.names()
+            )
+        })
+    }
+
+    /// What was ignored, and why.
+    pub fn warning(&self) -> Option<anyhow::Error> {
+        let verb = if self.ignored.len() == 1 {
+            "was"
+        } else {
+            "were"
+        };
+        (!self.is_unknown && !self.ignored.is_empty()).then(|| {
+            anyhow!(
+                "{} {verb} ignored, because settings that can be a repository's set what the client was not started with",
+                self.names()
+            )
+        })
+    }
+
+    fn names(&self) -> String {
+        self.ignored.join(", ")
+    }
+}
+
+/// Who started this process.
+#[derive(Debug)]
+enum Starter {
+    /// No client.
+    Person,
+    /// A client that was started with these variables.
+    Client(Variables),
+    /// A client whose environment cannot be read.
+    UnknownClient,
+}
+
+/// Runs this program again if its environment has to change, and otherwise returns its arguments.
+pub fn enforce() -> io::Result<Vec<OsString>> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if checked_by(arguments.get(1)).is_some() {
+        arguments.remove(1);
+        return Ok(arguments);
+    }
+    let own = own_variables();
+    let starter = starter(&own);
+    let (checked, changes) = check(&own, &starter, home().as_deref(), user_settings);
+    if changes.is_empty() {
+        return Ok(arguments);
+    }
+    let mut command = again()?;
+    command.arg(argument(&checked)).args(&arguments[1..]);
+    for (name, value) in changes {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    Err(replace(command))
+}
+
+/// This program with an argument that says that its caller has checked its environment.
+pub fn trusted_hook() -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args([&argument(&Checked::default()), "hook"]);
+    Ok(command)
+}
+
+/// Whether a client runs this process.
+#[must_use]
+pub fn is_run_by_client() -> bool {
+    !matches!(starter(&own_variables()), Starter::Person)
+}
+
+/// What an earlier process of this program has done about the environment.
+pub(super) fn checked() -> Checked {
+    checked_by(std::env::args_os().nth(1).as_ref()).unwrap_or_default()
+}
+
+fn argument(checked: &Checked) -> String {
+    let kind = if checked.is_unknown {
+        "unknown"
+    } else {
+        "known"
+    };
+    format!("{ARGUMENT}{kind}:{}", checked.ignored.join(","))
+}
+
+fn checked_by(argument: Option<&OsString>) -> Option<Checked> {
+    let (kind, names) = argument?
+        .to_str()?
+        .strip_prefix(ARGUMENT)?
+        .split_once(':')?;
+    let names = names.split(',').filter(|name| !name.is_empty());
+    Some(Checked {
+        ignored: names.map(str::to_owned).collect(),
+        is_unknown: kind == "unknown",
+    })
+}
+
+fn own_variables() -> Variables {
+    let variables = std::env::vars_os();
+    variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .collect()
+}
+
+fn starter(own: &Variables) -> Starter {
+    let variables = texts(own);
+    let folder = client_folder(&variables);
+    let mut outermost = None;
+    for client in clients_above(&variables, &Registry::of(folder.as_deref())) {
+        // A daemon has the environment of a client that need not live any more.
+        match client.environment().filter(|start| !is_daemon(start)) {
+            Some(start) => outermost = Some(start.variables()),
+            None => return Starter::UnknownClient,
+        }
+    }
+    let has = |variables: &Variables, name: &str| value(variables, name).is_some();
+    match outermost {
+        // A client started it that is not its ancestor any more.
+        Some(variables)
+            if CLIENT_VARIABLES
+                .iter()
+                .any(|name| *name != ENTRYPOINT && has(&variables, name)) =>
+        {
+            Starter::UnknownClient
+        }
+        // A process of Windows can change what others read of its environment.
+        Some(_) if cfg!(windows) => Starter::UnknownClient,
+        Some(variables) => Starter::Client(variables),
+        None if CLIENT_VARIABLES.iter().any(|name| has(own, name)) => Starter::UnknownClient,
+        None => Starter::Person,
+    }
+}
+
+/// The clients that run this process, the nearest first. If none is known among the ancestors, the one
+/// that names itself (`CLAUDE_PID`) counts if it is one, or if it lists itself: a hook can be
+/// detached from its client, and a client can have another name.
+fn clients_above(own: &Environment, registry: &Registry<'_>) -> Vec<Process> {
+    let above: Vec<_> = clients(process::ancestors(), registry).collect();
+    if !above.is_empty() {
+        return above;
+    }
+    let pid = own.get("CLAUDE_PID").and_then(|pid| pid.parse().ok());
+    let named = pid.and_then(|pid| {
+        process::ancestors()
+            .find(|process| process.pid == pid)
+            .or_else(|| Process::find(pid).filter(|process| registry.has(process)))
+    });
+    let above = named.into_iter().flat_map(|client| {
+        let outer: Vec<_> = clients(client.ancestors(), registry).collect();
+        iter::once(client).chain(outer)
+    });
+    above.collect()
+}
+
+/// What has to change in the environment. `home` is the home folder in the system's database of
+/// users, and `user_settings` reads the variables of the user's own settings for a client with this
+/// environment.
+fn check(
+    own: &Variables,
+    starter: &Starter,
+    home: Option<&Path>,
+    user_settings: impl FnOnce(&Variables) -> Environment,
+) -> (Checked, Vec<(String, Option<OsString>)>) {
+    let guarded = own.iter().filter(|(name, _)| is_guarded(name));
+    match starter {
+        Starter::Person => Default::default(),
+        Starter::Client(start) => {
+            let names: BTreeSet<&String> = guarded
+                .chain(start.iter().filter(|(name, _)| is_guarded(name)))
+                .map(|(name, _)| name)
+                .filter(|name| value(own, name) != value(start, name))
+                .collect();
+            if names.is_empty() {
+                return Default::default();
+            }
+            let user = user_settings(start);
+            let changes: Vec<_> = names
+                .into_iter()
+                .filter_map(|name| {
+                    let of_user = user.get(name).map(OsStr::new);
+                    let right = of_user.or_else(|| value(start, name));
+                    let is_wrong = value(own, name) != right;
+                    is_wrong.then(|| (name.clone(), right.map(OsStr::to_owned)))
+                })
+                .collect();
+            let ignored = changes.iter().map(|(name, _)| name.clone()).collect();
+            (
+                Checked {
+                    ignored,
+                    is_unknown: false,
+                },
+                changes,
+            )
+        }
+        Starter::UnknownClient => {
+            let is_home = |name: &str, folder: &OsStr| {
+                name == HOME_FOLDER
+                    && home.is_some_and(|home| is_same_folder(home, Path::new(folder)))
+            };
+            let ignored: Vec<String> = guarded
+                .filter(|(name, value)| !is_home(name, value))
+                .map(|(name, _)| name.clone())
+                .collect();
+            let changes = ignored
+                .iter()
+                .map(|name| {
+                    let home = home.filter(|_| name == HOME_FOLDER);
+                    (name.clone(), home.map(|home| home.as_os_str().to_owned()))
+                })
+                .collect();
+            let is_unknown =
+                !cfg!(windows) && ignored.iter().any(|name| DECISIVE.contains(&name.as_str()));
+            (
+                Checked {
+                    ignored,
+                    is_unknown,
+                },
+                changes,
+            )
+        }
+    }
+}
+
+/// Whether a variable can lead the record or the key somewhere, or says what is recorded. Windows
+/// does not tell upper case from lower case, and libraries read proxies in both.
+fn is_guarded(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    name.starts_with("CONVEX_")
+        || name.ends_with("_PROXY")
+        || DECISIVE.contains(&name.as_str())
+        || OTHERS.contains(&name.as_str())
+}
+
+fn value<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
+    let mut variables = variables.iter();
+    variables
+        .find(|(other, _)| {
+            if cfg!(windows) {
+                other.eq_ignore_ascii_case(name)
+            } else {
+                other == name
+            }
+        })
+        .map(|(_, value)| value.as_os_str())
+}
+
+/// The variables that are Unicode.
+fn texts(variables: &Variables) -> Environment {
+    let texts = variables
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), value.to_str()?.to_owned())));
+    texts.filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// The `env` of the user's own settings, for a client with these variables. A repository cannot
+/// write that file, so what it sets counts.
+fn user_settings(client: &Variables) -> Environment {
+    let read = || {
+        let path = client_folder(&texts(client))?.join("settings.json");
+        let metadata = path.metadata().ok()?;
+        let text =
+            (metadata.is_file() && metadata.len() <= MAX_SETTINGS).then(|| std::fs::read(&path));
+        let text = text?.ok()?;
+        let settings: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let variables = settings.get("env")?.as_object()?.iter();
+        let texts = variables.map(|(name, value)| {
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            (name.clone(), text)
+        });
+        Some(texts.collect())
+    };
+    read().unwrap_or_default()
+}
+
+/// The home folder in the system's database of users.
+#[cfg(unix)]
+fn home() -> Option<PathBuf> {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid());
+    Some(user.ok()??.dir)
+}
+
+#[cfg(not(unix))]
+fn home() -> Option<PathBuf> {
+    Some(directories::UserDirs::new()?.home_dir().to_owned())
+}
+
+fn is_same_folder(one: &Path, other: &Path) -> bool {
+    let is_same = || Some(one.canonicalize().ok()? == other.canonicalize().ok()?);
+    one == other || is_same().unwrap_or_default()
+}
+
+/// This program. On Linux that is not the file at its path, which an update can have replaced.
+fn again() -> io::Result<Command> {
+    Ok(Command::new(if cfg!(target_os = "linux") {
+        PathBuf::from("/proc/self/exe")
+    } else {
+        std::env::current_exe()?
+    }))
+}
+
+/// Goes on as this command. Returns only if that fails.
+#[cfg(unix)]
+fn replace(mut command: Command) -> io::Error {
+    use std::os::unix::process::CommandExt;
+    command.exec()
+}
+
+#[cfg(not(unix))]
+fn replace(mut command: Command) -> io::Error {
+    match command.status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => error,
+    }
+}
