@@ -18,29 +18,16 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{io, iter};
 
 use anyhow::anyhow;
 
-use super::environment::{
-    DISABLED, Environment, HOME as SIDECAR_HOME, HOME_FOLDER, KEY, SESSION_ID, URL, is_daemon,
-};
+use super::environment::{DISABLED, Environment, HOME as SIDECAR_HOME, HOME_FOLDER, KEY, URL};
 use super::paths::client_folder;
-use crate::system::client::{Registry, clients};
-use crate::system::process::{self, Process};
+use super::starter::{Starter, Variables, own_variables, starter, texts, value};
 
-/// The variables of a client that each of its hooks or tools has: `CLAUDECODE` from 2.1.145 on in
-/// hooks, and always in tools; the entrypoint from 1.0.38 on, the project in hooks from 1.0.60 on.
-const CLIENT_VARIABLES: [&str; 4] = [
-    "CLAUDECODE",
-    "CLAUDE_CODE_ENTRYPOINT",
-    "CLAUDE_PROJECT_DIR",
-    SESSION_ID,
-];
-/// One that a program sets for the client that it starts.
-const ENTRYPOINT: &str = CLIENT_VARIABLES[1];
 /// Variables that say where the record is kept and sent, and whether.
 const DECISIVE: [&str; 8] = [
     URL,
@@ -66,9 +53,6 @@ const MAX_SETTINGS: u64 = 1 << 20;
 
 /// The argument of a process whose environment was checked.
 const ARGUMENT: &str = "--checked-environment=";
-
-/// The variables of a process.
-type Variables = Vec<(String, OsString)>;
 
 /// What was done about the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,17 +92,6 @@ impl Checked {
     fn names(&self) -> String {
         self.ignored.join(", ")
     }
-}
-
-/// Who started this process.
-#[derive(Debug)]
-enum Starter {
-    /// No client.
-    Person,
-    /// A client that was started with these variables.
-    Client(Variables),
-    /// A client whose environment cannot be read.
-    UnknownClient,
 }
 
 /// Runs this program again if its environment has to change, and otherwise returns its arguments.
@@ -182,63 +155,6 @@ fn checked_by(argument: Option<&OsString>) -> Option<Checked> {
         ignored: names.map(str::to_owned).collect(),
         is_unknown: kind == "unknown",
     })
-}
-
-fn own_variables() -> Variables {
-    let variables = std::env::vars_os();
-    variables
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .collect()
-}
-
-fn starter(own: &Variables) -> Starter {
-    let variables = texts(own);
-    let folder = client_folder(&variables);
-    let mut outermost = None;
-    for client in clients_above(&variables, &Registry::of(folder.as_deref())) {
-        // A daemon has the environment of a client that need not live any more.
-        match client.environment().filter(|start| !is_daemon(start)) {
-            Some(start) => outermost = Some(start.variables()),
-            None => return Starter::UnknownClient,
-        }
-    }
-    let has = |variables: &Variables, name: &str| value(variables, name).is_some();
-    match outermost {
-        // A client started it that is not its ancestor any more.
-        Some(variables)
-            if CLIENT_VARIABLES
-                .iter()
-                .any(|name| *name != ENTRYPOINT && has(&variables, name)) =>
-        {
-            Starter::UnknownClient
-        }
-        // A process of Windows can change what others read of its environment.
-        Some(_) if cfg!(windows) => Starter::UnknownClient,
-        Some(variables) => Starter::Client(variables),
-        None if CLIENT_VARIABLES.iter().any(|name| has(own, name)) => Starter::UnknownClient,
-        None => Starter::Person,
-    }
-}
-
-/// The clients that run this process, the nearest first. If none is known among the ancestors, the one
-/// that names itself (`CLAUDE_PID`) counts if it is one, or if it lists itself: a hook can be
-/// detached from its client, and a client can have another name.
-fn clients_above(own: &Environment, registry: &Registry<'_>) -> Vec<Process> {
-    let above: Vec<_> = clients(process::ancestors(), registry).collect();
-    if !above.is_empty() {
-        return above;
-    }
-    let pid = own.get("CLAUDE_PID").and_then(|pid| pid.parse().ok());
-    let named = pid.and_then(|pid| {
-        process::ancestors()
-            .find(|process| process.pid == pid)
-            .or_else(|| Process::find(pid).filter(|process| registry.has(process)))
-    });
-    let above = named.into_iter().flat_map(|client| {
-        let outer: Vec<_> = clients(client.ancestors(), registry).collect();
-        iter::once(client).chain(outer)
-    });
-    above.collect()
 }
 
 /// What has to change in the environment. `home` is the home folder in the system's database of
@@ -318,27 +234,6 @@ fn is_guarded(name: &str) -> bool {
         || name.ends_with("_PROXY")
         || DECISIVE.contains(&name.as_str())
         || OTHERS.contains(&name.as_str())
-}
-
-fn value<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
-    let mut variables = variables.iter();
-    variables
-        .find(|(other, _)| {
-            if cfg!(windows) {
-                other.eq_ignore_ascii_case(name)
-            } else {
-                other == name
-            }
-        })
-        .map(|(_, value)| value.as_os_str())
-}
-
-/// The variables that are Unicode.
-fn texts(variables: &Variables) -> Environment {
-    let texts = variables
-        .iter()
-        .filter_map(|(name, value)| Some((name.clone(), value.to_str()?.to_owned())));
-    texts.filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// The `env` of the user's own settings, for a client with these variables. A repository cannot

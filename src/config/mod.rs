@@ -8,6 +8,7 @@ pub mod guard;
 mod headers;
 mod key;
 mod paths;
+mod starter;
 
 use std::path::{Path, PathBuf};
 

@@ -25,39 +25,31 @@ const SHELLS: [&str; 7] = ["sh", "bash", "dash", "zsh", "fish", "ksh", "busybox"
 /// More than the client writes about one process, in bytes.
 const MAX_REGISTRATION: u64 = 65_536;
 
-/// The clients among these processes. A shell script with the name of the client starts one, but is
-/// none.
+/// The clients among these processes.
 pub fn clients(
     processes: impl Iterator<Item = Process>,
     registry: &Registry<'_>,
 ) -> impl Iterator<Item = Process> {
-    processes.filter(|process| {
-        let is_shell = |program: String| {
-            SHELLS
-                .iter()
-                .any(|shell| is_named(file_name(&program), shell))
-        };
-        is_client(process, registry) && !process.program().is_some_and(is_shell)
-    })
+    processes.filter(|process| is_client(process, registry))
 }
 
 /// Whether a process is a client: by its name, by the client's own list, by its program, or by the
-/// script that it runs.
+/// script that it runs. A shell script with the name of the client starts one, but is none.
 #[must_use]
 pub fn is_client(process: &Process, registry: &Registry<'_>) -> bool {
-    if is_named(&process.name, PROGRAM) || registry.has(process) {
+    let program = process.program().unwrap_or_default();
+    let is_one_of = |names: &[&str]| names.iter().any(|name| is_named(file_name(&program), name));
+    if is_one_of(&SHELLS) {
+        return false;
+    }
+    if is_named(&process.name, PROGRAM) || is_client_program(&program) || registry.has(process) {
         return true;
     }
-    let program = process.program().unwrap_or_default();
     let arguments = process.arguments();
-    let runs_scripts = INTERPRETERS
-        .iter()
-        .any(|name| is_named(file_name(&program), name));
-    is_client_program(&program)
-        || arguments
-            .first()
-            .is_some_and(|name| is_client_program(name))
-        || runs_scripts && is_client_script(&arguments)
+    arguments
+        .first()
+        .is_some_and(|name| is_client_program(name))
+        || is_one_of(&INTERPRETERS) && is_client_script(&arguments)
 }
 
 /// Whether a program is the client, by its path or by the name that it was started by.

@@ -330,6 +330,8 @@ fn without_knowing_the_client_no_text_is_kept_and_nothing_is_sent() {
             let was_sent = scene.row(&session)["output"] == TEXT;
             assert_eq!(was_sent, !is_decisive, "{way}, {name}");
         }
+        let last = client.hook(&event("last"));
+        run(scene.set(last, REDIRECT)).run().silent();
         let doctor = scene.machine.sidecar(&["doctor", "--json"]).run().stdout;
         assert!(
             doctor.contains("can come from a repository's settings"),

@@ -34,12 +34,13 @@ const TIMEOUT_MS = 60_000;
  * @param hooks where the client gets its hooks from, in any combination: `plugin` (a copy of the
  *   plugin), `installedPlugin` (through the repository's marketplace), `settings` (a scope);
  *   `absent` leaves out the executable that they run
+ *   `cwd` is the folder that the client is started in, below its home
  *   `gateway` gives all answers of the API the same id
  */
 export async function startLab(hooks) {
   const home = realpathSync(mkdtempSync(join(tmpdir(), "lab-")));
-  const folder = (name) => (mkdirSync(join(home, name)), join(home, name));
-  const [bin, cwd] = ["bin", "project"].map(folder);
+  const folder = (name) => (mkdirSync(join(home, name), { recursive: true }), join(home, name));
+  const [bin, cwd] = ["bin", hooks.cwd ?? "project"].map(folder);
   if (!hooks.absent) symlinkSync(sidecarBinary, join(bin, "convex-sidecar"));
 
   const api = await startMessagesApi({ gateway: hooks.gateway });
@@ -133,6 +134,7 @@ export async function startLab(hooks) {
   const claude = (...args) => startClaude(...args).finished;
   const { query, calls } = backend;
   return {
+    home,
     cwd,
     env,
     messages: api.messages,
