@@ -1,10 +1,5 @@
 //! The environment as values.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this module reads the environment"
-)]
-
 use std::collections::HashMap;
 use std::path::PathBuf;
 

@@ -1,10 +1,5 @@
 //! Who started this process: a person, or a client, and with which environment.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this module reads the environment"
-)]
-
 use std::ffi::{OsStr, OsString};
 use std::iter;
 

@@ -129,23 +129,13 @@ fn ancestors_of(parent: u32, started: u64) -> impl Iterator<Item = Process> {
     .take(MAX_ANCESTORS)
 }
 
-/// Reads a file of the kernel, whose metadata lack its length, up to `limit` bytes. One call of the
-/// system returns all of it if it is no longer than `expected`.
-#[cfg(target_os = "linux")]
-fn read_bytes(path: &str, expected: usize, limit: u64) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(expected);
-    File::open(path)
-        .ok()?
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    Some(bytes)
-}
-
-/// Reads a short file of the kernel. A process can give itself a name that is no UTF-8.
+/// Reads a short file of the kernel, which one call of the system returns. A process can give itself a
+/// name that is no UTF-8.
 #[cfg(target_os = "linux")]
 fn read(path: &str) -> Option<String> {
-    let bytes = read_bytes(path, SHORT, SHORT as u64)?;
+    let mut bytes = vec![0; SHORT];
+    let length = File::open(path).ok()?.read(&mut bytes).ok()?;
+    bytes.truncate(length);
     Some(
         String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
@@ -210,7 +200,10 @@ impl Process {
     #[cfg(target_os = "linux")]
     #[must_use]
     pub fn environment(&self) -> Option<StartEnvironment> {
-        read_bytes(&format!("/proc/{}/environ", self.pid), LONG, u64::MAX).map(StartEnvironment)
+        let mut bytes = Vec::with_capacity(LONG);
+        let mut file = File::open(format!("/proc/{}/environ", self.pid)).ok()?;
+        file.read_to_end(&mut bytes).ok()?;
+        Some(StartEnvironment(bytes))
     }
 
     /// The process `pid`, if it is alive.
