@@ -44,11 +44,26 @@ pub fn stranger(address: Option<IpAddr>, port: u16) -> Option<Stranger> {
     if !cfg!(target_os = "linux") {
         return None;
     }
-    ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
+    for path in ["/proc/net/tcp", "/proc/net/tcp6"] {
         // Without IPv6 there is no table of it.
-        .filter_map(|path| File::open(path).ok())
-        .find_map(|table| find(BufReader::new(table), address, port, is_stranger))
+        let Ok(table) = File::open(path) else {
+            continue;
+        };
+        match find(BufReader::new(table), address, port, is_stranger) {
+            Some(Listener::Stranger(stranger)) => return Some(stranger),
+            // Nobody else can listen on the same address.
+            Some(Listener::Trusted) if address.is_some() => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Who gets the connections to an address.
+#[derive(Debug, PartialEq, Eq)]
+enum Listener {
+    Trusted,
+    Stranger(Stranger),
 }
 
 fn find(
@@ -56,20 +71,28 @@ fn find(
     address: Option<IpAddr>,
     port: u16,
     is_stranger: impl Fn(u32) -> bool,
-) -> Option<Stranger> {
+) -> Option<Listener> {
     let mut table = table.take(MAX_TABLE);
     let mut line = String::new();
+    let mut found = None;
     // The first line holds the headings.
     while let Ok(1..) = table.read_line(&mut line) {
         match parse(&line) {
-            Some(socket) if !socket.listens => return None,
-            Some(socket) if socket.accepts(address, port) && is_stranger(socket.user) => {
-                return Some(Stranger::User(socket.user));
+            Some(socket) if !socket.listens => return found,
+            Some(socket) if socket.accepts(address, port) => {
+                if is_stranger(socket.user) {
+                    return Some(Listener::Stranger(Stranger::User(socket.user)));
+                }
+                found = Some(Listener::Trusted);
             }
-            _ => line.clear(),
+            _ => {}
         }
+        line.clear();
     }
-    (table.limit() == 0).then_some(Stranger::Hidden)
+    if table.limit() == 0 {
+        return Some(Listener::Stranger(Stranger::Hidden));
+    }
+    found
 }
 
 /// A line of the table. Those that listen come first, so that the others need not be read.
@@ -196,7 +219,7 @@ mod tests {
         )
     }
 
-    fn found(lines: &[String], address: &str, port: u16) -> Option<Stranger> {
+    fn found(lines: &[String], address: &str, port: u16) -> Option<Listener> {
         let table = format!("{HEADINGS}{}", lines.concat());
         find(table.as_bytes(), address.parse().ok(), port, |user| {
             user == 1001
@@ -225,7 +248,7 @@ mod tests {
     #[test]
     fn stranger_is_who_would_get_the_connection() {
         let user = |address, port, user| [line(address, port, LISTEN, user)];
-        let stranger = Some(Stranger::User(1001));
+        let stranger = || Some(Listener::Stranger(Stranger::User(1001)));
         for (listener, host) in [
             ("127.0.0.1", "127.0.0.1"),
             ("0.0.0.0", "127.0.0.1"),
@@ -243,10 +266,14 @@ mod tests {
             let case = format!("{listener} for {host}");
             assert_eq!(
                 found(&user(listener, 3210, 1001), host, 3210),
-                stranger,
+                stranger(),
                 "{case}"
             );
-            assert_eq!(found(&user(listener, 3210, 0), host, 3210), None, "{case}");
+            assert_eq!(
+                found(&user(listener, 3210, 0), host, 3210),
+                Some(Listener::Trusted),
+                "{case}"
+            );
             assert_eq!(
                 found(&user(listener, 3211, 1001), host, 3210),
                 None,
@@ -269,7 +296,7 @@ mod tests {
             );
         }
         let both = [user("127.0.0.1", 3210, 0), user("::1", 3210, 1001)].concat();
-        assert_eq!(found(&both, "localhost", 3210), stranger);
+        assert_eq!(found(&both, "localhost", 3210), stranger());
         assert_eq!(found(&[], "127.0.0.1", 3210), None);
     }
 
@@ -282,7 +309,8 @@ mod tests {
         assert!(table.position() < 1_000);
         let many = line("127.0.0.1", 80, LISTEN, 1001).repeat(100_000);
         let many = std::io::Cursor::new(many);
-        assert_eq!(find(many, None, 3210, |_| true), Some(Stranger::Hidden));
+        let hidden = Some(Listener::Stranger(Stranger::Hidden));
+        assert_eq!(find(many, None, 3210, |_| true), hidden);
     }
 
     #[test]
