@@ -32,6 +32,9 @@ transcripts:
 # tests/client/package.json, two side by side. CLIENT=2.1.x tries another one. Then both Agent SDKs,
 # with the clients that they bring.
 CLIENT ?= 2.1.332 2.1.197 2.1.100 2.0.50
+# Those that a hostile repository is tried with: 2.1.144 is the last one that does not set CLAUDECODE for
+# hooks.
+ATTACKED ?= 2.1.332 2.1.197 2.1.144 2.0.50
 client-test: node_modules tests/client/node_modules $(SDK_EXAMPLE)/node_modules target/agent-sdk/installed
 	npx tsc --noEmit --project $(SDK_EXAMPLE)
 	for version in $(CLIENT); do \
@@ -43,6 +46,8 @@ client-test: node_modules tests/client/node_modules $(SDK_EXAMPLE)/node_modules 
 	export CONVEX_SIDECAR_BIN="$${CONVEX_SIDECAR_BIN:-$(call executable,--release)}"; \
 		printf '%s\n' $(CLIENT) | xargs -P 2 -I VERSION env CLIENT=VERSION \
 		node --test --test-reporter=spec tests/client/client.test.mjs && \
+		printf '%s\n' $(ATTACKED) | xargs -P 2 -I VERSION env CLIENT=VERSION \
+		node --test --test-reporter=spec tests/client/repository.test.mjs && \
 		node --test --test-reporter=spec tests/client/sdk.test.mjs
 
 # Compares the cost with that of alternatives; writes docs/benchmarks.md and docs/cost.md.

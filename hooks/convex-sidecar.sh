@@ -5,8 +5,11 @@
 # `systemMessage` to the user and not to the model; it discards stderr, and would give plain
 # stdout to the model.
 
+# A relative path would lead into the folder of whichever project the session is in.
 for program in "${CONVEX_SIDECAR_BIN:-}" convex-sidecar "${CARGO_HOME:-${HOME:-}/.cargo}/bin/convex-sidecar"; do
-  if command -v "$program" >/dev/null 2>&1; then exec "$program" hook; fi
+  case $(command -v "$program" 2>/dev/null) in
+    /* | [A-Za-z]:*) exec "$program" hook ;;
+  esac
 done
 
 if [ "${1:-}" = SessionStart ]; then

@@ -22,7 +22,9 @@ fn run(machine: &Machine, event: &str, variables: &[(&str, &str)], input: &str) 
         .env_clear()
         .env("CLAUDE_PLUGIN_ROOT", root())
         .env("CONVEX_SIDECAR_HOME", machine.sidecar_home());
-    shell.envs(variables.iter().copied());
+    shell
+        .current_dir(machine.home())
+        .envs(variables.iter().copied());
     let mut child = shell
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -221,5 +223,28 @@ fn program_is_found_on_the_path_in_cargo_home_or_by_variable() {
         )
         .silent();
         assert_eq!(machine.documents().len(), 1, "{way}");
+    }
+}
+
+/// A session works in a folder of which others can write the files.
+#[test]
+fn program_of_the_project_is_not_run() {
+    for way in ["PATH", "HOME", "CARGO_HOME", "CONVEX_SIDECAR_BIN"] {
+        let machine = Machine::new();
+        for path in [
+            "convex-sidecar",
+            "bin/convex-sidecar",
+            ".cargo/bin/convex-sidecar",
+        ] {
+            machine.write(path, "#!/bin/sh\n: > ran\n", 0o700);
+        }
+        let value = if way == "CONVEX_SIDECAR_BIN" {
+            "./convex-sidecar"
+        } else {
+            "."
+        };
+        let variables = [("PATH", "/nowhere"), (way, value)];
+        assert_eq!(run(&machine, "Stop", &variables, "{}").status, 0);
+        assert!(!machine.home().join("ran").exists(), "{way}");
     }
 }
