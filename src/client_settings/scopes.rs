@@ -68,6 +68,18 @@ impl Scope {
     }
 }
 
+impl Scope {
+    /// Reads the settings file, to change it. A repository must not lead the change out of itself.
+    pub fn read(self, environment: &Environment) -> Result<TextFile> {
+        let path = self.path(environment)?;
+        if !matches!(self, Self::Project | Self::Local) {
+            return TextFile::read(path);
+        }
+        let folder = std::env::current_dir().context("could not find the current folder")?;
+        TextFile::read_within(path, &folder)
+    }
+}
+
 /// A settings file that exists.
 #[derive(Debug, PartialEq)]
 pub struct Settings {

@@ -118,6 +118,9 @@ pub(super) struct Change {
     why_off: Option<String>,
     program: Program,
     has_stop_failure: bool,
+    /// Whether the file is in a working tree and nobody else's business: a copy beside it would not be
+    /// ignored by git as the file is.
+    is_private: bool,
     /// Whether the hooks are in a file that this user cannot replace. It is left as it is.
     is_managed: bool,
     /// The text with our entries.
@@ -134,7 +137,7 @@ impl Change {
         environment: &Environment,
     ) -> Result<Self> {
         let program = Program::find(environment)?;
-        let file = TextFile::read(scope.path(environment)?)?;
+        let file = scope.read(environment)?;
         let before = file.text.as_deref().unwrap_or_default();
         let wanted = edit::Wanted {
             program: &program.path,
@@ -153,6 +156,7 @@ impl Change {
         if is_managed {
             before.clone_into(&mut after);
         }
+        let file_is_private = cfg!(unix) && file.is_private();
         let all = scopes::read_all(environment).into_iter();
         let files: Vec<_> = all.filter_map(|(_, settings)| settings.ok()).collect();
         Ok(Self {
@@ -161,6 +165,7 @@ impl Change {
             found,
             program,
             has_stop_failure,
+            is_private: scope == Scope::Local || scope == Scope::Project && file_is_private,
             is_managed,
             after,
             without,
@@ -223,6 +228,7 @@ impl Change {
         // written by hand, or by us alone.
         let is_first = self.found.own().next().is_none();
         let is_backed_up = self.file.text.is_some()
+            && !self.is_private
             && (is_first || (self.file.backup()?.is_none() && !edit::is_empty(&self.without)));
         if is_backed_up {
             self.file.write_and_back_up(&self.after)?;

@@ -8,7 +8,6 @@ use crate::cli::Uninstall;
 use crate::client_settings::edit;
 use crate::client_settings::entries::find;
 use crate::config::{self, Config, Environment};
-use crate::system::files::TextFile;
 
 /// Runs `uninstall`.
 pub fn run(options: &Uninstall) -> Result<()> {
@@ -55,7 +54,7 @@ fn print_kept(environment: &Environment) -> Result<()> {
 
 /// Removes the hooks from one file. Returns whether the file was changed.
 fn uninstall(options: &Uninstall, client: &Environment) -> Result<bool> {
-    let file = TextFile::read(options.scope.path(client)?)?;
+    let file = options.scope.read(client)?;
     let path = file.path.display();
     let nothing = || print_line(&format!("{path}: nothing to remove")).map(|()| false);
     let Some(text) = &file.text else {

@@ -1,13 +1,7 @@
 //! `config.toml`.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this module reads the configuration file"
-)]
-
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 
@@ -21,6 +15,7 @@ use super::deployment::Deployment;
 use super::exclude::Excluded;
 use super::headers;
 use crate::record::redact::Redactor;
+use crate::system::files::read_text;
 
 /// How much of an output is kept unless configured, in bytes: enough for a long answer, and far
 /// below Convex's limit of 1 MiB per document.
@@ -54,10 +49,11 @@ enum Capture {
 impl File {
     /// Reads the file; without one, everything has its default.
     pub fn read(path: &Path) -> Result<Self> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => parse(&text).with_context(|| format!("could not parse {}", path.display())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error).with_context(|| format!("could not read {}", path.display())),
+        match read_text(path).with_context(|| format!("could not read {}", path.display()))? {
+            Some(text) => {
+                parse(&text).with_context(|| format!("could not parse {}", path.display()))
+            }
+            None => Ok(Self::default()),
         }
     }
 

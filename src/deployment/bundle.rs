@@ -4,11 +4,6 @@
 //! They are unpacked into a folder beside the journal, which is then an ordinary Convex project:
 //! `npx convex` and `docker compose` can be run in it by hand.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this module reads the unpacked files"
-)]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +14,7 @@ use regex_lite::Regex;
 use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::system::files::{TextFile, create_private_folder};
+use crate::system::files::{TextFile, create_private_folder, read_text};
 
 /// The folder of the Convex functions. It must hold nothing else, because the CLI deploys
 /// everything in it.
@@ -170,8 +165,8 @@ impl Bundle {
     #[must_use]
     pub fn is_installed(&self) -> bool {
         let modules = self.folder.join("node_modules");
-        let installed = fs::read_to_string(modules.join(".package-lock.json"));
-        installed.is_ok_and(|installed| {
+        let installed = read_text(&modules.join(".package-lock.json"));
+        installed.ok().flatten().is_some_and(|installed| {
             let installed = locked_cli(&installed);
             installed.is_some() && installed == locked_cli(LOCK_FILE)
         })
@@ -180,7 +175,7 @@ impl Bundle {
     /// Whether the last deployment from here was of these functions and to this URL.
     #[must_use]
     pub fn is_deployed(&self, url: &str) -> bool {
-        fs::read_to_string(self.folder.join(STAMP)).is_ok_and(|text| text == stamp(url))
+        read_text(&self.folder.join(STAMP)).is_ok_and(|text| text == Some(stamp(url)))
     }
 
     /// Remembers that these functions were deployed to this URL.

@@ -14,6 +14,7 @@ use crate::record::facts::{Facts, Source};
 use crate::record::index::key;
 use crate::record::read_state::{ReadState, TranscriptState};
 use crate::system::deadline::Deadline;
+use crate::system::files::open_regular;
 use crate::transcript::beginning::{self, Origin};
 use crate::transcript::files::{SessionFile, subagent_id};
 use crate::transcript::reader::{self, Checkpoint, Outcome};
@@ -266,7 +267,7 @@ pub fn read_files(
         },
     };
     for (path, source) in files {
-        let Ok(file) = reader::open(path) else {
+        let Ok(file) = open_regular(path) else {
             continue;
         };
         delta.state = ReadState::Complete;

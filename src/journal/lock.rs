@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::connection::RETRY_AFTER;
-use crate::system::files::private_options;
+use crate::system::files::{private_options, without_waiting};
 use crate::system::signals;
 
 /// How often the lock on the folder is tried: for about a second.
@@ -85,5 +85,7 @@ fn wait_for(journal: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Opti
 }
 
 fn open(path: &Path) -> Option<File> {
-    private_options().create(true).open(path).ok()
+    let mut options = private_options();
+    without_waiting(&mut options);
+    options.create(true).open(path).ok()
 }

@@ -36,8 +36,8 @@ use self::counted::{Counter, DedupIndex};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::older_functions::OlderFunctions;
 pub use self::outbox::{OutboxCounts, OutboxEntry, Recipient};
-use self::recovery::ensure_in_place;
 pub use self::recovery::{damaged_copies, files, identity, set_aside};
+use self::recovery::{ensure_in_place, ensure_own};
 pub use self::sessions::{Filter, SessionEntry, SessionRow, StoreOptions};
 pub use self::workflows::WorkflowEntry;
 pub use self::writers::Writer;
@@ -107,6 +107,7 @@ impl Journal {
                 );
                 Error::new(ErrorKind::Other, message)
             })?;
+            ensure_own(path)?;
             let identity = identity(path);
             let connection = connect(path).map_err(|error| {
                 Error::from(error).context(format!("could not open the journal {}", path.display()))
@@ -273,8 +274,9 @@ impl Journal {
         self.has_log
     }
 
-    /// Searches the whole file for damage.
+    /// Searches the whole file for damage, and finds out whether it can be written.
     pub fn check(&self) -> Result<()> {
+        self.connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?;
         let found: String = self
             .connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;

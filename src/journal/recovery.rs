@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::connection::BUSY_TIMEOUT;
 use super::error::{Error, ErrorKind, Result};
 use super::{lock, schema, with_suffix};
+use crate::system::files::{current_user, owner};
 
 /// What the name of a damaged journal that was set aside has, before its identity.
 const DAMAGED: &str = ".damaged-";
@@ -41,6 +42,35 @@ pub(super) fn ensure_in_place(connection: &Connection, identity: Option<u64>) ->
     }
     let message = "another process has set the journal aside; run this again";
     Err(Error::new(ErrorKind::Replaced, message))
+}
+
+/// Fails if the journal is not a regular file, or if another user made it or can replace it: that
+/// user could read and change what is recorded.
+pub(super) fn ensure_own(path: &Path) -> Result<()> {
+    let refuse = |why: String| {
+        let message = format!(
+            "could not use the journal {}: {why}; set CONVEX_SIDECAR_HOME to a folder of your own",
+            path.display()
+        );
+        Err(Error::new(ErrorKind::Other, message))
+    };
+    if !path.is_file() {
+        return refuse("it is not a regular file".to_owned());
+    }
+    let Some(user) = current_user() else {
+        return Ok(());
+    };
+    // Root can do everything anyway, and often makes the folders of containers.
+    for (place, may_be_roots) in [(Some(path), false), (path.parent(), true)] {
+        let owner = place.and_then(owner).filter(|owner| *owner != user);
+        if let (Some(place), Some(owner)) = (place, owner)
+            && !(may_be_roots && owner == 0)
+        {
+            let place = place.display();
+            return refuse(format!("{place} belongs to another user (ID {owner})"));
+        }
+    }
+    Ok(())
 }
 
 /// The files of a journal: the database, its log or rollback journal, and its locks. Not all of them exist at all times.

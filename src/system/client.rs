@@ -1,16 +1,10 @@
 //! Which processes are Claude Code clients.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this module reads what the client writes about its processes"
-)]
-
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::system::files::read_regular;
 use crate::system::json::{Scalar, parse_object};
 use crate::system::process::Process;
 
@@ -135,16 +129,7 @@ impl<'a> Registry<'a> {
 
     fn entry<T>(&self, process: &Process, read: impl FnOnce(&Entry<'_>) -> T) -> Option<T> {
         let path = self.0?.join(format!("sessions/{}.json", process.pid));
-        // Opening a pipe would wait.
-        if !path.metadata().ok()?.is_file() {
-            return None;
-        }
-        let mut json = Vec::new();
-        File::open(path)
-            .ok()?
-            .take(MAX_REGISTRATION)
-            .read_to_end(&mut json)
-            .ok()?;
+        let json = read_regular(&path, MAX_REGISTRATION).ok()?;
         parse_object(&json).ok().map(|entry| read(&entry))
     }
 }

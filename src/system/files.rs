@@ -1,19 +1,16 @@
 //! Files on disk: private ones for the journal and the key, and other programs' text files, which
 //! are read as a whole and replaced as a whole or not at all.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this module reads and writes files for the others"
-)]
-
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 /// How many symbolic links are followed before they count as a circle; Linux's own limit.
 const MAX_LINKS: usize = 40;
+/// The largest text file that is read, in bytes. The client's own state can have some megabytes.
+const MAX_TEXT: u64 = 64 * 1024 * 1024;
 
 /// Creates a folder and its parents with mode 0700. An existing folder keeps its mode.
 pub fn create_private_folder(path: &Path) -> std::io::Result<()> {
@@ -35,6 +32,60 @@ pub fn create_private_file(path: &Path) -> std::io::Result<()> {
     private_options().create(true).open(path).map(drop)
 }
 
+/// Opens `path` for reading if it is a regular file, without waiting. A pipe or a device would block
+/// or never end; so would a pipe that takes the file's place between the two checks.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let ensure_regular = |metadata: &fs::Metadata| match metadata.file_type() {
+        kind if kind.is_file() => Ok(()),
+        kind if kind.is_dir() => Err(io::Error::other("it is a folder; move it")),
+        _ => Err(io::Error::other("it is not a regular file; move it")),
+    };
+    ensure_regular(&fs::metadata(path)?)?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    without_waiting(&mut options);
+    let file = options.open(path)?;
+    ensure_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Makes opening a pipe return at once.
+pub fn without_waiting(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        options,
+        rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
+    );
+    #[cfg(not(unix))]
+    let _ = options;
+}
+
+/// The content of a regular file of at most `max_bytes`.
+pub fn read_regular(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let read = open_regular(path)?
+        .take(max_bytes + 1)
+        .read_to_end(&mut content)?;
+    if read as u64 > max_bytes {
+        let message = format!("it is larger than {max_bytes} bytes; move it");
+        return Err(io::Error::other(message));
+    }
+    Ok(content)
+}
+
+/// The text of a file; `None` if it does not exist. A folder, a pipe, more than [`MAX_TEXT`] or text
+/// that is not UTF-8 is an error.
+pub fn read_text(path: &Path) -> Result<Option<String>> {
+    let content = match read_regular(path, MAX_TEXT) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        content => content?,
+    };
+    let Ok(text) = String::from_utf8(content) else {
+        bail!("it is not UTF-8 text; save it as UTF-8")
+    };
+    Ok(Some(text))
+}
+
 /// The space that is left on the disk of a folder, in bytes, as far as the system says.
 #[must_use]
 pub fn free_space(folder: &Path) -> Option<u64> {
@@ -45,6 +96,16 @@ pub fn free_space(folder: &Path) -> Option<u64> {
     #[cfg(not(unix))]
     let free = None;
     free
+}
+
+/// The id of the user whose permissions this process has, if the system has such ids.
+#[must_use]
+pub fn current_user() -> Option<u32> {
+    #[cfg(unix)]
+    let user = Some(rustix::process::geteuid().as_raw());
+    #[cfg(not(unix))]
+    let user = None;
+    user
 }
 
 /// Whether root runs this.
@@ -102,8 +163,32 @@ impl TextFile {
     /// Reads the file, if it exists. A folder, a pipe or text that is not UTF-8 is an error.
     pub fn read(path: PathBuf) -> Result<Self> {
         let target = follow_links(&path)?;
-        let text = read(&target).with_context(|| format!("could not read {}", path.display()))?;
+        let text =
+            read_text(&target).with_context(|| format!("could not read {}", path.display()))?;
         Ok(Self { path, text, target })
+    }
+
+    /// As [`Self::read`]. Fails if a symbolic link leads out of `folder`: whoever made the link could
+    /// have any file of this user changed, or copied to where the link is.
+    pub fn read_within(path: PathBuf, folder: &Path) -> Result<Self> {
+        let target = follow_links(&path)?;
+        let real = folder.canonicalize()?;
+        // What is there decides; the rest will be created below it.
+        let existing = target.ancestors().find(|part| part.exists());
+        let is_within = existing.is_some_and(|part| {
+            let rest = target.strip_prefix(part).unwrap_or(part).components();
+            part.canonicalize()
+                .is_ok_and(|part| part.starts_with(&real))
+                && rest.into_iter().all(|part| part != Component::ParentDir)
+        });
+        ensure!(
+            is_within,
+            "could not change {}, because it leads to {}, which is not in {}; replace the link with a file",
+            path.display(),
+            target.display(),
+            folder.display()
+        );
+        Self::read(path)
     }
 
     /// The file itself if the path is a symbolic link, else the path.
@@ -124,7 +209,7 @@ impl TextFile {
     /// The text of the backup, if there is one.
     pub fn backup(&self) -> Result<Option<String>> {
         let path = self.backup_path();
-        read(&path).with_context(|| format!("could not read the backup {}", path.display()))
+        read_text(&path).with_context(|| format!("could not read the backup {}", path.display()))
     }
 
     /// Replaces the text like [`Self::write`], and keeps a copy of the file as it was read. If the
@@ -199,7 +284,7 @@ impl TextFile {
     /// The client writes its settings file, too.
     fn ensure_unchanged(&self) -> Result<()> {
         ensure!(
-            read(&self.target)? == self.text,
+            read_text(&self.target)? == self.text,
             "{} changed in the meantime; run this again",
             self.path.display()
         );
@@ -242,20 +327,6 @@ fn follow_links(path: &Path) -> Result<PathBuf> {
         "could not read {}: its symbolic links form a loop; replace it with a file",
         path.display()
     )
-}
-
-fn read(path: &Path) -> Result<Option<String>> {
-    match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-        Ok(metadata) if metadata.is_dir() => bail!("it is a folder; move it"),
-        Ok(metadata) if !metadata.is_file() => bail!("it is not a regular file; move it"),
-        Ok(_) => {}
-    }
-    let Ok(text) = String::from_utf8(fs::read(path)?) else {
-        bail!("it is not UTF-8 text; save it as UTF-8")
-    };
-    Ok(Some(text))
 }
 
 /// Writes a file beside `path` and renames it, with the mode and owner of `model` if that exists.
@@ -316,6 +387,8 @@ fn keep_owner(_: &File, _: &fs::Metadata) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "a test reads files")]
+
     use super::*;
 
     #[test]

@@ -8,8 +8,9 @@ use std::time::UNIX_EPOCH;
 
 use super::gather::whole_value;
 use super::line::{self, Record};
-use super::reader::{At, open};
+use super::reader::At;
 use crate::record::Millis;
+use crate::system::files::open_regular;
 
 /// How much is read, in bytes.
 const LENGTH: u64 = 32 * 1024;
@@ -59,7 +60,9 @@ fn is_older(version: &str, than: [u64; 3]) -> bool {
 /// Reads the beginning of the file at `path`; nothing is known of one that cannot be read.
 #[must_use]
 pub fn of(path: &Path) -> Beginning {
-    open(path).and_then(|file| read(&file)).unwrap_or_default()
+    open_regular(path)
+        .and_then(|file| read(&file))
+        .unwrap_or_default()
 }
 
 /// Reads the beginning of a file.

@@ -2,10 +2,9 @@
 //!
 //! A [`Checkpoint`] holds where the last read stopped. The deadline can end a read after any line.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::num::NonZero;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
@@ -60,41 +59,6 @@ pub enum Outcome {
     /// The file is not that of the checkpoint, or was truncated: it has to be read from its start.
     Replaced,
 }
-
-/// Opens `path` if it is a regular file. A FIFO or a device would block or never end.
-pub fn open(path: &Path) -> io::Result<File> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
-    }
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // It can become a FIFO between the check above and this call.
-        options.custom_flags(O_NONBLOCK);
-    }
-    let file = options.open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ))
-    }
-}
-
-/// The value of the platform's `O_NONBLOCK`.
-#[cfg(unix)]
-const O_NONBLOCK: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
-    0o4000
-} else {
-    0x4
-};
 
 #[cfg(unix)]
 fn inode(metadata: &Metadata) -> u64 {
@@ -342,6 +306,7 @@ fn skip_line(input: &mut At<'_>, end: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::files::open_regular;
 
     fn prompt(text: &str) -> Vec<u8> {
         format!(
@@ -367,7 +332,7 @@ mod tests {
         let mut path = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut path, &bytes).unwrap();
         let redactor = Redactor::new(true, &[], 1_000).unwrap();
-        let file = open(path.path()).unwrap();
+        let file = open_regular(path.path()).unwrap();
         let mut checkpoint = Checkpoint::default();
         let mut steps = Vec::new();
         loop {

@@ -45,6 +45,8 @@ mod migration;
 mod npm;
 mod older_functions;
 #[cfg(target_os = "linux")]
+mod outside;
+#[cfg(target_os = "linux")]
 mod owner;
 #[cfg(target_os = "linux")]
 mod parent;

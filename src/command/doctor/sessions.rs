@@ -15,8 +15,8 @@ use crate::journal::Journal;
 use crate::record::Millis;
 use crate::record::facts::Source;
 use crate::system::deadline::Deadline;
+use crate::system::files::open_regular;
 use crate::transcript::hook_times::{HookTime, hook_times};
-use crate::transcript::reader;
 use crate::ui::{Check, plural};
 
 /// How many transcripts are looked at for times, the newest first, and how much of each, from its
@@ -119,7 +119,7 @@ fn is_ours(time: &HookTime) -> bool {
 
 /// The end of a file.
 fn tail(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut file: File = reader::open(path)?;
+    let mut file: File = open_regular(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut text = Vec::new();
