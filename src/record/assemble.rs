@@ -61,6 +61,11 @@ impl Document {
         } else {
             session.runs.ended_at().or(figures.span.last)
         };
+        let (prompts, turns) = if transcript.was_read() {
+            (figures.prompts, figures.turns)
+        } else {
+            (session.prompts.prompts, session.prompts.turns)
+        };
         let title = [&latest.custom_title, &session.title, &latest.ai_title]
             .into_iter()
             .find_map(Option::as_ref);
@@ -93,8 +98,8 @@ impl Document {
                 bytes: transcript.bytes,
                 skipped_lines: Some(figures.skipped_lines).filter(|&lines| lines > 0),
             },
-            prompts: figures.prompts,
-            turns: figures.turns,
+            prompts,
+            turns,
             api_messages: figures.api_messages,
             tool_calls: figures.tools.values().map(|tool| tool.calls).sum(),
             tool_errors: figures.tools.values().map(|tool| tool.errors).sum(),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::Millis;
-use super::read_state::ReadState;
+use super::read_state::{ReadState, TranscriptState};
 use super::run::EndedBy;
 use super::session::Status;
 use super::usage::Usage;
@@ -244,7 +244,14 @@ impl Metadata {
     /// Whether any transcript was read. If not, the counts are unknown and not zero.
     #[must_use]
     pub fn has_counts(&self) -> bool {
-        self.transcript.state != ReadState::Missing || self.transcript.bytes > 0
+        let TranscriptDocument { state, bytes, .. } = self.transcript;
+        TranscriptState { state, bytes }.was_read()
+    }
+
+    /// Whether prompts and turns are known. Hooks count them, too.
+    #[must_use]
+    pub fn has_prompts(&self) -> bool {
+        self.has_counts() || self.prompts > 0
     }
 }
 

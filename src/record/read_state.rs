@@ -43,3 +43,11 @@ pub struct TranscriptState {
     pub state: ReadState,
     pub bytes: u64,
 }
+
+impl TranscriptState {
+    /// Whether any of it was read, also if the file is gone by now.
+    #[must_use]
+    pub fn was_read(self) -> bool {
+        self.state != ReadState::Missing || self.bytes > 0
+    }
+}

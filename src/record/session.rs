@@ -9,6 +9,7 @@ use super::Millis;
 use super::document::{Activity, ActivityState};
 use super::event::{Event, EventKind};
 use super::outcome::Outcome;
+use super::prompts::HookPrompts;
 use super::redact::{Label, Redactor, Text, is_secret};
 use super::run::{Owner, Runs};
 
@@ -113,6 +114,9 @@ pub struct Session {
     /// The turn of that prompt, if the client names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) last_turn: Option<Turn>,
+    /// The prompts, which count as long as no transcript was read.
+    #[serde(default, skip_serializing_if = "HookPrompts::is_empty")]
+    pub(super) prompts: HookPrompts,
     #[serde(rename = "turn")]
     pub(super) turn_end: Option<TurnEnd>,
     pub(super) answer: Option<HookAnswer>,
@@ -158,6 +162,7 @@ impl Session {
             prompt: None,
             asked_at: None,
             last_turn: None,
+            prompts: HookPrompts::default(),
             turn_end: None,
             answer: None,
         }
@@ -204,9 +209,12 @@ impl Session {
             }
             EventKind::UserPromptSubmit { prompt } => {
                 // The hook fires for these notices of the client, too, and the agent works on them.
-                let is_notice = |text: &String| text.starts_with("<task-notification");
-                if self.prompt.is_none() && !prompt.as_ref().is_some_and(is_notice) {
-                    self.prompt = keep(prompt);
+                let is_notice = |text: &&String| text.starts_with("<task-notification");
+                if let Some(text) = prompt.as_ref().filter(|text| !is_notice(text)) {
+                    self.prompts.submit(event.prompt_id.as_deref(), text);
+                    if self.prompt.is_none() {
+                        self.prompt = keep(prompt);
+                    }
                 }
                 if self.last_turn.as_ref().map(|turn| &turn.id) != event.prompt_id.as_ref() {
                     self.last_turn = event.prompt_id.clone().map(|id| Turn { id, began_at: now });
@@ -223,6 +231,7 @@ impl Session {
                     error: None,
                     has_background_tasks: *has_background_tasks,
                 });
+                self.prompts.end(event.prompt_id.as_deref());
                 if let Some(text) = keep(last_assistant_message) {
                     self.answer = Some(HookAnswer { at: now, text });
                 }
@@ -234,6 +243,7 @@ impl Session {
                     error: Some(redactor.keep(error).unwrap_or_default()),
                     has_background_tasks: false,
                 });
+                self.prompts.end(event.prompt_id.as_deref());
                 self.runs.touch(owner, now);
             }
             EventKind::Other { .. } => self.runs.touch(owner, now),

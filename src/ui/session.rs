@@ -58,7 +58,10 @@ const COLUMNS: [Column<ListedSession>; 12] = [
         Cell::new(short_model(name.unwrap_or_default()))
     }),
     Column::right("TURNS", 4, |session, _| {
-        counted(session, |metadata| metadata.turns.to_string())
+        let metadata = &session.document.metadata;
+        Cell::new(if_known(metadata.has_prompts(), || {
+            metadata.turns.to_string()
+        }))
     }),
     Column::right("TOOLS", 2, |session, _| {
         counted(session, |metadata| metadata.tool_calls.to_string())
@@ -117,8 +120,12 @@ fn counted(session: &ListedSession, count: fn(&Metadata) -> String) -> Cell {
 
 /// A count, or the sign for one that is not known.
 fn known(metadata: &Metadata, count: fn(&Metadata) -> String) -> String {
-    if metadata.has_counts() {
-        count(metadata)
+    if_known(metadata.has_counts(), || count(metadata))
+}
+
+fn if_known(is_known: bool, count: impl FnOnce() -> String) -> String {
+    if is_known {
+        count()
     } else {
         UNKNOWN.to_owned()
     }
@@ -195,7 +202,10 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
         page.line("run", &run_line(run, now));
     }
     page.line("model", &escape(&metadata.models.join(", ")));
-    page.line("turns", &known(metadata, turns));
+    page.line(
+        "turns",
+        &if_known(metadata.has_prompts(), || turns(metadata)),
+    );
     let tools: Vec<_> = metadata.tools.iter().map(tool).collect();
     page.line("tools", &tools.join(", "));
     page.line(
@@ -289,14 +299,14 @@ const fn ended_by(by: EndedBy) -> &'static str {
 }
 
 fn turns(metadata: &Metadata) -> String {
-    let mut parts = vec![
-        format!(
-            "{} of {}",
-            metadata.turns,
-            plural(metadata.prompts, "prompt")
-        ),
-        plural(metadata.api_messages, "API message"),
-    ];
+    let mut parts = vec![format!(
+        "{} of {}",
+        metadata.turns,
+        plural(metadata.prompts, "prompt")
+    )];
+    if metadata.has_counts() {
+        parts.push(plural(metadata.api_messages, "API message"));
+    }
     for (count, noun) in [
         (metadata.subagents, "subagent"),
         (metadata.compactions, "compaction"),

@@ -98,6 +98,12 @@ impl Capture {
         }
     }
 
+    /// Whether the client kept a transcript of the session.
+    pub fn has_transcript(&self, session_id: &str) -> bool {
+        let name = format!("transcripts/{session_id}.jsonl");
+        self.folder().join(name).exists()
+    }
+
     /// The expected record of each of its sessions, by session id.
     pub fn expected(&self) -> Map<String, Value> {
         let mut sessions = read(self.client, "expected.json")[&self.name]
@@ -160,7 +166,7 @@ const FIELDS: [&str; 8] = [
 /// - Where the client stated its figures, they are the record's. If the session's own cost is below
 ///   the client's total, the client carried in what was inherited, which is taken out again.
 /// - The only model of a session has its cost.
-/// - Without a transcript the prompt is known from the hook alone.
+/// - Without a transcript the prompt is known, and counted, from the hook alone.
 /// - A prompt without an answer is abandoned.
 /// - An error that no hook named is what the client printed, up to the colon.
 fn record_of(captured: &Value) -> Value {
@@ -180,6 +186,7 @@ fn record_of(captured: &Value) -> Value {
     }
     if let Some(prompt) = captured.get("inputOfUserPromptSubmit") {
         record["input"] = prompt.clone();
+        record["prompts"] = json!(1);
     }
     if captured["unanswered"] == true {
         record["status"] = json!("abandoned");

@@ -42,7 +42,7 @@ fn imported_sessions_have_the_figures_of_hooks_but_no_runs() {
     let mut imported = 0;
     for capture in Capture::all() {
         for (session_id, mut expected) in capture.expected() {
-            if expected["prompts"] == 0 {
+            if expected["prompts"] == 0 || !capture.has_transcript(&session_id) {
                 continue;
             }
             imported += 1;

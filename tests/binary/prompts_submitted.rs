@@ -213,6 +213,103 @@ fn notice_of_a_background_task_is_not_the_prompt() {
     assert_eq!(machine.document(SESSION)["input"], "go");
 }
 
+/// The transcript names the same prompts, and others that this machine's hooks did not see.
+#[test]
+fn prompts_count_without_a_transcript_and_never_twice_with_one() {
+    let failure = json!({"hook_event_name": "StopFailure", "error": "x"});
+    let named = |event: &Value, turn: &str| {
+        let mut event = event.clone();
+        event["prompt_id"] = turn.into();
+        event
+    };
+    let none = json!([]);
+    let notice = prompt("<task-notification>\n<task-id>b1</task-id>", Some("n"));
+    for (events, counts) in [
+        (vec![start("startup")], [0, 0]),
+        (vec![prompt("go", Some("a"))], [1, 0]),
+        (
+            vec![prompt("go", Some("a")), prompt("go", Some("a"))],
+            [1, 0],
+        ),
+        (
+            vec![
+                prompt("go", Some("a")),
+                named(&stop(&none), "a"),
+                named(&stop(&none), "a"),
+            ],
+            [1, 1],
+        ),
+        (vec![named(&failure, "a"), prompt("go", Some("a"))], [1, 1]),
+        (
+            vec![
+                prompt("go", Some("a")),
+                named(&stop(&none), "a"),
+                notice,
+                named(&stop(&none), "n"),
+            ],
+            [1, 1],
+        ),
+        (
+            vec![prompt("go", Some("a")), prompt("go", Some("b"))],
+            [2, 0],
+        ),
+        (
+            vec![
+                prompt("go", None),
+                prompt("go", None),
+                stop(&none),
+                prompt("go", None),
+            ],
+            [2, 1],
+        ),
+    ] {
+        let machine = Machine::new();
+        for event in &events {
+            hook(&machine, event);
+        }
+        let counted = |machine: &Machine| {
+            let metadata = &machine.document(SESSION)["metadata"];
+            ["prompts", "turns"].map(|name| metadata[name].as_u64().unwrap())
+        };
+        assert_eq!(counted(&machine), counts, "{events:?}");
+
+        let record = |uuid: &str, parent: Value, kind: &str, message: Value| {
+            json!({"uuid": uuid, "parentUuid": parent, "type": kind, "sessionId": SESSION, "promptId": "a", "timestamp": "2026-11-24T10:00:00.000Z", "message": message}).to_string()
+        };
+        let text = json!([{"type": "text", "text": "Done."}]);
+        let lines = [
+            record(
+                "u1",
+                Value::Null,
+                "user",
+                json!({"role": "user", "content": "go"}),
+            ),
+            record(
+                "u2",
+                "u1".into(),
+                "assistant",
+                json!({"id": "m1", "role": "assistant", "model": "claude-x", "content": text, "usage": {"input_tokens": 1, "output_tokens": 1}}),
+            ),
+        ];
+        let path = machine.home().join(format!("{SESSION}.jsonl"));
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+        let mut last = named(&stop(&none), "a");
+        last["transcript_path"] = path.to_str().unwrap().into();
+        hook(&machine, &last);
+        assert_eq!(counted(&machine), [1, 1], "{events:?}, then the transcript");
+    }
+}
+
+#[test]
+fn screens_show_prompts_without_a_transcript() {
+    let machine = Machine::new();
+    hook(&machine, &prompt("go", Some("a")));
+    hook(&machine, &stop(&json!([])));
+    let page = machine.sidecar(&["show", SESSION]).run().ok();
+    assert!(page.contains("turns       1 of 1 prompt\n"), "{page}");
+    assert!(page.contains("tokens      –\n"), "{page}");
+}
+
 #[test]
 fn prompt_is_delivered_alone() {
     let backend = Backend::start();
