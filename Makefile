@@ -30,7 +30,7 @@ transcripts:
 
 # The real Claude Code, from npm, against a stand-in for the Messages API: the versions of
 # tests/client/package.json, two side by side. CLIENT=2.1.x tries another one. Then both Agent SDKs,
-# with the clients that they bring.
+# with the clients that they bring. CLIENT_TEST_RUNS=50 repeats the failing runs more often.
 CLIENT ?= 2.1.332 2.1.197 2.1.100 2.0.50
 # Those that a hostile repository is tried with: 2.1.144 is the last one that does not set CLAUDECODE for
 # hooks.
@@ -48,6 +48,9 @@ client-test: node_modules tests/client/node_modules $(SDK_EXAMPLE)/node_modules 
 		node --test --test-reporter=spec tests/client/client.test.mjs && \
 		printf '%s\n' $(ATTACKED) | xargs -P 2 -I VERSION env CLIENT=VERSION \
 		node --test --test-reporter=spec tests/client/repository.test.mjs && \
+		for version in $(CLIENT); do \
+			CLIENT=$$version node --test --test-reporter=spec tests/client/failing.test.mjs || exit 1; \
+		done && \
 		node --test --test-reporter=spec tests/client/sdk.test.mjs
 
 # Compares the cost with that of alternatives; writes docs/benchmarks.md and docs/cost.md.

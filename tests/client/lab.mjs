@@ -33,6 +33,7 @@ const TIMEOUT_MS = 60_000;
 /**
  * @param hooks where the client gets its hooks from, in any combination: `plugin` (a copy of the
  *   plugin), `installedPlugin` (through the repository's marketplace), `settings` (a scope);
+ *   `stopFailure` adds that event, which is not installed by default
  *   `absent` leaves out the executable that they run
  *   `cwd` is the folder that the client is started in, below its home
  *   `gateway` gives all answers of the API the same id
@@ -62,7 +63,11 @@ export async function startLab(hooks) {
   const client = (...args) => start(clientProgram, [...clientArgs, ...args], { cwd, env }).finished;
   const options = ["--output-format", "json", "--dangerously-skip-permissions"];
   if (hooks.plugin) options.push("--plugin-dir", copyPlugin("somebody's plugin"));
-  if (hooks.settings) await sidecar("install", "--scope", hooks.settings);
+  if (hooks.settings)
+    await sidecar(
+      ...["install", "--scope", hooks.settings],
+      ...(hooks.stopFailure ? ["--stop-failure"] : []),
+    );
   if (["project", "local"].includes(hooks.settings)) trustFolder();
   if (hooks.installedPlugin) await installPlugin();
 
@@ -107,7 +112,14 @@ export async function startLab(hooks) {
     const copy = folder(name);
     for (const name of [".claude-plugin", "hooks", "skills"])
       cpSync(join(repository, name), join(copy, name), { recursive: true });
+    if (hooks.stopFailure) addStopFailure(join(copy, "hooks/hooks.json"));
     return copy;
+  }
+
+  function addStopFailure(file) {
+    const { hooks, ...rest } = JSON.parse(readFileSync(file, "utf8"));
+    const StopFailure = JSON.parse(JSON.stringify(hooks.Stop).replace(/ Stop"/, ' StopFailure"'));
+    writeFileSync(file, JSON.stringify({ ...rest, hooks: { ...hooks, StopFailure } }));
   }
 
   async function installPlugin() {
