@@ -248,6 +248,17 @@ impl Index for Counter<'_> {
         })
     }
 
+    fn is_counted(&mut self, key: Key) -> Result<bool> {
+        let key = key.cast_signed();
+        let pass = self.dedup_index.pass(self.connection, key)?;
+        let place = pass.find(key)?;
+        let Some(entry) = first(&pass.old[place], 0)? else {
+            return Ok(false);
+        };
+        let shares = unpack(entry.shares)?;
+        Ok(shares.iter().any(|share| share.session == self.session))
+    }
+
     fn put(&mut self, key: Key, known: Known) -> Result<()> {
         let (session, key) = (self.session, key.cast_signed());
         let pass = self.dedup_index.pass(self.connection, key)?;

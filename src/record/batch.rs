@@ -48,6 +48,14 @@ impl<'a, I: Index> Batch<'a, I> {
         Ok(seen)
     }
 
+    /// Whether the session has counted a record, which may be none of its own.
+    pub(super) fn is_counted(&mut self, key: Key) -> Result<bool, I::Error> {
+        match self.records.get(&key) {
+            Some((seen, _)) => Ok(seen.known.is_some()),
+            None => self.index.is_counted(key),
+        }
+    }
+
     pub(super) fn put(&mut self, key: Key, known: Known) {
         let (seen, is_changed) = self.records.entry(key).or_default();
         seen.known = Some(known);

@@ -92,9 +92,10 @@ impl Figures {
         }
         for (record, text) in std::mem::take(&mut self.summaries) {
             // The record may be read later.
-            match batch.get(record)?.known {
-                Some(_) => self.latest.ai_title = Some(text),
-                None => self.summaries.push((record, text)),
+            if batch.is_counted(record)? {
+                self.latest.ai_title = Some(text);
+            } else {
+                self.summaries.push((record, text));
             }
         }
         batch.finish()

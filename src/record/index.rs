@@ -49,6 +49,12 @@ pub trait Index {
     /// What is known of a record. It is fastest to ask in the order of the keys (as signed numbers).
     fn look_up(&mut self, key: Key) -> Result<Seen, Self::Error>;
 
+    /// Whether this session has counted a record. Unlike [`look_up`](Self::look_up) this does not say
+    /// that the session has the record, so nothing is inherited by it.
+    fn is_counted(&mut self, key: Key) -> Result<bool, Self::Error> {
+        Ok(self.look_up(key)?.known.is_some())
+    }
+
     /// Remembers what this session has counted a record as.
     fn put(&mut self, key: Key, known: Known) -> Result<(), Self::Error>;
 }

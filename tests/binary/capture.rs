@@ -110,10 +110,33 @@ impl Capture {
             .as_object_mut()
             .map(std::mem::take)
             .unwrap();
-        for captured in sessions.values_mut() {
+        let ids: Vec<_> = sessions.keys().cloned().collect();
+        for (session_id, captured) in &mut sessions {
+            let inherits = captured.get("inheritedUsage").is_some();
             *captured = record_of(captured);
+            let mut others = ids.iter().filter(|id| *id != session_id);
+            let parent = others.find(|other| inherits && self.is_copy_of(session_id, other));
+            if let Some(parent) = parent {
+                captured["forkedFrom"] = json!(parent);
+            }
         }
         sessions
+    }
+
+    /// Whether the transcript of a session says that it has records of the other one, or has them.
+    fn is_copy_of(&self, session_id: &str, other: &str) -> bool {
+        let records = |session_id: &str| -> Vec<Value> {
+            let path = format!("transcripts/{session_id}.jsonl");
+            let text = std::fs::read_to_string(self.folder().join(path)).unwrap_or_default();
+            text.lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect()
+        };
+        let theirs = records(other);
+        records(session_id).iter().any(|ours| {
+            ours["forkedFrom"]["sessionId"] == other
+                || ours["uuid"].is_string() && theirs.iter().any(|one| one["uuid"] == ours["uuid"])
+        })
     }
 }
 
@@ -243,6 +266,11 @@ pub fn record_in(document: &Value) -> Value {
     }
     if let Some(usage) = metadata.get("inheritedUsage") {
         record["inheritedUsage"] = tokens(usage);
+    }
+    for name in ["forkedFrom", "parentSessionId"] {
+        if let Some(session_id) = metadata.get(name) {
+            record[name] = session_id.clone();
+        }
     }
     if metadata["usageSource"] == "client" {
         record["usageSource"] = json!("client");

@@ -238,6 +238,30 @@ test(
   },
 );
 
+test("a session that a tool call starts names the session of the tool", needsOwner, async () => {
+  const lab = await startLab({ settings: "user" });
+  try {
+    const { result } = await lab.claude(`RUNCOMMAND ${lab.shellCommand("say hello")} </dev/null`);
+    assert.equal(result.result, ANSWER);
+    const rows = await listed(lab);
+    assert.deepEqual(
+      Object.fromEntries(rows.map(({ input, metadata }) => [input, metadata.parentSessionId])),
+      {
+        [rows.find((row) => row.sessionId === result.session_id).input]: undefined,
+        "say hello": result.session_id,
+      },
+    );
+    assert.ok(rows.every((row) => row.status === "completed"));
+    // It works on its own session beside the other one, which goes on.
+    assert.deepEqual(
+      rows.map((row) => row.metadata.runs.map(withoutTimes)),
+      [[STARTED], [STARTED]],
+    );
+  } finally {
+    lab.stop();
+  }
+});
+
 test("a plugin without the executable informs the user and not the model", needsOwner, async () => {
   const lab = await startLab({ plugin: true, absent: true });
   try {

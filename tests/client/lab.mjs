@@ -145,10 +145,14 @@ export async function startLab(hooks) {
 
   const claude = (...args) => startClaude(...args).finished;
   const { query, calls } = backend;
+  /** The words of a shell that start the client with a prompt. */
+  const shellCommand = (prompt) =>
+    [clientProgram, ...clientArgs, "-p", prompt, ...options].map((word) => `'${word}'`).join(" ");
   return {
     home,
     cwd,
     env,
+    shellCommand,
     messages: api.messages,
     startClaude,
     claude,

@@ -107,6 +107,8 @@ function contentFor(prompt, toolsHaveRun) {
   });
   const bash = (command, description) => tool("Bash", { command, description });
   if (toolsHaveRun) return [text("Done. FINAL ANSWER 42.")];
+  const [, command] = /RUNCOMMAND (.*)/.exec(prompt) ?? [];
+  if (command) return [bash(command, "run it")];
   if (prompt.includes("RUNTWO"))
     return [text("Two at once."), bash("echo first", "first"), bash("exit 3", "second")];
   if (prompt.includes("RUNSUB"))
