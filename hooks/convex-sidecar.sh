@@ -5,6 +5,9 @@
 # `systemMessage` to the user and not to the model; it discards stderr, and would give plain
 # stdout to the model.
 
+# The client ends this hook within milliseconds, perhaps before the executable can hold signals back.
+if [ "${1:-}" = StopFailure ]; then trap '' HUP INT TERM; fi
+
 # A relative path would lead into the folder of whichever project the session is in.
 for program in "${CONVEX_SIDECAR_BIN:-}" convex-sidecar "${CARGO_HOME:-${HOME:-}/.cargo}/bin/convex-sidecar"; do
   case $(command -v "$program" 2>/dev/null) in

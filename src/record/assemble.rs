@@ -61,14 +61,9 @@ impl Document {
         } else {
             session.runs.ended_at().or(figures.span.last)
         };
-        let (prompts, turns) = if transcript.was_read() {
-            (figures.prompts, figures.turns)
-        } else {
-            (session.prompts.prompts, session.prompts.turns)
-        };
-        let title = [&latest.custom_title, &session.title, &latest.ai_title]
-            .into_iter()
-            .find_map(Option::as_ref);
+        let (prompts, turns) = prompts_and_turns(session, figures, transcript);
+        let titles = [&latest.custom_title, &session.title, &latest.ai_title];
+        let title = titles.into_iter().find_map(Option::as_ref);
         let metadata = Metadata {
             started_at: started_at(session, figures),
             completed_at,
@@ -144,6 +139,19 @@ impl Document {
             workflow_key: session.workflow_key.clone(),
             metadata,
         }
+    }
+}
+
+/// The numbers of prompts and turns: by the hooks as long as no transcript was read.
+fn prompts_and_turns(
+    session: &Session,
+    figures: &Figures,
+    transcript: TranscriptState,
+) -> (u64, u64) {
+    if transcript.was_read() {
+        (figures.prompts, figures.turns)
+    } else {
+        (session.prompts.prompts, session.prompts.turns)
     }
 }
 
