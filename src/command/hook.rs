@@ -17,7 +17,8 @@ use crate::record::event::{Event, EventKind};
 use crate::system::deadline::{Deadline, HOOK_BUDGET};
 use crate::system::{process, signals};
 
-/// How long a SessionStart may use the network: the user waits for the agent to start.
+/// How long a SessionStart may take for other sessions and for the network: the user waits for the
+/// agent to start.
 const START_BUDGET: Duration = Duration::from_millis(300);
 
 /// How long a UserPromptSubmit may take after its event is durable: the user waits for the agent to
@@ -180,6 +181,10 @@ fn follow_up(
     if may_have_new_transcript(event) {
         ingest::read_transcript(journal, config, &event.session_id, now, deadline)?;
     }
+    let deadline = match event.kind {
+        EventKind::SessionStart { .. } => deadline.within(START_BUDGET),
+        _ => deadline,
+    };
     ingest::sweep(journal, config, now)?;
     ingest::finalize(journal, config, now, deadline)?;
     if options.verbose {
@@ -194,12 +199,6 @@ fn follow_up(
             "not sent: no Convex deployment is configured; the session is in this machine's journal",
         );
         return Ok(Report::default());
-    };
-    let is_start = matches!(event.kind, EventKind::SessionStart { .. });
-    let deadline = if is_start {
-        deadline.within(START_BUDGET)
-    } else {
-        deadline
     };
     let mut trace = |step: &str| trace(options, step);
     let delivery = Delivery::new(journal, deployment, deadline, now, jitter).with_trace(&mut trace);

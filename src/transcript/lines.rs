@@ -12,6 +12,9 @@ use crate::system::deadline::Deadline;
 
 /// The longest line that is parsed as it is, in bytes. Longer ones hold images, which are left out.
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
+/// The longest line that is read at all, in bytes: twice the longest one that was seen. What follows in
+/// the file is passed over, because a line without an end would be read again by every hook.
+pub(super) const MAX_PASSED: u64 = 128 * 1024 * 1024;
 /// How much is read at once, in bytes.
 pub(super) const CHUNK: usize = 64 * 1024;
 
@@ -24,10 +27,12 @@ pub enum End {
     Bound,
     /// The deadline was over, or there were too many facts.
     Cut,
+    /// The next line is longer than [`MAX_PASSED`].
+    Endless,
 }
 
 /// Adds the facts of all whole lines that start within `bound` bytes. Returns how many bytes they
-/// take. `buffer` can be used again for another input; it grows if a line does not fit in.
+/// take, with what was passed over of a line that is too long to be kept. `buffer` can be used again for another input; it grows if a line does not fit in.
 ///
 /// The last line counts without its line feed if it is a whole JSON object, because a copied file
 /// may lack it.
@@ -88,7 +93,10 @@ pub fn read_lines(
         filled += length;
         buffer.copy_within(start..filled, 0);
         filled -= start;
-        if filled > MAX_LINE || shrinker.is_some() {
+        if is_dropped {
+            left_out += filled as u64;
+            filled = 0;
+        } else if filled > MAX_LINE || shrinker.is_some() {
             let shrinker = shrinker.get_or_insert_default();
             let length = shrinker.shrink(&mut buffer[..filled]);
             is_dropped |= length > MAX_LINE;
@@ -99,7 +107,15 @@ pub fn read_lines(
         if taken >= bound {
             return Ok((taken, End::Bound));
         }
+        if left_out > MAX_PASSED {
+            gatherer.skip();
+            return Ok((taken, End::Endless));
+        }
         if deadline.is_over() {
+            if is_dropped {
+                gatherer.skip();
+                taken += left_out;
+            }
             return Ok((taken, End::Cut));
         }
     }

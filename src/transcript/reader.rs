@@ -5,7 +5,7 @@
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::num::NonZero;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -36,7 +36,8 @@ const HEAD: u64 = 1_024;
 /// Where the last read of a file stopped, and what identifies the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// Everything before this byte was read; a line starts here.
+    /// Everything before this byte was read. A line starts here, or this is within a line that is
+    /// passed over.
     pub offset: u64,
     /// The file's inode; 0 on systems without them.
     pub inode: u64,
@@ -96,19 +97,30 @@ pub fn read(
             is_all: true,
         });
     }
-    let segment = (length - from.offset).div_ceil(SEGMENTS).min(MAX_SEGMENT);
+    let (start, is_line) = start_of_line(file, from.offset, length, deadline)?;
+    if !is_line {
+        return Ok(Outcome::Read {
+            facts: Vec::new(),
+            checkpoint: Checkpoint {
+                offset: start,
+                ..from.clone()
+            },
+            is_all: start == length,
+        });
+    }
     let round = Round {
         file,
-        from: from.offset,
+        from: start,
         length,
-        segment,
+        segment: (length - start).div_ceil(SEGMENTS).clamp(1, MAX_SEGMENT),
         source,
         redactor,
         deadline,
         next: AtomicU64::new(0),
         facts: AtomicUsize::new(0),
+        is_endless: AtomicBool::new(false),
     };
-    let (facts, offset, is_all) = if length - from.offset > PARALLEL {
+    let (facts, offset, is_all) = if length - start > PARALLEL {
         round.read_in_parallel()?
     } else {
         round.read_alone(buffer)?
@@ -165,6 +177,8 @@ struct Round<'a> {
     next: AtomicU64,
     /// How many facts were gathered.
     facts: AtomicUsize,
+    /// Whether a line is too long, so that nothing behind it counts.
+    is_endless: AtomicBool,
 }
 
 /// The facts of one segment.
@@ -195,11 +209,11 @@ impl Round<'_> {
             &mut gatherer,
             self.deadline,
         )?;
-        Ok((
-            vec![gatherer.finish()],
-            self.from + taken,
-            end == End::Input,
-        ))
+        let facts = vec![gatherer.finish()];
+        Ok(match end {
+            End::Endless => (facts, self.length, true),
+            _ => (facts, self.from + taken, end == End::Input),
+        })
     }
 
     fn read_in_parallel(&self) -> io::Result<(Vec<Facts>, u64, bool)> {
@@ -225,7 +239,7 @@ impl Round<'_> {
             offset = offset.max(segment.offset);
             facts.push(segment.facts);
             if !segment.is_whole {
-                return Ok((facts, offset, false));
+                return Ok((facts, offset, offset == self.length));
             }
         }
         let is_all =
@@ -238,7 +252,10 @@ impl Round<'_> {
     fn read_segments(&self) -> io::Result<Vec<(u64, Segment)>> {
         let mut segments = Vec::new();
         let mut buffer = Vec::new();
-        while self.facts.load(Ordering::Relaxed) < MAX_FACTS && !self.deadline.is_over() {
+        while self.facts.load(Ordering::Relaxed) < MAX_FACTS
+            && !self.is_endless.load(Ordering::Relaxed)
+            && !self.deadline.is_over()
+        {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let start = self.from + index * self.segment;
             if start >= self.length {
@@ -278,12 +295,54 @@ impl Round<'_> {
             &mut gatherer,
             self.deadline,
         )?;
+        let is_endless = end == End::Endless;
+        self.is_endless.fetch_or(is_endless, Ordering::Relaxed);
         Ok(Segment {
             facts: gatherer.finish(),
-            offset: from + taken,
-            is_whole: end != End::Cut,
+            offset: if is_endless {
+                self.length
+            } else {
+                from + taken
+            },
+            is_whole: !is_endless && end != End::Cut,
         })
     }
+}
+
+/// Where the next line starts, if `offset` is within one that is passed over; or how far that was passed
+/// over now, and `false`. A record starts with a brace: the client can append one to a line that lacks
+/// its line feed.
+fn start_of_line(
+    file: &File,
+    offset: u64,
+    length: u64,
+    deadline: Deadline,
+) -> io::Result<(u64, bool)> {
+    let Some(before) = offset.checked_sub(1) else {
+        return Ok((offset, true));
+    };
+    let mut input = At {
+        file,
+        position: before,
+    };
+    let mut around = [b'\n'; 2];
+    input.read(&mut around)?;
+    if around[0] == b'\n' || matches!(around[1], b'\n' | b'{') {
+        return Ok((offset, true));
+    }
+    input.position = offset;
+    let mut buffer = vec![0; CHUNK];
+    while input.position < length && !deadline.is_over() {
+        let start = input.position;
+        let read = input.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        if let Some(at) = memchr::memchr(b'\n', &buffer[..read]) {
+            return Ok(((start + at as u64 + 1).min(length), true));
+        }
+    }
+    Ok((input.position.min(length), false))
 }
 
 /// Moves past the next line feed. Returns `false` if there is none before `end`.
@@ -307,6 +366,7 @@ fn skip_line(input: &mut At<'_>, end: u64) -> io::Result<bool> {
 mod tests {
     use super::*;
     use crate::system::files::open_regular;
+    use crate::transcript::lines::MAX_PASSED;
 
     fn prompt(text: &str) -> Vec<u8> {
         format!(
@@ -314,6 +374,52 @@ mod tests {
             text.len()
         )
         .into_bytes()
+    }
+
+    #[test]
+    fn line_without_an_end_is_passed_over_once() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("t.jsonl");
+        let redactor = Redactor::new(true, &[], 1_000).unwrap();
+        let read = |from: &Checkpoint| {
+            let file = open_regular(&path).unwrap();
+            let (mut buffer, deadline) = (Vec::new(), Deadline::never());
+            let outcome = super::read(&file, from, Source::Main, &redactor, &mut buffer, deadline);
+            let Ok(Outcome::Read {
+                facts,
+                checkpoint,
+                is_all,
+            }) = outcome
+            else {
+                panic!("{outcome:?}");
+            };
+            assert!(is_all);
+            let counts = facts.iter().map(|facts| {
+                let lines = facts.skipped_lines + facts.damaged_lines;
+                (facts.facts.len(), lines)
+            });
+            let sums = counts.fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
+            (sums, checkpoint)
+        };
+        let append = |bytes: &[u8]| {
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.create(true).append(true).open(&path).unwrap();
+            std::io::Write::write_all(&mut file, bytes).unwrap();
+        };
+        let line = |text| [prompt(text), b"\n".to_vec()].concat();
+        append(&line("a"));
+        let endless = MAX_PASSED * 2;
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(endless).unwrap();
+        let (counts, checkpoint) = read(&Checkpoint::default());
+        assert_eq!((counts, checkpoint.offset), ((1, 1), endless));
+        assert_eq!(read(&checkpoint), ((0, 0), checkpoint.clone()));
+        append(b"yyy");
+        let (counts, checkpoint) = read(&checkpoint);
+        assert_eq!((counts, checkpoint.offset), ((0, 0), endless + 3));
+        append(&[b"y\n".to_vec(), line("bb")].concat());
+        let (counts, _) = read(&checkpoint);
+        assert_eq!(counts, (1, 0));
     }
 
     #[test]

@@ -26,7 +26,10 @@ const ATTACKS = {
   "settings that are not strict JSON": {
     env: redirect,
     seen: "CONVEX_SELF_HOSTED_URL",
-    json: (settings) => JSON.stringify(settings).replace("SELF_HOSTED_URL", "SELF_HOSTED_\\u0055RL").replace("{", '{"n":1e999,'),
+    json: (settings) =>
+      JSON.stringify(settings)
+        .replace("SELF_HOSTED_URL", "SELF_HOSTED_\\u0055RL")
+        .replace("{", '{"n":1e999,'),
   },
   "local settings of the root of the git repository": {
     env: redirect,
