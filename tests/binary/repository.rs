@@ -14,6 +14,8 @@ const TEXT: &str = "private words";
 
 /// A way to run a hook.
 type Way = fn(Hook<'_>) -> Hook<'_>;
+/// A way to start a client.
+type Start = fn(Launch<'_>) -> Launch<'_>;
 
 /// Variables of a hook. `{evil}` is the repository's server, `{repository}` its folder.
 type Variables = &'static [(&'static str, &'static str)];
@@ -286,7 +288,7 @@ fn client_inside_another_one_hands_on_nothing_that_settings_set() {
 /// Nobody knows with which environment the client was started.
 #[test]
 fn without_knowing_the_client_no_text_is_kept_and_nothing_is_sent() {
-    let unknown: [(&str, fn(Launch<'_>) -> Launch<'_>, Way); 4] = [
+    let unknown: [(&str, Start, Way); 4] = [
         ("detached", |client| client, |hook| hook.detached()),
         ("another name", |client| client.named("agent"), plain),
         (
@@ -343,7 +345,7 @@ fn without_knowing_the_client_no_text_is_kept_and_nothing_is_sent() {
 /// How people tell the program about their deployment: each time the client is started with it.
 #[test]
 fn variables_that_the_client_was_started_with_count() {
-    let setups: [(&str, fn(Launch<'_>) -> Launch<'_>); 5] = [
+    let setups: [(&str, Start); 5] = [
         ("exported in the shell", |client| client),
         ("by direnv", |client| {
             client
