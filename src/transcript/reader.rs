@@ -326,7 +326,7 @@ fn start_of_line(
         position: before,
     };
     let mut around = [b'\n'; 2];
-    input.read(&mut around)?;
+    input.read_exact(&mut around)?;
     if around[0] == b'\n' || matches!(around[1], b'\n' | b'{') {
         return Ok((offset, true));
     }
