@@ -16,8 +16,9 @@ const CLIENT_VARIABLES: [&str; 4] = [
     "CLAUDE_PROJECT_DIR",
     SESSION_ID,
 ];
-/// One that a program sets for the client that it starts.
-const ENTRYPOINT: &str = CLIENT_VARIABLES[1];
+/// Those that only a client sets. A program that starts a client sets the entrypoint, and people and
+/// scripts set `CLAUDECODE`.
+const OF_CLIENTS_ALONE: [&str; 2] = ["CLAUDE_PROJECT_DIR", SESSION_ID];
 /// The variables of a process.
 pub(super) type Variables = Vec<(String, OsString)>;
 
@@ -55,11 +56,7 @@ pub(super) fn starter(own: &Variables) -> Starter {
     let has = |variables: &Variables, name: &str| value(variables, name).is_some();
     match outermost {
         // A client started it that is not its ancestor any more.
-        Some(variables)
-            if CLIENT_VARIABLES
-                .iter()
-                .any(|name| *name != ENTRYPOINT && has(&variables, name)) =>
-        {
+        Some(variables) if OF_CLIENTS_ALONE.iter().any(|name| has(&variables, name)) => {
             Starter::UnknownClient
         }
         // A process of Windows can change what others read of its environment.

@@ -298,7 +298,7 @@ fn without_knowing_the_client_no_text_is_kept_and_nothing_is_sent() {
         ),
         (
             "started by a client that is gone",
-            |client| client.started_with("CLAUDECODE", "1"),
+            |client| client.started_with("CLAUDE_CODE_SESSION_ID", "gone"),
             plain,
         ),
     ];
