@@ -257,3 +257,28 @@ fn fork_of_a_forgotten_parent_counts_what_it_copied() {
         expected["inheritedUsage"]
     );
 }
+
+/// A damaged journal is kept, so it can hold what was forgotten.
+#[test]
+fn journals_that_were_set_aside_are_named() {
+    let machine = Machine::new();
+    let hook = |id: &str| machine.sidecar(&["hook"]).stdin(start(id)).run().silent();
+    hook("first");
+    let journal = machine.sidecar_home().join("journal.db");
+    let _ = std::fs::remove_file(journal.with_extension("db-wal"));
+    std::fs::write(journal, "damaged ".repeat(1_000)).unwrap();
+    hook("second");
+    let said = machine.sidecar(&["forget", "second"]).run();
+    let aside = std::fs::read_dir(machine.sidecar_home()).unwrap();
+    let names = aside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let aside: Vec<_> = names.filter(|name| name.contains(".damaged-")).collect();
+    assert!(!aside.is_empty());
+    let text = said.stdout + &said.stderr;
+    assert!(
+        aside
+            .iter()
+            .all(|name| name.contains("-wal") || text.contains(name)),
+        "{text}"
+    );
+    assert!(text.contains("can still hold it; delete"), "{text}");
+}

@@ -58,7 +58,13 @@ test(
           prompts: row.metadata.prompts,
           transcript: row.metadata.transcript.state,
         };
-        const expected = { status: "failed", error, input: "FAILNOW", prompts: 1, transcript: "missing" };
+        const expected = {
+          status: "failed",
+          error,
+          input: "FAILNOW",
+          prompts: 1,
+          transcript: "missing",
+        };
         if (JSON.stringify(recorded) !== JSON.stringify(expected))
           wrong.push({ name, recorded, expected });
       }

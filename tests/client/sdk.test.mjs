@@ -353,6 +353,9 @@ async function assertRecorded(lab, results, from, expected) {
   // The SDK's own usage is that of the last process; its cost is that of the session so far.
   if (results.length === 1 && row.output)
     assert.deepEqual(pickTokens(row.metadata.usage), total([last.usage]));
+  // The SDK counts the model's messages, and in what follows the first turn of a session one more.
+  if (results.length === 1 && row.output && expected.runs[0] === STARTED)
+    assert.equal(row.metadata.apiMessages, last.num_turns);
   const cost = expected.cost ?? last.total_cost_usd;
   // A difference of two floating-point numbers is exact only to their precision.
   if (messages.length > 0)
