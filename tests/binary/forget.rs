@@ -268,7 +268,7 @@ fn journals_that_were_set_aside_are_named() {
     let _ = std::fs::remove_file(journal.with_extension("db-wal"));
     std::fs::write(journal, "damaged ".repeat(1_000)).unwrap();
     hook("second");
-    let said = machine.sidecar(&["forget", "second"]).run();
+    let said = machine.sidecar(&["forget", "second", "--yes"]).run();
     let aside = std::fs::read_dir(machine.sidecar_home()).unwrap();
     let names = aside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let aside: Vec<_> = names.filter(|name| name.contains(".damaged-")).collect();
