@@ -34,7 +34,25 @@ pub type Environment = HashMap<String, String>;
 pub fn environment() -> Environment {
     let texts = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    texts.filter(|(_, value)| !value.is_empty()).collect()
+    collect(texts, cfg!(windows))
+}
+
+/// The variables that are not empty. Windows does not tell upper case from lower case in their names,
+/// so there they are all in upper case, as this program asks for them.
+pub(super) fn collect(
+    variables: impl Iterator<Item = (String, String)>,
+    ignores_case: bool,
+) -> Environment {
+    let set = variables.filter(|(_, value)| !value.is_empty());
+    set.map(|(name, value)| {
+        let name = if ignores_case {
+            name.to_uppercase()
+        } else {
+            name
+        };
+        (name, value)
+    })
+    .collect()
 }
 
 /// Whether the environment names a deployment, which overrides that of `config.toml`.
@@ -89,4 +107,25 @@ pub(super) fn is_on(environment: &Environment, name: &str) -> bool {
 #[must_use]
 pub fn is_daemon(environment: &StartEnvironment) -> bool {
     environment.get("CLAUDE_BG_BACKEND") == Some("daemon")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_of_names_counts_except_on_windows() {
+        let variables = || {
+            let set = [("Path", "a"), ("Convex_Sidecar_Home", "b"), ("EMPTY", "")];
+            set.into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        let windows = collect(variables(), true);
+        assert_eq!(windows.get("PATH").map(String::as_str), Some("a"));
+        assert_eq!(windows.get(HOME).map(String::as_str), Some("b"));
+        assert_eq!(windows.len(), 2);
+        let others = collect(variables(), false);
+        assert_eq!(others.get(HOME), None);
+        assert_eq!(others.get("Path").map(String::as_str), Some("a"));
+    }
 }

@@ -199,7 +199,7 @@ fn check(
         }
         Starter::UnknownClient => {
             let is_home = |name: &str, folder: &OsStr| {
-                name == HOME_FOLDER
+                name.eq_ignore_ascii_case(HOME_FOLDER)
                     && home.is_some_and(|home| is_same_folder(home, Path::new(folder)))
             };
             let ignored: Vec<String> = guarded
@@ -209,7 +209,7 @@ fn check(
             let changes = ignored
                 .iter()
                 .map(|name| {
-                    let home = home.filter(|_| name == HOME_FOLDER);
+                    let home = home.filter(|_| name.eq_ignore_ascii_case(HOME_FOLDER));
                     (name.clone(), home.map(|home| home.as_os_str().to_owned()))
                 })
                 .collect();

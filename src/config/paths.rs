@@ -91,8 +91,7 @@ pub(super) fn projects(environment: &Environment) -> PathBuf {
 /// The executables of this name on the PATH, in its order. Relative folders on the PATH are
 /// ignored: anyone could put a program into the current folder.
 pub fn executables(name: &str, environment: &Environment) -> impl Iterator<Item = PathBuf> {
-    // Windows calls it `Path`.
-    let path = environment.get("PATH").or(environment.get("Path"));
+    let path = environment.get("PATH");
     path.and_then(|path| which::which_in_all(name, Some(path), "").ok())
         .into_iter()
         .flatten()

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::iter;
 
-use super::environment::{Environment, SESSION_ID, is_daemon};
+use super::environment::{self, Environment, SESSION_ID, is_daemon};
 use super::paths::client_folder;
 use crate::system::client::{Registry, clients};
 use crate::system::process::{self, Process};
@@ -107,5 +107,5 @@ pub(super) fn texts(variables: &Variables) -> Environment {
     let texts = variables
         .iter()
         .filter_map(|(name, value)| Some((name.clone(), value.to_str()?.to_owned())));
-    texts.filter(|(_, value)| !value.is_empty()).collect()
+    environment::collect(texts, cfg!(windows))
 }

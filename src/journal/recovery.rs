@@ -1,36 +1,35 @@
 //! What happens to a damaged journal: it is kept under another name, and the next hook starts a new
 //! one.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::connection::BUSY_TIMEOUT;
+use super::connection::{BUSY_TIMEOUT, RETRY_AFTER};
 use super::error::{Error, ErrorKind, Result};
 use super::{lock, schema, with_suffix};
+use crate::system::deadline::Deadline;
 use crate::system::files::{current_user, owner};
 
 /// What the name of a damaged journal that was set aside has, before its identity.
 const DAMAGED: &str = ".damaged-";
 
-/// Distinguishes the journal's file from one that replaces it: its inode, or its creation time in
-/// nanoseconds. `None` if there is no file.
+/// Distinguishes the journal's file from one that replaces it: its inode, or its file index, which is
+/// the same on Windows. `None` if there is no file.
 #[must_use]
 pub fn identity(path: &Path) -> Option<u64> {
-    let metadata = std::fs::metadata(path).ok()?;
     #[cfg(unix)]
-    return Some(std::os::unix::fs::MetadataExt::ino(&metadata));
-    #[cfg(not(unix))]
-    return u64::try_from(
-        metadata
-            .created()
+    return Some(std::os::unix::fs::MetadataExt::ino(
+        &std::fs::metadata(path).ok()?,
+    ));
+    #[cfg(windows)]
+    return Some(
+        winapi_util::file::information(std::fs::OpenOptions::new().read(true).open(path).ok()?)
             .ok()?
-            .duration_since(std::time::UNIX_EPOCH)
-            .ok()?
-            .as_nanos(),
-    )
-    .ok();
+            .file_index(),
+    );
 }
 
 /// Fails if the file that the connection has open is no longer the one at its path. Nobody would read
@@ -104,7 +103,8 @@ pub fn damaged_copies(path: &Path) -> Vec<PathBuf> {
 
 /// Renames a damaged journal, so that a new one can be created in its place. `identity` is that of
 /// the file in which the damage was found. Returns the new name, or `None` if another process has
-/// already set that file aside.
+/// already set that file aside. Windows renames no file that a process has open, so this waits for
+/// those that have, as long as for a busy journal.
 pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     let _lock = lock::acquire(&lock::path_of(path), BUSY_TIMEOUT);
     let _folder = lock::move_away(path);
@@ -113,17 +113,65 @@ pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     }
     // If a newer version has just migrated it, this one took the new schema for damage.
     schema::ensure_not_newer(stored_version(path).unwrap_or_default())?;
-    let aside = with_suffix(path, &format!("{DAMAGED}{identity:x}"));
-    // These go first: SQLite would write them into the new journal.
-    for suffix in ["-wal", "-journal"] {
-        let _ = std::fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix));
+    let aside = free_name(path, identity);
+    let deadline = Deadline::never().within(BUSY_TIMEOUT);
+    loop {
+        let Err(error) = rename_all(path, &aside) else {
+            return Ok(Some(aside));
+        };
+        if deadline.is_over() || !is_open_elsewhere(&error) {
+            let message = format!("could not set {} aside: {error}", path.display());
+            return Err(Error::new(ErrorKind::Other, message));
+        }
+        std::thread::sleep(RETRY_AFTER);
+    }
+}
+
+/// A name for a damaged journal that none of its files has yet. A file can get the identity of one
+/// that was copied and removed, and renaming it must not replace the copy.
+fn free_name(path: &Path, identity: u64) -> PathBuf {
+    let names = (1_u32..).map(|number| {
+        let number = if number == 1 {
+            String::new()
+        } else {
+            format!(".{number}")
+        };
+        with_suffix(path, &format!("{DAMAGED}{identity:x}{number}"))
+    });
+    let is_free = |name: &PathBuf| {
+        ["", "-wal", "-journal"]
+            .iter()
+            .all(|suffix| with_suffix(name, suffix).symlink_metadata().is_err())
+    };
+    names.into_iter().find(is_free).unwrap_or_default()
+}
+
+/// Whether Windows refuses a change because another process has the file open: the errors
+/// `ERROR_SHARING_VIOLATION`, and `ERROR_ACCESS_DENIED` if it is being deleted.
+fn is_open_elsewhere(error: &io::Error) -> bool {
+    cfg!(windows) && matches!(error.raw_os_error(), Some(5 | 32))
+}
+
+/// Renames the files of a journal, all or none of them.
+fn rename_all(path: &Path, aside: &Path) -> io::Result<()> {
+    // The journal goes last: SQLite would write the others into a new one.
+    let files = ["-wal", "-journal", ""]
+        .map(|suffix| (with_suffix(path, suffix), with_suffix(aside, suffix)));
+    for (index, (from, to)) in files.iter().enumerate() {
+        match std::fs::rename(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && index < 2 => {}
+            Err(error) => {
+                // A process that has the journal open can have started another log by now.
+                for (from, to) in files[..index].iter().filter(|(from, _)| !from.exists()) {
+                    let _ = std::fs::rename(to, from);
+                }
+                return Err(error);
+            }
+            Ok(()) => {}
+        }
     }
     let _ = std::fs::remove_file(with_suffix(path, "-shm"));
-    std::fs::rename(path, &aside).map_err(|error| {
-        let message = format!("could not set {} aside: {error}", path.display());
-        Error::new(ErrorKind::Other, message)
-    })?;
-    Ok(Some(aside))
+    Ok(())
 }
 
 /// The schema version in the file, read without changing the file.
@@ -172,6 +220,70 @@ mod tests {
         });
     }
 
+    /// A process that has a journal open keeps Windows from renaming it.
+    #[cfg(windows)]
+    #[test]
+    fn journal_that_is_open_is_set_aside_once_it_is_closed() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("journal.db");
+        let open = Journal::open(&path).unwrap();
+        let identity = identity(&path).unwrap();
+        std::thread::scope(|scope| {
+            let aside = scope.spawn(|| set_aside(&path, identity).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            assert_eq!(self::identity(&path), Some(identity));
+            drop(open);
+            assert!(aside.join().unwrap().unwrap().exists() && !path.exists());
+        });
+    }
+
+    #[test]
+    fn new_file_has_another_identity() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("journal.db");
+        std::fs::File::create(&path).unwrap();
+        let first = identity(&path).unwrap();
+        std::fs::rename(&path, folder.path().join("other")).unwrap();
+        assert_eq!(identity(&path), None);
+        std::fs::File::create(&path).unwrap();
+        assert_ne!(identity(&path), Some(first));
+    }
+
+    #[test]
+    fn no_file_is_replaced() {
+        for taken in ["", "-wal", "-journal"] {
+            let folder = tempfile::TempDir::new().unwrap();
+            let path = folder.path().join("journal.db");
+            drop(Journal::open(&path).unwrap());
+            let identity = identity(&path).unwrap();
+            let name = with_suffix(&path, &format!("{DAMAGED}{identity:x}"));
+            let earlier = with_suffix(&name, taken);
+            std::fs::File::create(&earlier).unwrap();
+            let aside = set_aside(&path, identity).unwrap().unwrap();
+            assert_eq!(aside, with_suffix(&name, ".2"), "{taken}");
+            assert_eq!(earlier.metadata().unwrap().len(), 0, "{taken}");
+            assert!(aside.metadata().unwrap().len() > 0, "{taken}");
+        }
+    }
+
+    #[test]
+    fn log_is_put_back_if_the_journal_cannot_be_renamed() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (path, aside) = (
+            folder.path().join("journal.db"),
+            folder.path().join("aside"),
+        );
+        let log = with_suffix(&path, "-wal");
+        for file in [&path, &log] {
+            std::fs::File::create(file).unwrap();
+        }
+        // No file can be renamed onto a folder.
+        std::fs::create_dir(&aside).unwrap();
+        assert!(rename_all(&path, &aside).is_err());
+        assert!(path.exists() && log.exists() && !with_suffix(&aside, "-wal").exists());
+    }
+
+    #[cfg(unix)]
     #[test]
     fn nothing_is_written_to_a_journal_that_was_set_aside() {
         let folder = tempfile::TempDir::new().unwrap();

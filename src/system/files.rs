@@ -14,11 +14,20 @@ const MAX_TEXT: u64 = 64 * 1024 * 1024;
 
 /// Creates a folder and its parents with mode 0700. An existing folder keeps its mode.
 pub fn create_private_folder(path: &Path) -> std::io::Result<()> {
+    private_folders(true).create(path)
+}
+
+/// Creates a folder with mode 0700. Fails if it exists.
+pub fn create_new_private_folder(path: &Path) -> std::io::Result<()> {
+    private_folders(false).create(path)
+}
+
+fn private_folders(is_recursive: bool) -> fs::DirBuilder {
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
+    builder.recursive(is_recursive);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    builder
 }
 
 /// Creates an empty file with mode 0600 in a folder with mode 0700, unless the file exists.
@@ -94,7 +103,7 @@ pub fn free_space(folder: &Path) -> Option<u64> {
         .ok()
         .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     #[cfg(not(unix))]
-    let free = None;
+    let (free, _) = (None, folder);
     free
 }
 
@@ -125,7 +134,7 @@ pub fn owner(path: &Path) -> Option<u32> {
     #[cfg(unix)]
     let owner = Some(std::os::unix::fs::MetadataExt::uid(&metadata));
     #[cfg(not(unix))]
-    let owner = None;
+    let (owner, _) = (None, metadata);
     owner
 }
 

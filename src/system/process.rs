@@ -49,7 +49,7 @@ pub fn is_gone(owner: &Owner) -> bool {
     let here = place();
     if owner.place == here {
         return Process::find(owner.pid)
-            .is_none_or(|process| process.start_time.abs_diff(owner.start_time) > JITTER);
+            .is_none_or(|process| process.start_time != owner.start_time);
     }
     // No process survives a reboot. Processes of another container on the same boot cannot be
     // seen, so they count as alive.
@@ -80,12 +80,10 @@ pub fn host() -> String {
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// By how much two start times of one process can differ. They are exact on Linux; elsewhere they
-/// are computed from the time since boot and can be a second off.
-const JITTER: u64 = if cfg!(target_os = "linux") { 0 } else { 2 };
-
 /// `<machine>/<boot>/<process namespace>`. It is cached because the owner of every open run is
-/// compared with it.
+/// compared with it. Only Linux has names for boots and namespaces. Elsewhere a start time is a time
+/// of day, which no process after a reboot has again, and the system says when it booted only by the
+/// clock, which can be set.
 fn place() -> &'static str {
     static PLACE: OnceLock<String> = OnceLock::new();
     PLACE.get_or_init(|| {
@@ -100,7 +98,7 @@ fn place() -> &'static str {
                 .unwrap_or_default(),
         );
         #[cfg(not(target_os = "linux"))]
-        let (boot, namespace) = (sysinfo::System::boot_time() / 60, "");
+        let (boot, namespace) = ("", "");
         format!("{}/{boot}/{namespace}", host())
     })
 }
@@ -117,16 +115,22 @@ pub fn ancestors() -> impl Iterator<Item = Process> {
 
 /// The process `parent` of one that started then, and its ancestors. Each is looked up only when it
 /// is asked for, because the client of a hook is near. Windows keeps the id of a parent that has
-/// ended, and another process can have it by now; that one is younger.
+/// ended, and another process can have it by now; that one is younger. Elsewhere the parent is always
+/// alive, and can seem to be younger if the clock was set back.
 fn ancestors_of(parent: u32, started: u64) -> impl Iterator<Item = Process> {
     let mut child = (parent, started);
     std::iter::from_fn(move || {
         let (parent, started) = child;
         let process = Process::find(parent)?;
         child = (process.parent, process.start_time);
-        (process.start_time <= started.saturating_add(JITTER)).then_some(process)
+        is_parent(process.start_time, started, cfg!(windows)).then_some(process)
     })
     .take(MAX_ANCESTORS)
+}
+
+/// Whether a process that started then can be the parent of one with this start time.
+const fn is_parent(parent_started: u64, started: u64, are_ids_stale: bool) -> bool {
+    !are_ids_stale || parent_started <= started
 }
 
 /// Reads a short file of the kernel, which one call of the system returns. A process can give itself a
@@ -273,9 +277,13 @@ impl StartEnvironment {
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut variables = self.0.split(|&byte| byte == 0);
         let value = variables.find_map(|variable| {
-            variable
-                .strip_prefix(name.as_bytes())?
-                .strip_prefix(b"=".as_slice())
+            let (own, value) = variable.split_at_checked(name.len())?;
+            let is_same = if cfg!(windows) {
+                own.eq_ignore_ascii_case(name.as_bytes())
+            } else {
+                own == name.as_bytes()
+            };
+            value.strip_prefix(b"=".as_slice()).filter(|_| is_same)
         })?;
         let value = std::str::from_utf8(value).ok()?;
         (!value.is_empty()).then_some(value)
@@ -343,6 +351,15 @@ mod tests {
         assert!(is_gone(&owner));
     }
 
+    #[test]
+    fn process_that_is_younger_than_its_child_only_has_the_id_of_the_parent() {
+        assert!(is_parent(5, 6, true));
+        assert!(is_parent(6, 6, true));
+        assert!(!is_parent(7, 6, true));
+        assert!(is_parent(7, 6, false));
+    }
+
+    #[cfg(target_os = "linux")]
     #[test]
     fn process_of_another_container_is_gone_only_after_a_reboot() {
         let own = owner(std::process::id()).unwrap();

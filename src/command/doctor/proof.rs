@@ -18,7 +18,7 @@ use crate::convex::delivery::receipt::{Deletion, deletion};
 use crate::convex::query::query;
 use crate::journal::Journal;
 use crate::system::deadline::Deadline;
-use crate::system::files::TextFile;
+use crate::system::files::{TextFile, create_new_private_folder};
 
 /// The prompt of the session.
 const PROMPT: &str = "a test by `convex-sidecar doctor`";
@@ -29,11 +29,7 @@ struct Home(PathBuf);
 impl Home {
     /// Plain http is allowed in it if it is allowed here, and requests have the same headers.
     fn new(path: PathBuf, deployment: &Deployment) -> Result<Self> {
-        let mut builder = std::fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(&path)
+        create_new_private_folder(&path)
             .with_context(|| format!("could not create the folder {}", path.display()))?;
         let home = Self(path);
         let text = format!(
