@@ -122,11 +122,10 @@ pub fn subagents_beside(folder: &Path) -> BTreeMap<String, Vec<PathBuf>> {
     by_session
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 
-    #[cfg(unix)]
     #[test]
     fn path_of_a_client_on_windows_is_found_in_wsl() {
         let path = local_path(r"C:\Users\dev\.claude\projects\p\s.jsonl");
