@@ -40,14 +40,26 @@ const DECISIVE: [&str; 8] = [
     "XDG_STATE_HOME",
 ];
 /// Others that libraries and this program read: where the client's files are, where SQLite keeps
-/// temporary files, which certificates to trust.
-const OTHERS: [&str; 5] = [
+/// temporary files, which certificates to trust, which address a name has, and whether proxies are
+/// used at all.
+const OTHERS: [&str; 9] = [
     "CLAUDE_CONFIG_DIR",
     "XDG_DATA_HOME",
     "SQLITE_TMPDIR",
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",
+    "HOSTALIASES",
+    "LOCALDOMAIN",
+    "REQUEST_METHOD",
+    "RES_OPTIONS",
 ];
+/// What the names of other variables begin with: own ones, those of the resolver, and those that set the
+/// stack of a thread.
+const PREFIXES: [&str; 4] = ["CONVEX_", "RESOLV_", "RUST_", "TOKIO_"];
+/// How many names of ignored variables are kept, and how long they are, in bytes. An argument has a
+/// limit, and settings could exceed it.
+const MAX_NAMES: usize = 16;
+const MAX_NAME: usize = 64;
 /// More than anyone writes into a settings file, in bytes.
 const MAX_SETTINGS: u64 = 1 << 20;
 
@@ -142,7 +154,9 @@ fn argument(checked: &Checked) -> String {
     } else {
         "known"
     };
-    format!("{ARGUMENT}{kind}:{}", checked.ignored.join(","))
+    let names = checked.ignored.iter().filter(|name| name.len() <= MAX_NAME);
+    let names: Vec<_> = names.take(MAX_NAMES).map(String::as_str).collect();
+    format!("{ARGUMENT}{kind}:{}", names.join(","))
 }
 
 fn checked_by(argument: Option<&OsString>) -> Option<Checked> {
@@ -230,7 +244,7 @@ fn check(
 /// does not tell upper case from lower case, and libraries read proxies in both.
 fn is_guarded(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    name.starts_with("CONVEX_")
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || name.ends_with("_PROXY")
         || DECISIVE.contains(&name.as_str())
         || OTHERS.contains(&name.as_str())

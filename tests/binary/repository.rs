@@ -122,7 +122,12 @@ const WAYS: [(&str, Way); 4] = [
 ];
 
 /// What a repository sets, and the variable that the journal's note names.
-const ATTACKS: [(&str, Variables); 20] = [
+const ATTACKS: [(&str, Variables); 25] = [
+    ("LOCALDOMAIN", &[("LOCALDOMAIN", "evil.test")]),
+    ("HOSTALIASES", &[("HOSTALIASES", "aliases")]),
+    ("RES_OPTIONS", &[("RES_OPTIONS", "use-vc")]),
+    ("REQUEST_METHOD", &[("REQUEST_METHOD", "GET")]),
+    ("RUST_MIN_STACK", &[("RUST_MIN_STACK", "1")]),
     (URL, REDIRECT),
     (KEY, &[(KEY, "evil|key")]),
     (
@@ -206,6 +211,21 @@ fn doctor(scene: &Scene, client: &mut RunningClient, variables: Variables) -> St
     let output = scene.set(command, variables).run().stdout;
     let ignored = output.lines().filter(|line| line.contains("ignored"));
     ignored.collect()
+}
+
+/// Their names do not fit into an argument.
+#[test]
+fn many_variables_do_not_switch_recording_off() {
+    let scene = Scene::new(Machine::at_home());
+    let mut client = scene.machine.client().start();
+    for (session, count, length) in [("long", 5, 30_000), ("many", 3_000, 20)] {
+        let names = (0..count).map(|index| format!("CONVEX_{}{index}", "A".repeat(length)));
+        let hook = names.fold(client.hook(&event(session)), |hook, name| {
+            hook.env(&name, "1")
+        });
+        hook.run().silent();
+        assert_eq!(scene.row(session)["output"], TEXT, "{session}");
+    }
 }
 
 #[test]
