@@ -17,6 +17,9 @@ use super::key::AdminKey;
 
 /// The shortest value of a header that is masked, in bytes; shorter ones stand in ordinary words.
 const SHORTEST_SECRET: usize = 4;
+/// The shortest secret that is masked in what is stored, in bytes: an ordinary text has no such word by
+/// chance.
+const SHORTEST_STORED_SECRET: usize = 8;
 
 /// A Convex deployment and the key to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,20 @@ impl Deployment {
             .fold(self.key.hidden_in(text), |text, value| {
                 text.replace(value, "…")
             })
+    }
+
+    /// What must not be stored of the key and of the headers: whole, and the key without its instance,
+    /// because a text can spell the bar between them in another way.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        let key = self.key.expose();
+        let part = key.rsplit('|').next().unwrap_or_default();
+        let values = self.headers.values();
+        let values = values.filter_map(|value| value.to_str().ok());
+        let all = [key, part].into_iter().chain(values);
+        all.filter(|secret| secret.len() >= SHORTEST_STORED_SECRET)
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The URL as the journal stores it.

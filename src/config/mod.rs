@@ -111,6 +111,8 @@ impl Config {
             }),
             Some(problem) => Err(anyhow!("{problem:#}")),
         };
+        let secrets = deployment.as_ref().ok().and_then(Option::as_ref);
+        let redactor = redactor.hiding(secrets.map(Deployment::secrets).unwrap_or_default());
         let variable = |name: &str| environment.get(name).cloned();
         Self {
             deployment,

@@ -438,3 +438,33 @@ fn only_made_up_secrets_are_masked_in_the_sources() {
     masked.retain(|kept| !made_up.iter().any(|part| kept.contains(part)));
     assert_eq!(masked, Vec::<String>::new());
 }
+
+/// The key and the headers that are configured are masked whatever their form is, and however a text
+/// spells the bar of the key.
+#[test]
+fn own_key_and_headers_are_masked_in_any_form() {
+    const KEY: &str = "my-instance|short-key-99";
+    const HEADER: &str = "e21c6f0a77b94d9c";
+    let machine = Machine::new();
+    machine.write_config(&format!(
+        "url = 'http://127.0.0.1:9'\nadmin_key = '{KEY}'\nredact = false\n[headers]\nX-Access = '{HEADER}'\n"
+    ));
+    let texts = [
+        KEY.to_owned(),
+        KEY.replace('|', "\\u007c"),
+        format!("the value is {HEADER}."),
+        format!("a{HEADER}b"),
+    ];
+    let stop = serde_json::json!({"session_id": "s", "hook_event_name": "Stop",
+        "last_assistant_message": texts.join("\n"), "cwd": format!("/home/{HEADER}")});
+    machine
+        .sidecar(&["hook"])
+        .stdin(stop.to_string())
+        .run()
+        .silent();
+    let document = machine.document("s").to_string();
+    assert!(document.contains("the value is"), "{document}");
+    for secret in ["short-key-99", HEADER] {
+        assert!(!document.contains(secret), "{document}");
+    }
+}

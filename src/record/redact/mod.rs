@@ -69,6 +69,8 @@ pub struct Redactor {
     keeps_text: bool,
     masks: bool,
     patterns: Vec<Regex>,
+    /// What is masked wherever it stands.
+    secrets: Vec<String>,
     max_bytes: usize,
 }
 
@@ -88,6 +90,7 @@ impl Redactor {
             keeps_text: true,
             masks,
             patterns,
+            secrets: Vec::new(),
             max_bytes,
         })
     }
@@ -99,6 +102,7 @@ impl Redactor {
             keeps_text: false,
             masks: true,
             patterns: Vec::new(),
+            secrets: Vec::new(),
             max_bytes: 0,
         }
     }
@@ -110,6 +114,12 @@ impl Redactor {
             keeps_text: false,
             ..self
         }
+    }
+
+    /// This redactor, which also masks these secrets of the user, whatever their form.
+    #[must_use]
+    pub fn hiding(self, secrets: Vec<String>) -> Self {
+        Self { secrets, ..self }
     }
 
     /// The text as it is stored; `None` if it is blank, if no text is stored, or if it cannot be
@@ -148,6 +158,7 @@ impl Redactor {
     pub fn path<'a>(&self, path: &'a Path) -> Cow<'a, Path> {
         let built_in = Self {
             patterns: Vec::new(),
+            secrets: self.secrets.clone(),
             ..*self
         };
         let text = path.to_string_lossy();
@@ -229,6 +240,13 @@ impl Redactor {
             found.extend(pattern.find_iter(text).map(|own| Found {
                 range: own.range(),
                 rule: RULES.len() + number,
+            }));
+        }
+        for secret in &self.secrets {
+            let starts = memchr::memmem::find_iter(text.as_bytes(), secret);
+            found.extend(starts.map(|start| Found {
+                range: start..start + secret.len(),
+                rule: RULES.len(),
             }));
         }
         Some(found)
