@@ -13,6 +13,7 @@ mod rules;
 mod value;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use regex_lite::Regex;
@@ -64,7 +65,6 @@ pub enum Label<'a> {
 }
 
 /// Decides what is stored of a text.
-#[derive(Debug)]
 pub struct Redactor {
     keeps_text: bool,
     masks: bool,
@@ -72,6 +72,19 @@ pub struct Redactor {
     /// What is masked wherever it stands.
     secrets: Vec<String>,
     max_bytes: usize,
+}
+
+impl fmt::Debug for Redactor {
+    /// Without the secrets.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Redactor")
+            .field("keeps_text", &self.keeps_text)
+            .field("masks", &self.masks)
+            .field("patterns", &self.patterns)
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Redactor {
