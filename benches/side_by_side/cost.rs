@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::loopback::Loopback;
-use crate::sidecar::{EXECUTABLE, Event, Home, KEY, fresh, name_client};
+use crate::sidecar::{EXECUTABLE, Event, Home, KEY, fresh};
 use crate::table::{count, table};
 use crate::transcripts::{self, Tally};
 
@@ -191,8 +191,9 @@ impl<'a> Stage<'a> {
     fn under(&self, tool: &str, arguments: &[&str]) -> Result<String, String> {
         let mut command = Command::new(tool);
         command.args(arguments).args([EXECUTABLE, "hook"]);
-        self.home().set_up(&mut command);
-        name_client(&mut command, &self.session);
+        let home = self.home();
+        home.set_up(&mut command);
+        home.name_client(&mut command, &self.session);
         let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

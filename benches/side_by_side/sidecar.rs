@@ -1,8 +1,9 @@
 //! The sidecar as a client runs it: its home, hook inputs, and what it recorded.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -61,42 +62,78 @@ impl Event {
     }
 }
 
-/// Gives a hook the variables by which the client names its process and its session.
-pub fn name_client(command: &mut Command, session: &str) {
-    command
-        .env("CLAUDE_PID", std::process::id().to_string())
-        .env("CLAUDE_CODE_SESSION_ID", session);
+/// A process that stands in for the client: a hook believes a variable only if its client was started
+/// with it. It is in the list of clients, as detached hooks need it, and ends when this is dropped.
+struct Client(Child);
+
+impl Client {
+    fn start(folder: &Path, environment: &[(&str, OsString)]) -> Self {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("86400").env_clear();
+        sleep.envs(environment.iter().map(|(name, value)| (name, value)));
+        let client = Self(sleep.stdin(Stdio::null()).spawn().unwrap());
+        let pid = client.0.id();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+        let entry = json!({"pid": pid, "procStart": fields.split(' ').nth(19)});
+        std::fs::create_dir_all(folder.join("sessions")).unwrap();
+        std::fs::write(
+            folder.join(format!("sessions/{pid}.json")),
+            entry.to_string(),
+        )
+        .unwrap();
+        client
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A home. It usually has a journal: creating one costs more than a hook and happens once per machine.
 pub struct Home {
     pub folder: PathBuf,
-    deployment: Option<(String, String)>,
+    environment: Vec<(&'static str, OsString)>,
+    client: Client,
 }
 
 impl Home {
     pub fn new(scratch: &Path, name: &str) -> Self {
-        let home = Self {
-            folder: fresh(scratch, name),
-            deployment: None,
-        };
+        let home = Self::bare(scratch, name);
         timed(&mut home.sidecar(&["sessions"]), "");
         home
     }
 
     /// A home without a journal.
     pub fn bare(scratch: &Path, name: &str) -> Self {
-        Self {
-            folder: fresh(scratch, name),
-            deployment: None,
-        }
+        Self::at(fresh(scratch, name), Vec::new())
     }
 
     /// The same home with a deployment.
     pub fn deployment(&self, url: &str, key: &str) -> Self {
+        let deployment = [
+            ("CONVEX_SELF_HOSTED_URL", url),
+            ("CONVEX_SELF_HOSTED_ADMIN_KEY", key),
+        ];
+        let deployment = deployment.map(|(name, value)| (name, value.into()));
+        Self::at(self.folder.clone(), deployment.into())
+    }
+
+    fn at(folder: PathBuf, deployment: Vec<(&'static str, OsString)>) -> Self {
+        let client_folder = folder.with_extension("client");
+        let mut environment = deployment;
+        environment.extend([
+            ("PATH", std::env::var_os("PATH").unwrap()),
+            ("CONVEX_SIDECAR_HOME", folder.clone().into()),
+            ("CLAUDE_CONFIG_DIR", client_folder.clone().into()),
+        ]);
         Self {
-            folder: self.folder.clone(),
-            deployment: Some((url.to_owned(), key.to_owned())),
+            client: Client::start(&client_folder, &environment),
+            folder,
+            environment,
         }
     }
 
@@ -117,26 +154,26 @@ impl Home {
         command
     }
 
-    /// The hook of a session. The client, here the bench, names its process and its session, as
-    /// 2.1.332 does.
+    /// The hook of a session. The client names its process and its session, as 2.1.332 does.
     pub fn hook_command(&self, session: &str) -> Command {
         let mut command = self.sidecar(&["hook"]);
-        name_client(&mut command, session);
+        self.name_client(&mut command, session);
         command
     }
 
-    /// Gives a command the environment that a client gives everything that it runs.
+    /// Gives a hook the variables by which the client names its process and its session.
+    pub fn name_client(&self, command: &mut Command, session: &str) {
+        command
+            .env("CLAUDECODE", "1")
+            .env("CLAUDE_PID", self.client.0.id().to_string())
+            .env("CLAUDE_CODE_SESSION_ID", session);
+    }
+
+    /// Gives a command the environment that the client was started with.
     pub fn set_up(&self, command: &mut Command) {
         command
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
-            .env("CONVEX_SIDECAR_HOME", &self.folder)
-            .env("CLAUDECODE", "1");
-        if let Some((url, key)) = &self.deployment {
-            command
-                .env("CONVEX_SELF_HOSTED_URL", url)
-                .env("CONVEX_SELF_HOSTED_ADMIN_KEY", key);
-        }
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
     }
 
     pub fn hook(&self, event: Event, session: &str, transcript: &Path) -> Duration {

@@ -310,8 +310,8 @@ impl Round<'_> {
 }
 
 /// Where the next line starts, if `offset` is within one that is passed over; or how far that was passed
-/// over now, and `false`. A record starts with a brace: the client can append one to a line that lacks
-/// its line feed.
+/// over now, and `false`. A record starts and ends with a brace: the client can append to a line that
+/// lacks its line feed.
 fn start_of_line(
     file: &File,
     offset: u64,
@@ -327,7 +327,8 @@ fn start_of_line(
     };
     let mut around = [b'\n'; 2];
     input.read_exact(&mut around)?;
-    if around[0] == b'\n' || matches!(around[1], b'\n' | b'{') {
+    // What was read to its end without a line feed ends with a brace.
+    if matches!(around[0], b'\n' | b'}') || around[1].is_ascii_whitespace() || around[1] == b'{' {
         return Ok((offset, true));
     }
     input.position = offset;
