@@ -103,14 +103,19 @@ fn place() -> &'static str {
     })
 }
 
-/// The ancestors of this process, its parent first.
+/// The ancestors of this process, its parent first. They are looked up once, because who started the
+/// program and whose run it is are found among them.
 pub fn ancestors() -> impl Iterator<Item = Process> {
-    #[cfg(unix)]
-    let (parent, started) = (std::os::unix::process::parent_id(), u64::MAX);
-    #[cfg(not(unix))]
-    let (parent, started) = Process::find(std::process::id())
-        .map_or((0, 0), |process| (process.parent, process.start_time));
-    ancestors_of(parent, started)
+    static ANCESTORS: OnceLock<Vec<Process>> = OnceLock::new();
+    let ancestors = ANCESTORS.get_or_init(|| {
+        #[cfg(unix)]
+        let (parent, started) = (std::os::unix::process::parent_id(), u64::MAX);
+        #[cfg(not(unix))]
+        let (parent, started) = Process::find(std::process::id())
+            .map_or((0, 0), |process| (process.parent, process.start_time));
+        ancestors_of(parent, started).collect()
+    });
+    ancestors.iter().cloned()
 }
 
 /// The process `parent` of one that started then, and its ancestors. Each is looked up only when it
