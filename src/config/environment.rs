@@ -11,9 +11,9 @@ pub(super) const URL: &str = "CONVEX_SELF_HOSTED_URL";
 /// Its admin key.
 pub(super) const KEY: &str = "CONVEX_SELF_HOSTED_ADMIN_KEY";
 /// The user's home folder.
-pub(super) const HOME_FOLDER: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+pub(super) const HOME: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
 /// One folder for configuration and journal.
-pub(super) const HOME: &str = "CONVEX_SIDECAR_HOME";
+pub(super) const SIDECAR_HOME: &str = "CONVEX_SIDECAR_HOME";
 /// Whether recording is switched off.
 pub(super) const DISABLED: &str = "CONVEX_SIDECAR_DISABLED";
 /// The Convex CLI's variable for a key of Convex Cloud, which names its deployment, too.
@@ -26,6 +26,7 @@ pub const SESSION_ID: &str = "CLAUDE_CODE_SESSION_ID";
 pub(super) const AGENT_TYPE: &str = "CONVEX_SIDECAR_AGENT_TYPE";
 /// The key of its workflow.
 pub(super) const WORKFLOW: &str = "CONVEX_SIDECAR_WORKFLOW";
+
 /// The environment, as values.
 pub type Environment = HashMap<String, String>;
 
@@ -122,10 +123,10 @@ mod tests {
         };
         let windows = collect(variables(), true);
         assert_eq!(windows.get("PATH").map(String::as_str), Some("a"));
-        assert_eq!(windows.get(HOME).map(String::as_str), Some("b"));
+        assert_eq!(windows.get(SIDECAR_HOME).map(String::as_str), Some("b"));
         assert_eq!(windows.len(), 2);
         let others = collect(variables(), false);
-        assert_eq!(others.get(HOME), None);
+        assert_eq!(others.get(SIDECAR_HOME), None);
         assert_eq!(others.get("Path").map(String::as_str), Some("a"));
     }
 }

@@ -11,11 +11,6 @@
 //! Libraries read some of these variables themselves. Where one has to change, the program runs itself
 //! again in a corrected environment. An argument tells it so, because no settings can set arguments.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this module reads the environment and the user's settings"
-)]
-
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -24,9 +19,10 @@ use std::process::Command;
 
 use anyhow::anyhow;
 
-use super::environment::{DISABLED, Environment, HOME as SIDECAR_HOME, HOME_FOLDER, KEY, URL};
+use super::environment::{DISABLED, Environment, HOME, KEY, SIDECAR_HOME, URL};
 use super::paths::client_folder;
 use super::starter::{Starter, Variables, own_variables, starter, texts, value};
+use crate::system::files::read_regular;
 
 /// Variables that say where the record is kept and sent, and whether.
 const DECISIVE: [&str; 8] = [
@@ -80,29 +76,20 @@ impl Checked {
     pub fn problem(&self) -> Option<anyhow::Error> {
         self.is_unknown.then(|| {
             anyhow!(
-                "{} can come from a repository's settings, because the environment that the client was started with is not known",
-                self.names()
+                "could not tell who set {}: the environment that the client was started with is not known, so a repository's settings may have set it",
+                self.ignored.join(", ")
             )
         })
     }
 
     /// What was ignored, and why.
     pub fn warning(&self) -> Option<anyhow::Error> {
-        let verb = if self.ignored.len() == 1 {
-            "was"
-        } else {
-            "were"
-        };
         (!self.is_unknown && !self.ignored.is_empty()).then(|| {
             anyhow!(
-                "{} {verb} ignored, because settings that can be a repository's set what the client was not started with",
-                self.names()
+                "ignored {}: the client was not started with this, so a repository's settings may have set it",
+                self.ignored.join(", ")
             )
         })
-    }
-
-    fn names(&self) -> String {
-        self.ignored.join(", ")
     }
 }
 
@@ -115,12 +102,15 @@ pub fn enforce() -> io::Result<Vec<OsString>> {
     }
     let own = own_variables();
     let starter = starter(&own);
-    let (checked, changes) = check(&own, &starter, home().as_deref(), user_settings);
+    let (changes, is_unknown) = check(&own, &starter, home().as_deref(), user_settings);
     if changes.is_empty() {
         return Ok(arguments);
     }
+    let ignored: Vec<_> = changes.iter().map(|(name, _)| name.as_str()).collect();
     let mut command = again()?;
-    command.arg(argument(&checked)).args(&arguments[1..]);
+    command
+        .arg(argument(ignored, is_unknown))
+        .args(&arguments[1..]);
     for (name, value) in changes {
         match value {
             Some(value) => command.env(name, value),
@@ -133,7 +123,7 @@ pub fn enforce() -> io::Result<Vec<OsString>> {
 /// This program with an argument that says that its caller has checked its environment.
 pub fn trusted_hook() -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args([&argument(&Checked::default()), "hook"]);
+    command.args([&argument(Vec::new(), false), "hook"]);
     Ok(command)
 }
 
@@ -148,15 +138,14 @@ pub(super) fn checked() -> Checked {
     checked_by(std::env::args_os().nth(1).as_ref()).unwrap_or_default()
 }
 
-fn argument(checked: &Checked) -> String {
-    let kind = if checked.is_unknown {
-        "unknown"
-    } else {
-        "known"
-    };
-    let names = checked.ignored.iter().filter(|name| name.len() <= MAX_NAME);
-    let names: Vec<_> = names.take(MAX_NAMES).map(String::as_str).collect();
-    format!("{ARGUMENT}{kind}:{}", names.join(","))
+/// Tells what was ignored. The variables that matter most come first, so that no others can push them
+/// out.
+fn argument(mut ignored: Vec<&str>, is_unknown: bool) -> String {
+    let kind = if is_unknown { "unknown" } else { "known" };
+    ignored.retain(|name| name.len() <= MAX_NAME);
+    ignored.sort_by_key(|name| !DECISIVE.contains(name));
+    ignored.truncate(MAX_NAMES);
+    format!("{ARGUMENT}{kind}:{}", ignored.join(","))
 }
 
 fn checked_by(argument: Option<&OsString>) -> Option<Checked> {
@@ -171,15 +160,15 @@ fn checked_by(argument: Option<&OsString>) -> Option<Checked> {
     })
 }
 
-/// What has to change in the environment. `home` is the home folder in the system's database of
-/// users, and `user_settings` reads the variables of the user's own settings for a client with this
-/// environment.
+/// What has to change in the environment, and whether the user may have set any of it that decides where
+/// the record goes. `home` is the home folder in the system's database of users, and `user_settings`
+/// reads the variables of the user's own settings for a client with this environment.
 fn check(
     own: &Variables,
     starter: &Starter,
     home: Option<&Path>,
     user_settings: impl FnOnce(&Variables) -> Environment,
-) -> (Checked, Vec<(String, Option<OsString>)>) {
+) -> (Vec<(String, Option<OsString>)>, bool) {
     let guarded = own.iter().filter(|(name, _)| is_guarded(name));
     match starter {
         Starter::Person => Default::default(),
@@ -193,49 +182,26 @@ fn check(
                 return Default::default();
             }
             let user = user_settings(start);
-            let changes: Vec<_> = names
-                .into_iter()
-                .filter_map(|name| {
-                    let of_user = user.get(name).map(OsStr::new);
-                    let right = of_user.or_else(|| value(start, name));
-                    let is_wrong = value(own, name) != right;
-                    is_wrong.then(|| (name.clone(), right.map(OsStr::to_owned)))
-                })
-                .collect();
-            let ignored = changes.iter().map(|(name, _)| name.clone()).collect();
-            (
-                Checked {
-                    ignored,
-                    is_unknown: false,
-                },
-                changes,
-            )
+            let changes = names.into_iter().filter_map(|name| {
+                let of_user = user.get(name).map(OsStr::new);
+                let right = of_user.or_else(|| value(start, name));
+                let is_wrong = value(own, name) != right;
+                is_wrong.then(|| (name.clone(), right.map(OsStr::to_owned)))
+            });
+            (changes.collect(), false)
         }
         Starter::UnknownClient => {
-            let is_home = |name: &str, folder: &OsStr| {
-                name.eq_ignore_ascii_case(HOME_FOLDER)
-                    && home.is_some_and(|home| is_same_folder(home, Path::new(folder)))
-            };
-            let ignored: Vec<String> = guarded
-                .filter(|(name, value)| !is_home(name, value))
-                .map(|(name, _)| name.clone())
-                .collect();
-            let changes = ignored
-                .iter()
-                .map(|name| {
-                    let home = home.filter(|_| name.eq_ignore_ascii_case(HOME_FOLDER));
-                    (name.clone(), home.map(|home| home.as_os_str().to_owned()))
+            let changes: Vec<_> = guarded
+                .filter_map(|(name, value)| {
+                    let home = home.filter(|_| name.eq_ignore_ascii_case(HOME));
+                    let is_right = home.is_some_and(|home| is_same_folder(home, Path::new(value)));
+                    let right = home.map(|home| home.as_os_str().to_owned());
+                    (!is_right).then(|| (name.clone(), right))
                 })
                 .collect();
-            let is_unknown =
-                !cfg!(windows) && ignored.iter().any(|name| DECISIVE.contains(&name.as_str()));
-            (
-                Checked {
-                    ignored,
-                    is_unknown,
-                },
-                changes,
-            )
+            let is_decisive = |(name, _): &(String, _)| DECISIVE.contains(&name.as_str());
+            let is_unknown = !cfg!(windows) && changes.iter().any(is_decisive);
+            (changes, is_unknown)
         }
     }
 }
@@ -255,10 +221,7 @@ fn is_guarded(name: &str) -> bool {
 fn user_settings(client: &Variables) -> Environment {
     let read = || {
         let path = client_folder(&texts(client))?.join("settings.json");
-        let metadata = path.metadata().ok()?;
-        let text =
-            (metadata.is_file() && metadata.len() <= MAX_SETTINGS).then(|| std::fs::read(&path));
-        let text = text?.ok()?;
+        let text = read_regular(&path, MAX_SETTINGS).ok()?;
         let settings: serde_json::Value = serde_json::from_slice(&text).ok()?;
         let variables = settings.get("env")?.as_object()?.iter();
         let texts = variables.map(|(name, value)| {

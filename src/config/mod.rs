@@ -16,9 +16,7 @@ use anyhow::{Result, anyhow, bail};
 use http::HeaderMap;
 
 pub use self::deployment::Deployment;
-use self::environment::{
-    AGENT_TYPE, DISABLED, HOME_FOLDER, KEY, URL, WORKFLOW, is_in_client, is_on,
-};
+use self::environment::{AGENT_TYPE, DISABLED, HOME, KEY, URL, WORKFLOW, is_in_client, is_on};
 pub use self::environment::{
     CONVEX_CLI_VARIABLES, ClientVariables, Environment, SESSION_ID, environment, has_deployment,
     is_daemon,
@@ -91,7 +89,7 @@ impl Config {
     fn of(environment: &Environment, file: Result<File>, paths: Paths) -> Self {
         let read = file.and_then(|file| {
             let redactor = file.redactor(&paths.config)?;
-            let home = environment.get(HOME_FOLDER).map(Path::new);
+            let home = environment.get(HOME).map(Path::new);
             let excluded = file.excluded(&paths.config, home)?;
             Ok((redactor, excluded, file.headers(&paths.config)?, file))
         });

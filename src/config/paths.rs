@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use directories::ProjectDirs;
 
-use super::environment::{Environment, HOME, HOME_FOLDER};
+use super::environment::{Environment, HOME, SIDECAR_HOME};
 
 /// The client's variable for its own folder.
 const CLIENT_FOLDER: &str = "CLAUDE_CONFIG_DIR";
@@ -20,7 +20,7 @@ pub(super) struct Paths {
 impl Paths {
     /// In `CONVEX_SIDECAR_HOME`, else where the platform keeps configuration and state.
     pub fn find(environment: &Environment) -> Result<Self> {
-        let (config, state) = if let Some(home) = environment.get(HOME) {
+        let (config, state) = if let Some(home) = environment.get(SIDECAR_HOME) {
             (PathBuf::from(home), PathBuf::from(home))
         } else {
             let folders = folders()?;
@@ -51,7 +51,7 @@ pub fn executable_name() -> String {
 /// Where hooks find a copy of the executable if it does not last where it is: in
 /// `CONVEX_SIDECAR_HOME`, else where the platform keeps data.
 pub fn executable_copy(environment: &Environment) -> Result<PathBuf> {
-    let folder = match environment.get(HOME) {
+    let folder = match environment.get(SIDECAR_HOME) {
         Some(home) => PathBuf::from(home),
         None => folders()?.data_local_dir().to_owned(),
     };
@@ -64,7 +64,7 @@ pub fn client_folder(environment: &Environment) -> Option<PathBuf> {
     environment
         .get(CLIENT_FOLDER)
         .map(PathBuf::from)
-        .or_else(|| Some(Path::new(environment.get(HOME_FOLDER)?).join(".claude")))
+        .or_else(|| Some(Path::new(environment.get(HOME)?).join(".claude")))
 }
 
 /// The environments of clients with these folders, or that of this process if none is named.

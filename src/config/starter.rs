@@ -5,7 +5,7 @@ use std::iter;
 
 use super::environment::{self, Environment, SESSION_ID, is_daemon};
 use super::paths::client_folder;
-use crate::system::client::{Registry, clients};
+use crate::system::client::{Registry, clients, named};
 use crate::system::process::{self, Process};
 
 /// The variables of a client that each of its hooks or tools has: `CLAUDECODE` from 2.1.145 on in
@@ -19,6 +19,7 @@ const CLIENT_VARIABLES: [&str; 4] = [
 /// Those that only a client sets. A program that starts a client sets the entrypoint, and people and
 /// scripts set `CLAUDECODE`.
 const OF_CLIENTS_ALONE: [&str; 2] = ["CLAUDE_PROJECT_DIR", SESSION_ID];
+
 /// The variables of a process.
 pub(super) type Variables = Vec<(String, OsString)>;
 
@@ -76,11 +77,7 @@ fn clients_above(own: &Environment, registry: &Registry<'_>) -> Vec<Process> {
         return above;
     }
     let pid = own.get("CLAUDE_PID").and_then(|pid| pid.parse().ok());
-    let named = pid.and_then(|pid| {
-        process::ancestors()
-            .find(|process| process.pid == pid)
-            .or_else(|| Process::find(pid).filter(|process| registry.has(process)))
-    });
+    let named = pid.and_then(|pid| named(pid, registry));
     let above = named.into_iter().flat_map(|client| {
         let outer: Vec<_> = clients(client.ancestors(), registry).collect();
         iter::once(client).chain(outer)

@@ -4,7 +4,7 @@
 use crate::config::{ClientVariables, Config, SESSION_ID, is_daemon};
 use crate::record::event::{Event, EventKind, is_session_id};
 use crate::record::session::Origin;
-use crate::system::client::{Registry, clients, is_client};
+use crate::system::client::{self, Registry, clients, is_client};
 use crate::system::process::{self, Process};
 
 /// Where an event comes from. What a client says counts only for a hook that a client runs.
@@ -44,15 +44,9 @@ fn find(variables: &ClientVariables, session_id: &str) -> Option<Process> {
     let registry = Registry::of(variables.folder.as_deref());
     let is_own = variables.session_id.as_deref() == Some(session_id);
     let named = variables.pid.filter(|_| is_own);
-    if let Some(pid) = named {
-        // A hook that was detached from its client is no descendant of it. Without a registration
-        // the number can be that of a process in another namespace.
-        let client = process::ancestors()
-            .find(|process| process.pid == pid)
-            .or_else(|| Process::find(pid).filter(|process| registry.has(process)));
-        if client.is_some() {
-            return client;
-        }
+    let client = named.and_then(|pid| client::named(pid, &registry));
+    if client.is_some() {
+        return client;
     }
     let nearest = process::ancestors()
         .find(|process| Some(process.pid) == variables.pid || is_client(process, &registry))?;

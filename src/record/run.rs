@@ -17,8 +17,9 @@ pub struct Owner {
     /// When it started: clock ticks since boot on Linux (as in `/proc/PID/stat`), epoch seconds
     /// elsewhere.
     pub start_time: u64,
-    /// Where the process id is valid: the machine, on Linux with boot and process namespace. Several containers can
-    /// write to a journal on a shared volume, and none of them can see the others' processes.
+    /// Where the process id is valid: the machine, on Linux with boot and process namespace. Several
+    /// containers can write to a journal on a shared volume, and none of them can see the others'
+    /// processes.
     pub place: String,
 }
 

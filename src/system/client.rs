@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::system::files::read_regular;
 use crate::system::json::{Scalar, parse_object};
-use crate::system::process::Process;
+use crate::system::process::{self, Process};
 
 /// The name of the client's program.
 const PROGRAM: &str = "claude";
@@ -18,6 +18,15 @@ const INTERPRETERS: [&str; 3] = ["node", "bun", "deno"];
 const SHELLS: [&str; 7] = ["sh", "bash", "dash", "zsh", "fish", "ksh", "busybox"];
 /// More than the client writes about one process, in bytes.
 const MAX_REGISTRATION: u64 = 65_536;
+
+/// The process that a client names as its own. A hook that was detached from its client is no
+/// descendant of it. Without a registration the number can be that of a process in another namespace.
+#[must_use]
+pub fn named(pid: u32, registry: &Registry<'_>) -> Option<Process> {
+    process::ancestors()
+        .find(|process| process.pid == pid)
+        .or_else(|| Process::find(pid).filter(|process| registry.has(process)))
+}
 
 /// The clients among these processes.
 pub fn clients(

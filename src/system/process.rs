@@ -118,8 +118,8 @@ pub fn ancestors() -> impl Iterator<Item = Process> {
     ancestors.iter().cloned()
 }
 
-/// The process `parent` of one that started then, and its ancestors. Each is looked up only when it
-/// is asked for, because the client of a hook is near. Windows keeps the id of a parent that has
+/// The process `parent` of one that started then, and its ancestors. Each is looked up only when it is
+/// asked for. Windows keeps the id of a parent that has
 /// ended, and another process can have it by now; that one is younger. Elsewhere the parent is always
 /// alive, and can seem to be younger if the clock was set back.
 fn ancestors_of(parent: u32, started: u64) -> impl Iterator<Item = Process> {

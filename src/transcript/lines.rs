@@ -32,7 +32,8 @@ pub enum End {
 }
 
 /// Adds the facts of all whole lines that start within `bound` bytes. Returns how many bytes they
-/// take, with what was passed over of a line that is too long to be kept. `buffer` can be used again for another input; it grows if a line does not fit in.
+/// take, with what was passed over of a line that is too long to be kept. `buffer` can be used again for
+/// another input; it grows if a line does not fit in.
 ///
 /// The last line counts without its line feed if it is a whole JSON object, because a copied file
 /// may lack it.

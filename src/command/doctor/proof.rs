@@ -93,8 +93,8 @@ pub fn run(
         json!({"session_id": session_id, "hook_event_name": "Stop", "last_assistant_message": answer}),
         json!({"session_id": session_id, "hook_event_name": "SessionEnd", "reason": "other"}),
     ];
-    // What a client runs does not believe that the journal and the deployment are others, unless it is
-    // this very program that says so.
+    // A hook that a client runs ignores the variables that are set here, unless this program itself
+    // starts it.
     let is_in_client = guard::is_run_by_client();
     let steps = events.map(|event| {
         let name = event["hook_event_name"]
