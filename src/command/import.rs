@@ -34,6 +34,9 @@ use crate::ui::{escape, plural};
 
 /// How many deltas may wait to be counted, so that memory does not grow with the number of files.
 const MAX_WAITING: usize = 16;
+/// How deep below a linked folder transcripts are searched for: the link leads to a project's folder, or
+/// to one with such folders. A link can also lead to the root of the file system.
+const MAX_LINKED_DEPTH: usize = 1;
 /// How long to wait for the next delta while the write lock is held.
 const NEXT_DELTA_TIMEOUT: Duration = Duration::from_millis(5);
 
@@ -101,10 +104,12 @@ pub fn run(options: &Import) -> Result<()> {
 fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcript>> {
     let mut sessions: BTreeMap<String, Vec<SessionFile>> = BTreeMap::new();
     let mut beside: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
+    // With how many levels of folders below each are searched. Links come last: one can lead to a
+    // folder that is read anyway, or back to one above it.
+    let mut folders = vec![(folder.to_owned(), usize::MAX)];
+    let mut linked = Vec::new();
     let mut seen = BTreeSet::new();
-    while let Some(folder) = folders.pop() {
-        // A link can lead to a folder that was read, or back to one above it.
+    while let Some((folder, depth)) = folders.pop().or_else(|| linked.pop()) {
         if !seen.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())) {
             continue;
         }
@@ -127,7 +132,13 @@ fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcr
             };
             has_subagents |= subagent_id(&path).is_some();
             match name.strip_suffix(".jsonl") {
-                None if metadata.is_dir() && name != "subagents" => folders.push(path),
+                None if metadata.is_dir() && name != "subagents" && depth > 0 => {
+                    if path.is_symlink() {
+                        linked.push((path, MAX_LINKED_DEPTH.min(depth - 1)));
+                    } else {
+                        folders.push((path, depth - 1));
+                    }
+                }
                 Some(id)
                     if metadata.is_file() && is_session_id(id) && subagent_id(&path).is_none() =>
                 {

@@ -8,8 +8,10 @@ use crate::system::signals;
 
 /// The largest hook input that is read, in bytes. A prompt with pasted files can be some megabytes.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// How long stdin may be silent before reading ends.
-const SILENCE: Duration = Duration::from_millis(300);
+/// How long stdin may be silent before reading ends. On a busy machine a client can be stopped between
+/// two writes, and an event that is lost is worse than a hook that waits; the rest of the hook's
+/// budget is enough to record the event.
+const SILENCE: Duration = Duration::from_millis(900);
 /// How long the wait for stdin may take before it is a wait, for which signals are limited.
 const PROMPT: Duration = Duration::from_millis(20);
 /// How much is read at once, in bytes: as much as a pipe holds.

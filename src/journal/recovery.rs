@@ -11,7 +11,7 @@ use super::connection::{BUSY_TIMEOUT, RETRY_AFTER};
 use super::error::{Error, ErrorKind, Result};
 use super::{lock, schema, with_suffix};
 use crate::system::deadline::Deadline;
-use crate::system::files::{current_user, owner};
+use crate::system::files::{current_user, is_private, make_private, owner};
 
 /// What the name of a damaged journal that was set aside has, before its identity.
 const DAMAGED: &str = ".damaged-";
@@ -44,7 +44,8 @@ pub(super) fn ensure_in_place(connection: &Connection, identity: Option<u64>) ->
 }
 
 /// Fails if the journal is not a regular file, or if another user made it or can replace it: that
-/// user could read and change what is recorded.
+/// user could read and change what is recorded. A journal that others may read is made private; a
+/// copy that was put back has the mode that the copying program gave it.
 pub(super) fn ensure_own(path: &Path) -> Result<()> {
     let refuse = |why: String| {
         let message = format!(
@@ -67,6 +68,12 @@ pub(super) fn ensure_own(path: &Path) -> Result<()> {
         {
             let place = place.display();
             return refuse(format!("{place} belongs to another user (ID {owner})"));
+        }
+    }
+    if !is_private(path) {
+        for file in files(path) {
+            // On a file system without modes this fails; `doctor` shows that.
+            let _ = make_private(&file);
         }
     }
     Ok(())

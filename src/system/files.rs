@@ -138,6 +138,19 @@ pub fn owner(path: &Path) -> Option<u32> {
     owner
 }
 
+/// Whether the file exists and nobody but its owner can read it, as far as its mode says.
+#[must_use]
+pub fn is_private(path: &Path) -> bool {
+    let Ok(metadata) = fs::metadata(path) else {
+        return false;
+    };
+    #[cfg(unix)]
+    let is_private = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 == 0;
+    #[cfg(not(unix))]
+    let (is_private, _) = (true, metadata);
+    is_private
+}
+
 /// Makes a file that another program wrote readable only by its owner.
 pub fn make_private(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
@@ -263,7 +276,7 @@ impl TextFile {
     /// Whether nobody but its owner can read the file.
     #[must_use]
     pub fn is_private(&self) -> bool {
-        fs::metadata(&self.target).is_ok_and(|metadata| is_private(&metadata))
+        is_private(&self.target)
     }
 
     /// Removes the file, and its folder if that is empty then.
@@ -308,17 +321,6 @@ enum Access {
     Keep,
     /// Only its owner.
     OwnerOnly,
-}
-
-#[cfg(unix)]
-fn is_private(metadata: &fs::Metadata) -> bool {
-    let others = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077;
-    others == 0
-}
-
-#[cfg(not(unix))]
-fn is_private(_: &fs::Metadata) -> bool {
-    true
 }
 
 /// The end of a chain of symbolic links, whether it exists or not.

@@ -1,6 +1,7 @@
 //! What `hook` guarantees to the client, and to a user who pipes JSON by hand.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::time::Duration;
 
 use crate::support::{Backend, Capture, Client, Machine};
 
@@ -113,6 +114,21 @@ fn stdin_that_stays_open_is_not_waited_for() {
         .unwrap();
     assert_eq!(output, b"");
     assert_eq!(machine.documents().len(), 1);
+}
+
+/// A client that writes through a slow wrapper, or on a machine that is busy.
+#[test]
+fn input_that_pauses_is_recorded() {
+    for cut in [0, 20] {
+        let machine = Machine::new();
+        let event = session_start(&machine);
+        let mut child = machine.sidecar(&["hook"]).stdin(&event[..cut]).spawn();
+        std::thread::sleep(Duration::from_millis(500));
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&event.as_bytes()[cut..]).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert_eq!(machine.documents().len(), 1, "cut at {cut}");
+    }
 }
 
 #[test]

@@ -194,3 +194,40 @@ fn missing_folder_is_named() {
         )
     );
 }
+
+/// Some users keep their projects' folders on another disk. A link can lead to anything there, too.
+#[cfg(unix)]
+#[test]
+fn folders_behind_links_are_read_but_not_walked() {
+    let machine = machine();
+    let place = |path: &str, id: u32| {
+        let name = format!("{path}/{id:08x}-0000-4000-8000-000000000000.jsonl");
+        let record = json!({
+            "type": "user", "uuid": format!("u{id}"), "timestamp": "2026-07-01T10:00:00.000Z",
+            "sessionId": format!("{id:08x}-0000-4000-8000-000000000000"),
+            "message": {"role": "user", "content": "hi"}
+        });
+        machine.write(&name, &format!("{record}\n"), 0o600);
+    };
+    place("disk/shop", 1);
+    place("disk/all/shop", 2);
+    place("disk/all/shop/deep/deeper", 3);
+    place(".claude/projects/own/deep/deeper", 4);
+    let projects = machine.home().join(".claude/projects");
+    for (name, target) in [
+        ("shop", "disk/shop"),
+        ("all", "disk/all"),
+        ("own-again", ".claude/projects/own"),
+        ("up", "."),
+    ] {
+        std::os::unix::fs::symlink(machine.home().join(target), projects.join(name)).unwrap();
+    }
+    machine.sidecar(&["import"]).run().ok();
+    let listed = machine.sidecar(&["sessions", "--all", "--json"]).run().ok();
+    let mut found: Vec<_> = listed
+        .lines()
+        .map(|line| line.split("\"sessionId\":\"").nth(1).unwrap()[7..8].to_owned())
+        .collect();
+    found.sort();
+    assert_eq!(found, ["1", "2", "4"]);
+}

@@ -332,3 +332,34 @@ fn doctor_says_that_the_journal_cannot_be_written() {
         );
     }
 }
+
+/// A journal that was copied back has the mode that the copying program gave it.
+#[test]
+fn journal_that_others_may_read_becomes_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let machine = Machine::new();
+    let files = [
+        "journal.db",
+        "journal.db-wal",
+        "journal.db-shm",
+        "journal.db-lock",
+    ];
+    let mode = |name: &str| {
+        let path = machine.sidecar_home().join(name);
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    };
+    let hook = || machine.sidecar(&["hook"]).stdin(event()).run().silent();
+    hook();
+    let reader = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+    reader
+        .query_row("SELECT count(*) FROM sessions", [], |_| Ok(()))
+        .unwrap();
+    for name in files {
+        let path = machine.sidecar_home().join(name);
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o666)).unwrap();
+    }
+    hook();
+    for name in files {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+}
