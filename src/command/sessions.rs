@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{listed, listed_row, load_config, now, print, screen, write};
-use crate::cli::Sessions;
+use crate::cli::sessions::Sessions;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::convex::query::query_list;

@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{listed, listed_row, load_config, now, print, screen};
-use crate::cli::Show;
+use crate::cli::sessions::Show;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::convex::query::query;

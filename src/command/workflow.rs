@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{PATIENCE, listed, listed_row, load_config, now, print, screen};
-use crate::cli::{ListWorkflows, SetWorkflow, ShowWorkflow, WorkflowCommand};
+use crate::cli::workflow::{ListWorkflows, SetWorkflow, ShowWorkflow, WorkflowCommand};
 use crate::config::Config;
 use crate::convex::delivery::Delivery;
 use crate::convex::delivery_state::{DeliveryContext, DeliveryState};

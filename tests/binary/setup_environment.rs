@@ -389,7 +389,7 @@ fn documents_name_the_version_of_node_that_the_cli_needs() {
         .unwrap();
     assert!(read("README.md").contains(&format!("Node.js {major} or newer")));
     assert!(read("docs/setup.md").contains(&format!("Node.js ({major} or newer)")));
-    assert!(read("src/cli.rs").contains(&format!("Node.js {major} or newer")));
+    assert!(read("src/cli/mod.rs").contains(&format!("Node.js {major} or newer")));
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! The command line.
 
+pub mod sessions;
+pub mod workflow;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use clap_complete::Shell;
 
+use self::sessions::{SESSIONS_HELP, Sessions, Show};
+use self::workflow::WorkflowCommand;
 use crate::client_settings::scopes::Scope;
-use crate::record::{session, workflow};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -152,35 +156,12 @@ Clients before 2.1.78, also those that editors and SDKs bring, ignore a settings
 SessionEnd reads a failure from the transcript, so you need --stop-failure only for sessions without transcripts. `install` and `setup` \
 without this option remove the entry again.";
 
-/// The order is that of `ui/session.rs`.
-const SESSIONS_HELP: &str = "\
-Examples:
-  convex-sidecar sessions --status failed
-  convex-sidecar sessions --json --all --limit 1000
-
-A running session shows what it does, and for how long: working, waiting (for a prompt) or background (answered, background work running). A figure that is not known, for example because the client kept no transcript, is shown as –.
-
-On narrow terminals, columns are dropped in this order: branch, tools, model, turns, cost, time, project, tokens. \
-In a pipe, the table has no colors, keeps every column that is not empty and truncates only the prompt; COLUMNS=N sets a width. \
-NO_COLOR=1, CLICOLOR=0 and TERM=dumb turn colors off; CLICOLOR_FORCE=1 keeps them in a pipe.";
-
 const FORGET_HELP: &str = "\
 Example:
   convex-sidecar forget 6ecd139f --yes
 
 The session's counts are deleted too; history that forks copied from it then counts as theirs. If Convex cannot be reached, the journal \
 remembers the deletion and `sync` completes it. The transcript is not deleted: a later hook of the session, or `import`, records it again.";
-
-/// The order is that of `ui/workflow.rs`.
-const WORKFLOWS_HELP: &str = "\
-Lists the workflows that were set on this machine and those that its sessions name, with the totals of these sessions. With --remote, lists \
-all workflows in Convex, without totals; `workflow show KEY --remote` has them. On narrow terminals, columns are dropped in this order: tools, \
-turns, cost, time, tokens, convex, step.";
-
-const SET_HELP: &str = "\
-Fields without an option keep their value. The change is stored on this machine first and delivered to Convex immediately, or by `sync` if \
-Convex cannot be reached. If several machines update a workflow, the last write wins, per field. Without a status, a workflow is running. A \
-session belongs to the workflow that CONVEX_SIDECAR_WORKFLOW names when its client starts.";
 
 /// Options of `hook`.
 #[derive(Debug, Default, Clone, Copy, Args)]
@@ -204,50 +185,6 @@ pub struct Import {
     pub folder: Option<PathBuf>,
 }
 
-/// Options of `sessions`.
-#[derive(Debug, Clone, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
-)]
-pub struct Sessions {
-    /// Print one JSON document per line
-    #[arg(long)]
-    pub json: bool,
-    /// Maximum number of sessions to list
-    #[arg(long, short = 'n', default_value_t = 20)]
-    pub limit: usize,
-    /// List only sessions with this status
-    #[arg(long)]
-    pub status: Option<session::Status>,
-    /// List only sessions of this workflow
-    #[arg(long, value_name = "KEY")]
-    pub workflow: Option<String>,
-    /// Also list sessions that ended without a prompt or an answer
-    #[arg(long, short)]
-    pub all: bool,
-    /// Query Convex instead of this machine's journal
-    #[arg(long)]
-    pub remote: bool,
-    /// Redraw the table every second until Ctrl-C
-    #[arg(long, conflicts_with = "json")]
-    pub watch: bool,
-}
-
-/// Options of `show`.
-#[derive(Debug, Args)]
-pub struct Show {
-    /// Session ID, or a unique prefix of it
-    #[arg(value_name = "SESSION")]
-    pub session: String,
-    /// Print the JSON document as it is sent to Convex
-    #[arg(long)]
-    pub json: bool,
-    /// Query Convex instead of this machine's journal
-    #[arg(long)]
-    pub remote: bool,
-}
-
 /// Options of `forget`.
 #[derive(Debug, Args)]
 pub struct Forget {
@@ -257,67 +194,6 @@ pub struct Forget {
     /// Do not ask for confirmation
     #[arg(long, short)]
     pub yes: bool,
-}
-
-/// The commands of `workflow`.
-#[derive(Debug, Subcommand)]
-pub enum WorkflowCommand {
-    /// List workflows, most recently changed first
-    #[command(after_help = WORKFLOWS_HELP)]
-    List(ListWorkflows),
-    /// Show one workflow with its sessions and their totals
-    Show(ShowWorkflow),
-    /// Create or update a workflow
-    #[command(after_help = SET_HELP)]
-    Set(SetWorkflow),
-}
-
-/// Options of `workflow list`.
-#[derive(Debug, Args)]
-pub struct ListWorkflows {
-    /// Print one JSON document per line
-    #[arg(long)]
-    pub json: bool,
-    /// List only workflows with this status
-    #[arg(long)]
-    pub status: Option<workflow::Status>,
-    /// Query Convex instead of this machine's journal
-    #[arg(long)]
-    pub remote: bool,
-}
-
-/// Options of `workflow show`.
-#[derive(Debug, Args)]
-pub struct ShowWorkflow {
-    /// Workflow key
-    pub key: String,
-    /// Print the workflow and its totals as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Query Convex instead of this machine's journal
-    #[arg(long)]
-    pub remote: bool,
-}
-
-/// Options of `workflow set`.
-#[derive(Debug, Args)]
-pub struct SetWorkflow {
-    /// Workflow key; the workflow is created if it does not exist
-    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub key: String,
-    /// Task: what the workflow is for
-    #[arg(long)]
-    pub task: Option<String>,
-    /// Status
-    #[arg(long)]
-    pub status: Option<workflow::Status>,
-    /// Current step
-    #[arg(long)]
-    pub step: Option<String>,
-    /// Result, such as a file or a URL; can be repeated and replaces earlier ones (an empty value
-    /// clears them)
-    #[arg(long = "artifact", value_name = "ARTIFACT")]
-    pub artifacts: Option<Vec<String>>,
 }
 
 /// Options of `install`.
@@ -363,32 +239,6 @@ impl ValueEnum for Scope {
             Self::Local => "Your sessions in this folder (.claude/settings.local.json)",
         };
         Some(PossibleValue::new(self.name()).help(help))
-    }
-}
-
-impl ValueEnum for session::Status {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        let help = match self {
-            Self::Running => "A run is open",
-            Self::Completed => "The last turn ended with an answer",
-            Self::Failed => "The last turn ended in an error",
-            Self::Abandoned => "The last prompt got no answer",
-        };
-        Some(PossibleValue::new(self.as_str()).help(help))
-    }
-}
-
-impl ValueEnum for workflow::Status {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.as_str()))
     }
 }
 
