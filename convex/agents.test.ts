@@ -154,7 +154,7 @@ function storedWorkflows(t: Deployment) {
 
 async function listedIds(
   t: Deployment,
-  selection: { status?: AgentSession["status"]; workflowKey?: string } = {},
+  selection: { status?: AgentSession["status"]; workflowKey?: string; since?: number } = {},
 ) {
   const { page } = await t.query(listAgentSessions, { paginationOpts: FIRST_PAGE, ...selection });
   return page.map(({ sessionId }) => sessionId);
@@ -333,7 +333,7 @@ it("creates no workflow for a revision that is not stored", async () => {
   expect(await storedWorkflows(t)).toEqual([]);
 });
 
-it("lists newest first, filtered by status, by workflow, by both or not at all", async () => {
+it("lists newest first, filtered by time, by status, by workflow, by several or not at all", async () => {
   const t = deployment();
   const sessions = [
     session({ sessionId: "oldest", status: "completed", workflowKey: "w" }, { updatedAt: 1 }),
@@ -349,6 +349,13 @@ it("lists newest first, filtered by status, by workflow, by both or not at all",
     "middle",
     "oldest",
   ]);
+  expect(await listedIds(t, { since: 3 })).toEqual(["newest", "failed"]);
+  expect(await listedIds(t, { status: "completed", since: 2 })).toEqual(["newest", "middle"]);
+  expect(await listedIds(t, { workflowKey: "w", since: 2 })).toEqual(["failed", "middle"]);
+  expect(await listedIds(t, { workflowKey: "w", status: "completed", since: 2 })).toEqual([
+    "middle",
+  ]);
+  expect(await listedIds(t, { since: 5 })).toEqual([]);
   expect(await listedIds(t, { status: "abandoned" })).toEqual([]);
   expect(await listedIds(t, { workflowKey: "unknown" })).toEqual([]);
 });

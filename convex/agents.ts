@@ -6,7 +6,9 @@ import { paginationOptsValidator, paginationResultValidator } from "convex/serve
 import { v } from "convex/values";
 import { internalMutation, internalQuery } from "./_generated/server";
 import * as Agents from "./model/agents";
+import * as UsageDays from "./model/usageDays";
 import { agentSession, deletionReceipt, sessionReceipt, sessionStatus } from "./model/validators";
+import schema from "./schema";
 
 export const createAgentSession = internalMutation({
   args: agentSession,
@@ -49,8 +51,25 @@ export const listAgentSessions = internalQuery({
     paginationOpts: paginationOptsValidator,
     status: v.optional(sessionStatus),
     workflowKey: v.optional(v.string()),
+    since: v.optional(v.number()),
   },
   returns: paginationResultValidator(Agents.agentSessionView),
   handler: (ctx, { paginationOpts, ...filter }) =>
     Agents.listAgentSessions(ctx, filter, paginationOpts),
+});
+
+export const listUsageDays = internalQuery({
+  args: {
+    paginationOpts: paginationOptsValidator,
+    since: v.optional(v.string()),
+    until: v.optional(v.string()),
+  },
+  returns: paginationResultValidator(schema.doc("usageDays")).extend({ isComplete: v.boolean() }),
+  handler: (ctx, { paginationOpts, ...days }) => UsageDays.listUsageDays(ctx, days, paginationOpts),
+});
+
+export const addToUsageDays = internalMutation({
+  args: { generation: v.number(), cursor: v.nullable(v.string()) },
+  returns: v.null(),
+  handler: (ctx, { generation, cursor }) => UsageDays.addToUsageDays(ctx, generation, cursor),
 });

@@ -25,11 +25,13 @@ const functions = Object.entries(modules).flatMap(([path, exports]) =>
 
 it("deploys exactly these functions", () => {
   expect(functions.map(([name]) => name).sort()).toEqual([
+    "agents:addToUsageDays",
     "agents:createAgentSession",
     "agents:deleteAgentSession",
     "agents:findAgentSessions",
     "agents:getAgentSession",
     "agents:listAgentSessions",
+    "agents:listUsageDays",
     "agents:syncAgentSessions",
     "agents:updateAgentSession",
     "workflows:createWorkflow",

@@ -16,6 +16,7 @@ import type {
 import type * as agents from "../agents.js";
 import type * as model_agents from "../model/agents.js";
 import type * as model_time from "../model/time.js";
+import type * as model_usageDays from "../model/usageDays.js";
 import type * as model_validators from "../model/validators.js";
 import type * as model_workflows from "../model/workflows.js";
 import type * as workflows from "../workflows.js";
@@ -32,6 +33,7 @@ declare const fullApi: ApiFromModules<{
   agents: typeof agents;
   "model/agents": typeof model_agents;
   "model/time": typeof model_time;
+  "model/usageDays": typeof model_usageDays;
   "model/validators": typeof model_validators;
   "model/workflows": typeof model_workflows;
   workflows: typeof workflows;

@@ -16,11 +16,13 @@ import type {
   SessionStatus,
 } from "./validators";
 import { ensurePlausible, isPlausible } from "./time";
+import { generationOf, UsageDayChanges } from "./usageDays";
 import { ensureWorkflow, getWorkflow } from "./workflows";
 
 /** A session as it is read: the stored document, and the key of its workflow. */
 export const agentSessionView = schema
   .doc("agentSessions")
+  .omit("usageDaysGeneration")
   .extend({ workflowKey: v.optional(v.string()) });
 
 export type AgentSessionView = Infer<typeof agentSessionView>;
@@ -43,7 +45,7 @@ export async function createAgentSession(
   ensurePlausible(session.revision);
   const stored = await findSession(ctx, session.sessionId);
   if (stored) return await replaceIfNewer(ctx, stored, session);
-  await ctx.db.insert("agentSessions", await toRow(ctx, session));
+  await store(ctx, null, session);
   return { outcome: "created", revision: session.revision };
 }
 
@@ -79,8 +81,18 @@ export async function deleteAgentSession(
   const stored = await findSession(ctx, sessionId);
   if (!stored) return { deleted: false, revision: null };
   if (stored.revision > revision) return { deleted: false, revision: stored.revision };
-  await ctx.db.delete("agentSessions", stored._id);
+  await remove(ctx, [stored]);
   return { deleted: true, revision: null };
+}
+
+/** Deletes sessions, also from the roll-up. */
+export async function remove(ctx: MutationCtx, sessions: Doc<"agentSessions">[]): Promise<void> {
+  const usage = new UsageDayChanges(await generationOf(ctx));
+  for (const stored of sessions) {
+    usage.subtract(stored);
+    await ctx.db.delete("agentSessions", stored._id);
+  }
+  await usage.apply(ctx);
 }
 
 export async function getAgentSession(
@@ -107,35 +119,49 @@ export async function findAgentSessions(
   return await Promise.all(rows.map((row) => toView(ctx, row)));
 }
 
-/** Newest first. A workflow that does not exist has no sessions. */
+/**
+ * Newest first, of those that have changed since a time. A database reads all that an index has
+ * from there on, however short the page is. A workflow that does not exist has no sessions.
+ */
 export async function listAgentSessions(
   ctx: QueryCtx,
-  { status, workflowKey }: { status?: SessionStatus; workflowKey?: string },
+  {
+    status,
+    workflowKey,
+    since = -Infinity,
+  }: { status?: SessionStatus; workflowKey?: string; since?: number },
   paginationOpts: PaginationOptions,
 ) {
   const workflow = workflowKey === undefined ? undefined : await getWorkflow(ctx, workflowKey);
   if (workflow === null) return { page: [], isDone: true, continueCursor: "" };
-  const rows = await sessionsByIndex(ctx, status, workflow?._id)
+  const rows = await sessionsByIndex(ctx, since, status, workflow?._id)
     .order("desc")
     .paginate({ ...paginationOpts, maximumBytesRead: MAX_PAGE_BYTES });
   return { ...rows, page: await Promise.all(rows.page.map((row) => toView(ctx, row))) };
 }
 
-function sessionsByIndex(ctx: QueryCtx, status?: SessionStatus, workflowId?: Id<"workflows">) {
+function sessionsByIndex(
+  ctx: QueryCtx,
+  since: number,
+  status?: SessionStatus,
+  workflowId?: Id<"workflows">,
+) {
   const sessions = ctx.db.query("agentSessions");
   if (workflowId !== undefined && status !== undefined) {
     return sessions.withIndex("by_workflowId_and_status_and_updatedAt", (q) =>
-      q.eq("metadata.workflowId", workflowId).eq("status", status),
+      q.eq("metadata.workflowId", workflowId).eq("status", status).gte("metadata.updatedAt", since),
     );
   }
   if (workflowId !== undefined) {
     return sessions.withIndex("by_workflowId_and_updatedAt", (q) =>
-      q.eq("metadata.workflowId", workflowId),
+      q.eq("metadata.workflowId", workflowId).gte("metadata.updatedAt", since),
     );
   }
   if (status !== undefined)
-    return sessions.withIndex("by_status_and_updatedAt", (q) => q.eq("status", status));
-  return sessions.withIndex("by_updatedAt");
+    return sessions.withIndex("by_status_and_updatedAt", (q) =>
+      q.eq("status", status).gte("metadata.updatedAt", since),
+    );
+  return sessions.withIndex("by_updatedAt", (q) => q.gte("metadata.updatedAt", since));
 }
 
 function findSession(ctx: QueryCtx, sessionId: string): Promise<Doc<"agentSessions"> | null> {
@@ -156,8 +182,25 @@ async function replaceIfNewer(
 ): Promise<SessionReceipt> {
   if (isPlausible(stored.revision) && session.revision <= stored.revision)
     return { outcome: "unchanged", revision: stored.revision };
-  await ctx.db.replace("agentSessions", stored._id, await toRow(ctx, session));
+  await store(ctx, stored, session);
   return { outcome: "updated", revision: session.revision };
+}
+
+/** Stores a session in place of what is stored of it, and in the roll-up. */
+async function store(
+  ctx: MutationCtx,
+  stored: Doc<"agentSessions"> | null,
+  session: AgentSession,
+): Promise<void> {
+  const usageDaysGeneration = await generationOf(ctx);
+  const row = { ...(await toRow(ctx, session)), usageDaysGeneration };
+  const usage = new UsageDayChanges(usageDaysGeneration);
+  usage.add(row);
+  if (stored) {
+    usage.subtract(stored);
+    await ctx.db.replace("agentSessions", stored._id, row);
+  } else await ctx.db.insert("agentSessions", row);
+  await usage.apply(ctx);
 }
 
 async function toRow(
@@ -170,7 +213,9 @@ async function toRow(
 }
 
 async function toView(ctx: QueryCtx, row: Doc<"agentSessions">): Promise<AgentSessionView> {
+  const view = { ...row };
+  delete view.usageDaysGeneration;
   const { workflowId } = row.metadata;
   const workflow = workflowId && (await ctx.db.get("workflows", workflowId));
-  return workflow ? { ...row, workflowKey: workflow.key } : row;
+  return workflow ? { ...view, workflowKey: workflow.key } : view;
 }

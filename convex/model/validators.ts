@@ -123,13 +123,57 @@ export const agentSession = v.object({
 /** A session as it is stored. */
 export const agentSessionRow = v.object({
   ...session,
+  /** The generation of the roll-up that the session has been added to (usageDays.ts). */
+  usageDaysGeneration: v.optional(v.number()),
   metadata: v.object({ workflowId: v.optional(v.id("workflows")), ...sessionMetadata }),
+});
+
+/**
+ * A row of the roll-up: what the sessions of a project, on a host, by a user and with a model used
+ * on a UTC day. What belongs to a session as a whole counts on the day that it started: `sessions`
+ * are those that started here, `activeSessions` those that count anything here.
+ */
+export const usageDay = v.object({
+  generation: v.number(),
+  day: v.string(),
+  project: v.string(),
+  host: v.string(),
+  user: v.string(),
+  model: v.string(),
+  activeSessions: v.number(),
+  sessions: v.number(),
+  sessionsWithCost: v.number(),
+  sessionsWithEstimate: v.number(),
+  sessionsWithPartialCost: v.number(),
+  turns: v.number(),
+  toolCalls: v.number(),
+  toolErrors: v.number(),
+  inputTokens: v.number(),
+  outputTokens: v.number(),
+  cacheReadInputTokens: v.number(),
+  cacheCreationInputTokens: v.number(),
+  costUsd: v.number(),
+});
+
+/** Which roll-up is kept, since when, and whether it has every session. */
+export const usageDaysState = v.object({
+  version: v.number(),
+  generation: v.number(),
+  startedAt: v.number(),
+  isComplete: v.boolean(),
 });
 
 const outcome = v.union(v.literal("created"), v.literal("updated"), v.literal("unchanged"));
 
-/** The outcome of a delivery, and the revision that is stored now. */
-export const sessionReceipt = v.object({ outcome, revision: v.number() });
+/**
+ * The outcome of a delivery, and the revision that is stored now. `expired` is a session that is
+ * older than what is kept, so nothing is stored; its revision is the one that was sent, by which
+ * every version of the sidecar knows that it need not send it again.
+ */
+export const sessionReceipt = v.object({
+  outcome: v.union(outcome, v.literal("expired")),
+  revision: v.number(),
+});
 
 /** Whether a session was deleted, and the revision that is stored now: null if there is none. */
 export const deletionReceipt = v.object({ deleted: v.boolean(), revision: v.nullable(v.number()) });
@@ -177,6 +221,7 @@ export type DeletionReceipt = Infer<typeof deletionReceipt>;
 export type SessionReceipt = Infer<typeof sessionReceipt>;
 export type SessionStatus = Infer<typeof sessionStatus>;
 export type SetAt = Infer<typeof setAt>;
+export type UsageDay = Infer<typeof usageDay>;
 export type WorkflowChange = Infer<typeof workflowChange>;
 export type WorkflowReceipt = Infer<typeof workflowReceipt>;
 export type WorkflowStatus = Infer<typeof workflowStatus>;

@@ -35,7 +35,7 @@ macro_rules! file {
 }
 
 /// Paths in the folder, and texts.
-const FILES: [(&str, &str); 17] = [
+const FILES: [(&str, &str); 18] = [
     (
         ".gitignore",
         "/.deployed\n/.env\n/.env.local\n/node_modules/\n",
@@ -57,6 +57,7 @@ const FILES: [(&str, &str); 17] = [
     file!("convex/_generated/server.js"),
     file!("convex/model/agents.ts"),
     file!("convex/model/time.ts"),
+    file!("convex/model/usageDays.ts"),
     file!("convex/model/validators.ts"),
     file!("convex/model/workflows.ts"),
 ];

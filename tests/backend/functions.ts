@@ -44,16 +44,34 @@ export class Functions {
   unknownFields: string[] = [];
   /** Whether functions cannot be listed, as with a key that can only write. */
   hidesSpec = false;
+  /** The deployment's own variables, by name. Functions see them in the environment. */
+  readonly #variables = new Map<string, string>();
   readonly #deployment: Deployment;
   #database: Database;
 
   constructor(deployment: Deployment) {
     this.#deployment = deployment;
-    this.#database = emptyDatabase(deployment.schema);
+    this.#database = emptyDatabase(deployment);
   }
 
   wipe(): void {
-    this.#database = emptyDatabase(this.#deployment.schema);
+    this.#database = emptyDatabase(this.#deployment);
+  }
+
+  /** Sets a variable, or removes it. */
+  setVariable(name: string, value: string | null): void {
+    if (value === null) {
+      this.#variables.delete(name);
+      Reflect.deleteProperty(process.env, name);
+    } else {
+      this.#variables.set(name, value);
+      process.env[name] = value;
+    }
+  }
+
+  /** The environment belongs to the process, in which another deployment can follow. */
+  removeVariables(): void {
+    for (const name of [...this.#variables.keys()]) this.setVariable(name, null);
   }
 
   async run(call: Call): Promise<Outcome> {
@@ -73,6 +91,8 @@ export class Functions {
     }
     if (call.isAdmin && call.path === "_system/cli/modules:apiSpec" && !this.hidesSpec)
       return apiSpec(this.#deployment, this.unknownFields);
+    if (call.isAdmin && call.path === "_system/cli/queryEnvironmentVariables")
+      return [...this.#variables].map(([name, value]) => ({ name, value }));
     const found = this.#find(call);
     const args = checkedArguments(found, call, this.unknownFields, logLines);
     try {
@@ -147,11 +167,15 @@ class Failure extends Error {
   }
 }
 
-function emptyDatabase(schema: Schema) {
-  // The handlers run inline; convex-test only needs to know where a `convex` folder would be.
+function emptyDatabase({ schema, modules }: Deployment) {
+  // The handlers run inline, except those of scheduled functions. Of the folder `_generated`,
+  // convex-test only needs to know where it would be.
+  const files = Object.entries({ ...modules, "_generated/api": {} });
   const database = convexTest({
     schema,
-    modules: { "./_generated/api.js": () => Promise.resolve({}) },
+    modules: Object.fromEntries(
+      files.map(([path, module]) => [`./${path}.js`, () => Promise.resolve(module)]),
+    ),
   });
   guardWrites();
   return database;

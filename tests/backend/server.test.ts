@@ -11,6 +11,7 @@ import { v } from "convex/values";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import * as agents from "../../convex/agents";
 import schema from "../../convex/schema";
+import everyField from "../../src/record/every_field.json";
 import * as workflows from "../../convex/workflows";
 import { startBackend, type Backend } from "./server";
 
@@ -268,4 +269,35 @@ it.each([
   });
   expect([answer.status, await answer.text()]).toEqual([status, body]);
   await other.close();
+});
+
+it("runs what a function schedules", async () => {
+  const listUsageDays = async () => {
+    const answer = await call("query", "agents:listUsageDays", FIRST_PAGE);
+    return ((await answer.json()) as { value: { isComplete: boolean } }).value;
+  };
+  expect(await listUsageDays()).toMatchObject({ isComplete: false });
+  await call("mutation", "agents:createAgentSession", everyField);
+  await expect.poll(listUsageDays).toMatchObject({ isComplete: true });
+});
+
+it("keeps variables of the deployment, which its functions see", async () => {
+  const set = (value: string | null, authorization = `Convex ${backend.adminKey}`) =>
+    fetch(`${backend.url}/api/update_environment_variables`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization },
+      body: JSON.stringify({ changes: [{ name: "TEST_VARIABLE", value }] }),
+    });
+  const variables = async () => {
+    const answer = await call("query", "_system/cli/queryEnvironmentVariables", {});
+    return ((await answer.json()) as { value: unknown }).value;
+  };
+  const answer = await set("x");
+  expect([answer.status, await answer.text()]).toEqual([200, ""]);
+  expect(await variables()).toEqual([{ name: "TEST_VARIABLE", value: "x" }]);
+  expect(process.env["TEST_VARIABLE"]).toBe("x");
+  expect((await set("y", `Convex ${backend.adminKey}0`)).status).toBe(401);
+  expect((await set(null)).status).toBe(200);
+  expect(await variables()).toEqual([]);
+  expect(process.env["TEST_VARIABLE"]).toBeUndefined();
 });

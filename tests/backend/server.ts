@@ -65,14 +65,16 @@ export async function startBackend(
   options: Options = {},
 ): Promise<Backend> {
   const adminKey = options.adminKey ?? `${INSTANCE_NAME}|${randomBytes(40).toString("hex")}`;
-  const routes = new Routes(new Functions(deployment), adminKey, options);
+  const functions = new Functions(deployment);
+  const routes = new Routes(functions, adminKey, options);
   const server = createServer((request, response) => void routes.serve(request, response));
   await new Promise<void>((resolve) => server.listen(options.port ?? 0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
-  return { url: `http://127.0.0.1:${port}`, adminKey, close: () => close(server) };
+  return { url: `http://127.0.0.1:${port}`, adminKey, close: () => close(server, functions) };
 }
 
-async function close(server: Server): Promise<void> {
+async function close(server: Server, functions: Functions): Promise<void> {
+  functions.removeVariables();
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
 }
@@ -104,6 +106,8 @@ const FORBIDDEN: Answer = {
 };
 /** Where the Convex CLI begins a push. */
 const PUSH = "/api/deploy2/evaluate_push";
+/** Where `npx convex env set` sets variables of the deployment. */
+const VARIABLES = "/api/update_environment_variables";
 const BAD_ADMIN_KEY = "The provided admin key was invalid for this instance";
 
 class Routes {
@@ -178,6 +182,7 @@ class Routes {
     checkClientVersion(request.headers["convex-client"]);
     if (path === "/api/check_admin_key") return this.#checkAdminKey(request);
     if (path === PUSH && !this.#isOlder) return push(request, body);
+    if (path === VARIABLES) return this.#setVariables(request, body);
     const paused = { "/api/v1/pause_deployment": true, "/api/v1/unpause_deployment": false }[path];
     const type = typeOf(path);
     if (paused === undefined && type === null) return { status: 404 };
@@ -194,6 +199,16 @@ class Routes {
   #pause(request: IncomingMessage, paused: boolean): Answer {
     if (!this.#isAdmin(request)) throw new Refusal(401, "BadAdminKey", BAD_ADMIN_KEY);
     this.#functions.paused = paused;
+    return { status: 200 };
+  }
+
+  #setVariables(request: IncomingMessage, body: Buffer): Answer {
+    if (request.method !== "POST") return { status: 405, headers: { allow: "POST" } };
+    if (!this.#isAdmin(request)) throw new Refusal(401, "BadAdminKey", BAD_ADMIN_KEY);
+    const { changes } = parseFields(body);
+    if (!Array.isArray(changes)) throw missing("changes", body);
+    for (const { name, value } of changes as { name: string; value: string | null }[])
+      this.#functions.setVariable(name, value);
     return { status: 200 };
   }
 

@@ -59,7 +59,7 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
     let (steps, rest) = printed.split_once("\n\n").unwrap();
     assert_eq!(
         steps,
-        "✓ files          17 files unpacked into ~/sidecar/deployment  (TIME)\n\
+        "✓ files          18 files unpacked into ~/sidecar/deployment  (TIME)\n\
          ✓ requirements   Node.js 20.0.0, Docker Compose 2.29.1  (TIME)\n\
          ✓ containers     started and healthy with CONVEX_PORT from the environment; to keep that, add it to \
          ~/sidecar/deployment/.env; old revisions are kept for two days (DOCUMENT_RETENTION_DELAY in ~/sidecar/deployment/.env)  (TIME)\n\
@@ -248,7 +248,7 @@ fn unpacked_files_are_those_of_the_repository_and_no_others() {
         .run()
         .ok();
     assert!(
-        printed.contains("✓ files          18 files unpacked"),
+        printed.contains("✓ files          19 files unpacked"),
         "{printed}"
     );
     assert_eq!(
