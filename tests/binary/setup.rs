@@ -358,7 +358,7 @@ fn dry_run_prints_the_steps_and_changes_nothing() {
     let before = snapshot(site.machine.home());
     let printed = site.normalize(&site.setup(&["--dry-run"]).ok());
     for part in [
-        "would unpack 17 files into ~/sidecar/deployment\n",
+        "would unpack 18 files into ~/sidecar/deployment\n",
         "would run `docker compose up --detach --wait` in ~/sidecar/deployment, with the image that an existing backend has\n",
         "generate_admin_key.sh",
         "would write URL and key into ~/sidecar/config.toml",
