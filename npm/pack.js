@@ -21,6 +21,7 @@ const SYSTEMS = {
   "x86_64-apple-darwin": { os: "darwin", cpu: "x64" },
   "aarch64-apple-darwin": { os: "darwin", cpu: "arm64" },
   "x86_64-pc-windows-msvc": { os: "win32", cpu: "x64" },
+  "aarch64-pc-windows-msvc": { os: "win32", cpu: "arm64" },
 };
 
 const root = fileURLToPath(new URL("..", import.meta.url));

@@ -2,7 +2,7 @@
 //! npm, and the copy of the executable that outlives them.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::install::tree;
-use crate::release::script;
+use crate::release::{link_files, step};
 use crate::site::Site;
 use crate::support::{Backend, Machine, Sidecar, json_lines, place_executable, root};
 
@@ -33,23 +33,17 @@ fn packages() -> [PathBuf; 2] {
         let _ = fs::remove_dir_all(&folder);
         let built = folder.join("target").join(TARGET.0).join("release");
         fs::create_dir_all(&built).unwrap();
-        for name in ["Cargo.toml", "LICENSE", "README.md", "docs", "npm"] {
-            symlink(root().join(name), folder.join(name)).unwrap();
-        }
+        link_files(&folder);
         let program = built.join("convex-sidecar");
         fs::copy(env!("CARGO_BIN_EXE_convex-sidecar"), &program).unwrap();
         // What a release has none of either takes most of the time to pack.
         let _ = Command::new("strip").arg(&program).status();
-        let release = ".github/workflows/release.yml";
-        for script in [
-            script(release, "tar -czf"),
-            format!("{} {}", script(release, "npm/pack.js"), TARGET.0),
-        ] {
-            let mut bash = Command::new("bash");
-            bash.args(["--noprofile", "--norc", "-eo", "pipefail", "-c", &script]);
-            bash.current_dir(&folder).env("TARGET", TARGET.0);
-            let output = bash.output().unwrap();
-            assert!(output.status.success(), "{script}: {output:?}");
+        let pack = folder.join("npm/pack.js");
+        let mut packing = Command::new("node");
+        packing.arg(pack).args([".", "packages", TARGET.0]);
+        for mut command in [step(&folder, &["pack", TARGET.0]), packing] {
+            let output = command.current_dir(&folder).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
         }
         folder.join("packages")
     });

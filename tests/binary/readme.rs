@@ -12,7 +12,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_convex-sidecar");
 
 /// Scripts in place of programs that cannot run here. Each one does what a reader would notice of the
 /// real program, and fails if the real one would.
-const STAND_INS: [(&str, &str); 8] = [
+const STAND_INS: [(&str, &str); 9] = [
     (
         "cargo",
         "[ \"$*\" = 'install --locked --path .' ] && [ -f Cargo.toml ] || exit 9\nln -sf '@BINARY@' \"${0%/*}/convex-sidecar\"\n",
@@ -30,6 +30,10 @@ const STAND_INS: [(&str, &str); 8] = [
     (
         "claude",
         "[ \"$1 $#\" = '--plugin-dir 2' ] && [ -f \"$2/.claude-plugin/plugin.json\" ] && [ -f \"$2/hooks/hooks.json\" ]\n",
+    ),
+    (
+        "brew",
+        "name=convex-sidecar/convex-sidecar/convex-sidecar\necho \"$*\"\ncase \"$*\" in \"tap ${name%/*} https://github.com/${name%/*}\") [ -f HomebrewFormula/convex-sidecar.rb ] ;; \"trust --formula $name\" | \"install $name\") ;; *) exit 9 ;; esac\n",
     ),
     // Prints what the real make would run. Only the demo runs, because it shows the program.
     (

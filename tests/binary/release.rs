@@ -1,5 +1,5 @@
-//! Runs the scripts of the release workflow and of the recipe in docs/ci.md as a runner would: the
-//! recipe installs what the workflow packed. A stub of `curl` stands in for GitHub's release page.
+//! Runs the steps of a release (packaging/release.sh) and the recipe in docs/ci.md as a runner would:
+//! the recipe installs what was packed. Stubs stand in for `curl`, `docker`, `gh` and `npm`.
 //! tests/schemas validates the files themselves.
 
 use std::fs;
@@ -12,6 +12,28 @@ use tempfile::TempDir;
 use crate::support::root;
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Links to the files that packing takes.
+pub fn link_files(folder: &Path) {
+    for name in [
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "docs",
+        "npm",
+        "packaging",
+    ] {
+        symlink(root().join(name), folder.join(name)).unwrap();
+    }
+}
+
+/// A step of a release in this folder.
+pub fn step(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("packaging/release.sh");
+    command.args(args).current_dir(folder);
+    command
+}
 
 /// The scripts of the `run:` steps of a workflow.
 fn scripts(text: &str) -> Vec<String> {
@@ -39,7 +61,7 @@ fn scripts(text: &str) -> Vec<String> {
 
 /// The only script that contains `words`.
 #[track_caller]
-pub fn script(path: &str, words: &str) -> String {
+fn script(path: &str, words: &str) -> String {
     let text = fs::read_to_string(root().join(path)).unwrap();
     let mut found: Vec<_> = scripts(&text)
         .into_iter()
@@ -49,22 +71,31 @@ pub fn script(path: &str, words: &str) -> String {
     found.remove(0)
 }
 
-fn run(script: &str, folder: &Path, variables: &[(&str, &str)]) -> Output {
-    let path = format!(
-        "{}:{}",
-        folder.join("bin").display(),
-        std::env::var("PATH").unwrap()
-    );
-    let mut command = Command::new("bash");
-    command
-        .args(["--noprofile", "--norc", "-eo", "pipefail", "-c", script])
-        .current_dir(folder);
+fn run(mut command: Command, folder: &Path, variables: &[(&str, &str)]) -> Output {
+    let bin = folder.join("bin");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let variables = variables.iter().copied();
     command
         .env_clear()
         .env("PATH", path)
         .env("HOME", folder)
-        .envs(variables.iter().copied());
-    command.output().unwrap()
+        .envs(variables);
+    command.current_dir(folder).output().unwrap()
+}
+
+/// A script, run as GitHub does.
+fn bash(script: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.args(["--noprofile", "--norc", "-eo", "pipefail", "-c", script]);
+    command
+}
+
+/// A program that stands in for another one.
+fn stub(folder: &Path, name: &str, script: &str) {
+    let path = folder.join("bin").join(name);
+    fs::create_dir_all(folder.join("bin")).unwrap();
+    fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[track_caller]
@@ -79,12 +110,10 @@ fn ok(output: &Output) -> String {
 }
 
 #[test]
-fn ci_recipe_installs_what_the_release_workflow_packs() {
+fn ci_recipe_installs_what_a_release_packs() {
     let home = TempDir::new().unwrap();
     let folder = home.path();
-    for name in ["Cargo.toml", "LICENSE", "README.md", "docs"] {
-        symlink(root().join(name), folder.join(name)).unwrap();
-    }
+    link_files(folder);
     let built = folder.join("target").join(TARGET).join("release");
     fs::create_dir_all(&built).unwrap();
     fs::copy(
@@ -98,31 +127,19 @@ fn ci_recipe_installs_what_the_release_workflow_packs() {
     )
     .unwrap();
 
-    let release = ".github/workflows/release.yml";
-    let version = concat!("v", env!("CARGO_PKG_VERSION"));
-    let is_version = script(release, "GITHUB_REF_NAME\" = ");
-    ok(&run(&is_version, folder, &[("GITHUB_REF_NAME", version)]));
-    assert!(
-        !run(&is_version, folder, &[("GITHUB_REF_NAME", "v99.0.0")])
-            .status
-            .success()
-    );
-    ok(&run(
-        &script(release, "--version"),
-        folder,
-        &[("TARGET", TARGET)],
-    ));
-    ok(&run(
-        &script(release, "tar -czf"),
-        folder,
-        &[("TARGET", TARGET)],
-    ));
-    ok(&run(&script(release, "sha256sum"), folder, &[]));
-    let packed = ok(&run(
-        &format!("tar -tzf convex-sidecar-{TARGET}.tar.gz"),
-        folder,
-        &[],
-    ));
+    let tag = format!("v{VERSION}");
+    ok(&run(step(folder, &["check_tag", &tag]), folder, &[]));
+    for other in ["v99.0.0", VERSION, ""] {
+        let output = run(step(folder, &["check_tag", other]), folder, &[]);
+        assert!(!output.status.success(), "{other}");
+    }
+    for name in ["check_executable", "pack"] {
+        ok(&run(step(folder, &[name, TARGET]), folder, &[]));
+    }
+    let sums = format!("sha256sum convex-sidecar-{TARGET}.tar.gz > SHA256SUMS");
+    ok(&run(bash(&sums), folder, &[]));
+    let list = format!("tar -tzf convex-sidecar-{TARGET}.tar.gz");
+    let packed = ok(&run(bash(&list), folder, &[]));
     let mut packed: Vec<_> = packed
         .lines()
         .filter_map(|line| line.strip_prefix(&format!("convex-sidecar-{TARGET}/")))
@@ -139,39 +156,33 @@ fn ci_recipe_installs_what_the_release_workflow_packs() {
         ]
     );
 
-    // A stub of `curl` that downloads from the folder instead of the release page.
-    fs::create_dir(folder.join("bin")).unwrap();
-    let curl = folder.join("bin/curl");
-    fs::write(
-        &curl,
-        "#!/bin/sh\nfor url; do :; done\ncase \"$url\" in https://releases.example/v*) cp \"$HOME/${url##*/}\" . ;; *) exit 6 ;; esac\n",
-    )
-    .unwrap();
-    fs::set_permissions(&curl, fs::Permissions::from_mode(0o755)).unwrap();
+    // Downloads from the folder instead of the release page.
+    stub(
+        folder,
+        "curl",
+        "for url; do :; done\ncase \"$url\" in https://releases.example/v*) cp \"$HOME/${url##*/}\" . ;; *) exit 6 ;; esac\n",
+    );
     let runner = folder.join("runner");
     fs::create_dir(&runner).unwrap();
     let install = script("docs/ci.md", "curl").replace("~/", "\"$HOME\"/runner/");
     let paths = runner.join("paths");
     let page = [
         ("CONVEX_SIDECAR_RELEASES", "https://releases.example"),
-        ("CONVEX_SIDECAR_VERSION", version),
+        ("CONVEX_SIDECAR_VERSION", tag.as_str()),
         ("GITHUB_PATH", paths.to_str().unwrap()),
     ];
     let installing = format!("cd runner\n{install}");
-    assert!(ok(&run(&installing, folder, &page)).contains(": OK"));
+    assert!(ok(&run(bash(&installing), folder, &page)).contains(": OK"));
     let path = fs::read_to_string(&paths).unwrap();
     let output = Command::new(Path::new(path.trim()).join("convex-sidecar"))
         .arg("--version")
         .output()
         .unwrap();
-    assert_eq!(
-        ok(&output),
-        format!("convex-sidecar {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(ok(&output), format!("convex-sidecar {VERSION}\n"));
     assert!(
         fs::read_to_string(root().join("docs/ci.md"))
             .unwrap()
-            .contains(&format!("CONVEX_SIDECAR_VERSION: {version}\n"))
+            .contains(&format!("CONVEX_SIDECAR_VERSION: {tag}\n"))
     );
 
     // An archive with another checksum is not installed.
@@ -181,14 +192,39 @@ fn ci_recipe_installs_what_the_release_workflow_packs() {
         "another",
     )
     .unwrap();
-    assert!(!run(&installing, folder, &page).status.success());
+    assert!(!run(bash(&installing), folder, &page).status.success());
     assert!(!Path::new(path.trim()).join("convex-sidecar").exists());
 }
 
-/// A stub of `docker` that has two images, and one of `gh` that has a release or none.
+#[test]
+fn executable_of_another_version_or_with_the_runtime_of_visual_c_is_not_released() {
+    let home = TempDir::new().unwrap();
+    let folder = home.path();
+    link_files(folder);
+    let built = folder.join("target").join(TARGET).join("release");
+    fs::create_dir_all(&built).unwrap();
+    // What Windows would start, and beside it what its bytes are read from.
+    let program = |version: &str, imports: &str| {
+        let path = built.join("convex-sidecar");
+        fs::write(&path, format!("#!/bin/sh\necho convex-sidecar {version}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(built.join("convex-sidecar.exe"), format!("MZ\0{imports}\0")).unwrap();
+        run(step(folder, &["check_executable", TARGET]), folder, &[])
+    };
+    ok(&program(VERSION, "KERNEL32.dll"));
+    for (version, imports, problem) in [
+        ("99.0.0", "KERNEL32.dll", "is not version"),
+        (VERSION, "VCRUNTIME140.dll", "needs the C runtime"),
+    ] {
+        let output = program(version, imports);
+        assert!(!output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(problem), "{said}");
+    }
+}
+
 #[test]
 fn image_whose_tag_was_moved_since_the_last_release_stops_the_release() {
-    let check = script(".github/workflows/release.yml", "imagetools");
     let repository = [("GITHUB_REPOSITORY", "own/er")];
     for (release, passes) in [
         ("", true),
@@ -206,24 +242,20 @@ fn image_whose_tag_was_moved_since_the_last_release_stops_the_release() {
     ] {
         let home = TempDir::new().unwrap();
         let folder = home.path();
-        fs::create_dir(folder.join("bin")).unwrap();
+        link_files(folder);
         fs::write(folder.join("release"), release).unwrap();
-        for (name, text) in [
-            (
-                "docker",
-                "case \"$*\" in 'compose config --images') printf '%s\\n' registry.example/dashboard:1 registry.example/backend:1 ;;\n\
-                 *backend:1) echo sha256:aa ;; *dashboard:1) echo sha256:bb ;; *) exit 1 ;; esac\n",
-            ),
-            (
-                "gh",
-                "case \"$2\" in list) [ ! -s \"$HOME/release\" ] || echo v1 ;; download) cp \"$HOME/release\" IMAGES.before ;; *) exit 1 ;; esac\n",
-            ),
-        ] {
-            let path = folder.join("bin").join(name);
-            fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        let output = run(&check, folder, &repository);
+        stub(
+            folder,
+            "docker",
+            "case \"$*\" in 'compose config --images') printf '%s\\n' registry.example/dashboard:1 registry.example/backend:1 ;;\n\
+             *backend:1) echo sha256:aa ;; *dashboard:1) echo sha256:bb ;; *) exit 1 ;; esac\n",
+        );
+        stub(
+            folder,
+            "gh",
+            "case \"$2\" in list) [ ! -s \"$HOME/release\" ] || echo v1 ;; download) cp \"$HOME/release\" IMAGES.before ;; *) exit 1 ;; esac\n",
+        );
+        let output = run(step(folder, &["check_images"]), folder, &repository);
         assert_eq!(output.status.success(), passes, "{release}: {output:?}");
         if passes {
             let images = fs::read_to_string(folder.join("IMAGES")).unwrap();
@@ -238,42 +270,68 @@ fn image_whose_tag_was_moved_since_the_last_release_stops_the_release() {
     }
 }
 
-/// Who installs the package needs those of the systems, so it comes last.
+/// Whoever installs the package needs those of the systems, so it comes last. What Homebrew and Scoop
+/// read changes only when all is there, and not for a version that people have to ask for.
 #[test]
-fn packages_are_published_once_and_the_one_that_needs_the_others_last() {
-    let publish = script(".github/workflows/release.yml", "npm publish");
-    for (tag, main) in [
-        ("v1.2.3", "convex-sidecar-1.2.3.tgz"),
-        ("v1.2.3-rc.1", "convex-sidecar-1.2.3-rc.1.tgz"),
+fn release_is_published_in_an_order_in_which_everything_can_be_installed() {
+    for (version, kind, tag) in [
+        ("1.2.3", "--latest", "latest"),
+        ("1.2.3-rc.1", "--prerelease", "next"),
     ] {
         let home = TempDir::new().unwrap();
         let folder = home.path();
-        for name in ["bin", "packages"] {
+        for name in ["packages", "HomebrewFormula", "bucket"] {
             fs::create_dir(folder.join(name)).unwrap();
         }
-        let version = &tag[1..];
-        for system in ["darwin-arm64", "linux-x64", "win32-x64"] {
-            fs::write(
-                folder.join(format!("packages/convex-sidecar-{system}-{version}.tgz")),
-                "",
-            )
-            .unwrap();
+        symlink(root().join("packaging"), folder.join("packaging")).unwrap();
+        let main = format!("convex-sidecar-{version}.tgz");
+        let archive = format!("convex-sidecar-{TARGET}.tar.gz");
+        for (name, text) in [
+            ("Cargo.toml", format!("version = \"{version}\"\n")),
+            ("HomebrewFormula/convex-sidecar.rb", "formula".to_owned()),
+            ("bucket/convex-sidecar.json", "manifest".to_owned()),
+            (&format!("packages/{main}"), String::new()),
+            (
+                &format!("packages/convex-sidecar-darwin-arm64-{version}.tgz"),
+                String::new(),
+            ),
+            (
+                &format!("packages/convex-sidecar-win32-x64-{version}.tgz"),
+                String::new(),
+            ),
+            (&archive, String::new()),
+        ] {
+            fs::write(folder.join(name), text).unwrap();
         }
-        fs::write(folder.join("packages").join(main), "").unwrap();
-        let npm = folder.join("bin/npm");
-        fs::write(&npm, "#!/bin/sh\necho \"$*\"\n").unwrap();
-        fs::set_permissions(&npm, fs::Permissions::from_mode(0o755)).unwrap();
-        let printed = ok(&run(&publish, folder, &[("GITHUB_REF_NAME", tag)]));
-        let lines: Vec<_> = printed.lines().collect();
-        assert_eq!(lines.len(), 4, "{printed}");
-        assert_eq!(
-            lines[3],
-            format!("publish --provenance --access public ./packages/{main}")
+        stub(folder, "npm", "echo \"npm $*\"\n");
+        stub(
+            folder,
+            "gh",
+            "case \"$*\" in *' --jq .sha') echo oldsha ;; *) echo \"gh $*\" ;; esac\n",
         );
-        assert_eq!(
-            lines.iter().filter(|line| line.ends_with(main)).count(),
-            1,
-            "{printed}"
-        );
+        let command = step(folder, &["publish", &format!("v{version}")]);
+        let printed = ok(&run(command, folder, &[("GITHUB_REPOSITORY", "own/er")]));
+        let npm = |name: &str| {
+            format!("npm publish --provenance --access public --tag {tag} ./packages/{name}")
+        };
+        let commit = |file: &str, content: &str| {
+            format!(
+                "gh api --silent --method PUT repos/own/er/contents/{file} --raw-field message=Name the archives of version {version} in {file} \
+                 --raw-field content={content} --raw-field sha=oldsha"
+            )
+        };
+        let mut expected = vec![
+            format!(
+                "gh release create v{version} --repo own/er --verify-tag --generate-notes {kind} {archive} SHA256SUMS IMAGES"
+            ),
+            npm(&format!("convex-sidecar-darwin-arm64-{version}.tgz")),
+            npm(&format!("convex-sidecar-win32-x64-{version}.tgz")),
+            npm(&main),
+        ];
+        if tag == "latest" {
+            expected.push(commit("HomebrewFormula/convex-sidecar.rb", "Zm9ybXVsYQ=="));
+            expected.push(commit("bucket/convex-sidecar.json", "bWFuaWZlc3Q="));
+        }
+        assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
     }
 }
