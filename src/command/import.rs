@@ -19,11 +19,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{load_config, now, print, sync};
 use crate::cli::Import;
 use crate::config::Config;
+use crate::hook::project;
 use crate::ingest::{self, ImportedTranscript, TranscriptDelta};
 use crate::journal::{Journal, MAX_LOCK_HOLD};
 use crate::record::Millis;
 use crate::record::event::is_session_id;
 use crate::record::facts::Source;
+use crate::record::project::Checkout;
 use crate::record::read_state::ReadState;
 use crate::system::deadline::Deadline;
 use crate::system::process;
@@ -47,6 +49,8 @@ struct Transcript {
     modified_at: Millis,
     bytes: u64,
     read_version: i64,
+    /// The user, and what Git says about the client's folder, of a session that is new.
+    recognized: (Option<String>, Checkout),
     /// Where the reading of each of its files starts.
     checkpoints: BTreeMap<PathBuf, Checkpoint>,
 }
@@ -99,9 +103,71 @@ pub fn run(options: &Import) -> Result<()> {
     }
 }
 
-/// The files of all sessions below `folder`, newest first. Each session has its parts from all
-/// folders, and its subagents. A folder that cannot be read is named, and the others are read.
+/// The files of all sessions below `folder`, newest first.
 fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcript>> {
+    let mut versions = journal.read_versions()?;
+    // Most sessions share their folder with others.
+    let mut known: BTreeMap<Option<PathBuf>, (Option<String>, Checkout)> = BTreeMap::new();
+    let mut recognize = |cwd: Option<PathBuf>| {
+        let recognized = |cwd: &Option<PathBuf>| {
+            let (user, checkout) = project::recognize(config, cwd.as_deref());
+            // The session had another one.
+            let commit = None;
+            (user, Checkout { commit, ..checkout })
+        };
+        let entry = known.entry(cwd);
+        let cwd = entry.key().clone();
+        entry.or_insert_with(|| recognized(&cwd)).clone()
+    };
+    let mut transcripts = Vec::new();
+    for (session_id, mut files) in find_files(folder) {
+        files.sort();
+        let read_version = versions.remove(&session_id);
+        // A file with another name than that of its session is a copy that somebody made.
+        let is_copy = |(path, _): &SessionFile| {
+            beginning::of(path)
+                .session_id
+                .is_some_and(|named| named != session_id)
+        };
+        if !is_uuid(&session_id) && files.iter().any(is_copy)
+            || config.excludes_projects() && cwd(&files).is_some_and(|cwd| config.is_excluded(&cwd))
+        {
+            continue;
+        }
+        let recognized = if read_version.is_none() {
+            recognize(cwd(&files))
+        } else {
+            Default::default()
+        };
+        transcripts.push(Transcript {
+            recognized,
+            checkpoints: if read_version.is_some() {
+                journal.checkpoints(&session_id)?.into_iter().collect()
+            } else {
+                BTreeMap::new()
+            },
+            modified_at: files
+                .iter()
+                .map(|(path, _)| modified_at(path))
+                .max()
+                .unwrap_or_default(),
+            bytes: files
+                .iter()
+                .filter_map(|(path, _)| path.metadata().ok())
+                .map(|file| file.len())
+                .sum(),
+            read_version: read_version.unwrap_or_default(),
+            session_id,
+            files,
+        });
+    }
+    transcripts.sort_by_key(|transcript| std::cmp::Reverse(transcript.modified_at));
+    Ok(transcripts)
+}
+
+/// The files of each session below `folder`: its parts from all folders, and its subagents. A folder
+/// that cannot be read is named, and the others are read.
+fn find_files(folder: &Path) -> BTreeMap<String, Vec<SessionFile>> {
     let mut sessions: BTreeMap<String, Vec<SessionFile>> = BTreeMap::new();
     let mut beside: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     // With how many levels of folders below each are searched. Links come last: one can lead to a
@@ -160,45 +226,7 @@ fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcr
         let files = files.into_iter().map(|path| (path, Source::Subagent));
         sessions.entry(session_id).or_default().extend(files);
     }
-    let mut versions = journal.read_versions()?;
-    let mut transcripts = Vec::new();
-    for (session_id, mut files) in sessions {
-        files.sort();
-        let read_version = versions.remove(&session_id);
-        // A file with another name than that of its session is a copy that somebody made.
-        let is_copy = |(path, _): &SessionFile| {
-            beginning::of(path)
-                .session_id
-                .is_some_and(|named| named != session_id)
-        };
-        if !is_uuid(&session_id) && files.iter().any(is_copy)
-            || config.excludes_projects() && cwd(&files).is_some_and(|cwd| config.is_excluded(&cwd))
-        {
-            continue;
-        }
-        transcripts.push(Transcript {
-            checkpoints: if read_version.is_some() {
-                journal.checkpoints(&session_id)?.into_iter().collect()
-            } else {
-                BTreeMap::new()
-            },
-            modified_at: files
-                .iter()
-                .map(|(path, _)| modified_at(path))
-                .max()
-                .unwrap_or_default(),
-            bytes: files
-                .iter()
-                .filter_map(|(path, _)| path.metadata().ok())
-                .map(|file| file.len())
-                .sum(),
-            read_version: read_version.unwrap_or_default(),
-            session_id,
-            files,
-        });
-    }
-    transcripts.sort_by_key(|transcript| std::cmp::Reverse(transcript.modified_at));
-    Ok(transcripts)
+    sessions
 }
 
 /// The folder of the client that wrote these files.
@@ -292,6 +320,8 @@ fn count(
                     path: &transcript.files[0].0,
                     host: &host,
                     modified_at: transcript.modified_at,
+                    user: transcript.recognized.0.as_deref(),
+                    checkout: &transcript.recognized.1,
                 };
                 let is_whole = delta.state != ReadState::Partial;
                 match ingest::import(write, config, &imported, versions[index], delta, now)? {

@@ -13,7 +13,8 @@ use crate::client_settings::scopes::{self, Scope};
 use crate::client_settings::{EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE, edit, rules};
 use crate::config::{self, Environment};
 use crate::system::access::{self, Need};
-use crate::system::files::{TextFile, is_root, owner};
+use crate::system::files::{TextFile, owner};
+use crate::system::user::is_root;
 use crate::ui;
 
 /// The variables that say where configuration, journal and the client's settings are.

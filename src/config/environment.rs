@@ -27,6 +27,11 @@ pub(super) const AGENT_TYPE: &str = "CONVEX_SIDECAR_AGENT_TYPE";
 /// The key of its workflow.
 pub(super) const WORKFLOW: &str = "CONVEX_SIDECAR_WORKFLOW";
 
+/// Tags of the session.
+pub(super) const TAGS: &str = "CONVEX_SIDECAR_TAGS";
+/// Who works in the session.
+pub(super) const USER: &str = "CONVEX_SIDECAR_USER";
+
 /// The environment, as values.
 pub type Environment = HashMap<String, String>;
 

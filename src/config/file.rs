@@ -35,6 +35,7 @@ pub(super) struct File {
     max_output_bytes: Option<usize>,
     pub allow_insecure_http: bool,
     exclude: Vec<String>,
+    user: Option<bool>,
     headers: BTreeMap<String, String>,
 }
 
@@ -60,6 +61,11 @@ impl File {
     /// How much of an output is kept, in bytes.
     pub fn max_output(&self) -> usize {
         self.max_output_bytes.unwrap_or(DEFAULT_MAX_OUTPUT)
+    }
+
+    /// Whether the record says who works in a session.
+    pub fn keeps_user(&self) -> bool {
+        self.user.unwrap_or(self.capture == Capture::Full)
     }
 
     /// Additional headers of every request. `path` is this file's, for errors.

@@ -16,7 +16,9 @@ use anyhow::{Result, anyhow, bail};
 use http::HeaderMap;
 
 pub use self::deployment::Deployment;
-use self::environment::{AGENT_TYPE, DISABLED, HOME, KEY, URL, WORKFLOW, is_in_client, is_on};
+use self::environment::{
+    AGENT_TYPE, DISABLED, HOME, KEY, TAGS, URL, USER, WORKFLOW, is_in_client, is_on,
+};
 pub use self::environment::{
     CONVEX_CLI_VARIABLES, ClientVariables, Environment, SESSION_ID, environment, has_deployment,
     is_daemon,
@@ -26,7 +28,7 @@ use self::file::File;
 pub use self::file::{url_in, with_deployment};
 pub use self::headers::table as headers_table;
 pub use self::key::AdminKey;
-use self::paths::{Paths, projects};
+use self::paths::{Paths, git_configuration, projects};
 pub use self::paths::{
     client_environments, client_folder, executable_copy, executable_name, executables,
 };
@@ -50,6 +52,8 @@ pub struct Config {
     pub projects: PathBuf,
     /// The user's labels for this session.
     pub labels: Labels,
+    /// Who works in the session, if the record is to say that.
+    pub user: Option<User>,
     /// The owner that `CONVEX_SIDECAR_OWNER_PID` names.
     pub owner_pid: Option<u32>,
     /// Whether a Claude Code client runs this.
@@ -69,6 +73,31 @@ pub struct Config {
     pub problem: Option<anyhow::Error>,
     /// Which variable was ignored, and why.
     pub warning: Option<anyhow::Error>,
+}
+
+/// Who works in a session.
+#[derive(Debug)]
+pub struct User {
+    /// What `CONVEX_SIDECAR_USER` says.
+    pub name: Option<String>,
+    /// Git's configuration files of this user, those that count more first.
+    pub git_configuration: Vec<PathBuf>,
+    /// The user's home folder.
+    pub home: Option<PathBuf>,
+}
+
+/// The most tags of a session.
+const MAX_TAGS: usize = 32;
+
+/// The tags in a list such as `team=web,lane=review`, each once.
+fn tags(list: &str) -> Vec<String> {
+    let mut tags: Vec<String> = Vec::new();
+    for tag in list.split(',').map(str::trim) {
+        if !tag.is_empty() && tags.len() < MAX_TAGS && tags.iter().all(|known| known != tag) {
+            tags.push(tag.to_owned());
+        }
+    }
+    tags
 }
 
 impl Config {
@@ -120,7 +149,13 @@ impl Config {
             labels: Labels {
                 agent_type: variable(AGENT_TYPE),
                 workflow_key: variable(WORKFLOW),
+                tags: environment.get(TAGS).map(|list| tags(list)),
             },
+            user: (problem.is_none() && file.keeps_user()).then(|| User {
+                name: variable(USER),
+                git_configuration: git_configuration(environment),
+                home: variable(HOME).map(PathBuf::from),
+            }),
             owner_pid: variable("CONVEX_SIDECAR_OWNER_PID").and_then(|pid| pid.parse().ok()),
             is_in_client: is_in_client(environment),
             client: ClientVariables::of(environment),

@@ -81,6 +81,18 @@ pub fn client_environments(environment: &Environment, folders: &[String]) -> Vec
     environments.collect()
 }
 
+/// Git's configuration files of this user, those that count more first.
+pub(super) fn git_configuration(environment: &Environment) -> Vec<PathBuf> {
+    let home = environment.get(HOME).map(PathBuf::from);
+    let xdg = environment.get("XDG_CONFIG_HOME").map(PathBuf::from);
+    let own = home.iter().map(|home| home.join(".gitconfig"));
+    let folder = xdg.or_else(|| Some(home.as_ref()?.join(".config")));
+    let system = cfg!(unix).then(|| PathBuf::from("/etc/gitconfig"));
+    own.chain(folder.map(|folder| folder.join("git/config")))
+        .chain(system)
+        .collect()
+}
+
 /// The client's folder of transcripts.
 pub(super) fn projects(environment: &Environment) -> PathBuf {
     client_folder(environment)

@@ -1,6 +1,9 @@
 //! The client that runs this hook: an ancestor of this process, and the session that it was started
 //! from.
 
+use std::path::Path;
+
+use super::project;
 use crate::config::{ClientVariables, Config, SESSION_ID, is_daemon};
 use crate::record::event::{Event, EventKind, is_session_id};
 use crate::record::session::Origin;
@@ -15,11 +18,22 @@ pub fn origin(config: &Config, event: &Event) -> Origin {
         None if config.is_in_client => find(&config.client, &event.session_id),
         None => None,
     };
+    // The user waits for a prompt, and the other hooks of the session say the same.
+    let is_prompt = matches!(event.kind, EventKind::UserPromptSubmit { .. });
+    let folder = event.cwd.as_deref().map(Path::new);
+    let (user, checkout) = if is_prompt {
+        Default::default()
+    } else {
+        project::recognize(config, folder)
+    };
+    let origin = Origin {
+        labels: config.labels.clone(),
+        user,
+        checkout,
+        ..Origin::default()
+    };
     let Some(client) = client else {
-        return Origin {
-            labels: config.labels.clone(),
-            ..Origin::default()
-        };
+        return origin;
     };
     let registry = Registry::of(config.client.folder.as_deref());
     // A session that is resumed was started earlier, and its parent is known or lost.
@@ -30,8 +44,8 @@ pub fn origin(config: &Config, event: &Event) -> Origin {
             .then(|| parent_session(&client, &registry))
             .flatten()
             .filter(|parent| is_session_id(parent) && *parent != event.session_id),
-        labels: config.labels.clone(),
         owner: Some(client.owner()),
+        ..origin
     }
 }
 

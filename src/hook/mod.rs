@@ -1,7 +1,9 @@
-//! What a hook is given: the HookInput on stdin, and the client that runs it.
+//! What a hook is given: the HookInput on stdin, the client that runs it, and the project that the
+//! client works on.
 
 pub mod client;
 pub mod input;
+pub mod project;
 pub mod stdin;
 
 use std::fmt;

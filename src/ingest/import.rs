@@ -6,6 +6,7 @@ use super::transcripts::{TranscriptDelta, count};
 use crate::config::Config;
 use crate::journal::{Result, SessionRow, StoreOptions, Write};
 use crate::record::Millis;
+use crate::record::project::Checkout;
 use crate::record::read_state::ReadState;
 use crate::record::session::Session;
 
@@ -19,6 +20,10 @@ pub struct ImportedTranscript<'a> {
     pub host: &'a str,
     /// When the file was last written.
     pub modified_at: Millis,
+    /// Who imports it.
+    pub user: Option<&'a str>,
+    /// What Git says now about the folder in which the client worked.
+    pub checkout: &'a Checkout,
 }
 
 /// Records a past session, or what is new in it. `read_version` is that of the reading which
@@ -37,6 +42,8 @@ pub fn import(
         path,
         host,
         modified_at,
+        user,
+        checkout,
     } = *transcript;
     let store = |row: &mut SessionRow| {
         let is_from_hooks = !row.session.runs.is_empty();
@@ -58,7 +65,9 @@ pub fn import(
         Some(_) => return Ok(None),
         None if delta.has_no_facts() => return Ok(Some(read_version)),
         None => {
-            let session = Session::new(session_id, &config.redactor.name(host), modified_at);
+            let host = config.redactor.name(host);
+            let mut session = Session::new(session_id, &host, modified_at);
+            session.recognize(user, checkout, &config.redactor);
             let mut row = write.new_row(session, modified_at)?;
             store(&mut row)?;
             row

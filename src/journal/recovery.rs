@@ -11,7 +11,8 @@ use super::connection::{BUSY_TIMEOUT, RETRY_AFTER};
 use super::error::{Error, ErrorKind, Result};
 use super::{lock, schema, with_suffix};
 use crate::system::deadline::Deadline;
-use crate::system::files::{current_user, is_private, make_private, owner};
+use crate::system::files::{is_private, make_private, owner};
+use crate::system::user::current_user;
 
 /// What the name of a damaged journal that was set aside has, before its identity.
 const DAMAGED: &str = ".damaged-";

@@ -56,25 +56,15 @@ impl Document {
         let charge = shown.charge.as_ref();
         let cost_usd = charge.and_then(|charge| charge.cost_usd);
         let has_usage = charge.is_some() || transcript.state != ReadState::Missing;
-        let completed_at = if session.runs.is_open() {
-            None
-        } else {
-            session.runs.ended_at().or(figures.span.last)
-        };
+        let completed_at = completed_at(session, figures);
         let (prompts, turns) = prompts_and_turns(session, figures, transcript);
-        let titles = [&latest.custom_title, &session.title, &latest.ai_title];
-        let title = titles.into_iter().find_map(Option::as_ref);
         let metadata = Metadata {
             started_at: started_at(session, figures),
             completed_at,
             updated_at: 0,
             duration_ms: completed_at.map(|_| duration(&session.runs, figures)),
             host: session.host.clone(),
-            cwd: session
-                .cwd
-                .clone()
-                .or_else(|| latest.cwd.text())
-                .unwrap_or_default(),
+            cwd: cwd(session, figures),
             git_branch: latest.git_branch.text(),
             entrypoint: latest.entrypoint.text(),
             client_version: latest.version.text(),
@@ -84,7 +74,7 @@ impl Document {
                 .or_else(|| latest.permission_mode.text()),
             model: latest.model.text().or_else(|| session.model.clone()),
             models: shown.by_model.keys().cloned().collect(),
-            title: title.map(|title| cut(&title.text, MAX_LINE)),
+            title: title(session, figures),
             activity: session.activity(),
             runs: runs(&session.runs),
             transcript: TranscriptDocument {
@@ -122,6 +112,13 @@ impl Document {
                 .clone()
                 .or_else(|| figures.parents.first().cloned()),
             parent_session_id: session.parent_session_id.clone(),
+            user: session.user.clone(),
+            repository: session.project.repository.clone(),
+            worktree: session.project.worktree.clone(),
+            commit_start: session.project.commit_start.clone(),
+            commit_end: session.project.commit_end.clone(),
+            pull_requests: figures.pull_requests.iter().cloned().collect(),
+            tags: session.tags.clone().unwrap_or_default(),
             output_truncated: cut_output.map(|_| true),
             output_bytes: cut_output.map(|output| output.bytes),
         };
@@ -185,6 +182,28 @@ fn output(
         }
         _ => from_transcript.map(|answer| answer.text.clone().cut(max_output)),
     }
+}
+
+/// When the last run ended; `None` while one is open.
+fn completed_at(session: &Session, figures: &Figures) -> Option<Millis> {
+    if session.runs.is_open() {
+        return None;
+    }
+    session.runs.ended_at().or(figures.span.last)
+}
+
+fn cwd(session: &Session, figures: &Figures) -> String {
+    let cwd = session.cwd.clone();
+    cwd.or_else(|| figures.latest.cwd.text())
+        .unwrap_or_default()
+}
+
+/// The title by the user, else the one from the hook, else that of a model.
+fn title(session: &Session, figures: &Figures) -> Option<String> {
+    let latest = &figures.latest;
+    let titles = [&latest.custom_title, &session.title, &latest.ai_title];
+    let title = titles.into_iter().find_map(Option::as_ref)?;
+    Some(cut(&title.text, MAX_LINE))
 }
 
 fn started_at(session: &Session, figures: &Figures) -> Millis {

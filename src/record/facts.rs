@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Millis;
 use super::charge::Charge;
+use super::document::PullRequest;
 use super::index::{Key, key};
 use super::redact::Text;
 use super::usage::Usage;
@@ -329,6 +330,8 @@ pub struct Facts {
     pub forked_from: Option<String>,
     /// The sessions in which this one goes on.
     pub continued_in: BTreeSet<String>,
+    /// The pull requests that the client linked to the session.
+    pub pull_requests: BTreeSet<PullRequest>,
     /// Whether a `user` record stands after the last reply, on the main chain and on others.
     pub ends_with_user: [bool; 2],
     /// Lines of which a part is not JSON.

@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::batch::Batch;
 use super::chain::Chain;
 use super::charge::{Charges, UsageByModel};
+use super::document::PullRequest;
 use super::facts::{
     Answer, DatedText, Fact, Facts, Latest, MAX_MODELS, MAX_TOOLS, Reply, Span, Step, StepKind,
     ToolFigures, What, entry, is_before,
 };
 use super::index::{Index, Key, Known, key};
+use super::project::add_pull_requests;
 use super::redact::Text;
 use super::usage::Usage;
 use super::{Millis, charge};
@@ -61,6 +63,9 @@ pub struct Figures {
     pub span: Span,
     /// The latest state.
     pub latest: Latest,
+    /// The pull requests that the client linked to the session.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub pull_requests: BTreeSet<PullRequest>,
     /// Lines of which a part is not JSON.
     pub damaged_lines: u64,
     /// Lines that were too long to be parsed.
@@ -141,6 +146,7 @@ impl Figures {
         self.summaries.extend(facts.summaries);
         let surplus = self.summaries.len().saturating_sub(MAX_SUMMARIES);
         self.summaries.drain(..surplus);
+        add_pull_requests(&mut self.pull_requests, facts.pull_requests);
         self.forked_from = facts.forked_from.or(self.forked_from.take());
         self.damaged_lines += facts.damaged_lines;
         self.skipped_lines += facts.skipped_lines;

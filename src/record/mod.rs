@@ -12,6 +12,7 @@ pub mod failure;
 pub mod figures;
 pub mod index;
 pub mod outcome;
+pub mod project;
 mod prompts;
 pub mod read_state;
 pub mod redact;

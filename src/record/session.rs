@@ -9,6 +9,7 @@ use super::Millis;
 use super::document::{Activity, ActivityState};
 use super::event::{Event, EventKind};
 use super::outcome::Outcome;
+use super::project::{Checkout, Project};
 use super::prompts::HookPrompts;
 use super::redact::{Label, Redactor, Text, is_secret};
 use super::run::{Owner, Runs};
@@ -102,6 +103,15 @@ pub struct Session {
     /// The session that this one was started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) parent_session_id: Option<String>,
+    /// Who works in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
+    /// The user's tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tags: Option<Vec<String>>,
+    /// What it works on.
+    #[serde(default, skip_serializing_if = "Project::is_empty")]
+    pub(super) project: Project,
     /// When the session was first seen.
     pub(super) first_at: Millis,
     pub(super) permission_mode: Option<String>,
@@ -129,6 +139,8 @@ pub struct Labels {
     pub agent_type: Option<String>,
     /// `CONVEX_SIDECAR_WORKFLOW`.
     pub workflow_key: Option<String>,
+    /// `CONVEX_SIDECAR_TAGS`.
+    pub tags: Option<Vec<String>>,
 }
 
 /// Where an event comes from.
@@ -140,6 +152,10 @@ pub struct Origin {
     pub labels: Labels,
     /// The session that this one was started from, if the event starts it and it is known.
     pub parent_session_id: Option<String>,
+    /// Who works in it, unless that is left out.
+    pub user: Option<String>,
+    /// What Git says about the client's folder.
+    pub checkout: Checkout,
 }
 
 impl Session {
@@ -155,6 +171,9 @@ impl Session {
             transcript_path: None,
             runs: Runs::default(),
             parent_session_id: None,
+            user: None,
+            tags: None,
+            project: Project::default(),
             first_at: now,
             permission_mode: None,
             model: None,
@@ -184,6 +203,7 @@ impl Session {
             let parent = origin.parent_session_id.clone();
             self.parent_session_id = parent.filter(|parent| !is_secret(parent));
         }
+        self.recognize(origin.user.as_deref(), &origin.checkout, redactor);
         set(&mut self.transcript_path, event.transcript_path.as_ref());
         set(&mut self.permission_mode, event.permission_mode.as_ref());
         if self.cwd.is_none() {
@@ -276,14 +296,24 @@ impl Session {
         now
     }
 
+    /// Adds who works in the session, and on what.
+    pub fn recognize(&mut self, user: Option<&str>, checkout: &Checkout, redactor: &Redactor) {
+        if self.user.is_none() {
+            self.user = user.map(|user| redactor.name(user));
+        }
+        self.project.update(checkout, redactor);
+    }
+
     fn apply_labels(&mut self, labels: &Labels, redactor: &Redactor) {
         let mut labels = labels.clone();
         let all = [&mut labels.agent_type, &mut labels.workflow_key];
-        redactor.mask_labels(all.into_iter().flatten().map(Label::Name));
+        let tags = labels.tags.iter_mut().flatten();
+        redactor.mask_labels(all.into_iter().flatten().chain(tags).map(Label::Name));
         if let Some(agent_type) = labels.agent_type {
             self.agent_type = agent_type;
         }
         set(&mut self.workflow_key, labels.workflow_key.as_ref());
+        set(&mut self.tags, labels.tags.as_ref());
     }
 
     /// Whether the last Stop hook carried an answer other than this text.

@@ -107,26 +107,6 @@ pub fn free_space(folder: &Path) -> Option<u64> {
     free
 }
 
-/// The id of the user whose permissions this process has, if the system has such ids.
-#[must_use]
-pub fn current_user() -> Option<u32> {
-    #[cfg(unix)]
-    let user = Some(rustix::process::geteuid().as_raw());
-    #[cfg(not(unix))]
-    let user = None;
-    user
-}
-
-/// Whether root runs this.
-#[must_use]
-pub fn is_root() -> bool {
-    #[cfg(unix)]
-    let is_root = rustix::process::geteuid().is_root();
-    #[cfg(not(unix))]
-    let is_root = false;
-    is_root
-}
-
 /// The id of the user who owns this file or folder, if the system has such ids.
 #[must_use]
 pub fn owner(path: &Path) -> Option<u32> {
@@ -145,10 +125,10 @@ pub fn is_private(path: &Path) -> bool {
         return false;
     };
     #[cfg(unix)]
-    let is_private = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 == 0;
+    let others = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077;
     #[cfg(not(unix))]
-    let (is_private, _) = (true, metadata);
-    is_private
+    let (others, _) = (0, metadata);
+    others == 0
 }
 
 /// Makes a file that another program wrote readable only by its owner.

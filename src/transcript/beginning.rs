@@ -6,9 +6,9 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use super::gather::whole_value;
 use super::line::{self, Record};
 use super::reader::At;
+use super::recovery::whole_value;
 use crate::record::Millis;
 use crate::system::files::open_regular;
 

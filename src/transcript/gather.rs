@@ -2,12 +2,10 @@
 
 use std::borrow::Cow;
 
-use memchr::memmem;
-use serde::de::IgnoredAny;
-
 use super::line::{self, Block, Envelope, Record};
 use super::relevance::{self, Relevance};
 use crate::record::Millis;
+use crate::record::document::PullRequest;
 use crate::record::event::is_session_id;
 use crate::record::facts::{
     Answer, Dated, Fact, Facts, MAX_FACTS, MAX_TEXT, Reply, Source, What, intern, is_before,
@@ -16,23 +14,10 @@ use crate::record::index::{Key, key};
 use crate::record::redact::{Label, Redactor, Text, is_secret};
 use crate::system::json::repair;
 
-/// How a record begins. What a damaged line holds behind such a beginning may be whole.
-const RECORD: [&[u8]; 7] = [
-    br#"{"parentUuid":"#,
-    br#"{"type":""#,
-    br#"{"uuid":""#,
-    br#"{"sessionId":""#,
-    br#"{"timestamp":""#,
-    br#"{"isSidechain":"#,
-    br#"{"message":{"#,
-];
-/// How many of each beginning are tried in a damaged line.
-const MAX_BEGINNINGS: usize = 512;
-
 /// Gathers facts from lines.
 #[derive(Debug)]
 pub struct Gatherer<'a> {
-    facts: Facts,
+    pub(super) facts: Facts,
     redactor: &'a Redactor,
     /// The last answer, not masked yet: masking is slow, and most of them are superseded.
     answer: Option<LastAnswer>,
@@ -41,6 +26,9 @@ pub struct Gatherer<'a> {
     has_masked: bool,
     /// Whether a `user` record stands after the last reply, on the main chain and on others.
     is_after_user: [bool; 2],
+    /// Whether the next line is the rest of one of which a record was taken. It counts as it would have
+    /// as a part of the whole line.
+    pub(super) is_in_rest: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +51,7 @@ impl<'a> Gatherer<'a> {
             text_bytes: 0,
             has_masked: false,
             is_after_user: [false; 2],
+            is_in_rest: false,
         }
     }
 
@@ -113,6 +102,9 @@ impl<'a> Gatherer<'a> {
 
     /// Adds the facts of a whole line. Of a damaged one, each whole record counts.
     pub fn add(&mut self, line: &[u8], source: Source) {
+        if std::mem::take(&mut self.is_in_rest) {
+            return self.recover(line, source);
+        }
         match relevance::of(line) {
             Relevance::None => {}
             Relevance::Results => self.is_after_user = [true; 2],
@@ -127,6 +119,9 @@ impl<'a> Gatherer<'a> {
     /// Adds the facts of a line that may be only half written. Returns `false` if it is not a JSON
     /// object.
     pub fn add_if_whole(&mut self, line: &[u8], source: Source) -> bool {
+        if self.is_in_rest {
+            return false;
+        }
         if let Ok((envelope, record)) = line::parse(line) {
             self.add_record(line, source, &envelope, record);
             return true;
@@ -139,46 +134,7 @@ impl<'a> Gatherer<'a> {
         true
     }
 
-    /// Adds each whole record in a line. Clients that write side by side leave out the line feed
-    /// between two records, and a crash cuts one off in its middle (claude-code#81843).
-    fn recover(&mut self, line: &[u8], source: Source) {
-        let mut beginnings: Vec<usize> = RECORD
-            .iter()
-            .flat_map(|beginning| memmem::find_iter(line, beginning).take(MAX_BEGINNINGS))
-            .collect();
-        beginnings.sort_unstable();
-        let mut is_damaged = false;
-        let mut at = 0;
-        for start in beginnings {
-            // A beginning can also be a part of the record before it.
-            if start < at {
-                continue;
-            }
-            is_damaged |= !line[at..start].trim_ascii().is_empty();
-            match whole_value(&line[start..]) {
-                Some(json) => {
-                    self.add_recovered(json, source);
-                    at = start + json.len();
-                }
-                None => is_damaged = true,
-            }
-        }
-        is_damaged |= !line[at..].trim_ascii().is_empty();
-        self.facts.damaged_lines += u64::from(is_damaged);
-    }
-
-    /// Adds a record of a damaged line. What lacks the ids of a record is a part of one.
-    fn add_recovered(&mut self, json: &[u8], source: Source) {
-        let repaired = repair(json);
-        let parsed = line::parse(json).ok();
-        if let Some((envelope, record)) = parsed.or_else(|| line::parse(repaired.as_deref()?).ok())
-            && (envelope.uuid.is_some() || envelope.session_id.is_some())
-        {
-            self.add_record(json, source, &envelope, record);
-        }
-    }
-
-    fn add_record(
+    pub(super) fn add_record(
         &mut self,
         line: &[u8],
         source: Source,
@@ -268,6 +224,11 @@ impl<'a> Gatherer<'a> {
                 self.facts.charges.push((self.facts.facts.len(), charge));
             }
             Record::Budget { usd } => self.facts.latest.max_budget_usd = Some(usd),
+            Record::PullRequest { number, url } => {
+                let url = self.redactor.name(&url);
+                let pull_request = PullRequest { number, url };
+                self.facts.pull_requests.insert(pull_request);
+            }
             Record::ContinuedIn(session) if can_be_session(&session) => {
                 self.facts.continued_in.insert(session.into_owned());
             }
@@ -390,11 +351,4 @@ impl<'a> Gatherer<'a> {
 /// Whether what a record names can be another session.
 fn can_be_session(id: &str) -> bool {
     is_session_id(id) && !is_secret(id)
-}
-
-/// The JSON value at the start of some bytes, if it is whole.
-pub(super) fn whole_value(bytes: &[u8]) -> Option<&[u8]> {
-    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
-    values.next()?.ok()?;
-    Some(&bytes[..values.byte_offset()])
 }

@@ -130,6 +130,13 @@ pub enum Record<'a> {
     },
     /// What the client has charged so far.
     Charge(Box<Charge>),
+    /// The client linked a pull request to the session.
+    PullRequest {
+        /// Its number.
+        number: u64,
+        /// Its URL.
+        url: Cow<'a, str>,
+    },
     /// The session goes on in another one.
     ContinuedIn(Cow<'a, str>),
     /// Anything else.
@@ -166,9 +173,22 @@ impl<'a> Line<'a> {
             (Some("continued-in"), _) => take(&mut self.continued_in_session_id)
                 .into_text()
                 .map_or(Record::Other, Record::ContinuedIn),
+            (Some("pr-link"), _) => self.pull_request(),
             _ => Record::Other,
         };
         (self.into_envelope(), record)
+    }
+
+    fn pull_request(&mut self) -> Record<'a> {
+        match take(&mut self.pr_url).into_text() {
+            Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
+                Record::PullRequest {
+                    number: self.pr_number.count(),
+                    url,
+                }
+            }
+            _ => Record::Other,
+        }
     }
 
     fn user(&self, content: Content<'a>) -> Record<'a> {

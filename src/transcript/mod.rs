@@ -2,7 +2,7 @@
 //!
 //! [`files`] finds the files, [`beginning`] looks at how one begins, [`reader`] reads what is new in one of them, [`lines`] cuts that into
 //! lines, [`relevance`] passes over lines that cannot matter, [`line`] turns a line into a record
-//! ([`wire`] is its JSON, `prompt` knows who speaks), and [`gather`] turns records into facts. [`hook_times`] reads what the client measured. Only [`files`], [`beginning`] and
+//! ([`wire`] is its JSON, `prompt` knows who speaks), and [`gather`] turns records into facts (`recovery` finds those in a damaged line). [`hook_times`] reads what the client measured. Only [`files`], [`beginning`] and
 //! [`reader`] touch the disk.
 
 pub mod beginning;
@@ -14,6 +14,7 @@ pub mod line;
 pub mod lines;
 mod prompt;
 pub mod reader;
+mod recovery;
 pub mod relevance;
 mod shrink;
 mod wire;

@@ -97,20 +97,24 @@ pub fn read(
             is_all: true,
         });
     }
-    let (start, is_line) = start_of_line(file, from.offset, length, deadline)?;
-    if !is_line {
-        return Ok(Outcome::Read {
-            facts: Vec::new(),
-            checkpoint: Checkpoint {
-                offset: start,
-                ..from.clone()
-            },
-            is_all: start == length,
-        });
-    }
+    let (start, is_rest) = match start(file, from.offset, length, deadline)? {
+        Start::Line(start) => (start, false),
+        Start::Rest => (from.offset, true),
+        Start::Passed(offset) => {
+            return Ok(Outcome::Read {
+                facts: Vec::new(),
+                checkpoint: Checkpoint {
+                    offset,
+                    ..from.clone()
+                },
+                is_all: offset == length,
+            });
+        }
+    };
     let round = Round {
         file,
         from: start,
+        is_rest,
         length,
         segment: (length - start).div_ceil(SEGMENTS).clamp(1, MAX_SEGMENT),
         source,
@@ -167,6 +171,8 @@ impl Read for At<'_> {
 struct Round<'a> {
     file: &'a File,
     from: u64,
+    /// Whether the first line is the rest of one of which a record was taken.
+    is_rest: bool,
     length: u64,
     /// How much a thread takes at once, in bytes.
     segment: u64,
@@ -197,6 +203,7 @@ impl Round<'_> {
             .clamp(MIN_BUFFER, 2 * CHUNK);
         buffer.resize(buffer.len().max(wanted), 0);
         let mut gatherer = Gatherer::new(self.redactor);
+        gatherer.is_in_rest = self.is_rest;
         let input = At {
             file: self.file,
             position: self.from,
@@ -276,6 +283,7 @@ impl Round<'_> {
             file: self.file,
             position: start,
         };
+        gatherer.is_in_rest = self.is_rest && start == self.from;
         if start > self.from {
             input.position -= 1;
             if !skip_line(&mut input, start + self.segment)? {
@@ -309,17 +317,22 @@ impl Round<'_> {
     }
 }
 
-/// Where the next line starts, if `offset` is within one that is passed over; or how far that was passed
-/// over now, and `false`. A record starts and ends with a brace: the client can append to a line that
-/// lacks its line feed.
-fn start_of_line(
-    file: &File,
-    offset: u64,
-    length: u64,
-    deadline: Deadline,
-) -> io::Result<(u64, bool)> {
+/// Where a read starts.
+enum Start {
+    /// At this byte, with a line.
+    Line(u64),
+    /// At the offset, with the rest of a line of which a record was taken: it lacked its line feed.
+    Rest,
+    /// Nowhere: the offset is within a line that is passed over, and this is how far it was passed
+    /// over now.
+    Passed(u64),
+}
+
+/// Where a read from `offset` starts. A record starts and ends with a brace: the client can append to a
+/// line that lacks its line feed.
+fn start(file: &File, offset: u64, length: u64, deadline: Deadline) -> io::Result<Start> {
     let Some(before) = offset.checked_sub(1) else {
-        return Ok((offset, true));
+        return Ok(Start::Line(offset));
     };
     let mut input = At {
         file,
@@ -327,9 +340,12 @@ fn start_of_line(
     };
     let mut around = [b'\n'; 2];
     input.read_exact(&mut around)?;
+    if around[0] == b'\n' {
+        return Ok(Start::Line(offset));
+    }
     // What was read to its end without a line feed ends with a brace.
-    if matches!(around[0], b'\n' | b'}') || around[1].is_ascii_whitespace() || around[1] == b'{' {
-        return Ok((offset, true));
+    if around[0] == b'}' || around[1].is_ascii_whitespace() || around[1] == b'{' {
+        return Ok(Start::Rest);
     }
     input.position = offset;
     let mut buffer = vec![0; CHUNK];
@@ -340,10 +356,11 @@ fn start_of_line(
             break;
         }
         if let Some(at) = memchr::memchr(b'\n', &buffer[..read]) {
-            return Ok(((start + at as u64 + 1).min(length), true));
+            let next = start + at as u64 + 1;
+            return Ok(Start::Line(next.min(length)));
         }
     }
-    Ok((input.position.min(length), false))
+    Ok(Start::Passed(input.position.min(length)))
 }
 
 /// Moves past the next line feed. Returns `false` if there is none before `end`.
@@ -421,6 +438,67 @@ mod tests {
         append(&[b"y\n".to_vec(), line("bb")].concat());
         let (counts, _) = read(&checkpoint);
         assert_eq!(counts, (1, 0));
+    }
+
+    /// Reads the parts of a file, each when it was appended. Returns the number of facts, and of damaged
+    /// lines.
+    fn read_parts(parts: &[&[u8]]) -> (usize, u64) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let redactor = Redactor::new(true, &[], 1_000).unwrap();
+        let (mut from, mut counts) = (Checkpoint::default(), (0, 0));
+        for part in parts {
+            std::io::Write::write_all(&mut file, part).unwrap();
+            let opened = open_regular(file.path()).unwrap();
+            let (mut buffer, deadline) = (Vec::new(), Deadline::never());
+            let outcome = read(
+                &opened,
+                &from,
+                Source::Main,
+                &redactor,
+                &mut buffer,
+                deadline,
+            );
+            let Ok(Outcome::Read {
+                facts, checkpoint, ..
+            }) = outcome
+            else {
+                panic!("{outcome:?}");
+            };
+            for facts in facts {
+                counts.0 += facts.facts.len();
+                counts.1 += facts.damaged_lines;
+            }
+            from = checkpoint;
+        }
+        counts
+    }
+
+    #[test]
+    fn rest_of_a_line_counts_as_it_does_in_the_whole_line() {
+        let (first, second) = (prompt("a"), prompt("bb"));
+        for rest in [
+            &b""[..],
+            b"{}",
+            b" ",
+            b"garbage",
+            b"[1]",
+            b"}",
+            &second,
+            b"{\"a\":1}",
+        ] {
+            let rest = [rest, b"\n"].concat();
+            let whole = read_parts(&[&[&first[..], &rest].concat()]);
+            for cut in 0..rest.len() {
+                let (before, after) = rest.split_at(cut);
+                let parts = read_parts(&[&first, before, after]);
+                assert_eq!(
+                    parts,
+                    whole,
+                    "{} cut at {cut}",
+                    String::from_utf8_lossy(&rest)
+                );
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 /// The types of records that can hold a fact.
-const RELEVANT_TYPES: [&[u8]; 10] = [
+const RELEVANT_TYPES: [&[u8]; 11] = [
     b"user",
     b"assistant",
     b"attachment",
@@ -17,6 +17,7 @@ const RELEVANT_TYPES: [&[u8]; 10] = [
     b"ai-title",
     b"summary",
     b"cost-state",
+    b"pr-link",
 ];
 /// The types of attachments that can hold a fact.
 const RELEVANT_ATTACHMENTS: [&[u8]; 3] = [b"queued_command", b"max_turns_reached", b"budget_usd"];

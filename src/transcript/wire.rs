@@ -48,6 +48,8 @@ pub struct Line<'a> {
     pub summary: Scalar<'a>,
     pub leaf_uuid: Scalar<'a>,
     pub continued_in_session_id: Scalar<'a>,
+    pub pr_number: Scalar<'a>,
+    pub pr_url: Scalar<'a>,
 }
 
 /// Who or what wrote a record.

@@ -51,6 +51,7 @@ mod owner;
 #[cfg(target_os = "linux")]
 mod parent;
 mod plugin;
+mod project;
 mod prompts_submitted;
 mod readme;
 mod receipts;

@@ -1,0 +1,70 @@
+//! Finds the whole records in a damaged line.
+
+use memchr::memmem;
+use serde::de::IgnoredAny;
+
+use super::gather::Gatherer;
+use super::line;
+use crate::record::facts::Source;
+use crate::system::json::repair;
+
+/// How a record begins. What a damaged line holds behind such a beginning may be whole.
+const RECORD: [&[u8]; 7] = [
+    br#"{"parentUuid":"#,
+    br#"{"type":""#,
+    br#"{"uuid":""#,
+    br#"{"sessionId":""#,
+    br#"{"timestamp":""#,
+    br#"{"isSidechain":"#,
+    br#"{"message":{"#,
+];
+/// How many of each beginning are tried in a damaged line.
+const MAX_BEGINNINGS: usize = 512;
+
+impl Gatherer<'_> {
+    /// Adds each whole record in a line. Clients that write side by side leave out the line feed
+    /// between two records, and a crash cuts one off in its middle (claude-code#81843).
+    pub(super) fn recover(&mut self, line: &[u8], source: Source) {
+        let mut beginnings: Vec<usize> = RECORD
+            .iter()
+            .flat_map(|beginning| memmem::find_iter(line, beginning).take(MAX_BEGINNINGS))
+            .collect();
+        beginnings.sort_unstable();
+        let mut is_damaged = false;
+        let mut at = 0;
+        for start in beginnings {
+            // A beginning can also be a part of the record before it.
+            if start < at {
+                continue;
+            }
+            is_damaged |= !line[at..start].trim_ascii().is_empty();
+            match whole_value(&line[start..]) {
+                Some(json) => {
+                    self.add_recovered(json, source);
+                    at = start + json.len();
+                }
+                None => is_damaged = true,
+            }
+        }
+        is_damaged |= !line[at..].trim_ascii().is_empty();
+        self.facts.damaged_lines += u64::from(is_damaged);
+    }
+
+    /// Adds a record of a damaged line. What lacks the ids of a record is a part of one.
+    fn add_recovered(&mut self, json: &[u8], source: Source) {
+        let repaired = repair(json);
+        let parsed = line::parse(json).ok();
+        if let Some((envelope, record)) = parsed.or_else(|| line::parse(repaired.as_deref()?).ok())
+            && (envelope.uuid.is_some() || envelope.session_id.is_some())
+        {
+            self.add_record(json, source, &envelope, record);
+        }
+    }
+}
+
+/// The JSON value at the start of some bytes, if it is whole.
+pub(super) fn whole_value(bytes: &[u8]) -> Option<&[u8]> {
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
+    Some(&bytes[..values.byte_offset()])
+}
