@@ -121,10 +121,11 @@ pub fn verdict(status: u16, body: &[u8]) -> Verdict {
                 "the answer did not come from Convex",
             ));
         }
-        (401 | 403, _) => FailureKind::Unauthorized,
+        (401, _) | (403, Some(_)) => FailureKind::Unauthorized,
         // Convex rejects a document that it cannot read, and 413 concerns only this document.
         (400 | 413, Some("BadJsonBody")) | (413, None) => FailureKind::Refused,
-        (404 | 405, _) => FailureKind::NotConvex,
+        // Without a code, a 403 is that of an access proxy or a login before the server.
+        (403..=405, _) => FailureKind::NotConvex,
         (300..=399, _) => FailureKind::Redirected,
         _ => FailureKind::Failing,
     };

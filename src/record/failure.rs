@@ -88,7 +88,9 @@ impl FailureKind {
                 "the admin key is missing or belongs to another instance; create a new one with `generate_admin_key.sh`",
             ),
             Self::Undeployed => Some("deploy the functions with `npx convex deploy`"),
-            Self::NotConvex => Some("check that the URL is that of a Convex deployment"),
+            Self::NotConvex => Some(
+                "check that the URL is that of a Convex deployment; for an access proxy before it, set `headers` in config.toml",
+            ),
             Self::Redirected => Some("redirects are not followed; configure the final URL"),
             Self::Stranger => Some(
                 "run the server as yourself, as root or as a user of the system; if you trust that user with the key, set allow_insecure_http = true in config.toml",

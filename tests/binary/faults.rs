@@ -219,6 +219,11 @@ fn http_errors_delay_delivery() {
             "the admin key is missing or belongs to another instance",
         ),
         (
+            "403 of an access proxy",
+            Fault::status(403, "<html>Forbidden</html>"),
+            "for an access proxy before it, set `headers`",
+        ),
+        (
             "404",
             Fault::status(404, "not here"),
             "check that the URL is that of a Convex deployment",
