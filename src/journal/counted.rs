@@ -242,9 +242,11 @@ impl Index for Counter<'_> {
         let shares = unpack(entry.shares)?;
         let is_inherited = is_inherited(self.connection, &mut self.is_older, session, &shares)?;
         let is_ours = |share: &&Share| share.session == session && share.is_copy == is_inherited;
+        let is_original = |share: &&Share| is_inherited && !share.is_copy;
         Ok(Seen {
             is_inherited,
             known: shares.iter().find(is_ours).map(|share| share.known),
+            original: shares.iter().find(is_original).map(|share| share.known),
         })
     }
 

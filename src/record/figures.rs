@@ -261,7 +261,9 @@ impl Figures {
             return Ok(());
         }
         let seen = batch.get(fact.key)?;
-        let known = match seen.known {
+        // Behind a gateway that gives all messages one id, the client puts their records together when
+        // it copies them. The session that had them first knows better.
+        let known = match seen.known.or(seen.original) {
             Some(Known::Message(_)) => Some(fact.key),
             Some(Known::Part(message)) => Some(message),
             _ => None,

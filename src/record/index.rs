@@ -39,6 +39,8 @@ pub struct Seen {
     pub is_inherited: bool,
     /// What this session has counted it as.
     pub known: Option<Known>,
+    /// What the session that had it first has counted it as.
+    pub original: Option<Known>,
 }
 
 /// The records that were counted on this machine, as one session sees them.

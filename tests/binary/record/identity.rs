@@ -1,7 +1,7 @@
 //! Which records are one message, one tool call, or the history of another session. Gateways and
 //! backends choose message ids and tool-call ids as they like; the client's own ids decide.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::transcript::{tool_result, tool_use};
 use super::{Fork, Row, Transcript, check, row};
@@ -303,6 +303,49 @@ fn fork_of_a_fork(condition: &'static str, fork: Fork) -> Row {
             ),
         ],
     )
+}
+
+/// As the client (2.1.332) copies messages with one id: their records stand together, each below one
+/// of them, before the results of their tools (captured).
+fn put_together(mut copy: Transcript) -> Transcript {
+    let lines = copy.bytes.split(|byte| *byte == b'\n');
+    let lines = lines.filter(|line| !line.is_empty());
+    let mut records: Vec<Value> = lines
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    let [_, call, _, answer] = &mut records[..] else {
+        panic!("another history")
+    };
+    answer["parentUuid"] = call["uuid"].clone();
+    records.swap(2, 3);
+    copy.bytes.clear();
+    for record in &records {
+        copy = copy.raw(format!("{record}\n"));
+    }
+    copy
+}
+
+#[test]
+fn messages_that_the_client_put_together_are_inherited_as_they_were() {
+    let copied = |condition, fork| {
+        let history = history();
+        let forked = put_together(history.fork(2, fork)).prompt("And now?");
+        (
+            condition,
+            vec![
+                (history, json!({"usage": 11, "apiMessages": 2})),
+                (
+                    forked.answer("relay", "Now this.", 1_000),
+                    json!({"usage": 1_000, "inheritedUsage": 11, "prompts": 1, "apiMessages": 1}),
+                ),
+            ],
+        )
+    };
+    check(vec![
+        copied("--fork-session", Fork::Session),
+        copied("/branch", Fork::Branch),
+        copied("forkSession()", Fork::Sdk),
+    ]);
 }
 
 #[test]
