@@ -1,13 +1,11 @@
 //! Puts the document together, from what hook events and the figures of the transcript say.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 use super::Millis;
-use super::charge::{ModelCharge, UsageByModel, total};
+use super::cost::Spent;
 use super::document::{
-    CostSource, Document, Metadata, ModelUsage, OwnerDocument, RunDocument, ToolDocument,
-    TranscriptDocument, UsageSource,
+    Document, Metadata, OwnerDocument, RunDocument, ToolDocument, TranscriptDocument, UsageSource,
 };
 use super::facts::Answer;
 use super::figures::Figures;
@@ -16,7 +14,6 @@ use super::read_state::{ReadState, TranscriptState};
 use super::redact::{MAX_LINE, Text};
 use super::run::{Run, Runs};
 use super::session::Session;
-use super::usage::Usage;
 
 /// The most runs that a document lists: the first and the latest. The figures include all of them.
 const MAX_RUNS: usize = 200;
@@ -47,19 +44,14 @@ impl Document {
         let outcome = Outcome::of(session, figures);
         let output = output(session, figures, outcome.error(), max_output);
         let cut_output = output.as_ref().filter(|output| output.is_cut);
-        let inherited = if figures.is_unmarked_fork() {
-            &figures.inherited_by_model
-        } else {
-            &UsageByModel::new()
-        };
-        let shown = figures.charges.shown(&figures.counted(), inherited);
-        let charge = shown.charge.as_ref();
-        let cost_usd = charge.and_then(|charge| charge.cost_usd);
+        let started_at = started_at(session, figures);
+        let spent = Spent::of(figures, started_at);
+        let charge = spent.charge.as_ref();
         let has_usage = charge.is_some() || transcript.state != ReadState::Missing;
         let completed_at = completed_at(session, figures);
         let (prompts, turns) = prompts_and_turns(session, figures, transcript);
         let metadata = Metadata {
-            started_at: started_at(session, figures),
+            started_at,
             completed_at,
             updated_at: 0,
             duration_ms: completed_at.map(|_| duration(&session.runs, figures)),
@@ -73,7 +65,7 @@ impl Document {
                 .clone()
                 .or_else(|| latest.permission_mode.text()),
             model: latest.model.text().or_else(|| session.model.clone()),
-            models: shown.by_model.keys().cloned().collect(),
+            models: spent.models,
             title: title(session, figures),
             activity: session.activity(),
             runs: runs(&session.runs),
@@ -91,17 +83,18 @@ impl Document {
             tools: tools(figures),
             compactions: figures.compactions,
             subagents: figures.subagents,
-            usage: sent(total(shown.by_model.values().map(|model| &model.usage))),
-            usage_by_model: usage_by_model(&shown.by_model),
+            usage: spent.usage,
+            usage_by_model: spent.by_model,
+            usage_by_day: spent.by_day,
             usage_source: has_usage.then_some(if charge.is_some() {
                 UsageSource::Client
             } else {
                 UsageSource::Transcript
             }),
-            inherited_usage: figures.inherited.map(sent),
-            cost_usd,
-            cost_source: cost_usd.map(|_| CostSource::Client),
-            cost_is_partial: Some(true).filter(|_| shown.is_partial && cost_usd.is_some()),
+            inherited_usage: figures.inherited,
+            cost_usd: spent.cost_usd,
+            cost_source: spent.cost_source,
+            cost_is_partial: Some(true).filter(|_| spent.is_partial),
             api_duration_ms: charge.and_then(|charge| charge.api_duration_ms),
             tool_duration_ms: charge.and_then(|charge| charge.tool_duration_ms),
             lines_added: charge.and_then(|charge| charge.lines_added),
@@ -249,28 +242,6 @@ fn tools(figures: &Figures) -> Vec<ToolDocument> {
         tools.truncate(MAX_TOOLS);
     }
     tools
-}
-
-fn usage_by_model(by_model: &BTreeMap<String, ModelCharge>) -> Vec<ModelUsage> {
-    let used = by_model
-        .iter()
-        .filter(|(_, charge)| charge.usage != Usage::default());
-    let has_one = used.clone().count() == 1;
-    used.map(|(model, charge)| ModelUsage {
-        model: model.clone(),
-        usage: sent(charge.usage),
-        cost_usd: charge.cost_usd.filter(|_| !has_one),
-    })
-    .collect()
-}
-
-/// Token counts as they are sent: how long the cache is kept matters only for an estimate of the
-/// cost.
-const fn sent(usage: Usage) -> Usage {
-    Usage {
-        cache_creation_1h_input_tokens: 0,
-        ..usage
-    }
 }
 
 fn cut(text: &str, max_bytes: usize) -> String {

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
+use super::days::{Day, day_of};
 use super::facts::{Fact, Reply, is_before};
 use super::index::Key;
 
@@ -54,6 +55,9 @@ struct OpenMessage {
     request: Option<Key>,
     /// The model of its first record.
     model: String,
+    /// The day on which its first record was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    day: Option<Day>,
     is_main: bool,
     /// Whether a `user` record stands after its last record.
     is_followed: bool,
@@ -113,6 +117,7 @@ impl Chain {
                 id: reply.id,
                 request: reply.request,
                 model: names[reply.model].clone(),
+                day: fact.at.map(day_of),
                 is_main: fact.is_main,
                 is_followed: false,
                 records: Vec::new(),
@@ -156,6 +161,12 @@ impl Chain {
     pub(super) fn model(&self, message: Key) -> Option<&str> {
         let open = self.open.last().filter(|open| open.key == message);
         open.map(|open| &*open.model)
+    }
+
+    /// The day of a message of which `fact` is a record: its lines can be written on two days.
+    pub(super) fn day(&self, message: Key, fact: &Fact) -> Option<Day> {
+        let open = self.open.last().filter(|open| open.key == message);
+        open.map_or_else(|| fact.at.map(day_of), |open| open.day)
     }
 
     /// The tool of a failed call. The result stands right after the record of the call, or after the

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
-use super::facts::{MAX_MODELS, entry};
+use super::names::{MAX_MODELS, entry};
 use super::usage::Usage;
 
 /// How many states of a session's charge are kept: a fork starts from one of them.

@@ -89,6 +89,8 @@ pub struct Metadata {
     pub subagents: u64,
     pub usage: Usage,
     pub usage_by_model: Vec<ModelUsage>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub usage_by_day: Vec<DayUsage>,
     #[serde(
         skip_serializing_if = "Option::is_none",
         deserialize_with = "known_or_none"
@@ -232,6 +234,18 @@ pub struct ModelUsage {
     #[serde(flatten)]
     pub usage: Usage,
     /// Left out for the only model of a session, whose cost is that of the session.
+    #[serde(rename = "costUsd", skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+}
+
+/// Token counts of one model on one day, as they are sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DayUsage {
+    /// In UTC, such as `2026-11-25`.
+    pub day: String,
+    pub model: String,
+    #[serde(flatten)]
+    pub usage: Usage,
     #[serde(rename = "costUsd", skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
 }

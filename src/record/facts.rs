@@ -5,7 +5,7 @@
 //! another session. So each fact names the record that it comes from by the id that the client gave
 //! it, and [`super::figures`] counts each record once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,13 +21,6 @@ use super::usage::Usage;
 pub const MAX_FACTS: usize = 24_576;
 /// How much text is gathered before it is handed over, in bytes.
 pub const MAX_TEXT: usize = 4 * 1024 * 1024;
-
-/// The most names of tools that are kept apart, and of models. A session has a few dozen, and what is
-/// made up without end is counted together as [`OTHER`].
-pub const MAX_TOOLS: usize = 1_000;
-/// See [`MAX_TOOLS`].
-pub const MAX_MODELS: usize = 50;
-const OTHER: &str = "other";
 
 /// The approximate size of a fact in memory, in bytes.
 const BYTES_PER_FACT: usize = 160;
@@ -368,28 +361,4 @@ impl Facts {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// The index of a name, which is added if it is new. A session has a few dozen, so the search is
-/// short.
-pub fn intern(names: &mut Vec<String>, name: &str) -> usize {
-    let place = |names: &[String], name: &str| names.iter().position(|known| known == name);
-    place(names, name).unwrap_or_else(|| {
-        let name = if names.len() < MAX_TOOLS { name } else { OTHER };
-        place(names, name).unwrap_or_else(|| {
-            names.push(name.to_owned());
-            names.len() - 1
-        })
-    })
-}
-
-/// The entry of a name, or that of all others if there are `limit` of them already.
-pub fn entry<'a, V: Default>(
-    map: &'a mut BTreeMap<String, V>,
-    name: &str,
-    limit: usize,
-) -> &'a mut V {
-    let is_full = map.len() >= limit && !map.contains_key(name);
-    map.entry(if is_full { OTHER } else { name }.to_owned())
-        .or_default()
 }

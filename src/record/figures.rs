@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::batch::Batch;
 use super::chain::Chain;
 use super::charge::{Charges, UsageByModel};
+use super::days::{Day, Days};
 use super::document::PullRequest;
 use super::facts::{
-    Answer, DatedText, Fact, Facts, Latest, MAX_MODELS, MAX_TOOLS, Reply, Span, Step, StepKind,
-    ToolFigures, What, entry, is_before,
+    Answer, DatedText, Fact, Facts, Latest, Reply, Span, Step, StepKind, ToolFigures, What,
+    is_before,
 };
 use super::index::{Index, Key, Known, key};
+use super::names::{MAX_MODELS, MAX_TOOLS, entry, entry_name};
 use super::project::add_pull_requests;
 use super::redact::Text;
 use super::usage::Usage;
@@ -43,6 +45,10 @@ pub struct Figures {
     pub subagents: u64,
     /// Token counts by model.
     pub usage_by_model: UsageByModel,
+    /// The same by day. Messages without a time, and what versions before this field counted, are
+    /// missing.
+    #[serde(skip_serializing_if = "Days::is_empty")]
+    pub days: Days,
     /// Token counts of messages that another session had first.
     pub inherited: Option<Usage>,
     /// The same by model.
@@ -71,11 +77,11 @@ pub struct Figures {
     /// Lines that were too long to be parsed.
     pub skipped_lines: u64,
     /// Titles of this or another session, each with the key of a record of that session.
-    summaries: Vec<(Key, Text)>,
+    pub(super) summaries: Vec<(Key, Text)>,
     /// The ids of the subagents.
-    agents: BTreeSet<Key>,
+    pub(super) agents: BTreeSet<Key>,
     /// What the session had used before its files were read again. What it shows never shrinks.
-    floor: UsageByModel,
+    pub(super) floor: UsageByModel,
 }
 
 impl Figures {
@@ -276,7 +282,8 @@ impl Figures {
             batch.put(fact.key, Known::Part(message));
         }
         let model = chain.model(message).unwrap_or(&names[reply.model]);
-        let is_inherited = self.count_message(message, model, reply, names, batch)?;
+        let day = chain.day(message, fact);
+        let is_inherited = self.count_message((message, model, day), reply, names, batch)?;
         let is_new = seen.known.is_none() && !is_inherited && !seen.is_inherited;
         if is_new {
             self.span.include(fact.at);
@@ -295,12 +302,11 @@ impl Figures {
         Ok(())
     }
 
-    /// Counts what a message has used beyond what is known of it. Returns whether it is history that
-    /// a fork copied.
+    /// Counts what a message of a model and a day has used beyond what is known of it. Returns
+    /// whether it is history that a fork copied.
     fn count_message<I: Index>(
         &mut self,
-        message: Key,
-        model: &str,
+        (message, model, day): (Key, &str, Option<Day>),
         reply: &Reply,
         names: &[String],
         batch: &mut Batch<'_, I>,
@@ -325,13 +331,16 @@ impl Figures {
                 batch.put(key, Known::Message(now));
             }
             let more = now.minus(before.unwrap_or_default());
-            let by_model = if is_inherited {
+            if is_inherited {
                 self.inherited.get_or_insert_default().add(more);
-                &mut self.inherited_by_model
-            } else {
-                &mut self.usage_by_model
-            };
-            entry(by_model, model, MAX_MODELS).add(more);
+                entry(&mut self.inherited_by_model, model, MAX_MODELS).add(more);
+                continue;
+            }
+            let name = entry_name(&self.usage_by_model, model, MAX_MODELS);
+            if let Some(day) = day {
+                self.days.add(day, name, more);
+            }
+            entry(&mut self.usage_by_model, name, MAX_MODELS).add(more);
         }
         Ok(is_inherited)
     }
@@ -357,45 +366,5 @@ impl Figures {
         if !is_before(at, last) {
             self.last_step = Some(Step { at, kind });
         }
-    }
-
-    /// Figures to read the files again from their beginning, because an older session had what this
-    /// one has counted. What was used stays the least that is shown.
-    #[must_use]
-    pub fn restarted(&self) -> Self {
-        let mut floor = self.floor.clone();
-        for (model, usage) in &self.usage_by_model {
-            let inherited = self.inherited_by_model.get(model).copied();
-            let floor = floor.entry(model.clone()).or_default();
-            *floor = floor.max(usage.plus(inherited.unwrap_or_default()));
-        }
-        Self {
-            floor,
-            ..Self::default()
-        }
-    }
-
-    /// Token counts by model, as counted from the messages.
-    #[must_use]
-    pub fn counted(&self) -> UsageByModel {
-        let mut counted = self.usage_by_model.clone();
-        for (model, &floor) in &self.floor {
-            let inherited = self.inherited_by_model.get(model).copied();
-            let usage = counted.entry(model.clone()).or_default();
-            *usage = usage.max(floor.minus(inherited.unwrap_or_default()));
-        }
-        counted
-    }
-
-    /// Finds what the client had charged for the parent of this fork when it made the fork.
-    pub fn find_base(&mut self, parent: &Self) {
-        let inherited = self.inherited.unwrap_or_default();
-        self.charges.find_base(&parent.charges, inherited);
-    }
-
-    /// Whether what is inherited has no mark of its origin: the client charges it again.
-    #[must_use]
-    pub fn is_unmarked_fork(&self) -> bool {
-        self.forked_from.is_none() && !self.inherited_by_model.is_empty()
     }
 }

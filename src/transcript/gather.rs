@@ -8,9 +8,10 @@ use crate::record::Millis;
 use crate::record::document::PullRequest;
 use crate::record::event::is_session_id;
 use crate::record::facts::{
-    Answer, Dated, Fact, Facts, MAX_FACTS, MAX_TEXT, Reply, Source, What, intern, is_before,
+    Answer, Dated, Fact, Facts, MAX_FACTS, MAX_TEXT, Reply, Source, What, is_before,
 };
 use crate::record::index::{Key, key};
+use crate::record::names::intern;
 use crate::record::redact::{Label, Redactor, Text, is_secret};
 use crate::system::json::repair;
 

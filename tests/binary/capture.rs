@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use crate::adds_up::assert_adds_up;
 use crate::support::{Client, Machine, copy_folder, root};
 
 /// The versions of the client that were captured.
@@ -248,6 +249,7 @@ fn record_of(captured: &Value) -> Value {
 
 /// A document in the form of [`record_of`].
 pub fn record_in(document: &Value) -> Value {
+    assert_adds_up(document);
     let metadata = &document["metadata"];
     let mut record = json!({
         "status": document["status"],

@@ -10,6 +10,7 @@
 )]
 #![allow(missing_docs, reason = "tests say by their names what they hold")]
 
+mod adds_up;
 mod answers;
 mod backend;
 mod canary;

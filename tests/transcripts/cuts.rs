@@ -21,6 +21,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngAlgorithm;
 
+use crate::adds_up::assert_adds_up;
 use crate::generate::{self, AGENTS, Deviation, Files, Op, Style, bound, cuts, ops, style};
 use crate::oracle::{self, Truth};
 
@@ -193,10 +194,11 @@ fn check(
     prop_assert_eq!(session.figures, whole.figures, "{}", dump(&files));
     prop_assert_eq!(
         Truth::from(&document),
-        oracle::read(&files),
+        oracle::read(&files).started_at(document.metadata.started_at),
         "{}",
         dump(&files)
     );
+    assert_adds_up(&serde_json::to_value(&document).unwrap());
     Ok(())
 }
 

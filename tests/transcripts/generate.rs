@@ -889,13 +889,12 @@ impl<'a> Writer<'a> {
         let time = if number.is_multiple_of(7) && !self.style.is_timed {
             String::new()
         } else {
-            format!(
-                r#""timestamp":"2026-11-{:02}T23:{:02}:{:02}.{:03}Z","#,
-                1 + self.number,
-                number / 60 % 60,
-                number % 60,
-                number % 1_000
-            )
+            // A session takes several days, so that messages have lines on both sides of midnight.
+            let hours = 24 * 60 * self.number + 5 * number;
+            let at = 1_780_000_000 + 3_600 * i64::try_from(hours).unwrap();
+            let at = jiff::Timestamp::from_second(at).unwrap();
+            let at = at.strftime("%Y-%m-%dT%H:%M:%S");
+            format!(r#""timestamp":"{at}.{:03}Z","#, number % 1_000)
         };
         format!(
             r#"{time}"cwd":"/home/dev/proj{}","version":"2.1.{number}","gitBranch":"b{number}","#,

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::json;
 
+use crate::adds_up::assert_adds_up;
 use crate::generate::{AGENTS, Files};
 use crate::machine::Machine;
 use crate::oracle::Truth;
@@ -157,7 +158,9 @@ fn read(
 
 fn assert_true(machine: &mut Machine, world: &World, how: &str) -> Result<(), TestCaseError> {
     for (session, told) in world.sessions.iter().enumerate() {
-        let mut truth = Truth::from(&machine.document(session));
+        let document = machine.document(session);
+        assert_adds_up(&document);
+        let mut truth = Truth::from(&document);
         match told.charge {
             Charge::Known(usd) => {
                 prop_assert_eq!(truth.cost_usd, usd, "{} {}\n{}", session, how, world.dump());
@@ -165,9 +168,10 @@ fn assert_true(machine: &mut Machine, world: &World, how: &str) -> Result<(), Te
             Charge::Any => (),
         }
         truth.cost_usd = None;
+        let started_at = document["metadata"]["startedAt"].as_i64().unwrap();
         prop_assert_eq!(
-            &truth,
-            &told.truth,
+            truth,
+            told.truth.clone().started_at(started_at),
             "session {} {}\n{}",
             session,
             how,

@@ -9,6 +9,8 @@
 )]
 #![allow(missing_docs, reason = "the names of tests say what they check")]
 
+#[path = "../binary/adds_up.rs"]
+mod adds_up;
 mod cuts;
 mod generate;
 mod journal;

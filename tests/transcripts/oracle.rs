@@ -24,6 +24,8 @@ pub struct Truth {
     pub api_messages: u64,
     pub usage: [u64; 4],
     pub usage_by_model: BTreeMap<String, [u64; 4]>,
+    /// By day, such as `2026-11-25`, and model. What has no day yet is on the day "".
+    pub usage_by_day: BTreeMap<String, BTreeMap<String, [u64; 4]>>,
     pub inherited: [u64; 4],
     pub tools: BTreeMap<String, (u64, u64)>,
     pub subagents: u64,
@@ -86,6 +88,8 @@ impl Machine {
 struct Message {
     is_inherited: bool,
     model: String,
+    /// The day of its first record.
+    day: String,
     usage: [u64; 4],
 }
 
@@ -327,8 +331,10 @@ impl<'a> Reading<'a> {
         let open = if let Some(at) = at {
             self.open.remove(at)
         } else {
+            let time = record["timestamp"].as_str().unwrap_or_default();
             self.messages.push(Message {
                 is_inherited: place.is_inherited,
+                day: time.split('T').next().unwrap_or_default().to_owned(),
                 ..Message::default()
             });
             Open {
@@ -364,6 +370,8 @@ impl<'a> Reading<'a> {
             self.truth.api_messages += 1;
             add(&mut self.truth.usage, message.usage);
             if message.usage != [0; 4] {
+                let day = self.truth.usage_by_day.entry(message.day).or_default();
+                add(day.entry(message.model.clone()).or_default(), message.usage);
                 add(
                     self.truth.usage_by_model.entry(message.model).or_default(),
                     message.usage,
@@ -401,6 +409,69 @@ impl Place {
     /// Whether it counts for this session, now.
     fn counts(&self) -> bool {
         self.is_new && !self.is_inherited
+    }
+}
+
+impl Truth {
+    /// The days of a session that started at this time. What has no day counts on the first one;
+    /// what was used beyond the messages is spread in proportion to their tokens.
+    pub fn started_at(mut self, at: i64) -> Self {
+        let start = jiff::Timestamp::from_millisecond(at).unwrap();
+        let start = start.strftime("%Y-%m-%d").to_string();
+        for (model, usage) in self.usage_by_day.remove("").unwrap_or_default() {
+            let day = self.usage_by_day.entry(start.clone()).or_default();
+            add(day.entry(model).or_default(), usage);
+        }
+        if self.usage_by_day.is_empty() {
+            self.usage_by_day.insert(start, BTreeMap::new());
+        }
+        let counted = self.usage_by_day.clone();
+        let of = |day: &str, model: &str| counted[day].get(model).copied().unwrap_or_default();
+        let tokens = |day: &str| counted[day].values().flatten().sum::<u64>();
+        for (model, usage) in &self.usage_by_model {
+            let sum = |kind: usize| counted.keys().map(|day| of(day, model)[kind]).sum::<u64>();
+            let has_own = (0..4).any(|kind| sum(kind) > 0);
+            for (kind, usage) in usage.iter().enumerate() {
+                let rest = usage - sum(kind);
+                let weight = |day: &String| match has_own {
+                    true => of(day, model).iter().sum(),
+                    false => tokens(day),
+                };
+                let all: u64 = counted.keys().map(weight).sum();
+                let share = |weight: u64| match all {
+                    0 => rest,
+                    all => rest * weight / all,
+                };
+                let mut before = 0;
+                for (number, day) in counted.keys().enumerate() {
+                    let up_to = before + weight(day);
+                    let more = match (all, number) {
+                        (0, 0) => rest,
+                        (0, _) => 0,
+                        _ => share(up_to) - share(before),
+                    };
+                    let models = self.usage_by_day.get_mut(day).unwrap();
+                    models.entry(model.clone()).or_default()[kind] += more;
+                    before = up_to;
+                }
+            }
+        }
+        for models in self.usage_by_day.values_mut() {
+            models.retain(|_, usage| *usage != [0; 4]);
+        }
+        self.usage_by_day.retain(|_, models| !models.is_empty());
+        // A document has no more than 40 entries, if that is possible at all: the oldest days are
+        // counted on the first one.
+        while self.usage_by_day.len() > 1
+            && self.usage_by_day.values().map(BTreeMap::len).sum::<usize>() > 40
+        {
+            let (first, mut models) = self.usage_by_day.pop_first().unwrap();
+            for (model, usage) in self.usage_by_day.pop_first().unwrap().1 {
+                add(models.entry(model).or_default(), usage);
+            }
+            self.usage_by_day.insert(first, models);
+        }
+        self
     }
 }
 
@@ -569,6 +640,12 @@ impl From<&Value> for Truth {
         let by_model = all("usageByModel")
             .into_iter()
             .map(|of| (text(&of["model"]).unwrap(), usage(&of)));
+        let mut usage_by_day = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for entry in all("usageByDay") {
+            let of_day = usage_by_day.entry(text(&entry["day"]).unwrap());
+            let model = text(&entry["model"]).unwrap();
+            of_day.or_default().insert(model, usage(&entry));
+        }
         let tools = all("tools").into_iter().map(|tool| {
             let counts = (
                 tool["calls"].as_u64().unwrap(),
@@ -582,6 +659,7 @@ impl From<&Value> for Truth {
             api_messages: count("apiMessages"),
             usage: usage(&metadata["usage"]),
             usage_by_model: by_model.filter(|(_, usage)| *usage != [0; 4]).collect(),
+            usage_by_day,
             inherited: usage(&metadata["inheritedUsage"]),
             tools: tools.collect(),
             subagents: count("subagents"),

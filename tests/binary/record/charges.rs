@@ -132,7 +132,7 @@ fn details_of_usage_are_kept() {
     });
     let usage = json!({
         "inputTokens": 10, "outputTokens": 20, "cacheReadInputTokens": 30, "cacheCreationInputTokens": 40,
-        "thinkingTokens": 5, "webSearchRequests": 2
+        "thinkingTokens": 5, "cacheCreation1hInputTokens": 7, "webSearchRequests": 2
     });
     let message = json!({"id": "m1", "model": MODEL, "content": [{"type": "text", "text": "Done."}], "usage": {
         "input_tokens": 10, "output_tokens": 20, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 40,

@@ -10,6 +10,7 @@
 mod answers;
 mod charges;
 mod damage;
+mod days;
 mod files;
 mod identity;
 mod prompts;

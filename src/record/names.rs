@@ -1,0 +1,43 @@
+//! Names of models and tools. Only so many are kept apart.
+
+use std::collections::BTreeMap;
+
+/// The most names of tools that are kept apart, and of models. A session has a few dozen, and what is
+/// made up without end is counted together as [`OTHER`].
+pub const MAX_TOOLS: usize = 1_000;
+/// See [`MAX_TOOLS`].
+pub const MAX_MODELS: usize = 50;
+const OTHER: &str = "other";
+
+/// The index of a name, which is added if it is new. A session has a few dozen, so the search is
+/// short.
+pub fn intern(names: &mut Vec<String>, name: &str) -> usize {
+    let place = |names: &[String], name: &str| names.iter().position(|known| known == name);
+    place(names, name).unwrap_or_else(|| {
+        let name = if names.len() < MAX_TOOLS { name } else { OTHER };
+        place(names, name).unwrap_or_else(|| {
+            names.push(name.to_owned());
+            names.len() - 1
+        })
+    })
+}
+
+/// The name under which a name is counted: its own, or that of all others if there are `limit` of
+/// them already.
+pub fn entry_name<'a, V>(map: &BTreeMap<String, V>, name: &'a str, limit: usize) -> &'a str {
+    if map.len() >= limit && !map.contains_key(name) {
+        OTHER
+    } else {
+        name
+    }
+}
+
+/// The entry of a name, or that of all others if there are `limit` of them already.
+pub fn entry<'a, V: Default>(
+    map: &'a mut BTreeMap<String, V>,
+    name: &str,
+    limit: usize,
+) -> &'a mut V {
+    let name = entry_name(map, name, limit);
+    map.entry(name.to_owned()).or_default()
+}
