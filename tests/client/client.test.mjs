@@ -19,6 +19,15 @@ const CHARGES_ARE_CUMULATIVE = since("2.1.290");
 /** Without it no one knows which process a run belonged to, and so whether it is gone. */
 const OWNER_IS_KNOWN = since("2.1.145");
 const needsOwner = { skip: !OWNER_IS_KNOWN && `client ${CLIENT} does not tell a hook its owner` };
+/**
+ * Clients before put messages with one id together before they send them, so the stand-in for the API
+ * sees another prompt last than the one that was typed.
+ */
+const SENDS_MESSAGES_IN_ORDER = since("2.1.332");
+const needsOrder = (hooks) =>
+  hooks.gateway && !SENDS_MESSAGES_IN_ORDER
+    ? { skip: `client ${CLIENT} sends messages with one id in another order` }
+    : needsOwner;
 /** Clients before do not know SessionStart, and ignore a settings file that names it. */
 const RUNS_THE_HOOKS = since("1.0.128");
 
@@ -102,7 +111,7 @@ for (const [name, hooks] of installations)
 
     test(
       "a session that is resumed after an error is one session with three runs",
-      needsOwner,
+      needsOrder(hooks),
       async () => {
         const first = await claude("say hello");
         const id = first.result.session_id;
@@ -119,7 +128,7 @@ for (const [name, hooks] of installations)
       },
     );
 
-    test("a fork counts only what it adds", needsOwner, async () => {
+    test("a fork counts only what it adds", needsOrder(hooks), async () => {
       const parent = await claude("say hello");
       const child = await claude("RUNTWO", "--resume", parent.result.session_id, "--fork-session");
       assert.notEqual(child.result.session_id, parent.result.session_id);
