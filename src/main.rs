@@ -11,7 +11,7 @@ use std::process::exit;
 use std::time::Instant;
 
 use clap::{CommandFactory, Parser};
-use convex_sidecar::cli::{Cli, Command, Hook};
+use convex_sidecar::cli::{Cli, Command, Hook, WrongUsage};
 use convex_sidecar::command;
 use convex_sidecar::config::guard;
 use convex_sidecar::journal::ErrorKind;
@@ -63,6 +63,7 @@ fn main() {
         Command::Import(options) => command::import::run(&options),
         Command::Sessions(options) => command::sessions::run(&options),
         Command::Show(options) => command::show::run(&options),
+        Command::Usage(options) => command::usage::run(&options),
         Command::Doctor(options) => command::doctor::run(&options),
         Command::Forget(options) => command::forget::run(&options),
         Command::Workflow(command) => command::workflow::run(&command),
@@ -78,7 +79,7 @@ fn main() {
             ""
         };
         command::print_error(&format!("convex-sidecar: {error:#}{remedy}"));
-        exit(1);
+        exit(if error.is::<WrongUsage>() { USAGE } else { 1 });
     }
     // Returning would wait for threads that still read stdin or resolve a name.
     exit(0);

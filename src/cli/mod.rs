@@ -3,12 +3,13 @@
 pub mod sessions;
 pub mod workflow;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use clap_complete::Shell;
 
-use self::sessions::{SESSIONS_HELP, Sessions, Show};
+use self::sessions::{SESSIONS_HELP, Sessions, Show, USAGE_HELP, Usage};
 use self::workflow::WorkflowCommand;
 use crate::client_settings::scopes::Scope;
 
@@ -26,6 +27,19 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
 }
+
+/// Options that do not go together in a way that clap cannot tell. The exit code is that of a wrong
+/// command line.
+#[derive(Debug)]
+pub struct WrongUsage(pub String);
+
+impl fmt::Display for WrongUsage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUsage {}
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -51,6 +65,9 @@ pub enum Command {
         after_help = "Examples:\n  convex-sidecar show 6ecd139f\n  convex-sidecar show 6ecd139f --json"
     )]
     Show(Show),
+    /// Show tokens, cost and tool calls by day, project, model and more
+    #[command(after_help = USAGE_HELP)]
+    Usage(Usage),
     /// Check everything from the hooks to Convex, and send a test session through it
     #[command(after_help = DOCTOR_HELP)]
     Doctor(Doctor),

@@ -1,7 +1,10 @@
 //! The options of the commands that read sessions.
 
-use clap::{Args, ValueEnum, builder::PossibleValue};
+use clap::builder::{NonEmptyStringValueParser, PossibleValue};
+use clap::{Args, ValueEnum};
 
+use crate::record::ledger::Grouping;
+use crate::record::period::Day;
 use crate::record::session::Status;
 
 /// The order is that of `ui/session.rs`.
@@ -16,6 +19,34 @@ On narrow terminals, columns are dropped in this order: branch, tools, model, tu
 In a pipe, the table has no colors, keeps every column that is not empty and truncates only the prompt; COLUMNS=N sets a width. \
 NO_COLOR=1, CLICOLOR=0 and TERM=dumb turn colors off; CLICOLOR_FORCE=1 keeps them in a pipe.";
 
+/// Which sessions are read.
+#[derive(Debug, Default, Clone, Args)]
+pub struct Selected {
+    /// Only sessions with this status
+    #[arg(long)]
+    pub status: Option<Status>,
+    /// Only sessions that failed; the same as --status failed
+    #[arg(long, conflicts_with = "status")]
+    pub failed: bool,
+    /// Only sessions of this workflow
+    #[arg(long, value_name = "KEY")]
+    pub workflow: Option<String>,
+    /// Only sessions of this project: the last part of its folder or repository, or all of it
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub project: Option<String>,
+    /// Only sessions with this text in their prompt, answer, error, title, branch or ID
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub search: Option<String>,
+}
+
+impl Selected {
+    /// The status that is asked for.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        self.status.or(self.failed.then_some(Status::Failed))
+    }
+}
+
 /// Options of `sessions`.
 #[derive(Debug, Clone, Args)]
 #[expect(
@@ -27,14 +58,14 @@ pub struct Sessions {
     #[arg(long)]
     pub json: bool,
     /// Maximum number of sessions to list
-    #[arg(long, short = 'n', default_value_t = 20)]
-    pub limit: usize,
-    /// List only sessions with this status
-    #[arg(long)]
-    pub status: Option<Status>,
-    /// List only sessions of this workflow
-    #[arg(long, value_name = "KEY")]
-    pub workflow: Option<String>,
+    #[arg(long, short = 'n', default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Which sessions.
+    #[command(flatten)]
+    pub selected: Selected,
+    /// Only sessions that changed on this UTC day or later: a date, 7d, 2w, today or yesterday
+    #[arg(long, value_name = "DAY")]
+    pub since: Option<Day>,
     /// Also list sessions that ended without a prompt or an answer
     #[arg(long, short)]
     pub all: bool,
@@ -44,6 +75,61 @@ pub struct Sessions {
     /// Redraw the table every second until Ctrl-C
     #[arg(long, conflicts_with = "json")]
     pub watch: bool,
+}
+
+/// The order is that of `ui/usage.rs`.
+pub(super) const USAGE_HELP: &str = "\
+Examples:
+  convex-sidecar usage
+  convex-sidecar usage week --since 2026-11-01
+  convex-sidecar usage project --since 7d --breakdown
+  convex-sidecar usage model --json
+
+Days are UTC. Tokens and cost count on the day of each message; the session itself, its turns and its tool calls count on the day that \
+it started. ~ marks a sum with estimates in it, ≥ one that leaves out what has no known cost. docs/usage.md describes every figure.
+
+On narrow terminals, columns are dropped in this order: turns, write, read, tools, in, out.";
+
+/// Options of `usage`.
+#[derive(Debug, Clone, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+pub struct Usage {
+    /// What to group by [default: day]
+    #[arg(value_enum, value_name = "GROUP")]
+    pub group: Option<Grouping>,
+    /// What to group by, as an option
+    #[arg(
+        long,
+        value_enum,
+        value_name = "GROUP",
+        conflicts_with = "group",
+        hide_possible_values = true
+    )]
+    pub by: Option<Grouping>,
+    /// The first day: a date, a number of days or weeks ago (7d, 2w), today or yesterday
+    #[arg(long, value_name = "DAY")]
+    pub since: Option<Day>,
+    /// The last day, as for --since
+    #[arg(long, value_name = "DAY")]
+    pub until: Option<Day>,
+    /// Also show each group by model
+    #[arg(long, short)]
+    pub breakdown: bool,
+    /// Which sessions.
+    #[command(flatten)]
+    pub selected: Selected,
+    /// Print one JSON document per group, and one with the total
+    #[arg(long)]
+    pub json: bool,
+    /// Print comma-separated values, without the total
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+    /// All machines, from Convex, instead of this machine's journal
+    #[arg(long)]
+    pub remote: bool,
 }
 
 /// Options of `show`.
@@ -73,5 +159,31 @@ impl ValueEnum for Status {
             Self::Abandoned => "The last prompt got no answer",
         };
         Some(PossibleValue::new(self.as_str()).help(help))
+    }
+}
+
+impl ValueEnum for Grouping {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, aliases): (_, &[_]) = match self {
+            Self::Day => ("day", &["days", "daily", "date"]),
+            Self::Week => ("week", &["weeks", "weekly"]),
+            Self::Month => ("month", &["months", "monthly"]),
+            Self::Project => ("project", &["projects", "repository", "repo"]),
+            Self::Model => ("model", &["models"]),
+            Self::AgentType => (
+                "agent-type",
+                &["agent-types", "agent", "agents", "agentType"],
+            ),
+            Self::Workflow => ("workflow", &["workflows"]),
+            Self::User => ("user", &["users"]),
+            Self::Host => ("host", &["hosts", "machine", "machines"]),
+            Self::Tag => ("tag", &["tags"]),
+            Self::Status => ("status", &["statuses"]),
+        };
+        Some(PossibleValue::new(name).aliases(aliases))
     }
 }

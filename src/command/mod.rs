@@ -12,11 +12,13 @@ pub mod hook;
 pub mod import;
 pub mod install;
 mod program;
+mod selected;
 pub mod sessions;
 pub mod setup;
 pub mod show;
 pub mod sync;
 pub mod uninstall;
+pub mod usage;
 pub mod workflow;
 
 use std::io::Write;

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{listed, listed_row, load_config, now, print, screen, write};
+use super::{listed, listed_row, load_config, now, print, screen, selected, write};
 use crate::cli::sessions::Sessions;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::convex::query::query_list;
-use crate::journal::{Filter, Journal, SessionEntry};
+use crate::journal::{Filter, Journal};
+use crate::record::Millis;
 use crate::record::document::Document;
+use crate::record::period::{day_of, start_of};
 use crate::ui::{self, ListedSession, Screen};
 
 /// The time between two frames of `--watch`.
@@ -21,46 +23,57 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Runs `sessions`.
 pub fn run(options: &Sessions) -> Result<()> {
     let config = load_config()?;
-    // Keys are stored masked.
-    let key = options.workflow.as_ref();
-    let options = &Sessions {
-        workflow: key.map(|key| config.redactor.name(key)),
-        ..options.clone()
-    };
+    let filter = filter(&config, options);
     if options.watch {
-        watch(&config, options)
+        watch(&config, options, &filter)
     } else if options.json {
-        print(&documents(&config, options)?)
+        print(&documents(&config, options, &filter)?)
     } else {
-        print(&table(&config, options, &screen())?)
+        print(&table(&config, options, &filter, &screen())?)
+    }
+}
+
+fn filter(config: &Config, options: &Sessions) -> Filter {
+    let today = day_of(now().0);
+    Filter {
+        changed_since: options.since.map(|day| start_of(day.date(today))),
+        is_used: !options.all,
+        limit: options.limit.try_into().unwrap_or(usize::MAX),
+        ..selected::filter(config, &options.selected)
     }
 }
 
 /// The documents as they are stored, one JSON document per line.
-fn documents(config: &Config, options: &Sessions) -> Result<String> {
+fn documents(config: &Config, options: &Sessions, filter: &Filter) -> Result<String> {
     if options.remote {
-        return Ok(rows(config, options)?.iter().map(ui::json_line).collect());
+        return Ok(rows(config, filter)?.iter().map(ui::json_line).collect());
     }
     let journal = Journal::open(&config.journal)?;
-    entries(&journal, options)?
+    journal
+        .entries(filter)?
         .iter()
         .map(|entry| Ok(ui::json_line(&serde_json::from_str(&entry.document)?)))
         .collect()
 }
 
-fn table(config: &Config, options: &Sessions, screen: &Screen) -> Result<String> {
+fn table(config: &Config, options: &Sessions, filter: &Filter, screen: &Screen) -> Result<String> {
     let (sessions, unlisted) = if options.remote {
-        let rows = rows(config, options)?;
+        let rows = rows(config, filter)?;
         (rows.iter().map(listed_row).collect::<Result<_>>()?, 0)
     } else {
-        local(config, options)?
+        local(config, filter)?
     };
     if !sessions.is_empty() {
         return Ok(ui::session_table(&sessions, unlisted, screen, now().0));
     }
-    Ok(if options.status.is_some() || options.workflow.is_some() {
+    let is_everything = Filter {
+        is_used: filter.is_used,
+        limit: filter.limit,
+        ..Filter::default()
+    } == *filter;
+    Ok(if !is_everything {
         "no matching sessions; `convex-sidecar sessions --all` lists all of them\n".to_owned()
-    } else if !options.all && has_unused(config, options)? {
+    } else if !options.all && has_unused(config, options, filter)? {
         "no sessions were used yet; `convex-sidecar sessions --all` lists all of them\n".to_owned()
     } else if options.remote {
         "no sessions in Convex yet; `convex-sidecar sync` delivers this machine's sessions\n"
@@ -71,10 +84,10 @@ fn table(config: &Config, options: &Sessions, screen: &Screen) -> Result<String>
 }
 
 /// The sessions of the journal, and how many others wait for delivery.
-fn local(config: &Config, options: &Sessions) -> Result<(Vec<ListedSession>, u64)> {
+fn local(config: &Config, filter: &Filter) -> Result<(Vec<ListedSession>, u64)> {
     let journal = Journal::open(&config.journal)?;
     let context = DeliveryContext::new(&journal, &config.deployment)?;
-    let entries = entries(&journal, options)?;
+    let entries = journal.entries(filter)?;
     let waiting = entries.iter().filter(|entry| !entry.is_delivered()).count() as u64;
     let (pending, elsewhere) = journal.pending(config.deployment_name())?;
     let sessions = entries
@@ -90,49 +103,33 @@ fn local(config: &Config, options: &Sessions) -> Result<(Vec<ListedSession>, u64
     Ok((sessions, unlisted))
 }
 
-fn entries(journal: &Journal, options: &Sessions) -> Result<Vec<SessionEntry>> {
-    Ok(journal.entries(&Filter {
-        status: options.status,
-        workflow_key: options.workflow.clone(),
-        has_workflow: false,
-        is_used: !options.all,
-        limit: options.limit,
-    })?)
-}
-
 /// Whether there are sessions, none of which is listed because none was used.
-fn has_unused(config: &Config, options: &Sessions) -> Result<bool> {
-    let all = Sessions {
-        all: true,
+fn has_unused(config: &Config, options: &Sessions, filter: &Filter) -> Result<bool> {
+    let all = Filter {
+        is_used: false,
         limit: 1,
-        ..options.clone()
+        ..filter.clone()
     };
     Ok(if options.remote {
         !rows(config, &all)?.is_empty()
     } else {
-        !entries(&Journal::open(&config.journal)?, &all)?.is_empty()
+        !Journal::open(&config.journal)?.entries(&all)?.is_empty()
     })
 }
 
-fn rows(config: &Config, options: &Sessions) -> Result<Vec<Value>> {
-    let mut args = json!({});
-    if let Some(status) = options.status {
-        args["status"] = json!(status);
-    }
-    if let Some(key) = &options.workflow {
-        args["workflowKey"] = json!(key);
-    }
-    let is_listed = |row: &Value| {
-        let document = Document::deserialize(row);
-        options.all || !document.is_ok_and(|document| document.is_unused())
-    };
+fn rows(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
     let path = "agents:listAgentSessions";
-    query_list(config, path, &args, options.limit, is_listed)
+    let args = selected::query_arguments(filter);
+    let since = filter.changed_since.unwrap_or(Millis::MIN);
+    query_list(config, path, &args, filter.limit, |row| {
+        let changed_at = row["metadata"]["updatedAt"].as_i64();
+        changed_at.is_none_or(|at| at >= since) && filter.lists(|| Document::deserialize(row))
+    })
 }
 
 /// Redraws the table until Ctrl-C ends the process in the usual way: the cursor is never hidden and
 /// the terminal's own screen is used, so there is nothing to restore.
-fn watch(config: &Config, options: &Sessions) -> Result<()> {
+fn watch(config: &Config, options: &Sessions, filter: &Filter) -> Result<()> {
     ensure!(
         screen().is_terminal,
         "could not watch: stdout is not a terminal; leave out --watch, or run `convex-sidecar sessions` repeatedly"
@@ -140,7 +137,7 @@ fn watch(config: &Config, options: &Sessions) -> Result<()> {
     let mut drawn = None;
     loop {
         let screen = screen();
-        let table = table(config, options, &screen)?;
+        let table = table(config, options, filter, &screen)?;
         let frame = format!(
             "{}\n{}\n",
             table.trim_end(),

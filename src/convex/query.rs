@@ -48,6 +48,24 @@ pub fn query_list(
     Ok(rows)
 }
 
+/// Calls `each` with every row of a paginated query, which is read in pages of this size.
+pub fn query_each(
+    config: &Config,
+    path: &'static str,
+    args: &Value,
+    size: usize,
+    mut each: impl FnMut(Value) -> Result<()>,
+) -> Result<()> {
+    let deployment = config.require_deployment()?;
+    let mut cursor = Some(Value::Null);
+    while let Some(from) = cursor {
+        let page;
+        (page, cursor) = query_page(deployment, path, args, size, &from)?;
+        page.into_iter().try_for_each(&mut each)?;
+    }
+    Ok(())
+}
+
 /// The number of rows of a paginated query without arguments.
 pub fn count(deployment: &Deployment, path: &'static str) -> Result<usize> {
     let mut count = 0;

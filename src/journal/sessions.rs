@@ -10,7 +10,7 @@ use crate::record::failure::Failure;
 use crate::record::figures::Figures;
 use crate::record::read_state::{ReadState, TranscriptState};
 use crate::record::run::Owner;
-use crate::record::session::{Session, Status};
+use crate::record::session::Session;
 
 /// How long a session that a process is about to deliver is left to it, in milliseconds.
 pub(super) const LEASE: Millis = 2_000;
@@ -117,31 +117,11 @@ impl SessionEntry {
         })
     }
 
-    /// Whether [its document](Document::is_unused) says so.
-    fn is_unused(&self) -> bool {
-        serde_json::from_str(&self.document).is_ok_and(|document: Document| document.is_unused())
-    }
-
     /// Whether Convex has the latest revision.
     #[must_use]
     pub const fn is_delivered(&self) -> bool {
         self.delivered_revision >= self.revision
     }
-}
-
-/// Which sessions to list.
-#[derive(Debug, Default, Clone)]
-pub struct Filter {
-    /// Only those with this status.
-    pub status: Option<Status>,
-    /// Only those of this workflow.
-    pub workflow_key: Option<String>,
-    /// Only those of any workflow.
-    pub has_workflow: bool,
-    /// Only those that were used ([`Document::is_unused`]).
-    pub is_used: bool,
-    /// At most this many.
-    pub limit: usize,
 }
 
 impl Journal {
@@ -158,28 +138,6 @@ impl Journal {
         };
         let open = open_sessions(&self.connection)?;
         Ok(open.into_iter().map(owners).collect())
-    }
-
-    /// Sessions, the last changed first.
-    pub fn entries(&self, filter: &Filter) -> Result<Vec<SessionEntry>> {
-        let columns = SessionEntry::COLUMNS;
-        let sql = format!(
-            "SELECT {columns} FROM sessions WHERE (:status IS NULL OR status = :status) AND (:workflow IS NULL OR workflow_key = :workflow)
-               AND (NOT :has_workflow OR workflow_key IS NOT NULL)
-             ORDER BY updated_at DESC, id DESC"
-        );
-        let parameters = named_params! {
-            ":status": filter.status.map(Status::as_str),
-            ":workflow": filter.workflow_key,
-            ":has_workflow": filter.has_workflow,
-        };
-        let mut statement = self.connection.prepare(&sql)?;
-        let entries = statement.query_map(parameters, SessionEntry::from_row)?;
-        let listed = entries.filter(|entry| match entry {
-            Ok(entry) => !(filter.is_used && entry.is_unused()),
-            Err(_) => true,
-        });
-        Ok(listed.take(filter.limit).collect::<rusqlite::Result<_>>()?)
     }
 
     /// One session.

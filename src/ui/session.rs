@@ -365,14 +365,15 @@ fn title(document: &Document) -> String {
     )
 }
 
-/// The last folder of the working directory.
-fn project(cwd: &str) -> String {
-    let folder = cwd.rsplit(['/', '\\']).find(|part| !part.is_empty());
-    escape(folder.unwrap_or(cwd))
+/// The last part of a project's folder or repository.
+pub(super) fn project(name: &str) -> String {
+    let bare = name.strip_suffix(".git").unwrap_or(name);
+    let last = bare.rsplit(['/', '\\', ':']).find(|part| !part.is_empty());
+    escape(last.unwrap_or(name))
 }
 
 /// A model's name without the prefix that all of Claude's share and without its date.
-fn short_model(name: &str) -> String {
+pub(super) fn short_model(name: &str) -> String {
     let name = name.strip_prefix("claude-").unwrap_or(name);
     let is_date = |part: &str| part.len() == 8 && part.bytes().all(|byte| byte.is_ascii_digit());
     match name.rsplit_once('-') {

@@ -4,12 +4,15 @@
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
+use super::chart::bar;
 use super::screen::{HEADING, PLAIN, Screen};
 use super::text::cut;
 use crate::record::Millis;
 
-/// The smallest width of the last column.
+/// The smallest width of the last column, if it is one of text.
 const MIN_LAST: usize = 16;
+/// The smallest and the largest width of a column of bars.
+const BAR: (usize, usize) = (4, 24);
 /// The width of the last column if the screen has no limit.
 const UNLIMITED_LAST: usize = 80;
 /// The largest width of any other column, if the screen has a limit.
@@ -24,6 +27,8 @@ pub struct Cell {
     style: Style,
     /// Whether it says something. A column in which no cell does is left out.
     has_content: bool,
+    /// The share of a bar that is drawn instead of the text.
+    share: Option<f64>,
 }
 
 impl Cell {
@@ -45,6 +50,15 @@ impl Cell {
             has_content: !text.is_empty(),
             text,
             style,
+            share: None,
+        }
+    }
+
+    /// A bar of this share, from 0 to 1, of the width of a column of bars.
+    pub fn bar(share: f64, style: Style) -> Self {
+        Self {
+            share: Some(share),
+            ..Self::styled("", style)
         }
     }
 }
@@ -55,6 +69,7 @@ pub struct Column<T> {
     is_right_aligned: bool,
     /// The order in which columns are dropped on a narrow screen, from 1; 0 is never dropped.
     drop_order: u8,
+    has_bars: bool,
     cell: fn(&T, Millis) -> Cell,
 }
 
@@ -65,7 +80,16 @@ impl<T> Column<T> {
             heading,
             is_right_aligned: false,
             drop_order,
+            has_bars: false,
             cell,
+        }
+    }
+
+    /// A column of bars, which is the last one of its table and has no heading.
+    pub const fn bars(cell: fn(&T, Millis) -> Cell) -> Self {
+        Self {
+            has_bars: true,
+            ..Self::left("", 0, cell)
         }
     }
 
@@ -78,8 +102,7 @@ impl<T> Column<T> {
         Self {
             heading,
             is_right_aligned: true,
-            drop_order,
-            cell,
+            ..Self::left(heading, drop_order, cell)
         }
     }
 }
@@ -142,9 +165,10 @@ pub fn table<T>(
         .map(|column| LaidOut::new(column, rows, max_width, now))
         .filter(|column| column.cells.iter().any(|cell| cell.has_content))
         .collect();
+    let min_last = if last.has_bars { BAR.0 } else { MIN_LAST };
     let used = |laid: &[LaidOut<'_, T>]| laid.iter().map(|column| column.width + 2).sum::<usize>();
     while let Some(width) = screen.width
-        && used(&laid) + MIN_LAST > width
+        && used(&laid) + min_last > width
         && let Some(first) = laid
             .iter()
             .map(|laid| laid.column.drop_order)
@@ -159,6 +183,7 @@ pub fn table<T>(
         column.write(&mut table, column.column.heading, HEADING, screen);
     }
     table.push_str(&screen.paint(&cut(last.heading, last_width), HEADING));
+    table.truncate(table.trim_end().len());
     table.push('\n');
     for (index, row) in rows.iter().enumerate() {
         let mut line = String::new();
@@ -166,8 +191,14 @@ pub fn table<T>(
             let Cell { text, style, .. } = &column.cells[index];
             column.write(&mut line, text, *style, screen);
         }
-        let Cell { text, style, .. } = (last.cell)(row, now);
-        line.push_str(&screen.paint(&cut(&text, last_width), style));
+        let Cell {
+            text, style, share, ..
+        } = (last.cell)(row, now);
+        let text = match share {
+            Some(share) => bar(share, last_width.min(BAR.1)),
+            None => cut(&text, last_width),
+        };
+        line.push_str(&screen.paint(&text, style));
         table.push_str(line.trim_end());
         table.push('\n');
     }

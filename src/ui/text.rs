@@ -184,6 +184,24 @@ pub(super) fn count(number: u64) -> String {
     }
 }
 
+/// A number of at most five characters, as far as it is below a million million.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub(super) fn short_count(number: u64) -> String {
+    const UNITS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    if number < 10_000 {
+        return number.to_string();
+    }
+    let number = number as f64;
+    // A number that three digits round up to the next unit is shown in that one.
+    let unit = UNITS.iter().find(|(unit, _)| number >= 0.9995 * unit);
+    let (unit, letter) = unit.unwrap_or(&UNITS[3]);
+    match number / unit {
+        share @ ..9.995 => format!("{share:.2}{letter}"),
+        share @ 9.995..99.95 => format!("{share:.1}{letter}"),
+        share => format!("{share:.0}{letter}"),
+    }
+}
+
 /// A number and its noun: "1 session", "2 sessions".
 #[must_use]
 pub fn plural(count: u64, noun: &str) -> String {
@@ -243,6 +261,21 @@ pub(super) fn cut(text: &str, width: usize) -> String {
         .collect();
     kept.push('…');
     kept
+}
+
+/// The end of the text, of at most `width` columns.
+pub(super) fn cut_left(text: &str, width: usize) -> String {
+    let mut end = text;
+    while end.width() >= width && end.width() < text.width() || end.width() > width {
+        let mut chars = end.chars();
+        chars.next();
+        end = chars.as_str();
+    }
+    if end.len() == text.len() {
+        text.to_owned()
+    } else {
+        format!("…{end}")
+    }
 }
 
 /// The text in lines of at most `width` columns, broken between words, and within words that are
@@ -308,6 +341,31 @@ mod tests {
         assert_eq!(wrap("abcdefg hi", Some(3)), ["abc", "def", "g", "hi"]);
         assert_eq!(wrap("", Some(3)), [""]);
         assert_eq!(wrap("ab cd", None), ["ab cd"]);
+    }
+
+    #[test]
+    fn end_of_a_text_fits_its_width() {
+        assert_eq!(cut_left("abcdef", 6), "abcdef");
+        assert_eq!(cut_left("abcdef", 5), "…cdef");
+        assert_eq!(cut_left("ab日本", 4), "…本");
+    }
+
+    #[test]
+    fn short_numbers_have_at_most_five_characters() {
+        for (number, text) in [
+            (0, "0"),
+            (9_999, "9999"),
+            (10_000, "10.0k"),
+            (99_949, "99.9k"),
+            (99_950, "100k"),
+            (999_499, "999k"),
+            (999_500, "1.00M"),
+            (1_840_000, "1.84M"),
+            (999_500_000, "1.00G"),
+            (12_345_678_901, "12.3G"),
+        ] {
+            assert_eq!(short_count(number), text);
+        }
     }
 
     #[test]

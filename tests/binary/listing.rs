@@ -213,3 +213,56 @@ fn list_of_nothing_but_unused_sessions_names_the_option_that_shows_them() {
         "no sessions were used yet; `convex-sidecar sessions --all` lists all of them\n"
     );
 }
+
+#[test]
+fn sessions_are_selected_by_project_day_status_and_text() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let prompt = |text: &str| json!({ "hook_event_name": "UserPromptSubmit", "prompt": text });
+    let failure = json!({ "hook_event_name": "StopFailure", "error": "rate_limit" });
+    for (id, cwd, events) in [
+        ("a", "/home/dev/shop", vec![start(), prompt("Fix the Cart")]),
+        (
+            "b",
+            "/home/dev/docs",
+            vec![start(), prompt("hello"), failure, end()],
+        ),
+    ] {
+        for mut event in events {
+            event["session_id"] = json!(id);
+            event["cwd"] = json!(cwd);
+            let hook = machine.sidecar(&["hook"]).stdin(event.to_string());
+            hook.run().silent();
+        }
+    }
+    machine.sidecar(&["sync"]).run().ok();
+    for (options, expected) in [
+        (&["--project", "shop"][..], &["a"][..]),
+        (&["--project", "dev"], &[]),
+        (&["--project", "/home/dev"], &["a", "b"]),
+        (&["--search", "cART"], &["a"]),
+        (&["--failed"], &["b"]),
+        (&["--since", "yesterday"], &["a", "b"]),
+        (&["--since", "2999-01-01"], &[]),
+        (&["--failed", "--search", "cart"], &[]),
+    ] {
+        for from in [&[][..], &["--remote"]] {
+            let command = [&["sessions", "--json"], options, from].concat();
+            let mut found: Vec<_> =
+                crate::support::json_lines(&machine.sidecar(&command).run().ok())
+                    .iter()
+                    .map(|document| document["sessionId"].as_str().unwrap().to_owned())
+                    .collect();
+            found.sort();
+            assert_eq!(found, expected, "{command:?}");
+        }
+    }
+    for options in [
+        &["--limit", "0"][..],
+        &["--failed", "--status", "failed"],
+        &["--project", ""],
+    ] {
+        let output = machine.sidecar(&[&["sessions"], options].concat()).run();
+        assert_eq!(output.status, 64, "{options:?}: {}", output.stderr);
+    }
+}

@@ -78,6 +78,7 @@ mod support;
 mod terminal;
 mod transcript;
 mod upgrade;
+mod usage;
 #[cfg(target_os = "linux")]
 mod watch;
 mod workflow;

@@ -178,6 +178,12 @@ fn every_command_in_the_documents_runs() {
 fn every_screen_in_the_documents_matches_its_snapshot() {
     for (document, command, name) in [
         ("README.md", "sessions", "sessions"),
+        ("README.md", "usage --until 2025-03-31", "usage"),
+        (
+            "README.md",
+            "usage project --breakdown --until 2025-03-31",
+            "usage-project",
+        ),
         (
             "docs/workflows.md",
             "workflow show release-1.0",

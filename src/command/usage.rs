@@ -1,0 +1,118 @@
+//! `usage`: what sessions did and cost, from the journal or from Convex, by day, project and more.
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{load_config, now, print, screen, selected};
+use crate::cli::WrongUsage;
+use crate::cli::sessions::Usage;
+use crate::config::Config;
+use crate::convex::query::query_each;
+use crate::journal::{Filter, Journal};
+use crate::record::document::Document;
+use crate::record::ledger::{Grouping, Ledger, SessionUsage, UsageDay};
+use crate::record::period::{Period, day_of};
+use crate::ui::{UsageScreen, usage_csv, usage_json};
+
+/// How many sums are read at once, and how many sessions, which have texts.
+const SUMS: usize = 1_000;
+const ROWS: usize = 100;
+const UNREADABLE: &str = "could not read an answer of Convex; it may need a newer convex-sidecar";
+
+/// Runs `usage`.
+pub fn run(options: &Usage) -> Result<()> {
+    let config = load_config()?;
+    let today = day_of(now().0);
+    let period = Period {
+        since: options.since.map(|day| day.date(today)),
+        until: options.until.map(|day| day.date(today)),
+    };
+    if let (Some(since), Some(until)) = (period.since, period.until)
+        && since > until
+    {
+        return Err(WrongUsage(format!("--since {since} is after --until {until}")).into());
+    }
+    let grouping = options.group.or(options.by).unwrap_or(Grouping::Day);
+    let filter = selected::filter(&config, &options.selected);
+    let mut ledger = Ledger::new(grouping, period);
+    if options.remote {
+        remote(&config, &filter, &mut ledger)?;
+    } else {
+        Journal::open(&config.journal)?
+            .each_usage(&filter, |session| ledger.add_session(session))?;
+    }
+    print(&if options.json {
+        usage_json(&ledger, options.breakdown)
+    } else if options.csv {
+        usage_csv(&ledger, options.breakdown)
+    } else if ledger.days().is_empty() {
+        nothing(options).to_owned()
+    } else {
+        let usage = UsageScreen {
+            ledger: &ledger,
+            has_breakdown: options.breakdown,
+            is_remote: options.remote,
+            today,
+        };
+        usage.draw(&screen())
+    })
+}
+
+/// Adds what Convex has. Its sums know neither tags nor texts; for these the sessions are read, which
+/// takes a time that grows with their number, so it needs a first day.
+fn remote(config: &Config, filter: &Filter, ledger: &mut Ledger) -> Result<()> {
+    let period = ledger.period();
+    let is_summed = ledger.grouping().is_in_usage_days()
+        && filter.status.is_none()
+        && filter.workflow_key.is_none()
+        && filter.selection.search.is_none();
+    let add_row = |row: Value| -> Result<()> {
+        let row = UsageDay::deserialize(row).context(UNREADABLE)?;
+        if filter.selection.contains_project(row.project()) {
+            ledger.add_usage_day(&row);
+        }
+        Ok(())
+    };
+    if is_summed {
+        let mut args = json!({});
+        for (name, day) in [("since", period.since), ("until", period.until)] {
+            if let Some(day) = day {
+                args[name] = json!(day.to_string());
+            }
+        }
+        return query_each(config, "agents:listUsageDays", &args, SUMS, add_row);
+    }
+    if period.since.is_none() {
+        return Err(WrongUsage(
+            "this reads the sessions in Convex, so it needs a first day, such as --since 30d"
+                .to_owned(),
+        )
+        .into());
+    }
+    let args = selected::query_arguments(filter);
+    query_each(config, "agents:listAgentSessions", &args, ROWS, |row| {
+        if filter.lists(|| Document::deserialize(&row)) {
+            ledger.add_session(&SessionUsage::deserialize(row).context(UNREADABLE)?);
+        }
+        Ok(())
+    })
+}
+
+/// What to say if there is nothing to show.
+fn nothing(options: &Usage) -> &'static str {
+    let selected = &options.selected;
+    let is_everything = options.since.is_none()
+        && options.until.is_none()
+        && selected.status().is_none()
+        && selected.workflow.is_none()
+        && selected.project.is_none()
+        && selected.search.is_none();
+    if !is_everything {
+        "no matching usage; `convex-sidecar usage` shows all of it\n"
+    } else if options.remote {
+        "no sessions in Convex yet; `convex-sidecar sync` delivers this machine's sessions\n"
+    } else {
+        "no sessions recorded yet; `convex-sidecar import` imports past sessions\n"
+    }
+}
