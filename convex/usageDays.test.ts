@@ -152,19 +152,23 @@ it("counts tokens by the day and model of each message, and the session once", (
   };
   const where = { project: "github.com/example/proj", host: "laptop", user: "" };
   const none = { sessions: 0, sessionsWithCost: 0, sessionsWithEstimate: 0 };
+  const marks = (estimate: number, unknown: number) => ({
+    ...{ activeSessions: 1, activeSessionsWithEstimate: estimate },
+    activeSessionsWithUnknownCost: unknown,
+  });
   const noCalls = { sessionsWithPartialCost: 0, turns: 0, toolCalls: 0, toolErrors: 0 };
   expect(usageDaysOf({ metadata })).toEqual([
     {
-      ...{ day: "2026-11-20", model: "opus", ...where, activeSessions: 1 },
+      ...{ day: "2026-11-20", model: "opus", ...where, ...marks(1, 0) },
       ...{ sessions: 1, sessionsWithCost: 1, sessionsWithEstimate: 1, sessionsWithPartialCost: 1 },
       ...{ turns: 1, toolCalls: 3, toolErrors: 1, ...tokens(0), costUsd: 0.4 },
     },
     {
-      ...{ day: "2026-11-20", model: "haiku", ...where, activeSessions: 1 },
+      ...{ day: "2026-11-20", model: "haiku", ...where, ...marks(1, 1) },
       ...{ ...none, ...noCalls, ...tokens(1), costUsd: 0.1 },
     },
     {
-      ...{ day: "2026-11-21", model: "opus", ...where, activeSessions: 1 },
+      ...{ day: "2026-11-21", model: "opus", ...where, ...marks(1, 1) },
       ...{ ...none, ...noCalls, ...tokens(2), costUsd: 0.2 },
     },
   ]);
@@ -197,7 +201,12 @@ it.each<[string, Partial<AgentSession["metadata"]>, object[]]>([
   [
     "without the cost of entries, if the session has none",
     { usageByModel: [{ model: "opus", ...tokens(5), costUsd: 0.5 }] },
-    [{ sessionsWithCost: 0, ...tokens(5), costUsd: 0 }],
+    [{ sessionsWithCost: 0, activeSessionsWithUnknownCost: 1, ...tokens(5), costUsd: 0 }],
+  ],
+  [
+    "with its tokens as of a known cost",
+    { usageByModel: [{ model: "opus", ...tokens(5) }], costUsd: 0.5 },
+    [{ activeSessionsWithEstimate: 0, activeSessionsWithUnknownCost: 0, costUsd: 0.5 }],
   ],
 ])("counts a session without days %s", (_, metadata, rows) => {
   expect(usageDaysOf(session({ metadata }))).toMatchObject(rows);

@@ -31,6 +31,8 @@ const PARTS_OF_DOLLAR = 1e12;
 /** What is counted in a row of the roll-up. */
 const NOTHING = {
   activeSessions: 0,
+  activeSessionsWithEstimate: 0,
+  activeSessionsWithUnknownCost: 0,
   sessions: 0,
   sessionsWithCost: 0,
   sessionsWithEstimate: 0,
@@ -96,7 +98,18 @@ export function usageDaysOf({ metadata }: Pick<AgentSessionRow, "metadata">): Co
       costUsd: cost,
     });
   }
-  return [...rows.values()];
+  const hasEstimate = hasCost && metadata.costSource === "estimate";
+  const hasAllCost = hasCost && metadata.costIsPartial !== true;
+  return [...rows.values()].map((row) => ({
+    ...row,
+    activeSessionsWithEstimate: Number(hasEstimate && row.costUsd !== 0),
+    activeSessionsWithUnknownCost: Number(!hasAllCost && hasTokens(row)),
+  }));
+}
+
+function hasTokens(row: Contribution): boolean {
+  const { inputTokens, outputTokens, cacheReadInputTokens, cacheCreationInputTokens } = row;
+  return inputTokens + outputTokens + cacheReadInputTokens + cacheCreationInputTokens > 0;
 }
 
 /** A session without days, of an older sidecar, counts on the day that it started. */

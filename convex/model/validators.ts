@@ -131,7 +131,8 @@ export const agentSessionRow = v.object({
 /**
  * A row of the roll-up: what the sessions of a project, on a host, by a user and with a model used
  * on a UTC day. What belongs to a session as a whole counts on the day that it started: `sessions`
- * are those that started here, `activeSessions` those that count anything here.
+ * are those that started here, `activeSessions` those that count anything here. The cost of a row is
+ * not all that its tokens cost if some of these sessions have no known cost, or only that of a part.
  */
 export const usageDay = v.object({
   generation: v.number(),
@@ -141,6 +142,8 @@ export const usageDay = v.object({
   user: v.string(),
   model: v.string(),
   activeSessions: v.number(),
+  activeSessionsWithEstimate: v.number(),
+  activeSessionsWithUnknownCost: v.number(),
   sessions: v.number(),
   sessionsWithCost: v.number(),
   sessionsWithEstimate: v.number(),

@@ -29,6 +29,9 @@ pub(super) fn query_arguments(filter: &Filter) -> Value {
     if let Some(status) = filter.status {
         args["status"] = json!(status);
     }
+    if let Some(since) = filter.changed_since {
+        args["since"] = json!(since);
+    }
     if let Some(key) = &filter.workflow_key {
         args["workflowKey"] = json!(key);
     }

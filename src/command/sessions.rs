@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,11 +14,18 @@ use crate::convex::query::query_list;
 use crate::journal::{Filter, Journal};
 use crate::record::Millis;
 use crate::record::document::Document;
+use crate::record::failure::Failure;
 use crate::record::period::{day_of, start_of};
 use crate::ui::{self, ListedSession, Screen};
 
 /// The time between two frames of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many days are tried before all of them, if no more sessions than this are wanted.
+const RECENT_DAYS: [Millis; 2] = [3, 30];
+const RECENT_LIMIT: usize = 100;
+/// In milliseconds.
+const DAY: Millis = 86_400_000;
 
 /// Runs `sessions`.
 pub fn run(options: &Sessions) -> Result<()> {
@@ -117,14 +124,39 @@ fn has_unused(config: &Config, options: &Sessions, filter: &Filter) -> Result<bo
     })
 }
 
+/// The first rows in Convex that the filter lists. Its SQLite store reads the whole stretch of time
+/// that a query is about, however few rows are wanted, so the last days are tried first.
 fn rows(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
+    if filter.changed_since.is_some() || filter.limit > RECENT_LIMIT {
+        return rows_since(config, filter);
+    }
+    let now = now().0;
+    for days in RECENT_DAYS {
+        let recent = Filter {
+            changed_since: Some(now - days * DAY),
+            ..filter.clone()
+        };
+        match rows_since(config, &recent) {
+            Ok(rows) if rows.len() < filter.limit => {}
+            // Functions that are older than the program do not know the lower bound.
+            Err(error) if is_refused(&error) => break,
+            result => return result,
+        }
+    }
+    rows_since(config, filter)
+}
+
+fn rows_since(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
     let path = "agents:listAgentSessions";
     let args = selected::query_arguments(filter);
-    let since = filter.changed_since.unwrap_or(Millis::MIN);
     query_list(config, path, &args, filter.limit, |row| {
-        let changed_at = row["metadata"]["updatedAt"].as_i64();
-        changed_at.is_none_or(|at| at >= since) && filter.lists(|| Document::deserialize(row))
+        filter.lists(|| Document::deserialize(row))
     })
+}
+
+fn is_refused(error: &Error) -> bool {
+    let failure = error.downcast_ref::<Failure>();
+    failure.is_some_and(Failure::is_refusal)
 }
 
 /// Redraws the table until Ctrl-C ends the process in the usual way: the cursor is never hidden and

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{load_config, now, print, screen, selected};
+use super::{load_config, now, print, print_error, screen, selected};
 use crate::cli::WrongUsage;
 use crate::cli::sessions::Usage;
 use crate::config::Config;
@@ -12,7 +12,7 @@ use crate::convex::query::query_each;
 use crate::journal::{Filter, Journal};
 use crate::record::document::Document;
 use crate::record::ledger::{Grouping, Ledger, SessionUsage, UsageDay};
-use crate::record::period::{Period, day_of};
+use crate::record::period::{Period, day_of, start_of};
 use crate::ui::{UsageScreen, usage_csv, usage_json};
 
 /// How many sums are read at once, and how many sessions, which have texts.
@@ -34,13 +34,19 @@ pub fn run(options: &Usage) -> Result<()> {
         return Err(WrongUsage(format!("--since {since} is after --until {until}")).into());
     }
     let grouping = options.group.or(options.by).unwrap_or(Grouping::Day);
-    let filter = selected::filter(&config, &options.selected);
-    let mut ledger = Ledger::new(grouping, period);
-    if options.remote {
-        remote(&config, &filter, &mut ledger)?;
+    let mut filter = selected::filter(&config, &options.selected);
+    let mut ledger = Ledger::new(grouping, period, filter.selection.project.take());
+    let is_complete = if options.remote {
+        remote(&config, filter, &mut ledger)?
     } else {
-        Journal::open(&config.journal)?
-            .each_usage(&filter, |session| ledger.add_session(session))?;
+        let journal = Journal::open(&config.journal)?;
+        journal.each_usage(&filter, |session| ledger.add_session(session))?;
+        true
+    };
+    if !is_complete {
+        print_error(
+            "These sums are not complete: Convex adds older sessions to them after the first delivery to new functions",
+        );
     }
     print(&if options.json {
         usage_json(&ledger, options.breakdown)
@@ -59,19 +65,16 @@ pub fn run(options: &Usage) -> Result<()> {
     })
 }
 
-/// Adds what Convex has. Its sums know neither tags nor texts; for these the sessions are read, which
+/// Adds what Convex has. Returns whether that is all of it. Its sums know neither tags nor texts; for these the sessions are read, which
 /// takes a time that grows with their number, so it needs a first day.
-fn remote(config: &Config, filter: &Filter, ledger: &mut Ledger) -> Result<()> {
+fn remote(config: &Config, filter: Filter, ledger: &mut Ledger) -> Result<bool> {
     let period = ledger.period();
     let is_summed = ledger.grouping().is_in_usage_days()
         && filter.status.is_none()
         && filter.workflow_key.is_none()
         && filter.selection.search.is_none();
     let add_row = |row: Value| -> Result<()> {
-        let row = UsageDay::deserialize(row).context(UNREADABLE)?;
-        if filter.selection.contains_project(row.project()) {
-            ledger.add_usage_day(&row);
-        }
+        ledger.add_usage_day(&UsageDay::deserialize(row).context(UNREADABLE)?);
         Ok(())
     };
     if is_summed {
@@ -81,22 +84,29 @@ fn remote(config: &Config, filter: &Filter, ledger: &mut Ledger) -> Result<()> {
                 args[name] = json!(day.to_string());
             }
         }
-        return query_each(config, "agents:listUsageDays", &args, SUMS, add_row);
+        let answer = query_each(config, "agents:listUsageDays", &args, SUMS, add_row)?;
+        return Ok(answer["isComplete"] == true);
     }
-    if period.since.is_none() {
+    let Some(since) = period.since else {
         return Err(WrongUsage(
             "this reads the sessions in Convex, so it needs a first day, such as --since 30d"
                 .to_owned(),
         )
         .into());
-    }
-    let args = selected::query_arguments(filter);
+    };
+    // A session that has not changed since then has used nothing since then.
+    let filter = Filter {
+        changed_since: Some(start_of(since)),
+        ..filter
+    };
+    let args = selected::query_arguments(&filter);
     query_each(config, "agents:listAgentSessions", &args, ROWS, |row| {
         if filter.lists(|| Document::deserialize(&row)) {
             ledger.add_session(&SessionUsage::deserialize(row).context(UNREADABLE)?);
         }
         Ok(())
-    })
+    })?;
+    Ok(true)
 }
 
 /// What to say if there is nothing to show.

@@ -40,30 +40,33 @@ pub fn query_list(
     let mut rows = Vec::new();
     let mut cursor = Some(Value::Null);
     while let Some(from) = cursor.filter(|_| rows.len() < limit) {
-        let page;
-        (page, cursor) = query_page(deployment, path, args, PAGE.min(limit), &from)?;
+        let (page, mut answer) = query_page(deployment, path, args, PAGE.min(limit), &from)?;
         rows.extend(page.into_iter().filter(&is_listed));
+        cursor = next(&mut answer);
     }
     rows.truncate(limit);
     Ok(rows)
 }
 
-/// Calls `each` with every row of a paginated query, which is read in pages of this size.
+/// Calls `each` with every row of a paginated query, which is read in pages of this size. Returns the
+/// last answer, without its rows.
 pub fn query_each(
     config: &Config,
     path: &'static str,
     args: &Value,
     size: usize,
     mut each: impl FnMut(Value) -> Result<()>,
-) -> Result<()> {
+) -> Result<Value> {
     let deployment = config.require_deployment()?;
-    let mut cursor = Some(Value::Null);
-    while let Some(from) = cursor {
-        let page;
-        (page, cursor) = query_page(deployment, path, args, size, &from)?;
+    let mut cursor = Value::Null;
+    loop {
+        let (page, mut answer) = query_page(deployment, path, args, size, &cursor)?;
         page.into_iter().try_for_each(&mut each)?;
+        match next(&mut answer) {
+            Some(next) => cursor = next,
+            None => return Ok(answer),
+        }
     }
-    Ok(())
 }
 
 /// The number of rows of a paginated query without arguments.
@@ -71,29 +74,33 @@ pub fn count(deployment: &Deployment, path: &'static str) -> Result<usize> {
     let mut count = 0;
     let mut cursor = Some(Value::Null);
     while let Some(from) = cursor {
-        let page;
-        (page, cursor) = query_page(deployment, path, &json!({}), PAGE, &from)?;
+        let (page, mut answer) = query_page(deployment, path, &json!({}), PAGE, &from)?;
         count += page.len();
+        cursor = next(&mut answer);
     }
     Ok(count)
 }
 
-/// One page of a paginated query, and where the next one starts if there is one.
+/// One page of a paginated query, and the rest of its answer.
 fn query_page(
     deployment: &Deployment,
     path: &'static str,
     args: &Value,
     size: usize,
     cursor: &Value,
-) -> Result<(Vec<Value>, Option<Value>)> {
+) -> Result<(Vec<Value>, Value)> {
     let mut args = args.clone();
     args["paginationOpts"] = json!({ "numItems": size, "cursor": cursor });
     let mut answer = query_at(deployment, path, &args)?;
     let Value::Array(page) = answer["page"].take() else {
         bail!("could not read the answer from {path}; `npx convex deploy` updates the functions");
     };
-    let next = (answer["isDone"] == Value::Bool(false)).then(|| answer["continueCursor"].take());
-    Ok((page, next))
+    Ok((page, answer))
+}
+
+/// Where the next page starts, if there is one.
+fn next(answer: &mut Value) -> Option<Value> {
+    (answer["isDone"] == Value::Bool(false)).then(|| answer["continueCursor"].take())
 }
 
 /// Turns Convex's floats (`1.0`) into integers where they are whole, as the journal has them.

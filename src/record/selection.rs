@@ -20,18 +20,12 @@ impl Selection {
         self.project.is_none() && self.search.is_none()
     }
 
-    /// Whether a session of this project can belong to it.
-    #[must_use]
-    pub fn contains_project(&self, project: &str) -> bool {
-        let name = self.project.as_ref();
-        name.is_none_or(|name| is_project(project, name))
-    }
-
     /// Whether the session belongs to it.
     #[must_use]
     pub fn contains(&self, document: &Document) -> bool {
         let metadata = &document.metadata;
-        self.contains_project(project(None, &metadata.cwd))
+        let is_of = |name: &String| is_project(project(None, &metadata.cwd), name);
+        self.project.as_ref().is_none_or(is_of)
             && self.search.as_ref().is_none_or(|text| {
                 let text = text.to_lowercase();
                 let id = Some(&document.session_id);

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::screens::assert_screen;
-use crate::support::{Capture, Machine, json_lines};
+use crate::support::{Backend, Capture, Machine, json_lines};
 
 /// All groupings, with the names of their fields.
 const GROUPINGS: [(&str, &str); 11] = [
@@ -51,7 +51,8 @@ fn record(machine: &Machine, documents: &[Value]) {
     machine.sidecar(&["import", "past"]).run().ok();
     let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     for document in documents {
-        let sql = "UPDATE sessions SET document = ?, status = ?, workflow_key = ?, updated_at = ? WHERE session_id = ?";
+        let sql = "UPDATE sessions SET revision = revision + 1, document = json_set(?, '$.revision', revision + 1), status = ?, workflow_key = ?, updated_at = ?
+             WHERE session_id = ?";
         let changed = journal.execute(
             sql,
             rusqlite::params![
@@ -252,6 +253,113 @@ fn groups_of_all_captures_add_up_to_the_sum_over_sessions() {
             assert!(lines[0].get(field).is_some(), "{grouping}: {}", lines[0]);
         }
     }
+}
+
+/// Documents of many kinds: with and without days, models, costs, estimates, users and tags, some of
+/// them without any use.
+fn many() -> Vec<Value> {
+    let mut documents = Vec::new();
+    for index in 0..60_i64 {
+        let thousands = u64::try_from(index * index % 977).unwrap();
+        let usd = (index % 4 > 0).then_some(0.1 + index as f64 / 7.0);
+        let parts = [
+            (0, OPUS, thousands, usd),
+            (index % 3, HAIKU, thousands % 31, usd.map(|usd| usd / 3.0)),
+        ];
+        let mut document = session(
+            &format!("m{index}"),
+            ["shop", "docs"][index as usize % 2],
+            index % 20,
+            &parts,
+        );
+        let metadata = &mut document["metadata"];
+        match index % 5 {
+            0 => metadata["usageByDay"] = json!([]),
+            1 => metadata["costUsd"] = json!(usd.unwrap_or_default() + 1.0),
+            2 => metadata["costIsPartial"] = json!(true),
+            _ => {}
+        }
+        if index % 7 < 3 && usd.is_some() {
+            metadata["costSource"] = json!("estimate");
+        }
+        if index % 10 == 0 {
+            metadata["usageByModel"] = json!([{
+                "model": HAIKU, "inputTokens": metadata["usage"]["inputTokens"], "outputTokens": metadata["usage"]["outputTokens"],
+                "cacheReadInputTokens": metadata["usage"]["cacheReadInputTokens"],
+                "cacheCreationInputTokens": metadata["usage"]["cacheCreationInputTokens"],
+            }]);
+        }
+        if index % 3 == 0 {
+            metadata["user"] = json!("dev@example.com");
+            metadata["repository"] = json!("https://example.com/acme/shop");
+            metadata["tags"] = json!(["lane=review"]);
+        }
+        if index % 6 == 0 {
+            document["workflowKey"] = json!("nightly");
+        }
+        documents.push(document);
+    }
+    documents
+}
+
+#[test]
+fn journal_and_convex_agree() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let documents = many();
+    record(&machine, &documents);
+    machine.sidecar(&["sync"]).run().ok();
+    let journal = |args: &[&str]| lines(&machine, args);
+    let convex = |args: &[&str]| lines(&machine, &[args, &["--remote"]].concat());
+    assert_sums(&convex(&[]), &sum_of(&documents), "remote");
+    for (grouping, _) in GROUPINGS {
+        for options in [
+            &["--since", "2025-01-01"][..],
+            &[
+                "--since",
+                "2025-03-15",
+                "--until",
+                "2025-03-20",
+                "--breakdown",
+            ],
+            &["--since", "2025-03-12", "--project", "acme/shop"],
+            &["--since", "2025-03-12", "--workflow", "nightly"],
+        ] {
+            let args = [&[grouping][..], options].concat();
+            let (ours, theirs) = (journal(&args), convex(&args));
+            assert_eq!(ours.len(), theirs.len(), "{args:?}");
+            for (mut one, mut other) in ours.into_iter().zip(theirs) {
+                let usd = [&one, &other].map(|line| line["costUsd"].as_f64());
+                let difference = usd[0].unwrap_or_default() - usd[1].unwrap_or_default();
+                assert!(difference.abs() < 1e-9, "{args:?}: {one} {other}");
+                assert_eq!(
+                    usd[0].is_some(),
+                    usd[1].is_some(),
+                    "{args:?}: {one} {other}"
+                );
+                one["costUsd"] = Value::Null;
+                other["costUsd"] = Value::Null;
+                assert_eq!(one, other, "{args:?}");
+            }
+        }
+    }
+    let screen = machine.sidecar(&["usage", "--remote"]).run().ok();
+    assert!(
+        screen.starts_with("Usage by day on all machines, 2025-03-10 to "),
+        "{screen}"
+    );
+}
+
+#[test]
+fn sums_that_convex_has_not_made_yet_are_not_passed_off_as_complete() {
+    let backend = Backend::start();
+    let output = backend.machine().sidecar(&["usage", "--remote"]).run();
+    assert_eq!(output.status, 0);
+    assert!(
+        output.stderr.starts_with("These sums are not complete"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]

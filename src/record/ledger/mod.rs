@@ -17,6 +17,7 @@ use jiff::civil::Date;
 pub use self::session::{SessionUsage, project};
 pub use self::usage_day::UsageDay;
 use super::period::{Period, day_of};
+use super::selection::is_project;
 use super::usage::Usage;
 
 /// By what usage is grouped.
@@ -145,18 +146,21 @@ pub struct Group {
 pub struct Ledger {
     grouping: Grouping,
     period: Period,
+    project: Option<String>,
     groups: BTreeMap<String, Group>,
     total: Amounts,
     days: BTreeMap<Date, Amounts>,
 }
 
 impl Ledger {
-    /// An empty ledger for what was used in this period.
+    /// An empty ledger for what was used in this period, in this project if one is named
+    /// ([`is_project`]).
     #[must_use]
-    pub fn new(grouping: Grouping, period: Period) -> Self {
+    pub fn new(grouping: Grouping, period: Period, project: Option<String>) -> Self {
         Self {
             grouping,
             period,
+            project,
             groups: BTreeMap::new(),
             total: Amounts::default(),
             days: BTreeMap::new(),
@@ -166,8 +170,9 @@ impl Ledger {
     /// Adds a session.
     pub fn add_session(&mut self, session: &SessionUsage) {
         let start = day_of(session.started_at());
-        self.add(session, start, session.model(), &session.whole());
-        for entry in session.entries().iter() {
+        let entries = session.entries();
+        self.add(session, start, session.model(), &session.whole(&entries));
+        for entry in entries.iter() {
             let day = entry.day.parse().unwrap_or(start);
             self.add(session, day, &entry.model, &session.amounts(entry));
         }
@@ -181,7 +186,11 @@ impl Ledger {
     }
 
     fn add(&mut self, labels: &impl Labels, day: Date, model: &str, amounts: &Amounts) {
-        if *amounts == Amounts::default() || !self.period.contains(day) {
+        let is_of = |name: &String| is_project(labels.label(Grouping::Project), name);
+        if *amounts == Amounts::default()
+            || !self.period.contains(day)
+            || !self.project.as_ref().is_none_or(is_of)
+        {
             return;
         }
         self.total.add(amounts);
@@ -434,7 +443,7 @@ mod tests {
     }
 
     fn ledger(documents: &[Value], grouping: Grouping, period: Period) -> Ledger {
-        let mut ledger = Ledger::new(grouping, period);
+        let mut ledger = Ledger::new(grouping, period, None);
         for document in documents {
             ledger.add_session(&serde_json::from_str(&document.to_string()).unwrap());
         }

@@ -8,6 +8,9 @@ use super::{Amounts, Grouping, Labels};
 use crate::record::Millis;
 use crate::record::usage::Usage;
 
+/// In dollars: less than anything costs, and more than sums of floats are wrong by.
+const NOISE: f64 = 1e-12;
+
 /// What the ledger reads of a session's document. The rest of it, such as its texts, is skipped.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -87,62 +90,63 @@ impl SessionUsage {
         }
     }
 
-    /// What belongs to the session as a whole.
-    pub(super) fn whole(&self) -> Amounts {
+    /// What belongs to the session as a whole, and the part of its cost that none of these entries
+    /// accounts for.
+    pub(super) fn whole(&self, entries: &[Entry]) -> Amounts {
         let metadata = &self.metadata;
+        let known: f64 = entries.iter().filter_map(|entry| entry.cost_usd).sum();
+        let rest = metadata.cost_usd.map(|usd| usd - known);
+        // The rest of a sum of floats.
+        let rest = rest.map(|usd| if usd.abs() < NOISE { 0.0 } else { usd });
         Amounts {
             sessions: 1,
-            sessions_with_cost: u64::from(metadata.cost_usd.is_some()),
+            sessions_with_cost: u64::from(rest.is_some()),
             turns: metadata.turns,
             tool_calls: metadata.tool_calls,
             tool_errors: metadata.tool_errors,
+            cost_usd: rest,
+            is_estimate: self.is_estimate(rest),
             ..Amounts::default()
         }
     }
 
+    /// What one model did on one day. Without a cost of the session its models have none either.
     pub(super) fn amounts(&self, entry: &Entry) -> Amounts {
         let metadata = &self.metadata;
-        let has_tokens = entry.usage().tokens() > 0;
-        let is_unknown = metadata.cost_usd.is_none() || metadata.cost_is_partial == Some(true);
+        let cost_usd = metadata.cost_usd.and(entry.cost_usd);
+        let has_all_cost = metadata.cost_usd.is_some() && metadata.cost_is_partial != Some(true);
         Amounts {
             usage: entry.usage(),
-            cost_usd: entry.cost_usd,
-            is_estimate: entry.cost_usd.is_some()
-                && metadata.cost_source.as_deref() == Some("estimate"),
-            is_partial: has_tokens && is_unknown,
+            cost_usd: cost_usd.filter(|usd| *usd != 0.0),
+            is_estimate: self.is_estimate(cost_usd),
+            is_partial: entry.usage().tokens() > 0 && !has_all_cost,
             ..Amounts::default()
         }
+    }
+
+    fn is_estimate(&self, cost_usd: Option<f64>) -> bool {
+        let source = self.metadata.cost_source.as_deref();
+        cost_usd.is_some_and(|usd| usd != 0.0) && source == Some("estimate")
     }
 }
 
 impl Metadata {
     /// The model of the session as a whole.
     fn model(&self) -> &str {
-        let first = || self.models.first();
-        self.model
-            .as_ref()
-            .or_else(first)
-            .map_or("", String::as_str)
+        let model = self.model.as_ref().or_else(|| self.models.first());
+        model.map_or("", String::as_str)
     }
 
-    /// The entries of a document without days: by model, or all under the session's model. They add
-    /// up to the cost of the session: what no model has of it goes to the session's model.
+    /// The entries of a document without days: by model, or all under the session's model.
     fn entries_without_days(&self) -> Vec<Entry> {
-        let mut entries = self.usage_by_model.clone();
-        let known: f64 = entries.iter().filter_map(|entry| entry.cost_usd).sum();
-        let rest = self.cost_usd.map(|cost| cost - known);
-        let is_own = |entry: &Entry| entry.model == self.model();
-        if entries.is_empty() {
-            entries.push(Entry {
-                model: self.model().to_owned(),
-                cost_usd: self.cost_usd,
-                ..self.usage.clone()
-            });
-        } else if let Some(rest) = rest.filter(|rest| *rest != 0.0) {
-            let index = entries.iter().position(is_own).unwrap_or_default();
-            *entries[index].cost_usd.get_or_insert(0.0) += rest;
+        if !self.usage_by_model.is_empty() {
+            return self.usage_by_model.clone();
         }
-        entries
+        vec![Entry {
+            model: self.model().to_owned(),
+            cost_usd: None,
+            ..self.usage.clone()
+        }]
     }
 }
 

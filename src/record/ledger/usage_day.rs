@@ -6,7 +6,8 @@ use super::session::Entry;
 use super::{Amounts, Grouping, Labels};
 
 /// A row of the sums that the server keeps: what sessions of one project, host and user did with one
-/// model on one day. See `convex/schema.ts`.
+/// model on one day. See
+/// `convex/model/usageDays.ts`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UsageDay {
@@ -15,8 +16,8 @@ pub struct UsageDay {
     user: String,
     sessions: u64,
     sessions_with_cost: u64,
-    sessions_with_estimate: u64,
-    sessions_with_partial_cost: u64,
+    active_sessions_with_estimate: u64,
+    active_sessions_with_unknown_cost: u64,
     turns: u64,
     tool_calls: u64,
     tool_errors: u64,
@@ -25,12 +26,6 @@ pub struct UsageDay {
 }
 
 impl UsageDay {
-    /// The project.
-    #[must_use]
-    pub fn project(&self) -> &str {
-        &self.project
-    }
-
     pub(super) fn amounts(&self) -> Amounts {
         let cost_usd = self.entry.cost_usd;
         Amounts {
@@ -41,8 +36,8 @@ impl UsageDay {
             tool_errors: self.tool_errors,
             usage: self.entry.usage(),
             cost_usd: cost_usd.filter(|usd| *usd != 0.0 || self.sessions_with_cost > 0),
-            is_estimate: self.sessions_with_estimate > 0,
-            is_partial: self.sessions_with_partial_cost > 0,
+            is_estimate: self.active_sessions_with_estimate > 0,
+            is_partial: self.active_sessions_with_unknown_cost > 0,
         }
     }
 }
