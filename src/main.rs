@@ -59,7 +59,7 @@ fn main() {
     });
     let result = match command {
         Command::Hook(options) => run_hook(options, start),
-        Command::Sync => command::sync::run(),
+        Command::Sync(options) => command::sync::run(options),
         Command::Import(options) => command::import::run(&options),
         Command::Sessions(options) => command::sessions::run(&options),
         Command::Show(options) => command::show::run(&options),

@@ -50,8 +50,8 @@ pub enum Command {
     )]
     Hook(Hook),
     /// Deliver everything that is due and finish what hooks had no time for
-    #[command(after_help = "Example:\n  convex-sidecar sync")]
-    Sync,
+    #[command(after_help = SYNC_HELP)]
+    Sync(Sync),
     /// Import past sessions from Claude Code's transcripts, newest first
     #[command(
         after_help = "Examples:\n  convex-sidecar import\n  convex-sidecar import /mnt/backup/.claude/projects"
@@ -62,7 +62,7 @@ pub enum Command {
     Sessions(Sessions),
     /// Show one session
     #[command(
-        after_help = "Examples:\n  convex-sidecar show 6ecd139f\n  convex-sidecar show 6ecd139f --json"
+        after_help = "Examples:\n  convex-sidecar show 6ecd139f\n  convex-sidecar show --last --json"
     )]
     Show(Show),
     /// Show tokens, cost and tool calls by day, project, model and more
@@ -172,6 +172,21 @@ All of them record into the same journal.
 Clients before 2.1.78, also those that editors and SDKs bring, ignore a settings file that names StopFailure, and all that it sets. Without it, \
 SessionEnd reads a failure from the transcript, so you need --stop-failure only for sessions without transcripts. `install` and `setup` \
 without this option remove the entry again.";
+
+/// Options of `sync`.
+#[derive(Debug, Default, Clone, Copy, Args)]
+pub struct Sync {
+    /// Also write a Markdown table of the sessions to $GITHUB_STEP_SUMMARY, or to stdout
+    #[arg(long)]
+    pub summary: bool,
+}
+
+const SYNC_HELP: &str = "\
+Examples:
+  convex-sidecar sync
+  convex-sidecar sync --summary
+
+The summary has the sessions of the workflow that CONVEX_SIDECAR_WORKFLOW names, or else those of the last 24 hours.";
 
 const FORGET_HELP: &str = "\
 Example:

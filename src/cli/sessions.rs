@@ -10,12 +10,13 @@ use crate::record::session::Status;
 /// The order is that of `ui/session.rs`.
 pub(super) const SESSIONS_HELP: &str = "\
 Examples:
-  convex-sidecar sessions --status failed
+  convex-sidecar sessions --failed --since 7d
+  convex-sidecar sessions --project shop --search cart
   convex-sidecar sessions --json --all --limit 1000
 
-A running session shows what it does, and for how long: working, waiting (for a prompt) or background (answered, background work running). A figure that is not known, for example because the client kept no transcript, is shown as –.
+A running session shows what it does, and for how long: working, waiting (for a prompt) or background (answered, background work running). A figure that is not known, for example because the client kept no transcript, is shown as –. Why sessions failed is below the table.
 
-On narrow terminals, columns are dropped in this order: branch, tools, model, turns, cost, time, project, tokens. \
+On narrow terminals, columns are dropped in this order: branch, tools, model, turns, cost, host, time, project, tokens. \
 In a pipe, the table has no colors, keeps every column that is not empty and truncates only the prompt; COLUMNS=N sets a width. \
 NO_COLOR=1, CLICOLOR=0 and TERM=dumb turn colors off; CLICOLOR_FORCE=1 keeps them in a pipe.";
 
@@ -136,8 +137,11 @@ pub struct Usage {
 #[derive(Debug, Args)]
 pub struct Show {
     /// Session ID, or a unique prefix of it
-    #[arg(value_name = "SESSION")]
-    pub session: String,
+    #[arg(value_name = "SESSION", required_unless_present = "last")]
+    pub session: Option<String>,
+    /// Show the session that changed last
+    #[arg(long, conflicts_with = "session")]
+    pub last: bool,
     /// Print the JSON document as it is sent to Convex
     #[arg(long)]
     pub json: bool,

@@ -126,7 +126,7 @@ fn has_unused(config: &Config, options: &Sessions, filter: &Filter) -> Result<bo
 
 /// The first rows in Convex that the filter lists. Its SQLite store reads the whole stretch of time
 /// that a query is about, however few rows are wanted, so the last days are tried first.
-fn rows(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
+pub(super) fn rows(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
     if filter.changed_since.is_some() || filter.limit > RECENT_LIMIT {
         return rows_since(config, filter);
     }

@@ -1,14 +1,14 @@
 //! `show`: one session, from the journal or from Convex.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{listed, listed_row, load_config, now, print, screen};
+use super::{listed, listed_row, load_config, now, print, screen, sessions};
 use crate::cli::sessions::Show;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::convex::query::query;
-use crate::journal::{Journal, SessionEntry};
+use crate::journal::{Filter, Journal, SessionEntry};
 use crate::record::event::is_session_id;
 use crate::ui::{self, ListedSession};
 
@@ -20,7 +20,7 @@ pub fn run(options: &Show) -> Result<()> {
     let config = load_config()?;
     let page = |session: &ListedSession| ui::session_page(session, &screen(), now().0);
     let text = if options.remote {
-        let row = remote(&config, &options.session)?;
+        let row = remote(&config, options.session.as_deref())?;
         if options.json {
             ui::json_line(&row)
         } else {
@@ -28,7 +28,7 @@ pub fn run(options: &Show) -> Result<()> {
         }
     } else {
         let journal = Journal::open(&config.journal)?;
-        let entry = local(&journal, &config, &options.session)?;
+        let entry = local(&journal, &config, options.session.as_deref())?;
         if options.json {
             ui::json_line(&serde_json::from_str(&entry.document)?)
         } else {
@@ -39,7 +39,13 @@ pub fn run(options: &Show) -> Result<()> {
     print(&text)
 }
 
-fn local(journal: &Journal, config: &Config, prefix: &str) -> Result<SessionEntry> {
+/// The session with this prefix, or the one that changed last.
+fn local(journal: &Journal, config: &Config, prefix: Option<&str>) -> Result<SessionEntry> {
+    let Some(prefix) = prefix else {
+        let found = journal.entries(&last())?.pop();
+        return found
+            .context("no sessions recorded yet; `convex-sidecar import` imports past sessions");
+    };
     match find(journal, config, prefix)? {
         Some(entry) => Ok(entry),
         None => bail!(
@@ -49,12 +55,26 @@ fn local(journal: &Journal, config: &Config, prefix: &str) -> Result<SessionEntr
     }
 }
 
-fn remote(config: &Config, prefix: &str) -> Result<Value> {
+fn remote(config: &Config, prefix: Option<&str>) -> Result<Value> {
+    let Some(prefix) = prefix else {
+        let found = sessions::rows(config, &last())?.pop();
+        return found.context(
+            "no sessions in Convex yet; `convex-sidecar sync` delivers this machine's sessions",
+        );
+    };
     match find_remote(config, prefix)? {
         Some(row) => Ok(row),
         None => bail!(
             "no session {prefix} in Convex; `convex-sidecar sessions --remote` lists its sessions"
         ),
+    }
+}
+
+fn last() -> Filter {
+    Filter {
+        is_used: true,
+        limit: 1,
+        ..Filter::default()
     }
 }
 

@@ -1,26 +1,72 @@
 //! `sync`: end runs whose process is gone, read the rest of transcripts that were read in part, and
 //! deliver everything that is due.
 
-use anyhow::{Result, bail};
+use std::fs::OpenOptions;
+use std::io::Write;
+
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{load_config, now, print};
-use crate::config::Deployment;
+use crate::cli::Sync;
+use crate::config::{self, Config, Deployment};
 use crate::convex::delivery::Delivery;
 use crate::ingest;
-use crate::journal::Journal;
+use crate::journal::{Filter, Journal};
 use crate::record::Millis;
 use crate::system::deadline::Deadline;
-use crate::ui::plural;
+use crate::ui::{self, plural};
+
+/// The file that GitHub shows with a job.
+const GITHUB_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
+/// In milliseconds.
+const DAY: Millis = 86_400_000;
 
 /// Runs `sync`.
-pub fn run() -> Result<()> {
+pub fn run(options: Sync) -> Result<()> {
     let config = load_config()?;
     let mut journal = Journal::open(&config.journal)?;
     let (now, jitter) = now();
     ingest::sweep(&mut journal, &config, now)?;
     ingest::finalize(&mut journal, &config, now, Deadline::never())?;
+    if options.summary {
+        // It does not depend on the delivery, which can fail.
+        write_summary(&summary(&journal, &config, now)?)?;
+    }
     deliver(&mut journal, config.require_deployment()?, now, jitter)
+}
+
+/// The sessions of the workflow that the environment names, or else of the last day, in Markdown.
+fn summary(journal: &Journal, config: &Config, now: Millis) -> Result<String> {
+    let key = config.labels.workflow_key.as_ref();
+    let filter = Filter {
+        workflow_key: key.map(|key| config.redactor.name(key)),
+        changed_since: key.is_none().then_some(now - DAY),
+        is_used: true,
+        limit: usize::MAX,
+        ..Filter::default()
+    };
+    let documents = journal
+        .entries(&filter)?
+        .iter()
+        .map(|entry| Ok(serde_json::from_str(&entry.document)?))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(ui::summary(&documents, now))
+}
+
+fn write_summary(summary: &str) -> Result<()> {
+    let environment = config::environment();
+    let Some(path) = environment
+        .get(GITHUB_SUMMARY)
+        .filter(|path| !path.is_empty())
+    else {
+        return print(summary);
+    };
+    let append = || {
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        file.write_all(summary.as_bytes())
+    };
+    append().with_context(|| format!("could not write the summary to {path}"))
 }
 
 /// Delivers everything that is due, with a progress bar, and prints the result.

@@ -1,11 +1,10 @@
 //! Whether something is in Convex: a word in a column, and the reason below the table.
 
-use std::fmt::Write;
-
 use super::page::Page;
+use super::reasons::Reasons;
 use super::screen::{BAD, GOOD, Screen, WARNING};
 use super::table::Cell;
-use super::text::{escape, wrap};
+use super::text::escape;
 use crate::convex::delivery_state::DeliveryState;
 
 pub(super) fn delivery_cell(state: Option<&DeliveryState>) -> Cell {
@@ -34,35 +33,9 @@ pub(super) fn reasons<'a>(
     noun: &str,
     screen: &Screen,
 ) -> String {
-    let mut groups: Vec<(&str, &str, Vec<String>)> = Vec::new();
-    for (state, name) in rows {
-        if let Some(DeliveryState::Waiting { word, reason, .. }) = state {
-            match groups
-                .iter_mut()
-                .find(|(known, why, _)| known == word && why == reason)
-            {
-                Some((_, _, names)) => names.push(name),
-                None => groups.push((word, reason, vec![name])),
-            }
-        }
-    }
-    let Some(word_width) = groups.iter().map(|(word, ..)| word.len()).max() else {
-        return String::new();
-    };
-    let margin = word_width + 2;
-    let mut text = "\n".to_owned();
-    for (word, reason, names) in &groups {
-        let subject = if let [name] = &names[..] {
-            name.clone()
-        } else {
-            format!("{} {noun}", names.len())
-        };
-        let mut label = format!("{word:<margin$}");
-        let sentence = format!("{subject}: {}", escape(reason));
-        for line in wrap(&sentence, screen.width_beside(margin)) {
-            let _ = writeln!(text, "{}{line}", screen.paint(&label, WARNING));
-            label = " ".repeat(margin);
-        }
-    }
-    text
+    let waiting = rows.filter_map(|(state, name)| match state? {
+        DeliveryState::Waiting { word, reason, .. } => Some((*word, escape(reason), name)),
+        DeliveryState::Delivered => None,
+    });
+    Reasons::new(waiting).draw(noun, screen, WARNING)
 }

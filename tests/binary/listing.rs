@@ -94,6 +94,14 @@ fn page_shows_what_is_missing_and_what_the_client_reports() {
             "spent       1m01s in API requests\n",
         ),
         (
+            "$.metadata.usageByModel",
+            json!([
+                { "model": "opus", "inputTokens": 1, "outputTokens": 2, "costUsd": 1.25 },
+                { "model": "haiku", "inputTokens": 3, "thinkingTokens": 4 },
+            ]),
+            "by model    opus: 1 in, 2 out, 0 cache read, 0 cache written, $1.25\nby model    haiku: 3 in, 0 out (4 thinking), 0 cache read, 0 cache written\n",
+        ),
+        (
             "$.metadata.costUsd",
             json!(0.25),
             "cost        $0.250 (reported by Claude Code)\n",
@@ -265,4 +273,91 @@ fn sessions_are_selected_by_project_day_status_and_text() {
         let output = machine.sidecar(&[&["sessions"], options].concat()).run();
         assert_eq!(output.status, 64, "{options:?}: {}", output.stderr);
     }
+}
+
+#[test]
+fn failed_sessions_say_why_below_the_table() {
+    let machine = Machine::new();
+    for (id, error) in [
+        ("a", "rate_limit"),
+        ("b", "rate_limit"),
+        ("c", "server_error"),
+    ] {
+        let failure = json!({ "hook_event_name": "StopFailure", "error": error });
+        record(&machine, id, &[start(), failure, end()]);
+    }
+    record(&machine, "d", &[start(), stop("Done."), end()]);
+    let table = || {
+        machine
+            .sidecar(&["sessions"])
+            .env("COLUMNS", "80")
+            .run()
+            .ok()
+    };
+    let errors = ["a", "c"].map(|id| machine.document(id)["error"].as_str().unwrap().to_owned());
+    for (subject, error) in [("2 sessions", &errors[0]), ("c", &errors[1])] {
+        let line = format!("\nfailed  {subject}: {error}\n");
+        assert!(table().contains(&line), "{line}: {}", table());
+    }
+    amend(
+        &machine,
+        "$.error",
+        &json!(format!(
+            "\n\nBad \u{1b} request {}\nmore",
+            "x".repeat(9_000)
+        )),
+    );
+    let table = table();
+    assert!(
+        table.contains("failed  3 sessions: Bad \\u{1b} request xxx"),
+        "{table}"
+    );
+    assert!(!table.contains("more") && table.len() < 2_000, "{table}");
+}
+
+#[test]
+fn last_session_is_the_one_that_changed_last() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    for id in ["a", "b"] {
+        record(&machine, id, &[start(), stop("Done."), end()]);
+    }
+    record(&machine, "unused", &[start(), end()]);
+    record(&machine, "a", &[stop("More.")]);
+    machine.sidecar(&["sync"]).run().ok();
+    for from in [&[][..], &["--remote"]] {
+        let command = [&["show", "--last"], from].concat();
+        let page = machine.sidecar(&command).run().ok();
+        assert!(page.starts_with("session     a\n"), "{page}");
+    }
+    for wrong in [&["show"][..], &["show", "a", "--last"]] {
+        assert_eq!(machine.sidecar(wrong).run().status, 64, "{wrong:?}");
+    }
+    let empty = Machine::new().sidecar(&["show", "--last"]).run();
+    assert_eq!(
+        (empty.status, empty.stderr.as_str()),
+        (
+            1,
+            "convex-sidecar: no sessions recorded yet; `convex-sidecar import` imports past sessions\n"
+        )
+    );
+}
+
+#[test]
+fn host_is_a_column_of_what_comes_from_all_machines() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    record(&machine, "a", &[start(), stop("Done."), end()]);
+    machine.sidecar(&["sync"]).run().ok();
+    let table = |args: &[&str]| machine.sidecar(args).run().ok();
+    assert!(!table(&["sessions"]).contains("HOST"));
+    let host = machine.document("a")["metadata"]["host"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let remote = table(&["sessions", "--remote"]);
+    assert!(
+        remote.contains("HOST") && remote.contains(&host),
+        "{remote}"
+    );
 }

@@ -1,21 +1,18 @@
 //! Sessions: the table, and the page of one session.
 
+mod page;
+
 use std::fmt::Write;
 
-use super::delivery::{delivery_cell, delivery_line, reasons};
-use super::page::Page;
-use super::screen::{Screen, session_style};
+pub use self::page::session_page;
+use super::delivery::{delivery_cell, reasons};
+use super::reasons::Reasons;
+use super::screen::{BAD, Screen, session_style};
 use super::table::{Cell, Column, UNKNOWN, table};
-use super::text::{
-    age, cut, date, dollars, duration, escape, failures, plural, short_id, span, tokens,
-    tokens_by_kind,
-};
+use super::text::{age, cut, dollars, duration, escape, plural, short_id, span, tokens};
 use crate::convex::delivery_state::DeliveryState;
 use crate::record::Millis;
-use crate::record::document::{
-    Activity, ActivityState, Document, Metadata, RunDocument, ToolDocument,
-};
-use crate::record::run::EndedBy;
+use crate::record::document::{Activity, ActivityState, Document, Metadata};
 use crate::record::session::Status;
 
 /// A session in a table or on a page.
@@ -27,11 +24,13 @@ pub struct ListedSession {
     pub delivery_state: Option<DeliveryState>,
 }
 
+/// How many columns of the reason for a failure the table shows.
+const REASON: usize = 200;
 /// How many columns of the prompt [`session_lines`] shows.
 const SHORT_PROMPT: usize = 40;
 
 /// `sessions --help` names the order in which columns are dropped.
-const COLUMNS: [Column<ListedSession>; 12] = [
+const COLUMNS: [Column<ListedSession>; 13] = [
     Column::left("SESSION", 0, |session, _| {
         Cell::new(short_id(&session.document.session_id))
     }),
@@ -44,10 +43,16 @@ const COLUMNS: [Column<ListedSession>; 12] = [
     Column::right("AGE", 0, |session, now| {
         Cell::new(age(session.document.metadata.updated_at, now))
     }),
-    Column::right("TIME", 6, |session, now| {
+    Column::right("TIME", 7, |session, now| {
         Cell::new(time(&session.document, now))
     }),
-    Column::left("PROJECT", 7, |session, _| {
+    Column::left("HOST", 6, |session, _| {
+        // The journal has the sessions of one machine.
+        let is_remote = session.delivery_state.is_none();
+        let host = Some(&session.document.metadata.host);
+        Cell::new(escaped(host.filter(|_| is_remote)))
+    }),
+    Column::left("PROJECT", 8, |session, _| {
         Cell::new(project(&session.document.metadata.cwd))
     }),
     Column::left("BRANCH", 1, |session, _| {
@@ -66,7 +71,7 @@ const COLUMNS: [Column<ListedSession>; 12] = [
     Column::right("TOOLS", 2, |session, _| {
         counted(session, |metadata| metadata.tool_calls.to_string())
     }),
-    Column::right("TOKENS", 8, |session, _| {
+    Column::right("TOKENS", 9, |session, _| {
         counted(session, |metadata| tokens(metadata.usage))
     }),
     Column::right("COST", 5, |session, _| {
@@ -92,22 +97,7 @@ fn activity(metadata: &Metadata, now: Millis) -> Option<String> {
     Some(format!("{word} {}", span(now - since)))
 }
 
-/// The same in a sentence.
-fn activity_line(metadata: &Metadata, now: Millis) -> String {
-    let Some(Activity { state, since }) = metadata.activity else {
-        return String::new();
-    };
-    let time = span(now - since);
-    match state {
-        ActivityState::Working => format!("has worked for {time} on the last prompt"),
-        ActivityState::Waiting => format!("has waited for {time} for a prompt"),
-        ActivityState::Background => {
-            format!("answered, background work running ({time} since the answer)")
-        }
-    }
-}
-
-fn cost(metadata: &Metadata) -> Option<String> {
+pub(super) fn cost(metadata: &Metadata) -> Option<String> {
     let is_partial = metadata.cost_is_partial == Some(true);
     Some(dollars(metadata.cost_usd?, is_partial))
 }
@@ -123,7 +113,7 @@ fn known(metadata: &Metadata, count: fn(&Metadata) -> String) -> String {
     if_known(metadata.has_counts(), || count(metadata))
 }
 
-fn if_known(is_known: bool, count: impl FnOnce() -> String) -> String {
+pub(super) fn if_known(is_known: bool, count: impl FnOnce() -> String) -> String {
     if is_known {
         count()
     } else {
@@ -141,6 +131,12 @@ pub fn session_table(
     now: Millis,
 ) -> String {
     let mut text = table(&COLUMNS, &PROMPT, sessions, screen, now);
+    let failures = sessions.iter().filter_map(|session| {
+        let document = &session.document;
+        let reason = failure(document).map(|reason| cut(&escape(reason), REASON));
+        Some(("failed", reason?, short_id(&document.session_id)))
+    });
+    text.push_str(&Reasons::new(failures).draw("sessions", screen, BAD));
     let states = sessions.iter().map(|session| {
         (
             session.delivery_state.as_ref(),
@@ -158,6 +154,13 @@ pub fn session_table(
     text
 }
 
+/// Why the session failed, in one line.
+pub(super) fn failure(document: &Document) -> Option<&str> {
+    let error = document.error.as_ref();
+    let mut lines = error.filter(|_| document.status == Status::Failed)?.lines();
+    lines.find(|line| !line.trim().is_empty())
+}
+
 /// One line for each session: id, status and the start of the prompt.
 #[must_use]
 pub fn session_lines(sessions: &[ListedSession]) -> String {
@@ -172,183 +175,6 @@ pub fn session_lines(sessions: &[ListedSession]) -> String {
         .to_owned()
     };
     sessions.iter().map(line).collect()
-}
-
-/// The page of one session.
-#[must_use]
-pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> String {
-    let document = &session.document;
-    let metadata = &document.metadata;
-    let mut page = Page::new(screen);
-    page.line("session", &escape(&document.session_id));
-    page.styled(
-        "status",
-        document.status.as_str(),
-        session_style(document.status),
-    );
-    page.line("activity", &activity_line(metadata, now));
-    page.line("title", &escaped(metadata.title.as_ref()));
-    page.line("workflow", &escaped(document.workflow_key.as_ref()));
-    page.line("fork of", &escaped(metadata.forked_from.as_ref()));
-    page.line("child of", &escaped(metadata.parent_session_id.as_ref()));
-    page.line("project", &escape(&metadata.cwd));
-    page.line("branch", &escaped(metadata.git_branch.as_ref()));
-    page.line("started", &date(metadata.started_at, now));
-    if let Some(at) = metadata.completed_at {
-        page.line("ended", &date(at, now));
-    }
-    page.line("time", &time(document, now));
-    for run in &metadata.runs {
-        page.line("run", &run_line(run, now));
-    }
-    page.line("model", &escape(&metadata.models.join(", ")));
-    page.line(
-        "turns",
-        &if_known(metadata.has_prompts(), || turns(metadata)),
-    );
-    let tools: Vec<_> = metadata.tools.iter().map(tool).collect();
-    page.line("tools", &tools.join(", "));
-    page.line(
-        "tokens",
-        &known(metadata, |metadata| tokens_by_kind(metadata.usage)),
-    );
-    if let Some(inherited) = metadata.inherited_usage {
-        page.line(
-            "inherited",
-            &format!(
-                "{} (counted in the session that this one was forked from)",
-                tokens_by_kind(inherited)
-            ),
-        );
-    }
-    if let Some(cost) = cost(metadata) {
-        let part = match metadata.cost_is_partial {
-            Some(true) => " for a part of the session",
-            _ => "",
-        };
-        page.line("cost", &format!("{cost} (reported by Claude Code{part})"));
-    }
-    page.line("spent", &time_spent(metadata));
-    page.line("lines", &lines_changed(metadata));
-    let agent = [
-        escape(&document.agent_type),
-        escaped(metadata.client_version.as_ref()),
-        escaped(metadata.entrypoint.as_ref()),
-    ];
-    page.line("agent", agent.join(" ").trim_end());
-    page.line("host", &escape(&metadata.host));
-    let transcript = &metadata.transcript;
-    page.line(
-        "transcript",
-        &format!(
-            "{}, {} bytes, {}",
-            transcript.state.as_str(),
-            transcript.bytes,
-            escape(&transcript.path)
-        ),
-    );
-    if let Some(lines) = transcript.skipped_lines {
-        let skipped = format!(
-            "{} of the transcript, too long to read",
-            plural(lines, "line")
-        );
-        page.line("skipped", &skipped);
-    }
-    if let Some(lines) = metadata.damaged_lines {
-        let lines = plural(lines, "line");
-        let damaged = format!("{lines} of the transcript; only whole records in them count");
-        page.line("damaged", &damaged);
-    }
-    delivery_line(&mut page, session.delivery_state.as_ref());
-    for (name, text) in [
-        ("input", &document.input),
-        ("output", &document.output),
-        ("error", &document.error),
-    ] {
-        if let Some(text) = text {
-            page.block(name, text);
-        }
-    }
-    page.finish()
-}
-
-fn run_line(run: &RunDocument, now: Millis) -> String {
-    let end = if let Some(ended_at) = run.ended_at {
-        let reason = run
-            .reason
-            .as_ref()
-            .map_or_else(String::new, |reason| format!(" ({})", escape(reason)));
-        format!(
-            "{}, {}{reason}",
-            duration(ended_at - run.started_at),
-            run.ended_by.map_or("ended", ended_by)
-        )
-    } else {
-        "still open".to_owned()
-    };
-    let source = run.source.as_deref().unwrap_or("first seen");
-    format!("{} {}, {end}", escape(source), date(run.started_at, now))
-}
-
-const fn ended_by(by: EndedBy) -> &'static str {
-    match by {
-        EndedBy::Hook => "ended by hook",
-        EndedBy::Superseded => "superseded by another session",
-        EndedBy::Swept => "swept: its process is gone",
-    }
-}
-
-fn turns(metadata: &Metadata) -> String {
-    let mut parts = vec![format!(
-        "{} of {}",
-        metadata.turns,
-        plural(metadata.prompts, "prompt")
-    )];
-    if metadata.has_counts() {
-        parts.push(plural(metadata.api_messages, "API message"));
-    }
-    for (count, noun) in [
-        (metadata.subagents, "subagent"),
-        (metadata.compactions, "compaction"),
-    ] {
-        if count > 0 {
-            parts.push(plural(count, noun));
-        }
-    }
-    parts.join(", ")
-}
-
-/// What the time was spent on, as far as the client says so.
-fn time_spent(metadata: &Metadata) -> String {
-    let parts = [
-        (metadata.api_duration_ms, "in API requests"),
-        (metadata.tool_duration_ms, "in tools"),
-    ];
-    let known = parts
-        .into_iter()
-        .filter_map(|(time, what)| Some(format!("{} {what}", duration(time?))));
-    known.collect::<Vec<_>>().join(", ")
-}
-
-/// The lines of code that tools changed, as far as the client says so.
-fn lines_changed(metadata: &Metadata) -> String {
-    let parts = [
-        (metadata.lines_added, "added"),
-        (metadata.lines_removed, "removed"),
-    ];
-    let known = parts
-        .into_iter()
-        .filter_map(|(lines, what)| Some(format!("{} {what}", lines?)));
-    known.collect::<Vec<_>>().join(", ")
-}
-
-fn tool(tool: &ToolDocument) -> String {
-    format!(
-        "{} {}{}",
-        escape(&tool.name),
-        tool.calls,
-        failures(tool.errors)
-    )
 }
 
 fn escaped(text: Option<&String>) -> String {
@@ -384,7 +210,7 @@ pub(super) fn short_model(name: &str) -> String {
 
 /// How long clients have worked on the session. While it runs only the largest unit is shown,
 /// because the others change faster than one can read them.
-fn time(document: &Document, now: Millis) -> String {
+pub(super) fn time(document: &Document, now: Millis) -> String {
     let format = match document.status {
         Status::Running => span,
         _ => duration,

@@ -1,0 +1,222 @@
+//! The page of one session.
+
+use super::{ListedSession, cost, escaped, if_known, known, time};
+use crate::record::Millis;
+use crate::record::document::{
+    Activity, ActivityState, Metadata, ModelUsage, RunDocument, ToolDocument,
+};
+use crate::record::run::EndedBy;
+use crate::ui::delivery::delivery_line;
+use crate::ui::page::Page;
+use crate::ui::screen::{Screen, session_style};
+use crate::ui::text::{date, dollars, duration, escape, failures, plural, span, tokens_by_kind};
+
+/// The page of one session.
+#[must_use]
+pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> String {
+    let document = &session.document;
+    let metadata = &document.metadata;
+    let mut page = Page::new(screen);
+    page.line("session", &escape(&document.session_id));
+    page.styled(
+        "status",
+        document.status.as_str(),
+        session_style(document.status),
+    );
+    page.line("activity", &activity_line(metadata, now));
+    page.line("title", &escaped(metadata.title.as_ref()));
+    page.line("workflow", &escaped(document.workflow_key.as_ref()));
+    page.line("fork of", &escaped(metadata.forked_from.as_ref()));
+    page.line("child of", &escaped(metadata.parent_session_id.as_ref()));
+    page.line("project", &escape(&metadata.cwd));
+    page.line("branch", &escaped(metadata.git_branch.as_ref()));
+    page.line("started", &date(metadata.started_at, now));
+    if let Some(at) = metadata.completed_at {
+        page.line("ended", &date(at, now));
+    }
+    page.line("time", &time(document, now));
+    for run in &metadata.runs {
+        page.line("run", &run_line(run, now));
+    }
+    page.line("model", &escape(&metadata.models.join(", ")));
+    page.line(
+        "turns",
+        &if_known(metadata.has_prompts(), || turns(metadata)),
+    );
+    let tools: Vec<_> = metadata.tools.iter().map(tool).collect();
+    page.line("tools", &tools.join(", "));
+    page.line(
+        "tokens",
+        &known(metadata, |metadata| tokens_by_kind(metadata.usage)),
+    );
+    for line in by_model(metadata) {
+        page.line("by model", &line);
+    }
+    if let Some(inherited) = metadata.inherited_usage {
+        page.line(
+            "inherited",
+            &format!(
+                "{} (counted in the session that this one was forked from)",
+                tokens_by_kind(inherited)
+            ),
+        );
+    }
+    if let Some(cost) = cost(metadata) {
+        let part = match metadata.cost_is_partial {
+            Some(true) => " for a part of the session",
+            _ => "",
+        };
+        page.line("cost", &format!("{cost} (reported by Claude Code{part})"));
+    }
+    page.line("spent", &time_spent(metadata));
+    page.line("lines", &lines_changed(metadata));
+    let agent = [
+        escape(&document.agent_type),
+        escaped(metadata.client_version.as_ref()),
+        escaped(metadata.entrypoint.as_ref()),
+    ];
+    page.line("agent", agent.join(" ").trim_end());
+    page.line("host", &escape(&metadata.host));
+    let transcript = &metadata.transcript;
+    page.line(
+        "transcript",
+        &format!(
+            "{}, {} bytes, {}",
+            transcript.state.as_str(),
+            transcript.bytes,
+            escape(&transcript.path)
+        ),
+    );
+    if let Some(lines) = transcript.skipped_lines {
+        let skipped = format!(
+            "{} of the transcript, too long to read",
+            plural(lines, "line")
+        );
+        page.line("skipped", &skipped);
+    }
+    if let Some(lines) = metadata.damaged_lines {
+        let lines = plural(lines, "line");
+        let damaged = format!("{lines} of the transcript; only whole records in them count");
+        page.line("damaged", &damaged);
+    }
+    delivery_line(&mut page, session.delivery_state.as_ref());
+    for (name, text) in [
+        ("input", &document.input),
+        ("output", &document.output),
+        ("error", &document.error),
+    ] {
+        if let Some(text) = text {
+            page.block(name, text);
+        }
+    }
+    page.finish()
+}
+
+fn run_line(run: &RunDocument, now: Millis) -> String {
+    let end = if let Some(ended_at) = run.ended_at {
+        let reason = run
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |reason| format!(" ({})", escape(reason)));
+        format!(
+            "{}, {}{reason}",
+            duration(ended_at - run.started_at),
+            run.ended_by.map_or("ended", ended_by)
+        )
+    } else {
+        "still open".to_owned()
+    };
+    let source = run.source.as_deref().unwrap_or("first seen");
+    format!("{} {}, {end}", escape(source), date(run.started_at, now))
+}
+
+const fn ended_by(by: EndedBy) -> &'static str {
+    match by {
+        EndedBy::Hook => "ended by hook",
+        EndedBy::Superseded => "superseded by another session",
+        EndedBy::Swept => "swept: its process is gone",
+    }
+}
+
+/// What each of several models used and cost.
+fn by_model(metadata: &Metadata) -> Vec<String> {
+    let models = &metadata.usage_by_model;
+    if models.len() < 2 {
+        return Vec::new();
+    }
+    let line = |model: &ModelUsage| {
+        let cost = model.cost_usd.map(|usd| dollars(usd, false));
+        let cost = cost.map_or_else(String::new, |cost| format!(", {cost}"));
+        let name = escape(&model.model);
+        format!("{name}: {}{cost}", tokens_by_kind(model.usage))
+    };
+    models.iter().map(line).collect()
+}
+
+fn turns(metadata: &Metadata) -> String {
+    let mut parts = vec![format!(
+        "{} of {}",
+        metadata.turns,
+        plural(metadata.prompts, "prompt")
+    )];
+    if metadata.has_counts() {
+        parts.push(plural(metadata.api_messages, "API message"));
+    }
+    for (count, noun) in [
+        (metadata.subagents, "subagent"),
+        (metadata.compactions, "compaction"),
+    ] {
+        if count > 0 {
+            parts.push(plural(count, noun));
+        }
+    }
+    parts.join(", ")
+}
+
+/// What the time was spent on, as far as the client says so.
+fn time_spent(metadata: &Metadata) -> String {
+    let parts = [
+        (metadata.api_duration_ms, "in API requests"),
+        (metadata.tool_duration_ms, "in tools"),
+    ];
+    let known = parts
+        .into_iter()
+        .filter_map(|(time, what)| Some(format!("{} {what}", duration(time?))));
+    known.collect::<Vec<_>>().join(", ")
+}
+
+/// The lines of code that tools changed, as far as the client says so.
+fn lines_changed(metadata: &Metadata) -> String {
+    let parts = [
+        (metadata.lines_added, "added"),
+        (metadata.lines_removed, "removed"),
+    ];
+    let known = parts
+        .into_iter()
+        .filter_map(|(lines, what)| Some(format!("{} {what}", lines?)));
+    known.collect::<Vec<_>>().join(", ")
+}
+
+fn tool(tool: &ToolDocument) -> String {
+    format!(
+        "{} {}{}",
+        escape(&tool.name),
+        tool.calls,
+        failures(tool.errors)
+    )
+}
+
+/// What a running session does, and for how long.
+fn activity_line(metadata: &Metadata, now: Millis) -> String {
+    let Some(Activity { state, since }) = metadata.activity else {
+        return String::new();
+    };
+    let time = span(now - since);
+    match state {
+        ActivityState::Working => format!("has worked for {time} on the last prompt"),
+        ActivityState::Waiting => format!("has waited for {time} for a prompt"),
+        ActivityState::Background => {
+            format!("answered, background work running ({time} since the answer)")
+        }
+    }
+}
