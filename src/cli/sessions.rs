@@ -16,7 +16,7 @@ Examples:
 
 A running session shows what it does, and for how long: working, waiting (for a prompt) or background (answered, background work running). A figure that is not known, for example because the client kept no transcript, is shown as –. Why sessions failed is below the table.
 
-On narrow terminals, columns are dropped in this order: branch, tools, model, turns, cost, host, time, project, tokens. \
+On narrow terminals, columns are dropped in this order: branch, repository, tools, model, turns, cost, host, time, project, tokens. \
 In a pipe, the table has no colors, keeps every column that is not empty and truncates only the prompt; COLUMNS=N sets a width. \
 NO_COLOR=1, CLICOLOR=0 and TERM=dumb turn colors off; CLICOLOR_FORCE=1 keeps them in a pipe.";
 

@@ -24,7 +24,8 @@ impl Selection {
     #[must_use]
     pub fn contains(&self, document: &Document) -> bool {
         let metadata = &document.metadata;
-        let is_of = |name: &String| is_project(project(None, &metadata.cwd), name);
+        let project = project(metadata.repository.as_deref(), &metadata.cwd);
+        let is_of = |name: &String| is_project(project, name);
         self.project.as_ref().is_none_or(is_of)
             && self.search.as_ref().is_none_or(|text| {
                 let text = text.to_lowercase();

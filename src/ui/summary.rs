@@ -41,7 +41,7 @@ pub fn summary(documents: &[Document], now: Millis) -> String {
     }
     let more = documents.len().saturating_sub(SESSIONS);
     if more > 0 {
-        let _ = writeln!(text, "\nand {} more", plural(more as u64, "session"));
+        let _ = writeln!(text, "\nand {}", plural(more as u64, "more session"));
     }
     let costs = || {
         documents

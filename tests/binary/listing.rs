@@ -94,6 +94,31 @@ fn page_shows_what_is_missing_and_what_the_client_reports() {
             "spent       1m01s in API requests\n",
         ),
         (
+            "$.metadata.repository",
+            json!("https://x.y/a/b"),
+            "repository  https://x.y/a/b\n",
+        ),
+        (
+            "$.metadata.worktree",
+            json!("fix-cart"),
+            "worktree    fix-cart\n",
+        ),
+        (
+            "$.metadata.commitStart",
+            json!("0123456789abcdef"),
+            "commits     0123456789\n",
+        ),
+        (
+            "$.metadata.pullRequests",
+            json!([{ "number": 12, "url": "https://x.y/pull/12" }]),
+            "PR          #12 https://x.y/pull/12\n",
+        ),
+        (
+            "$.metadata.tags",
+            json!(["team=web", "lane"]),
+            "tags        team=web, lane\n",
+        ),
+        (
             "$.metadata.usageByModel",
             json!([
                 { "model": "opus", "inputTokens": 1, "outputTokens": 2, "costUsd": 1.25 },
@@ -309,7 +334,7 @@ fn failed_sessions_say_why_below_the_table() {
     );
     let table = table();
     assert!(
-        table.contains("failed  3 sessions: Bad \\u{1b} request xxx"),
+        table.contains("failed  3 sessions: Bad \\u{1b} request\n"),
         "{table}"
     );
     assert!(!table.contains("more") && table.len() < 2_000, "{table}");
@@ -344,10 +369,18 @@ fn last_session_is_the_one_that_changed_last() {
 }
 
 #[test]
-fn host_is_a_column_of_what_comes_from_all_machines() {
+fn host_and_repository_are_columns_of_what_comes_from_all_machines() {
     let backend = Backend::start();
     let machine = backend.machine();
     record(&machine, "a", &[start(), stop("Done."), end()]);
+    amend(
+        &machine,
+        "$.metadata.repository",
+        &json!("https://example.com/acme/shop.git"),
+    );
+    let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+    let newer = "UPDATE sessions SET revision = revision + 1, document = json_set(document, '$.revision', revision + 1)";
+    journal.execute(newer, []).unwrap();
     machine.sidecar(&["sync"]).run().ok();
     let table = |args: &[&str]| machine.sidecar(args).run().ok();
     assert!(!table(&["sessions"]).contains("HOST"));

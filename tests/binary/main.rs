@@ -74,6 +74,7 @@ mod store;
 mod stories;
 #[cfg(target_os = "linux")]
 mod stranger;
+mod summary;
 mod support;
 mod terminal;
 mod transcript;

@@ -261,7 +261,11 @@ pub fn machine() -> Machine {
         )
         .unwrap();
     }
-    machine.sidecar(&["import", "projects"]).run().ok();
+    let import = machine.sidecar(&["import", "projects"]);
+    import
+        .env("CONVEX_SIDECAR_USER", "dev@example.com")
+        .run()
+        .ok();
     let mut journal = Journal::open(&machine.sidecar_home().join("journal.db")).unwrap();
     journal
         .write(|write| {

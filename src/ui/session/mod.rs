@@ -30,7 +30,7 @@ const REASON: usize = 200;
 const SHORT_PROMPT: usize = 40;
 
 /// `sessions --help` names the order in which columns are dropped.
-const COLUMNS: [Column<ListedSession>; 13] = [
+const COLUMNS: [Column<ListedSession>; 14] = [
     Column::left("SESSION", 0, |session, _| {
         Cell::new(short_id(&session.document.session_id))
     }),
@@ -43,38 +43,39 @@ const COLUMNS: [Column<ListedSession>; 13] = [
     Column::right("AGE", 0, |session, now| {
         Cell::new(age(session.document.metadata.updated_at, now))
     }),
-    Column::right("TIME", 7, |session, now| {
+    Column::right("TIME", 8, |session, now| {
         Cell::new(time(&session.document, now))
     }),
-    Column::left("HOST", 6, |session, _| {
-        // The journal has the sessions of one machine.
-        let is_remote = session.delivery_state.is_none();
-        let host = Some(&session.document.metadata.host);
-        Cell::new(escaped(host.filter(|_| is_remote)))
+    Column::left("HOST", 7, |session, _| {
+        remote(session, Some(&session.document.metadata.host), escape)
     }),
-    Column::left("PROJECT", 8, |session, _| {
+    Column::left("REPOSITORY", 2, |session, _| {
+        let repository = session.document.metadata.repository.as_deref();
+        remote(session, repository, repository_name)
+    }),
+    Column::left("PROJECT", 9, |session, _| {
         Cell::new(project(&session.document.metadata.cwd))
     }),
     Column::left("BRANCH", 1, |session, _| {
         Cell::new(escaped(session.document.metadata.git_branch.as_ref()))
     }),
-    Column::left("MODEL", 3, |session, _| {
+    Column::left("MODEL", 4, |session, _| {
         let name = session.document.metadata.model.as_deref();
         Cell::new(short_model(name.unwrap_or_default()))
     }),
-    Column::right("TURNS", 4, |session, _| {
+    Column::right("TURNS", 5, |session, _| {
         let metadata = &session.document.metadata;
         Cell::new(if_known(metadata.has_prompts(), || {
             metadata.turns.to_string()
         }))
     }),
-    Column::right("TOOLS", 2, |session, _| {
+    Column::right("TOOLS", 3, |session, _| {
         counted(session, |metadata| metadata.tool_calls.to_string())
     }),
-    Column::right("TOKENS", 9, |session, _| {
+    Column::right("TOKENS", 10, |session, _| {
         counted(session, |metadata| tokens(metadata.usage))
     }),
-    Column::right("COST", 5, |session, _| {
+    Column::right("COST", 6, |session, _| {
         Cell::optional(cost(&session.document.metadata))
     }),
     Column::left("CONVEX", 0, |session, _| {
@@ -85,6 +86,12 @@ const COLUMNS: [Column<ListedSession>; 13] = [
 const PROMPT: Column<ListedSession> = Column::left("PROMPT", 0, |session, _| {
     Cell::new(title(&session.document))
 });
+
+/// What tells the sessions of all machines apart; the journal has those of one machine.
+fn remote(session: &ListedSession, text: Option<&str>, name: fn(&str) -> String) -> Cell {
+    let is_remote = session.delivery_state.is_none();
+    Cell::new(text.filter(|_| is_remote).map(name).unwrap_or_default())
+}
 
 /// What a running session does, and for how long.
 fn activity(metadata: &Metadata, now: Millis) -> Option<String> {
@@ -196,6 +203,18 @@ pub(super) fn project(name: &str) -> String {
     let bare = name.strip_suffix(".git").unwrap_or(name);
     let last = bare.rsplit(['/', '\\', ':']).find(|part| !part.is_empty());
     escape(last.unwrap_or(name))
+}
+
+/// The owner and the name of a repository, as far as its address has both.
+fn repository_name(address: &str) -> String {
+    let bare = address.strip_suffix(".git").unwrap_or(address);
+    let mut parts = bare
+        .rsplitn(3, ['/', '\\', ':'])
+        .filter(|part| !part.is_empty());
+    match (parts.next(), parts.next()) {
+        (Some(name), Some(owner)) => escape(&format!("{owner}/{name}")),
+        _ => escape(bare),
+    }
 }
 
 /// A model's name without the prefix that all of Claude's share and without its date.

@@ -3,13 +3,16 @@
 use super::{ListedSession, cost, escaped, if_known, known, time};
 use crate::record::Millis;
 use crate::record::document::{
-    Activity, ActivityState, Metadata, ModelUsage, RunDocument, ToolDocument,
+    Activity, ActivityState, Metadata, ModelUsage, PullRequest, RunDocument, ToolDocument,
 };
 use crate::record::run::EndedBy;
 use crate::ui::delivery::delivery_line;
 use crate::ui::page::Page;
 use crate::ui::screen::{Screen, session_style};
 use crate::ui::text::{date, dollars, duration, escape, failures, plural, span, tokens_by_kind};
+
+/// How many digits of a commit are shown.
+const COMMIT: usize = 10;
 
 /// The page of one session.
 #[must_use]
@@ -29,7 +32,14 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
     page.line("fork of", &escaped(metadata.forked_from.as_ref()));
     page.line("child of", &escaped(metadata.parent_session_id.as_ref()));
     page.line("project", &escape(&metadata.cwd));
+    page.line("repository", &escaped(metadata.repository.as_ref()));
+    page.line("worktree", &escaped(metadata.worktree.as_ref()));
     page.line("branch", &escaped(metadata.git_branch.as_ref()));
+    page.line("commits", &commits(metadata));
+    for PullRequest { number, url } in &metadata.pull_requests {
+        page.line("PR", &format!("#{number} {}", escape(url)));
+    }
+    page.line("tags", &escape(&metadata.tags.join(", ")));
     page.line("started", &date(metadata.started_at, now));
     if let Some(at) = metadata.completed_at {
         page.line("ended", &date(at, now));
@@ -77,6 +87,7 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
     ];
     page.line("agent", agent.join(" ").trim_end());
     page.line("host", &escape(&metadata.host));
+    page.line("user", &escaped(metadata.user.as_ref()));
     let transcript = &metadata.transcript;
     page.line(
         "transcript",
@@ -135,6 +146,17 @@ const fn ended_by(by: EndedBy) -> &'static str {
         EndedBy::Hook => "ended by hook",
         EndedBy::Superseded => "superseded by another session",
         EndedBy::Swept => "swept: its process is gone",
+    }
+}
+
+/// The commits at the first and at the last event, as short as Git shows them.
+fn commits(metadata: &Metadata) -> String {
+    let short = |commit: &String| escape(&commit.chars().take(COMMIT).collect::<String>());
+    let start = metadata.commit_start.as_ref().map(short);
+    let end = metadata.commit_end.as_ref().map(short);
+    match (start, end) {
+        (Some(start), Some(end)) if start != end => format!("{start} to {end}"),
+        (start, end) => start.or(end).unwrap_or_default(),
     }
 }
 
