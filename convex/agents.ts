@@ -6,6 +6,7 @@ import { paginationOptsValidator, paginationResultValidator } from "convex/serve
 import { v } from "convex/values";
 import { internalMutation, internalQuery } from "./_generated/server";
 import * as Agents from "./model/agents";
+import { deleteExpiredSessions as deleteExpired } from "./model/retention";
 import * as UsageDays from "./model/usageDays";
 import { agentSession, deletionReceipt, sessionReceipt, sessionStatus } from "./model/validators";
 import schema from "./schema";
@@ -72,4 +73,10 @@ export const addToUsageDays = internalMutation({
   args: { generation: v.number(), cursor: v.nullable(v.string()) },
   returns: v.null(),
   handler: (ctx, { generation, cursor }) => UsageDays.addToUsageDays(ctx, generation, cursor),
+});
+
+export const deleteExpiredSessions = internalMutation({
+  args: {},
+  returns: v.number(),
+  handler: (ctx) => deleteExpired(ctx),
 });

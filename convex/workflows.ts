@@ -5,6 +5,7 @@
 import { paginationOptsValidator, paginationResultValidator } from "convex/server";
 import { v } from "convex/values";
 import { internalMutation, internalQuery } from "./_generated/server";
+import { deleteExpiredWorkflows as deleteExpired } from "./model/retention";
 import { workflowChange, workflowReceipt, workflowStatus } from "./model/validators";
 import * as Workflows from "./model/workflows";
 import schema from "./schema";
@@ -32,4 +33,10 @@ export const listWorkflows = internalQuery({
   returns: paginationResultValidator(schema.doc("workflows")),
   handler: (ctx, { paginationOpts, status }) =>
     Workflows.listWorkflows(ctx, status, paginationOpts),
+});
+
+export const deleteExpiredWorkflows = internalMutation({
+  args: { cursor: v.nullable(v.string()) },
+  returns: v.number(),
+  handler: (ctx, { cursor }) => deleteExpired(ctx, cursor),
 });

@@ -14,7 +14,9 @@ import type {
   FunctionReference,
 } from "convex/server";
 import type * as agents from "../agents.js";
+import type * as crons from "../crons.js";
 import type * as model_agents from "../model/agents.js";
+import type * as model_retention from "../model/retention.js";
 import type * as model_time from "../model/time.js";
 import type * as model_usageDays from "../model/usageDays.js";
 import type * as model_validators from "../model/validators.js";
@@ -31,7 +33,9 @@ import type * as workflows from "../workflows.js";
  */
 declare const fullApi: ApiFromModules<{
   agents: typeof agents;
+  crons: typeof crons;
   "model/agents": typeof model_agents;
+  "model/retention": typeof model_retention;
   "model/time": typeof model_time;
   "model/usageDays": typeof model_usageDays;
   "model/validators": typeof model_validators;

@@ -6,7 +6,7 @@
 import type { PaginationOptions } from "convex/server";
 import { ConvexError, v, type Infer } from "convex/values";
 import type { Doc, Id } from "../_generated/dataModel";
-import type { MutationCtx, QueryCtx } from "../_generated/server";
+import { env, type MutationCtx, type QueryCtx } from "../_generated/server";
 import schema from "../schema";
 import type {
   AgentSession,
@@ -15,7 +15,7 @@ import type {
   SessionReceipt,
   SessionStatus,
 } from "./validators";
-import { ensurePlausible, isPlausible } from "./time";
+import { ensurePlausible, expiryTime, isPlausible } from "./time";
 import { generationOf, UsageDayChanges } from "./usageDays";
 import { ensureWorkflow, getWorkflow } from "./workflows";
 
@@ -43,6 +43,7 @@ export async function createAgentSession(
   session: AgentSession,
 ): Promise<SessionReceipt> {
   ensurePlausible(session.revision);
+  if (isExpired(session)) return expired(session);
   const stored = await findSession(ctx, session.sessionId);
   if (stored) return await replaceIfNewer(ctx, stored, session);
   await store(ctx, null, session);
@@ -54,6 +55,7 @@ export async function updateAgentSession(
   session: AgentSession,
 ): Promise<SessionReceipt> {
   ensurePlausible(session.revision);
+  if (isExpired(session)) return expired(session);
   const stored = await findSession(ctx, session.sessionId);
   if (!stored) throw new ConvexError({ code: "SESSION_NOT_FOUND", sessionId: session.sessionId });
   return await replaceIfNewer(ctx, stored, session);
@@ -162,6 +164,17 @@ function sessionsByIndex(
       q.eq("status", status).gte("metadata.updatedAt", since),
     );
   return sessions.withIndex("by_updatedAt", (q) => q.gte("metadata.updatedAt", since));
+}
+
+/** Whether the session is older than what is kept (retention.ts). */
+function isExpired({ metadata }: AgentSession): boolean {
+  const limit = expiryTime(env);
+  return limit !== null && metadata.updatedAt < limit;
+}
+
+/** As if it was stored, so that it counts as delivered; whatever is stored of it will be deleted. */
+function expired({ revision }: AgentSession): SessionReceipt {
+  return { outcome: "expired", revision };
 }
 
 function findSession(ctx: QueryCtx, sessionId: string): Promise<Doc<"agentSessions"> | null> {

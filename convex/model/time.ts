@@ -4,8 +4,10 @@
  */
 import { ConvexError } from "convex/values";
 
+/** In milliseconds. */
+const DAY = 24 * 60 * 60 * 1000;
 /** In milliseconds: no clock that is kept in time is ahead by more. */
-const MAX_AHEAD = 24 * 60 * 60 * 1000;
+const MAX_AHEAD = DAY;
 
 /** Whether a clock can have shown this time. */
 export function isPlausible(time: number): boolean {
@@ -18,4 +20,13 @@ export function ensurePlausible(...times: number[]): void {
   for (const time of times) {
     if (!isPlausible(time)) throw new ConvexError({ code: "TIME_IS_AHEAD", now });
   }
+}
+
+/**
+ * When a session must have changed last in order to be kept; null if all of them are kept. What is
+ * not a positive whole number of days deletes nothing.
+ */
+export function expiryTime(env: Record<string, string | undefined>): number | null {
+  const { CONVEX_SIDECAR_RETENTION_DAYS: days = "" } = env;
+  return /^[1-9]\d{0,4}$/.test(days) ? Date.now() - Number(days) * DAY : null;
 }

@@ -1,0 +1,61 @@
+/**
+ * How long sessions are kept, if the deployment's variable CONVEX_SIDECAR_RETENTION_DAYS says so.
+ * Nothing remembers what was deleted: a session that is as old as that is not stored when it is sent
+ * again, and one that is resumed is new again.
+ */
+import { internal } from "../_generated/api";
+import { env, type MutationCtx } from "../_generated/server";
+import { remove } from "./agents";
+import { expiryTime } from "./time";
+
+/** How many sessions are deleted, or workflows looked at, at once. */
+const BATCH = { numItems: 100, maximumBytesRead: 4 * 1024 * 1024 };
+
+/**
+ * Deletes a batch of the sessions that have not changed for longer than they are kept, and schedules
+ * the next batch. After the last one follow the workflows.
+ */
+export async function deleteExpiredSessions(ctx: MutationCtx): Promise<number> {
+  const limit = expiryTime(env);
+  if (limit === null) return 0;
+  const expired = await ctx.db
+    .query("agentSessions")
+    .withIndex("by_updatedAt", (q) => q.lt("metadata.updatedAt", limit))
+    .paginate({ ...BATCH, cursor: null });
+  await remove(ctx, expired.page);
+  const { deleteExpiredWorkflows } = internal.workflows;
+  if (!expired.isDone) await ctx.scheduler.runAfter(0, internal.agents.deleteExpiredSessions, {});
+  else await ctx.scheduler.runAfter(0, deleteExpiredWorkflows, { cursor: null });
+  return expired.page.length;
+}
+
+/**
+ * Deletes those of a page of workflows that have not changed for as long and have no session left,
+ * and schedules the next page.
+ */
+export async function deleteExpiredWorkflows(
+  ctx: MutationCtx,
+  cursor: string | null,
+): Promise<number> {
+  const limit = expiryTime(env);
+  if (limit === null) return 0;
+  const workflows = await ctx.db
+    .query("workflows")
+    .withIndex("by_updatedAt", (q) => q.lt("metadata.updatedAt", limit))
+    .paginate({ ...BATCH, cursor });
+  let deleted = 0;
+  for (const { _id } of workflows.page) {
+    const session = await ctx.db
+      .query("agentSessions")
+      .withIndex("by_workflowId_and_updatedAt", (q) => q.eq("metadata.workflowId", _id))
+      .first();
+    if (session) continue;
+    await ctx.db.delete("workflows", _id);
+    deleted += 1;
+  }
+  if (!workflows.isDone) {
+    const args = { cursor: workflows.continueCursor };
+    await ctx.scheduler.runAfter(0, internal.workflows.deleteExpiredWorkflows, args);
+  }
+  return deleted;
+}
