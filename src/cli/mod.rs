@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use self::sessions::{SESSIONS_HELP, Sessions, Show, USAGE_HELP, Usage};
 use self::workflow::WorkflowCommand;
 use crate::client_settings::scopes::Scope;
+use crate::deployment::retention::Retention;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -126,6 +127,10 @@ pub struct Setup {
     /// Export the data of an existing backend, then move it to the image that this version pins
     #[arg(long, conflicts_with = "elsewhere")]
     pub upgrade: bool,
+    /// Delete sessions from Convex once they have not changed for this many days; `off` keeps them,
+    /// as does a deployment without this setting
+    #[arg(long, value_name = "DAYS")]
+    pub retention_days: Option<Retention>,
     /// Which settings file to add the hooks to
     #[arg(long, value_enum, default_value_t = Scope::User)]
     pub scope: Scope,

@@ -13,6 +13,7 @@ use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use url::Host;
 
@@ -189,6 +190,23 @@ impl<'a> Convex<'a> {
             | Verdict::UnknownField { .. }
             | Verdict::TimeIsAhead { .. } => Ok(true),
         }
+    }
+
+    /// Sets a variable of the deployment, or removes it.
+    pub fn set_variable(&self, name: &str, value: Option<&str>) -> Result<(), Failure> {
+        let changes = json!({ "changes": [{ "name": name, "value": value }] });
+        let call = Call {
+            route: "api/update_environment_variables",
+            path: "",
+            max_answer: MAX_BEGINNING,
+            body: changes.to_string(),
+        };
+        let (status, body) = self.post(&call)?;
+        let refused = (status != 200).then(|| verdict(status, &body).into_failure());
+        refused.flatten().map_or(Ok(()), |mut failure| {
+            failure.message = self.deployment.hidden_in(&failure.message);
+            Err(failure)
+        })
     }
 
     /// Makes one call. It never fails otherwise than by its [`Verdict`].

@@ -35,7 +35,7 @@ macro_rules! file {
 }
 
 /// Paths in the folder, and texts.
-const FILES: [(&str, &str); 18] = [
+const FILES: [(&str, &str); 20] = [
     (
         ".gitignore",
         "/.deployed\n/.env\n/.env.local\n/node_modules/\n",
@@ -47,6 +47,7 @@ const FILES: [(&str, &str); 18] = [
     ),
     ("package-lock.json", LOCK_FILE),
     file!("convex/agents.ts"),
+    file!("convex/crons.ts"),
     file!("convex/schema.ts"),
     file!("convex/tsconfig.json"),
     file!("convex/workflows.ts"),
@@ -56,6 +57,7 @@ const FILES: [(&str, &str); 18] = [
     file!("convex/_generated/server.d.ts"),
     file!("convex/_generated/server.js"),
     file!("convex/model/agents.ts"),
+    file!("convex/model/retention.ts"),
     file!("convex/model/time.ts"),
     file!("convex/model/usageDays.ts"),
     file!("convex/model/validators.ts"),

@@ -8,6 +8,7 @@ mod docker_failure;
 mod images;
 pub mod preflight;
 pub mod program;
+pub mod retention;
 pub mod server;
 pub mod versions;
 pub mod volume;

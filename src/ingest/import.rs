@@ -47,14 +47,17 @@ pub fn import(
     } = *transcript;
     let store = |row: &mut SessionRow| {
         let is_from_hooks = !row.session.runs.is_empty();
+        let last = row.figures.span.last.unwrap_or(modified_at);
         let options = StoreOptions {
             deployment: None,
             max_output: config.max_output_bytes,
             now,
+            // A document that only has more fields than an earlier version gave it is as old as before,
+            // so that a deployment that deletes old sessions does not take it for a new one.
             changed_at: if is_from_hooks {
-                now
+                last.min(now).max(row.updated_at())
             } else {
-                row.figures.span.last.unwrap_or(modified_at)
+                last
             },
             is_finalized: row.transcript.state != ReadState::Partial,
         };

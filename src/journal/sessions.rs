@@ -158,6 +158,14 @@ impl Journal {
     }
 }
 
+impl SessionRow {
+    /// When its document last changed, in epoch milliseconds.
+    #[must_use]
+    pub const fn updated_at(&self) -> Millis {
+        self.stored.updated_at
+    }
+}
+
 impl Write<'_> {
     /// The session's row.
     pub fn load(&self, session_id: &str) -> Result<Option<SessionRow>> {

@@ -61,6 +61,7 @@ mod release;
 mod replay;
 #[cfg(target_os = "linux")]
 mod repository;
+mod retention;
 mod screens;
 mod setup;
 mod setup_environment;

@@ -444,6 +444,16 @@ impl Backend {
         assert!(answer.contains(r#""status":"success""#), "{answer}");
     }
 
+    /// Sets a variable of the deployment.
+    pub fn set_variable(&self, name: &str, value: &str) {
+        let changes = serde_json::json!({ "changes": [{ "name": name, "value": value }] });
+        self.request(
+            "POST",
+            "api/update_environment_variables",
+            &changes.to_string(),
+        );
+    }
+
     fn request(&self, method: &str, path: &str, body: &str) -> String {
         request(&self.url, &self.key, method, path, body)
     }

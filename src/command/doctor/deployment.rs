@@ -9,6 +9,7 @@ use super::{older_functions, proof};
 use crate::config::{Config, Deployment};
 use crate::convex::client::Convex;
 use crate::convex::query::query;
+use crate::deployment::retention::{self, Retention};
 use crate::deployment::server;
 use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
@@ -39,6 +40,7 @@ pub fn checks(config: &Config, installed: &Installed) -> Vec<Check> {
     let failed = server(deployment, &mut checks)
         .and_then(|instance| functions(config, deployment, &instance, &mut checks))
         .and_then(|()| documents(config, deployment, &mut checks))
+        .map(|()| checks.extend(retention(deployment)))
         .and_then(|()| prove(config, deployment, installed, &mut checks));
     checks.extend(failed.err());
     checks
@@ -158,6 +160,22 @@ fn documents(
         check => checks.extend(check),
     }
     Ok(())
+}
+
+/// For how long sessions are kept, if the deployment limits that.
+fn retention(deployment: &Deployment) -> Option<Check> {
+    let days = retention::variable(deployment)?;
+    Some(match days.parse::<Retention>() {
+        Ok(retention @ Retention::Days(_)) => Check::ok("retention", retention.describe()),
+        _ => Check::warning(
+            "retention",
+            format!(
+                "{} is {days:?} in the deployment, which is not a number of days, so sessions are kept for ever",
+                retention::VARIABLE
+            ),
+            "set it with `convex-sidecar setup --skip-docker --retention-days DAYS`, or remove it with `off` in place of the days",
+        ),
+    })
 }
 
 fn prove(

@@ -58,6 +58,12 @@ pub(super) fn print_plan(options: &Setup, config: &Config, bundle: &Bundle) -> R
     would(format!(
         "run `npx convex deploy` in {folder}, unless these functions are already deployed"
     ))?;
+    if let Some(retention) = options.retention_days {
+        would(format!(
+            "set the deployment so that {}",
+            retention.describe()
+        ))?;
+    }
     would("install the hooks:".into())?;
     install::run(&Install {
         target: Uninstall {

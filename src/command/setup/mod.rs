@@ -89,6 +89,12 @@ pub fn run(options: &Setup) -> Result<()> {
         }
         _ => deploy()?,
     }
+    if let Some(retention) = options.retention_days {
+        step("retention", "setting", || {
+            retention.set(&deployment)?;
+            Ok(((), retention.describe()))
+        })?;
+    }
     let hooks = step("hooks", "installing", || {
         install_hooks(options, &environment)
     })?;
