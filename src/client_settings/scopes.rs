@@ -169,7 +169,69 @@ pub fn is_same_file(one: &Path, other: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "a test reads the environment")]
+
     use super::*;
+
+    /// A path of the documentation on this machine.
+    fn on_this_machine(path: &str) -> PathBuf {
+        let roots = [
+            ("~/.config", "XDG_CONFIG_HOME"),
+            ("~/.local/state", "XDG_STATE_HOME"),
+            ("~/.local/share", "XDG_DATA_HOME"),
+            ("~", "HOME"),
+            ("%APPDATA%", "APPDATA"),
+            ("%LOCALAPPDATA%", "LOCALAPPDATA"),
+            ("%USERPROFILE%", "USERPROFILE"),
+        ];
+        let expanded = roots.into_iter().find_map(|(root, variable)| {
+            let rest = path.strip_prefix(root)?;
+            Some(
+                std::env::var(variable)
+                    .ok()
+                    .filter(|value| !value.is_empty())?
+                    + rest,
+            )
+        });
+        PathBuf::from(expanded.unwrap_or_else(|| path.to_owned()))
+    }
+
+    #[test]
+    fn files_are_where_the_documentation_says() {
+        let page = include_str!("../../docs/platforms.md");
+        let column = if cfg!(windows) {
+            3
+        } else if cfg!(target_os = "macos") {
+            2
+        } else {
+            1
+        };
+        let rows = page
+            .lines()
+            .skip_while(|line| *line != "## Where files are");
+        let rows = rows.skip(4).take_while(|line| line.starts_with('|'));
+        let stated: Vec<_> = rows
+            .map(|row| row.trim_matches('|').split(" | ").nth(column).unwrap())
+            .map(|cell| on_this_machine(cell.trim().trim_matches('`')))
+            .collect();
+
+        let home = std::env::home_dir().unwrap().to_str().unwrap().to_owned();
+        let environment: Environment = ["HOME", "USERPROFILE"]
+            .map(|name| (name.to_owned(), home.clone()))
+            .into();
+        let config = config::Config::load(&environment).unwrap();
+        let folder = |file: &Path| file.parent().unwrap().to_owned();
+        assert_eq!(
+            stated,
+            [
+                folder(&config.file),
+                folder(&config.journal),
+                folder(&config::executable_copy(&environment).unwrap()),
+                config::client_folder(&environment).unwrap(),
+                PathBuf::from(MANAGED_FOLDER),
+            ]
+        );
+    }
 
     #[test]
     fn managed_files_are_in_the_order_in_which_they_overrule() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::config::Environment;
+use crate::config::{self, Environment};
 use crate::system::files::TextFile;
 
 /// Whether the hooks in this folder's settings run in every client. Editors start the client in a
@@ -24,11 +24,9 @@ pub fn is_trusted(environment: &Environment, folder: &Path) -> bool {
 
 /// Where the client keeps what it knows about folders.
 fn state_file(environment: &Environment) -> Option<PathBuf> {
-    let folder = environment
-        .get("CLAUDE_CONFIG_DIR")
-        .or(environment.get("HOME"))
-        .or(environment.get("USERPROFILE"))?;
-    Some(Path::new(folder).join(".claude.json"))
+    let folder = environment.get("CLAUDE_CONFIG_DIR").map(Path::new);
+    let folder = folder.or_else(|| config::home(environment))?;
+    Some(folder.join(".claude.json"))
 }
 
 /// Whether the text of the client's file calls this folder or one above it trusted.

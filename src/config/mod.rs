@@ -30,7 +30,7 @@ pub use self::headers::table as headers_table;
 pub use self::key::AdminKey;
 use self::paths::{Paths, git_configuration, projects};
 pub use self::paths::{
-    client_environments, client_folder, executable_copy, executable_name, executables,
+    client_environments, client_folder, executable_copy, executable_name, executables, home,
 };
 use crate::record::redact::Redactor;
 use crate::record::session::Labels;

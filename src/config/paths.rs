@@ -58,13 +58,20 @@ pub fn executable_copy(environment: &Environment) -> Result<PathBuf> {
     Ok(folder.join("bin").join(executable_name()))
 }
 
+/// The user's home folder as the client knows it: `USERPROFILE` on Windows, where some shells set
+/// `HOME` to something else, and `HOME` elsewhere.
+#[must_use]
+pub fn home(environment: &Environment) -> Option<&Path> {
+    environment.get(HOME).map(Path::new)
+}
+
 /// The client's own folder, `CLAUDE_CONFIG_DIR` or `~/.claude`.
 #[must_use]
 pub fn client_folder(environment: &Environment) -> Option<PathBuf> {
     environment
         .get(CLIENT_FOLDER)
         .map(PathBuf::from)
-        .or_else(|| Some(Path::new(environment.get(HOME)?).join(".claude")))
+        .or_else(|| Some(home(environment)?.join(".claude")))
 }
 
 /// The environments of clients with these folders, or that of this process if none is named.

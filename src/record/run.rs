@@ -17,7 +17,8 @@ pub struct Owner {
     /// When it started: clock ticks since boot on Linux (as in `/proc/PID/stat`), epoch seconds
     /// elsewhere.
     pub start_time: u64,
-    /// Where the process id is valid: the machine, on Linux with boot and process namespace. Several
+    /// Where the process id is valid: the machine (its name, on macOS the id of its hardware), on Linux
+    /// with boot and process namespace. Several
     /// containers can write to a journal on a shared volume, and none of them can see the others'
     /// processes.
     pub place: String,

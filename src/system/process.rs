@@ -47,21 +47,43 @@ pub fn owner(pid: u32) -> Option<Owner> {
 #[must_use]
 pub fn is_gone(owner: &Owner) -> bool {
     let here = place();
-    if owner.place == here {
+    if is_same(&owner.place, here) {
         return Process::find(owner.pid)
             .is_none_or(|process| process.start_time != owner.start_time);
     }
-    // No process survives a reboot. Processes of another container on the same boot cannot be
-    // seen, so they count as alive.
-    boot_of(&owner.place) != boot_of(here) && machine_of(&owner.place) == machine_of(here)
+    is_before_reboot(&owner.place, here)
+}
+
+/// Whether process ids of the two places are those of the same processes. A boot is one of one machine,
+/// whose name can change meanwhile.
+fn is_same(place: &str, here: &str) -> bool {
+    let processes = |place: &str| Some(place.split_once('/')?.1.to_owned());
+    place == here || boot_of(here).is_some() && processes(place) == processes(here)
+}
+
+/// Whether the processes of a place ended when this machine was started again. Processes of another
+/// container on the same boot cannot be seen, so they count as alive.
+fn is_before_reboot(place: &str, here: &str) -> bool {
+    boot_of(place) != boot_of(here) && machine_of(place) == machine_of(here)
 }
 
 fn boot_of(place: &str) -> Option<&str> {
-    place.split('/').nth(1)
+    place.split('/').nth(1).filter(|boot| !boot.is_empty())
 }
 
 fn machine_of(place: &str) -> Option<&str> {
     place.split('/').next()
+}
+
+/// What tells this machine from others that write to the same journal. macOS takes its host name from
+/// the network that it is in, so its hardware's id is used there. The hostname of Windows is the
+/// computer's own, and that of Linux is the only one that containers do not share.
+fn machine() -> String {
+    #[cfg(target_os = "macos")]
+    if let Some(id) = sysinfo::Product::uuid().filter(|id| !id.is_empty()) {
+        return id;
+    }
+    host()
 }
 
 /// The name of this machine.
@@ -99,7 +121,7 @@ fn place() -> &'static str {
         );
         #[cfg(not(target_os = "linux"))]
         let (boot, namespace) = ("", "");
-        format!("{}/{boot}/{namespace}", host())
+        format!("{}/{boot}/{namespace}", machine())
     })
 }
 
@@ -364,21 +386,41 @@ mod tests {
         assert!(is_parent(7, 6, false));
     }
 
+    #[test]
+    fn process_of_another_place_is_gone_only_if_this_machine_was_started_again() {
+        let linux = "host/boot/pid:[1]";
+        let mac = "11111111-2222-3333-4444-555555555555//";
+        for (place, here, is_same_place, is_gone) in [
+            (linux, linux, true, false),
+            // DHCP gave it another name.
+            ("earlier/boot/pid:[1]", linux, true, false),
+            ("host/boot/pid:[2]", linux, false, false),
+            ("host/before/pid:[1]", linux, false, true),
+            ("another/before/pid:[1]", linux, false, false),
+            (mac, mac, true, false),
+            ("66666666-2222-3333-4444-555555555555//", mac, false, false),
+        ] {
+            assert_eq!(is_same(place, here), is_same_place, "{place} {here}");
+            assert_eq!(is_before_reboot(place, here), is_gone, "{place} {here}");
+        }
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
-    fn process_of_another_container_is_gone_only_after_a_reboot() {
-        let own = owner(std::process::id()).unwrap();
-        let (machine, boot) = (
-            machine_of(&own.place).unwrap().to_owned(),
-            boot_of(&own.place).unwrap().to_owned(),
+    fn place_names_machine_boot_and_namespace() {
+        let parts: Vec<_> = place().split('/').collect();
+        assert_eq!(parts.len(), 3);
+        assert_eq!(parts[0], host());
+        assert!(boot_of(place()).is_some() && parts[2].starts_with("pid:["));
+    }
+
+    #[cfg(target_os = "macos")]
+    #[test]
+    fn place_is_not_the_host_name_that_changes_with_the_network() {
+        assert_eq!(
+            place().len(),
+            "11111111-2222-3333-4444-555555555555//".len()
         );
-        let elsewhere = |place: String| Owner {
-            place,
-            start_time: 1,
-            ..own.clone()
-        };
-        assert!(!is_gone(&elsewhere(format!("{machine}/{boot}/pid:[1]"))));
-        assert!(!is_gone(&elsewhere(format!("another/{boot}x/pid:[1]"))));
-        assert!(is_gone(&elsewhere(format!("{machine}/{boot}x/pid:[1]"))));
+        assert!(!place().contains(&host()));
     }
 }

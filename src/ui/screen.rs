@@ -22,6 +22,39 @@ pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 pub(super) const WARNING: Style = AnsiColor::Yellow.on_default();
 pub(super) const BAD: Style = AnsiColor::Red.on_default();
 
+/// What stdout is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stdout {
+    /// A pipe or a file.
+    File,
+    /// A console of Windows that prints escape sequences instead of acting on them.
+    PlainConsole,
+    /// A terminal.
+    Terminal,
+}
+
+impl Stdout {
+    fn detect(stdout: &std::io::Stdout) -> Self {
+        match stdout.is_terminal() {
+            false => Self::File,
+            true if enable_escapes() => Self::Terminal,
+            true => Self::PlainConsole,
+        }
+    }
+}
+
+/// Makes the terminal act on escape sequences, which consoles of Windows do only if a program asks for
+/// it, and those before Windows 10 never. Other terminals on Windows are not consoles, and need nothing.
+fn enable_escapes() -> bool {
+    #[cfg(windows)]
+    let is_enabled = winapi_util::console::Console::stdout().map_or(true, |mut console| {
+        console.set_virtual_terminal_processing(true).is_ok()
+    });
+    #[cfg(not(windows))]
+    let is_enabled = true;
+    is_enabled
+}
+
 /// What is printed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Screen {
@@ -42,13 +75,13 @@ impl Screen {
         let stdout = std::io::stdout();
         let size = terminal_size::terminal_size_of(&stdout)
             .map(|(width, height)| (usize::from(width.0), usize::from(height.0)));
-        Self::new(environment, stdout.is_terminal(), size)
+        Self::new(environment, Stdout::detect(&stdout), size)
     }
 
     /// A terminal's own size wins over `COLUMNS` and `LINES`. A terminal that is not dumb has
     /// colors; `NO_COLOR`, `CLICOLOR_FORCE` and `CLICOLOR` override that, in this order. (`anstream`
     /// is not used for this because it takes `CLICOLOR_FORCE=0` as `1`.)
-    fn new(environment: &Environment, is_terminal: bool, size: Option<(usize, usize)>) -> Self {
+    fn new(environment: &Environment, stdout: Stdout, size: Option<(usize, usize)>) -> Self {
         let number = |name: &str| {
             environment
                 .get(name)
@@ -56,7 +89,8 @@ impl Screen {
                 .filter(|&number| number > 0)
         };
         let is = |name: &str, value: &str| environment.get(name).is_some_and(|set| set == value);
-        let is_drawable = is_terminal && !is("TERM", "dumb");
+        let is_terminal = stdout != Stdout::File;
+        let is_drawable = stdout == Stdout::Terminal && !is("TERM", "dumb");
         let is_forced = environment.contains_key("CLICOLOR_FORCE") && !is("CLICOLOR_FORCE", "0");
         let size = size.filter(|_| is_terminal);
         let width = size
@@ -147,53 +181,57 @@ pub(super) const fn workflow_style(status: workflow::Status) -> Style {
 
 #[cfg(test)]
 mod tests {
+    use super::Stdout::{File, PlainConsole, Terminal};
     use super::*;
 
-    fn screen(
-        variables: &[(&str, &str)],
-        is_terminal: bool,
-        size: Option<(usize, usize)>,
-    ) -> Screen {
+    fn screen(variables: &[(&str, &str)], stdout: Stdout, size: Option<(usize, usize)>) -> Screen {
         let environment = variables
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        Screen::new(&environment, is_terminal, size)
+        Screen::new(&environment, stdout, size)
     }
 
     #[test]
     fn terminal_has_its_own_width_and_pipe_has_columns_or_no_limit() {
         let columns = [("COLUMNS", "100")];
-        assert_eq!(screen(&columns, true, Some((90, 30))).width, Some(90));
-        assert_eq!(screen(&columns, true, None).width, Some(100));
-        assert_eq!(screen(&[], true, None).width, Some(80));
-        assert_eq!(screen(&columns, false, Some((90, 30))).width, Some(100));
+        assert_eq!(screen(&columns, Terminal, Some((90, 30))).width, Some(90));
+        assert_eq!(screen(&columns, Terminal, None).width, Some(100));
+        assert_eq!(screen(&[], Terminal, None).width, Some(80));
+        assert_eq!(screen(&columns, File, Some((90, 30))).width, Some(100));
         assert_eq!(
-            screen(&[("COLUMNS", "3")], false, None).width,
+            screen(&[("COLUMNS", "3")], File, None).width,
             Some(MIN_WIDTH)
         );
-        assert_eq!(screen(&[("COLUMNS", "wide")], false, None).width, None);
+        assert_eq!(screen(&[("COLUMNS", "wide")], File, None).width, None);
     }
 
     #[test]
     fn terminal_has_colors_unless_the_environment_decides_otherwise() {
-        let is_colored = |variables: &[(&str, &str)], is_terminal| {
-            screen(variables, is_terminal, None).is_colored
-        };
-        assert!(is_colored(&[("TERM", "xterm")], true));
-        assert!(!is_colored(&[("TERM", "xterm")], false));
+        let is_colored =
+            |variables: &[(&str, &str)], stdout| screen(variables, stdout, None).is_colored;
+        assert!(is_colored(&[("TERM", "xterm")], Terminal));
+        assert!(!is_colored(&[("TERM", "xterm")], File));
         for off in [("NO_COLOR", "1"), ("CLICOLOR", "0"), ("TERM", "dumb")] {
-            assert!(!is_colored(&[off], true), "{off:?}");
+            assert!(!is_colored(&[off], Terminal), "{off:?}");
         }
-        assert!(is_colored(&[("CLICOLOR_FORCE", "1")], false));
-        assert!(!is_colored(&[("CLICOLOR_FORCE", "0")], false));
+        assert!(is_colored(&[("CLICOLOR_FORCE", "1")], File));
+        assert!(!is_colored(&[("CLICOLOR_FORCE", "0")], File));
         let both = [("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")];
-        assert!(!is_colored(&both, true));
+        assert!(!is_colored(&both, Terminal));
+    }
+
+    #[test]
+    fn console_that_prints_escape_sequences_gets_none_but_has_a_width() {
+        let plain = screen(&[], PlainConsole, Some((90, 30)));
+        assert_eq!(plain.width, Some(90));
+        assert!(!plain.is_terminal && !plain.is_colored);
+        assert_eq!(plain.paint("a", BAD), "a");
     }
 
     #[test]
     fn frame_is_cut_to_the_height_and_erases_what_was_there() {
-        let screen = screen(&[], true, Some((80, 3)));
+        let screen = screen(&[], Terminal, Some((80, 3)));
         assert_eq!(
             screen.draw_over("a\nb\nc\n"),
             "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J"

@@ -87,7 +87,7 @@ fn compare(mut clients: Vec<Client>, has_stop_failure: bool) -> Vec<Check> {
 
 /// The clients whose version is known, each once.
 fn find(environment: &Environment) -> Vec<Client> {
-    let home = environment.get("HOME").map(Path::new);
+    let home = config::home(environment);
     let mut programs: Vec<_> = executables("claude", environment).collect();
     programs.extend(config::client_folder(environment).map(|folder| folder.join("local/claude")));
     programs.extend(home.map(|home| home.join(".local/bin/claude")));

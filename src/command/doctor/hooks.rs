@@ -367,7 +367,7 @@ fn has_program_for_plugin(environment: &Environment) -> bool {
     let cargo = environment
         .get("CARGO_HOME")
         .map(PathBuf::from)
-        .or_else(|| Some(Path::new(environment.get("HOME")?).join(".cargo")));
+        .or_else(|| Some(config::home(environment)?.join(".cargo")));
     let in_cargo = cargo.map(|folder| {
         folder
             .join("bin")

@@ -9,7 +9,7 @@ mod proof;
 mod rules;
 mod sessions;
 
-use std::path::Path;
+use std::path::{MAIN_SEPARATOR, Path};
 
 use anyhow::{Context, Result, bail};
 
@@ -71,12 +71,13 @@ pub fn run(options: &Doctor) -> Result<()> {
 
 /// The text with `~` for the home folder.
 fn from_home(text: &str, environment: &Environment) -> String {
-    match environment
-        .get("HOME")
-        .map(|home| home.trim_end_matches('/'))
-    {
+    let home = config::home(environment).and_then(Path::to_str);
+    match home.map(|home| home.trim_end_matches(MAIN_SEPARATOR)) {
         None | Some("") => text.to_owned(),
-        Some(home) => text.replace(&format!("{home}/"), "~/"),
+        Some(home) => text.replace(
+            &format!("{home}{MAIN_SEPARATOR}"),
+            &format!("~{MAIN_SEPARATOR}"),
+        ),
     }
 }
 
@@ -150,8 +151,25 @@ fn permissions(name: &'static str, path: &Path, mode: u32) -> Option<Check> {
 }
 
 #[cfg(not(unix))]
-fn permissions(_: &'static str, _: &Path, _: u32) -> Option<Check> {
-    None
+fn permissions(name: &'static str, path: &Path, _: u32) -> Option<Check> {
+    let environment = config::environment();
+    outside_of_profile(name, path, config::home(&environment)?)
+}
+
+/// A warning if a file is not in the user's profile. Windows gives a file the permissions of its folder,
+/// which nothing here reads; those of a profile keep other users out.
+#[cfg(any(not(unix), test))]
+fn outside_of_profile(name: &'static str, path: &Path, profile: &Path) -> Option<Check> {
+    let real = path.canonicalize().ok()?;
+    let is_inside = real.starts_with(profile.canonicalize().ok()?);
+    (real.is_file() && !is_inside).then(|| {
+        let (path, profile) = (path.display(), profile.display());
+        Check::warning(
+            name,
+            format!("{path} is not below {profile}, so other users may read it"),
+            "move it there, or set permissions that keep other users out (icacls)",
+        )
+    })
 }
 
 fn journal(config: &Config) -> Vec<Check> {
@@ -300,4 +318,30 @@ fn waiting(count: u64) -> String {
             "are waiting"
         }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_outside_of_the_profile_may_be_read_by_others_where_files_have_no_mode() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let profile = folder.path().join("me");
+        std::fs::create_dir(&profile).unwrap();
+        let check = |path: &Path| outside_of_profile("journal", path, &profile);
+        let file = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::File::create(&path).unwrap();
+            path
+        };
+        assert!(check(&file("me/journal.db")).is_none());
+        assert!(check(&file("me/../me/config.toml")).is_none());
+        assert!(check(&profile.join("not there")).is_none());
+        let outside = check(&file("journal.db")).unwrap();
+        assert_eq!(outside.outcome, Outcome::Warning);
+        assert!(outside.finding.contains("other users may read it"));
+        // The folder is named by its files.
+        assert!(check(folder.path()).is_none());
+    }
 }
