@@ -11,7 +11,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # CARGO_TARGET_DIR and cargo's configuration can move it.
 executable = $$(cargo build --locked --quiet --message-format=json $(1) | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 
-.PHONY: demo test transcripts client-test bench cost fuzz lint format clean
+.PHONY: demo test transcripts client-test bench cost cross fuzz lint format clean
 
 # Records a captured session of the real client in a temporary home and shows it.
 demo:
@@ -62,6 +62,12 @@ bench: node_modules target/rivals/npm/node_modules target/rivals/python/installe
 # UPDATE_COST=1 it updates that file instead.
 cost:
 	cargo bench --locked --bench side_by_side -- cost
+
+# Builds the executable for other systems and runs their tests under Wine and qemu. Installs what it
+# needs with apt-get. CROSS="x86_64-pc-windows-gnu" builds for that one only.
+CROSS ?= x86_64-pc-windows-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-apple-darwin
+cross:
+	sh tests/cross/run.sh $(CROSS)
 
 # Fuzzes the parsers for five minutes, starting from captured input. Needs a nightly toolchain and
 # cargo-fuzz.
