@@ -367,8 +367,10 @@ mod tests {
             ..own
         }));
 
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
+        // A shell waits for its input.
+        let shell = if cfg!(windows) { "cmd" } else { "sh" };
+        let mut child = std::process::Command::new(shell)
+            .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
         let owner = owner(child.id()).unwrap();

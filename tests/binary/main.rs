@@ -11,12 +11,14 @@
 #![allow(missing_docs, reason = "tests say by their names what they hold")]
 
 mod adds_up;
+#[cfg(unix)]
 mod answers;
 mod backend;
 mod canary;
 mod capture;
 #[cfg(target_os = "linux")]
 mod client_process;
+#[cfg(unix)]
 mod clients;
 #[cfg(target_os = "linux")]
 mod clock;
@@ -35,6 +37,7 @@ mod gate;
 mod hook;
 mod hostile;
 mod import;
+#[cfg(unix)]
 mod install;
 mod key;
 mod killed;
@@ -51,34 +54,44 @@ mod outside;
 mod owner;
 #[cfg(target_os = "linux")]
 mod parent;
+#[cfg(unix)]
 mod plugin;
 mod project;
 mod prompts_submitted;
+#[cfg(unix)]
 mod readme;
 mod receipts;
 mod record;
+#[cfg(unix)]
 mod release;
 mod replay;
 #[cfg(target_os = "linux")]
 mod repository;
 mod retention;
 mod screens;
+#[cfg(unix)]
 mod setup;
+#[cfg(unix)]
 mod setup_environment;
+#[cfg(unix)]
 mod setup_failures;
 #[cfg(target_os = "linux")]
 mod shim;
 #[cfg(unix)]
 mod signals;
+#[cfg(unix)]
 mod site;
+#[cfg(unix)]
 mod store;
 mod stories;
 #[cfg(target_os = "linux")]
 mod stranger;
 mod summary;
 mod support;
+#[cfg(unix)]
 mod terminal;
 mod transcript;
+#[cfg(unix)]
 mod upgrade;
 mod usage;
 #[cfg(target_os = "linux")]

@@ -128,13 +128,14 @@ impl Machine {
     }
 
     /// Writes a file below the home folder.
-    #[cfg(unix)]
     pub fn write(&self, path: &str, text: &str, mode: u32) {
-        use std::os::unix::fs::PermissionsExt;
         let path = self.home().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        #[cfg(unix)]
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        #[cfg(not(unix))]
+        let _ = mode;
     }
 
     /// Writes the configuration file.
@@ -143,20 +144,24 @@ impl Machine {
         std::fs::write(self.sidecar_home().join("config.toml"), text).unwrap();
     }
 
-    /// Puts a link to the binary on the PATH, as a package manager does, and sets HOME.
+    /// Puts a link to the binary on the PATH, as a package manager does, or a copy on Windows, and
+    /// sets the home folder.
     pub fn linked(self) -> Self {
         let bin = self.home().join("bin");
         std::fs::create_dir(&bin).unwrap();
-        std::os::unix::fs::symlink(
-            env!("CARGO_BIN_EXE_convex-sidecar"),
-            bin.join("convex-sidecar"),
-        )
-        .unwrap();
+        let executable = env!("CARGO_BIN_EXE_convex-sidecar");
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(executable, bin.join("convex-sidecar")).unwrap();
+        #[cfg(not(unix))]
+        std::fs::copy(executable, bin.join("convex-sidecar.exe")).unwrap();
         let home = self.home().to_str().unwrap().to_owned();
-        self.env("PATH", bin.to_str().unwrap()).env("HOME", &home)
+        let home_folder = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+        self.env("PATH", bin.to_str().unwrap())
+            .env(home_folder, &home)
     }
 
     /// Replaces the link by the binary itself.
+    #[cfg(unix)]
     pub fn with_executable(self) -> Self {
         let path = self.home().join("bin/convex-sidecar");
         std::fs::remove_file(&path).unwrap();

@@ -133,6 +133,7 @@ fn fragment_without_a_conversation_changes_nothing() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn linked_folders_and_files_are_read_once() {
     use std::os::unix::fs::symlink;
@@ -179,6 +180,7 @@ fn linked_folders_and_files_are_read_once() {
     });
 }
 
+#[cfg(unix)]
 #[test]
 fn folder_that_cannot_be_read_is_named_and_the_others_are_read() {
     use std::os::unix::fs::PermissionsExt;
