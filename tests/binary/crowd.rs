@@ -43,6 +43,7 @@ fn hooks_that_create_the_journal_at_once_are_all_recorded() {
     }
 }
 
+#[cfg(unix)] // The test runs a shell.
 #[test]
 fn two_hundred_hooks_at_once_are_all_delivered() {
     let backend = Backend::start();

@@ -8,6 +8,14 @@
     clippy::format_collect,
     reason = "a test fails by panicking, and is an edge"
 )]
+#![cfg_attr(
+    not(unix),
+    allow(
+        unused_imports,
+        dead_code,
+        reason = "tests that need a Unix shell, links, modes or Docker are left out"
+    )
+)]
 #![allow(missing_docs, reason = "tests say by their names what they hold")]
 
 mod adds_up;
@@ -68,6 +76,7 @@ mod replay;
 #[cfg(target_os = "linux")]
 mod repository;
 mod retention;
+#[cfg(unix)]
 mod screens;
 #[cfg(unix)]
 mod setup;

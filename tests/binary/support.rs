@@ -160,12 +160,14 @@ impl Machine {
             .env(home_folder, &home)
     }
 
-    /// Replaces the link by the binary itself.
-    #[cfg(unix)]
+    /// Replaces the link by the binary itself. On Windows it is none.
     pub fn with_executable(self) -> Self {
-        let path = self.home().join("bin/convex-sidecar");
-        std::fs::remove_file(&path).unwrap();
-        place_executable(&path);
+        #[cfg(unix)]
+        {
+            let path = self.home().join("bin/convex-sidecar");
+            std::fs::remove_file(&path).unwrap();
+            place_executable(&path);
+        }
         self
     }
 
