@@ -19,7 +19,7 @@ impl Backend {
 
     /// With these options of `tests/backend/main.ts`.
     pub fn start_with(options: &[&str]) -> Self {
-        let mut process = Command::new("node")
+        let mut process = Command::new(std::env::var("NODE").unwrap_or_else(|_| "node".to_owned()))
             .args(["--import", "tsx", "tests/backend/main.ts"])
             .args(options)
             .current_dir(env!("CARGO_MANIFEST_DIR"))

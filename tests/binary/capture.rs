@@ -73,9 +73,10 @@ impl Capture {
         let processes = processes.as_array().unwrap();
         assert_eq!(paths.len(), processes.len(), "{}", self.name);
         let captured = paths.iter().zip(processes).map(|(path, process)| {
-            let json = std::fs::read_to_string(path)
-                .unwrap()
-                .replace("/home/dev", machine.home().to_str().unwrap());
+            let json = std::fs::read_to_string(path).unwrap().replace(
+                "/home/dev",
+                &machine.home().to_str().unwrap().replace('\\', "/"),
+            );
             let name = path.file_stem().unwrap().to_str().unwrap();
             Captured {
                 event: name.split_once('-').unwrap().1.to_owned(),
