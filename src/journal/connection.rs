@@ -29,6 +29,12 @@ const MAX_PAUSE: i32 = 5;
 /// How long to wait before what does not wait for other processes by itself is tried again.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(1);
 
+/// Whether `fsync` returns while a power failure can still undo what was written. On macOS it leaves
+/// the data in the cache of the drive; only `F_FULLFSYNC` waits until the drive has written it
+/// (`man 2 fsync`). SQLite calls that if it is asked to, for checkpoints as well: before a log is
+/// overwritten, what it holds must be on the disk.
+const FSYNC_MAY_RETURN_EARLY: bool = cfg!(target_os = "macos");
+
 /// Opens the file, which must exist.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -40,6 +46,9 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // The last process that closes a file deletes its log, by name. If the file has been set aside,
     // that is the log of the journal in its place.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    if FSYNC_MAY_RETURN_EARLY {
+        connection.pragma_update(None, "fullfsync", true)?;
+    }
     Ok(connection)
 }
 

@@ -411,8 +411,8 @@ mod tests {
                 .unwrap()
         };
         assert_eq!(
-            ["synchronous", "foreign_keys"].map(|name| setting(&journal, name)),
-            [2, 1]
+            ["synchronous", "foreign_keys", "fullfsync"].map(|name| setting(&journal, name)),
+            [2, 1, i64::from(cfg!(target_os = "macos"))]
         );
         // As SQLite was built (`.cargo/config.toml`).
         assert_eq!(
