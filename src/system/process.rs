@@ -133,7 +133,7 @@ pub fn ancestors() -> impl Iterator<Item = Process> {
         #[cfg(unix)]
         let (parent, started) = (std::os::unix::process::parent_id(), u64::MAX);
         #[cfg(not(unix))]
-        let (parent, started) = Process::find(std::process::id())
+        let (parent, started) = Process::listed(std::process::id())
             .map_or((0, 0), |process| (process.parent, process.start_time));
         ancestors_of(parent, started).collect()
     });
@@ -141,14 +141,14 @@ pub fn ancestors() -> impl Iterator<Item = Process> {
 }
 
 /// The process `parent` of one that started then, and its ancestors. Each is looked up only when it is
-/// asked for. Windows keeps the id of a parent that has
-/// ended, and another process can have it by now; that one is younger. Elsewhere the parent is always
-/// alive, and can seem to be younger if the clock was set back.
+/// asked for. Windows keeps the id of a parent that has ended, and another process can have it by now;
+/// that one is younger. Elsewhere the parent is always alive, and can seem to be younger if the clock
+/// was set back.
 fn ancestors_of(parent: u32, started: u64) -> impl Iterator<Item = Process> {
     let mut child = (parent, started);
     std::iter::from_fn(move || {
         let (parent, started) = child;
-        let process = Process::find(parent)?;
+        let process = Process::listed(parent)?;
         child = (process.parent, process.start_time);
         is_parent(process.start_time, started, cfg!(windows)).then_some(process)
     })
@@ -241,14 +241,38 @@ impl Process {
     #[cfg(not(target_os = "linux"))]
     #[must_use]
     pub fn find(pid: u32) -> Option<Self> {
-        inspect(pid, sysinfo::ProcessRefreshKind::nothing(), |process| {
-            Self {
-                pid,
-                name: process.name().to_string_lossy().into_owned(),
-                start_time: process.start_time(),
-                parent: process.parent().map_or(0, sysinfo::Pid::as_u32),
-            }
-        })
+        inspect(pid, sysinfo::ProcessRefreshKind::nothing(), Self::of)
+    }
+
+    /// The process `pid`, if it was alive when this was called first. On Windows each look at one
+    /// process costs a list of all, which is made only once for all ancestors.
+    #[cfg(windows)]
+    fn listed(pid: u32) -> Option<Self> {
+        static ALL: OnceLock<sysinfo::System> = OnceLock::new();
+        let all = ALL.get_or_init(|| {
+            let (mut system, details) = (
+                sysinfo::System::new(),
+                sysinfo::ProcessRefreshKind::nothing(),
+            );
+            system.refresh_processes_specifics(sysinfo::ProcessesToUpdate::All, true, details);
+            system
+        });
+        all.process(sysinfo::Pid::from_u32(pid)).map(Self::of)
+    }
+
+    #[cfg(not(windows))]
+    fn listed(pid: u32) -> Option<Self> {
+        Self::find(pid)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of(process: &sysinfo::Process) -> Self {
+        Self {
+            pid: process.pid().as_u32(),
+            name: process.name().to_string_lossy().into_owned(),
+            start_time: process.start_time(),
+            parent: process.parent().map_or(0, sysinfo::Pid::as_u32),
+        }
     }
 
     /// The path of its program, if this user may know it.
