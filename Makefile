@@ -66,7 +66,7 @@ cost:
 # Builds the executable for other systems and runs their tests under Wine and qemu. Installs what it
 # needs with apt-get. CROSS="x86_64-pc-windows-gnu" builds for that one only.
 CROSS ?= x86_64-pc-windows-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-apple-darwin
-cross:
+cross: node_modules
 	sh tests/cross/run.sh $(CROSS)
 
 # Fuzzes the parsers for five minutes, starting from captured input. Needs a nightly toolchain and

@@ -381,7 +381,10 @@ fn captured_sessions_are_not_masked() {
     let paths = ["jsonl", "json"]
         .map(|kind| files(&fixtures, kind))
         .concat();
-    let is_capture = |path: &&PathBuf| path.to_string_lossy().contains("/claude-code-");
+    let is_capture = |path: &&PathBuf| {
+        let mut parts = path.iter().map(|part| part.to_string_lossy());
+        parts.any(|part| part.starts_with("claude-code-"))
+    };
     for path in paths.iter().filter(is_capture) {
         for line in std::fs::read_to_string(path).unwrap().lines() {
             texts.push(line.to_owned());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Machine, json_lines};
+use crate::support::{Backend, Machine, by_system, json_lines};
 
 const HOOKS: usize = 200;
 const SESSIONS: usize = 50;
@@ -23,24 +23,40 @@ fn event(index: usize) -> String {
     .to_string()
 }
 
+/// Runs as many at the same time. Returns how long the longest one took.
+pub fn run_at_once(count: usize, run: impl Fn(usize) + Sync) -> Duration {
+    let timed = |index| {
+        let start = Instant::now();
+        run(index);
+        start.elapsed()
+    };
+    std::thread::scope(|scope| {
+        let timed = &timed;
+        let threads: Vec<_> = (0..count)
+            .map(|index| scope.spawn(move || timed(index)))
+            .collect();
+        let times = threads.into_iter().map(|thread| thread.join().unwrap());
+        times.max().unwrap_or_default()
+    })
+}
+
 /// While one process creates the file, SQLite fails in others without waiting.
 #[test]
 fn hooks_that_create_the_journal_at_once_are_all_recorded() {
-    for _ in 0..20 {
+    let hooks = by_system(16, 40);
+    let mut longest = Duration::ZERO;
+    for _ in 0..by_system(20, 2) {
         let machine = Machine::new();
-        let start = |index| {
-            let machine = &machine;
-            move || {
-                machine
-                    .sidecar(&["hook"])
-                    .stdin(event(index))
-                    .run()
-                    .silent();
-            }
-        };
-        std::thread::scope(|scope| (0..16).for_each(|index| drop(scope.spawn(start(index)))));
-        assert_eq!(machine.documents().len(), 16);
+        longest = longest.max(run_at_once(hooks, |index| {
+            machine
+                .sidecar(&["hook"])
+                .stdin(event(index))
+                .run()
+                .silent();
+        }));
+        assert_eq!(machine.documents().len(), hooks);
     }
+    println!("{hooks} hooks at once on a new journal: {longest:?} at most");
 }
 
 #[cfg(unix)] // The test runs a shell.

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Machine, Output, json_lines};
+use crate::support::{Backend, Machine, Output, json_lines, with_slashes};
 
 const SECRET: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";
 
@@ -23,7 +23,9 @@ fn assert_reports(machine: &Machine, mark: &str, finding: &str, remedy: &str) {
     let output = machine.sidecar(&["doctor", "--json"]).run();
     let checks = json_lines(&output.stdout);
     let contains = |check: &Value, name: &str, part: &str| {
-        check[name].as_str().is_some_and(|text| text.contains(part))
+        check[name]
+            .as_str()
+            .is_some_and(|text| with_slashes(text).contains(part))
     };
     let is_reported = checks.iter().any(|check| {
         check["mark"] == mark
@@ -38,7 +40,7 @@ fn assert_reports(machine: &Machine, mark: &str, finding: &str, remedy: &str) {
     let failed = checks.iter().any(|check| check["mark"] == "failed");
     assert_eq!(output.status, i32::from(failed), "{}", output.stderr);
     // The table reports the same.
-    let table = doctor(machine).stdout;
+    let table = with_slashes(&doctor(machine).stdout);
     assert!(
         table.contains(finding) && table.contains(&format!("→ {remedy}")[.."→ ".len()]),
         "{table}"
@@ -152,15 +154,14 @@ fn hooks_of_every_named_client_are_checked() {
         })
     };
     let ok = |says: String| json!({"name": "hooks", "mark": "ok", "says": says});
-    assert_eq!(
-        checks(),
-        [warning("own", "own"), warning("my work", "'my work'")]
-    );
+    let (own, work) = if cfg!(windows) {
+        ("\"own\"", "\"my work\"")
+    } else {
+        ("own", "'my work'")
+    };
+    assert_eq!(checks(), [warning("own", own), warning("my work", work)]);
     install(&clients[..2]);
-    assert_eq!(
-        checks(),
-        [ok(settings("own")), warning("my work", "'my work'")]
-    );
+    assert_eq!(checks(), [ok(settings("own")), warning("my work", work)]);
     // Each client runs its own hooks only, so two installations are not one too many.
     install(&clients[2..]);
     assert_eq!(checks(), [ok(settings("own")), ok(settings("my work"))]);
@@ -286,16 +287,27 @@ fn timeout_in_milliseconds_is_reported() {
 #[test]
 fn moved_executable_is_reported() {
     let machine = installed(Machine::new(), |settings| {
-        hook(settings, "Stop")["command"] = json!("/old/convex-sidecar hook");
+        // With `args` on Windows.
+        let command = if cfg!(windows) {
+            "C:/old/convex-sidecar.exe"
+        } else {
+            "/old/convex-sidecar hook"
+        };
+        hook(settings, "Stop")["command"] = json!(command);
     });
     assert_reports(
         &machine,
         "failed",
-        "runs /old/convex-sidecar, which does not exist",
+        if cfg!(windows) {
+            "runs C:/old/convex-sidecar.exe, which does not exist"
+        } else {
+            "runs /old/convex-sidecar, which does not exist"
+        },
         "`convex-sidecar install`",
     );
 }
 
+#[cfg(unix)] // The other program is a shell script.
 #[test]
 fn other_executable_is_reported() {
     let machine = Machine::new().linked();
@@ -316,6 +328,7 @@ fn other_executable_is_reported() {
     );
 }
 
+#[cfg(unix)] // A shell runs the command.
 #[test]
 fn executable_without_path_is_reported() {
     let machine = installed(Machine::new(), |settings| {
@@ -329,6 +342,7 @@ fn executable_without_path_is_reported() {
     );
 }
 
+#[cfg(unix)] // A shell runs the command.
 #[test]
 fn hook_with_other_commands_is_reported() {
     let command = "/opt/convex-sidecar hook; notify-send done";
@@ -368,6 +382,7 @@ fn disabled_hooks_are_reported() {
     );
 }
 
+#[cfg(unix)] // A shell sets the variable.
 #[test]
 fn hooks_that_record_nothing_fail_the_proof() {
     let backend = Backend::start();
@@ -389,6 +404,7 @@ fn hooks_that_record_nothing_fail_the_proof() {
     );
 }
 
+#[cfg(unix)] // A shell runs the command.
 #[test]
 fn hooks_that_print_fail_the_proof() {
     let backend = Backend::start();
@@ -407,6 +423,7 @@ fn hooks_that_print_fail_the_proof() {
     );
 }
 
+#[cfg(unix)] // A shell sets the variable.
 #[test]
 fn proof_does_not_run_hooks_that_have_their_own_journal() {
     let backend = Backend::start();
@@ -431,6 +448,7 @@ fn proof_does_not_run_hooks_that_have_their_own_journal() {
 }
 
 /// A repository's settings may name any command, and `doctor` has the admin key.
+#[cfg(unix)] // The command is a shell script.
 #[test]
 fn proof_does_not_run_the_command_of_a_repository() {
     let backend = Backend::start();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Machine, json_lines};
+use crate::support::{Machine, json_lines, with_slashes};
 
 /// Writes a file below the home folder.
 fn put(machine: &Machine, path: &str, text: &impl ToString) {
@@ -52,7 +52,9 @@ fn assert_only(checks: &[Value], mark: &str, finding: &str, remedy: &str) {
     let [check] = checks else {
         panic!("{checks:?}");
     };
-    let contains = |name: &str, part: &str| check[name].as_str().unwrap_or_default().contains(part);
+    let contains = |name: &str, part: &str| {
+        with_slashes(check[name].as_str().unwrap_or_default()).contains(&with_slashes(part))
+    };
     assert!(
         check["mark"] == mark && contains("says", finding) && contains("remedy", remedy),
         "{finding} → {remedy}: {check}"
@@ -322,7 +324,7 @@ fn folder_that_is_not_trusted_is_reported_if_only_it_has_hooks() {
     let checks = || of_hooks(&sidecar(&["doctor", "--json"]));
     let trust = |folder: &Path, is_trusted: bool| {
         let trust = json!({"hasTrustDialogAccepted": is_trusted});
-        let state = json!({"projects": {folder.to_str().unwrap(): trust}});
+        let state = json!({"projects": {with_slashes(folder.to_str().unwrap()): trust}});
         put(&machine, ".claude.json", &state);
     };
     let finding = format!("{} is not trusted", project.display());

@@ -154,7 +154,12 @@ fn sessions_of_every_named_client_are_counted() {
     let [check] = &checks(&machine, "sessions", &options)[..] else {
         panic!()
     };
-    let remedy = "`convex-sidecar import work/projects` records what no hook has recorded";
+    let folder = if cfg!(windows) {
+        "'work\\projects'"
+    } else {
+        "work/projects"
+    };
+    let remedy = format!("`convex-sidecar import {folder}` records what no hook has recorded");
     assert_eq!(check["remedy"], remedy);
     machine.sidecar(&["import", "work/projects"]).run();
     assert_eq!(checks(&machine, "sessions", &options), Vec::<Value>::new());

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 #[cfg(target_os = "linux")]
 use crate::gate::TlsServer;
 use crate::gate::{Fault, Gate};
-use crate::support::{Backend, Machine, Sidecar, json_lines, root};
+use crate::support::{Backend, Machine, Sidecar, by_system, json_lines, root};
 
-const HOOKS: usize = 50;
+const HOOKS: usize = by_system(50, 10);
 /// The time in which a hook is promised to end, and more time for a machine that runs many tests at
 /// once. What hangs here hangs for longer.
-const LONGEST_HOOK: Duration = Duration::from_millis(1_200 + 3_000);
+pub const LONGEST_HOOK: Duration = Duration::from_millis(1_200 + 3_000);
 
 /// The `index`th hook of a day: five sessions of ten events each.
 fn hook(day: &str, index: usize) -> String {

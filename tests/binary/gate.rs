@@ -199,7 +199,6 @@ fn read_request(stream: &mut impl Read) -> std::io::Result<()> {
 
 /// A server with a certificate of its own that answers every request with success. It serves one
 /// connection after the other until the process ends.
-#[cfg(target_os = "linux")]
 pub struct TlsServer {
     pub url: String,
     /// As PEM.
@@ -207,17 +206,46 @@ pub struct TlsServer {
     requests: Arc<AtomicUsize>,
 }
 
-#[cfg(target_os = "linux")]
 impl TlsServer {
     pub fn start() -> Self {
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+        Self::start_with(None)
+    }
+
+    /// With a certificate that names a list of revoked certificates, at this URL.
+    #[cfg(windows)]
+    pub fn start_with_revocation_list(url: &str) -> Self {
+        Self::start_with(Some(url))
+    }
+
+    fn start_with(list: Option<&str>) -> Self {
+        let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let mut authority = rcgen::CertificateParams::default();
+        let name = &mut authority.distinguished_name;
+        name.push(rcgen::DnType::CommonName, "authority of the test");
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority_key = rcgen::KeyPair::generate().unwrap();
+        let own_key = rcgen::KeyPair::generate().unwrap();
+        let chain = match list {
+            None => vec![params.self_signed(&own_key).unwrap()],
+            Some(url) => {
+                params.crl_distribution_points = vec![rcgen::CrlDistributionPoint {
+                    uris: vec![url.to_owned()],
+                }];
+                let issuer = rcgen::Issuer::from_params(&authority, &authority_key);
+                let own = params.signed_by(&own_key, &issuer).unwrap();
+                vec![own, authority.self_signed(&authority_key).unwrap()]
+            }
+        };
+        let key = rustls::pki_types::PrivateKeyDer::try_from(own_key.serialize_der());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key.unwrap())
+            .with_single_cert(
+                chain.iter().map(|one| one.der().clone()).collect(),
+                key.unwrap(),
+            )
             .unwrap();
         let (config, requests) = (Arc::new(config), Arc::new(AtomicUsize::new(0)));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -241,7 +269,7 @@ impl TlsServer {
         });
         Self {
             url,
-            certificate: made.cert.pem(),
+            certificate: chain[0].pem(),
             requests,
         }
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, json_lines};
+use crate::support::{Backend, by_system, json_lines};
 
-const KILLS: u64 = 1_000;
-const SESSIONS: u64 = 20;
+const KILLS: u64 = by_system(1_000, 60) as u64;
+const SESSIONS: u64 = by_system(20, 4) as u64;
 
 /// A pseudorandom number (splitmix64), the same in each run of the tests.
 fn random(state: &mut u64) -> u64 {
@@ -53,7 +53,7 @@ fn killed_hooks_lose_nothing() {
         if is_slow {
             backend.fault(&json!({"delayMs": 60, "times": 1}));
         }
-        let longest = if is_slow { 80_000 } else { 12_000 };
+        let longest = if is_slow { 80_000 } else { 12_000 } * by_system(1, 20) as u64;
         let mut hook = machine
             .sidecar(&["hook"])
             .stdin(event(index % SESSIONS, index))

@@ -19,14 +19,14 @@
 #![allow(missing_docs, reason = "tests say by their names what they hold")]
 
 mod adds_up;
-#[cfg(unix)]
+#[cfg(unix)] // Stand-ins for Docker, which are shell scripts (`site`).
 mod answers;
 mod backend;
 mod canary;
 mod capture;
 #[cfg(target_os = "linux")]
 mod client_process;
-#[cfg(unix)]
+#[cfg(unix)] // Links and shell scripts.
 mod clients;
 #[cfg(target_os = "linux")]
 mod clock;
@@ -45,7 +45,7 @@ mod gate;
 mod hook;
 mod hostile;
 mod import;
-#[cfg(unix)]
+#[cfg(unix)] // Links, modes and a shell.
 mod install;
 mod key;
 mod killed;
@@ -62,47 +62,49 @@ mod outside;
 mod owner;
 #[cfg(target_os = "linux")]
 mod parent;
-#[cfg(unix)]
+#[cfg(unix)] // The plugin's hooks run a shell script.
 mod plugin;
 mod project;
 mod prompts_submitted;
-#[cfg(unix)]
+#[cfg(unix)] // Its commands are for a Unix shell.
 mod readme;
 mod receipts;
 mod record;
-#[cfg(unix)]
+#[cfg(unix)] // The scripts of a release are for a Unix shell.
 mod release;
 mod replay;
 #[cfg(target_os = "linux")]
 mod repository;
 mod retention;
-#[cfg(unix)]
+#[cfg(unix)] // Snapshots with Unix paths.
 mod screens;
-#[cfg(unix)]
+#[cfg(unix)] // Docker.
 mod setup;
-#[cfg(unix)]
+#[cfg(unix)] // Docker.
 mod setup_environment;
-#[cfg(unix)]
+#[cfg(unix)] // Docker.
 mod setup_failures;
 #[cfg(target_os = "linux")]
 mod shim;
-#[cfg(unix)]
+#[cfg(unix)] // Windows has no signals.
 mod signals;
-#[cfg(unix)]
+#[cfg(unix)] // Docker.
 mod site;
-#[cfg(unix)]
+#[cfg(unix)] // Links and modes.
 mod store;
 mod stories;
 #[cfg(target_os = "linux")]
 mod stranger;
 mod summary;
 mod support;
-#[cfg(unix)]
+#[cfg(unix)] // Names that are no Unicode, and Docker.
 mod terminal;
 mod transcript;
-#[cfg(unix)]
+#[cfg(unix)] // Docker.
 mod upgrade;
 mod usage;
 #[cfg(target_os = "linux")]
 mod watch;
+#[cfg(windows)]
+mod windows;
 mod workflow;

@@ -16,6 +16,21 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// How often something is repeated: on Windows less often, because under Wine a program takes twenty
+/// times as long to start.
+pub const fn by_system(on_unix: usize, on_windows: usize) -> usize {
+    if cfg!(windows) { on_windows } else { on_unix }
+}
+
+/// A text with the paths in it as on Unix, so that one expectation fits all systems.
+pub fn with_slashes(text: &str) -> String {
+    if cfg!(windows) {
+        text.replace('\\', "/")
+    } else {
+        text.to_owned()
+    }
+}
+
 /// A machine: its home folder, with the sidecar's home and the client's projects below it.
 pub struct Machine {
     home: TempDir,
@@ -157,6 +172,7 @@ impl Machine {
         let home = self.home().to_str().unwrap().to_owned();
         let home_folder = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
         self.env("PATH", bin.to_str().unwrap())
+            .env("PATHEXT", ".EXE")
             .env(home_folder, &home)
     }
 
@@ -354,6 +370,7 @@ impl Client {
             // A shell waits for its input.
             Command::new(if cfg!(windows) { "cmd" } else { "sh" })
                 .stdin(Stdio::piped())
+                .stdout(Stdio::null())
                 .spawn()
                 .unwrap(),
         )

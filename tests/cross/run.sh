@@ -1,12 +1,13 @@
 #!/bin/sh
-# Builds the executable for other systems, on Debian, and runs the tests of Windows under Wine and
-# those of ARM under qemu. Executables for macOS are only linked: nothing here can run them.
+# Builds for other systems, on Debian, and runs the tests for Windows under Wine and those for ARM under
+# qemu. Executables for macOS are only linked, because nothing here can run them.
 #
 #   sh tests/cross/run.sh TARGET … [-- ARGUMENT …]
 #
-# The arguments after `--` go to the tests. It installs what it needs, as root, from Debian's packages
-# and PyPI. Debian's compiler comes with the source of the standard library, which cargo builds here
-# for each target (`-Zbuild-std`): the one of rustup brings it for its own system only.
+# The arguments after `--` go to each test program, for example the names of tests. It needs Node and
+# node_modules, and installs everything else, as root, from Debian's packages and PyPI. Debian's
+# compiler comes with the source of the standard library, which cargo builds here for each target
+# (`-Zbuild-std`); rustup brings the standard library of its own system only.
 set -eu
 
 packages='rustc-web cargo-web rust-web-src'
@@ -24,33 +25,42 @@ while [ $# -gt 0 ]; do
 done
 
 # shellcheck disable=SC2086 # several packages
-if ! dpkg-query --show $packages > /dev/null 2>&1; then
-	apt-get update --quiet=2
-	DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends $packages
+if dpkg-query --show --showformat '${db:Status-Status}\n' $packages 2>&1 | grep -qvx installed; then
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages > /dev/null
 fi
 
 cross=$PWD/target/cross
 mkdir -p "$cross"
-export PATH=/usr/bin:/bin RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
-# Without debug information the standard library builds and links in less time.
-export CARGO_TARGET_DIR="$cross" CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0
-build_std='--locked -Zbuild-std=std,panic_abort'
+node=$(command -v node)
+export PATH="/usr/bin:/bin" CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
+# Debug information and optimization would take more time than they save.
+export CARGO_TARGET_DIR="$cross" CARGO_PROFILE_DEV_DEBUG=0
+cargo='cargo --config profile.dev.package.convex-sidecar.opt-level=0'
+build_std='--locked --quiet --no-fail-fast -Zbuild-std=std,panic_abort'
 tests='--lib --test binary --test transcripts'
+
+say() { printf '%s %s\n' "$(date +%T)" "$*"; }
 
 # shellcheck disable=SC2086 # several flags
 windows() {
 	export WINEPREFIX="$cross/wine" WINEDEBUG=-all LC_ALL=C.UTF-8
-	test -d "$WINEPREFIX/drive_c/windows/system32" || /usr/lib/wine/wine64 wineboot --init > "$cross/wineboot.log" 2>&1
+	wine=/usr/lib/wine/wine64 wineserver=/usr/lib/wine/wineserver64
+	mkdir -p "$WINEPREFIX"
+	# Each start of a program takes seconds if it has to start the server, too.
+	"$wineserver" -f -p > "$cross/wineserver.log" 2>&1 &
+	"$node" tests/cross/backends.mjs > "$cross/backends" &
+	backends=$!
+	trap 'kill "$backends"; "$wineserver" -k' EXIT
+	# What the first program starts beside itself keeps its output open, so that goes to a file.
+	"$wine" wineboot > "$cross/wineboot.log" 2>&1 < /dev/null
 	x86_64-w64-mingw32-gcc -shared -o "$WINEPREFIX/drive_c/windows/system32/bcryptprimitives.dll" \
 		tests/cross/process_prng.c -ladvapi32
-	# Each start of an executable takes seconds if it has to start the server, too.
-	wineserver=/usr/lib/wine/wineserver64
-	"$wineserver" -f -p > "$cross/wineserver.log" 2>&1 &
-	server=$!
-	trap 'kill "$server"' EXIT
-	CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=/usr/lib/wine/wine64 \
-		cargo test $build_std --target "$target" $tests -- "$@"
-	kill "$server"
+	until grep -q : "$cross/backends"; do sleep 0.1; done
+	TEST_BACKENDS=$(cat "$cross/backends") CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=$wine \
+		$cargo test $build_std --target "$target" $tests -- "$@" < /dev/null
+	kill "$backends"
+	"$wineserver" -k
 	trap - EXIT
 }
 
@@ -58,13 +68,15 @@ windows() {
 arm() {
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
 		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='qemu-aarch64 -L /usr/aarch64-linux-gnu' \
-		cargo test $build_std --target "$target" $tests -- "$@"
+		$cargo test $build_std --target "$target" $tests -- "$@" < /dev/null
 }
 
 for target in $targets; do
+	say "$target"
 	case $target in
 	*-windows-*) windows "$@" ;;
 	aarch64-*-linux-*) arm "$@" ;;
 	*-apple-*) sh tests/cross/macos.sh "$target" "$cross" ;;
 	esac
 done
+say "done"
