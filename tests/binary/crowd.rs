@@ -35,8 +35,8 @@ pub fn run_at_once(count: usize, run: impl Fn(usize) + Sync) -> Duration {
         let threads: Vec<_> = (0..count)
             .map(|index| scope.spawn(move || timed(index)))
             .collect();
-        let times = threads.into_iter().map(|thread| thread.join().unwrap());
-        times.max().unwrap_or_default()
+        let durations = threads.into_iter().map(|thread| thread.join().unwrap());
+        durations.max().unwrap_or_default()
     })
 }
 

@@ -49,7 +49,7 @@ windows() {
 	mkdir -p "$WINEPREFIX"
 	# Each start of a program takes seconds if it has to start the server, too.
 	"$wineserver" -f -p > "$cross/wineserver.log" 2>&1 &
-	"$node" tests/cross/backends.mjs > "$cross/backends" &
+	"$node" --import tsx tests/cross/backends.ts > "$cross/backends" &
 	backends=$!
 	trap 'kill "$backends"; "$wineserver" -k' EXIT
 	# What the first program starts beside itself keeps its output open, so that goes to a file.
