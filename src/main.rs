@@ -10,16 +10,21 @@ use std::io::IsTerminal;
 use std::process::exit;
 use std::time::Instant;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use convex_sidecar::cli::{Cli, Command, Hook, WrongUsage};
 use convex_sidecar::command;
 use convex_sidecar::config::guard;
+use convex_sidecar::hook::InputError;
 use convex_sidecar::journal::ErrorKind;
 use convex_sidecar::system::signals;
 
 /// Exit code for a wrong command line: `EX_USAGE` of sysexits. Never 2, which means "block" to the
 /// client.
 const USAGE: i32 = 64;
+
+/// What the bare command says to somebody who did not know that it is a hook.
+const NO_INPUT: &str = "convex-sidecar records Claude Code sessions. Without arguments it is a hook, which reads an event from stdin, and stdin was empty. \
+`convex-sidecar --help` lists the commands.";
 
 fn main() {
     let start = Instant::now();
@@ -37,10 +42,7 @@ fn main() {
             command: Some(Command::Hook(Hook::default())),
         }
     } else {
-        // Clap would print the name that this was started by, which can be any text.
-        let arguments = arguments.into_iter().skip(1);
-        let line = std::iter::once("convex-sidecar".into()).chain(arguments);
-        Cli::try_parse_from(line).unwrap_or_else(|error| {
+        Cli::parse_arguments(arguments.into_iter().skip(1)).unwrap_or_else(|error| {
             if error.use_stderr() {
                 // It repeats arguments, which can be pasted text.
                 command::print_error(error.render().to_string().trim_end());
@@ -55,7 +57,10 @@ fn main() {
             let _ = Cli::command().print_help();
             exit(USAGE);
         }
-        Command::Hook(Hook::default())
+        Command::Hook(Hook {
+            is_bare: true,
+            ..Hook::default()
+        })
     });
     let result = match command {
         Command::Hook(options) => run_hook(options, start),
@@ -105,6 +110,10 @@ fn run_hook(options: Hook, start: Instant) -> anyhow::Result<()> {
     let result = command::hook::run(options, start);
     signals::release();
     match result {
+        Err(error) if options.is_bare && error.downcast_ref() == Some(&InputError::Empty) => {
+            command::print_error(NO_INPUT);
+            exit(0);
+        }
         Err(error) if options.verbose || options.dry_run => {
             command::print_error(&format!("convex-sidecar: {error:#}"));
             exit(failure.max(i32::from(options.dry_run)));

@@ -3,9 +3,11 @@
 pub mod sessions;
 pub mod workflow;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use clap_complete::Shell;
 
@@ -27,6 +29,51 @@ pub struct Cli {
     /// The command; `hook` if there is none and stdin is not a terminal.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// What people type from the habit of other programs, and the command that does it.
+const HABITS: [(&[&str], &str); 5] = [
+    (
+        &["list", "ls", "status", "log", "history", "ps"],
+        "sessions",
+    ),
+    (
+        &[
+            "cost", "costs", "stats", "report", "daily", "weekly", "monthly",
+        ],
+        "usage",
+    ),
+    (&["delete", "remove", "rm"], "forget"),
+    (&["check", "health"], "doctor"),
+    (&["init"], "setup"),
+];
+
+impl Cli {
+    /// Parses the arguments. `help` and `version` are the options of these names.
+    pub fn parse_arguments(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> clap::error::Result<Self> {
+        let mut arguments: Vec<_> = arguments.into_iter().collect();
+        if arguments.first().is_some_and(|first| first == "help") {
+            arguments.remove(0);
+            arguments.push("--help".into());
+        } else if arguments == ["version"] {
+            arguments = vec!["--version".into()];
+        }
+        let habit = arguments.first().and_then(|first| {
+            let is_it = |(names, _): &&(&[&str], _)| names.iter().any(|name| first == name);
+            HABITS.iter().find(is_it).map(|(_, command)| *command)
+        });
+        // Clap would print the name that this was started by, which can be any text.
+        let line = std::iter::once("convex-sidecar".into()).chain(arguments);
+        Self::try_parse_from(line).map_err(|mut error| {
+            if let Some(command) = habit {
+                let command = ContextValue::Strings(vec![command.to_owned()]);
+                error.insert(ContextKind::SuggestedSubcommand, command);
+            }
+            error
+        })
+    }
 }
 
 /// Options that do not go together in a way that clap cannot tell. The exit code is that of a wrong
@@ -202,6 +249,7 @@ remembers the deletion and `sync` completes it. The transcript is not deleted: a
 
 /// Options of `hook`.
 #[derive(Debug, Default, Clone, Copy, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct Hook {
     /// Print what would be recorded and sent, without doing so
     #[arg(long)]
@@ -212,6 +260,9 @@ pub struct Hook {
     /// Exit 1 unless the event was recorded and delivered
     #[arg(long, conflicts_with = "dry_run")]
     pub strict: bool,
+    /// Whether the command line was empty.
+    #[arg(skip)]
+    pub is_bare: bool,
 }
 
 /// Options of `import`.
@@ -291,6 +342,25 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn habits_are_no_commands_and_lead_to_one() {
+        let names: Vec<_> = Cli::command()
+            .get_subcommands()
+            .map(|command| command.get_name().to_owned())
+            .collect();
+        for (habits, command) in HABITS {
+            assert!(names.iter().any(|name| name == command), "{command}");
+            for habit in habits {
+                assert!(names.iter().all(|name| name != habit), "{habit}");
+                let error = Cli::parse_arguments([OsString::from(habit)]).unwrap_err();
+                assert!(
+                    error.to_string().contains(&format!("'{command}'")),
+                    "{error}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn every_command_has_examples_that_parse() {

@@ -1,6 +1,6 @@
 //! The options of `workflow`.
 
-use clap::{Args, Subcommand, ValueEnum, builder::PossibleValue};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum, builder::PossibleValue};
 
 use crate::record::workflow::Status;
 
@@ -55,8 +55,9 @@ pub struct ShowWorkflow {
     pub remote: bool,
 }
 
-/// Options of `workflow set`.
+/// Options of `workflow set`. Without a field there is nothing to set.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("fields").args(["task", "status", "step", "artifacts"]).required(true).multiple(true))]
 pub struct SetWorkflow {
     /// Workflow key; the workflow is created if it does not exist
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]

@@ -95,7 +95,7 @@ fn record(
     let mut journal = Journal::open(&config.journal)?;
     let result = match input {
         Ok(event) => record_event(&mut journal, config, options, event, deadline),
-        Err(error) => Err(anyhow!("{error}")),
+        Err(error) => Err(error.clone().into()),
     };
     let can_be_noted = |error: &&anyhow::Error| {
         !matches!(

@@ -11,7 +11,7 @@ use std::fmt;
 use self::stdin::MAX_BYTES;
 
 /// Why a hook input cannot be used.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InputError {
     /// There was nothing but white space.
     Empty,

@@ -119,6 +119,15 @@ fn page_shows_what_is_missing_and_what_the_client_reports() {
             "tags        team=web, lane\n",
         ),
         (
+            "$.metadata.usageByDay",
+            json!([
+                { "day": "2025-03-01", "model": "haiku", "inputTokens": 3, "costUsd": 0.5 },
+                { "day": "2025-03-01", "model": "opus", "inputTokens": 4, "costUsd": 1.0 },
+                { "day": "2025-03-02", "model": "opus", "outputTokens": 5 },
+            ]),
+            "by day      2025-03-01: 7 tokens, $1.50\nby day      2025-03-02: 5 tokens\n",
+        ),
+        (
             "$.metadata.usageByModel",
             json!([
                 { "model": "opus", "inputTokens": 1, "outputTokens": 2, "costUsd": 1.25 },

@@ -42,6 +42,7 @@ mod file_system;
 mod forget;
 mod forms;
 mod gate;
+mod habits;
 mod hook;
 mod hostile;
 mod import;

@@ -76,7 +76,8 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
     );
     assert_eq!(
         end,
-        "dashboard: http://127.0.0.1:6791; log in with the `admin_key` in ~/sidecar/config.toml\n"
+        "dashboard: http://127.0.0.1:6791; log in with the `admin_key` in ~/sidecar/config.toml\n\
+         next: `convex-sidecar import` records past sessions; `convex-sidecar sessions` and `usage` show them\n"
     );
 
     let (url, env_file) = (site.url(), site.folder().join(".env.local"));

@@ -149,7 +149,7 @@ fn workflow_named_only_by_sessions_is_listed_with_totals() {
             machine.sidecar(&["hook"]).stdin(hook.json).run().silent();
         }
     }
-    workflow(&machine, &["set", "another"]);
+    workflow(&machine, &["set", "another", "--step", ""]);
     let listed = json_lines(&workflow(&machine, &["list", "--json"]));
     assert_eq!(listed.len(), 2);
     assert_eq!(listed[0]["key"], "another");

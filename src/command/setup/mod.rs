@@ -103,8 +103,13 @@ pub fn run(options: &Setup) -> Result<()> {
     let checked = doctor::run(&Doctor::default());
     print_line("")?;
     let printed = print_dashboard(&source, &config, &deployment);
-    checked.and(printed)
+    checked?;
+    printed?;
+    print_line(NEXT)
 }
+
+/// What somebody who has just set this up does next.
+const NEXT: &str = "next: `convex-sidecar import` records past sessions; `convex-sidecar sessions` and `usage` show them";
 
 /// Runs a step behind a spinner and prints its result with the time that it took.
 fn step<T>(name: &str, doing: &str, work: impl FnOnce() -> Result<(T, String)>) -> Result<T> {

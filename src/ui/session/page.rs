@@ -1,15 +1,20 @@
 //! The page of one session.
 
+use std::collections::BTreeMap;
+
 use super::{ListedSession, cost, escaped, if_known, known, time};
 use crate::record::Millis;
 use crate::record::document::{
     Activity, ActivityState, Metadata, ModelUsage, PullRequest, RunDocument, ToolDocument,
 };
 use crate::record::run::EndedBy;
+use crate::record::usage::Usage;
 use crate::ui::delivery::delivery_line;
 use crate::ui::page::Page;
 use crate::ui::screen::{Screen, session_style};
-use crate::ui::text::{date, dollars, duration, escape, failures, plural, span, tokens_by_kind};
+use crate::ui::text::{
+    date, dollars, duration, escape, failures, plural, span, tokens, tokens_by_kind,
+};
 
 /// How many digits of a commit are shown.
 const COMMIT: usize = 10;
@@ -61,6 +66,9 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
     );
     for line in by_model(metadata) {
         page.line("by model", &line);
+    }
+    for line in by_day(metadata) {
+        page.line("by day", &line);
     }
     if let Some(inherited) = metadata.inherited_usage {
         page.line(
@@ -173,6 +181,26 @@ fn by_model(metadata: &Metadata) -> Vec<String> {
         format!("{name}: {}{cost}", tokens_by_kind(model.usage))
     };
     models.iter().map(line).collect()
+}
+
+/// What was used and charged on each of several days.
+fn by_day(metadata: &Metadata) -> Vec<String> {
+    let mut days: BTreeMap<&str, (Usage, Option<f64>)> = BTreeMap::new();
+    for entry in &metadata.usage_by_day {
+        let (usage, cost) = days.entry(&entry.day).or_default();
+        usage.add(entry.usage);
+        if let Some(usd) = entry.cost_usd {
+            *cost.get_or_insert(0.0) += usd;
+        }
+    }
+    if days.len() < 2 {
+        return Vec::new();
+    }
+    let line = |(day, (usage, cost)): (&str, (Usage, Option<f64>))| {
+        let cost = cost.map_or_else(String::new, |usd| format!(", {}", dollars(usd, false)));
+        format!("{}: {} tokens{cost}", escape(day), tokens(usage))
+    };
+    days.into_iter().map(line).collect()
 }
 
 fn turns(metadata: &Metadata) -> String {

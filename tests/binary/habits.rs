@@ -1,0 +1,81 @@
+//! What people type before they know the commands.
+
+use crate::support::Machine;
+
+#[test]
+fn help_and_version_are_also_commands() {
+    let machine = Machine::new();
+    let stdout = |args: &[&str]| machine.sidecar(args).run().ok();
+    assert_eq!(stdout(&["help"]), stdout(&["--help"]));
+    assert_eq!(
+        stdout(&["help", "sessions"]),
+        stdout(&["sessions", "--help"])
+    );
+    assert_eq!(
+        stdout(&["help", "workflow", "set"]),
+        stdout(&["workflow", "set", "--help"])
+    );
+    assert_eq!(stdout(&["version"]), stdout(&["--version"]));
+    assert_eq!(machine.sidecar(&["help", "nothing"]).run().status, 64);
+}
+
+#[test]
+fn commands_of_other_programs_lead_to_ours() {
+    let machine = Machine::new();
+    for (habit, command) in [
+        ("list", "sessions"),
+        ("status", "sessions"),
+        ("cost", "usage"),
+    ] {
+        let output = machine.sidecar(&[habit]).run();
+        assert_eq!((output.status, output.stdout.as_str()), (64, ""), "{habit}");
+        let tip = format!("'{command}'");
+        assert!(output.stderr.contains(&tip), "{habit}: {}", output.stderr);
+    }
+}
+
+#[test]
+fn bare_command_without_input_says_what_it_is() {
+    let machine = Machine::new();
+    for input in ["", " \n"] {
+        let output = machine.sidecar(&[]).stdin(input).run();
+        assert_eq!((output.status, output.stdout.as_str()), (0, ""));
+        assert!(
+            output
+                .stderr
+                .contains("`convex-sidecar --help` lists the commands"),
+            "{}",
+            output.stderr
+        );
+        machine.sidecar(&["hook"]).stdin(input).run().silent();
+    }
+    machine.sidecar(&[]).stdin("{").run().silent();
+    machine
+        .sidecar(&[])
+        .stdin(r#"{"session_id": "s", "hook_event_name": "Stop"}"#)
+        .run()
+        .silent();
+    assert_eq!(machine.document("s")["sessionId"], "s");
+}
+
+#[test]
+fn workflow_is_not_set_to_nothing() {
+    let machine = Machine::new();
+    let output = machine.sidecar(&["workflow", "set", "nightly"]).run();
+    assert_eq!(output.status, 64);
+    for field in ["--task", "--status", "--step", "--artifact"] {
+        assert!(output.stderr.contains(field), "{field}: {}", output.stderr);
+    }
+    let list = machine.sidecar(&["workflow", "list", "--json"]).run();
+    assert!(!list.stdout.contains("nightly"), "{}", list.stdout);
+    let args = [
+        "workflow",
+        "set",
+        "nightly",
+        "--artifact",
+        "",
+        "--step",
+        "build",
+    ];
+    assert_eq!(machine.sidecar(&args).run().status, 0);
+}
