@@ -57,14 +57,18 @@ pub fn is_gone(owner: &Owner) -> bool {
 /// Whether process ids of the two places are those of the same processes. A boot is one of one machine,
 /// whose name can change meanwhile.
 fn is_same(place: &str, here: &str) -> bool {
-    let processes = |place: &str| Some(place.split_once('/')?.1.to_owned());
-    place == here || boot_of(here).is_some() && processes(place) == processes(here)
+    place == here || boot_of(here).is_some() && in_boot(place) == in_boot(here)
 }
 
 /// Whether the processes of a place ended when this machine was started again. Processes of another
 /// container on the same boot cannot be seen, so they count as alive.
 fn is_before_reboot(place: &str, here: &str) -> bool {
     boot_of(place) != boot_of(here) && machine_of(place) == machine_of(here)
+}
+
+/// Boot and process namespace.
+fn in_boot(place: &str) -> Option<&str> {
+    Some(place.split_once('/')?.1)
 }
 
 fn boot_of(place: &str) -> Option<&str> {
