@@ -44,6 +44,8 @@ export class Functions {
   unknownFields: string[] = [];
   /** Whether functions cannot be listed, as with a key that can only write. */
   hidesSpec = false;
+  /** Called when results of queries may have changed. */
+  onChange: () => void = () => undefined;
   /** The deployment's own variables, by name. Functions see them in the environment. */
   readonly #variables = new Map<string, string>();
   readonly #deployment: Deployment;
@@ -67,6 +69,7 @@ export class Functions {
       this.#variables.set(name, value);
       process.env[name] = value;
     }
+    this.onChange();
   }
 
   /** The environment belongs to the process, in which another deployment can follow. */
@@ -77,11 +80,23 @@ export class Functions {
   async run(call: Call): Promise<Outcome> {
     const logLines: string[] = [];
     try {
-      return { status: "success", value: await this.#value(call, logLines), logLines };
+      const value = await this.#value(call, logLines);
+      if (call.type !== "Query") this.onChange();
+      return { status: "success", value, logLines };
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       return { status: "error", errorMessage: error.message, ...error.data, logLines };
     }
+  }
+
+  /** Runs the HTTP action of a path. */
+  async fetch(path: string, method: string): Promise<Response> {
+    if (this.#deployment.modules["http"] === undefined) {
+      return new Response("This Convex deployment does not have HTTP actions enabled.", {
+        status: 404,
+      });
+    }
+    return await this.#database.fetch(path, { method });
   }
 
   async #value(call: Call, logLines: string[]): Promise<Value> {

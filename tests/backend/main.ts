@@ -47,11 +47,14 @@ function exitWithParent(): void {
 exitWithParent();
 const served = await deployment();
 // The Convex CLI could not deploy functions to an older backend.
-const { url, adminKey } = await startBackend(flags.older ? { ...served, modules: {} } : served, {
-  port: Number(flags.port),
-  isOlder: flags.older,
-  ...(flags.access === undefined ? {} : { accessHeader: flags.access }),
-  redactLogsToClient: flags["redact-logs-to-client"],
-  ...(flags["admin-key"] === undefined ? {} : { adminKey: flags["admin-key"] }),
-});
-process.stdout.write(`${JSON.stringify({ url, adminKey })}\n`);
+const { url, siteUrl, adminKey } = await startBackend(
+  flags.older ? { ...served, modules: {} } : served,
+  {
+    port: Number(flags.port),
+    isOlder: flags.older,
+    ...(flags.access === undefined ? {} : { accessHeader: flags.access }),
+    redactLogsToClient: flags["redact-logs-to-client"],
+    ...(flags["admin-key"] === undefined ? {} : { adminKey: flags["admin-key"] }),
+  },
+);
+process.stdout.write(`${JSON.stringify({ url, siteUrl, adminKey })}\n`);

@@ -16,6 +16,8 @@ import {
   type Outcome,
 } from "./functions";
 import { elementEnds, syntaxError, writeJson } from "./json";
+import { errorMessage } from "./messages";
+import { SyncServer } from "./sync";
 
 const INSTANCE_NAME = "convex-self-hosted";
 const MAX_BODY_BYTES = 16 * 1024 * 1024;
@@ -33,6 +35,8 @@ export interface Options {
 
 export interface Backend {
   url: string;
+  /** Where HTTP actions are served. */
+  siteUrl: string;
   adminKey: string;
   close: () => Promise<void>;
 }
@@ -68,15 +72,42 @@ export async function startBackend(
   const functions = new Functions(deployment);
   const routes = new Routes(functions, adminKey, options);
   const server = createServer((request, response) => void routes.serve(request, response));
-  await new Promise<void>((resolve) => server.listen(options.port ?? 0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  return { url: `http://127.0.0.1:${port}`, adminKey, close: () => close(server, functions) };
+  const sync = new SyncServer(functions, options.redactLogsToClient ?? false);
+  server.on("upgrade", (request, socket, head) => {
+    sync.upgrade(request, socket, head);
+  });
+  const site = createServer((request, response) => void serveSite(functions, request, response));
+  const [url, siteUrl] = [await listen(server, options.port ?? 0), await listen(site, 0)];
+  // A backend sets these itself; they are none of the deployment's own variables.
+  process.env["CONVEX_CLOUD_URL"] = url;
+  process.env["CONVEX_SITE_URL"] = siteUrl;
+  const close = async () => {
+    functions.removeVariables();
+    sync.close();
+    await Promise.all([server, site].map(stop));
+  };
+  return { url, siteUrl, adminKey, close };
 }
 
-async function close(server: Server, functions: Functions): Promise<void> {
-  functions.removeVariables();
+async function listen(server: Server, port: number): Promise<string> {
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+async function stop(server: Server): Promise<void> {
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
+}
+
+/** Answers a request to the port of the HTTP actions. */
+async function serveSite(
+  functions: Functions,
+  { method = "GET", url = "/" }: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const answer = await functions.fetch(url, method);
+  response.writeHead(answer.status, Object.fromEntries(answer.headers));
+  response.end(Buffer.from(await answer.arrayBuffer()));
 }
 
 interface Answer {
@@ -438,11 +469,6 @@ function outcomeJson(outcome: Outcome, encoded: boolean, redacts: boolean): stri
   if (outcome.logLines.length > 0 && !redacts)
     fields.push(["logLines", JSON.stringify(outcome.logLines)]);
   return `{${fields.map(([name, value]) => `"${name}":${value}`).join(",")}}`;
-}
-
-function errorMessage(message: string, redacts: boolean): string {
-  const prefix = `[Request ID: ${randomBytes(8).toString("hex")}] Server Error`;
-  return redacts ? prefix : `${prefix}\n${message}`;
 }
 
 /** `format: "json"`: types that JSON lacks become strings. */
