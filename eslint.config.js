@@ -4,7 +4,16 @@ import { defineConfig } from "eslint/config";
 import tseslint from "typescript-eslint";
 
 export default defineConfig(
-  { ignores: ["convex/_generated/", "target/", "tests/client/", "examples/", "**/*.js"] },
+  {
+    ignores: [
+      "convex/_generated/",
+      "convex/model/page.ts",
+      "target/",
+      "tests/client/",
+      "examples/",
+      "**/*.js",
+    ],
+  },
   tseslint.configs.strictTypeChecked,
   tseslint.configs.stylisticTypeChecked,
   convex.configs.recommended,

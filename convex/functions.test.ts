@@ -1,13 +1,14 @@
 /**
  * What must hold for every function, including ones added later: only the admin key reaches it, and
  * it has validators for its arguments and its return value. Anyone who can reach the port can call
- * a public function.
+ * a public function: those are the page's queries, which prove a token first (view.test.ts).
  */
 import { expect, it } from "vitest";
 
 interface Exported {
   isInternal?: boolean;
   isPublic?: boolean;
+  isQuery?: boolean;
   exportArgs?: () => string;
   exportReturns?: () => string;
 }
@@ -35,6 +36,10 @@ it("deploys exactly these functions", () => {
     "agents:listUsageDays",
     "agents:syncAgentSessions",
     "agents:updateAgentSession",
+    "view:days",
+    "view:running",
+    "view:session",
+    "view:sessions",
     "workflows:createWorkflow",
     "workflows:deleteExpiredWorkflows",
     "workflows:getWorkflow",
@@ -43,11 +48,23 @@ it("deploys exactly these functions", () => {
   ]);
 });
 
+it.each(functions)("%s has validators for its arguments and its return value", (_, exported) => {
+  expect(exported.exportArgs?.()).toContain('"type":"object"');
+  expect(exported.exportReturns?.()).not.toBe("null");
+});
+
 it.each(functions)(
-  "%s is internal and has validators for its arguments and its return value",
-  (_, exported) => {
-    expect([exported.isInternal, exported.isPublic]).toEqual([true, undefined]);
-    expect(exported.exportArgs?.()).toContain('"type":"object"');
-    expect(exported.exportReturns?.()).not.toBe("null");
+  "%s is internal, or a query of the page that asks for a token",
+  (name, exported) => {
+    const isOfPage = name.startsWith("view:");
+    expect([exported.isInternal, exported.isPublic]).toEqual(
+      isOfPage ? [undefined, true] : [true, undefined],
+    );
+    if (!isOfPage) return;
+    expect(exported.isQuery).toBe(true);
+    const { value } = JSON.parse(exported.exportArgs?.() ?? "") as {
+      value: { token: { fieldType: { type: string }; optional: boolean } };
+    };
+    expect(value.token).toEqual({ fieldType: { type: "string" }, optional: false });
   },
 );

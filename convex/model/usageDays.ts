@@ -260,16 +260,26 @@ export async function listUsageDays(
   { since = "", until = "\uffff" }: { since?: string; until?: string },
   paginationOpts: PaginationOptions,
 ) {
+  const { selected, isComplete } = await usageDaysBetween(ctx, since, until);
+  return { ...(await selected.paginate(paginationOpts)), isComplete };
+}
+
+/** The newest rows of {@link listUsageDays}, at most `limit`. */
+export async function readUsageDays(ctx: QueryCtx, since: string, until: string, limit: number) {
+  const { selected, isComplete } = await usageDaysBetween(ctx, since, until);
+  return { rows: await selected.take(limit), isComplete };
+}
+
+async function usageDaysBetween(ctx: QueryCtx, since: string, until: string) {
   const state = await readState(ctx);
   const generation = state?.version === VERSION ? state.generation : -1;
-  const rows = await ctx.db
+  const selected = ctx.db
     .query("usageDays")
     .withIndex("by_generation_and_day_and_project_and_host_and_user_and_model", (q) =>
       q.eq("generation", generation).gte("day", since).lte("day", until),
     )
-    .order("desc")
-    .paginate(paginationOpts);
-  return { ...rows, isComplete: generation >= 0 && state?.isComplete === true };
+    .order("desc");
+  return { selected, isComplete: generation >= 0 && state?.isComplete === true };
 }
 
 function readState(ctx: QueryCtx): Promise<Doc<"usageDaysState"> | null> {

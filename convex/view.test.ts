@@ -1,0 +1,237 @@
+/**
+ * The guarantee of the page's queries, which are public: without a valid token they refuse before
+ * they read a row, a token for figures shows no text, and what they read is bounded.
+ */
+import { createHash } from "node:crypto";
+import { convexTest } from "convex-test";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import everyField from "../src/record/every_field.json";
+import { api, internal } from "./_generated/api";
+import type { AgentSession } from "./model/validators";
+import schema from "./schema";
+
+const { running, sessions, session, days } = api.view;
+const modules = import.meta.glob(["./**/*.{ts,js}", "!./**/*.test.ts"]);
+const NOW = Date.UTC(2026, 10, 26, 12);
+const DAY = 24 * 60 * 60 * 1000;
+const FULL = "full-token";
+const FIGURES = "figures-token";
+const EXPIRED = "expired-token";
+const TEXTS = ["input", "output", "error"] as const;
+
+beforeEach(() => {
+  vi.useFakeTimers({ now: NOW });
+  vi.stubEnv("CONVEX_SIDECAR_VIEW_TOKENS", tokens());
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllEnvs();
+});
+
+function tokens(): string {
+  const entry = (token: string, access: string, expiresAt: number) =>
+    `${createHash("sha256").update(token).digest("hex")}:${access}:${expiresAt}`;
+  return [
+    entry(FULL, "full", NOW + DAY),
+    entry(FIGURES, "figures", 0),
+    entry(EXPIRED, "full", NOW),
+    entry("unknown-access", "all", 0),
+    entry("no-time", "full", NaN),
+  ].join(" ");
+}
+
+type Limits = Parameters<typeof convexTest>[0];
+
+function deployment(limits: object = {}) {
+  return convexTest({ schema, modules, ...limits } as Limits & { schema: typeof schema });
+}
+
+type Deployment = ReturnType<typeof deployment>;
+
+const EVERY_FIELD = everyField as AgentSession;
+
+function sent(sessionId: string, fields: Partial<AgentSession> = {}, at = NOW): AgentSession {
+  const metadata = { ...EVERY_FIELD.metadata, startedAt: at, updatedAt: at };
+  return { ...EVERY_FIELD, sessionId, revision: 1, status: "completed", metadata, ...fields };
+}
+
+/** Every query of the page, with this token. */
+function calls(t: Deployment, token: string): Record<string, () => Promise<unknown>> {
+  return {
+    running: () => t.query(running, { token, since: 0 }),
+    sessions: () => t.query(sessions, { token, since: 0 }),
+    session: () => t.query(session, { token, sessionId: "s" }),
+    days: () => t.query(days, { token, since: "2026-01-01", until: "2026-12-31" }),
+  };
+}
+
+it("tests every query of the page", () => {
+  expect(Object.keys(calls(deployment(), FULL)).sort()).toEqual([
+    "days",
+    "running",
+    "session",
+    "sessions",
+  ]);
+});
+
+it.each(["", "wrong", EXPIRED, "unknown-access", "no-time", FULL.toUpperCase(), `${FULL} `])(
+  "refuses the token %j before it reads a row",
+  async (token) => {
+    // Any read would be another error.
+    const t = deployment({ transactionLimits: { databaseQueries: 0, documentsRead: 0 } });
+    for (const call of Object.values(calls(t, token)))
+      await expect(call()).rejects.toMatchObject({ data: { code: "NO_ACCESS" } });
+    for (const call of Object.values(calls(t, FULL)))
+      await expect(call()).rejects.not.toMatchObject({ data: { code: "NO_ACCESS" } });
+  },
+);
+
+it.each([undefined, "", " ", ":full:0", `${FULL}:full:0`])(
+  "refuses every token if the variable is %j",
+  async (variable) => {
+    vi.stubEnv("CONVEX_SIDECAR_VIEW_TOKENS", variable);
+    const t = deployment();
+    for (const token of ["", FULL, FIGURES])
+      for (const call of Object.values(calls(t, token)))
+        await expect(call()).rejects.toMatchObject({ data: { code: "NO_ACCESS" } });
+  },
+);
+
+it("refuses a token once it has expired", async () => {
+  const t = deployment();
+  expect(await t.query(sessions, { token: FULL, since: 0 })).toEqual([]);
+  vi.setSystemTime(NOW + DAY);
+  await expect(t.query(sessions, { token: FULL, since: 0 })).rejects.toThrow();
+  expect(await t.query(sessions, { token: FIGURES, since: 0 })).toEqual([]);
+});
+
+it("lists sessions newest first from a time on, by status, and those that run", async () => {
+  const t = deployment();
+  await t.mutation(internal.agents.syncAgentSessions, {
+    sessions: [
+      sent("old", {}, NOW - 9 * DAY),
+      sent("failed", { status: "failed" }, NOW - 2),
+      sent("running", { status: "running" }, NOW - 1),
+      sent("new"),
+    ],
+  });
+  const since = NOW - DAY;
+  const ids = (rows: { sessionId: string }[]) => rows.map(({ sessionId }) => sessionId);
+  expect(ids(await t.query(sessions, { token: FULL, since }))).toEqual([
+    "new",
+    "running",
+    "failed",
+  ]);
+  const failed = { token: FULL, since, status: "failed" as const };
+  expect(ids(await t.query(sessions, failed))).toEqual(["failed"]);
+  expect(ids(await t.query(running, { token: FULL, since }))).toEqual(["running"]);
+});
+
+it("shows a session in full, except where its transcript is", async () => {
+  const t = deployment();
+  await t.mutation(internal.agents.createAgentSession, sent("s"));
+  const shown = await t.query(session, { token: FULL, sessionId: "s" });
+  for (const name of TEXTS) expect(shown?.[name]).toBe(EVERY_FIELD[name]);
+  expect(shown?.metadata.usageByModel).toEqual(EVERY_FIELD.metadata.usageByModel);
+  expect(JSON.stringify(shown)).not.toContain(EVERY_FIELD.metadata.transcript.path);
+  expect(await t.query(session, { token: FULL, sessionId: "unknown" })).toBeNull();
+});
+
+it("shows no text to a token for figures", async () => {
+  const t = deployment();
+  const secret = "what somebody wrote";
+  const texts = { input: secret, output: secret, error: secret };
+  const { metadata } = sent("s");
+  await t.mutation(
+    internal.agents.createAgentSession,
+    sent("s", { ...texts, status: "running", metadata: { ...metadata, title: secret } }),
+  );
+  const answers = Object.entries(calls(t, FIGURES)).map(async ([name, call]) => {
+    const answer = JSON.stringify(await call());
+    expect(answer, name).not.toContain(secret);
+    expect(answer.length, name).toBeGreaterThan(100);
+  });
+  await Promise.all(answers);
+  const listed = await t.query(sessions, { token: FULL, since: 0 });
+  expect(JSON.stringify(listed)).toContain(secret);
+});
+
+it("cuts texts, and never within a character", async () => {
+  const t = deployment();
+  const input = `${"x".repeat(299)}${"😀".repeat(40_000)}`;
+  await t.mutation(internal.agents.createAgentSession, sent("s", { input }));
+  const [listed] = await t.query(sessions, { token: FULL, since: 0 });
+  expect(listed?.input).toBe(`${"x".repeat(299)}…`);
+  const shown = await t.query(session, { token: FULL, sessionId: "s" });
+  expect(shown?.input?.length).toBeLessThanOrEqual(65_537);
+  expect(shown?.input?.isWellFormed()).toBe(true);
+});
+
+it("reads a bounded number of sessions, whatever their size", async () => {
+  const t = deployment();
+  const many = Array.from({ length: 150 }, (_, index) => sent(`s${index}`, {}, NOW - index));
+  await t.mutation(internal.agents.syncAgentSessions, { sessions: many });
+  expect(await t.query(sessions, { token: FULL, since: 0 })).toHaveLength(100);
+  const output = "x".repeat(900_000);
+  for (let index = 1; index < 9; index += 1) {
+    const large = sent(`large${index}`, { output }, NOW + index);
+    await t.mutation(internal.agents.createAgentSession, large);
+  }
+  expect((await t.query(sessions, { token: FULL, since: 0 })).length).toBeLessThan(10);
+});
+
+it("sums usage by day, project, model, user and host, of everything or a part", async () => {
+  const t = deployment();
+  const usage = { inputTokens: 1, outputTokens: 2, cacheReadInputTokens: 3 };
+  const tokensOf = { ...usage, cacheCreationInputTokens: 4 };
+  const of = (sessionId: string, host: string, costUsd: number) => {
+    const { metadata } = sent(sessionId);
+    const usageByDay = ["2026-11-25", "2026-11-26"].map((day) => ({
+      day,
+      model: "opus",
+      ...tokensOf,
+      costUsd: costUsd / 2,
+    }));
+    const fields = { host, costUsd, usageByDay, cwd: "/p", model: "opus", turns: 3 };
+    return sent(sessionId, { metadata: { ...metadata, ...fields } });
+  };
+  await t.mutation(internal.agents.syncAgentSessions, {
+    sessions: [of("s1", "laptop", 1), of("s2", "server", 2)],
+  });
+  await t.finishAllScheduledFunctions(vi.runAllTimers);
+  const range = { token: FIGURES, since: "2026-11-25", until: "2026-11-26" };
+  const all = await t.query(days, range);
+  expect(all.days).toMatchObject([
+    { name: "2026-11-25", sessions: 0, costUsd: 1.5, outputTokens: 4 },
+    { name: "2026-11-26", sessions: 2, costUsd: 1.5, outputTokens: 4, turns: 6 },
+  ]);
+  expect(all.hosts).toMatchObject([
+    { name: "server", costUsd: 2 },
+    { name: "laptop", costUsd: 1 },
+  ]);
+  expect([all.projects.length, all.models.length, all.isComplete]).toEqual([1, 1, true]);
+  const server = await t.query(days, { ...range, host: "server" });
+  expect(server.days).toMatchObject([{ costUsd: 1 }, { costUsd: 1, sessions: 1 }]);
+  const today = await t.query(days, { ...range, since: "2026-11-26" });
+  expect(today.days).toMatchObject([{ name: "2026-11-26" }]);
+});
+
+it("serves the page with a policy that allows its own script and its own deployment", async () => {
+  vi.stubEnv("CONVEX_CLOUD_URL", "http://127.0.0.1:3210");
+  const answer = await deployment().fetch("/");
+  const policy = answer.headers.get("Content-Security-Policy") ?? "";
+  expect(policy).toContain("default-src 'none'");
+  expect(policy).toContain("connect-src http://127.0.0.1:3210 ws://127.0.0.1:3210;");
+  const html = await answer.text();
+  for (const [kind, pattern] of [
+    ["script", /<script type="module">(.*?)<\/script>/s],
+    ["style", /<style>(.*?)<\/style>/s],
+  ] as const) {
+    const source = pattern.exec(html)?.[1] ?? "";
+    const hash = createHash("sha256").update(source).digest("base64");
+    expect(policy).toContain(`${kind}-src 'sha256-${hash}'`);
+  }
+  expect(html).toContain('content="http://127.0.0.1:3210"');
+  expect(Buffer.byteLength(html)).toBeLessThan(120_000);
+  expect((await deployment().fetch("/other")).status).toBe(404);
+});

@@ -1,0 +1,53 @@
+/**
+ * What the page reads. These are the only public functions: the page has no admin key, so each one
+ * asks for a token first and refuses before it reads a row (model/access.ts). The logic is in
+ * model/view.ts.
+ */
+import { v } from "convex/values";
+import { query } from "./_generated/server";
+import { requireAccess } from "./model/access";
+import { sessionStatus } from "./model/validators";
+import * as View from "./model/view";
+
+export const running = query({
+  args: { token: v.string(), since: v.number() },
+  returns: v.array(View.listedSession),
+  handler: async (ctx, { token, since }) => {
+    const access = await requireAccess(token);
+    return await View.listSessions(ctx, access, { since, status: "running" });
+  },
+});
+
+export const sessions = query({
+  args: { token: v.string(), since: v.number(), status: v.optional(sessionStatus) },
+  returns: v.array(View.listedSession),
+  handler: async (ctx, { token, ...filter }) => {
+    const access = await requireAccess(token);
+    return await View.listSessions(ctx, access, filter);
+  },
+});
+
+export const session = query({
+  args: { token: v.string(), sessionId: v.string() },
+  returns: v.nullable(View.shownSession),
+  handler: async (ctx, { token, sessionId }) => {
+    const access = await requireAccess(token);
+    return await View.showSession(ctx, access, sessionId);
+  },
+});
+
+export const days = query({
+  args: {
+    token: v.string(),
+    since: v.string(),
+    until: v.string(),
+    project: v.optional(v.string()),
+    user: v.optional(v.string()),
+    host: v.optional(v.string()),
+  },
+  returns: View.shownDays,
+  handler: async (ctx, { token, ...filter }) => {
+    await requireAccess(token);
+    return await View.showDays(ctx, filter);
+  },
+});

@@ -1,0 +1,68 @@
+/** Figures and times for people. */
+const DAY = 24 * 60 * 60 * 1000;
+
+export interface Tokens {
+  inputTokens: number;
+  outputTokens: number;
+  cacheReadInputTokens: number;
+  cacheCreationInputTokens: number;
+}
+
+export function allTokens(of: Tokens): number {
+  return of.inputTokens + of.outputTokens + of.cacheReadInputTokens + of.cacheCreationInputTokens;
+}
+
+export function count(number: number): string {
+  if (number < 10_000) return number.toLocaleString();
+  return number.toLocaleString(undefined, { notation: "compact", maximumFractionDigits: 1 });
+}
+
+export interface Cost {
+  costUsd?: number | undefined;
+  isEstimate?: boolean;
+  isPartial?: boolean;
+}
+
+/** `~` marks an estimate, `≥` a cost of which a part is not known. */
+export function cost({ costUsd, isEstimate, isPartial }: Cost): string {
+  if (costUsd === undefined) return "–";
+  const digits = costUsd !== 0 && Math.abs(costUsd) < 0.1 ? 4 : 2;
+  const text = costUsd.toLocaleString(undefined, {
+    style: "currency",
+    currency: "USD",
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  });
+  return `${isPartial ? "≥ " : ""}${isEstimate ? "~" : ""}${text}`;
+}
+
+export function duration(ms: number | undefined): string {
+  if (ms === undefined) return "–";
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86_400)
+    return `${Math.floor(seconds / 3600)} h ${Math.floor(seconds / 60) % 60} min`;
+  return `${Math.floor(seconds / 86_400)} d ${Math.floor(seconds / 3600) % 24} h`;
+}
+
+/** In the time zone of the reader. */
+export function time(at: number): string {
+  return new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+}
+
+/** The UTC day so many days before a time, as the roll-up names it. */
+export function utcDay(at: number, daysBefore = 0): string {
+  return new Date(at - daysBefore * DAY).toISOString().slice(0, 10);
+}
+
+/** The last part of a path or of the address of a repository. */
+export function short(project: string): string {
+  return (
+    project
+      .replace(/\/+$/, "")
+      .replace(/\.git$/, "")
+      .split(/[/:\\]/)
+      .at(-1) ?? project
+  );
+}
