@@ -35,7 +35,7 @@ macro_rules! file {
 }
 
 /// Paths in the folder, and texts.
-const FILES: [(&str, &str); 20] = [
+const FILES: [(&str, &str); 25] = [
     (
         ".gitignore",
         "/.deployed\n/.env\n/.env.local\n/node_modules/\n",
@@ -48,19 +48,24 @@ const FILES: [(&str, &str); 20] = [
     ("package-lock.json", LOCK_FILE),
     file!("convex/agents.ts"),
     file!("convex/crons.ts"),
+    file!("convex/http.ts"),
     file!("convex/schema.ts"),
     file!("convex/tsconfig.json"),
+    file!("convex/view.ts"),
     file!("convex/workflows.ts"),
     file!("convex/_generated/api.d.ts"),
     file!("convex/_generated/api.js"),
     file!("convex/_generated/dataModel.d.ts"),
     file!("convex/_generated/server.d.ts"),
     file!("convex/_generated/server.js"),
+    file!("convex/model/access.ts"),
     file!("convex/model/agents.ts"),
+    file!("convex/model/page.ts"),
     file!("convex/model/retention.ts"),
     file!("convex/model/time.ts"),
     file!("convex/model/usageDays.ts"),
     file!("convex/model/validators.ts"),
+    file!("convex/model/view.ts"),
     file!("convex/model/workflows.ts"),
 ];
 

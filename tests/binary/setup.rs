@@ -59,7 +59,7 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
     let (steps, rest) = printed.split_once("\n\n").unwrap();
     assert_eq!(
         steps,
-        "✓ files          20 files unpacked into ~/sidecar/deployment  (TIME)\n\
+        "✓ files          25 files unpacked into ~/sidecar/deployment  (TIME)\n\
          ✓ requirements   Node.js 20.0.0, Docker Compose 2.29.1  (TIME)\n\
          ✓ containers     started and healthy with CONVEX_PORT from the environment; to keep that, add it to \
          ~/sidecar/deployment/.env; old revisions are kept for two days (DOCUMENT_RETENTION_DELAY in ~/sidecar/deployment/.env)  (TIME)\n\
@@ -249,7 +249,7 @@ fn unpacked_files_are_those_of_the_repository_and_no_others() {
         .run()
         .ok();
     assert!(
-        printed.contains("✓ files          21 files unpacked"),
+        printed.contains("✓ files          26 files unpacked"),
         "{printed}"
     );
     assert_eq!(
@@ -359,7 +359,7 @@ fn dry_run_prints_the_steps_and_changes_nothing() {
     let before = snapshot(site.machine.home());
     let printed = site.normalize(&site.setup(&["--dry-run"]).ok());
     for part in [
-        "would unpack 20 files into ~/sidecar/deployment\n",
+        "would unpack 25 files into ~/sidecar/deployment\n",
         "would run `docker compose up --detach --wait` in ~/sidecar/deployment, with the image that an existing backend has\n",
         "generate_admin_key.sh",
         "would write URL and key into ~/sidecar/config.toml",
