@@ -148,7 +148,7 @@ fn transcripts_in(client: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -174,7 +174,7 @@ fn ours(scratch: &Path, known: &Known) -> u64 {
 }
 
 fn ccusage(known: &Known) -> Result<u64, String> {
-    let output = rivals::ccusage(&known.client)?.output().unwrap();
+    let output = rivals::ccusage(&known.client, "session")?.output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let sessions = report["session"].as_array().unwrap().iter();
     Ok(sessions

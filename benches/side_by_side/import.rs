@@ -14,7 +14,7 @@ use crate::table::{Column, beside, count, millis, table};
 use crate::timing::{Contender, in_turn, timed};
 use crate::transcripts::{self, Numbers};
 
-const SESSIONS: usize = 2_000;
+pub const SESSIONS: usize = 2_000;
 const RUNS: usize = 5;
 const MIB: u64 = 1_024 * 1_024;
 
@@ -71,7 +71,7 @@ pub fn import(scratch: &Path) -> String {
 }
 
 /// Transcripts of 0.5 to 1.5 MiB in twenty projects, and their size in bytes.
-fn projects(scratch: &Path) -> (PathBuf, u64) {
+pub fn projects(scratch: &Path) -> (PathBuf, u64) {
     let folder = fresh(scratch, "projects");
     let mut numbers = Numbers::new(7);
     for seed in 0..SESSIONS as u64 {
@@ -89,7 +89,7 @@ fn projects(scratch: &Path) -> (PathBuf, u64) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "bytes are far fewer than 2^52")]
-fn gib(bytes: u64) -> f64 {
+pub fn gib(bytes: u64) -> f64 {
     bytes as f64 / (1_024.0 * 1_024.0 * 1_024.0)
 }
 

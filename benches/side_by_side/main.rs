@@ -29,6 +29,7 @@ mod sidecar;
 mod table;
 mod timing;
 mod transcripts;
+mod usage;
 
 use std::path::Path;
 
@@ -43,7 +44,7 @@ struct Section {
     run: fn(&Path) -> String,
 }
 
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 8] = [
     Section {
         name: "hooks",
         title: "A hook that delivers",
@@ -73,6 +74,12 @@ const SECTIONS: [Section; 7] = [
         title: "Importing past sessions",
         about: include_str!("about/import.md"),
         run: import::import,
+    },
+    Section {
+        name: "usage",
+        title: "Usage by day and model",
+        about: include_str!("about/usage.md"),
+        run: usage::by_day,
     },
     Section {
         name: "crowd",

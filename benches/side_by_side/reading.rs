@@ -80,7 +80,7 @@ pub fn transcripts(scratch: &Path) -> String {
             Contender::new(RUNS, || grown.turn()),
             Contender::program(RUNS, rivals::wc(transcript)),
             Contender::program(slow, rivals::jq(transcript)),
-            Contender::program(slow, rivals::ccusage(folder)),
+            Contender::program(slow, rivals::ccusage(folder, "session")),
             Contender::program(slow, rivals::python_usage(transcript)),
             Contender::program_with(
                 slow,

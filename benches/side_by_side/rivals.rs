@@ -106,9 +106,9 @@ pub fn claude_code_sync(url: &str, home: &Path, event: Event) -> Result<Command,
     Ok(command)
 }
 
-/// `ccusage` on the `projects` of a client's folder: its native executable, without the JavaScript
+/// A report of `ccusage` on the `projects` of a client's folder, in UTC: its native executable, without the JavaScript
 /// wrapper.
-pub fn ccusage(client: &Path) -> Result<Command, String> {
+pub fn ccusage(client: &Path, report: &str) -> Result<Command, String> {
     let system = if cfg!(target_os = "macos") {
         "darwin"
     } else {
@@ -126,7 +126,7 @@ pub fn ccusage(client: &Path) -> Result<Command, String> {
         &[],
     )?;
     command
-        .args(["session", "--json", "--offline"])
+        .args([report, "--json", "--offline", "--timezone", "UTC"])
         .env("CLAUDE_CONFIG_DIR", client)
         .env("HOME", client);
     Ok(command)

@@ -76,6 +76,9 @@ pub struct Sessions {
     /// Redraw the table every second until Ctrl-C
     #[arg(long, conflicts_with = "json")]
     pub watch: bool,
+    /// Print IDs with their prompts, for the completions of shells
+    #[arg(long, hide = true, conflicts_with_all = ["json", "watch"])]
+    pub ids: bool,
 }
 
 /// The order is that of `ui/usage.rs`.

@@ -33,6 +33,8 @@ pub fn run(options: &Sessions) -> Result<()> {
     let filter = filter(&config, options);
     if options.watch {
         watch(&config, options, &filter)
+    } else if options.ids {
+        print(&ids(&config, &filter)?)
     } else if options.json {
         print(&documents(&config, options, &filter)?)
     } else {
@@ -48,6 +50,15 @@ fn filter(config: &Config, options: &Sessions) -> Filter {
         limit: options.limit.try_into().unwrap_or(usize::MAX),
         ..selected::filter(config, &options.selected)
     }
+}
+
+/// The ids of the sessions of the journal, each with a tab and its prompt.
+fn ids(config: &Config, filter: &Filter) -> Result<String> {
+    let journal = Journal::open(&config.journal)?;
+    let context = DeliveryContext::new(&journal, &config.deployment)?;
+    let sessions = journal.entries(filter)?.into_iter();
+    let sessions = sessions.map(|entry| listed(&context, &entry));
+    Ok(ui::session_ids(&sessions.collect::<Result<Vec<_>>>()?))
 }
 
 /// The documents as they are stored, one JSON document per line.

@@ -79,3 +79,65 @@ fn workflow_is_not_set_to_nothing() {
     ];
     assert_eq!(machine.sidecar(&args).run().status, 0);
 }
+
+/// The words that bash offers for the last of these.
+fn completed(machine: &Machine, line: &[&str]) -> Vec<String> {
+    let script = r#"
+        source <(convex-sidecar completions bash)
+        COMP_WORDS=(convex-sidecar "$@") COMP_CWORD=$#
+        function=$(complete -p convex-sidecar)
+        function=${function##*-F }
+        "${function%% *}" convex-sidecar "${!#}"
+        printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    let mut bash = std::process::Command::new("/bin/bash");
+    bash.args(["-c", script, "bash"]).args(line);
+    let words = machine.prepare(bash).run().ok();
+    words
+        .lines()
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+#[cfg(unix)]
+fn completions_offer_the_ids_of_sessions() {
+    let machine = Machine::new().linked();
+    for id in ["6ecd139f", "6f000000", "a0000000"] {
+        let hook = machine.sidecar(&["hook"]);
+        let event = format!(
+            r#"{{"session_id": "{id}", "hook_event_name": "UserPromptSubmit", "prompt": "-n $(touch evil) \u001b[2J"}}"#
+        );
+        hook.stdin(event).run().silent();
+    }
+    for command in ["show", "forget"] {
+        let mut offered = completed(&machine, &[command, "6"]);
+        offered.sort();
+        assert_eq!(offered, ["6ecd139f", "6f000000"], "{command}");
+        assert_eq!(completed(&machine, &[command, ""]).len(), 3, "{command}");
+        assert!(
+            completed(&machine, &[command, "--"]).contains(&"--help".to_owned()),
+            "{command}"
+        );
+    }
+    assert!(completed(&machine, &["ses"]).contains(&"sessions".to_owned()));
+    assert!(!machine.home().join("evil").exists());
+    for shell in ["zsh", "fish"] {
+        let script = machine.sidecar(&["completions", shell]).run().ok();
+        assert_eq!(
+            script
+                .matches("convex-sidecar sessions --ids --limit 100")
+                .count(),
+            1,
+            "{shell}"
+        );
+    }
+    let zsh = machine.sidecar(&["completions", "zsh"]).run().ok();
+    assert_eq!(
+        zsh.matches("prefix of it:_convex-sidecar_sessions'")
+            .count(),
+        2,
+        "{zsh}"
+    );
+}

@@ -184,6 +184,17 @@ pub fn session_lines(sessions: &[ListedSession]) -> String {
     sessions.iter().map(line).collect()
 }
 
+/// One line for each session: id, a tab, and the start of the prompt.
+#[must_use]
+pub fn session_ids(sessions: &[ListedSession]) -> String {
+    let mut lines = String::new();
+    for ListedSession { document, .. } in sessions {
+        let prompt = cut(&title(document), SHORT_PROMPT);
+        let _ = writeln!(lines, "{}\t{prompt}", escape(&document.session_id));
+    }
+    lines
+}
+
 fn escaped(text: Option<&String>) -> String {
     text.map_or_else(String::new, |text| escape(text))
 }
