@@ -11,7 +11,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # CARGO_TARGET_DIR and cargo's configuration can move it.
 executable = $$(cargo build --locked --quiet --message-format=json $(1) | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 
-.PHONY: demo test transcripts client-test bench cost cross fuzz lint format clean
+.PHONY: demo test transcripts client-test bench cost cross cross-windows fuzz lint format clean
 
 # Records a captured session of the real client in a temporary home and shows it.
 demo:
@@ -68,6 +68,11 @@ cost:
 CROSS ?= x86_64-pc-windows-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-apple-darwin
 cross: node_modules
 	sh tests/cross/run.sh $(CROSS)
+
+# The part of it that CI runs: for Windows the unit tests, the transcripts, and of the tests of the
+# binary those of what differs there (processes, locks, files, crowds, the certificate check).
+cross-windows: node_modules
+	sh tests/cross/run.sh x86_64-pc-windows-gnu -- windows:: crowd:: killed:: disk:: doctor_rules:: forget:: hostile:: key:: replay::
 
 # Fuzzes the parsers for five minutes, starting from captured input. Needs a nightly toolchain and
 # cargo-fuzz.

@@ -1,5 +1,10 @@
-//! Links GCC's unwinder statically if the compiler has it as an archive. Rust links the shared
-//! library on Linux, and loading it at each start took a twentieth of the time of a hook (measured).
+//! How the executable is linked, so that it starts quickly: a hook is mostly the start of a process.
+//!
+//! - On Linux, GCC's unwinder is linked statically if the compiler has it as an archive. Rust links
+//!   the shared library, and loading it at each start took a twentieth of the time of a hook
+//!   (measured).
+//! - On Windows, DLLs that most hooks call nothing of are loaded when something in them is called
+//!   first.
 
 #![expect(
     clippy::disallowed_methods,
@@ -9,9 +14,21 @@
 use std::path::Path;
 use std::process::Command;
 
+/// DLLs that libraries link for what only some commands, or only calls by https, need.
+const LOADED_LATE: [&str; 8] = [
+    "combase", "crypt32", "ole32", "oleaut32", "pdh", "powrprof", "psapi", "shell32",
+];
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
+    // Only the linker of MSVC, which releases are built with, can do that.
+    if is("CARGO_CFG_TARGET_OS", "windows") && is("CARGO_CFG_TARGET_ENV", "msvc") {
+        for library in LOADED_LATE {
+            println!("cargo:rustc-link-arg-bins=/DELAYLOAD:{library}.dll");
+        }
+        println!("cargo:rustc-link-arg-bins=delayimp.lib");
+    }
     let is_cross = std::env::var_os("HOST") != std::env::var_os("TARGET");
     if is_cross || !is("CARGO_CFG_TARGET_OS", "linux") || !is("CARGO_CFG_TARGET_ENV", "gnu") {
         return;

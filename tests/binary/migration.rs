@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::capture::{record_in, replay};
-use crate::support::{Backend, Capture, Machine, json_lines, root};
+use crate::support::{Backend, Capture, Machine, by_system, json_lines, root};
 
 /// The deployment that the journal was written for.
 const DEPLOYMENT: &str = "http://127.0.0.1:3210";
@@ -187,7 +187,7 @@ fn process_that_never_closes_the_journal_does_not_stop_the_migration() {
 #[test]
 fn hooks_that_migrate_at_once_are_all_recorded() {
     const HOOKS: usize = 24;
-    for _ in 0..8 {
+    for _ in 0..by_system(8, 2) {
         let machine = with_old_journal(Machine::new(), DEPLOYMENT);
         std::thread::scope(|scope| {
             for index in 0..HOOKS {

@@ -31,6 +31,18 @@ pub fn with_slashes(text: &str) -> String {
     }
 }
 
+/// The binary, in the emulator that `TEST_EMULATOR` names if it was built for another processor.
+fn executable() -> Command {
+    let path = env!("CARGO_BIN_EXE_convex-sidecar");
+    let Ok(emulator) = std::env::var("TEST_EMULATOR") else {
+        return Command::new(path);
+    };
+    let mut words = emulator.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).arg(path);
+    command
+}
+
 /// A machine: its home folder, with the sidecar's home and the client's projects below it.
 pub struct Machine {
     home: TempDir,
@@ -189,7 +201,7 @@ impl Machine {
 
     /// The binary with these arguments.
     pub fn sidecar(&self, args: &[&str]) -> Sidecar {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_convex-sidecar"));
+        let mut command = executable();
         command.args(args);
         self.prepare(command)
     }

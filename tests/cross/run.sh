@@ -4,7 +4,7 @@
 #
 #   sh tests/cross/run.sh TARGET … [-- ARGUMENT …]
 #
-# The arguments after `--` go to each test program, for example the names of tests. It needs Node and
+# The arguments after `--` go to the tests of the binary, for example their names. It needs Node and
 # node_modules, and installs everything else, as root, from Debian's packages and PyPI. Debian's
 # compiler comes with the source of the standard library, which cargo builds here for each target
 # (`-Zbuild-std`); rustup brings the standard library of its own system only.
@@ -15,7 +15,7 @@ targets=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--) shift; break ;;
-	*-windows-*) packages="$packages gcc-mingw-w64-x86-64 wine wine64" ;;
+	*-windows-*) packages="$packages gcc-mingw-w64-x86-64 wine wine64 libgnutls30" ;;
 	aarch64-*-linux-*) packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" ;;
 	*-apple-*) packages="$packages llvm python3-venv" ;;
 	*) echo "unknown target $1" >&2; exit 2 ;;
@@ -38,11 +38,19 @@ export PATH="/usr/bin:/bin" CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOT
 export CARGO_TARGET_DIR="$cross" CARGO_PROFILE_DEV_DEBUG=0
 cargo='cargo --config profile.dev.package.convex-sidecar.opt-level=0'
 build_std='--locked --quiet --no-fail-fast -Zbuild-std=std,panic_abort'
-tests='--lib --test binary --test transcripts'
 
 say() { printf '%s %s\n' "$(date +%T)" "$*"; }
 
 # shellcheck disable=SC2086 # several flags
+run_tests() {
+	say 'build'
+	$cargo test $build_std --target "$target" --no-run --lib --test transcripts --test binary
+	say 'unit tests and transcripts'
+	$cargo test $build_std --target "$target" --lib --test transcripts < /dev/null
+	say 'tests of the binary'
+	$cargo test $build_std --target "$target" --test binary -- "$@" < /dev/null
+}
+
 windows() {
 	export WINEPREFIX="$cross/wine" WINEDEBUG=-all LC_ALL=C.UTF-8
 	wine=/usr/lib/wine/wine64 wineserver=/usr/lib/wine/wineserver64
@@ -57,18 +65,22 @@ windows() {
 	x86_64-w64-mingw32-gcc -shared -o "$WINEPREFIX/drive_c/windows/system32/bcryptprimitives.dll" \
 		tests/cross/process_prng.c -ladvapi32
 	until grep -q : "$cross/backends"; do sleep 0.1; done
-	TEST_BACKENDS=$(cat "$cross/backends") CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=$wine \
-		$cargo test $build_std --target "$target" $tests -- "$@" < /dev/null
+	TEST_BACKENDS=$(cat "$cross/backends")
+	export TEST_BACKENDS CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=$wine
+	run_tests "$@"
 	kill "$backends"
 	"$wineserver" -k
 	trap - EXIT
 }
 
-# shellcheck disable=SC2086 # several flags
+# Of the tests of the binary those that replay captured sessions, because each start of the executable
+# takes a second in the emulator.
 arm() {
-	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='qemu-aarch64 -L /usr/aarch64-linux-gnu' \
-		$cargo test $build_std --target "$target" $tests -- "$@" < /dev/null
+	export TEST_EMULATOR='/usr/bin/qemu-aarch64 -L /usr/aarch64-linux-gnu'
+	export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+	export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=$TEST_EMULATOR
+	if [ $# -eq 0 ]; then set -- replay:: import::; fi
+	run_tests "$@"
 }
 
 for target in $targets; do
