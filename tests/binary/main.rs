@@ -76,6 +76,7 @@ mod release;
 mod replay;
 #[cfg(target_os = "linux")]
 mod repository;
+#[cfg(unix)] // Docker.
 mod retention;
 #[cfg(unix)] // Snapshots with Unix paths.
 mod screens;
@@ -103,6 +104,7 @@ mod terminal;
 mod transcript;
 #[cfg(unix)] // Docker.
 mod upgrade;
+#[cfg(unix)] // Snapshots with Unix paths.
 mod usage;
 #[cfg(target_os = "linux")]
 mod watch;
