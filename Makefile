@@ -11,7 +11,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # CARGO_TARGET_DIR and cargo's configuration can move it.
 executable = $$(cargo build --locked --quiet --message-format=json $(1) | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 
-.PHONY: demo test transcripts client-test bench cost cross cross-windows fuzz lint format clean
+.PHONY: demo test transcripts view-test client-test bench cost cross cross-windows fuzz lint format clean
 
 # Records a captured session of the real client in a temporary home and shows it.
 demo:
@@ -27,6 +27,12 @@ test: node_modules
 # sessions that are read in any order do not always give the record of one read yet.
 transcripts:
 	TRANSCRIPT_CASES=5000 cargo test --locked --test transcripts journal -- --include-ignored
+
+# The page in a real browser: Debian's Chromium, or the one that CHROMIUM names. Pictures of it are in
+# target/view.
+view-test: node_modules
+	cargo build --locked
+	CONVEX_SIDECAR_BIN="$(executable)" npx vitest run --config tests/view/vitest.config.ts
 
 # The real Claude Code, from npm, against a stand-in for the Messages API: the versions of
 # tests/client/package.json, two side by side. CLIENT=2.1.x tries another one. Then both Agent SDKs,

@@ -35,7 +35,12 @@ export function barChart(title: string, bars: Bar[]): Element {
   const rows = bars.map(({ day, label }) =>
     h("tr", {}, h("th", { scope: "row" }, day), h("td", {}, label)),
   );
-  const table = h("table", { class: "unseen" }, h("caption", {}, title), h("tbody", {}, ...rows));
+  // A table ignores the height that hides it, so that the page would be as long as all tables.
+  const table = h(
+    "div",
+    { class: "unseen" },
+    h("table", {}, h("caption", {}, title), h("tbody", {}, ...rows)),
+  );
   const ends = h(
     "p",
     { class: "ends", "aria-hidden": true },

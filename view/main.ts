@@ -38,6 +38,8 @@ let filters: Filters = readFilters();
 let runningSessions: Listed[] = [];
 let listedSessions: Listed[] | undefined;
 let stop: (() => void)[] = [];
+/** Shows the session of an address. */
+let open: (address: string) => void = () => undefined;
 
 const token = takeToken();
 if (token === null) {
@@ -162,9 +164,6 @@ function start(client: ConvexClient, token: string): void {
   }, 10_000);
   subscribe();
 }
-
-/** Shows the session of an address. */
-let open: (address: string) => void = () => undefined;
 
 function isSelected(session: Listed): boolean {
   const { project, user, host } = filters;
