@@ -23,6 +23,11 @@ export interface Cost {
   isPartial?: boolean;
 }
 
+/** Such as `1 session` and `2 sessions`. */
+export function plural(number: number, noun: string): string {
+  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
 /** `~` marks an estimate, `≥` a cost of which a part is not known. */
 export function cost({ costUsd, isEstimate, isPartial }: Cost): string {
   if (costUsd === undefined) return "–";

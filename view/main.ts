@@ -12,7 +12,7 @@ import type { api } from "../convex/_generated/api";
 import { addressOf, dropToken, readFilters, takeToken, type Filters } from "./address";
 import { barChart } from "./chart";
 import { byId, h, show, type Child } from "./dom";
-import { allTokens, cost, count, short, utcDay, type Cost, type Tokens } from "./format";
+import { allTokens, cost, count, plural, short, utcDay, type Cost, type Tokens } from "./format";
 import { listedRow, projectOf, runningRow, sessionInFull, table, type Listed } from "./sessions";
 
 type Days = FunctionReturnType<typeof api.view.days>;
@@ -237,7 +237,7 @@ function drawTotals({ days }: Days): void {
       { class: "total" },
       h("h3", {}, title),
       h("p", { class: "large" }, cost({ ...of, costUsd: of.costUsd })),
-      h("p", {}, `${count(of.sessions)} sessions, ${count(allTokens(of))} tokens`),
+      h("p", {}, `${plural(of.sessions, "session")}, ${count(allTokens(of))} tokens`),
     );
   show(
     byId("totals"),

@@ -2,7 +2,7 @@
 import type { FunctionReturnType } from "convex/server";
 import type { api } from "../convex/_generated/api";
 import { h, type Child } from "./dom";
-import { allTokens, cost, count, duration, short, time } from "./format";
+import { allTokens, cost, count, duration, plural, short, time } from "./format";
 
 export type Listed = FunctionReturnType<typeof api.view.sessions>[number];
 export type Shown = NonNullable<FunctionReturnType<typeof api.view.session>>;
@@ -71,7 +71,7 @@ export function listedRow(of: Listed, address: string, open: Open): HTMLElement 
         short(projectOf(of)),
         metadata.user,
         metadata.host,
-        `${metadata.turns} turns`,
+        plural(metadata.turns, "turn"),
         `${count(allTokens(metadata.usage))} tokens`,
         costOf(of),
         duration(metadata.durationMs),
