@@ -112,10 +112,10 @@ fn runs(scratch: &Path) -> Vec<Run> {
             if !transcripts.exists() {
                 continue;
             }
-            let name = format!("{version}, {}", name_of(&capture));
+            let name = format!("{version}-{}", name_of(&capture));
             let client = fresh(scratch, &name);
             copy_folder(&transcripts, &client.join("projects/-home-dev-proj"));
-            let home = Home::bare(scratch, &format!("{name}, home"));
+            let home = Home::bare(scratch, &format!("{name}-home"));
             timed(home.sidecar(&["import"]).arg(client.join("projects")), "");
             runs.push(Run { name, client, home });
         }

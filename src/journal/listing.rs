@@ -11,6 +11,11 @@ use crate::record::ledger::SessionUsage;
 use crate::record::selection::Selection;
 use crate::record::session::Status;
 
+const LAST_CHANGED_FIRST: &str = "ORDER BY updated_at DESC, id DESC";
+
+/// How much of the journal is mapped into memory to read all of it, in bytes.
+const MAPPED: i64 = 256 * 1024 * 1024;
+
 /// Which sessions to list.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Filter {
@@ -47,7 +52,7 @@ impl Journal {
     /// Sessions, the last changed first.
     pub fn entries(&self, filter: &Filter) -> Result<Vec<SessionEntry>> {
         let mut entries = Vec::new();
-        self.each(filter, SessionEntry::COLUMNS, |row| {
+        self.each(filter, SessionEntry::COLUMNS, LAST_CHANGED_FIRST, |row| {
             let entry = SessionEntry::from_row(row)?;
             if filter.lists(|| serde_json::from_str(&entry.document)) {
                 entries.push(entry);
@@ -57,9 +62,12 @@ impl Journal {
         Ok(entries)
     }
 
-    /// What each session used, in no order. The limit of the filter does not count here.
+    /// What each session used, in the order in which the rows are stored, which is the fastest. The
+    /// limit of the filter does not count here.
     pub fn each_usage(&self, filter: &Filter, mut each: impl FnMut(&SessionUsage)) -> Result<()> {
-        self.each(filter, "document", |row| {
+        // Most of a document is in pages of its own, and a read of each page costs a system call.
+        self.connection.pragma_update(None, "mmap_size", MAPPED)?;
+        self.each(filter, "document", "", |row| {
             if filter.lists(|| json(row, 0)) {
                 each(&json(row, 0)?);
             }
@@ -67,18 +75,18 @@ impl Journal {
         })
     }
 
-    /// Calls `each` with these columns of every session, the last changed first, until it returns
-    /// `false`.
+    /// Calls `each` with these columns of every session, in this order, until it returns `false`.
     fn each(
         &self,
         filter: &Filter,
         columns: &str,
+        order: &str,
         mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<bool>,
     ) -> Result<()> {
         let sql = format!(
             "SELECT {columns} FROM sessions WHERE (:status IS NULL OR status = :status) AND (:workflow IS NULL OR workflow_key = :workflow)
                AND (NOT :has_workflow OR workflow_key IS NOT NULL) AND (:changed_since IS NULL OR updated_at >= :changed_since)
-             ORDER BY updated_at DESC, id DESC"
+             {order}"
         );
         let parameters = named_params! {
             ":status": filter.status.map(Status::as_str),
