@@ -36,7 +36,8 @@ view-test: node_modules
 
 # The real Claude Code, from npm, against a stand-in for the Messages API: the versions of
 # tests/client/package.json, two side by side. CLIENT=2.1.x tries another one. Then both Agent SDKs,
-# with the clients that they bring. CLIENT_TEST_RUNS=50 repeats the failing runs more often.
+# with the clients that they bring. CLIENT_TEST_RUNS=50 repeats the failing runs more often. Last, the table of
+# prices beside what the first client charges.
 CLIENT ?= 2.1.332 2.1.197 2.1.100 2.0.50
 # Those that a hostile repository is tried with: 2.1.144 is the last one that does not set CLAUDECODE for
 # hooks.
@@ -57,7 +58,8 @@ client-test: node_modules tests/client/node_modules $(SDK_EXAMPLE)/node_modules 
 		for version in $(CLIENT); do \
 			CLIENT=$$version node --test --test-reporter=spec tests/client/failing.test.mjs || exit 1; \
 		done && \
-		node --test --test-reporter=spec tests/client/sdk.test.mjs
+		node --test --test-reporter=spec tests/client/sdk.test.mjs && \
+		CLIENT=$(firstword $(CLIENT)) node --test --test-reporter=spec tests/client/prices.test.mjs
 
 # Compares the cost with that of alternatives; writes docs/benchmarks.md and docs/cost.md.
 # ONLY="hooks crowd" runs only those sections and writes nothing.

@@ -11,6 +11,7 @@ use convex_sidecar::record::chain::Chain;
 use convex_sidecar::record::facts::{Facts, Source};
 use convex_sidecar::record::figures::Figures;
 use convex_sidecar::record::index::{Index, Key, Known, Seen};
+use convex_sidecar::record::prices::Prices;
 use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::system::deadline::Deadline;
 use convex_sidecar::transcript::gather::Gatherer;
@@ -67,7 +68,7 @@ impl Index for Records {
 /// The figures that an empty journal gives for these stretches.
 fn figures(stretches: Vec<Facts>) -> Figures {
     let (mut figures, mut chain) = (Figures::default(), Chain::default());
-    let Ok(()) = figures.absorb(vec![(&mut chain, stretches)], &mut Records::default());
+    let Ok(()) = figures.absorb(vec![(&mut chain, stretches)], &mut Records::default(), &Prices::default());
     figures
 }
 

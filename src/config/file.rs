@@ -14,6 +14,7 @@ use url::Url;
 use super::deployment::Deployment;
 use super::exclude::Excluded;
 use super::headers;
+use crate::record::prices::{ConfiguredPrice, Prices};
 use crate::record::redact::Redactor;
 use crate::system::files::read_text;
 
@@ -37,6 +38,7 @@ pub(super) struct File {
     exclude: Vec<String>,
     user: Option<bool>,
     headers: BTreeMap<String, String>,
+    prices: BTreeMap<String, ConfiguredPrice>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -78,6 +80,16 @@ impl File {
     pub fn excluded(&self, path: &Path, home: Option<&Path>) -> Result<Excluded> {
         Excluded::parse(&self.exclude, home)
             .with_context(|| format!("could not use `exclude` in {}", path.display()))
+    }
+
+    /// What models cost. `path` is this file's, for errors.
+    pub fn prices(&self, path: &Path) -> Result<Prices> {
+        Prices::new(&self.prices).map_err(|model| {
+            anyhow!(
+                "could not use the price of {model} in {}: prices are dollars per million tokens, from 0 to a million",
+                path.display()
+            )
+        })
     }
 
     /// How text is kept. `path` is this file's, for errors.

@@ -32,6 +32,7 @@ use self::paths::{Paths, git_configuration, projects};
 pub use self::paths::{
     client_environments, client_folder, executable_copy, executable_name, executables, home,
 };
+use crate::record::prices::Prices;
 use crate::record::redact::Redactor;
 use crate::record::session::Labels;
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub redactor: Redactor,
     /// How much of an output is kept, in bytes.
     pub max_output_bytes: usize,
+    /// What models cost, for an estimate.
+    pub prices: Prices,
     /// The client's folder of transcripts.
     pub projects: PathBuf,
     /// The user's labels for this session.
@@ -120,14 +123,19 @@ impl Config {
             let redactor = file.redactor(&paths.config)?;
             let home = environment.get(HOME).map(Path::new);
             let excluded = file.excluded(&paths.config, home)?;
-            Ok((redactor, excluded, file.headers(&paths.config)?, file))
+            let headers = file.headers(&paths.config)?;
+            let prices = file.prices(&paths.config)?;
+            Ok((redactor, excluded, headers, prices, file))
         });
-        let (redactor, excluded, headers, file, problem) = match read {
-            Ok((redactor, excluded, headers, file)) => (redactor, excluded, headers, file, None),
+        let (redactor, excluded, headers, prices, file, problem) = match read {
+            Ok((redactor, excluded, headers, prices, file)) => {
+                (redactor, excluded, headers, prices, file, None)
+            }
             Err(problem) => (
                 Redactor::metadata_only(),
                 Excluded::default(),
                 HeaderMap::new(),
+                Prices::default(),
                 File::default(),
                 Some(problem),
             ),
@@ -145,6 +153,7 @@ impl Config {
             deployment,
             redactor,
             max_output_bytes: file.max_output(),
+            prices,
             projects: projects(environment),
             labels: Labels {
                 agent_type: variable(AGENT_TYPE),

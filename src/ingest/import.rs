@@ -51,6 +51,7 @@ pub fn import(
         let options = StoreOptions {
             deployment: None,
             max_output: config.max_output_bytes,
+            prices: &config.prices,
             now,
             // A document that only has more fields than an earlier version gave it is as old as before,
             // so that a deployment that deletes old sessions does not take it for a new one.
@@ -80,7 +81,7 @@ pub fn import(
         let path = config.redactor.path(path);
         path.to_string_lossy().into_owned()
     });
-    count(write, &mut row, delta)?;
+    count(write, config, &mut row, delta)?;
     store(&mut row)?;
     Ok(Some(row.read_version))
 }

@@ -31,6 +31,7 @@ fn store(
     let options = StoreOptions {
         deployment,
         max_output: config.max_output_bytes,
+        prices: &config.prices,
         now,
         changed_at: now,
         is_finalized,

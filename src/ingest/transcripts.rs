@@ -170,12 +170,12 @@ impl Reading<'_> {
                 && delta.advance(&mut self.checkpoints)
                 && !self.deadline.is_over();
             if !has_more {
-                count(write, row, delta)?;
+                count(write, self.config, row, delta)?;
                 return Ok(None);
             }
             let (counted, next) = std::thread::scope(|scope| {
                 let reading = scope.spawn(|| self.read());
-                let counted = count(write, row, delta);
+                let counted = count(write, self.config, row, delta);
                 (counted, reading.join().ok())
             });
             counted?;
@@ -324,6 +324,7 @@ pub fn read_files(
 /// Counts a delta in the session's figures.
 pub(super) fn count(
     write: &Write<'_>,
+    config: &Config,
     row: &mut SessionRow,
     mut delta: TranscriptDelta,
 ) -> Result<()> {
@@ -362,8 +363,11 @@ pub(super) fn count(
         .map(|file| ((file.path, file.checkpoint), file.facts))
         .unzip();
     let mut counter = write.counter(row);
-    row.figures
-        .absorb(chains.iter_mut().zip(facts).collect(), &mut counter)?;
+    row.figures.absorb(
+        chains.iter_mut().zip(facts).collect(),
+        &mut counter,
+        &config.prices,
+    )?;
     let parents = counter.parents()?;
     drop(counter);
     row.figures.parents.extend(parents);

@@ -316,6 +316,7 @@ fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> 
 mod tests {
     use super::super::{ErrorKind, Journal, StoreOptions};
     use super::*;
+    use crate::record::prices::Prices;
     use crate::record::session::Session;
     use crate::transcript::beginning::Origin;
     use proptest::prelude::*;
@@ -325,6 +326,7 @@ mod tests {
         let options = StoreOptions {
             deployment: None,
             max_output: 0,
+            prices: &Prices::default(),
             now: 0,
             changed_at: 0,
             is_finalized: true,

@@ -8,6 +8,7 @@ use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::failure::Failure;
 use crate::record::figures::Figures;
+use crate::record::prices::Prices;
 use crate::record::read_state::{ReadState, TranscriptState};
 use crate::record::run::Owner;
 use crate::record::session::Session;
@@ -75,6 +76,8 @@ pub struct StoreOptions<'a> {
     pub deployment: Option<&'a str>,
     /// How much of the output the document holds, in bytes.
     pub max_output: usize,
+    /// For the estimate of the cost.
+    pub prices: &'a Prices,
     /// The time.
     pub now: Millis,
     /// When the document says that it changed: `now`, except for imported sessions.
@@ -207,7 +210,13 @@ impl Write<'_> {
             is_stale,
             stored,
         } = row;
-        let mut document = Document::new(session, figures, *transcript, options.max_output);
+        let mut document = Document::new(
+            session,
+            figures,
+            *transcript,
+            options.max_output,
+            options.prices,
+        );
         document.revision = stored.revision;
         document.metadata.updated_at = stored.updated_at;
         let mut text = serde_json::to_string(&document)?;

@@ -10,6 +10,7 @@ use super::document::{
 use super::facts::Answer;
 use super::figures::Figures;
 use super::outcome::Outcome;
+use super::prices::Prices;
 use super::read_state::{ReadState, TranscriptState};
 use super::redact::{MAX_LINE, Text};
 use super::run::{Run, Runs};
@@ -28,13 +29,15 @@ const MAX_WORD: usize = 64;
 
 impl Document {
     /// The document of a session. The journal numbers it: `revision` and `metadata.updated_at` are
-    /// zero. `max_output` is the longest answer that is sent, in bytes.
+    /// zero. `max_output` is the longest answer that is sent, in bytes; `prices` are for the estimate of
+    /// the cost.
     #[must_use]
     pub fn new(
         session: &Session,
         figures: &Figures,
         transcript: TranscriptState,
         max_output: usize,
+        prices: &Prices,
     ) -> Self {
         let latest = &figures.latest;
         let first_prompt = figures.first_prompt.as_ref();
@@ -45,7 +48,7 @@ impl Document {
         let output = output(session, figures, outcome.error(), max_output);
         let cut_output = output.as_ref().filter(|output| output.is_cut);
         let started_at = started_at(session, figures);
-        let spent = Spent::of(figures, started_at);
+        let spent = Spent::of(figures, started_at, prices);
         let charge = spent.charge.as_ref();
         let has_usage = charge.is_some() || transcript.state != ReadState::Missing;
         let completed_at = completed_at(session, figures);

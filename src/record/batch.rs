@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::index::{Index, Key, Known, Seen};
+use super::prices::Prices;
 
 /// The keys are hashes already.
 #[derive(Default)]
@@ -22,12 +23,17 @@ impl Hasher for KeyHasher {
 /// What is known of the records of some stretches, and what is to be remembered of them.
 pub(super) struct Batch<'a, I> {
     index: &'a mut I,
+    pub(super) prices: &'a Prices,
     records: HashMap<Key, (Seen, bool), BuildHasherDefault<KeyHasher>>,
 }
 
 impl<'a, I: Index> Batch<'a, I> {
     /// Looks up the records of all facts at once.
-    pub(super) fn new(index: &'a mut I, keys: impl Iterator<Item = Key>) -> Result<Self, I::Error> {
+    pub(super) fn new(
+        index: &'a mut I,
+        keys: impl Iterator<Item = Key>,
+        prices: &'a Prices,
+    ) -> Result<Self, I::Error> {
         let mut keys: Vec<Key> = keys.collect();
         keys.sort_unstable_by_key(|key| key.cast_signed());
         keys.dedup();
@@ -36,7 +42,11 @@ impl<'a, I: Index> Batch<'a, I> {
         for key in keys {
             records.insert(key, (index.look_up(key)?, false));
         }
-        Ok(Self { index, records })
+        Ok(Self {
+            index,
+            prices,
+            records,
+        })
     }
 
     pub(super) fn get(&mut self, key: Key) -> Result<Seen, I::Error> {

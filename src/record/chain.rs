@@ -245,6 +245,7 @@ impl OpenMessage {
 #[cfg(test)]
 mod tests {
     use super::super::facts::What;
+    use super::super::prices::Rate;
     use super::super::usage::Usage;
     use super::*;
 
@@ -263,6 +264,7 @@ mod tests {
             request: line.request,
             model: 0,
             usage: Usage::default(),
+            rate: Rate::default(),
             advisors: Vec::new(),
             calls: vec![(7, 0)],
             is_answer: false,

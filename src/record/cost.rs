@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::Millis;
-use super::charge::{Charge, UsageByModel, total};
+use super::charge::{Charge, Shown, UsageByModel, total};
 use super::days::{EntriesByDay, day_of, limit, name, shares};
 use super::document::{CostSource, DayUsage, ModelUsage};
 use super::figures::Figures;
+use super::prices::Prices;
 use super::usage::Usage;
 
 /// Picodollars in a dollar.
@@ -37,7 +38,7 @@ pub(super) struct Spent {
 
 impl Spent {
     /// What the figures say of a session that started at `started_at`.
-    pub fn of(figures: &Figures, started_at: Millis) -> Self {
+    pub fn of(figures: &Figures, started_at: Millis, prices: &Prices) -> Self {
         let inherited = if figures.is_unmarked_fork() {
             &figures.inherited_by_model
         } else {
@@ -48,35 +49,86 @@ impl Spent {
             .by_model
             .iter()
             .filter(|(_, charge)| charge.usage != Usage::default());
-        let mut costs: CostByModel = used
-            .clone()
-            .map(|(model, charge)| (model.clone(), charge.cost_usd.map(picodollars)))
-            .collect();
-        let cost_usd = shown.charge.as_ref().and_then(|charge| charge.cost_usd);
-        if let Some(cost) = cost_usd {
-            let tokens = |model: &str| shown.by_model[model].usage.tokens();
-            fit_models(&mut costs, picodollars(cost), tokens);
-        }
         let usages = used.clone().map(|(model, charge)| (model, charge.usage));
         let days = figures.days.clone();
-        let mut entries = days.spread(&figures.usage_by_model, usages, day_of(started_at));
-        put_on_days(&mut entries, &costs);
+        let started = day_of(started_at);
+        let mut entries = days.spread(&figures.usage_by_model, usages, started, prices);
+        let cost = Cost::of(&shown, &entries);
+        put_on_days(&mut entries, &cost.by_model);
         limit(&mut entries);
-        let has_one = costs.len() == 1;
+        let has_one = cost.by_model.len() == 1;
         let by_model = used.map(|(model, charge)| ModelUsage {
             model: model.clone(),
             usage: charge.usage,
-            cost_usd: costs[model].filter(|_| !has_one).map(dollars),
+            cost_usd: cost.by_model[model].filter(|_| !has_one).map(|part| {
+                // The client's own digits, where that is the whole cost of the model.
+                let own = charge.cost_usd.filter(|&usd| picodollars(usd) == part);
+                own.unwrap_or_else(|| dollars(part))
+            }),
         });
         Self {
             models: shown.by_model.keys().cloned().collect(),
             usage: total(shown.by_model.values().map(|charge| &charge.usage)),
             by_model: by_model.collect(),
             by_day: by_day(entries),
-            cost_usd,
-            cost_source: cost_usd.map(|_| CostSource::Client),
-            is_partial: shown.is_partial && cost_usd.is_some(),
+            cost_usd: cost.usd,
+            cost_source: cost.usd.map(|_| cost.source),
+            is_partial: cost.is_partial && cost.usd.is_some(),
             charge: shown.charge,
+        }
+    }
+}
+
+/// What a session has cost.
+struct Cost {
+    usd: Option<f64>,
+    source: CostSource,
+    is_partial: bool,
+    by_model: CostByModel,
+}
+
+impl Cost {
+    /// What the client says, if that covers the session; else the estimate. In a session that has
+    /// gone on since, that is at least what the client has charged. Without an estimate for each
+    /// model, what the client has charged is the cost of a part.
+    fn of(shown: &Shown, entries: &EntriesByDay) -> Self {
+        let stated = shown.charge.as_ref().and_then(|charge| charge.cost_usd);
+        let charges = shown.by_model.iter();
+        let charges = charges.filter(|(_, charge)| charge.usage != Usage::default());
+        let charged: CostByModel = charges
+            .map(|(model, charge)| (model.clone(), charge.cost_usd.map(picodollars)))
+            .collect();
+        if stated.is_none() || shown.is_partial {
+            let mut estimated = charged.clone();
+            for (model, cost) in &mut estimated {
+                let of_model = entries.values().filter_map(|models| models.get(model));
+                let estimate = of_model.map(|entry| entry.estimate);
+                let estimate = estimate.fold(Some(0), |sum, cost| Some(sum? + cost?));
+                *cost = estimate.map(|estimate| estimate.max(cost.unwrap_or_default()));
+            }
+            let is_whole = estimated.values().all(Option::is_some);
+            let is_known = estimated.values().any(Option::is_some);
+            let sum = estimated.values().flatten().sum();
+            let covers = |stated| is_whole && sum >= picodollars(stated);
+            if stated.map_or(is_known, covers) {
+                return Self {
+                    usd: Some(dollars(sum)),
+                    source: CostSource::Estimate,
+                    is_partial: !is_whole,
+                    by_model: estimated,
+                };
+            }
+        }
+        let mut by_model = charged;
+        if let Some(stated) = stated {
+            let tokens = |model: &str| shown.by_model[model].usage.tokens();
+            fit_models(&mut by_model, picodollars(stated), tokens);
+        }
+        Self {
+            usd: stated,
+            source: CostSource::Client,
+            is_partial: shown.is_partial,
+            by_model,
         }
     }
 }
@@ -120,7 +172,8 @@ fn fit_models(costs: &mut CostByModel, sum: u64, weights: impl Fn(&str) -> u64) 
     }
 }
 
-/// Puts the cost of each model on its days, in proportion to what it used on each.
+/// Puts the cost of each model on its days, in proportion to the estimate for each, or to the tokens
+/// if there is none.
 fn put_on_days(entries: &mut EntriesByDay, costs: &CostByModel) {
     for (model, cost) in costs {
         let Some(cost) = *cost else {
@@ -128,7 +181,11 @@ fn put_on_days(entries: &mut EntriesByDay, costs: &CostByModel) {
         };
         let of_model = entries.values_mut().filter_map(|models| {
             let entry = models.get_mut(model)?;
-            Some((entry.usage.tokens(), entry))
+            let tokens = entry.usage.tokens();
+            Some((
+                entry.estimate.filter(|&cost| cost > 0).unwrap_or(tokens),
+                entry,
+            ))
         });
         let (weights, of_model): (Vec<_>, Vec<_>) = of_model.unzip();
         for (entry, share) in of_model.into_iter().zip(shares(cost, &weights)) {

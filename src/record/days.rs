@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Millis;
 use super::charge::{UsageByModel, total};
+use super::prices::{Price, Prices, Rate};
 use super::usage::{COUNTS, Usage};
 
 /// Days since the Unix epoch, in UTC.
@@ -27,11 +28,14 @@ pub const fn day_of(at: Millis) -> Day {
     at.div_euclid(DAY)
 }
 
-/// Token counts by day and model. With more than [`MAX_DAYS`] days, those between the first and the
+/// Token counts by day, model and rate. With more than [`MAX_DAYS`] days, those between the first and the
 /// latest ones are counted on the first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Days(BTreeMap<Day, BTreeMap<String, Counts>>);
+pub struct Days(BTreeMap<Day, BTreeMap<String, CountsByRate>>);
+
+/// The tokens of one model on one day.
+type CountsByRate = BTreeMap<Rate, Counts>;
 
 /// A [`Usage`] that is stored as a list of its counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +59,9 @@ impl From<Counts> for [u64; COUNTS] {
 pub struct Entry {
     /// Token counts.
     pub usage: Usage,
-    /// The cost, in [picodollars](picodollars).
+    /// What they cost by the table of prices, in picodollars.
+    pub estimate: Option<u64>,
+    /// What is shown as their cost, in picodollars.
     pub cost: Option<u64>,
 }
 
@@ -69,19 +75,40 @@ impl Days {
         self.0.is_empty()
     }
 
-    /// Counts more of a model on a day.
-    pub fn add(&mut self, day: Day, model: &str, more: Usage) {
-        if more == Usage::default() {
+    /// Counts what a message of a model has used on a day `now` instead of `before`.
+    pub fn add(&mut self, day: Day, model: &str, before: (Usage, Rate), now: (Usage, Rate)) {
+        if before == now || now.0 == Usage::default() {
             return;
         }
-        let models = self.0.entry(day).or_default();
-        match models.get_mut(model) {
-            Some(counts) => counts.0.add(more),
-            None => drop(models.insert(model.to_owned(), Counts(more))),
-        }
+        self.0.entry(day).or_default();
         if self.0.len() > MAX_DAYS {
             self.merge_second();
         }
+        let kept = self.0.contains_key(&day).then_some(day);
+        let Some(kept) = kept.or_else(|| self.0.keys().next().copied()) else {
+            return;
+        };
+        let models = self.0.entry(kept).or_default();
+        if !models.contains_key(model) {
+            models.insert(model.to_owned(), CountsByRate::new());
+        }
+        let Some(rates) = models.get_mut(model) else {
+            return;
+        };
+        if before.1 != now.1
+            && let Some(Counts(usage)) = rates.get_mut(&before.1)
+        {
+            *usage = usage.minus(before.0);
+            if *usage == Usage::default() {
+                rates.remove(&before.1);
+            }
+        }
+        let more = if before.1 == now.1 {
+            now.0.minus(before.0)
+        } else {
+            now.0
+        };
+        rates.entry(now.1).or_default().0.add(more);
     }
 
     /// Counts the second day on the first. A day that was left out once is always the second when it
@@ -90,18 +117,21 @@ impl Days {
         let Some(second) = self.0.keys().nth(1).copied() else {
             return;
         };
-        for (model, counts) in self.0.remove(&second).unwrap_or_default() {
+        for (model, rates) in self.0.remove(&second).unwrap_or_default() {
             if let Some(first) = self.0.values_mut().next() {
-                first.entry(model).or_default().0.add(counts.0);
+                let sums = first.entry(model).or_default();
+                for (rate, counts) in rates {
+                    sums.entry(rate).or_default().0.add(counts.0);
+                }
             }
         }
     }
 
     /// What was counted of a model, by day.
     fn of_model(&self, model: &str) -> Vec<Usage> {
-        let of_day = |models: &BTreeMap<String, Counts>| models.get(model).copied();
-        let counts = self.0.values().map(of_day);
-        counts.map(|counts| counts.unwrap_or_default().0).collect()
+        let of_day = |models: &BTreeMap<String, CountsByRate>| models.get(model).map(sum);
+        let usages = self.0.values().map(of_day);
+        usages.map(Option::unwrap_or_default).collect()
     }
 
     /// The days of what is shown. `counted` is all that was counted, and `started` the day on which
@@ -116,10 +146,12 @@ impl Days {
         counted: &UsageByModel,
         shown: impl Iterator<Item = (&'a String, Usage)>,
         started: Day,
+        prices: &Prices,
     ) -> EntriesByDay {
         for (model, usage) in counted {
             let dated = total(self.of_model(model).iter());
-            self.add(started, model, usage.minus(dated));
+            let rest = (usage.minus(dated), Rate::default());
+            self.add(started, model, Default::default(), rest);
         }
         let days: BTreeSet<Day> = self.0.keys().copied().collect();
         let days = if days.is_empty() {
@@ -130,7 +162,7 @@ impl Days {
         let mut all: Vec<u64> = self
             .0
             .values()
-            .map(|models| total(models.values().map(|counts| &counts.0)).tokens())
+            .map(|models| models.values().map(|rates| sum(rates).tokens()).sum())
             .collect();
         all.resize(days.len(), 0);
         let mut entries = EntriesByDay::new();
@@ -140,15 +172,36 @@ impl Days {
             if total(dated.iter()) != usage {
                 dated = fit(&dated, usage, &all);
             }
+            let price = prices.of(model);
             for (&day, usage) in days.iter().zip(dated) {
                 if usage != Usage::default() {
-                    let entry = Entry { usage, cost: None };
+                    let rates = self.0.get(&day).and_then(|models| models.get(model));
+                    let entry = Entry {
+                        usage,
+                        estimate: price.map(|price| estimate(price, usage, rates)),
+                        cost: None,
+                    };
                     entries.entry(day).or_default().insert(model.clone(), entry);
                 }
             }
         }
         entries
     }
+}
+
+fn sum(rates: &CountsByRate) -> Usage {
+    total(rates.values().map(|counts| &counts.0))
+}
+
+/// What is shown of a model on a day costs. What was not counted by its rate has the usual one.
+fn estimate(price: Price, usage: Usage, rates: Option<&CountsByRate>) -> u64 {
+    let (mut rest, mut cost) = (usage, 0_u64);
+    let rated = rates.into_iter().flatten();
+    for (&rate, &Counts(usage)) in rated.filter(|(rate, _)| **rate != Rate::default()) {
+        rest = rest.minus(usage);
+        cost = cost.saturating_add(price.cost(usage, rate));
+    }
+    cost.saturating_add(price.cost(rest, Rate::default()))
 }
 
 /// The usage of each day, so that their sum is `shown`.
@@ -249,7 +302,8 @@ mod tests {
     fn days(counts: &[(Day, u64)]) -> Days {
         let mut days = Days::default();
         for &(day, tokens) in counts {
-            days.add(day, "m", used(tokens));
+            let now = (used(tokens), Rate::default());
+            days.add(day, "m", Default::default(), now);
         }
         days
     }
@@ -282,15 +336,19 @@ mod tests {
             (kept.len(), kept[0].0, kept[1].0, kept[39].0),
             (40, 1, 22, 60)
         );
-        assert_eq!(kept[0].1["m"].0, used(21));
+        assert_eq!(sum(&kept[0].1["m"]), used(21));
     }
 
     #[test]
     fn less_than_was_counted_is_spread_in_proportion() {
         let counted = UsageByModel::from([("m".to_owned(), used(40))]);
         let shown = ("m".to_owned(), used(9));
-        let entries =
-            days(&[(1, 10), (2, 30)]).spread(&counted, [(&shown.0, shown.1)].into_iter(), 1);
+        let entries = days(&[(1, 10), (2, 30)]).spread(
+            &counted,
+            [(&shown.0, shown.1)].into_iter(),
+            1,
+            &Prices::default(),
+        );
         let tokens = entries
             .values()
             .map(|models| models["m"].usage.input_tokens);

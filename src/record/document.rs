@@ -167,6 +167,8 @@ pub enum ActivityState {
 pub enum CostSource {
     /// The client's own `cost-state` record.
     Client,
+    /// The tokens and the table of prices.
+    Estimate,
 }
 
 /// Where a session's token counts come from.

@@ -13,6 +13,7 @@ use super::Millis;
 use super::charge::Charge;
 use super::document::PullRequest;
 use super::index::{Key, key};
+use super::prices::Rate;
 use super::redact::Text;
 use super::usage::Usage;
 
@@ -110,8 +111,10 @@ pub struct Reply {
     pub model: usize,
     /// The token counts of the message so far, or for all of it.
     pub usage: Usage,
+    /// What the price of the message depends on.
+    pub rate: Rate,
     /// What models that the API asked for advice used on top of that.
-    pub advisors: Vec<(usize, Usage)>,
+    pub advisors: Vec<(usize, Usage, Rate)>,
     /// The tool calls, with the names of the tools as indexes into [`Facts::names`].
     pub calls: Vec<(Key, usize)>,
     /// Whether it ends with a text, or with the structured output of a run with a schema. Otherwise

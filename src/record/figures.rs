@@ -19,6 +19,7 @@ use super::facts::{
 };
 use super::index::{Index, Key, Known, key};
 use super::names::{MAX_MODELS, MAX_TOOLS, entry, entry_name};
+use super::prices::Prices;
 use super::project::add_pull_requests;
 use super::redact::Text;
 use super::usage::Usage;
@@ -91,11 +92,12 @@ impl Figures {
         &mut self,
         files: Vec<(&mut Chain, Vec<Facts>)>,
         index: &mut I,
+        prices: &Prices,
     ) -> Result<(), I::Error> {
         let stretches = files.iter().flat_map(|(_, stretches)| stretches);
         let facts = stretches.flat_map(|facts| &facts.facts);
         let keys = facts.flat_map(|fact| std::iter::once(fact.key).chain(fact.copy));
-        let mut batch = Batch::new(index, keys)?;
+        let mut batch = Batch::new(index, keys, prices)?;
         for (chain, stretches) in files {
             for facts in stretches {
                 self.absorb_stretch(facts, chain, &mut batch)?;
@@ -270,9 +272,8 @@ impl Figures {
         // Behind a gateway that gives all messages one id, the client puts their records together when
         // it copies them. The session that had them first knows better.
         let known = match seen.known.or(seen.original) {
-            Some(Known::Message(_)) => Some(fact.key),
             Some(Known::Part(message)) => Some(message),
-            _ => None,
+            known => known.and_then(Known::usage).map(|_| fact.key),
         };
         let message = chain.add_reply(fact, reply, names, known);
         if seen.is_inherited {
@@ -312,25 +313,25 @@ impl Figures {
         batch: &mut Batch<'_, I>,
     ) -> Result<bool, I::Error> {
         let is_inherited = batch.get(message)?.is_inherited;
-        let is_first = !matches!(batch.get(message)?.known, Some(Known::Message(_)));
+        let is_first = batch.get(message)?.known.and_then(Known::usage).is_none();
         if is_first && !is_inherited {
             self.api_messages += 1;
         }
         let advised = reply.advisors.iter().enumerate();
-        let advisors = advised.map(|(place, (model, usage))| {
+        let advisors = advised.map(|(place, &(model, usage, rate))| {
             let id = [message, place as u64].map(u64::to_le_bytes).concat();
-            (key(b'i', &id), &*names[*model], *usage)
+            (key(b'i', &id), &*names[model], usage, rate)
         });
-        for (key, model, usage) in std::iter::once((message, model, reply.usage)).chain(advisors) {
-            let before = match batch.get(key)?.known {
-                Some(Known::Message(before)) => Some(before),
-                _ => None,
-            };
-            let now = before.unwrap_or_default().max(usage);
-            if before != Some(now) {
-                batch.put(key, Known::Message(now));
+        let own = (message, model, reply.usage, reply.rate);
+        for (key, model, usage, rate) in std::iter::once(own).chain(advisors) {
+            let known = batch.get(key)?.known.and_then(Known::usage);
+            let before = known.unwrap_or_default();
+            let usage = before.0.max(usage);
+            let now = (usage, batch.prices.rate(model, before.1.or(rate), usage));
+            if known != Some(now) {
+                batch.put(key, Known::message(now.0, now.1));
             }
-            let more = now.minus(before.unwrap_or_default());
+            let more = usage.minus(before.0);
             if is_inherited {
                 self.inherited.get_or_insert_default().add(more);
                 entry(&mut self.inherited_by_model, model, MAX_MODELS).add(more);
@@ -338,7 +339,7 @@ impl Figures {
             }
             let name = entry_name(&self.usage_by_model, model, MAX_MODELS);
             if let Some(day) = day {
-                self.days.add(day, name, more);
+                self.days.add(day, name, before, now);
             }
             entry(&mut self.usage_by_model, name, MAX_MODELS).add(more);
         }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::prices::Rate;
 use super::usage::{COUNTS, Usage};
 
 /// The 64-bit hash of a client's id and its kind. The chance that two of a million ids collide is 3
@@ -30,6 +31,30 @@ pub enum Known {
     },
     /// Anything else that is counted once.
     Other,
+    /// The first record of an API message at another rate than the usual one.
+    MessageAt(#[serde(with = "counts")] Usage, Rate),
+}
+
+impl Known {
+    /// The first record of a message, with what it has used so far and the rate of that.
+    #[must_use]
+    pub fn message(usage: Usage, rate: Rate) -> Self {
+        if rate == Rate::default() {
+            Self::Message(usage)
+        } else {
+            Self::MessageAt(usage, rate)
+        }
+    }
+
+    /// What a message has used so far, if this is its first record.
+    #[must_use]
+    pub fn usage(self) -> Option<(Usage, Rate)> {
+        match self {
+            Self::Message(usage) => Some((usage, Rate::default())),
+            Self::MessageAt(usage, rate) => Some((usage, rate)),
+            _ => None,
+        }
+    }
 }
 
 /// What is known of a record.

@@ -18,6 +18,7 @@ mod lineage;
 pub mod names;
 pub mod outcome;
 pub mod period;
+pub mod prices;
 pub mod project;
 mod prompts;
 pub mod read_state;

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
-use super::document::Document;
+use super::document::{CostSource, Document};
 use super::session;
 use super::usage::Usage;
 
@@ -229,6 +229,8 @@ pub struct Totals {
     pub cost_is_partial: bool,
     /// How many sessions have a known cost.
     pub priced_sessions: u64,
+    /// For how many of these it is an estimate.
+    pub estimated_sessions: u64,
     pub duration_ms: Millis,
 }
 
@@ -254,6 +256,8 @@ impl Totals {
             if let Some(cost) = metadata.cost_usd {
                 *totals.cost_usd.get_or_insert_default() += cost;
                 totals.priced_sessions += 1;
+                let is_estimate = metadata.cost_source == Some(CostSource::Estimate);
+                totals.estimated_sessions += u64::from(is_estimate);
                 totals.cost_is_partial |= metadata.cost_is_partial == Some(true);
             }
             totals.duration_ms += document.elapsed(now).unwrap_or_default();

@@ -19,7 +19,8 @@ impl CostState<'_> {
             let name = model.split_once('[').map_or(&*model, |(name, _)| name);
             let charge = ModelCharge {
                 usage,
-                cost_usd: cost_usd.filter(|&cost| cost > 0.0 || !has_unknown_price),
+                // The client charges a model without a price like another one.
+                cost_usd: cost_usd.filter(|_| !has_unknown_price),
             };
             Some((name.to_owned(), charge))
         });

@@ -273,8 +273,9 @@ impl<'a> Gatherer<'a> {
             request: message.request.map(|id| key(b'r', id.as_bytes())),
             model: intern(names, &message.model),
             usage: message.usage,
+            rate: message.rate,
             advisors: advisors
-                .map(|(model, usage)| (intern(names, &model), usage))
+                .map(|(model, usage, rate)| (intern(names, &model), usage, rate))
                 .collect(),
             calls: Vec::new(),
             is_answer: false,

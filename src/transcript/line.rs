@@ -11,6 +11,7 @@ use super::prompt;
 use super::wire::{self, Content, CostState, Line, Message};
 use crate::record::Millis;
 use crate::record::charge::Charge;
+use crate::record::prices::Rate;
 use crate::record::usage::Usage;
 use crate::system::json::{Scalar, parse_object};
 
@@ -76,8 +77,10 @@ pub struct AssistantMessage<'a> {
     pub model: Cow<'a, str>,
     /// Token counts so far; those of the last line are the final ones.
     pub usage: Usage,
+    /// What the price of the message depends on.
+    pub rate: Rate,
     /// What models that the API asked for advice used on top of that.
-    pub advisors: Vec<(Cow<'a, str>, Usage)>,
+    pub advisors: Vec<(Cow<'a, str>, Usage, Rate)>,
     /// The content blocks of this line.
     pub blocks: Vec<Block<'a>>,
 }
@@ -297,11 +300,13 @@ impl<'a> Line<'a> {
             id,
             request: take(&mut self.request_id).into_text(),
             usage: usage.counts(),
+            rate: usage.rate(),
             advisors: advisors
                 .filter(|iteration| iteration.kind.text() == Some("advisor_message"))
                 .map(|iteration| {
                     let advisor = iteration.model.owned().map(Cow::Owned);
-                    (advisor.unwrap_or_else(|| model.clone()), iteration.counts())
+                    let model = advisor.unwrap_or_else(|| model.clone());
+                    (model, iteration.counts(), iteration.rate())
                 })
                 .collect(),
             model,
@@ -351,6 +356,11 @@ impl<'a> wire::Block<'a> {
 }
 
 impl wire::Usage<'_> {
+    fn rate(&self) -> Rate {
+        let rate = Rate::default().with(Rate::FAST, self.speed.text() == Some("fast"));
+        rate.with(Rate::US, self.inference_geo.text() == Some("us"))
+    }
+
     fn counts(&self) -> Usage {
         let cache = self.cache_creation.0.as_ref();
         let details = self.output_tokens_details.0.as_ref();

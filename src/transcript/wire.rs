@@ -105,6 +105,8 @@ pub struct Usage<'a> {
     pub cache_creation: Lenient<CacheCreation<'a>>,
     pub output_tokens_details: Lenient<OutputTokensDetails<'a>>,
     pub server_tool_use: Lenient<ServerToolUse<'a>>,
+    pub speed: Scalar<'a>,
+    pub inference_geo: Scalar<'a>,
     pub iterations: List<Lenient<Self>>,
 }
 

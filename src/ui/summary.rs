@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use super::session::{cost, failure, if_known, time};
 use super::table::UNKNOWN;
-use super::text::{cut, dollars, escape, plural};
+use super::text::{cost_of, cut, escape, plural};
 use crate::record::Millis;
 use crate::record::document::Document;
+use crate::record::workflow::Totals;
 
 /// How many sessions it lists; a summary may have 1 MiB.
 const SESSIONS: usize = 200;
@@ -43,16 +44,17 @@ pub fn summary(documents: &[Document], now: Millis) -> String {
     if more > 0 {
         let _ = writeln!(text, "\nand {}", plural(more as u64, "more session"));
     }
-    let costs = || {
-        documents
-            .iter()
-            .filter_map(|document| document.metadata.cost_usd)
-    };
-    let known = match costs().count() {
-        0 => "no cost is known".to_owned(),
-        count => format!(
-            "{} for the {count} whose cost is known",
-            cell(&dollars(costs().sum(), false))
+    let totals = Totals::of(documents, 0);
+    let known = match totals.cost_usd {
+        None => "no cost is known".to_owned(),
+        Some(usd) => format!(
+            "{} for the {} whose cost is known",
+            cell(&cost_of(
+                usd,
+                totals.cost_is_partial,
+                totals.estimated_sessions > 0
+            )),
+            totals.priced_sessions
         ),
     };
     let sessions = plural(documents.len() as u64, "session");

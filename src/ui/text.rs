@@ -165,14 +165,20 @@ pub(super) fn duration(millis: Millis) -> String {
     }
 }
 
-/// An amount of US dollars; one that is known to be only a part is marked.
-pub(super) fn dollars(usd: f64, is_partial: bool) -> String {
-    let sign = if is_partial { "≥" } else { "" };
+/// An amount of US dollars.
+pub(super) fn dollars(usd: f64) -> String {
     if usd < 1.0 {
-        format!("{sign}${usd:.3}")
+        format!("${usd:.3}")
     } else {
-        format!("{sign}${usd:.2}")
+        format!("${usd:.2}")
     }
+}
+
+/// A cost: ≥ marks one that is known to be only a part, ~ one with estimates in it.
+pub(super) fn cost_of(usd: f64, is_partial: bool, is_estimate: bool) -> String {
+    let bound = if is_partial { "≥" } else { "" };
+    let estimate = if is_estimate { "~" } else { "" };
+    format!("{bound}{estimate}{}", dollars(usd))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]

@@ -5,7 +5,7 @@ use super::page::Page;
 use super::screen::{Screen, workflow_style};
 use super::session::{ListedSession, session_table};
 use super::table::{Cell, Column, UNKNOWN, table};
-use super::text::{age, date, dollars, duration, escape, failures, plural, tokens, tokens_by_kind};
+use super::text::{age, cost_of, date, duration, escape, failures, plural, tokens, tokens_by_kind};
 use crate::convex::delivery_state::DeliveryState;
 use crate::record::Millis;
 use crate::record::workflow::{Totals, WorkflowDocument};
@@ -68,7 +68,12 @@ fn total(workflow: &ListedWorkflow, figure: fn(&Totals) -> String) -> Cell {
 }
 
 fn cost(totals: &Totals) -> Option<String> {
-    Some(dollars(totals.cost_usd?, totals.cost_is_partial))
+    let is_estimate = totals.estimated_sessions > 0;
+    Some(cost_of(
+        totals.cost_usd?,
+        totals.cost_is_partial,
+        is_estimate,
+    ))
 }
 
 /// A total of what transcripts say, if one of several sessions has that.
@@ -166,7 +171,12 @@ fn totals_lines(page: &mut Page<'_>, totals: &Totals) {
     if let Some(cost) = cost(totals) {
         let part = part(totals.priced_sessions, totals);
         let part = part.map_or_else(String::new, |part| format!(" {part}"));
-        page.line("cost", &format!("{cost} (reported by Claude Code{part})"));
+        let source = match totals.estimated_sessions {
+            0 => "reported by Claude Code".to_owned(),
+            estimated if estimated == totals.priced_sessions => "estimated from prices".to_owned(),
+            estimated => format!("{estimated} of {} costs estimated", totals.priced_sessions),
+        };
+        page.line("cost", &format!("{cost} ({source}{part})"));
     }
 }
 

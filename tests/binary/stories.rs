@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use convex_sidecar::journal::{Journal, Recipient, StoreOptions};
 use convex_sidecar::record::Millis;
 use convex_sidecar::record::failure::{Failure, FailureKind};
+use convex_sidecar::record::prices::Prices;
 use convex_sidecar::record::run::{End, EndedBy, Run};
 use convex_sidecar::record::workflow::{Change, Status, Workflow};
 use serde_json::json;
@@ -282,6 +283,7 @@ pub fn machine() -> Machine {
                 let options = StoreOptions {
                     deployment: Some(URL),
                     max_output: MAX_OUTPUT,
+                    prices: &Prices::default(),
                     now,
                     changed_at: story.start + story.length,
                     is_finalized: true,

@@ -80,6 +80,8 @@ function lastHumanPrompt(messages) {
  */
 function answer(body, prompt, number) {
   const lastOfUser = body.messages.findLast((message) => message.role === "user");
+  const [, script] = /USAGES (.*)/.exec(prompt) ?? [];
+  if (script) return scripted(body, JSON.parse(script));
   const content = contentFor(prompt, hasToolResult(lastOfUser) || isNotification(lastOfUser));
   return {
     type: "message",
@@ -94,6 +96,27 @@ function answer(body, prompt, number) {
       cache_read_input_tokens: 1000 + 7 * number ** 2,
       cache_creation_input_tokens: 200 + 11 * number ** 2,
     },
+  };
+}
+
+/** One answer for each usage, in this order; all but the last call a tool. */
+function scripted(body, usages) {
+  const answered = body.messages.filter(hasToolResult).length;
+  const isLast = answered + 1 >= usages.length;
+  const tool = {
+    type: "tool_use",
+    id: `toolu_${randomUUID()}`,
+    name: "Bash",
+    input: { command: "true", description: "go on" },
+  };
+  return {
+    type: "message",
+    role: "assistant",
+    model: body.model,
+    content: isLast ? [{ type: "text", text: "Done." }] : [tool],
+    stop_reason: isLast ? "end_turn" : "tool_use",
+    stop_sequence: null,
+    usage: usages[answered],
   };
 }
 

@@ -11,6 +11,7 @@ use convex_sidecar::record::document::Document;
 use convex_sidecar::record::facts::{Facts, Source};
 use convex_sidecar::record::figures::Figures;
 use convex_sidecar::record::index::{Key, Known, Seen, key};
+use convex_sidecar::record::prices::Prices;
 use convex_sidecar::record::read_state::{ReadState, TranscriptState};
 use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::record::session::Session;
@@ -117,7 +118,9 @@ impl OneSession {
             all.push(stretch);
         }
         let files = self.chains.iter_mut().zip(all).collect();
-        self.figures.absorb(files, &mut self.records).unwrap();
+        self.figures
+            .absorb(files, &mut self.records, &Prices::default())
+            .unwrap();
     }
 
     fn document(&self) -> Document {
@@ -131,6 +134,7 @@ impl OneSession {
             &self.figures,
             transcript,
             MAX_OUTPUT,
+            &Prices::default(),
         )
     }
 }

@@ -151,7 +151,8 @@ const TEXTS: [&[u8]; 14] = [
     // The last one is white space.
     b" \\n ",
 ];
-const MODELS: [&str; 3] = ["claude-opus-4-8", "claude-haiku-4-5", "m\u{f6}del"];
+/// One of them costs more for long prompts, and one has no price.
+const MODELS: [&str; 3] = ["claude-opus-4-8", "claude-haiku-5-5", "m\u{f6}del"];
 const TOOLS: [&str; 4] = ["Bash", "Read", "mcp__x__y", "\u{1f980}"];
 /// The subagents with their own files, by their paths below `subagents`.
 pub const AGENTS: [&str; 2] = ["a1b2", "workflows/x/deep"];
@@ -735,7 +736,7 @@ impl<'a> Writer<'a> {
                 },
                 request: number,
                 model: number % MODELS.len(),
-                usage: [growth, 1, growth / 3, 0],
+                usage: [growth, 1, 1_500 * growth, 0],
                 last_record: String::new(),
             };
             self.in_turn[0] += 1;
@@ -745,7 +746,7 @@ impl<'a> Writer<'a> {
             // Early lines of a streamed message have smaller token counts, and sometimes they are
             // written late.
             message.usage[1] = (message.usage[1] + growth).saturating_sub(20);
-            message.usage[3] = growth;
+            message.usage[3] = 2_500 * growth;
             // The client names the line before it in the message as the parent, also if results or
             // lines of other messages stand in between.
             let last = message.last_record.clone();
@@ -771,9 +772,15 @@ impl<'a> Writer<'a> {
         } else {
             String::new()
         };
+        let speed = ["standard", "fast"][usize::from(message.request % 4 == 0)];
+        let geo = ["not_available", "us"][usize::from(message.request % 3 == 0)];
         let tail = format!(
-            r#"],"stop_reason":null,"usage":{{"input_tokens":{},"cache_creation_input_tokens":{},"cache_read_input_tokens":{},"output_tokens":{},"cache_creation":{{"ephemeral_5m_input_tokens":7}},"iterations":[]}}}},{request}"type":"assistant","#,
-            usage[0], usage[3], usage[2], usage[1]
+            r#"],"stop_reason":null,"usage":{{"input_tokens":{},"cache_creation_input_tokens":{},"cache_read_input_tokens":{},"output_tokens":{},"cache_creation":{{"ephemeral_5m_input_tokens":7,"ephemeral_1h_input_tokens":{}}},"speed":"{speed}","inference_geo":"{geo}","iterations":[]}}}},{request}"type":"assistant","#,
+            usage[0],
+            usage[3],
+            usage[2],
+            usage[1],
+            usage[3] / 2
         );
         let text = [br#"{"type":"text","text":""#, text, br#""}"#].concat();
         let thinking =

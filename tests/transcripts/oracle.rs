@@ -34,7 +34,10 @@ pub struct Truth {
     pub output: Option<String>,
     pub error: Option<String>,
     pub title: Option<String>,
+    /// What the client says.
     pub cost_usd: Option<f64>,
+    /// What the messages of models with a price cost, in picodollars.
+    pub estimate: u64,
 }
 
 /// Reads the files of the only session.
@@ -91,6 +94,48 @@ struct Message {
     /// The day of its first record.
     day: String,
     usage: [u64; 4],
+    /// The part of the last kind that is kept for an hour.
+    for_an_hour: u64,
+    is_fast: bool,
+    is_in_us: bool,
+}
+
+impl Message {
+    /// What it costs in picodollars, if its model has a price.
+    fn estimate(&self) -> Option<u64> {
+        let prompt = self.usage[0] + self.usage[2] + self.usage[3];
+        let has_rate = !self.day.is_empty();
+        let is_long = has_rate && prompt > 100_000;
+        let (prices, fast) = match (&*self.model, is_long) {
+            ("claude-opus-4-8", _) => ([5_000_000, 25_000_000, 500_000, 6_250_000, 10_000_000], 2),
+            ("claude-haiku-5-5", false) => ([100_000, 500_000, 10_000, 125_000, 200_000], 1),
+            ("claude-haiku-5-5", true) => ([500_000, 2_500_000, 50_000, 625_000, 1_000_000], 1),
+            _ => return None,
+        };
+        let [input, output, read, written] = self.usage;
+        let counts = [
+            input,
+            output,
+            read,
+            written - self.for_an_hour,
+            self.for_an_hour,
+        ];
+        let cost: u64 = counts
+            .iter()
+            .zip(prices)
+            .map(|(count, price)| count * price)
+            .sum();
+        let cost = if has_rate && self.is_fast {
+            cost * fast
+        } else {
+            cost
+        };
+        Some(if has_rate && self.is_in_us {
+            cost / 10 * 11
+        } else {
+            cost
+        })
+    }
 }
 
 /// A message that may go on in the next record.
@@ -282,6 +327,13 @@ impl<'a> Reading<'a> {
         for (figure, (name, _)) in counted.usage.iter_mut().zip(KINDS) {
             *figure = (*figure).max(message["usage"][name].as_u64().unwrap_or_default());
         }
+        let usage = &message["usage"];
+        let for_an_hour = &usage["cache_creation"]["ephemeral_1h_input_tokens"];
+        counted.for_an_hour = counted
+            .for_an_hour
+            .max(for_an_hour.as_u64().unwrap_or_default());
+        counted.is_fast |= usage["speed"] == "fast";
+        counted.is_in_us |= usage["inference_geo"] == "us";
         if !place.counts() {
             return;
         }
@@ -368,6 +420,7 @@ impl<'a> Reading<'a> {
                 continue;
             }
             self.truth.api_messages += 1;
+            self.truth.estimate += message.estimate().unwrap_or_default();
             add(&mut self.truth.usage, message.usage);
             if message.usage != [0; 4] {
                 let day = self.truth.usage_by_day.entry(message.day).or_default();
@@ -633,6 +686,7 @@ impl From<&Document> for Truth {
 impl From<&Value> for Truth {
     fn from(document: &Value) -> Self {
         let metadata = &document["metadata"];
+        let cost = metadata["costUsd"].as_f64();
         let count = |name: &str| metadata[name].as_u64().unwrap_or_default();
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let usage = |usage: &Value| KINDS.map(|(_, name)| usage[name].as_u64().unwrap_or_default());
@@ -668,7 +722,8 @@ impl From<&Value> for Truth {
             output: text(&document["output"]),
             error: text(&document["error"]),
             title: text(&metadata["title"]),
-            cost_usd: metadata["costUsd"].as_f64(),
+            cost_usd: cost.filter(|_| metadata["costSource"] == "client"),
+            estimate: cost.map_or(0, |usd| (usd * 1e12).round() as u64),
         }
     }
 }

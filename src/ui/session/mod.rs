@@ -9,10 +9,10 @@ use super::delivery::{delivery_cell, reasons};
 use super::reasons::Reasons;
 use super::screen::{BAD, Screen, session_style};
 use super::table::{Cell, Column, UNKNOWN, table};
-use super::text::{age, cut, dollars, duration, escape, plural, short_id, span, tokens};
+use super::text::{age, cost_of, cut, duration, escape, plural, short_id, span, tokens};
 use crate::convex::delivery_state::DeliveryState;
 use crate::record::Millis;
-use crate::record::document::{Activity, ActivityState, Document, Metadata};
+use crate::record::document::{Activity, ActivityState, CostSource, Document, Metadata};
 use crate::record::session::Status;
 
 /// A session in a table or on a page.
@@ -106,7 +106,8 @@ fn activity(metadata: &Metadata, now: Millis) -> Option<String> {
 
 pub(super) fn cost(metadata: &Metadata) -> Option<String> {
     let is_partial = metadata.cost_is_partial == Some(true);
-    Some(dollars(metadata.cost_usd?, is_partial))
+    let is_estimate = metadata.cost_source == Some(CostSource::Estimate);
+    Some(cost_of(metadata.cost_usd?, is_partial, is_estimate))
 }
 
 /// A count, if there are any.

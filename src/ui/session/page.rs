@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{ListedSession, cost, escaped, if_known, known, time};
 use crate::record::Millis;
 use crate::record::document::{
-    Activity, ActivityState, Metadata, ModelUsage, PullRequest, RunDocument, ToolDocument,
+    Activity, ActivityState, CostSource, Metadata, ModelUsage, PullRequest, RunDocument,
+    ToolDocument,
 };
 use crate::record::run::EndedBy;
 use crate::record::usage::Usage;
@@ -84,7 +85,11 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
             Some(true) => " for a part of the session",
             _ => "",
         };
-        page.line("cost", &format!("{cost} (reported by Claude Code{part})"));
+        let source = match metadata.cost_source {
+            Some(CostSource::Estimate) => "estimated from prices",
+            _ => "reported by Claude Code",
+        };
+        page.line("cost", &format!("{cost} ({source}{part})"));
     }
     page.line("spent", &time_spent(metadata));
     page.line("lines", &lines_changed(metadata));
@@ -175,7 +180,7 @@ fn by_model(metadata: &Metadata) -> Vec<String> {
         return Vec::new();
     }
     let line = |model: &ModelUsage| {
-        let cost = model.cost_usd.map(|usd| dollars(usd, false));
+        let cost = model.cost_usd.map(dollars);
         let cost = cost.map_or_else(String::new, |cost| format!(", {cost}"));
         let name = escape(&model.model);
         format!("{name}: {}{cost}", tokens_by_kind(model.usage))

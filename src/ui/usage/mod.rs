@@ -13,7 +13,7 @@ use super::chart::sparkline;
 use super::screen::{FAINT, HEADING, PLAIN, Screen};
 use super::session::{project, short_model};
 use super::table::{Cell, Column, UNKNOWN, table};
-use super::text::{cut_left, dollars, escape, plural, short_count, wrap};
+use super::text::{cost_of, cut_left, escape, plural, short_count, wrap};
 use crate::record::ledger::{Amounts, Group, Grouping, Ledger, by_cost};
 
 /// How many days the line of days has.
@@ -142,10 +142,8 @@ fn cell(row: &Row, text: String) -> Cell {
 
 /// The sum of the costs, with the marks of a lower bound and of estimates.
 fn cost(amounts: &Amounts) -> Option<String> {
-    let text = dollars(amounts.cost_usd?, false);
-    let bound = if amounts.is_partial { "≥" } else { "" };
-    let estimate = if amounts.is_estimate { "~" } else { "" };
-    Some(format!("{bound}{estimate}{text}"))
+    let usd = amounts.cost_usd?;
+    Some(cost_of(usd, amounts.is_partial, amounts.is_estimate))
 }
 
 impl UsageScreen<'_> {

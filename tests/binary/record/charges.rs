@@ -65,7 +65,7 @@ fn clients_figures_are_the_sessions_where_they_cover_it() {
         row(
             "a process that was killed before one that wrote its own figures",
             asked().answer("m1", "Done.", 10).prompt("resumed").answer("m2", "Again.", 100).cost(100, 0.5),
-            json!({"usage": 110, "usageSource": "transcript", "costUsd": null, "costSource": null}),
+            json!({"usage": 110, "usageSource": "transcript", "costUsd": 0.008_965, "costSource": "estimate"}),
         ),
         row(
             "a model without a price",
@@ -79,7 +79,7 @@ fn clients_figures_are_the_sessions_where_they_cover_it() {
             asked().answer("m1", "Done.", 10).cost_state(&json!({
                 "totalCostUSD": 0.5, "modelUsage": {MODEL: of_model(10, 0.5), "glm-5": of_model(100, 0.0)}, "hasUnknownModelCost": true
             })),
-            json!({"costUsd": null, "usage": 110}),
+            json!({"costUsd": 0.000_815, "costSource": "estimate", "costIsPartial": true, "usage": 110}),
         ),
         row(
             "several models",
@@ -103,15 +103,15 @@ fn clients_figures_are_the_sessions_where_they_cover_it() {
         row(
             "figures of another shape",
             asked().answer("m1", "Done.", 10).cost_state(&json!({"totalCostUSD": "a lot", "modelUsage": [1, 2]})),
-            json!({"usage": 10, "usageSource": "transcript", "costUsd": null}),
+            json!({"usage": 10, "usageSource": "transcript", "costUsd": 0.000_815}),
         ),
         row(
             "an advisor's iterations without figures of the client",
             advised.clone(),
             json!({"usage": 11, "usageByModel": [
                 {"model": "claude-advisor", "inputTokens": 10, "outputTokens": 20, "cacheReadInputTokens": 30, "cacheCreationInputTokens": 40},
-                {"model": MODEL, "inputTokens": 1, "outputTokens": 2, "cacheReadInputTokens": 3, "cacheCreationInputTokens": 4}
-            ]}),
+                {"model": MODEL, "inputTokens": 1, "outputTokens": 2, "cacheReadInputTokens": 3, "cacheCreationInputTokens": 4, "costUsd": 0.000_081_5}
+            ], "costUsd": 0.000_081_5, "costIsPartial": true}),
         ),
         row(
             "an advisor's iterations and the client's figures",
@@ -211,7 +211,7 @@ fn what_was_inherited_is_taken_out_only_where_the_client_carried_it_in() {
                 (parent, own),
                 (
                     fork(Fork::Session),
-                    json!({"usage": 100, "inheritedUsage": 10, "usageSource": "transcript", "costUsd": null}),
+                    json!({"usage": 100, "inheritedUsage": 10, "usageSource": "transcript", "costUsd": 0.008_15, "costSource": "estimate"}),
                 ),
             ],
         ),

@@ -104,7 +104,9 @@ fn usage_counts_on_the_day_of_each_message() {
         row(
             "a message without a time",
             days().prompt("again").message(Some("m3"), &text("Four."), 1, &json!({"timestamp": null})),
-            json!({"usageByDay": [entry(3, MODEL, 11), entry(4, MODEL, 200)]}),
+            json!({"usageByDay": [
+                with_cost(entry(3, MODEL, 11), 0.000_896_5), with_cost(entry(4, MODEL, 200), 0.016_3)
+            ]}),
         ),
         row("nothing was used", Transcript::new(1).prompt("go"), json!({"usageByDay": null})),
     ]);

@@ -11,6 +11,7 @@ mod answers;
 mod charges;
 mod damage;
 mod days;
+mod estimates;
 mod files;
 mod identity;
 mod prompts;
