@@ -278,8 +278,13 @@ pub fn record_in(document: &Value) -> Value {
     if metadata["usageSource"] == "client" {
         record["usageSource"] = json!("client");
     }
-    if let Some(usd) = metadata.get("costUsd") {
-        record["costUsd"] = cost(usd);
+    if metadata["costSource"] == "client" {
+        record["costUsd"] = cost(&metadata["costUsd"]);
+    } else {
+        // An estimate is none of what was captured.
+        for usage in record["usageByModel"].as_object_mut().unwrap().values_mut() {
+            usage.as_object_mut().unwrap().remove("costUsd");
+        }
     }
     record["runs"] = metadata["runs"].clone();
     for run in record["runs"].as_array_mut().unwrap() {

@@ -202,7 +202,7 @@ fn by_day(metadata: &Metadata) -> Vec<String> {
         return Vec::new();
     }
     let line = |(day, (usage, cost)): (&str, (Usage, Option<f64>))| {
-        let cost = cost.map_or_else(String::new, |usd| format!(", {}", dollars(usd, false)));
+        let cost = cost.map_or_else(String::new, |usd| format!(", {}", dollars(usd)));
         format!("{}: {} tokens{cost}", escape(day), tokens(usage))
     };
     days.into_iter().map(line).collect()
