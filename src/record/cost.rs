@@ -93,22 +93,23 @@ impl Cost {
     /// model, what the client has charged is the cost of a part.
     fn of(shown: &Shown, entries: &EntriesByDay) -> Self {
         let stated = shown.charge.as_ref().and_then(|charge| charge.cost_usd);
-        let charges = shown.by_model.iter();
-        let charges = charges.filter(|(_, charge)| charge.usage != Usage::default());
-        let charged: CostByModel = charges
+        let used = shown.by_model.iter();
+        let used = used.filter(|(_, charge)| charge.usage != Usage::default());
+        let charged: CostByModel = used
             .map(|(model, charge)| (model.clone(), charge.cost_usd.map(picodollars)))
             .collect();
         if stated.is_none() || shown.is_partial {
             let mut estimated = charged.clone();
             for (model, cost) in &mut estimated {
                 let of_model = entries.values().filter_map(|models| models.get(model));
-                let estimate = of_model.map(|entry| entry.estimate);
-                let estimate = estimate.fold(Some(0), |sum, cost| Some(sum? + cost?));
+                let mut of_days = of_model.map(|entry| entry.estimate);
+                let estimate =
+                    of_days.try_fold(0, |sum: u64, cost| Some(sum.saturating_add(cost?)));
                 *cost = estimate.map(|estimate| estimate.max(cost.unwrap_or_default()));
             }
             let is_whole = estimated.values().all(Option::is_some);
             let is_known = estimated.values().any(Option::is_some);
-            let sum = estimated.values().flatten().sum();
+            let sum = total_cost(&estimated);
             let covers = |stated| is_whole && sum >= picodollars(stated);
             if stated.map_or(is_known, covers) {
                 return Self {
@@ -146,13 +147,16 @@ fn by_day(entries: EntriesByDay) -> Vec<DayUsage> {
     days.collect()
 }
 
+/// The sum of the known costs.
+fn total_cost(costs: &CostByModel) -> u64 {
+    let known = costs.values().flatten();
+    known.fold(0, |sum: u64, cost| sum.saturating_add(*cost))
+}
+
 /// Changes the costs of the models so that they add up to `sum`. What those with a known cost leave
 /// of it is the cost of the others, in proportion to their `weights`.
 fn fit_models(costs: &mut CostByModel, sum: u64, weights: impl Fn(&str) -> u64) {
-    let known = costs
-        .values()
-        .flatten()
-        .fold(0, |sum: u64, cost| sum.saturating_add(*cost));
+    let known = total_cost(costs);
     let rest = sum.saturating_sub(known);
     let is_for_others = rest > ROUNDING && costs.values().any(Option::is_none);
     if known == sum {

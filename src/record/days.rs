@@ -196,8 +196,8 @@ fn sum(rates: &CountsByRate) -> Usage {
 /// What is shown of a model on a day costs. What was not counted by its rate has the usual one.
 fn estimate(price: Price, usage: Usage, rates: Option<&CountsByRate>) -> u64 {
     let (mut rest, mut cost) = (usage, 0_u64);
-    let rated = rates.into_iter().flatten();
-    for (&rate, &Counts(usage)) in rated.filter(|(rate, _)| **rate != Rate::default()) {
+    let all = rates.into_iter().flatten();
+    for (&rate, &Counts(usage)) in all.filter(|(rate, _)| **rate != Rate::default()) {
         rest = rest.minus(usage);
         cost = cost.saturating_add(price.cost(usage, rate));
     }

@@ -24,6 +24,7 @@ pub fn intern(names: &mut Vec<String>, name: &str) -> usize {
 
 /// The name under which a name is counted: its own, or that of all others if there are `limit` of
 /// them already.
+#[must_use]
 pub fn entry_name<'a, V>(map: &BTreeMap<String, V>, name: &'a str, limit: usize) -> &'a str {
     if map.len() >= limit && !map.contains_key(name) {
         OTHER

@@ -59,18 +59,13 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
         "turns",
         &if_known(metadata.has_prompts(), || turns(metadata)),
     );
-    let tools: Vec<_> = metadata.tools.iter().map(tool).collect();
-    page.line("tools", &tools.join(", "));
+    let tools = metadata.tools.iter().map(tool);
+    page.line("tools", &tools.collect::<Vec<_>>().join(", "));
     page.line(
         "tokens",
         &known(metadata, |metadata| tokens_by_kind(metadata.usage)),
     );
-    for line in by_model(metadata) {
-        page.line("by model", &line);
-    }
-    for line in by_day(metadata) {
-        page.line("by day", &line);
-    }
+    breakdown(&mut page, metadata);
     if let Some(inherited) = metadata.inherited_usage {
         page.line(
             "inherited",
@@ -80,17 +75,7 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
             ),
         );
     }
-    if let Some(cost) = cost(metadata) {
-        let part = match metadata.cost_is_partial {
-            Some(true) => " for a part of the session",
-            _ => "",
-        };
-        let source = match metadata.cost_source {
-            Some(CostSource::Estimate) => "estimated from prices",
-            _ => "reported by Claude Code",
-        };
-        page.line("cost", &format!("{cost} ({source}{part})"));
-    }
+    page.line("cost", &cost_line(metadata));
     page.line("spent", &time_spent(metadata));
     page.line("lines", &lines_changed(metadata));
     let agent = [
@@ -171,6 +156,32 @@ fn commits(metadata: &Metadata) -> String {
         (Some(start), Some(end)) if start != end => format!("{start} to {end}"),
         (start, end) => start.or(end).unwrap_or_default(),
     }
+}
+
+/// What each of several models and days used.
+fn breakdown(page: &mut Page<'_>, metadata: &Metadata) {
+    for line in by_model(metadata) {
+        page.line("by model", &line);
+    }
+    for line in by_day(metadata) {
+        page.line("by day", &line);
+    }
+}
+
+/// What the session has cost, and who says so; empty if nobody does.
+fn cost_line(metadata: &Metadata) -> String {
+    let Some(cost) = cost(metadata) else {
+        return String::new();
+    };
+    let source = match metadata.cost_source {
+        Some(CostSource::Estimate) => "estimated from prices",
+        _ => "reported by Claude Code",
+    };
+    let part = match metadata.cost_is_partial {
+        Some(true) => " for a part of the session",
+        _ => "",
+    };
+    format!("{cost} ({source}{part})")
 }
 
 /// What each of several models used and cost.
