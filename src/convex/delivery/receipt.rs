@@ -72,6 +72,8 @@ mod tests {
                 r#"{"outcome":"updated","revision":1795622400000}"#,
                 Some(1_795_622_400_000),
             ),
+            // Not stored, because it is older than what the deployment keeps, and not to be sent again.
+            (r#"{"outcome":"expired","revision":2.0}"#, Some(2)),
             (r#"{"revision":1.5}"#, None),
             (r#"{"revision":1e300}"#, None),
             (r#"{"revision":9007199254740992}"#, None),
