@@ -228,8 +228,11 @@ without this option remove the entry again.";
 /// Options of `sync`.
 #[derive(Debug, Default, Clone, Copy, Args)]
 pub struct Sync {
-    /// Also write a Markdown table of the sessions to $GITHUB_STEP_SUMMARY, or to stdout
-    #[arg(long)]
+    /// Whether to write the table.
+    #[arg(
+        long,
+        help = "Also write a Markdown table of the sessions to $GITHUB_STEP_SUMMARY, or to stdout"
+    )]
     pub summary: bool,
 }
 

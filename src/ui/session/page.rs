@@ -37,15 +37,7 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
     page.line("workflow", &escaped(document.workflow_key.as_ref()));
     page.line("fork of", &escaped(metadata.forked_from.as_ref()));
     page.line("child of", &escaped(metadata.parent_session_id.as_ref()));
-    page.line("project", &escape(&metadata.cwd));
-    page.line("repository", &escaped(metadata.repository.as_ref()));
-    page.line("worktree", &escaped(metadata.worktree.as_ref()));
-    page.line("branch", &escaped(metadata.git_branch.as_ref()));
-    page.line("commits", &commits(metadata));
-    for PullRequest { number, url } in &metadata.pull_requests {
-        page.line("PR", &format!("#{number} {}", escape(url)));
-    }
-    page.line("tags", &escape(&metadata.tags.join(", ")));
+    project_lines(&mut page, metadata);
     page.line("started", &date(metadata.started_at, now));
     if let Some(at) = metadata.completed_at {
         page.line("ended", &date(at, now));
@@ -145,6 +137,19 @@ const fn ended_by(by: EndedBy) -> &'static str {
         EndedBy::Superseded => "superseded by another session",
         EndedBy::Swept => "swept: its process is gone",
     }
+}
+
+/// What was worked on.
+fn project_lines(page: &mut Page<'_>, metadata: &Metadata) {
+    page.line("project", &escape(&metadata.cwd));
+    page.line("repository", &escaped(metadata.repository.as_ref()));
+    page.line("worktree", &escaped(metadata.worktree.as_ref()));
+    page.line("branch", &escaped(metadata.git_branch.as_ref()));
+    page.line("commits", &commits(metadata));
+    for PullRequest { number, url } in &metadata.pull_requests {
+        page.line("PR", &format!("#{number} {}", escape(url)));
+    }
+    page.line("tags", &escape(&metadata.tags.join(", ")));
 }
 
 /// The commits at the first and at the last event, as short as Git shows them.
