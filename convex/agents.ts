@@ -4,7 +4,7 @@
  */
 import { paginationOptsValidator, paginationResultValidator } from "convex/server";
 import { v } from "convex/values";
-import { internalMutation, internalQuery } from "./_generated/server";
+import { env, internalMutation, internalQuery } from "./_generated/server";
 import * as Agents from "./model/agents";
 import { deleteExpiredSessions as deleteExpired } from "./model/retention";
 import * as UsageDays from "./model/usageDays";
@@ -67,6 +67,16 @@ export const listUsageDays = internalQuery({
   },
   returns: paginationResultValidator(schema.doc("usageDays")).extend({ isComplete: v.boolean() }),
   handler: (ctx, { paginationOpts, ...days }) => UsageDays.listUsageDays(ctx, days, paginationOpts),
+});
+
+/** Where the page is served. */
+export const getPageAddress = internalQuery({
+  args: {},
+  returns: v.string(),
+  handler: () => {
+    const { CONVEX_SITE_URL: address = "" } = env;
+    return address;
+  },
 });
 
 export const addToUsageDays = internalMutation({

@@ -32,6 +32,7 @@ it("deploys exactly these functions", () => {
     "agents:deleteExpiredSessions",
     "agents:findAgentSessions",
     "agents:getAgentSession",
+    "agents:getPageAddress",
     "agents:listAgentSessions",
     "agents:listUsageDays",
     "agents:syncAgentSessions",

@@ -69,6 +69,7 @@ fn main() {
         Command::Sessions(options) => command::sessions::run(&options),
         Command::Show(options) => command::show::run(&options),
         Command::Usage(options) => command::usage::run(&options),
+        Command::View(options) => command::view::run(&options),
         Command::Doctor(options) => command::doctor::run(&options),
         Command::Forget(options) => command::forget::run(&options),
         Command::Workflow(command) => command::workflow::run(&command),

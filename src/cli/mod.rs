@@ -6,6 +6,7 @@ pub mod workflow;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
@@ -15,6 +16,7 @@ use self::sessions::{SESSIONS_HELP, Sessions, Show, USAGE_HELP, Usage};
 use self::workflow::WorkflowCommand;
 use crate::client_settings::scopes::Scope;
 use crate::deployment::retention::Retention;
+use crate::record::Millis;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -116,6 +118,9 @@ pub enum Command {
     /// Show tokens, cost and tool calls by day, project, model and more
     #[command(after_help = USAGE_HELP)]
     Usage(Usage),
+    /// Make a link to the page on which the deployment shows its sessions live
+    #[command(after_help = VIEW_HELP)]
+    View(View),
     /// Check everything from the hooks to Convex, and send a test session through it
     #[command(after_help = DOCTOR_HELP)]
     Doctor(Doctor),
@@ -186,6 +191,14 @@ pub struct Setup {
     pub dry_run: bool,
 }
 
+const VIEW_HELP: &str = "\
+Whoever has the link sees the page, until it ends or all links are revoked.
+
+Examples:
+  convex-sidecar view
+  convex-sidecar view --figures-only --expires 7d
+  convex-sidecar view --off";
+
 const SETUP_HELP: &str = "\
 Examples:
   convex-sidecar setup --dry-run
@@ -224,6 +237,42 @@ All of them record into the same journal.
 Clients before 2.1.78, also those that editors and SDKs bring, ignore a settings file that names StopFailure, and all that it sets. Without it, \
 SessionEnd reads a failure from the transcript, so you need --stop-failure only for sessions without transcripts. `install` and `setup` \
 without this option remove the entry again.";
+
+/// Options of `view`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct View {
+    /// The page behind this link shows no text that a person or a model wrote
+    #[arg(long)]
+    pub figures_only: bool,
+    /// When the link ends by itself, such as 12h or 7d
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<Lifetime>,
+    /// Revoke all links
+    #[arg(long, conflicts_with_all = ["figures_only", "expires"])]
+    pub off: bool,
+}
+
+/// How long something lasts, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime(pub Millis);
+
+impl FromStr for Lifetime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let hours = match text.char_indices().last() {
+            Some((_, 'h')) => 1,
+            Some((_, 'd')) => 24,
+            Some((_, 'w')) => 7 * 24,
+            _ => 0,
+        };
+        let number = text.get(..text.len().saturating_sub(1));
+        match number.and_then(|number| number.parse::<u16>().ok()) {
+            Some(number @ 1..) if hours > 0 => Ok(Self(Millis::from(number) * hours * 3_600_000)),
+            _ => Err("expected a number of hours, days or weeks, such as 12h, 7d or 2w".to_owned()),
+        }
+    }
+}
 
 /// Options of `sync`.
 #[derive(Debug, Default, Clone, Copy, Args)]

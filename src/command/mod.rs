@@ -19,6 +19,7 @@ pub mod show;
 pub mod sync;
 pub mod uninstall;
 pub mod usage;
+pub mod view;
 pub mod workflow;
 
 use std::io::Write;

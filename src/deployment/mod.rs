@@ -1,4 +1,5 @@
-//! What `setup` ships and runs: the files in the binary, Docker Compose, the Convex CLI.
+//! What `setup` ships and runs: the files in the binary, Docker Compose, the Convex CLI, and
+//! the variables of a deployment.
 
 pub mod bundle;
 pub mod compose;
@@ -10,5 +11,9 @@ pub mod preflight;
 pub mod program;
 pub mod retention;
 pub mod server;
+pub mod tokens;
+mod variables;
 pub mod versions;
 pub mod volume;
+
+pub use self::variables::variable;

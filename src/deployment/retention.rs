@@ -4,10 +4,8 @@
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail};
-use serde::Deserialize;
 
 use crate::config::Deployment;
-use crate::convex::answer::Verdict;
 use crate::convex::client::{Call, Convex};
 use crate::system::deadline::Deadline;
 
@@ -78,18 +76,5 @@ impl Retention {
 /// What the variable is in this deployment; `None` if it is not set, or if the key cannot read it.
 #[must_use]
 pub fn variable(deployment: &Deployment) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Variable {
-        name: String,
-        value: String,
-    }
-    let call = Call::query("_system/cli/queryEnvironmentVariables", "{}").ok()?;
-    let Verdict::Success(variables) = Convex::new(deployment, Deadline::never()).call(&call) else {
-        return None;
-    };
-    let variables: Vec<Variable> = serde_json::from_str(&variables).ok()?;
-    variables
-        .into_iter()
-        .find(|variable| variable.name == VARIABLE)
-        .map(|variable| variable.value)
+    super::variable(deployment, VARIABLE).ok().flatten()
 }

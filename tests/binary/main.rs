@@ -106,6 +106,7 @@ mod transcript;
 mod upgrade;
 #[cfg(unix)] // Snapshots with Unix paths.
 mod usage;
+mod view;
 #[cfg(target_os = "linux")]
 mod watch;
 #[cfg(windows)]

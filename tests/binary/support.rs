@@ -428,6 +428,12 @@ impl Backend {
         Machine::new().deployment(&self.url, &self.key)
     }
 
+    /// What a query answers, JSON.
+    pub fn query(&self, path: &str, args: &Value) -> String {
+        let call = serde_json::json!({"path": path, "format": "json", "args": args});
+        self.request("POST", "api/query", &call.to_string())
+    }
+
     /// The calls of Convex functions so far, in order.
     pub fn calls(&self) -> Vec<String> {
         let requests: Vec<Value> =

@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 
 use super::hooks::Installed;
 use super::{older_functions, proof};
+use crate::command::now;
 use crate::config::{Config, Deployment};
 use crate::convex::client::Convex;
 use crate::convex::query::query;
 use crate::deployment::retention::{self, Retention};
-use crate::deployment::server;
+use crate::deployment::{server, tokens};
 use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
-use crate::ui::{Check, Outcome};
+use crate::ui::{self, Check, Outcome};
 
 /// The checks of the configured deployment, at least one.
 pub fn checks(config: &Config, installed: &Installed) -> Vec<Check> {
@@ -40,7 +41,7 @@ pub fn checks(config: &Config, installed: &Installed) -> Vec<Check> {
     let failed = server(deployment, &mut checks)
         .and_then(|instance| functions(config, deployment, &instance, &mut checks))
         .and_then(|()| documents(config, deployment, &mut checks))
-        .map(|()| checks.extend(retention(deployment)))
+        .map(|()| checks.extend(retention(deployment).into_iter().chain(page(deployment))))
         .and_then(|()| prove(config, deployment, installed, &mut checks));
     checks.extend(failed.err());
     checks
@@ -160,6 +161,17 @@ fn documents(
         check => checks.extend(check),
     }
     Ok(())
+}
+
+/// How many links to the page are valid, if there are any.
+fn page(deployment: &Deployment) -> Option<Check> {
+    let tokens = tokens::read(deployment, now().0).ok()?;
+    let figures = tokens.iter().filter(|token| token.is_for_figures).count();
+    let links = ui::plural(tokens.len() as u64, "link");
+    (!tokens.is_empty()).then(|| {
+        let finding = format!("{links} to the page valid, {figures} for figures only; `convex-sidecar view --off` revokes all");
+        Check::ok("page", finding)
+    })
 }
 
 /// For how long sessions are kept, if the deployment limits that.

@@ -1,0 +1,115 @@
+//! The tokens for the page: who may see it (`convex/model/access.ts`). The deployment knows only their
+//! hashes.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result, anyhow};
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::config::Deployment;
+use crate::convex::client::Convex;
+use crate::record::Millis;
+use crate::system::deadline::Deadline;
+
+/// The variable of the deployment: an entry for each token, separated by spaces.
+const VARIABLE: &str = "CONVEX_SIDECAR_VIEW_TOKENS";
+/// The random bytes of a token: 192 bits.
+const RANDOM: usize = 24;
+/// The most tokens; the oldest end when there are more.
+const MAX_TOKENS: usize = 50;
+
+/// A token as the deployment knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    hash: String,
+    /// Whether it shows no text.
+    pub is_for_figures: bool,
+    /// When it ends; 0 for never.
+    expires_at: Millis,
+}
+
+/// A new token, and its entry. `expires_at` is `None` for a token that does not end by itself.
+pub fn make(is_for_figures: bool, expires_at: Option<Millis>) -> Result<(String, Entry)> {
+    let mut random = [0; RANDOM];
+    SystemRandom::new()
+        .fill(&mut random)
+        .map_err(|_| anyhow!("could not get random bytes from the system"))?;
+    let token = hex(&random);
+    let entry = Entry {
+        hash: hex(digest(&SHA256, token.as_bytes()).as_ref()),
+        is_for_figures,
+        expires_at: expires_at.unwrap_or_default(),
+    };
+    Ok((token, entry))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The tokens that are valid at `now`. Fails if the key cannot read variables.
+pub fn read(deployment: &Deployment, now: Millis) -> Result<Vec<Entry>> {
+    let value = super::variable(deployment, VARIABLE)
+        .with_context(|| format!("could not read {VARIABLE} in {}", deployment.name()))?;
+    Ok(parse(&value.unwrap_or_default(), now))
+}
+
+/// Makes these tokens the valid ones, and no others.
+pub fn write(deployment: &Deployment, entries: &[Entry]) -> Result<()> {
+    let surplus = entries.len().saturating_sub(MAX_TOKENS);
+    let value = format(&entries[surplus..]);
+    Convex::new(deployment, Deadline::never())
+        .set_variable(
+            VARIABLE,
+            Some(value.as_str()).filter(|value| !value.is_empty()),
+        )
+        .with_context(|| format!("could not set {VARIABLE} in {}", deployment.name()))
+}
+
+fn parse(value: &str, now: Millis) -> Vec<Entry> {
+    let entries = value.split(' ').filter_map(|entry| {
+        let [hash, shows, expires_at] = entry.split(':').collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        Some(Entry {
+            hash: hash.to_owned(),
+            is_for_figures: shows == "figures",
+            expires_at: expires_at.parse().ok()?,
+        })
+    });
+    entries
+        .filter(|entry| entry.expires_at == 0 || entry.expires_at > now)
+        .collect()
+}
+
+fn format(entries: &[Entry]) -> String {
+    let entries = entries.iter().map(|entry| {
+        let shows = if entry.is_for_figures {
+            "figures"
+        } else {
+            "full"
+        };
+        format!("{}:{shows}:{}", entry.hash, entry.expires_at)
+    });
+    entries.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_that_have_ended_are_dropped_and_the_others_kept() {
+        let (token, lasting) = make(false, None).unwrap();
+        let (other, brief) = make(true, Some(1_000)).unwrap();
+        assert!(token.len() == 2 * RANDOM && token != other);
+        let value = format(&[lasting.clone(), brief.clone()]);
+        assert_eq!(parse(&value, 999), [lasting.clone(), brief]);
+        assert_eq!(parse(&value, 1_000), [lasting]);
+        assert_eq!(parse("garbage a:b a:full:x", 0), []);
+    }
+}
