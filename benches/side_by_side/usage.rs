@@ -70,7 +70,7 @@ fn agreement(scratch: &Path) -> String {
                 equal.1 += run.ours("day").values().flatten().sum::<u64>();
             }
             Ok(Some((ours, theirs, why))) => {
-                rows.push(vec![run.name, kinds(ours), kinds(theirs), why.to_owned()])
+                rows.push(vec![run.name, kinds(ours), kinds(theirs), why.to_owned()]);
             }
         }
     }
@@ -123,9 +123,12 @@ fn runs(scratch: &Path) -> Vec<Run> {
     runs
 }
 
+/// Our tokens, those of `ccusage`, and why they differ.
+type Difference = ([u64; 4], [u64; 4], &'static str);
+
 impl Run {
     /// The sums of both, and why they differ; `None` if all tokens are equal by day and by month.
-    fn compare(&self) -> Result<Option<([u64; 4], [u64; 4], &'static str)>, String> {
+    fn compare(&self) -> Result<Option<Difference>, String> {
         let days = (self.ours("day"), self.theirs("daily")?);
         let months = (self.ours("month"), self.theirs("monthly")?);
         if days.0 == days.1 && months.0 == months.1 {

@@ -213,7 +213,7 @@ fn sigkill_is_obeyed_at_once() {
 fn other_commands_are_ended_by_a_signal_at_once() {
     for command in [
         vec!["sync"],
-        vec!["workflow", "set", "nightly"],
+        vec!["workflow", "set", "nightly", "--step", "build"],
         vec!["hook", "--dry-run"],
     ] {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -93,7 +93,7 @@ describe("workflows", () => {
     const [snippet = ""] = blocks("docs/ci.md", "yaml");
     expect(targets).toContain(/name=convex-sidecar-([\w-]+)/.exec(snippet)?.[1]);
     expect(snippet).toContain("SHA256SUMS");
-    expect(snippet.trimEnd()).toMatch(/if: always\(\)\n\s+run: convex-sidecar sync$/);
+    expect(snippet.trimEnd()).toMatch(/if: always\(\)\n\s+run: convex-sidecar sync --summary$/);
   });
 
   test("build with the same flags as the Makefile", () => {
