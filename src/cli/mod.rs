@@ -119,6 +119,8 @@ pub enum Command {
     #[command(after_help = USAGE_HELP)]
     Usage(Usage),
     /// Make a link to the page on which the deployment shows its sessions live
+    ///
+    /// Whoever has the link sees the page, until the link ends or all links are revoked.
     #[command(after_help = VIEW_HELP)]
     View(View),
     /// Check everything from the hooks to Convex, and send a test session through it
@@ -192,8 +194,6 @@ pub struct Setup {
 }
 
 const VIEW_HELP: &str = "\
-Whoever has the link sees the page, until it ends or all links are revoked.
-
 Examples:
   convex-sidecar view
   convex-sidecar view --figures-only --expires 7d

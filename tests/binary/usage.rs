@@ -1,5 +1,12 @@
 //! `usage`: what sessions did and cost.
 
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the numbers of these sessions are small"
+)]
+
 use rusqlite::Connection;
 use serde_json::{Value, json};
 

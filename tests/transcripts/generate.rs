@@ -772,8 +772,8 @@ impl<'a> Writer<'a> {
         } else {
             String::new()
         };
-        let speed = ["standard", "fast"][usize::from(message.request % 4 == 0)];
-        let geo = ["not_available", "us"][usize::from(message.request % 3 == 0)];
+        let speed = ["standard", "fast"][usize::from(message.request.is_multiple_of(4))];
+        let geo = ["not_available", "us"][usize::from(message.request.is_multiple_of(3))];
         let tail = format!(
             r#"],"stop_reason":null,"usage":{{"input_tokens":{},"cache_creation_input_tokens":{},"cache_read_input_tokens":{},"output_tokens":{},"cache_creation":{{"ephemeral_5m_input_tokens":7,"ephemeral_1h_input_tokens":{}}},"speed":"{speed}","inference_geo":"{geo}","iterations":[]}}}},{request}"type":"assistant","#,
             usage[0],

@@ -1,6 +1,12 @@
 //! The oracle: a slow reader of transcripts that shares no code with the program. It reads whole
 //! files into `serde_json` values and applies the rules for the client's records.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "costs are positive and small"
+)]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use convex_sidecar::record::document::Document;
@@ -486,9 +492,12 @@ impl Truth {
             let has_own = (0..4).any(|kind| sum(kind) > 0);
             for (kind, usage) in usage.iter().enumerate() {
                 let rest = usage - sum(kind);
-                let weight = |day: &String| match has_own {
-                    true => of(day, model).iter().sum(),
-                    false => tokens(day),
+                let weight = |day: &String| {
+                    if has_own {
+                        of(day, model).iter().sum()
+                    } else {
+                        tokens(day)
+                    }
                 };
                 let all: u64 = counted.keys().map(weight).sum();
                 let share = |weight: u64| match all {
