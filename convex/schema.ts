@@ -1,7 +1,7 @@
 /**
- * The tables of the record, and of the roll-up of its usage. An index is named after all its fields; for a field of `metadata`
- * that is the last part of its path. Every listing index ends in `metadata.updatedAt`, so listings
- * come newest first straight from the index.
+ * The tables of the record, and of the roll-up of its usage. An index is named after all its
+ * fields; for a field of `metadata` that is the last part of its path. Every listing index ends in
+ * `metadata.updatedAt`, so listings come newest first straight from the index.
  */
 import { defineSchema, defineTable } from "convex/server";
 import { agentSessionRow, usageDay, usageDaysState, workflowRow } from "./model/validators";

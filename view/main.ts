@@ -12,7 +12,7 @@ import type { api } from "../convex/_generated/api";
 import { addressOf, dropToken, readFilters, takeToken, type Filters } from "./address";
 import { barChart } from "./chart";
 import { byId, h, show, type Child } from "./dom";
-import { allTokens, cost, count, plural, short, utcDay, type Cost, type Tokens } from "./format";
+import { allTokens, cost, count, plural, short, utcDay, type Cost } from "./format";
 import { listedRow, projectOf, runningRow, sessionInFull, table, type Listed } from "./sessions";
 
 type Days = FunctionReturnType<typeof api.view.days>;
@@ -200,30 +200,18 @@ function drawSessions(): void {
   );
 }
 
-type Sum = Tokens & Required<Cost> & { sessions: number };
+type Sum = Required<Cost> & { sessions: number; tokens: number };
 
 function sum(groups: Group[]): Sum {
-  const total = {
-    sessions: 0,
-    inputTokens: 0,
-    outputTokens: 0,
-    cacheReadInputTokens: 0,
-    cacheCreationInputTokens: 0,
-    costUsd: 0,
-    isEstimate: false,
-    isPartial: false,
+  const total = (valueOf: (of: Group) => number) =>
+    groups.reduce((sum, of) => sum + valueOf(of), 0);
+  return {
+    sessions: total((of) => of.sessions),
+    tokens: total(allTokens),
+    costUsd: total((of) => of.costUsd),
+    isEstimate: groups.some((of) => of.isEstimate),
+    isPartial: groups.some((of) => of.isPartial),
   };
-  for (const group of groups) {
-    total.sessions += group.sessions;
-    total.inputTokens += group.inputTokens;
-    total.outputTokens += group.outputTokens;
-    total.cacheReadInputTokens += group.cacheReadInputTokens;
-    total.cacheCreationInputTokens += group.cacheCreationInputTokens;
-    total.costUsd += group.costUsd;
-    total.isEstimate ||= group.isEstimate;
-    total.isPartial ||= group.isPartial;
-  }
-  return total;
 }
 
 function drawTotals({ days }: Days): void {
@@ -236,8 +224,8 @@ function drawTotals({ days }: Days): void {
       "div",
       { class: "total" },
       h("h3", {}, title),
-      h("p", { class: "large" }, cost({ ...of, costUsd: of.costUsd })),
-      h("p", {}, `${plural(of.sessions, "session")}, ${count(allTokens(of))} tokens`),
+      h("p", { class: "large" }, cost(of)),
+      h("p", {}, `${plural(of.sessions, "session")}, ${count(of.tokens)} tokens`),
     );
   show(
     byId("totals"),

@@ -91,7 +91,7 @@ export function sessionInFull(of: Shown): Child[] {
     h("h2", { id: "session-title" }, metadata.title ?? of.sessionId),
     fields([
       ["Status", of.status],
-      ["Project", metadata.repository ?? metadata.cwd],
+      ["Project", projectOf(of)],
       ["Person", metadata.user],
       ["Machine", metadata.host],
       ["Branch", metadata.gitBranch],

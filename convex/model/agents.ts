@@ -142,7 +142,8 @@ export async function listAgentSessions(
   return { ...rows, page: await Promise.all(rows.page.map((row) => toView(ctx, row))) };
 }
 
-function sessionsByIndex(
+/** The sessions that have changed since a time, from the index that fits. */
+export function sessionsByIndex(
   ctx: QueryCtx,
   since: number,
   status?: SessionStatus,
@@ -177,7 +178,10 @@ function expired({ revision }: AgentSession): SessionReceipt {
   return { outcome: "expired", revision };
 }
 
-function findSession(ctx: QueryCtx, sessionId: string): Promise<Doc<"agentSessions"> | null> {
+export function findSession(
+  ctx: QueryCtx,
+  sessionId: string,
+): Promise<Doc<"agentSessions"> | null> {
   return ctx.db
     .query("agentSessions")
     .withIndex("by_sessionId", (q) => q.eq("sessionId", sessionId))

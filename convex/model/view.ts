@@ -7,7 +7,8 @@ import { v, type Infer } from "convex/values";
 import type { Doc } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import type { Access } from "./access";
-import { agentSession, type SessionStatus } from "./validators";
+import { findSession, sessionsByIndex } from "./agents";
+import { agentSession, usageDay, type SessionStatus } from "./validators";
 import { readUsageDays } from "./usageDays";
 
 /** The most sessions in a list. With the texts that a query may read, it can be fewer. */
@@ -38,20 +39,23 @@ export const shownSession = agentSession
   .omit("metadata", "revision")
   .extend({ metadata: metadata.omit("transcript") });
 
-const counts = v.object({
-  sessions: v.number(),
-  turns: v.number(),
-  toolCalls: v.number(),
-  toolErrors: v.number(),
-  inputTokens: v.number(),
-  outputTokens: v.number(),
-  cacheReadInputTokens: v.number(),
-  cacheCreationInputTokens: v.number(),
-  costUsd: v.number(),
+const figures = usageDay.pick(
+  "sessions",
+  "turns",
+  "toolCalls",
+  "toolErrors",
+  "inputTokens",
+  "outputTokens",
+  "cacheReadInputTokens",
+  "cacheCreationInputTokens",
+  "costUsd",
+);
+const FIGURES = Object.keys(figures.fields) as (keyof Infer<typeof figures>)[];
+const group = figures.extend({
+  name: v.string(),
   isEstimate: v.boolean(),
   isPartial: v.boolean(),
 });
-const group = counts.extend({ name: v.string() });
 
 /** Usage by day, oldest first, and by everything else, the highest cost first. */
 export const shownDays = v.object({
@@ -71,14 +75,7 @@ export async function listSessions(
   access: Access,
   { since, status }: { since: number; status?: SessionStatus },
 ): Promise<Infer<typeof listedSession>[]> {
-  const sessions = ctx.db.query("agentSessions");
-  const selected =
-    status === undefined
-      ? sessions.withIndex("by_updatedAt", (q) => q.gte("metadata.updatedAt", since))
-      : sessions.withIndex("by_status_and_updatedAt", (q) =>
-          q.eq("status", status).gte("metadata.updatedAt", since),
-        );
-  const { page } = await selected.order("desc").paginate(LIST);
+  const { page } = await sessionsByIndex(ctx, since, status).order("desc").paginate(LIST);
   return page.map((row) => toListed(row, access));
 }
 
@@ -108,10 +105,7 @@ export async function showSession(
   access: Access,
   sessionId: string,
 ): Promise<Infer<typeof shownSession> | null> {
-  const row = await ctx.db
-    .query("agentSessions")
-    .withIndex("by_sessionId", (q) => q.eq("sessionId", sessionId))
-    .unique();
+  const row = await findSession(ctx, sessionId);
   if (!row) return null;
   const names = Object.keys(shownSession.fields.metadata.fields) as (keyof typeof row.metadata)[];
   const { agentType, status, input, output, error } = row;
@@ -163,38 +157,19 @@ function grouped(
 ): Group[] {
   const groups = new Map<string, Group>();
   for (const row of rows) {
-    const found = groups.get(row[name]) ?? { name: row[name], ...NOTHING };
-    groups.set(row[name], {
-      name: found.name,
-      sessions: found.sessions + row.sessions,
-      turns: found.turns + row.turns,
-      toolCalls: found.toolCalls + row.toolCalls,
-      toolErrors: found.toolErrors + row.toolErrors,
-      inputTokens: found.inputTokens + row.inputTokens,
-      outputTokens: found.outputTokens + row.outputTokens,
-      cacheReadInputTokens: found.cacheReadInputTokens + row.cacheReadInputTokens,
-      cacheCreationInputTokens: found.cacheCreationInputTokens + row.cacheCreationInputTokens,
-      costUsd: found.costUsd + row.costUsd,
-      isEstimate: found.isEstimate || row.activeSessionsWithEstimate > 0,
-      isPartial: found.isPartial || row.activeSessionsWithUnknownCost > 0,
-    });
+    const group = groups.get(row[name]) ?? emptyGroup(row[name]);
+    for (const figure of FIGURES) group[figure] += row[figure];
+    group.isEstimate ||= row.activeSessionsWithEstimate > 0;
+    group.isPartial ||= row.activeSessionsWithUnknownCost > 0;
+    groups.set(group.name, group);
   }
   return [...groups.values()];
 }
 
-const NOTHING = {
-  sessions: 0,
-  turns: 0,
-  toolCalls: 0,
-  toolErrors: 0,
-  inputTokens: 0,
-  outputTokens: 0,
-  cacheReadInputTokens: 0,
-  cacheCreationInputTokens: 0,
-  costUsd: 0,
-  isEstimate: false,
-  isPartial: false,
-};
+function emptyGroup(name: string): Group {
+  const nothing = Object.fromEntries(FIGURES.map((figure) => [figure, 0]));
+  return { name, ...(nothing as Infer<typeof figures>), isEstimate: false, isPartial: false };
+}
 
 function byCost(one: Group, other: Group): number {
   return other.costUsd - one.costUsd || other.outputTokens - one.outputTokens;

@@ -6,7 +6,6 @@ pub mod workflow;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
@@ -16,7 +15,7 @@ use self::sessions::{SESSIONS_HELP, Sessions, Show, USAGE_HELP, Usage};
 use self::workflow::WorkflowCommand;
 use crate::client_settings::scopes::Scope;
 use crate::deployment::retention::Retention;
-use crate::record::Millis;
+use crate::record::period::Lifetime;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -250,28 +249,6 @@ pub struct View {
     /// Revoke all links
     #[arg(long, conflicts_with_all = ["figures_only", "expires"])]
     pub off: bool,
-}
-
-/// How long something lasts, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lifetime(pub Millis);
-
-impl FromStr for Lifetime {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let hours = match text.char_indices().last() {
-            Some((_, 'h')) => 1,
-            Some((_, 'd')) => 24,
-            Some((_, 'w')) => 7 * 24,
-            _ => 0,
-        };
-        let number = text.get(..text.len().saturating_sub(1));
-        match number.and_then(|number| number.parse::<u16>().ok()) {
-            Some(number @ 1..) if hours > 0 => Ok(Self(Millis::from(number) * hours * 3_600_000)),
-            _ => Err("expected a number of hours, days or weeks, such as 12h, 7d or 2w".to_owned()),
-        }
-    }
 }
 
 /// Options of `sync`.

@@ -7,7 +7,7 @@ use crate::record::ledger::Grouping;
 use crate::record::period::Day;
 use crate::record::session::Status;
 
-/// The order is that of `ui/session.rs`.
+/// The order is that of `ui/session/mod.rs`.
 pub(super) const SESSIONS_HELP: &str = "\
 Examples:
   convex-sidecar sessions --failed --since 7d
@@ -81,7 +81,7 @@ pub struct Sessions {
     pub ids: bool,
 }
 
-/// The order is that of `ui/usage.rs`.
+/// The order is that of `ui/usage/mod.rs`.
 pub(super) const USAGE_HELP: &str = "\
 Examples:
   convex-sidecar usage

@@ -15,8 +15,8 @@ macro_rules! ids {
     };
 }
 
-/// `clap_complete` 4.6.11 takes the hyphen in our name for the end of a command in one half of its
-/// script, so that nothing after a command is completed; and what it has in the other half.
+/// `clap_complete` 4.6.11 spells our name in two ways in its script for bash, because of the hyphen, so
+/// that nothing after a command is completed. The first spelling is replaced by the second.
 const BASH_NAMES: [&str; 2] = ["convex__subcmd__sidecar", "convex__sidecar"];
 const BASH: &str = concat!(
     r#"

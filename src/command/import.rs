@@ -107,18 +107,7 @@ pub fn run(options: &Import) -> Result<()> {
 fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcript>> {
     let mut versions = journal.read_versions()?;
     // Most sessions share their folder with others.
-    let mut known: BTreeMap<Option<PathBuf>, (Option<String>, Checkout)> = BTreeMap::new();
-    let mut recognize = |cwd: Option<PathBuf>| {
-        let recognized = |cwd: &Option<PathBuf>| {
-            let (user, checkout) = project::recognize(config, cwd.as_deref());
-            // The session had another one.
-            let commit = None;
-            (user, Checkout { commit, ..checkout })
-        };
-        let entry = known.entry(cwd);
-        let cwd = entry.key().clone();
-        entry.or_insert_with(|| recognized(&cwd)).clone()
-    };
+    let mut recognized_in = BTreeMap::new();
     let mut transcripts = Vec::new();
     for (session_id, mut files) in find_files(folder) {
         files.sort();
@@ -135,7 +124,11 @@ fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcr
             continue;
         }
         let recognized = if read_version.is_none() {
-            recognize(cwd(&files))
+            let cwd = cwd(&files);
+            let recognized = recognized_in
+                .entry(cwd.clone())
+                .or_insert_with(|| recognize(config, cwd.as_deref()));
+            recognized.clone()
         } else {
             Default::default()
         };
@@ -227,6 +220,13 @@ fn find_files(folder: &Path) -> BTreeMap<String, Vec<SessionFile>> {
         sessions.entry(session_id).or_default().extend(files);
     }
     sessions
+}
+
+/// The user, and what Git says about a folder. The commit was another one when the session ran.
+fn recognize(config: &Config, folder: Option<&Path>) -> (Option<String>, Checkout) {
+    let (user, checkout) = project::recognize(config, folder);
+    let commit = None;
+    (user, Checkout { commit, ..checkout })
 }
 
 /// The folder of the client that wrote these files.

@@ -15,7 +15,7 @@ use crate::journal::{Filter, Journal};
 use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::failure::Failure;
-use crate::record::period::{day_of, start_of};
+use crate::record::period::{DAY, day_of, start_of};
 use crate::ui::{self, ListedSession, Screen};
 
 /// The time between two frames of `--watch`.
@@ -24,8 +24,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How many days are tried before all of them, if no more sessions than this are wanted.
 const RECENT_DAYS: [Millis; 2] = [3, 30];
 const RECENT_LIMIT: usize = 100;
-/// In milliseconds.
-const DAY: Millis = 86_400_000;
 
 /// Runs `sessions`.
 pub fn run(options: &Sessions) -> Result<()> {

@@ -14,13 +14,12 @@ use crate::convex::delivery::Delivery;
 use crate::ingest;
 use crate::journal::{Filter, Journal};
 use crate::record::Millis;
+use crate::record::period::DAY;
 use crate::system::deadline::Deadline;
 use crate::ui::{self, plural};
 
 /// The file that GitHub shows with a job.
 const GITHUB_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
-/// In milliseconds.
-const DAY: Millis = 86_400_000;
 
 /// Runs `sync`.
 pub fn run(options: Sync) -> Result<()> {

@@ -65,8 +65,8 @@ pub fn run(options: &Usage) -> Result<()> {
     })
 }
 
-/// Adds what Convex has. Returns whether that is all of it. Its sums know neither tags nor texts; for these the sessions are read, which
-/// takes a time that grows with their number, so it needs a first day.
+/// Adds what Convex has. Returns whether that is all of it. Its sums know neither tags nor texts; for
+/// these the sessions are read, which takes longer the more there are, so it needs a first day.
 fn remote(config: &Config, filter: Filter, ledger: &mut Ledger) -> Result<bool> {
     let period = ledger.period();
     let is_summed = ledger.grouping().is_in_usage_days()
@@ -84,7 +84,8 @@ fn remote(config: &Config, filter: Filter, ledger: &mut Ledger) -> Result<bool> 
                 args[name] = json!(day.to_string());
             }
         }
-        let answer = query_each(config, "agents:listUsageDays", &args, SUMS, add_row)?;
+        let deployment = config.require_deployment()?;
+        let answer = query_each(deployment, "agents:listUsageDays", &args, SUMS, add_row)?;
         return Ok(answer["isComplete"] == true);
     }
     let Some(since) = period.since else {
@@ -100,7 +101,8 @@ fn remote(config: &Config, filter: Filter, ledger: &mut Ledger) -> Result<bool> 
         ..filter
     };
     let args = selected::query_arguments(&filter);
-    query_each(config, "agents:listAgentSessions", &args, ROWS, |row| {
+    let deployment = config.require_deployment()?;
+    query_each(deployment, "agents:listAgentSessions", &args, ROWS, |row| {
         if filter.lists(|| Document::deserialize(&row)) {
             ledger.add_session(&SessionUsage::deserialize(row).context(UNREADABLE)?);
         }

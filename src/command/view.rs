@@ -10,7 +10,7 @@ use super::{load_config, now, print};
 use crate::cli::View;
 use crate::config::{self, Environment};
 use crate::convex::query::query;
-use crate::deployment::tokens;
+use crate::deployment::{tokens, variables};
 use crate::record::failure::{Failure, FailureKind};
 
 /// Runs `view`.
@@ -18,7 +18,7 @@ pub fn run(options: &View) -> Result<()> {
     let config = load_config()?;
     let deployment = config.require_deployment()?;
     if options.off {
-        tokens::write(deployment, &[])?;
+        tokens::set(deployment, &[])?;
         return print("all links are revoked; open pages show nothing any more\n");
     }
     let address = query(&config, "agents:getPageAddress", &json!({})).map_err(without_page)?;
@@ -29,11 +29,11 @@ pub fn run(options: &View) -> Result<()> {
         );
     };
     let (now, _) = now();
-    let mut entries = tokens::read(deployment, now)?;
+    let mut entries = tokens::valid(&variables::read(deployment)?, now);
     let expires_at = options.expires.map(|time| now + time.0);
     let (token, entry) = tokens::make(options.figures_only, expires_at)?;
     entries.push(entry);
-    tokens::write(deployment, &entries)?;
+    tokens::set(deployment, &entries)?;
     let link = format!("{}/#token={token}", address.trim_end_matches('/'));
     print(&format!("{link}\n"))?;
     if stdout().is_terminal() {

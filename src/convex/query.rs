@@ -17,7 +17,7 @@ pub fn query(config: &Config, path: &'static str, args: &Value) -> Result<Value>
 }
 
 /// [`query`] of a deployment that need not be configured.
-fn query_at(deployment: &Deployment, path: &'static str, args: &Value) -> Result<Value> {
+pub fn query_at(deployment: &Deployment, path: &'static str, args: &Value) -> Result<Value> {
     let convex = Convex::new(deployment, Deadline::never());
     match convex.call(&Call::query(path, &args.to_string())?) {
         Verdict::Success(value) => Ok(integers(serde_json::from_str(&value)?)),
@@ -51,13 +51,12 @@ pub fn query_list(
 /// Calls `each` with every row of a paginated query, which is read in pages of this size. Returns the
 /// last answer, without its rows.
 pub fn query_each(
-    config: &Config,
+    deployment: &Deployment,
     path: &'static str,
     args: &Value,
     size: usize,
     mut each: impl FnMut(Value) -> Result<()>,
 ) -> Result<Value> {
-    let deployment = config.require_deployment()?;
     let mut cursor = Value::Null;
     loop {
         let (page, mut answer) = query_page(deployment, path, args, size, &cursor)?;
@@ -72,12 +71,10 @@ pub fn query_each(
 /// The number of rows of a paginated query without arguments.
 pub fn count(deployment: &Deployment, path: &'static str) -> Result<usize> {
     let mut count = 0;
-    let mut cursor = Some(Value::Null);
-    while let Some(from) = cursor {
-        let (page, mut answer) = query_page(deployment, path, &json!({}), PAGE, &from)?;
-        count += page.len();
-        cursor = next(&mut answer);
-    }
+    query_each(deployment, path, &json!({}), PAGE, |_| {
+        count += 1;
+        Ok(())
+    })?;
     Ok(count)
 }
 

@@ -12,8 +12,6 @@ pub mod program;
 pub mod retention;
 pub mod server;
 pub mod tokens;
-mod variables;
+pub mod variables;
 pub mod versions;
 pub mod volume;
-
-pub use self::variables::variable;

@@ -3,8 +3,9 @@
 
 use std::str::FromStr;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Error, Result, bail};
 
+use super::variables;
 use crate::config::Deployment;
 use crate::convex::client::{Call, Convex};
 use crate::system::deadline::Deadline;
@@ -52,29 +53,20 @@ impl Retention {
 
     /// Sets the variable, and begins to delete what is older.
     pub fn set(self, deployment: &Deployment) -> Result<()> {
-        let convex = Convex::new(deployment, Deadline::never());
         let value = match self {
             Self::Days(days) => Some(days.to_string()),
             Self::Off => None,
         };
-        convex
-            .set_variable(VARIABLE, value.as_deref())
-            .with_context(|| format!("could not set {VARIABLE} in {}", deployment.name()))?;
+        variables::set(deployment, VARIABLE, value.as_deref())?;
         if self == Self::Off {
             return Ok(());
         }
         let call = Call::mutation("agents:deleteExpiredSessions", "{}")?;
-        match convex.call(&call).into_failure() {
-            None => Ok(()),
-            Some(failure) => {
-                Err(Error::new(failure).context("could not delete the sessions that are older"))
-            }
-        }
+        let failure = Convex::new(deployment, Deadline::never())
+            .call(&call)
+            .into_failure();
+        failure.map_or(Ok(()), |failure| {
+            Err(Error::new(failure).context("could not delete the sessions that are older"))
+        })
     }
-}
-
-/// What the variable is in this deployment; `None` if it is not set, or if the key cannot read it.
-#[must_use]
-pub fn variable(deployment: &Deployment) -> Option<String> {
-    super::variable(deployment, VARIABLE).ok().flatten()
 }

@@ -3,14 +3,13 @@
 
 use std::fmt::Write;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::variables::{self, Variables};
 use crate::config::Deployment;
-use crate::convex::client::Convex;
 use crate::record::Millis;
-use crate::system::deadline::Deadline;
 
 /// The variable of the deployment: an entry for each token, separated by spaces.
 const VARIABLE: &str = "CONVEX_SIDECAR_VIEW_TOKENS";
@@ -51,23 +50,18 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The tokens that are valid at `now`. Fails if the key cannot read variables.
-pub fn read(deployment: &Deployment, now: Millis) -> Result<Vec<Entry>> {
-    let value = super::variable(deployment, VARIABLE)
-        .with_context(|| format!("could not read {VARIABLE} in {}", deployment.name()))?;
-    Ok(parse(&value.unwrap_or_default(), now))
+/// The tokens that are valid at `now`.
+#[must_use]
+pub fn valid(variables: &Variables, now: Millis) -> Vec<Entry> {
+    let value = variables.get(VARIABLE).map_or("", String::as_str);
+    parse(value, now)
 }
 
 /// Makes these tokens the valid ones, and no others.
-pub fn write(deployment: &Deployment, entries: &[Entry]) -> Result<()> {
-    let surplus = entries.len().saturating_sub(MAX_TOKENS);
-    let value = format(&entries[surplus..]);
-    Convex::new(deployment, Deadline::never())
-        .set_variable(
-            VARIABLE,
-            Some(value.as_str()).filter(|value| !value.is_empty()),
-        )
-        .with_context(|| format!("could not set {VARIABLE} in {}", deployment.name()))
+pub fn set(deployment: &Deployment, entries: &[Entry]) -> Result<()> {
+    let value = format(entries);
+    let value = Some(value.as_str()).filter(|value| !value.is_empty());
+    variables::set(deployment, VARIABLE, value)
 }
 
 fn parse(value: &str, now: Millis) -> Vec<Entry> {
@@ -87,7 +81,8 @@ fn parse(value: &str, now: Millis) -> Vec<Entry> {
 }
 
 fn format(entries: &[Entry]) -> String {
-    let entries = entries.iter().map(|entry| {
+    let surplus = entries.len().saturating_sub(MAX_TOKENS);
+    let entries = entries[surplus..].iter().map(|entry| {
         let shows = if entry.is_for_figures {
             "figures"
         } else {
@@ -111,5 +106,13 @@ mod tests {
         assert_eq!(parse(&value, 999), [lasting.clone(), brief]);
         assert_eq!(parse(&value, 1_000), [lasting]);
         assert_eq!(parse("garbage a:b a:full:x", 0), []);
+    }
+
+    #[test]
+    fn oldest_tokens_end_when_there_are_too_many() {
+        let entries: Vec<_> = (0..=MAX_TOKENS)
+            .map(|_| make(false, None).unwrap().1)
+            .collect();
+        assert_eq!(parse(&format(&entries), 0), entries[1..]);
     }
 }

@@ -1,29 +1,39 @@
 //! The variables of a deployment, which its functions read.
 
-use anyhow::{Error, Result};
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::config::Deployment;
-use crate::convex::answer::Verdict;
-use crate::convex::client::{Call, Convex};
+use crate::convex::client::Convex;
+use crate::convex::query::query_at;
 use crate::system::deadline::Deadline;
 
-#[derive(Deserialize)]
-struct Variable {
-    name: String,
-    value: String,
+/// Values by name.
+pub type Variables = HashMap<String, String>;
+
+/// Reads all variables. Fails if the key cannot read them.
+pub fn read(deployment: &Deployment) -> Result<Variables> {
+    #[derive(Deserialize)]
+    struct Variable {
+        name: String,
+        value: String,
+    }
+    let path = "_system/cli/queryEnvironmentVariables";
+    let variables = query_at(deployment, path, &json!({}))
+        .and_then(|answer| Ok(serde_json::from_value::<Vec<Variable>>(answer)?))
+        .with_context(|| format!("could not read the variables of {}", deployment.name()))?;
+    let variables = variables.into_iter();
+    Ok(variables
+        .map(|variable| (variable.name, variable.value))
+        .collect())
 }
 
-/// The value of a variable, if it is set. Fails if the key cannot read variables.
-pub fn variable(deployment: &Deployment, name: &str) -> Result<Option<String>> {
-    let call = Call::query("_system/cli/queryEnvironmentVariables", "{}")?;
-    let variables = match Convex::new(deployment, Deadline::never()).call(&call) {
-        Verdict::Success(variables) => serde_json::from_str::<Vec<Variable>>(&variables)?,
-        verdict => {
-            let failure = verdict.into_failure();
-            return failure.map_or(Ok(None), |failure| Err(Error::new(failure)));
-        }
-    };
-    let found = variables.into_iter().find(|variable| variable.name == name);
-    Ok(found.map(|variable| variable.value))
+/// Sets a variable, or removes it.
+pub fn set(deployment: &Deployment, name: &str, value: Option<&str>) -> Result<()> {
+    Convex::new(deployment, Deadline::never())
+        .set_variable(name, value)
+        .with_context(|| format!("could not set {name} in {}", deployment.name()))
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Millis;
 use super::charge::{UsageByModel, total};
+use super::period::{self, DAY};
 use super::prices::{Price, Prices, Rate};
 use super::usage::{COUNTS, Usage};
 
@@ -20,7 +21,6 @@ pub type Day = i64;
 /// The most days that are kept apart, and the most entries of a document: each takes up to 290
 /// bytes of it.
 pub const MAX_DAYS: usize = 40;
-const DAY: Millis = 86_400_000;
 
 /// The day of a point in time.
 #[must_use]
@@ -277,13 +277,7 @@ pub fn limit(entries: &mut EntriesByDay) {
 /// The name of a day, such as `2026-11-25`.
 #[must_use]
 pub fn name(day: Day) -> String {
-    let start = day.saturating_mul(DAY);
-    let start = jiff::Timestamp::from_millisecond(start).unwrap_or_default();
-    start
-        .to_string()
-        .chars()
-        .take_while(|&c| c != 'T')
-        .collect()
+    period::day_of(day.saturating_mul(DAY)).to_string()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Days, which are UTC everywhere, and periods of them.
+//! Days, which are UTC everywhere, periods of them, and how long something lasts.
 
 use std::str::FromStr;
 
@@ -7,6 +7,9 @@ use jiff::tz::Offset;
 use jiff::{Timestamp, ToSpan};
 
 use super::Millis;
+
+/// A day, in milliseconds.
+pub const DAY: Millis = 86_400_000;
 
 /// A day as people type it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,28 @@ impl FromStr for Day {
                 (_, Some(number)) => ago(number, 7),
                 _ => text.parse().map(Self::Date).map_err(|_| wrong()),
             },
+        }
+    }
+}
+
+/// How long something lasts, as people type it, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime(pub Millis);
+
+impl FromStr for Lifetime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let units = [('h', DAY / 24), ('d', DAY), ('w', 7 * DAY)];
+        let mut parts = units
+            .into_iter()
+            .filter_map(|(unit, length)| Some((text.strip_suffix(unit)?, length)));
+        match parts
+            .next()
+            .map(|(number, length)| (number.parse::<u16>(), length))
+        {
+            Some((Ok(number @ 1..), length)) => Ok(Self(Millis::from(number) * length)),
+            _ => Err("expected a number of hours, days or weeks, such as 12h, 7d or 2w".to_owned()),
         }
     }
 }
@@ -119,6 +144,15 @@ mod tests {
             assert!(Day::from_str(text).is_err(), "{text}");
         }
         assert_eq!(Day::DaysAgo(u16::MAX).date(Date::MIN), Date::MIN);
+    }
+
+    #[test]
+    fn lifetime_is_at_least_an_hour() {
+        let hours = |text: &str| Lifetime::from_str(text).map(|time| time.0 / 3_600_000);
+        assert_eq!(["1h", "7d", "2w"].map(hours), [Ok(1), Ok(168), Ok(336)]);
+        for text in ["", "h", "0d", "7", "-1d", "7y", "65536h", "é"] {
+            assert!(hours(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct Gatherer<'a> {
     has_masked: bool,
     /// Whether a `user` record stands after the last reply, on the main chain and on others.
     is_after_user: [bool; 2],
-    /// Whether the next line is the rest of one of which a record was taken. It counts as it would have
+    /// Whether the next line is the rest of one of which a record was taken. It counts as it would
     /// as a part of the whole line.
     pub(super) is_in_rest: bool,
 }

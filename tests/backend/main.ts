@@ -3,13 +3,10 @@
  * it as a child process, and for manual experiments. It prints the URL it listens on. It exits when
  * the pipe on its stdin closes, so it never outlives its parent, even a killed one.
  */
-import { fstatSync, readdirSync } from "node:fs";
+import { fstatSync } from "node:fs";
 import { parseArgs } from "node:util";
-import type { Schema } from "./documents";
-import type { Deployment } from "./functions";
+import { deployed } from "./deployed";
 import { startBackend } from "./server";
-
-const CONVEX = new URL("../../convex/", import.meta.url);
 
 const { values: flags } = parseArgs({
   options: {
@@ -21,22 +18,6 @@ const { values: flags } = parseArgs({
   },
 });
 
-async function deployment(): Promise<Deployment> {
-  const files = readdirSync(CONVEX).filter(
-    (file) => /^\w+\.ts$/.test(file) && file !== "schema.ts",
-  );
-  const load = async (file: string) =>
-    (await import(new URL(file, CONVEX).href)) as Record<string, unknown>;
-  const modules = await Promise.all(
-    files.map(async (file) => [file.replace(".ts", ""), await load(file)]),
-  );
-  const schema = await load("schema.ts");
-  return {
-    schema: schema["default"] as Schema,
-    modules: Object.fromEntries(modules) as Deployment["modules"],
-  };
-}
-
 function exitWithParent(): void {
   const stdin = fstatSync(0);
   // A terminal or /dev/null says nothing about the parent.
@@ -45,7 +26,7 @@ function exitWithParent(): void {
 }
 
 exitWithParent();
-const served = await deployment();
+const served = await deployed();
 // The Convex CLI could not deploy functions to an older backend.
 const { url, siteUrl, adminKey } = await startBackend(
   flags.older ? { ...served, modules: {} } : served,

@@ -3,14 +3,12 @@
  * the one that CHROMIUM names.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, readdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { chromium, type Browser, type Page } from "playwright-core";
-import type { Schema } from "../backend/documents";
-import type { Deployment } from "../backend/functions";
+import { deployed } from "../backend/deployed";
 import { startBackend, type Backend } from "../backend/server";
 
-const CONVEX = new URL("../../convex/", import.meta.url);
 const DOCUMENT = new URL("../../src/record/every_field.json", import.meta.url);
 const SCREENSHOTS = fileURLToPath(new URL("../../target/view/", import.meta.url));
 
@@ -26,19 +24,6 @@ export interface Session {
   revision: number;
   metadata: Metadata;
   [field: string]: unknown;
-}
-
-async function deployed(): Promise<Deployment> {
-  const files = readdirSync(CONVEX).filter((file) => /^\w+\.ts$/.test(file));
-  const load = async (file: string) =>
-    (await import(new URL(file, CONVEX).href)) as Record<string, unknown>;
-  const modules = await Promise.all(
-    files
-      .filter((file) => file !== "schema.ts")
-      .map(async (file) => [file.replace(".ts", ""), await load(file)] as const),
-  );
-  const { default: schema } = await load("schema.ts");
-  return { schema: schema as Schema, modules: Object.fromEntries(modules) };
 }
 
 export class Site {

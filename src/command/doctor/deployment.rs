@@ -11,6 +11,7 @@ use crate::config::{Config, Deployment};
 use crate::convex::client::Convex;
 use crate::convex::query::query;
 use crate::deployment::retention::{self, Retention};
+use crate::deployment::variables::{self, Variables};
 use crate::deployment::{server, tokens};
 use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
@@ -41,7 +42,11 @@ pub fn checks(config: &Config, installed: &Installed) -> Vec<Check> {
     let failed = server(deployment, &mut checks)
         .and_then(|instance| functions(config, deployment, &instance, &mut checks))
         .and_then(|()| documents(config, deployment, &mut checks))
-        .map(|()| checks.extend(retention(deployment).into_iter().chain(page(deployment))))
+        .map(|()| {
+            // A key may not read them.
+            let variables = variables::read(deployment).unwrap_or_default();
+            checks.extend(retention(&variables).into_iter().chain(page(&variables)));
+        })
         .and_then(|()| prove(config, deployment, installed, &mut checks));
     checks.extend(failed.err());
     checks
@@ -164,8 +169,8 @@ fn documents(
 }
 
 /// How many links to the page are valid, if there are any.
-fn page(deployment: &Deployment) -> Option<Check> {
-    let tokens = tokens::read(deployment, now().0).ok()?;
+fn page(variables: &Variables) -> Option<Check> {
+    let tokens = tokens::valid(variables, now().0);
     let figures = tokens.iter().filter(|token| token.is_for_figures).count();
     let links = ui::plural(tokens.len() as u64, "link");
     (!tokens.is_empty()).then(|| {
@@ -175,8 +180,8 @@ fn page(deployment: &Deployment) -> Option<Check> {
 }
 
 /// For how long sessions are kept, if the deployment limits that.
-fn retention(deployment: &Deployment) -> Option<Check> {
-    let days = retention::variable(deployment)?;
+fn retention(variables: &Variables) -> Option<Check> {
+    let days = variables.get(retention::VARIABLE)?;
     Some(match days.parse::<Retention>() {
         Ok(retention @ Retention::Days(_)) => Check::ok("retention", retention.describe()),
         _ => Check::warning(

@@ -19,12 +19,13 @@ use crate::cli::Doctor;
 use crate::config::{self, Config, Environment};
 use crate::journal::{self, ErrorKind, Filter, Journal, Writer};
 use crate::record::Millis;
+use crate::record::period::DAY;
 use crate::system::access::{self, Need};
 use crate::system::mounts;
 use crate::ui::{self, Check, Outcome, json_line};
 
 /// How long a note is shown, in milliseconds: 24 hours.
-const RECENT: Millis = 86_400_000;
+const RECENT: Millis = DAY;
 
 /// What helps if the journal is on a file system that lacks something.
 const LOCAL_DISK: &str = "set CONVEX_SIDECAR_HOME to a folder on a local disk";

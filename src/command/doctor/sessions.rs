@@ -14,6 +14,7 @@ use crate::ingest;
 use crate::journal::Journal;
 use crate::record::Millis;
 use crate::record::facts::Source;
+use crate::record::period::DAY;
 use crate::system::deadline::Deadline;
 use crate::system::files::open_regular;
 use crate::transcript::hook_times::{HookTime, hook_times};
@@ -24,7 +25,7 @@ use crate::ui::{Check, plural};
 const MEASURED: usize = 20;
 const TAIL: u64 = 64 * 1024;
 /// The age up to which sessions are searched for, in milliseconds: 7 days.
-const RECENT: Millis = 7 * 86_400_000;
+const RECENT: Millis = 7 * DAY;
 /// How long files may be read to find out whether they hold a session.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The most that a hook takes, in milliseconds.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::models;
-use crate::record::ledger::{Amounts, Ledger};
+use crate::record::ledger::{Amounts, Grouping, Ledger};
 use crate::ui::text::{escape, json_line};
 
 /// The names and values of the fields that tell one record from the others.
@@ -14,7 +14,7 @@ fn records(ledger: &Ledger, has_breakdown: bool) -> Vec<(Keys<'_>, &Amounts)> {
     let field = ledger.grouping().field();
     let mut records = Vec::new();
     for (key, group) in ledger.groups() {
-        if has_breakdown && field != "model" {
+        if has_breakdown && ledger.grouping() != Grouping::Model {
             let models = models(group).into_iter();
             records.extend(
                 models.map(|(model, amounts)| (vec![(field, key), ("model", model)], amounts)),
@@ -91,7 +91,7 @@ const FIGURES: [&str; 12] = [
 #[must_use]
 pub fn usage_csv(ledger: &Ledger, has_breakdown: bool) -> String {
     let mut names = vec![ledger.grouping().field()];
-    if has_breakdown && names[0] != "model" {
+    if has_breakdown && ledger.grouping() != Grouping::Model {
         names.push("model");
     }
     names.extend(FIGURES);
