@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::journal::{Journal, MAX_LOCK_HOLD, Result, SessionRow, Write};
 use crate::record::Millis;
 use crate::record::chain::Chain;
-use crate::record::facts::{Facts, Source};
+use crate::record::facts::{Facts, MAX_FACTS, Source};
 use crate::record::index::key;
 use crate::record::read_state::{ReadState, TranscriptState};
 use crate::system::deadline::Deadline;
@@ -23,9 +23,6 @@ use crate::transcript::reader::{self, Checkpoint, Outcome};
 const DELIVERY_RESERVE: Duration = Duration::from_millis(200);
 /// How often a transcript is read again because another process was faster.
 const MAX_ATTEMPTS: usize = 8;
-/// How many facts are gathered before they are counted, so that memory does not grow with the
-/// number of files.
-const MAX_FACTS: usize = 32_768;
 /// More facts than a turn brings: from here on the journal is written in bulk.
 const BULK_FACTS: usize = 512;
 

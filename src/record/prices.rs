@@ -16,6 +16,8 @@ const TABLE: &str = include_str!("prices.csv");
 /// Picodollars (10⁻¹² dollars) per token, of which a price in dollars per million tokens has a
 /// million.
 const PICODOLLARS: f64 = 1e6;
+/// No price of the table has a step at fewer prompt tokens than this.
+const LOWEST_STEP: u64 = 100_000;
 /// What a web search costs, in picodollars.
 const WEB_SEARCH: u128 = 10_000_000_000;
 
@@ -142,9 +144,13 @@ impl Prices {
     /// The rate of a message, given what its lines say and what it has used so far.
     #[must_use]
     pub fn rate(&self, model: &str, rate: Rate, usage: Usage) -> Rate {
-        let long = self.of(model).and_then(|price| price.long);
         let prompt = usage.tokens().saturating_sub(usage.output_tokens);
-        rate.with(Rate::LONG, long.is_some_and(|(above, _)| prompt > above))
+        let is_long = prompt > LOWEST_STEP
+            && self
+                .of(model)
+                .and_then(|price| price.long)
+                .is_some_and(|(above, _)| prompt > above);
+        rate.with(Rate::LONG, is_long)
     }
 }
 
@@ -251,6 +257,7 @@ mod tests {
             let price = Prices::default().of(model).unwrap();
             assert!(price.kinds.iter().all(|&kind| kind > 0), "{row}");
             assert!(price.fast >= price.kinds[0], "{row}");
+            assert!(price.long.is_none_or(|(above, _)| above >= LOWEST_STEP));
             let columns = row.split(',').count();
             assert_eq!(columns, if price.long.is_some() { 13 } else { 7 }, "{row}");
         }

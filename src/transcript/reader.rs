@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::gather::Gatherer;
 use super::lines::{CHUNK, End, read_lines};
-use crate::record::facts::{Facts, Source};
+use crate::record::facts::{Facts, MAX_FACTS, Source};
 use crate::record::redact::Redactor;
 use crate::system::deadline::Deadline;
 
@@ -27,8 +27,6 @@ const MAX_SEGMENT: u64 = 8 * 1024 * 1024;
 const SEGMENTS: u64 = 8;
 /// More threads than this would only wait for memory, and the agent needs the machine, too.
 const MAX_THREADS: usize = 4;
-/// How many facts are gathered in one round, so that memory does not grow with the file.
-const MAX_FACTS: usize = 32_768;
 /// How much of the beginning of a file identifies it, in bytes: its first record holds ids and a
 /// time.
 const HEAD: u64 = 1_024;

@@ -25,10 +25,10 @@ const RELEVANT_ATTACHMENTS: [&[u8]; 3] = [b"queued_command", b"max_turns_reached
 const TOOL_RESULTS: &[u8] = br#""type":"user","message":{"role":"user","content":[{"#;
 /// The field of a tool result that is `true` if the call failed.
 static IS_ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""is_error":"#));
-/// How a record begins right behind another one.
-static NEXT_RECORD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#"}{""#));
+/// How an object begins.
+static OBJECT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#"{""#));
 /// How most records begin.
-static RECORD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#"{"parentUuid":"#));
+const RECORD: &[u8] = br#"{"parentUuid":"#;
 /// How much of the beginning or the end of a line is searched, in bytes.
 const PREFIX: usize = 512;
 
@@ -63,7 +63,9 @@ pub fn of(line: &[u8]) -> Relevance {
 /// Whether a record stands behind another one on its line. In a whole record a comma stands between
 /// two objects, and the ids of a record are not in a record.
 fn holds_another_record(line: &[u8]) -> bool {
-    NEXT_RECORD.find(line).is_some() || RECORD.find(line.get(1..).unwrap_or_default()).is_some()
+    OBJECT
+        .find_iter(line)
+        .any(|at| at > 0 && (line[at - 1] == b'}' || line[at..].starts_with(RECORD)))
 }
 
 fn of_first_record(line: &[u8]) -> Relevance {
