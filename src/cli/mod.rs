@@ -32,7 +32,8 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-/// What people type from the habit of other programs, and the command that does it.
+/// Commands of similar programs that people may type by habit, and the command here that does the
+/// same.
 const HABITS: [(&[&str], &str); 5] = [
     (
         &["list", "ls", "status", "log", "history", "ps"],
@@ -50,7 +51,7 @@ const HABITS: [(&[&str], &str); 5] = [
 ];
 
 impl Cli {
-    /// Parses the arguments. `help` and `version` are the options of these names.
+    /// Parses the arguments. `help` and `version` mean the options with these names.
     pub fn parse_arguments(
         arguments: impl IntoIterator<Item = OsString>,
     ) -> clap::error::Result<Self> {
@@ -65,7 +66,7 @@ impl Cli {
             let is_it = |(names, _): &&(&[&str], _)| names.iter().any(|name| first == name);
             HABITS.iter().find(is_it).map(|(_, command)| *command)
         });
-        // Clap would print the name that this was started by, which can be any text.
+        // Otherwise clap prints the name that the program was started with, which can be any text.
         let line = std::iter::once("convex-sidecar".into()).chain(arguments);
         Self::try_parse_from(line).map_err(|mut error| {
             if let Some(command) = habit {
@@ -77,8 +78,8 @@ impl Cli {
     }
 }
 
-/// Options that do not go together in a way that clap cannot tell. The exit code is that of a wrong
-/// command line.
+/// Options that cannot be combined, in a way that clap cannot express. The exit code is that of a
+/// wrong command line.
 #[derive(Debug)]
 pub struct WrongUsage(pub String);
 
@@ -119,7 +120,7 @@ pub enum Command {
     Usage(Usage),
     /// Make a link to the page on which the deployment shows its sessions live
     ///
-    /// Whoever has the link sees the page, until the link ends or all links are revoked.
+    /// Anyone who has the link can see the page until the link expires or all links are revoked.
     #[command(after_help = VIEW_HELP)]
     View(View),
     /// Check everything from the hooks to Convex, and send a test session through it
@@ -210,7 +211,8 @@ The key is read from stdin because other users can see command lines; it is neve
 /// Options of `doctor`.
 #[derive(Debug, Default, Args)]
 pub struct Doctor {
-    /// Check the settings in this folder of the client, not in the default one; can be repeated
+    /// Check the settings in this Claude Code config folder instead of the default one; can be
+    /// repeated
     #[arg(long = "claude-config-dir", value_name = "DIR", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub claude_config_dirs: Vec<String>,
     /// Print one JSON object per check
@@ -233,17 +235,17 @@ Examples:
 If you run the client with different values of CLAUDE_CONFIG_DIR, name each of these folders. `uninstall` and `doctor` take the same option. \
 All of them record into the same journal.
 
-Clients before 2.1.78, also those that editors and SDKs bring, ignore a settings file that names StopFailure, and all that it sets. Without it, \
+Clients before 2.1.78, including those that editors and SDKs bundle, ignore a settings file that names StopFailure and everything in it. Without it, \
 SessionEnd reads a failure from the transcript, so you need --stop-failure only for sessions without transcripts. `install` and `setup` \
 without this option remove the entry again.";
 
 /// Options of `view`.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct View {
-    /// The page behind this link shows no text that a person or a model wrote
+    /// Show only figures: no text that a person or a model wrote
     #[arg(long)]
     pub figures_only: bool,
-    /// When the link ends by itself, such as 12h or 7d
+    /// How long the link is valid, such as 12h or 7d
     #[arg(long, value_name = "TIME")]
     pub expires: Option<Lifetime>,
     /// Revoke all links
@@ -273,7 +275,7 @@ const FORGET_HELP: &str = "\
 Example:
   convex-sidecar forget 6ecd139f --yes
 
-The session's counts are deleted too; history that forks copied from it then counts as theirs. If Convex cannot be reached, the journal \
+The session's counts are deleted too; history that its forks copied then counts as theirs. If Convex cannot be reached, the journal \
 remembers the deletion and `sync` completes it. The transcript is not deleted: a later hook of the session, or `import`, records it again.";
 
 /// Options of `hook`.
@@ -316,7 +318,7 @@ pub struct Forget {
 /// Options of `install`.
 #[derive(Debug, Args)]
 pub struct Install {
-    /// Which file, and whether it is written.
+    /// Which file to change, and whether to write it.
     #[command(flatten)]
     pub target: Uninstall,
     /// Also install StopFailure, which clients before 2.1.78 do not know
@@ -324,13 +326,14 @@ pub struct Install {
     pub stop_failure: bool,
 }
 
-/// Options of `uninstall`, and those of `install` that say which file is changed.
+/// Options of `uninstall`, and those of `install` that select the file to change.
 #[derive(Debug, Args)]
 pub struct Uninstall {
     /// Which settings file to change
     #[arg(long, value_enum, default_value_t = Scope::User)]
     pub scope: Scope,
-    /// Change the settings in this folder of the client, not in the default one; can be repeated
+    /// Change the settings in this Claude Code config folder instead of the default one; can be
+    /// repeated
     #[arg(
         long = "claude-config-dir",
         value_name = "DIR",

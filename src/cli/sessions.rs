@@ -14,7 +14,7 @@ Examples:
   convex-sidecar sessions --project shop --search cart
   convex-sidecar sessions --json --all --limit 1000
 
-A running session shows what it does, and for how long: working, waiting (for a prompt) or background (answered, background work running). A figure that is not known, for example because the client kept no transcript, is shown as –. Why sessions failed is below the table.
+A running session shows what it is doing, and for how long: working, waiting (for a prompt) or background (answered, background work running). A figure that is not known, for example because the client kept no transcript, is shown as –. Why sessions failed is below the table.
 
 On narrow terminals, columns are dropped in this order: branch, repository, tools, model, turns, cost, host, time, project, tokens. \
 In a pipe, the table has no colors, keeps every column that is not empty and truncates only the prompt; COLUMNS=N sets a width. \
@@ -32,7 +32,7 @@ pub struct Selected {
     /// Only sessions of this workflow
     #[arg(long, value_name = "KEY")]
     pub workflow: Option<String>,
-    /// Only sessions of this project: the last part of its folder or repository, or all of it
+    /// Only sessions of this project: its whole folder or repository, or the last part of it
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub project: Option<String>,
     /// Only sessions with this text in their prompt, answer, error, title, branch or ID
@@ -41,7 +41,7 @@ pub struct Selected {
 }
 
 impl Selected {
-    /// The status that is asked for.
+    /// The requested status.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         self.status.or(self.failed.then_some(Status::Failed))
@@ -76,7 +76,7 @@ pub struct Sessions {
     /// Redraw the table every second until Ctrl-C
     #[arg(long, conflicts_with = "json")]
     pub watch: bool,
-    /// Print IDs with their prompts, for the completions of shells
+    /// Print IDs with their prompts, for shell completions
     #[arg(long, hide = true, conflicts_with_all = ["json", "watch"])]
     pub ids: bool,
 }
@@ -131,7 +131,7 @@ pub struct Usage {
     /// Print comma-separated values, without the total
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
-    /// All machines, from Convex, instead of this machine's journal
+    /// Read the usage of all machines from Convex instead of this machine's journal
     #[arg(long)]
     pub remote: bool,
 }

@@ -55,7 +55,7 @@ pub struct ShowWorkflow {
     pub remote: bool,
 }
 
-/// Options of `workflow set`. Without a field there is nothing to set.
+/// Options of `workflow set`. At least one field is required.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("fields").args(["task", "status", "step", "artifacts"]).required(true).multiple(true))]
 pub struct SetWorkflow {

@@ -35,8 +35,8 @@ impl Wanted<'_> {
     }
 }
 
-/// The text with an entry for each event that runs this program, and no other change. Entries of
-/// ours stay where they are and keep what the user added to them. One for `StopFailure` that is not
+/// The text with an entry for each event that runs this program, and no other change. Our entries
+/// stay where they are and keep what the user added to them. An entry for `StopFailure` that is not
 /// wanted is removed.
 pub fn install(text: &str, wanted: Wanted) -> Result<String> {
     let mut text = match text {
@@ -53,7 +53,7 @@ pub fn install(text: &str, wanted: Wanted) -> Result<String> {
     Ok(text)
 }
 
-/// The text without our entries, and without what was there only to hold them.
+/// The text without our entries, and without the objects and arrays that only contained them.
 pub fn uninstall(text: &str) -> Result<String> {
     let mut text = text.to_owned();
     while !is_blank(&text) {
@@ -67,8 +67,7 @@ pub fn uninstall(text: &str) -> Result<String> {
     Ok(text)
 }
 
-/// Whether `before` is what the text was before our entries came, that is, whether the two differ
-/// in nothing else.
+/// Whether `before` is the text without our entries, that is, whether they are the only difference.
 ///
 /// [`uninstall`] alone cannot restore everything: an empty file, `"hooks": {}`, the space in `{ }`.
 #[must_use]
@@ -130,7 +129,8 @@ fn next_edit(text: &str, wanted: Wanted) -> Result<Option<Edit>> {
     append(&json, groups, None, &Group { hooks: [hook] }).map(Some)
 }
 
-/// Replaces the program, or the whole command if it is only the call, as earlier versions wrote it.
+/// Replaces the program, or the whole command if it consists only of the call, as in earlier
+/// versions.
 fn correct_command(json: &Json, ours: &Located, wanted: Wanted) -> Result<Option<Edit>> {
     let mut command = ours.entry.command.clone();
     let mut args = None;
@@ -214,7 +214,7 @@ impl Edit {
     }
 }
 
-/// Removes an entry and what would be empty without it, except for the file's own object.
+/// Removes an entry and everything around it that would be empty, except for the file's own object.
 fn removal(json: &Json, ours: &Located) -> Edit {
     let (items, index) = ours
         .path
@@ -234,8 +234,8 @@ fn removal(json: &Json, ours: &Located) -> Edit {
     }
 }
 
-/// Adds a value at the end of an array, or a member at the end of an object, in the style of what
-/// is there.
+/// Adds a value at the end of an array, or a member at the end of an object, in the style of the
+/// existing text.
 fn append<T: Serialize>(
     json: &Json,
     container: Node,
@@ -444,7 +444,7 @@ mod tests {
             && entry.program == PROGRAM));
     }
 
-    /// What `install` makes of the command and arguments of a hook.
+    /// What `install` turns the command and arguments of a hook into.
     #[test]
     fn every_form_is_replaced_by_the_one_of_the_system() {
         let unix = r#""command":"exec '/a b/convex-sidecar' hook""#;

@@ -1,4 +1,5 @@
-//! What a settings file says about us: our entries, the plugin, and what switches hooks off.
+//! What in a settings file concerns us: our entries, the plugin, and settings that switch hooks
+//! off.
 
 use anyhow::Result;
 
@@ -6,8 +7,8 @@ use super::json::{Json, Node, is_blank};
 use super::rules::Switches;
 use super::shell::{self, Call};
 
-/// A timeout above this many seconds was meant as milliseconds: it is what the client gives a hook
-/// that does not set one.
+/// A timeout above this many seconds was probably meant as milliseconds: a hook that sets none gets
+/// this one.
 const MAX_TIMEOUT: f64 = 600.0;
 
 /// One of our entries.
@@ -23,11 +24,11 @@ pub struct Entry {
     pub args: Option<Vec<String>>,
     /// The executable that the command runs.
     pub program: String,
-    /// In seconds; `None` if it sets none.
+    /// The timeout in seconds; `None` if the entry sets none.
     pub timeout: Option<f64>,
     /// Whether the command only runs us. Other entries are never changed.
     pub is_alone: bool,
-    /// Whether an entry above it does the same.
+    /// Whether an earlier entry does the same.
     pub is_duplicate: bool,
 }
 
@@ -39,12 +40,12 @@ impl Entry {
     }
 }
 
-/// What matters to us in a settings file.
+/// What concerns us in a settings file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
     /// Our entries, in the order of the file.
     pub entries: Vec<Entry>,
-    /// What it says about which hooks run.
+    /// The settings that decide which hooks run.
     pub switches: Switches,
     /// Our plugin if it is enabled, as the client names it: `<plugin>@<marketplace>`.
     pub plugin: Option<String>,
@@ -57,8 +58,8 @@ impl Found {
     }
 }
 
-/// Reads a settings file. A file whose hooks the client could not read either is an error, which
-/// names line, column and remedy.
+/// Reads a settings file. If the client could not read its hooks either, the error names line,
+/// column and remedy.
 pub fn find(text: &str) -> Result<Found> {
     read(text, locate)
 }
@@ -94,7 +95,7 @@ fn read(
 pub struct Located<'a> {
     /// The entry.
     pub entry: Entry,
-    /// The call in its command. There is none in the exec form, whose command is the program.
+    /// The call in its command; `None` in the exec form, whose command is the program.
     pub call: Option<Call>,
     /// The entry's object.
     pub node: Node<'a>,
@@ -168,7 +169,7 @@ pub fn locate<'a>(json: &Json<'a>) -> Result<Vec<Located<'a>>> {
     Ok(found)
 }
 
-/// What a hook that runs us says: its command, and either the arguments or our call in the command.
+/// A hook that runs us: its command, and either the arguments or our call in the command.
 struct Recognized {
     command: String,
     args: Option<Vec<String>>,

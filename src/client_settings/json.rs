@@ -1,4 +1,4 @@
-//! JSON text, read only to find where its values are.
+//! JSON text, parsed only to find where its values are.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 /// What JSON counts as whitespace.
 const WHITESPACE: [char; 4] = [' ', '\t', '\r', '\n'];
-/// A byte order mark, which some editors put in front of a file.
+/// A byte order mark, which some editors put at the beginning of a file.
 pub const BOM: char = '\u{feff}';
 
 /// The text of a file whose value is an object.
@@ -136,8 +136,8 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A string of JavaScript can hold half of a surrogate pair, which ours cannot. Nothing that we
-/// look for holds one, so it may as well stay escaped.
+/// A JavaScript string can contain half of a surrogate pair, which a Rust string cannot. Nothing
+/// that we look for contains one, so such a string stays escaped.
 fn unescape(raw: &str) -> String {
     serde_json::from_str(raw).unwrap_or_else(|_| raw.to_owned())
 }
@@ -169,7 +169,7 @@ impl<'de> Deserialize<'de> for Pairs<'de> {
     }
 }
 
-/// Where the text stops being JSON, and what to do about it.
+/// Where the text stops being JSON, and how to fix it.
 fn malformed(text: &str, error: &serde_json::Error) -> anyhow::Error {
     let line_start: usize = text
         .split_inclusive('\n')

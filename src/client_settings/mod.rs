@@ -3,7 +3,8 @@
 //!
 //! The files belong to the user and to the client, so they are never parsed and written back. They
 //! are read only to find where values are, and an edit replaces only the bytes of our entries and
-//! of the commas next to them. Everything but [`scopes`] and [`trust`] takes text and values.
+//! of the commas next to them. Only [`scopes`] and [`trust`] read files; the rest takes text and
+//! values.
 
 pub mod edit;
 pub mod entries;
@@ -21,8 +22,8 @@ pub const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "Stop", "Sess
 /// ignores the whole file.
 pub const OLDEST_CLIENT: &str = "1.0.128";
 
-/// The event that tells of a failed turn before SessionEnd does. It is installed only on request,
+/// The event that reports a failed turn before SessionEnd does. It is installed only on request,
 /// because it needs a newer client.
 pub const STOP_FAILURE: &str = "StopFailure";
-/// The first client that knows it.
+/// The first client that knows that event.
 pub const STOP_FAILURE_SINCE: &str = "2.1.78";

@@ -1,6 +1,5 @@
-//! Which hooks the client runs: what in its settings files switches hooks off, and which file has
-//! the last word. docs/hooks.md has the rules as a table, with the clients that they were measured
-//! with.
+//! Which hooks the client runs: which settings switch hooks off, and which file takes precedence.
+//! docs/hooks.md has the rules as a table, with the clients that they were measured with.
 
 use super::json::Node;
 use super::scopes::{Scope, Settings};
@@ -13,7 +12,7 @@ const DISABLE_ALL: &str = "disableAllHooks";
 const MANAGED_ONLY: &str = "allowManagedHooksOnly";
 const PLUGIN_ONLY: &str = "strictPluginOnlyCustomization";
 
-/// A setting as the file has it.
+/// A setting as it is in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Switch {
     name: &'static str,
@@ -67,7 +66,7 @@ impl Switches {
     }
 }
 
-/// Whether the client takes a variable for set.
+/// Whether the client considers a variable set.
 #[must_use]
 pub fn is_set(value: &str) -> bool {
     let value = value.trim().to_ascii_lowercase();
@@ -85,13 +84,13 @@ pub fn fault(file: &Settings) -> Option<String> {
     ))
 }
 
-/// Which hooks run in spite of an [`Obstacle`].
+/// Which hooks run despite an [`Obstacle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spared {
     None,
     /// Those of managed files, and of plugins that managed files enable.
     Managed,
-    /// Those, and those of all plugins.
+    /// Those of managed files, and of all plugins.
     ManagedAndPlugins,
 }
 
@@ -120,7 +119,7 @@ impl Obstacle<'_> {
         self.spared == Spared::ManagedAndPlugins || self.spares_hooks_of(file)
     }
 
-    /// What switches hooks off, and where.
+    /// A text that names the setting that switches hooks off, and its file.
     #[must_use]
     pub fn finding(&self) -> String {
         let (setting, value, path) = (self.setting, self.value, self.file.path.display());
@@ -143,8 +142,8 @@ impl Obstacle<'_> {
     }
 }
 
-/// Why the client does not run hooks in this scope, for a sentence about the client. The files are as
-/// for [`obstacle`].
+/// Why the client does not run hooks in this scope, as the end of a sentence. The files are as for
+/// [`obstacle`].
 #[must_use]
 pub fn why_off(files: &[Settings], scope: Scope) -> Option<String> {
     let ignored = files
@@ -159,7 +158,7 @@ pub fn why_off(files: &[Settings], scope: Scope) -> Option<String> {
     Some(format!("{}; {}", obstacle.finding(), obstacle.remedy()))
 }
 
-/// What keeps the client from running the hooks of these files, if something does. The files are in
+/// What keeps the client from running the hooks of these files, if anything does. The files are in
 /// the order of their precedence, the lowest first.
 #[must_use]
 pub fn obstacle(files: &[Settings]) -> Option<Obstacle<'_>> {
@@ -172,7 +171,7 @@ pub fn obstacle(files: &[Settings]) -> Option<Obstacle<'_>> {
         .or_else(|| last(files, has_mode, mode, Spared::Managed))
 }
 
-/// The obstacle of the last file that sets a switch, which decides, if that is on.
+/// The obstacle if the switch is on in the last file that sets it, which decides.
 fn last(
     files: &[Settings],
     is_read_in: fn(Scope) -> bool,
@@ -246,7 +245,7 @@ mod tests {
     }
 
     /// Whether client 2.1.332 ran a hook in the user's settings, one in managed ones, and one of a
-    /// plugin. For each row the first was tried with it, the others where they say something new.
+    /// plugin. The first was tried for each row, the others only where they add information.
     fn runs(texts: &[(Scope, &str)]) -> [bool; 3] {
         let mut all = files(texts);
         if !texts.iter().any(|(scope, _)| *scope == User) {
@@ -369,7 +368,7 @@ mod tests {
             &[(Managed, r#"{"env":{"CLAUDE_CODE_SIMPLE":"1"}}"#)],
             MANAGED_ALONE,
         ),
-        // The client ignores the whole file of the user, and so what it switches off, too.
+        // The client ignores the user's whole file, and with it what the file switches off.
         (
             &[(User, r#"{"disableAllHooks":"true"}"#)],
             [false, true, true],

@@ -17,7 +17,7 @@ const MANAGED_FOLDER: &str = if cfg!(target_os = "macos") {
     "/etc/claude-code"
 };
 const MANAGED_FILE: &str = "managed-settings.json";
-/// The folder beside that file whose files add to it and overrule it.
+/// The folder beside that file whose files add to it and override it.
 const DROP_INS: &str = "managed-settings.d";
 
 /// Which of the client's settings files.
@@ -25,7 +25,7 @@ const DROP_INS: &str = "managed-settings.d";
 pub enum Scope {
     /// All sessions of the user: `settings.json` in the client's own folder.
     User,
-    /// Everybody's sessions in the current folder: `.claude/settings.json`.
+    /// Everyone's sessions in the current folder: `.claude/settings.json`.
     Project,
     /// The user's sessions in the current folder: `.claude/settings.local.json`.
     Local,
@@ -69,7 +69,8 @@ impl Scope {
 }
 
 impl Scope {
-    /// Reads the settings file, to change it. A repository must not lead the change out of itself.
+    /// Reads the settings file, to change it. A link in a repository must not redirect the change
+    /// to a file outside it.
     pub fn read(self, environment: &Environment) -> Result<TextFile> {
         let path = self.path(environment)?;
         if !matches!(self, Self::Project | Self::Local) {
@@ -87,7 +88,7 @@ pub struct Settings {
     pub scope: Scope,
     /// Its path.
     pub path: PathBuf,
-    /// What is ours in it.
+    /// What concerns us in it.
     pub found: Found,
 }
 
@@ -103,7 +104,7 @@ pub fn read_all(environment: &Environment) -> Vec<(Scope, Result<Settings>)> {
         }
         let path = scope.path(environment);
         match path.and_then(|path| read(scope, path)) {
-            // In the home folder, the project's settings are those of the user.
+            // In the home folder, the project's settings file is the user's own.
             Ok(Some(settings))
                 if all
                     .iter()
@@ -121,7 +122,7 @@ pub fn read_all(environment: &Environment) -> Vec<(Scope, Result<Settings>)> {
 }
 
 /// The managed settings files that can exist in this folder: the file, and then those in the folder
-/// beside it in the order of their names. A later one overrules an earlier one.
+/// beside it in the order of their names. A later one overrides an earlier one.
 fn managed_files(folder: &Path) -> Vec<PathBuf> {
     let drop_ins = std::fs::read_dir(folder.join(DROP_INS));
     let mut files: Vec<_> = drop_ins
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn managed_files_are_in_the_order_in_which_they_overrule() {
+    fn managed_files_are_in_the_order_of_their_precedence() {
         let folder = tempfile::tempdir().unwrap();
         let drop_ins = folder.path().join(DROP_INS);
         let names = || {

@@ -15,7 +15,7 @@ pub struct Call {
     pub program: String,
     /// Where the command names it, including quotes.
     pub span: Range<usize>,
-    /// Whether the command does nothing else. One that does is not ours alone to change.
+    /// Whether the command does nothing else. A command that does more is never changed.
     pub is_alone: bool,
     /// Whether the command is only the call, so that it can be written in another form.
     pub is_plain: bool,
@@ -32,10 +32,10 @@ pub struct Invocation {
 
 /// What `install` writes to run this program as a hook.
 ///
-/// On Unix a shell command, because clients before 2.1.140 give the command to a shell without its
-/// `args`, which fails for a path with a space. With `exec` the program takes the place of that
-/// shell. On Windows the exec form, because the shell can be PowerShell, which understands neither
-/// `exec` nor a quoted path in front. docs/hooks.md has the details.
+/// On Unix this is a shell command, because clients before 2.1.140 pass the command to a shell
+/// without its `args`, which fails for a path with a space. With `exec` the program replaces that
+/// shell. On Windows it is the exec form, because the shell can be PowerShell, which supports
+/// neither `exec` nor a quoted path at the beginning. docs/hooks.md has the details.
 #[must_use]
 pub fn invocation(program: &str, is_windows: bool) -> Invocation {
     if is_windows {
@@ -55,8 +55,8 @@ fn exec_form(program: &str) -> Invocation {
     }
 }
 
-/// The forms that run only this program: what [`invocation`] gives, the exec form, and what earlier
-/// versions wrote.
+/// The forms that run only this program: the result of [`invocation`], the exec form, and what
+/// earlier versions wrote.
 #[must_use]
 pub fn installed(program: &str, is_windows: bool) -> [Invocation; 3] {
     let earlier = Invocation {
@@ -66,8 +66,8 @@ pub fn installed(program: &str, is_windows: bool) -> [Invocation; 3] {
     [invocation(program, is_windows), exec_form(program), earlier]
 }
 
-/// The program's path as every shell accepts it: on Windows with forward slashes and without the
-/// prefix of long paths.
+/// The program's path in a form that every shell accepts: on Windows with forward slashes and
+/// without the long-path prefix.
 #[must_use]
 pub fn portable(program: &str, is_windows: bool) -> String {
     if is_windows {
@@ -77,8 +77,8 @@ pub fn portable(program: &str, is_windows: bool) -> String {
     }
 }
 
-/// A portable path as a word for the shell in which the client runs hooks. That is `sh`, also on
-/// Windows (Git Bash), where `cmd` understands double quotes as well.
+/// A portable path, quoted as a word for the shell in which the client runs hooks. That is `sh`,
+/// even on Windows (Git Bash), where double quotes also work in `cmd`.
 #[must_use]
 pub fn quote(program: &str, is_windows: bool) -> String {
     let is_plain = |char: char| {
@@ -138,7 +138,7 @@ fn call(words: &[Word], command: &str) -> Option<Call> {
     let program_text = [&program.text[..], raw]
         .into_iter()
         .find(|path| is_sidecar(path))?;
-    // Without arguments the program is a hook, too.
+    // Without arguments, the program also runs as a hook.
     let is_hook = arguments.first().is_none_or(|verb| verb.text == "hook");
     is_hook.then(|| Call {
         program: program_text.to_owned(),
@@ -163,8 +163,8 @@ struct Word {
     span: Range<usize>,
 }
 
-/// Splits a command line into commands and those into words, without redirections and comments. The
-/// second value is false if a word contains another command (`$(…)`), which is not split.
+/// Splits a command line into commands, and these into words, without redirections and comments.
+/// The second value is false if a word contains another command (`$(…)`), which is not split.
 fn commands(line: &str) -> (Vec<Vec<Word>>, bool) {
     let mut commands = vec![Vec::new()];
     let mut word: Option<Word> = None;
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn command_that_does_more_is_not_alone() {
+    fn command_that_does_more_is_not_ours_to_change() {
         for command in [
             "notify && convex-sidecar hook",
             "convex-sidecar hook | tee log",

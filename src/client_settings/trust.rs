@@ -1,4 +1,4 @@
-//! Whether the client takes a folder for trusted, which it asks the user in a terminal.
+//! Whether the client trusts a folder. It asks the user about that in a terminal.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::system::files::TextFile;
 /// the SDKs run all of them.
 #[must_use]
 pub fn is_trusted(environment: &Environment, folder: &Path) -> bool {
-    // The trust of a worktree is that of its repository, which is elsewhere.
+    // A worktree is trusted if its repository is, which is in another folder.
     let is_worktree = folder
         .ancestors()
         .any(|folder| folder.join(".git").is_file());

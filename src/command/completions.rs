@@ -1,5 +1,5 @@
-//! `completions`: what a shell needs to complete our command line, from the same description that
-//! parses it, and the ids of sessions in the shells where that takes few lines.
+//! `completions`: completions for our command line, generated from the definition that also parses
+//! it. Session IDs are completed in the shells where that takes only a few lines.
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -8,15 +8,15 @@ use clap_complete::Shell;
 use super::print;
 use crate::cli::{Cli, Completions};
 
-/// Lists the ids that are offered, with a tab and the prompt.
+/// Lists the IDs to offer, each with a tab and the prompt.
 macro_rules! ids {
     () => {
         "convex-sidecar sessions --ids --limit 100 2>/dev/null"
     };
 }
 
-/// `clap_complete` 4.6.11 spells our name in two ways in its script for bash, because of the hyphen, so
-/// that nothing after a command is completed. The first spelling is replaced by the second.
+/// Because of the hyphen, `clap_complete` 4.6.11 spells our name in two ways in its bash script, so
+/// nothing after a command is completed. The first spelling is replaced with the second.
 const BASH_NAMES: [&str; 2] = ["convex__subcmd__sidecar", "convex__sidecar"];
 const BASH: &str = concat!(
     r#"
@@ -39,7 +39,7 @@ complete -F _convex__sidecar_or_session -o bashdefault -o default convex-sidecar
 "#
 );
 
-/// What clap completes the argument with, and with what we do.
+/// How clap completes the argument, and the replacement.
 const ZSH_ARGUMENT: [&str; 2] = [
     "Session ID, or a unique prefix of it:_default",
     "Session ID, or a unique prefix of it:_convex-sidecar_sessions",

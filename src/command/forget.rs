@@ -32,9 +32,9 @@ pub fn run(options: &Forget) -> Result<()> {
     let (now, jitter) = now();
     let deployment = owner.as_deref().or(config.deployment_name());
     journal.write(|write| write.forget(session_id, deployment, now))?;
-    // This fails while another process uses the journal. Then the bytes are overwritten later.
+    // This fails while another process uses the journal; the bytes are then overwritten later.
     let _ = journal.scrub();
-    // What forks had copied from the session is theirs now.
+    // What forks copied from the session now counts as theirs.
     ingest::finalize(&mut journal, &config, now, Deadline::never())?;
     let there = match (deployment, &config.deployment) {
         (None, _) => "; it was never delivered".to_owned(),
@@ -46,7 +46,7 @@ pub fn run(options: &Forget) -> Result<()> {
                 (_, Some(Deletion::Done)) => format!(" and from {name}"),
                 (_, Some(Deletion::Absent)) => format!("; {name} did not have it"),
                 (_, Some(Deletion::Kept(_))) => format!(
-                    "; it is still in {name}, because it changed there meanwhile; run `convex-sidecar forget` again"
+                    "; it is still in {name}, because it has changed there in the meantime; run `convex-sidecar forget` again"
                 ),
                 (Some(why), _) => format!(
                     "; it is still in {name}, and `convex-sidecar sync` deletes it there: {why}"
@@ -66,7 +66,7 @@ pub fn run(options: &Forget) -> Result<()> {
     ))
 }
 
-/// What `forget` cannot delete: a damaged journal that was set aside holds all that it held.
+/// What `forget` cannot delete: a damaged journal that was set aside may still contain the session.
 fn copies(config: &Config) -> Option<String> {
     let copies = journal::damaged_copies(&config.journal);
     let names: Vec<_> = copies
@@ -101,7 +101,7 @@ fn select(
     match in_convex {
         Some(row) => Ok((listed_row(&row)?, None)),
         None => bail!(
-            "no session {prefix}, neither in the journal nor in Convex; `convex-sidecar sessions` lists what is there{}",
+            "no session {prefix}, neither in the journal nor in Convex; `convex-sidecar sessions` lists the journal's sessions{}",
             copies(config)
                 .map(|copies| format!("; {copies}"))
                 .unwrap_or_default()

@@ -17,12 +17,12 @@ use crate::record::event::{Event, EventKind};
 use crate::system::deadline::{Deadline, HOOK_BUDGET};
 use crate::system::{process, signals};
 
-/// How long a SessionStart may take for other sessions and for the network: the user waits for the
-/// agent to start.
+/// How long a SessionStart may spend on other sessions and on the network, because the user waits
+/// for the agent to start.
 const START_BUDGET: Duration = Duration::from_millis(300);
 
-/// How long a UserPromptSubmit may take after its event is durable: the user waits for the agent to
-/// begin with each prompt.
+/// How long a UserPromptSubmit may take after its event is durable, because the user waits for the
+/// agent to begin.
 const PROMPT_BUDGET: Duration = Duration::from_millis(100);
 
 /// Runs the hook. An error is shown only with `--verbose` or `--strict`; if possible it is also kept
@@ -47,7 +47,7 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
     {
         ensure!(
             !options.strict,
-            "not recorded: `exclude` in {} leaves this project out",
+            "not recorded: `exclude` in {} excludes this project",
             config.file.display()
         );
         return Ok(());
@@ -85,7 +85,7 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
     }
 }
 
-/// Opens the journal and records the event. What went wrong is kept in the journal's notes.
+/// Opens the journal and records the event. Problems are kept in the journal's notes.
 fn record(
     config: &Config,
     options: Hook,
@@ -215,7 +215,7 @@ fn trace(options: Hook, step: &str) {
     }
 }
 
-/// Prints what would be recorded and sent, and keeps nothing of it.
+/// Prints what would be recorded and sent, without recording or sending it.
 fn dry_run(config: &Config, event: &Event) -> Result<()> {
     let mut journal = Journal::open_dry_run(&config.journal)?;
     if ingest::is_end_of_unknown_session(&journal, config, event)? {
@@ -256,7 +256,7 @@ fn entry(journal: &Journal, event: &Event) -> Result<SessionEntry> {
         .with_context(|| format!("session {} is not in the journal", event.session_id))
 }
 
-/// A session or a turn that starts has nothing new in its transcript, and the user waits.
+/// When a session or a turn starts, its transcript has nothing new, and the user is waiting.
 fn may_have_new_transcript(event: &Event) -> bool {
     !matches!(
         event.kind,

@@ -2,8 +2,8 @@
 //! (after 30 days by default).
 //!
 //! Several threads read and parse, and this one counts, because SQLite has one writer. The figures
-//! of a session and the checkpoints that they rest on are committed together, so that an interrupted
-//! import continues where it stopped, and a repeated one finds nothing new.
+//! of a session are committed together with their checkpoints, so that an interrupted import
+//! continues where it stopped, and a repeated one finds nothing new.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
@@ -36,8 +36,9 @@ use crate::ui::{escape, plural};
 
 /// How many deltas may wait to be counted, so that memory does not grow with the number of files.
 const MAX_WAITING: usize = 16;
-/// How deep below a linked folder transcripts are searched for: the link leads to a project's folder, or
-/// to one with such folders. A link can also lead to the root of the file system.
+/// How many levels below a linked folder are searched for transcripts: the link leads to a
+/// project's folder, or to one that contains such folders. The limit is needed because a link can
+/// also lead to the root of the file system.
 const MAX_LINKED_DEPTH: usize = 1;
 /// How long to wait for the next delta while the write lock is held.
 const NEXT_DELTA_TIMEOUT: Duration = Duration::from_millis(5);
@@ -49,9 +50,9 @@ struct Transcript {
     modified_at: Millis,
     bytes: u64,
     read_version: i64,
-    /// The user, and what Git says about the client's folder, of a session that is new.
+    /// The user, and what Git says about the client's folder, if the session is new.
     recognized: (Option<String>, Checkout),
-    /// Where the reading of each of its files starts.
+    /// Where to start reading each of its files.
     checkpoints: BTreeMap<PathBuf, Checkpoint>,
 }
 
@@ -112,7 +113,7 @@ fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcr
     for (session_id, mut files) in find_files(folder) {
         files.sort();
         let read_version = versions.remove(&session_id);
-        // A file with another name than that of its session is a copy that somebody made.
+        // A file whose name is not that of its session is a copy that somebody made.
         let is_copy = |(path, _): &SessionFile| {
             beginning::of(path)
                 .session_id
@@ -158,13 +159,13 @@ fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcr
     Ok(transcripts)
 }
 
-/// The files of each session below `folder`: its parts from all folders, and its subagents. A folder
-/// that cannot be read is named, and the others are read.
+/// The files of each session below `folder`: its parts from all folders, and its subagents. A
+/// folder that cannot be read is reported, and the others are read.
 fn find_files(folder: &Path) -> BTreeMap<String, Vec<SessionFile>> {
     let mut sessions: BTreeMap<String, Vec<SessionFile>> = BTreeMap::new();
     let mut beside: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    // With how many levels of folders below each are searched. Links come last: one can lead to a
-    // folder that is read anyway, or back to one above it.
+    // Each folder with the number of levels below it to search. Links come last, because a link can
+    // lead to a folder that is read anyway, or back to one above it.
     let mut folders = vec![(folder.to_owned(), usize::MAX)];
     let mut linked = Vec::new();
     let mut seen = BTreeSet::new();
@@ -222,7 +223,8 @@ fn find_files(folder: &Path) -> BTreeMap<String, Vec<SessionFile>> {
     sessions
 }
 
-/// The user, and what Git says about a folder. The commit was another one when the session ran.
+/// The user, and what Git says about a folder. The commit is left out, because it was a different
+/// one when the session ran.
 fn recognize(config: &Config, folder: Option<&Path>) -> (Option<String>, Checkout) {
     let (user, checkout) = project::recognize(config, folder);
     let commit = None;
@@ -235,7 +237,7 @@ fn cwd(files: &[SessionFile]) -> Option<PathBuf> {
     cwd.map(PathBuf::from)
 }
 
-/// Whether this has the form of the ids that clients give to sessions.
+/// Whether this has the form of the IDs that clients assign to sessions.
 pub(super) fn is_uuid(id: &str) -> bool {
     let lengths = id.split('-').map(str::len);
     lengths.eq([8, 4, 4, 4, 12])
@@ -287,7 +289,7 @@ fn read(
 }
 
 /// Counts what the threads read. Returns the sessions that must be read again, because another
-/// process has counted them meanwhile.
+/// process has counted them in the meantime.
 fn count(
     journal: &mut Journal,
     config: &Config,

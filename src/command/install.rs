@@ -17,7 +17,7 @@ use crate::system::files::{TextFile, owner};
 use crate::system::user::is_root;
 use crate::ui;
 
-/// The variables that say where configuration, journal and the client's settings are.
+/// The variables that determine where configuration, journal and the client's settings are.
 const HOME_VARIABLES: [&str; 6] = [
     "HOME",
     "CONVEX_SIDECAR_HOME",
@@ -119,8 +119,8 @@ pub(super) struct Change {
     why_off: Option<String>,
     program: Program,
     has_stop_failure: bool,
-    /// Whether the file is in a working tree and nobody else's business: a copy beside it would not be
-    /// ignored by git as the file is.
+    /// Whether the file is private but inside a working tree. No backup is made beside it then,
+    /// because Git would not ignore the backup as it ignores the file.
     is_private: bool,
     /// Whether the hooks are in a file that this user cannot replace. It is left as it is.
     is_managed: bool,
@@ -183,7 +183,7 @@ impl Change {
         warn(&self.file, &self.found);
     }
 
-    /// Whether the file is not as it should be.
+    /// Whether the file has to be changed.
     pub(super) fn is_needed(&self) -> bool {
         self.file.text.as_ref() != Some(&self.after)
     }
@@ -214,7 +214,8 @@ impl Change {
         }
     }
 
-    /// Copies the executable to where it lasts, if the hooks run it there. Returns what was done.
+    /// Copies the executable to a lasting place if the hooks will run the copy. Returns what was
+    /// done.
     pub(super) fn place(&self) -> Result<Option<String>> {
         if self.is_managed {
             Ok(None)
@@ -226,7 +227,7 @@ impl Change {
     /// Writes the file. Returns the path of the backup if one was made.
     pub(super) fn apply(&self) -> Result<Option<PathBuf>> {
         // The backup is the file without our entries. A file that has entries but no backup was
-        // written by hand, or by us alone.
+        // written by hand or created by us.
         let is_first = self.found.own().next().is_none();
         let is_backed_up = self.file.text.is_some()
             && !self.is_private
@@ -251,8 +252,8 @@ impl Change {
     }
 }
 
-/// Refuses a file that this user cannot replace, which is mostly a link to what another program
-/// makes; there `change` has to be done.
+/// Refuses a file that this user cannot replace, usually a link to a file that another program
+/// generates. `change` says what to do there instead.
 pub(super) fn ensure_replaceable(file: &TextFile, change: &str) -> Result<()> {
     let (path, target) = (file.path.display(), file.target());
     let Some(obstacle) = obstacle(target) else {
@@ -271,7 +272,8 @@ pub(super) fn ensure_replaceable(file: &TextFile, change: &str) -> Result<()> {
 
 /// What keeps this user from replacing a file.
 fn obstacle(file: &Path) -> Option<String> {
-    // Who owns such a store could write to it, but everything in it is shared and never changes.
+    // The owner of such a store could write to it, but everything in it is shared and must never
+    // change.
     if let Some(store) = STORES.into_iter().find(|store| file.starts_with(store)) {
         return Some(format!("files in {store} must not be changed"));
     }
@@ -296,7 +298,7 @@ pub(super) fn print_warning(text: &str) {
 }
 
 /// Prints a change as a unified diff, in which a file that does not exist is `/dev/null`. Carriage
-/// returns at the end of lines are left out, because they would disturb a terminal.
+/// returns at the end of lines are left out, because they would garble a terminal.
 pub(super) fn print_difference(file: &TextFile, after: Option<&str>) -> Result<()> {
     let path = file.path.display().to_string();
     let name = |text: Option<&str>| text.map_or("/dev/null", |_| &path).to_owned();
@@ -317,7 +319,7 @@ pub(super) fn print_line(line: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Whoever owns the store, as with Nix for a single user.
+    /// Even for the owner of the store, as with single-user Nix.
     #[test]
     fn files_in_a_store_are_never_replaced() {
         for file in [

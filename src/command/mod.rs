@@ -39,7 +39,8 @@ use crate::ui::{self, ListedSession, Screen};
 /// How long a command waits for a delivery that `sync` can also do later.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Epoch milliseconds, and a jitter from 0 to 1 that differs between machines at the same moment.
+/// Epoch milliseconds, and a random value from 0 to 1 that differs between machines at the same
+/// moment.
 fn now() -> (Millis, f64) {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

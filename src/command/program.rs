@@ -1,7 +1,7 @@
 //! The executable that hooks run: its path in a settings file has to last.
 //!
-//! What npm, `npx` or cargo hold can be gone with the next command. Then a copy runs instead, in the
-//! folder with the program's own data.
+//! An executable in a folder of npm, `npx` or cargo can be deleted by the next command. Hooks then
+//! run a copy in the folder with the program's own data.
 
 #![expect(
     clippy::disallowed_methods,
@@ -17,7 +17,7 @@ use crate::client_settings::scopes::{self, is_same_file};
 use crate::client_settings::shell;
 use crate::config::{self, Environment, executables};
 
-/// Folders whose files vanish.
+/// Folders whose files do not last.
 const TEMPORARY: [&str; 6] = [
     "/tmp",
     "/var/tmp",
@@ -42,8 +42,8 @@ struct Origin {
 }
 
 impl Program {
-    /// The lasting path of this executable. Package managers link from the PATH to files whose paths
-    /// change with each version.
+    /// The lasting path of this executable. Package managers put a link on the PATH that leads to a
+    /// file whose path changes with each version.
     pub(super) fn find(environment: &Environment) -> Result<Self> {
         let running =
             std::env::current_exe().context("could not find the path of this executable")?;
@@ -81,7 +81,7 @@ impl Program {
         })
     }
 
-    /// What [`place`](Self::place) would do, for people.
+    /// What [`place`](Self::place) would do, as a message.
     pub(super) fn plan(&self) -> Option<String> {
         let origin = self.origin.as_ref()?;
         Some(format!(
@@ -107,7 +107,7 @@ impl Program {
         let folder = path.parent().with_context(failure)?;
         fs::create_dir_all(folder).with_context(failure)?;
         let new = folder.join(format!(".{}.new", config::executable_name()));
-        // The permissions come with it.
+        // This copies the permissions too.
         fs::copy(&origin.path, &new)
             .and_then(|_| replace(&new, path))
             .inspect_err(|_| drop(fs::remove_file(&new)))
@@ -126,8 +126,7 @@ impl Program {
     }
 }
 
-/// Puts a file in place of another one, which a hook can be running. Windows moves such a file, but
-/// does not replace it.
+/// Replaces a file that a hook may be running. Windows can move such a file, but not replace it.
 fn replace(new: &Path, path: &Path) -> std::io::Result<()> {
     if fs::rename(new, path).is_ok() {
         return Ok(());
@@ -160,7 +159,7 @@ pub(super) fn remove_copy(clients: &[Environment]) -> Result<Option<PathBuf>> {
     }
     fs::remove_file(&copy).with_context(|| {
         format!(
-            "could not remove {}, which no hook runs any more",
+            "could not remove {}, which no hook runs anymore",
             copy.display()
         )
     })?;
@@ -172,8 +171,8 @@ pub(super) fn remove_copy(clients: &[Environment]) -> Result<Option<PathBuf>> {
     Ok(Some(copy))
 }
 
-/// Why an executable with this path will vanish, for people; `None` if it lasts as long as `copy`
-/// would.
+/// Why an executable with this path does not last, as a message; `None` if it lasts as long as
+/// `copy` would.
 fn why_vanishing(path: &Path, copy: &Path, temporary: &Path) -> Option<&'static str> {
     let has_part = |name: &str| path.iter().any(|part| part == name);
     let is_temporary = |folder: &Path| path.starts_with(folder) && !copy.starts_with(folder);
@@ -193,8 +192,8 @@ fn why_vanishing(path: &Path, copy: &Path, temporary: &Path) -> Option<&'static 
     }
 }
 
-/// Whether the executable is in cargo's target folder. That is `target` unless it is configured, and
-/// it holds a file with cargo's own notes.
+/// Whether the executable is in cargo's target folder. That is `target` unless it is configured,
+/// and it contains a file with cargo's own metadata.
 fn is_built_by_cargo(program: &Path) -> bool {
     program
         .ancestors()
@@ -234,7 +233,7 @@ mod tests {
         ] {
             assert_eq!(why(path), None, "{path}");
         }
-        // With a home in the same folder, the copy would vanish as well.
+        // With a home in the same folder, the copy would not last either.
         let home = Path::new("/tmp/home/.local/share/convex-sidecar/bin/convex-sidecar");
         let program = Path::new("/tmp/home/bin/convex-sidecar");
         assert_eq!(why_vanishing(program, home, Path::new("/tmp")), None);

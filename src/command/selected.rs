@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::journal::Filter;
 use crate::record::selection::Selection;
 
-/// The sessions that were asked for, without a limit.
+/// The requested sessions, without a limit.
 pub(super) fn filter(config: &Config, selected: &Selected) -> Filter {
     // Keys are stored masked.
     let key = selected.workflow.as_ref();

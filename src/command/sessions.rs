@@ -21,7 +21,7 @@ use crate::ui::{self, ListedSession, Screen};
 /// The time between two frames of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many days are tried before all of them, if no more sessions than this are wanted.
+/// How many days are queried before all of them, if no more sessions than this are wanted.
 const RECENT_DAYS: [Millis; 2] = [3, 30];
 const RECENT_LIMIT: usize = 100;
 
@@ -110,7 +110,7 @@ fn local(config: &Config, filter: &Filter) -> Result<(Vec<ListedSession>, u64)> 
         .iter()
         .map(|entry| listed(&context, entry))
         .collect::<Result<_>>()?;
-    // Without a deployment nothing can be delivered, which the reason below the table says.
+    // Without a deployment nothing can be delivered; the line below the table says so.
     let unlisted = if config.deployment_name().is_some() {
         (pending + elsewhere).saturating_sub(waiting)
     } else {
@@ -119,7 +119,7 @@ fn local(config: &Config, filter: &Filter) -> Result<(Vec<ListedSession>, u64)> 
     Ok((sessions, unlisted))
 }
 
-/// Whether there are sessions, none of which is listed because none was used.
+/// Whether there are sessions, but none is listed because none was used.
 fn has_unused(config: &Config, options: &Sessions, filter: &Filter) -> Result<bool> {
     let all = Filter {
         is_used: false,
@@ -133,8 +133,8 @@ fn has_unused(config: &Config, options: &Sessions, filter: &Filter) -> Result<bo
     })
 }
 
-/// The first rows in Convex that the filter lists. Its SQLite store reads the whole stretch of time
-/// that a query is about, however few rows are wanted, so the last days are tried first.
+/// The first rows in Convex that match the filter. Convex on SQLite reads the whole time range of a
+/// query, however few rows are wanted, so the last days are queried first.
 pub(super) fn rows(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
     if filter.changed_since.is_some() || filter.limit > RECENT_LIMIT {
         return rows_since(config, filter);

@@ -29,7 +29,7 @@ pub fn run(options: Sync) -> Result<()> {
     ingest::sweep(&mut journal, &config, now)?;
     ingest::finalize(&mut journal, &config, now, Deadline::never())?;
     if options.summary {
-        // It does not depend on the delivery, which can fail.
+        // The summary is written first, because the delivery can fail.
         write_summary(&summary(&journal, &config, now)?)?;
     }
     deliver(&mut journal, config.require_deployment()?, now, jitter)

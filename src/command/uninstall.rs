@@ -17,13 +17,13 @@ pub fn run(options: &Uninstall) -> Result<()> {
     for client in &clients {
         is_changed |= uninstall(options, client)?;
     }
-    // The settings in the default folder can run the copy, too.
+    // The settings in the default folder may also run the copy.
     clients.push(environment.clone());
     if !options.dry_run
         && let Some(copy) = program::remove_copy(&clients)?
     {
         print_line(&format!(
-            "{}: removed, because no hook runs it any more",
+            "{}: removed, because no hook runs it anymore",
             copy.display()
         ))?;
     }
@@ -34,8 +34,8 @@ pub fn run(options: &Uninstall) -> Result<()> {
     Ok(())
 }
 
-/// Prints what `setup` made and the user may still need: the key, and the project from which the
-/// backend is run.
+/// Prints what `setup` created that the user may still need: the key, and the project that runs the
+/// backend.
 fn print_kept(environment: &Environment) -> Result<()> {
     let Ok(config) = Config::load(environment) else {
         return Ok(());

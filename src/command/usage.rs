@@ -15,7 +15,7 @@ use crate::record::ledger::{Grouping, Ledger, SessionUsage, UsageDay};
 use crate::record::period::{Period, day_of, start_of};
 use crate::ui::{UsageScreen, usage_csv, usage_json};
 
-/// How many sums are read at once, and how many sessions, which have texts.
+/// How many sums are read at once, and how many sessions, which are larger because of their texts.
 const SUMS: usize = 1_000;
 const ROWS: usize = 100;
 const UNREADABLE: &str = "could not read an answer of Convex; it may need a newer convex-sidecar";
@@ -65,8 +65,9 @@ pub fn run(options: &Usage) -> Result<()> {
     })
 }
 
-/// Adds what Convex has. Returns whether that is all of it. Its sums know neither tags nor texts; for
-/// these the sessions are read, which takes longer the more there are, so it needs a first day.
+/// Adds what Convex has. Returns whether that is all of it. Its sums include neither tags nor
+/// texts, so these are read from the sessions. That takes longer the more sessions there are, so it
+/// requires a first day.
 fn remote(config: &Config, filter: Filter, ledger: &mut Ledger) -> Result<bool> {
     let period = ledger.period();
     let is_summed = ledger.grouping().is_in_usage_days()
@@ -111,7 +112,7 @@ fn remote(config: &Config, filter: Filter, ledger: &mut Ledger) -> Result<bool> 
     Ok(true)
 }
 
-/// What to say if there is nothing to show.
+/// The message if there is nothing to show.
 fn nothing(options: &Usage) -> &'static str {
     let selected = &options.selected;
     let is_everything = options.since.is_none()

@@ -19,7 +19,7 @@ pub fn run(options: &View) -> Result<()> {
     let deployment = config.require_deployment()?;
     if options.off {
         tokens::set(deployment, &[])?;
-        return print("all links are revoked; open pages show nothing any more\n");
+        return print("all links are revoked; open pages stop showing data\n");
     }
     let address = query(&config, "agents:getPageAddress", &json!({})).map_err(without_page)?;
     let Some(address) = address.as_str().filter(|address| !address.is_empty()) else {

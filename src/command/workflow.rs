@@ -19,7 +19,8 @@ use crate::record::workflow::{Change, Totals, Workflow, WorkflowDocument};
 use crate::system::deadline::Deadline;
 use crate::ui::{self, ListedSession, ListedWorkflow};
 
-/// The most artifacts of a workflow: with each at its longest, Convex takes the document.
+/// The maximum number of artifacts of a workflow. Even if each has the maximum length, the document
+/// fits into Convex.
 const MAX_ARTIFACTS: usize = 128;
 
 /// A workflow that was read. Its JSON also has the fields that this version does not know.
@@ -141,7 +142,7 @@ fn listed_workflow(
         .document(documents());
     let delivery_state = match entry {
         Some(entry) => Some(context.workflow(entry)),
-        // Convex creates it with the first session that names it.
+        // Convex creates the workflow with the first session that names it.
         None => sessions
             .iter()
             .find(|session| session.delivery_state == Some(DeliveryState::Delivered))

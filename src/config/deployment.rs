@@ -1,8 +1,8 @@
 //! A Convex deployment and the key to it, always as a pair from one source.
 //!
-//! A URL from the environment with a key from the file would send the key to whoever could set the
-//! environment. A project's `.env.local` is never read, because a repository must not be able to
-//! redirect the record or the key.
+//! Combining a URL from the environment with a key from the file would send the key to anyone who
+//! can set the environment. A project's `.env.local` is never read, because a repository must not
+//! be able to redirect the record or the key.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,10 +15,10 @@ use super::environment::{DEPLOY_KEY, Environment, KEY, URL};
 use super::file::File;
 use super::key::AdminKey;
 
-/// The shortest value of a header that is masked, in bytes; shorter ones stand in ordinary words.
+/// The shortest value of a header that is masked, in bytes; shorter ones occur in ordinary words.
 const SHORTEST_SECRET: usize = 4;
-/// The shortest secret that is masked in what is stored, in bytes: an ordinary text has no such word by
-/// chance.
+/// The shortest secret that is masked in stored text, in bytes; ordinary text does not contain a
+/// word of this length by chance.
 const SHORTEST_STORED_SECRET: usize = 8;
 
 /// A Convex deployment and the key to it.
@@ -30,7 +30,7 @@ pub struct Deployment {
     pub key: AdminKey,
     /// Headers that every request to it carries, for an access proxy. Their values are secrets.
     pub headers: HeaderMap,
-    /// Whether the user trusts whoever can read or answer plain http.
+    /// Whether the user accepts that others may be able to read or answer plain http.
     allows_insecure_http: bool,
     /// Whether the environment names it, and not the configuration file.
     pub is_from_environment: bool,
@@ -49,7 +49,7 @@ impl Deployment {
         })
     }
 
-    /// With these headers on every request.
+    /// Adds these headers to every request.
     #[must_use]
     pub fn with_headers(self, headers: HeaderMap) -> Self {
         Self { headers, ..self }
@@ -67,8 +67,8 @@ impl Deployment {
             })
     }
 
-    /// What must not be stored of the key and of the headers: whole, and the key without its instance,
-    /// because a text can spell the bar between them in another way.
+    /// The parts of the key and the headers that must not be stored: the whole values, and the key
+    /// without its instance, because a text may encode the bar between the two differently.
     #[must_use]
     pub fn secrets(&self) -> Vec<String> {
         let key = self.key.expose();
@@ -87,8 +87,8 @@ impl Deployment {
         self.url.as_str().trim_end_matches('/')
     }
 
-    /// The variables that select this deployment for a process that this one starts. They must
-    /// never be on its command line, which others can read.
+    /// The variables that select this deployment for a child process. They must never be passed on
+    /// its command line, which others can read.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, String); 2] {
         [
@@ -114,14 +114,14 @@ impl Deployment {
         is_loopback(&self.url)
     }
 
-    /// Whether plain http is enough, whoever can read or answer it.
+    /// Whether plain http is allowed, even if others can read or answer it.
     #[must_use]
     pub const fn allows_insecure_http(&self) -> bool {
         self.allows_insecure_http
     }
 
-    /// The address, if there is one in the URL, and the port of a deployment on this machine that
-    /// cannot prove who it is.
+    /// For a deployment on this machine that cannot prove its identity: its port, and its address
+    /// if the URL contains one.
     #[must_use]
     pub fn unproven_address(&self) -> Option<(Option<IpAddr>, u16)> {
         let address = match self.url.host()? {

@@ -16,11 +16,11 @@ pub(super) const HOME: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" }
 pub(super) const SIDECAR_HOME: &str = "CONVEX_SIDECAR_HOME";
 /// Whether recording is switched off.
 pub(super) const DISABLED: &str = "CONVEX_SIDECAR_DISABLED";
-/// The Convex CLI's variable for a key of Convex Cloud, which names its deployment, too.
+/// The Convex CLI's variable for a key of Convex Cloud, which also names its deployment.
 pub(super) const DEPLOY_KEY: &str = "CONVEX_DEPLOY_KEY";
 /// The variables that select the Convex CLI's deployment.
 pub const CONVEX_CLI_VARIABLES: [&str; 4] = [URL, KEY, DEPLOY_KEY, "CONVEX_DEPLOYMENT"];
-/// The client's variable for the session that it works on.
+/// The client's variable for its current session.
 pub const SESSION_ID: &str = "CLAUDE_CODE_SESSION_ID";
 /// What kind of agent it is.
 pub(super) const AGENT_TYPE: &str = "CONVEX_SIDECAR_AGENT_TYPE";
@@ -29,7 +29,7 @@ pub(super) const WORKFLOW: &str = "CONVEX_SIDECAR_WORKFLOW";
 
 /// Tags of the session.
 pub(super) const TAGS: &str = "CONVEX_SIDECAR_TAGS";
-/// Who works in the session.
+/// The user of the session.
 pub(super) const USER: &str = "CONVEX_SIDECAR_USER";
 
 /// The environment, as values.
@@ -43,8 +43,8 @@ pub fn environment() -> Environment {
     collect(texts, cfg!(windows))
 }
 
-/// The variables that are not empty. Windows does not tell upper case from lower case in their names,
-/// so there they are all in upper case, as this program asks for them.
+/// The variables that are not empty. On Windows their names are not case-sensitive, so they are
+/// converted to upper case, which this program uses.
 pub(super) fn collect(
     variables: impl Iterator<Item = (String, String)>,
     ignores_case: bool,
@@ -78,7 +78,7 @@ pub(super) fn is_in_client(environment: &Environment) -> bool {
             .any(|name| environment.contains_key(*name))
 }
 
-/// What the client that runs this says about itself. A client inside another one hands on the
+/// What the client that runs this says about itself. A client inside another one passes on the
 /// variables that it does not set itself.
 #[derive(Debug, Default)]
 pub struct ClientVariables {
@@ -86,7 +86,8 @@ pub struct ClientVariables {
     pub pid: Option<u32>,
     /// `CLAUDE_CODE_SESSION_ID`, its session; client 2.1.197 sets it, 2.1.100 does not.
     pub session_id: Option<String>,
-    /// Whether the agent runs this with a tool, instead of the client as a hook (`AI_AGENT`).
+    /// Whether the agent runs this in a tool call, as opposed to the client running it as a hook
+    /// (`AI_AGENT`).
     pub is_tool: bool,
     /// Its own folder.
     pub folder: Option<PathBuf>,

@@ -1,11 +1,11 @@
-//! Projects that are left out (`exclude` in `config.toml`).
+//! Projects that are not recorded (`exclude` in `config.toml`).
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use glob::{MatchOptions, Pattern};
 
-/// As shells match paths: `*` stays within one folder, `**` does not.
+/// Matches paths like shells do: `*` stays within one folder, `**` does not.
 const OPTIONS: MatchOptions = MatchOptions {
     case_sensitive: cfg!(not(any(windows, target_os = "macos"))),
     require_literal_separator: true,
@@ -32,7 +32,7 @@ impl Excluded {
                 Path::new(&pattern).is_absolute() || pattern.starts_with('*'),
                 "`{text}` is not absolute; begin it with /, ~ or **"
             );
-            // A folder is left out with what is in it.
+            // Excluding a folder also excludes everything in it.
             let folder = pattern.trim_end_matches(['/', '\\']);
             let folder = folder.strip_suffix("/**").unwrap_or(folder);
             Pattern::new(folder).with_context(|| format!("`{text}` is not a pattern"))
@@ -46,7 +46,7 @@ impl Excluded {
         self.0.is_empty()
     }
 
-    /// Whether a project in this folder is left out. `real` gives a folder without links.
+    /// Whether a project in this folder is excluded. `real` resolves the links in a path.
     pub fn has(&self, folder: &Path, real: impl FnOnce(&Path) -> Option<PathBuf>) -> bool {
         let is_matched = |folder: &Path| {
             folder.ancestors().any(|folder| {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_is_left_out_with_what_is_in_it() {
+    fn folder_is_excluded_with_everything_in_it() {
         for (pattern, folder) in [
             ("~/private/**", "/home/d[e]v/private"),
             ("~/private/**", "/home/d[e]v/private/a/b"),
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn pattern_that_leaves_nothing_out_is_refused() {
+    fn pattern_that_excludes_nothing_is_refused() {
         for text in ["private/**", "", "~other/x", "/a/***", "./x"] {
             assert!(Excluded::parse(&[text.to_owned()], None).is_err(), "{text}");
         }

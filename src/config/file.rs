@@ -21,10 +21,10 @@ use crate::system::files::read_text;
 /// How much of an output is kept unless configured, in bytes: enough for a long answer, and far
 /// below Convex's limit of 1 MiB per document.
 const DEFAULT_MAX_OUTPUT: usize = 65_536;
-/// The most that can be configured, so that input and output together stay below 1 MiB.
+/// The maximum that can be configured, so that input and output together stay below 1 MiB.
 const LARGEST_MAX_OUTPUT: usize = 400_000;
 
-/// What the file holds.
+/// The contents of the file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
@@ -50,7 +50,7 @@ enum Capture {
 }
 
 impl File {
-    /// Reads the file; without one, everything has its default.
+    /// Reads the file. If there is none, everything has its default.
     pub fn read(path: &Path) -> Result<Self> {
         match read_text(path).with_context(|| format!("could not read {}", path.display()))? {
             Some(text) => {
@@ -65,7 +65,7 @@ impl File {
         self.max_output_bytes.unwrap_or(DEFAULT_MAX_OUTPUT)
     }
 
-    /// Whether the record says who works in a session.
+    /// Whether the record names the user.
     pub fn keeps_user(&self) -> bool {
         self.user.unwrap_or(self.capture == Capture::Full)
     }
@@ -76,7 +76,7 @@ impl File {
             .with_context(|| format!("could not use a header of {}", path.display()))
     }
 
-    /// The projects that are left out. `path` is this file's, for errors.
+    /// The excluded projects. `path` is this file's, for errors.
     pub fn excluded(&self, path: &Path, home: Option<&Path>) -> Result<Excluded> {
         Excluded::parse(&self.exclude, home)
             .with_context(|| format!("could not use `exclude` in {}", path.display()))
@@ -136,7 +136,7 @@ pub fn url_in(text: &str) -> Result<Option<Url>> {
     Ok(parse(text)?.url.and_then(|url| Url::parse(url.trim()).ok()))
 }
 
-/// The text of `config.toml` with this deployment in it; everything else stays byte for byte.
+/// The text of `config.toml` with this deployment in it; everything else is kept byte for byte.
 pub fn with_deployment(text: &str, deployment: &Deployment) -> Result<String> {
     #[derive(Deserialize)]
     struct Pair {
@@ -173,7 +173,7 @@ pub fn with_deployment(text: &str, deployment: &Deployment) -> Result<String> {
         text.replace_range(span, &value);
     }
     if old.headers.is_some() {
-        // What follows the heading of a table belongs to the table.
+        // Keys after the heading of a table would belong to that table.
         return Ok(lines + &text);
     }
     if !lines.is_empty() && !text.is_empty() && !text.ends_with('\n') {

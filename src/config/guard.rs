@@ -1,15 +1,16 @@
 //! Which variables count when a client runs this program.
 //!
-//! The client gives its hooks and tools the `env` of all its settings files, and anyone who can write
-//! to a repository can write one. Reading these files again cannot tell who set a variable: the client
-//! accepts more than strict JSON, it reads files of other folders, and it keeps what files said that
-//! are gone by now. But the system keeps the environment that a process was started with, and settings
-//! do not change that (measured with clients 2.0.50 to 2.1.332). So a variable that leads the record
-//! or the key has the value with which the outermost client was started; one inside of it inherits
-//! what settings set.
+//! The client passes the `env` of all its settings files to its hooks and tools, and anyone who can
+//! write to a repository can add such a file. Reading these files again cannot show who set a
+//! variable: the client accepts more than strict JSON, it reads files of other folders, and it
+//! remembers files that no longer exist. But the system keeps the environment that a process was
+//! started with, and settings do not change that (measured with clients 2.0.50 to 2.1.332). So a
+//! variable that decides where the record or the key goes has the value that the outermost client
+//! was started with; clients inside it inherit what settings set.
 //!
-//! Libraries read some of these variables themselves. Where one has to change, the program runs itself
-//! again in a corrected environment. An argument tells it so, because no settings can set arguments.
+//! Libraries read some of these variables themselves. If one has to change, the program runs itself
+//! again in a corrected environment. An argument marks that second run, because settings cannot set
+//! arguments.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -24,7 +25,7 @@ use super::paths::client_folder;
 use super::starter::{Starter, Variables, own_variables, starter, texts, value};
 use crate::system::files::read_regular;
 
-/// Variables that say where the record is kept and sent, and whether.
+/// Variables that decide whether and where the record is kept and sent.
 const DECISIVE: [&str; 8] = [
     URL,
     KEY,
@@ -49,11 +50,11 @@ const OTHERS: [&str; 9] = [
     "REQUEST_METHOD",
     "RES_OPTIONS",
 ];
-/// What the names of other variables begin with: own ones, those of the resolver, and those that set the
-/// stack of a thread.
+/// Prefixes of other guarded variables: our own, those of the resolver, and those that set the
+/// stack size of threads.
 const PREFIXES: [&str; 4] = ["CONVEX_", "RESOLV_", "RUST_", "TOKIO_"];
-/// How many names of ignored variables are kept, and how long they are, in bytes. An argument has a
-/// limit, and settings could exceed it.
+/// How many names of ignored variables are kept, and their maximum length in bytes. The size of an
+/// argument is limited, and settings could exceed it.
 const MAX_NAMES: usize = 16;
 const MAX_NAME: usize = 64;
 /// More than anyone writes into a settings file, in bytes.
@@ -62,17 +63,17 @@ const MAX_SETTINGS: u64 = 1 << 20;
 /// The argument of a process whose environment was checked.
 const ARGUMENT: &str = "--checked-environment=";
 
-/// What was done about the environment.
+/// The result of checking the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Checked {
-    /// The variables that do not count.
+    /// The variables that were ignored.
     pub ignored: Vec<String>,
     /// Whether the user may have set them.
     pub is_unknown: bool,
 }
 
 impl Checked {
-    /// Why nothing that this process does can be trusted to be what the user wants.
+    /// Why this process cannot know what the user wants.
     pub fn problem(&self) -> Option<anyhow::Error> {
         self.is_unknown.then(|| {
             anyhow!(
@@ -138,8 +139,8 @@ pub(super) fn checked() -> Checked {
     checked_by(std::env::args_os().nth(1).as_ref()).unwrap_or_default()
 }
 
-/// Tells what was ignored. The variables that matter most come first, so that no others can push them
-/// out.
+/// The argument that lists what was ignored. The most important variables come first, so that
+/// others cannot push them out of the list.
 fn argument(mut ignored: Vec<&str>, is_unknown: bool) -> String {
     let kind = if is_unknown { "unknown" } else { "known" };
     ignored.retain(|name| name.len() <= MAX_NAME);
@@ -160,9 +161,10 @@ fn checked_by(argument: Option<&OsString>) -> Option<Checked> {
     })
 }
 
-/// What has to change in the environment, and whether the user may have set any of it that decides where
-/// the record goes. `home` is the home folder in the system's database of users, and `user_settings`
-/// reads the variables of the user's own settings for a client with this environment.
+/// What has to change in the environment, and whether the user may have set a variable that decides
+/// where the record goes. `home` is the home folder in the system's database of users, and
+/// `user_settings` reads the variables of the user's own settings for a client with this
+/// environment.
 fn check(
     own: &Variables,
     starter: &Starter,
@@ -206,8 +208,8 @@ fn check(
     }
 }
 
-/// Whether a variable can lead the record or the key somewhere, or says what is recorded. Windows
-/// does not tell upper case from lower case, and libraries read proxies in both.
+/// Whether a variable can redirect the record or the key, or decides what is recorded. Names are
+/// not case-sensitive on Windows, and libraries read the names of proxy variables in both cases.
 fn is_guarded(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
@@ -261,7 +263,7 @@ fn again() -> io::Result<Command> {
     }))
 }
 
-/// Goes on as this command. Returns only if that fails.
+/// Replaces this process with the command. Returns only if that fails.
 #[cfg(unix)]
 fn replace(mut command: Command) -> io::Error {
     use std::os::unix::process::CommandExt;

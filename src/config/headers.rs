@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Those that every request has already.
+/// The headers that every request already has.
 const OWN: [HeaderName; 7] = [
     AUTHORIZATION,
     CONNECTION,
@@ -40,7 +40,7 @@ pub(super) fn parse(table: &BTreeMap<String, String>) -> Result<HeaderMap> {
         value.set_sensitive(true);
         ensure!(
             headers.insert(header, value).is_none(),
-            "{name} is there twice, because case does not matter in names; remove one"
+            "{name} is there twice, because names are not case-sensitive; remove one"
         );
     }
     Ok(headers)

@@ -4,13 +4,13 @@ use std::fmt;
 
 use anyhow::{Result, bail, ensure};
 
-/// An admin key. It is never shown: not in messages, not by `{:?}`.
+/// An admin key. It is never shown, neither in messages nor by `{:?}`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminKey(String);
 
 impl AdminKey {
-    /// The key in a text that was pasted. It must fit into a header and into quotes. The text is
-    /// never repeated in the error.
+    /// The key in pasted text. It must fit into a header and into quotes. Errors never repeat the
+    /// text.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let key = text.trim();
         if let Some((name, _)) = key.split_once('=').filter(|(name, _)| is_name(name)) {

@@ -55,7 +55,7 @@ pub struct Config {
     pub projects: PathBuf,
     /// The user's labels for this session.
     pub labels: Labels,
-    /// Who works in the session, if the record is to say that.
+    /// The user, if the record is to name them.
     pub user: Option<User>,
     /// The owner that `CONVEX_SIDECAR_OWNER_PID` names.
     pub owner_pid: Option<u32>,
@@ -65,7 +65,7 @@ pub struct Config {
     pub client: ClientVariables,
     /// Whether the user switched recording off.
     pub is_disabled: bool,
-    /// The projects that are left out.
+    /// The excluded projects.
     excluded: Excluded,
     /// The folder that the client was started in.
     pub project: Option<PathBuf>,
@@ -74,22 +74,22 @@ pub struct Config {
     /// What is wrong with the configuration file. Then only metadata is kept and nothing is sent,
     /// because the file may have asked for that.
     pub problem: Option<anyhow::Error>,
-    /// Which variable was ignored, and why.
+    /// Which variables were ignored, and why.
     pub warning: Option<anyhow::Error>,
 }
 
-/// Who works in a session.
+/// How the user of a session is found.
 #[derive(Debug)]
 pub struct User {
-    /// What `CONVEX_SIDECAR_USER` says.
+    /// The value of `CONVEX_SIDECAR_USER`.
     pub name: Option<String>,
-    /// Git's configuration files of this user, those that count more first.
+    /// This user's Git configuration files, in order of precedence, highest first.
     pub git_configuration: Vec<PathBuf>,
     /// The user's home folder.
     pub home: Option<PathBuf>,
 }
 
-/// The most tags of a session.
+/// The maximum number of tags of a session.
 const MAX_TAGS: usize = 32;
 
 /// The tags in a list such as `team=web,lane=review`, each once.
@@ -206,20 +206,20 @@ impl Config {
         }
     }
 
-    /// Whether `config.toml` leaves out projects.
+    /// Whether `config.toml` excludes any projects.
     #[must_use]
     pub const fn excludes_projects(&self) -> bool {
         !self.excluded.is_empty()
     }
 
-    /// Whether `config.toml` leaves out sessions of a project in this folder.
+    /// Whether `config.toml` excludes sessions of a project in this folder.
     #[must_use]
     pub fn is_excluded(&self, folder: &Path) -> bool {
         self.excluded
             .has(folder, |folder| folder.canonicalize().ok())
     }
 
-    /// A deployment that is not configured, under the same rules.
+    /// A deployment that is given instead of configured, with the same rules.
     pub fn deployment_at(&self, url: &str, key: &str) -> Result<Deployment> {
         let deployment = Deployment::new(url, key, self.allow_insecure_http)?;
         Ok(deployment.with_headers(self.headers.clone()))

@@ -48,8 +48,8 @@ pub fn executable_name() -> String {
     format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX)
 }
 
-/// Where hooks find a copy of the executable if it does not last where it is: in
-/// `CONVEX_SIDECAR_HOME`, else where the platform keeps data.
+/// The place for a copy of the executable, for hooks, if the executable is in a place that does not
+/// last: in `CONVEX_SIDECAR_HOME`, else where the platform keeps data.
 pub fn executable_copy(environment: &Environment) -> Result<PathBuf> {
     let folder = match environment.get(SIDECAR_HOME) {
         Some(home) => PathBuf::from(home),
@@ -65,7 +65,7 @@ pub fn home(environment: &Environment) -> Option<&Path> {
     environment.get(HOME).map(Path::new)
 }
 
-/// The client's own folder, `CLAUDE_CONFIG_DIR` or `~/.claude`.
+/// The client's config folder, `CLAUDE_CONFIG_DIR` or `~/.claude`.
 #[must_use]
 pub fn client_folder(environment: &Environment) -> Option<PathBuf> {
     environment
@@ -88,7 +88,7 @@ pub fn client_environments(environment: &Environment, folders: &[String]) -> Vec
     environments.collect()
 }
 
-/// Git's configuration files of this user, those that count more first.
+/// This user's Git configuration files, in order of precedence, highest first.
 pub(super) fn git_configuration(environment: &Environment) -> Vec<PathBuf> {
     let home = environment.get(HOME).map(PathBuf::from);
     let xdg = environment.get("XDG_CONFIG_HOME").map(PathBuf::from);
@@ -107,8 +107,8 @@ pub(super) fn projects(environment: &Environment) -> PathBuf {
         .join("projects")
 }
 
-/// The executables of this name on the PATH, in its order. Relative folders on the PATH are
-/// ignored: anyone could put a program into the current folder.
+/// The executables with this name on the PATH, in order. Relative folders on the PATH are ignored,
+/// because anyone could put a program into the current folder.
 pub fn executables(name: &str, environment: &Environment) -> impl Iterator<Item = PathBuf> {
     let path = environment.get("PATH");
     path.and_then(|path| which::which_in_all(name, Some(path), "").ok())

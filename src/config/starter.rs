@@ -1,4 +1,4 @@
-//! Who started this process: a person, or a client, and with which environment.
+//! Who started this process: the user, or a client and with which environment.
 
 use std::ffi::{OsStr, OsString};
 use std::iter;
@@ -8,16 +8,16 @@ use super::paths::client_folder;
 use crate::system::client::{Registry, clients, named};
 use crate::system::process::{self, Process};
 
-/// The variables of a client that each of its hooks or tools has: `CLAUDECODE` from 2.1.145 on in
-/// hooks, and always in tools; the entrypoint from 1.0.38 on, the project in hooks from 1.0.60 on.
+/// The variables that a client sets for its hooks and tools: `CLAUDECODE` in hooks from 2.1.145 on,
+/// and always in tools; the entrypoint from 1.0.38 on; the project in hooks from 1.0.60 on.
 const CLIENT_VARIABLES: [&str; 4] = [
     "CLAUDECODE",
     "CLAUDE_CODE_ENTRYPOINT",
     "CLAUDE_PROJECT_DIR",
     SESSION_ID,
 ];
-/// Those that only a client sets. A program that starts a client sets the entrypoint, and people and
-/// scripts set `CLAUDECODE`.
+/// The variables that only a client sets. A program that starts a client also sets the entrypoint,
+/// and users and scripts may set `CLAUDECODE`.
 const OF_CLIENTS_ALONE: [&str; 2] = ["CLAUDE_PROJECT_DIR", SESSION_ID];
 
 /// The variables of a process.
@@ -48,7 +48,7 @@ pub(super) fn starter(own: &Variables) -> Starter {
     let folder = client_folder(&variables);
     let mut outermost = None;
     for client in clients_above(&variables, &Registry::of(folder.as_deref())) {
-        // A daemon has the environment of a client that need not live any more.
+        // A daemon has the environment of a client that may no longer exist.
         match client.environment().filter(|start| !is_daemon(start)) {
             Some(start) => outermost = Some(start.variables()),
             None => return Starter::UnknownClient,
@@ -56,11 +56,11 @@ pub(super) fn starter(own: &Variables) -> Starter {
     }
     let has = |variables: &Variables, name: &str| value(variables, name).is_some();
     match outermost {
-        // A client started it that is not its ancestor any more.
+        // It was started by a client that is no longer its ancestor.
         Some(variables) if OF_CLIENTS_ALONE.iter().any(|name| has(&variables, name)) => {
             Starter::UnknownClient
         }
-        // A process of Windows can change what others read of its environment.
+        // On Windows, a process can change the environment that others read.
         Some(_) if cfg!(windows) => Starter::UnknownClient,
         Some(variables) => Starter::Client(variables),
         None if CLIENT_VARIABLES.iter().any(|name| has(own, name)) => Starter::UnknownClient,
@@ -68,8 +68,8 @@ pub(super) fn starter(own: &Variables) -> Starter {
     }
 }
 
-/// The clients that run this process, the nearest first. If none is known among the ancestors, the one
-/// that names itself (`CLAUDE_PID`) counts if it is one, or if it lists itself: a hook can be
+/// The clients that run this process, nearest first. If no ancestor is known to be a client, the
+/// process in `CLAUDE_PID` counts if it is a client or has listed itself as one: a hook can be
 /// detached from its client, and a client can have another name.
 fn clients_above(own: &Environment, registry: &Registry<'_>) -> Vec<Process> {
     let above: Vec<_> = clients(process::ancestors(), registry).collect();
@@ -99,7 +99,7 @@ pub(super) fn value<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsSt
         .map(|(_, value)| value.as_os_str())
 }
 
-/// The variables that are Unicode.
+/// The variables that are valid Unicode.
 pub(super) fn texts(variables: &Variables) -> Environment {
     let texts = variables
         .iter()

@@ -2,8 +2,8 @@
 //!
 //! The answers of a real backend were recorded (`tests/fixtures/convex-backend-2026-06-30`). An
 //! error inside a function is HTTP 200 with `"status":"error"`, and a backend can leave out its
-//! text (`REDACT_LOGS_TO_CLIENT`), so the verdict rests on the status and `errorData` where it can.
-//! This is the only place that reads the text of an answer.
+//! text (`REDACT_LOGS_TO_CLIENT`), so the verdict is based on the status and `errorData` where
+//! possible. This is the only module that interprets the text of an answer.
 
 use serde::Deserialize;
 use serde_json::Number;
@@ -15,11 +15,11 @@ use crate::record::failure::{Failure, FailureKind};
 /// How much of a server's text is repeated in a message, in bytes.
 const MAX_MESSAGE: usize = 500;
 
-/// Convex's text about a function that does not exist, or not for this key.
+/// Convex's text about a function that does not exist or cannot be called with this key.
 const NO_FUNCTION: &str = "Could not find public function";
-/// The text of a deployment that is paused.
+/// Convex's text about a paused deployment.
 const PAUSED: &str = "while this deployment is paused";
-/// What is left of a text that a deployment hides.
+/// What remains of a text that a deployment hides.
 const HIDDEN: &str = "Server Error";
 /// Convex's text about a field that a validator does not know; the field's name follows.
 const EXTRA_FIELD: &str = "Object contains extra field `";
@@ -27,8 +27,8 @@ const EXTRA_FIELD: &str = "Object contains extra field `";
 /// The outcome of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// The function ran; its value, JSON. It is parsed where it is needed, because a server can send
-    /// any amount of it.
+    /// The function ran; its value, as JSON text. It is parsed only where it is needed, because a
+    /// server can send any amount.
     Success(String),
     /// The session or the workflow does not exist in the deployment.
     NotFound,
@@ -51,8 +51,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Why the call did not do what it should, if it did not. A function that creates or deletes
-    /// must not fail to find what it is called for, so then it refused.
+    /// Why the call failed, if it did. For a function that creates or deletes, "not found" counts
+    /// as a refusal.
     #[must_use]
     pub fn into_failure(self) -> Option<Failure> {
         match self {
@@ -91,7 +91,7 @@ struct Answer<'a> {
     message: Option<String>,
 }
 
-/// What our functions throw (`convex/model`).
+/// The errors that our functions throw (`convex/model`).
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ErrorData {
@@ -124,7 +124,7 @@ pub fn verdict(status: u16, body: &[u8]) -> Verdict {
         (401, _) | (403, Some(_)) => FailureKind::Unauthorized,
         // Convex rejects a document that it cannot read, and 413 concerns only this document.
         (400 | 413, Some("BadJsonBody")) | (413, None) => FailureKind::Refused,
-        // Without a code, a 403 is that of an access proxy or a login before the server.
+        // A 403 without a code comes from an access proxy or a login in front of the server.
         (403..=405, _) => FailureKind::NotConvex,
         (300..=399, _) => FailureKind::Redirected,
         _ => FailureKind::Failing,
@@ -138,7 +138,7 @@ pub fn verdict(status: u16, body: &[u8]) -> Verdict {
 )]
 fn function_error(answer: &Answer<'_>) -> Verdict {
     let text = answer.error_message.as_deref().unwrap_or_default();
-    // Other functions can throw any value.
+    // Functions that are not ours can throw any value.
     let data = answer
         .error_data
         .and_then(|data| serde_json::from_str::<ErrorData>(data.get()).ok())
@@ -174,8 +174,8 @@ fn function_error(answer: &Answer<'_>) -> Verdict {
 /// The field that a validator does not know, if that is what the text is about.
 ///
 /// The name is on the first line, or on the second, below a request id. The path of the object that
-/// has the field follows, unless that is the whole document; then comes the object itself, which can
-/// hold any text. A path in a batch starts with the position of the document in it.
+/// has the field follows, unless that is the whole document. Then comes the object itself, which
+/// can contain any text. A path in a batch starts with the position of the document in it.
 fn unknown_field(text: &str) -> Option<String> {
     let (line, name) = text
         .lines()
@@ -195,8 +195,8 @@ fn unknown_field(text: &str) -> Option<String> {
     Some(steps.collect::<Vec<_>>().join("."))
 }
 
-/// A number of Convex, which writes all of them as floats (`1.0`), if it is whole and a float holds it
-/// exactly.
+/// A number from Convex, which writes all numbers as floats (`1.0`), if it is whole and a float can
+/// represent it exactly.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "only whole numbers below 2^53 are cast"
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_a_document_in_a_message_is_not_taken_for_one() {
+    fn text_of_a_document_in_a_message_is_not_taken_for_a_field() {
         let quoted = "ArgumentValidationError: Value does not match validator.\nPath: .input\nValue: \"\nObject contains extra field `input` that is not in the validator.\"";
         assert_eq!(field_in(quoted), None);
     }

@@ -1,4 +1,4 @@
-//! Convex's HTTP API, as far as it is used: function calls with the admin key, and what a
+//! The parts of Convex's HTTP API that are used: function calls with the admin key, and what a
 //! deployment says about itself. The only user of reqwest.
 
 use std::collections::BTreeMap;
@@ -24,9 +24,9 @@ use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
 use crate::system::listener::{self, Stranger};
 
-/// How long a connection may take, so that a dead server costs a hook little.
+/// How long connecting may take, so that a dead server costs a hook little time.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
-/// How long it may take if a name has to be resolved first: as long again for that.
+/// How long connecting may take if a name has to be resolved first: twice as long.
 const RESOLVE_AND_CONNECT_TIMEOUT: Duration = Duration::from_millis(600);
 /// How long a request may take if no hook waits for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,11 +36,13 @@ const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 /// document of up to 1 MiB.
 const MAX_MUTATION_ANSWER: u64 = 4 * 1024 * 1024;
 
-/// How much is read of an answer that should be one word, in bytes: enough for the title of a page.
+/// How much of an answer that should be a single word is read, in bytes: enough for the title of a
+/// web page.
 const MAX_BEGINNING: u64 = 16 * 1024;
 
-/// The client of each URL that was called. None is ever dropped: that would join its thread, which
-/// can sit in the system's resolver or certificate check for longer than any deadline.
+/// The client of each URL that was called. Clients are never dropped: dropping one joins its
+/// thread, which can be stuck in the system's resolver or certificate check for longer than any
+/// deadline.
 static CLIENTS: Mutex<BTreeMap<String, Client>> = Mutex::new(BTreeMap::new());
 
 /// A call of a function.
@@ -89,7 +91,7 @@ impl Call {
         self.path
     }
 
-    /// The request as it may be shown: without the key.
+    /// The request without the key, for display.
     #[must_use]
     pub fn describe(&self, deployment: &Deployment) -> String {
         let names = deployment.headers.keys();
@@ -109,7 +111,7 @@ pub struct Convex<'a> {
 }
 
 impl<'a> Convex<'a> {
-    /// A deployment all calls to which end by `deadline`. Nothing is sent yet.
+    /// A deployment; all calls to it end by `deadline`. Nothing is sent yet.
     #[must_use]
     pub const fn new(deployment: &'a Deployment, deadline: Deadline) -> Self {
         Self {
@@ -118,8 +120,8 @@ impl<'a> Convex<'a> {
         }
     }
 
-    /// The name of the server's instance, with which its admin keys begin. Any deployment answers
-    /// that, with and without a key, and nothing else does.
+    /// The name of the server's instance, which its admin keys start with. Every deployment answers
+    /// this request, with or without a key, and no other server does.
     pub fn instance(&self) -> Result<String, Unidentified> {
         let response = self.get("instance_name").map_err(Unidentified::NoAnswer)?;
         let header = |name| {
@@ -139,7 +141,7 @@ impl<'a> Convex<'a> {
             .map_err(|stranger| Unidentified::Stranger(stranger, self.deployment.name().to_owned()))
     }
 
-    /// What a deployment says about its version, with and without a key.
+    /// The version that a deployment reports. No key is needed.
     pub fn version(&self) -> Result<String, Failure> {
         let response = self.get("version")?;
         let is_success = response.status().is_success();
@@ -209,7 +211,7 @@ impl<'a> Convex<'a> {
         })
     }
 
-    /// Makes one call. It never fails otherwise than by its [`Verdict`].
+    /// Makes one call. All failures are part of the [`Verdict`].
     #[must_use]
     pub fn call(&self, call: &Call) -> Verdict {
         match self.post(call) {
@@ -249,7 +251,7 @@ impl<'a> Convex<'a> {
         let mut body = Vec::new();
         match response.take(call.max_answer).read_to_end(&mut body) {
             Ok(_) => Ok((status, body)),
-            // What refuses or fails a request says so by its status.
+            // The status alone says whether a request failed or was refused.
             Err(_) if !matches!(status, 200 | 560) => Ok((status, body)),
             Err(error) => match error.downcast::<reqwest::Error>() {
                 Ok(error) if error.is_timeout() => Err(self.unreachable(&error)),
@@ -258,8 +260,8 @@ impl<'a> Convex<'a> {
         }
     }
 
-    /// Sends a request and waits for the head of its answer. What is left of the time limits both
-    /// this and the reading of the body.
+    /// Sends a request and waits for the head of its answer. The remaining time limits both this
+    /// and reading the body.
     fn send(
         &self,
         prepare: impl FnOnce(&Client, &str) -> RequestBuilder,
@@ -291,7 +293,7 @@ impl<'a> Convex<'a> {
                 )
             }
             Stranger::Hidden => format!(
-                "sent nothing to {name}, because so many programs listen on this machine that it is not known whose that is"
+                "sent nothing to {name}, because too many programs listen on this machine to tell whose it is"
             ),
         };
         Err(Failure::new(FailureKind::Stranger, message))
@@ -318,7 +320,7 @@ impl<'a> Convex<'a> {
     }
 
     fn build_client(&self) -> Result<Client, Failure> {
-        // An error only says that it was installed before.
+        // An error only means that a provider was already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let connect_timeout = match self.deployment.url.host() {
             Some(Host::Ipv4(_) | Host::Ipv6(_)) => CONNECT_TIMEOUT,
@@ -332,13 +334,13 @@ impl<'a> Convex<'a> {
             builder = builder.no_proxy();
         }
         if self.deployment.url.scheme() == "http" {
-            // Reading the system's certificates takes longer than all the rest of a hook.
+            // Reading the system's certificates takes longer than the rest of the hook.
             return builder
                 .tls_certs_only([])
                 .build()
                 .map_err(|error| self.unreachable(&error));
         }
-        // Reading them can also take any time, and reqwest waits for that without a limit.
+        // Reading them can also take arbitrarily long, and reqwest waits for that without a limit.
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || sender.send(builder.build()));
         match receiver.recv_timeout(self.remaining()?) {
@@ -373,7 +375,7 @@ fn beginning(response: Response) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The last of a chain of errors; those before it only say which step failed.
+/// The last of a chain of errors; the ones before it only say which step failed.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

@@ -15,7 +15,7 @@ pub enum DeliveryState {
     Waiting {
         /// One word, for a column.
         word: &'static str,
-        /// Whether Convex rejected it, so that waiting alone does not help.
+        /// Whether Convex rejected it, in which case waiting does not help.
         is_rejected: bool,
         /// A sentence that ends with the remedy.
         reason: String,
@@ -40,7 +40,7 @@ impl DeliveryState {
     }
 }
 
-/// What every delivery depends on: the configured deployment and its backoff.
+/// What the state of every delivery depends on: the configured deployment and its backoff.
 #[derive(Debug)]
 pub struct DeliveryContext<'a> {
     deployment: &'a Result<Option<Deployment>>,
@@ -79,7 +79,7 @@ impl<'a> DeliveryContext<'a> {
     }
 
     /// The state of something that is not delivered. `deployment` is the one that it belongs to, if
-    /// that is known; `refusal` is why that one rejected it.
+    /// known, and `refusal` is why it was rejected there.
     fn waiting(&self, deployment: Option<&str>, refusal: Option<&Failure>) -> DeliveryState {
         let configured = match self.deployment {
             Err(problem) => return DeliveryState::waiting("config", format!("{problem:#}")),

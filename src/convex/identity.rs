@@ -1,6 +1,6 @@
 //! Who answers at a URL. Only a Convex deployment answers `GET /instance_name` with a name in plain
-//! text, and it does so without a key. Everything else is named, so that one wrong URL or one proxy
-//! is one message.
+//! text, and it does so without a key. Anything else is identified, so that a wrong URL or a proxy
+//! results in one clear message.
 
 use std::fmt;
 
@@ -11,14 +11,15 @@ use crate::record::failure::Failure;
 
 /// How many characters of a page's title are repeated.
 const MAX_TITLE: usize = 60;
-/// What Convex says on the port of the HTTP actions: without actions, and without one at this path.
+/// What Convex answers on the port of the HTTP actions: if there are no actions, and if there is
+/// none at this path.
 const NO_HTTP_ACTION: [&str; 3] = [
     "does not have HTTP actions enabled",
     "No matching routes found",
     "No HttpAction routed for",
 ];
 
-/// What answers in place of a Convex deployment.
+/// What answers instead of a Convex deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stranger {
     /// The port of a deployment's HTTP actions.
@@ -27,7 +28,7 @@ pub enum Stranger {
     Dashboard,
     /// A web page, with its title; often that of a login.
     Page(Option<String>),
-    /// Something that lets only some requests pass, with the status of its answer.
+    /// A proxy that lets only some requests pass, with the status of its answer.
     Guard(u16),
     /// A redirection, with its target.
     Redirect(String),
@@ -42,7 +43,7 @@ pub enum Stranger {
 pub enum Unidentified {
     /// There was no answer.
     NoAnswer(Failure),
-    /// This answered at this URL.
+    /// Something else answered, at this URL.
     Stranger(Stranger, String),
 }
 
@@ -95,7 +96,7 @@ fn title(page: &str) -> Option<String> {
     (!title.is_empty()).then(|| title[..cut].to_owned())
 }
 
-/// The target of a redirection without what may be secret.
+/// The target of a redirect without the query, which may be secret.
 fn without_query(location: &str) -> String {
     let end = location.find(['?', '#']).unwrap_or(location.len());
     let plain = &location[..end];
@@ -110,7 +111,7 @@ fn without_query(location: &str) -> String {
 }
 
 impl Unidentified {
-    /// What was found.
+    /// A message that says what was found.
     #[must_use]
     pub fn finding(&self) -> String {
         let (stranger, name) = match self {
@@ -130,7 +131,7 @@ impl Unidentified {
                 )
             }
             Stranger::Guard(status) => {
-                format!("a proxy before {name} refuses requests: HTTP {status}")
+                format!("a proxy in front of {name} refuses requests: HTTP {status}")
             }
             Stranger::Redirect(target) => format!("{name} redirects to {target:?}"),
             Stranger::Gateway(status) => {
@@ -156,12 +157,11 @@ impl Unidentified {
                     "use the address of the backend, which has port 3210 by default"
                 }
                 Stranger::Page(_) | Stranger::Guard(_) => {
-                    "correct the URL, or, if an access proxy or a login stands before the server, set the headers that it asks for \
+                    "correct the URL, or, if there is an access proxy or a login in front of the server, set the headers that it requires \
                      (`headers` in config.toml) or use an address behind it"
                 }
                 Stranger::Redirect(_) => {
-                    "redirects are not followed; configure the final URL, or, if that is a login, set the headers that an access proxy asks \
-                     for (`headers` in config.toml)"
+                    "redirects are not followed; configure the final URL, or, if that is a login, set the headers that an access proxy requires (`headers` in config.toml)"
                 }
                 Stranger::Gateway(_) => {
                     "start the backend, or correct the address to which the proxy passes requests"

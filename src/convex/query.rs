@@ -8,7 +8,7 @@ use super::client::{Call, Convex};
 use crate::config::{Config, Deployment};
 use crate::system::deadline::Deadline;
 
-/// The most rows of one page.
+/// The maximum number of rows in one page.
 const PAGE: usize = 100;
 
 /// The value of a query; `null` if it found nothing.
@@ -16,7 +16,7 @@ pub fn query(config: &Config, path: &'static str, args: &Value) -> Result<Value>
     query_at(config.require_deployment()?, path, args)
 }
 
-/// [`query`] of a deployment that need not be configured.
+/// Like [`query`], for a deployment that may not be the configured one.
 pub fn query_at(deployment: &Deployment, path: &'static str, args: &Value) -> Result<Value> {
     let convex = Convex::new(deployment, Deadline::never());
     match convex.call(&Call::query(path, &args.to_string())?) {
@@ -28,7 +28,7 @@ pub fn query_at(deployment: &Deployment, path: &'static str, args: &Value) -> Re
     }
 }
 
-/// The first `limit` rows of a paginated query that `is_listed` holds for.
+/// The first `limit` rows of a paginated query that `is_listed` accepts.
 pub fn query_list(
     config: &Config,
     path: &'static str,
@@ -100,7 +100,7 @@ fn next(answer: &mut Value) -> Option<Value> {
     (answer["isDone"] == Value::Bool(false)).then(|| answer["continueCursor"].take())
 }
 
-/// Turns Convex's floats (`1.0`) into integers where they are whole, as the journal has them.
+/// Turns Convex's floats (`1.0`) into integers if they are whole, as in the journal.
 fn integers(value: Value) -> Value {
     match value {
         Value::Number(number) => whole(&number).map_or(Value::Number(number), Value::from),

@@ -1,4 +1,4 @@
-//! What deployed functions accept, as the deployment itself says it.
+//! What deployed functions accept, according to the deployment itself.
 
 use std::collections::BTreeSet;
 
@@ -14,15 +14,15 @@ const API_SPEC: &str = "_system/cli/modules:apiSpec";
 pub struct Arguments(Value);
 
 impl Arguments {
-    /// Those of the function `path`; `None` if the deployment does not say, for example because the
-    /// key can only write.
+    /// The arguments of the function `path`; `None` if the deployment does not say, for example
+    /// because the key can only write.
     #[must_use]
     pub fn of(convex: Convex<'_>, path: &str) -> Option<Self> {
         let Verdict::Success(functions) = convex.call(&Call::query(API_SPEC, "{}").ok()?) else {
             return None;
         };
         let functions: Vec<Value> = serde_json::from_str(&functions).ok()?;
-        // A module is named with the extension of its file.
+        // The name of a module includes the extension of its file.
         let is_function = |function: &Value| {
             let identifier = function["identifier"].as_str().unwrap_or_default();
             identifier.replace(".js:", ":") == path

@@ -16,10 +16,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::system::files::{TextFile, create_private_folder, read_text};
 
-/// The folder of the Convex functions. It must hold nothing else, because the CLI deploys
+/// The folder of the Convex functions. It must contain nothing else, because the CLI deploys
 /// everything in it.
 const FUNCTIONS: &str = "convex";
-/// The file that says what was deployed last, and where to.
+/// The file that records what was deployed last, and where.
 const STAMP: &str = ".deployed";
 
 /// The compose file.
@@ -27,7 +27,7 @@ pub const COMPOSE_FILE: &str = include_str!("../../docker-compose.yml");
 /// The lock file of the packages that npm installs.
 const LOCK_FILE: &str = include_str!("../../deployment/package-lock.json");
 
-/// A file of the repository that keeps its path.
+/// A file of the repository, unpacked to the same path.
 macro_rules! file {
     ($path:literal) => {
         ($path, include_str!(concat!("../../", $path)))
@@ -125,9 +125,9 @@ impl Bundle {
         Ok(self.changed()?.len() + self.unknown()?.len())
     }
 
-    /// Makes the folder hold exactly these files. Returns how many it wrote or removed.
+    /// Makes the folder contain exactly these files. Returns how many it wrote or removed.
     pub fn unpack(&self) -> Result<usize> {
-        // It is beside the journal, which is private, too.
+        // Private, like the journal beside it.
         create_private_folder(&self.folder)
             .with_context(|| format!("could not create {}", self.folder.display()))?;
         let (changed, unknown) = (self.changed()?, self.unknown()?);
@@ -168,8 +168,8 @@ impl Bundle {
         Ok(files)
     }
 
-    /// Whether npm installed the packages of the lock file: it writes the file that this reads
-    /// last. Whether they still run, only a run shows.
+    /// Whether npm installed the packages of the lock file, according to the file that npm writes
+    /// last. Whether they still work is only known when they run.
     #[must_use]
     pub fn is_installed(&self) -> bool {
         let modules = self.folder.join("node_modules");

@@ -16,19 +16,19 @@ use crate::record::redact::masked;
 
 /// The first version that understands docker-compose.yml.
 const OLDEST: [u32; 3] = [2, 20, 2];
-/// The beginning of what keeps the containers from starting.
+/// How messages about containers that do not start begin.
 pub(super) const FAILURE: &str = "could not start the containers";
 /// The end of every remedy.
 pub(super) const AGAIN: &str = "then run `convex-sidecar setup` again";
-/// Starts the containers and waits until they are healthy, but not for ever: a container that
-/// restarts again and again is never unhealthy.
+/// Starts the containers and waits until they are healthy, with a time limit, because a container
+/// that keeps restarting never becomes unhealthy.
 const UP: [&str; 5] = ["up", "--detach", "--wait", "--wait-timeout", "300"];
 /// The service that is started first. The dashboard waits for it, and before Compose 2.29.7 the limit does not
 /// apply while a service waits for another one (docker/compose#12134).
 pub(super) const BACKEND: &str = "backend";
-/// How long that may take, with the download of the images.
+/// How long that may take, including the download of the images.
 pub(super) const UP_LIMIT: Duration = Duration::from_hours(1);
-/// The exit code of Compose if it sees no file.
+/// The exit code of Compose if it finds no file.
 const NO_FILE: i32 = 14;
 /// The files in the folder that Compose reads.
 const FILE: &str = "docker-compose.yml";
@@ -36,8 +36,8 @@ const OVERRIDE: &str = "docker-compose.override.yml";
 const VARIABLES: &str = ".env";
 /// The variable with the tag of the images of Convex.
 const TAG: &str = "CONVEX_IMAGE_TAG";
-/// The variables of the compose file that are this program's own, so that nobody sets them for
-/// another project. They count also in the environment.
+/// The variables of the compose file that belong to this program, so nobody sets them for another
+/// project. They also count in the environment.
 const OWN_VARIABLES: [&str; 4] = [
     TAG,
     "CONVEX_PORT",
@@ -51,10 +51,10 @@ pub struct Compose<'a> {
     docker: Program,
     folder: &'a Path,
     config: &'a Config,
-    /// Own variables that the environment sets.
+    /// The variables of [`OWN`] that the environment sets.
     variables: Vec<(String, String)>,
-    /// Whether Docker cannot see the folder, so that the file is handed over on stdin. Docker from
-    /// the snap store sees no hidden folders.
+    /// Whether Docker cannot see the folder, so that the file is passed on stdin. Docker from the
+    /// snap store cannot see hidden folders.
     is_hidden: Cell<bool>,
 }
 
@@ -81,7 +81,8 @@ impl<'a> Compose<'a> {
         self.folder
     }
 
-    /// That variables count in this run, and not in the next one from another shell.
+    /// A message that these variables apply to this run, but not to the next one from another
+    /// shell.
     #[must_use]
     pub fn passing_variables(&self) -> String {
         let names: Vec<_> = self
@@ -100,8 +101,9 @@ impl<'a> Compose<'a> {
     }
 
     /// Warns of variables that would configure the containers, and that other programs use, too,
-    /// such as `POSTGRES_URL`. Compose prefers the environment to `.env`: the containers would get
-    /// the database of another project, and the next run from another shell would take it away.
+    /// such as `POSTGRES_URL`. Compose prefers the environment to `.env`, so the containers would
+    /// get the database of another project, and the next run from another shell would switch them
+    /// back.
     #[must_use]
     pub fn stray_variables(&self, environment: &Environment) -> Option<String> {
         let names = bundle::container_variables().iter().copied();
@@ -110,7 +112,7 @@ impl<'a> Compose<'a> {
             .collect();
         (!stray.is_empty()).then(|| {
             format!(
-                "the containers do not get these variables of the environment: {}; if they are meant for them, add them to {}",
+                "the containers do not get these variables from the environment: {}; if they are meant for the containers, add them to {}",
                 stray.join(", "),
                 self.variables_file().display()
             )
@@ -140,13 +142,13 @@ impl<'a> Compose<'a> {
         Ok(format!("Docker Compose {version}"))
     }
 
-    /// Whether `docker` is Podman, which does not always say so when it runs another Compose.
+    /// Whether `docker` is Podman. Podman's Compose may be another program that does not say so.
     fn is_podman(&self) -> bool {
         let output = self.docker.run(self.folder, &["--version"]).output();
         output.is_ok_and(|output| output.stdout.contains("podman"))
     }
 
-    /// What a command of Docker itself prints, if it succeeds.
+    /// The output of a `docker` command, if it succeeds.
     pub(super) fn ask(&self, args: &[&str]) -> Result<Option<String>> {
         let output = self.docker.run(self.folder, args).output()?;
         match Cause::of(&output) {
@@ -175,7 +177,7 @@ impl<'a> Compose<'a> {
             return Ok(());
         }
         let mut cause = Cause::of(&output);
-        // If it cannot be asked for the containers either, what it said at first counts.
+        // If listing the containers fails too, the first error is reported.
         let containers = self.containers().unwrap_or_default();
         let mut unwell: Vec<_> = containers
             .iter()
@@ -275,12 +277,12 @@ impl<'a> Compose<'a> {
         let changed = self.folder.join(OVERRIDE);
         ensure!(
             !changed.exists(),
-            "could not hand {} to Docker, which sees no hidden folders if it comes from the snap store; install Docker from \
+            "could not pass {} to Docker, which cannot see hidden folders if it comes from the snap store; install Docker from \
              https://docs.docker.com/get-docker, or set CONVEX_SIDECAR_HOME to a folder that is not hidden, {AGAIN}",
             changed.display()
         );
         let args = [&["compose", "--file", "-"], args].concat();
-        // No file in the root folder changes what Compose does.
+        // In the root folder, no other file affects Compose.
         let run = self
             .docker
             .run(Path::new("/"), &args)
@@ -331,7 +333,7 @@ impl<'a> Compose<'a> {
         }
     }
 
-    /// That a port is taken, and by what, as far as that can be found out.
+    /// Says that a port is taken, and by which program if that can be found out.
     pub(super) fn explain_port(&self, port: Option<u16>, failure: &str) -> anyhow::Error {
         let by = match port.map(|port| (port, server::listener(port, self.config))) {
             Some((port, Some(listener))) => {
@@ -375,7 +377,7 @@ impl<'a> Compose<'a> {
         }
     }
 
-    /// The configured key, which Docker's output may hold.
+    /// The configured key, which Docker's output may contain.
     fn key(&self) -> Option<&AdminKey> {
         self.config.configured().map(|deployment| &deployment.key)
     }

@@ -19,7 +19,7 @@ pub struct Container {
     pub state: String,
     /// `healthy`, `starting`, `unhealthy`; empty without a health check.
     pub health: String,
-    /// The exit code of its last end.
+    /// The exit code with which it last ended.
     pub exit_code: i32,
 }
 
@@ -30,7 +30,7 @@ impl Container {
         ["running", "restarting", "paused"].contains(&self.state.as_str())
     }
 
-    /// Whether it is not what keeps the others from starting.
+    /// Whether it is not the one that keeps the others from starting.
     #[must_use]
     pub fn is_well(&self) -> bool {
         // A container that was created waits for one that is not well.

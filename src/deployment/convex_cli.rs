@@ -23,8 +23,8 @@ const INSTALL: [&str; 6] = [
     "--loglevel=error",
 ];
 /// Runs the CLI that npm installed, and no other. The functions were type-checked and their code
-/// was generated when this program was built. Since 1.47 the CLI asks before it adds or removes an
-/// index on a table of 100,000 documents or more, and fails if nobody can answer.
+/// was generated when this program was built. Since 1.47, the CLI asks before it adds or removes an
+/// index on a table of 100,000 documents or more, and fails without a terminal.
 const DEPLOY: [&str; 9] = [
     "--no-install",
     "convex",
@@ -44,8 +44,8 @@ const EXPORT: [&str; 5] = [
     "--include-file-storage",
     "--path",
 ];
-/// Starts the CLI and its bundler, each of which can be installed and not run: packages were
-/// removed, or are those of another system.
+/// Starts the CLI and its bundler. Either can be installed but broken: packages may have been
+/// removed, or be those of another system.
 const START: [[&str; 3]; 2] = [
     ["--no-install", "convex", "--version"],
     ["--no-install", "esbuild", "--version"],
@@ -78,7 +78,7 @@ impl<'a> ConvexCli<'a> {
 
     /// Checks that Node.js is recent enough for the CLI. Returns its version.
     pub fn check(&self) -> Result<String> {
-        // In this folder, because version managers choose the version by it.
+        // Runs in this folder, because version managers choose the version by the current folder.
         let output = self
             .node
             .run(&self.bundle.folder, &["--version"])
@@ -102,7 +102,7 @@ impl<'a> ConvexCli<'a> {
         Ok(format!("Node.js {version}"))
     }
 
-    /// Installs the packages, unless they are. Returns what was done.
+    /// Installs the packages unless they are installed. Returns what was done.
     pub fn install(&self) -> Result<&'static str> {
         if self.bundle.is_installed() {
             return Ok("already installed");
@@ -153,20 +153,21 @@ impl<'a> ConvexCli<'a> {
                 "fix that",
                 Some(deployment),
             )?;
-            // The CLI gives the file the usual mode; the folder has kept others out until now.
+            // The CLI creates the file with the usual mode; until now the private folder has kept
+            // others out.
             make_private(path).with_context(failure)?;
             let is_empty = path.metadata().with_context(failure)?.len() == 0;
             ensure!(!is_empty, "{}, which is empty", failure());
             Ok(())
         });
         if exported.is_err() {
-            // What is there is not complete.
+            // A partial export is removed.
             let _ = std::fs::remove_file(path);
         }
         exported
     }
 
-    /// Runs the CLI; if it fails and does not even start, once more after installing it again.
+    /// Runs the CLI. If it fails and does not even start, installs it again and retries once.
     /// Returns whether it was installed again.
     fn run(&self, args: &[&str], deployment: &Deployment) -> Result<(Output, bool)> {
         let run = || {
@@ -223,8 +224,8 @@ fn install_node() -> Result<String> {
     ))
 }
 
-/// What the CLI says about indexes on large tables: which it created and deleted, with the number of
-/// documents. It marks those; an index on a small table can be in the same list.
+/// What the CLI says about indexes on large tables: which it created and deleted, with the number
+/// of documents. It marks these; indexes on small tables can be in the same list.
 fn large_indexes(output: &str) -> Vec<String> {
     let mut action = "created";
     let mut found = Vec::new();

@@ -17,15 +17,15 @@ pub enum Cause {
     NoDaemon,
     /// The daemon does not answer this user.
     NoPermission,
-    /// A port is taken, if it is known which.
+    /// A port is taken; its number, if known.
     PortTaken(Option<u16>),
-    /// The registry refuses a login for which nobody asked.
+    /// The registry refuses a login that it does not require.
     LoginRefused,
     /// The program that holds the logins to registries does not work.
     CredentialHelper,
     /// There is no image for this processor.
     NoPlatform,
-    /// The registry limits how much is downloaded.
+    /// The registry limits downloads.
     TooManyRequests,
     /// The registry's certificate is not trusted.
     Certificate,
@@ -41,11 +41,11 @@ pub enum Cause {
     Unknown,
 }
 
-/// The exit code with which Docker refuses its command line.
+/// Docker's exit code for a wrong command line.
 const USAGE: i32 = 125;
 
-/// Words of Docker, Compose and registries, and what they mean. The first match counts, so what is
-/// more specific comes first. Docker has no codes for these.
+/// Phrases from Docker, Compose and registries, and what they mean. The first match counts, so more
+/// specific phrases come first. Docker has no codes for these.
 const WORDS: [(&str, Cause); 38] = [
     ("podman-compose", Cause::PodmanCompose),
     ("could not be found in this WSL", Cause::NoWslIntegration),
@@ -91,7 +91,7 @@ const WORDS: [(&str, Cause); 38] = [
 ];
 
 impl Cause {
-    /// The cause as far as the end and the output of one command say.
+    /// The cause, as far as it can be told from how a command ended and what it printed.
     pub fn of(output: &Output) -> Self {
         let text = output.text();
         let named = WORDS.into_iter().find(|(words, _)| text.contains(words));
@@ -151,8 +151,8 @@ impl Cause {
                 "wait, or log in with `docker login`",
             ),
             Self::Certificate => (
-                "Docker does not trust the certificate of the registry, as behind a proxy that decrypts TLS",
-                "add the authority of that proxy to those that the Docker daemon trusts \
+                "Docker does not trust the certificate of the registry, for example because of a proxy that decrypts TLS",
+                "add that proxy's certificate authority to those that the Docker daemon trusts \
                  (https://docs.docker.com/engine/security/certificates), restart Docker",
             ),
             Self::NoImage => (
@@ -175,9 +175,9 @@ impl Cause {
 /// Why something failed, and what to do about it.
 #[derive(Debug, Clone, Copy)]
 pub struct Explanation {
-    /// A sentence without its end.
+    /// A sentence without its period.
     pub reason: &'static str,
-    /// A request without its end.
+    /// An instruction without its period.
     pub remedy: &'static str,
 }
 
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn end_of_docker_tells_what_its_output_does_not() {
+    fn exit_code_of_docker_tells_what_its_output_does_not() {
         let plugin = cause(End::Failed(Some(125)), "unknown flag: --format");
         assert_eq!(plugin, Cause::NoPlugin);
         let late = cause(End::TimedOut(std::time::Duration::ZERO), "");

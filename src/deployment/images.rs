@@ -1,5 +1,5 @@
-//! The images of the containers: which one the backend has, which one it should have, and how to get
-//! that one.
+//! The images of the containers: which one the backend has, which one it should have, and
+//! downloading it.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -38,8 +38,8 @@ impl Compose<'_> {
         Err(self.explain(Cause::of(&output), &output, failure))
     }
 
-    /// Whether the backend has begun to migrate its data, as far as its log says. If there is no
-    /// log, it may have.
+    /// Whether the backend has begun to migrate its data, according to its log. Without a log, the
+    /// answer is yes, to be safe.
     #[must_use]
     pub fn has_migrated(&self) -> bool {
         let log = self.call_with(&["logs", "--no-color", BACKEND], None, QUESTION);

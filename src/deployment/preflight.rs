@@ -1,5 +1,5 @@
-//! What is checked of Docker before a container is started: that the daemon is on this machine and
-//! runs containers for which there are images, that ports are free, and that the disk has space.
+//! Checks of Docker before a container is started: that the daemon is on this machine, that there
+//! are images for its processor, that the ports are free, and that the disk has space.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -16,12 +16,12 @@ use super::docker_failure::{Cause, Explanation};
 use crate::config::Environment;
 use crate::system::files::free_space;
 
-/// What the images need when they are unpacked, roughly, in bytes.
+/// Roughly what the unpacked images need, in bytes.
 const IMAGES: u64 = 2 << 30;
-/// The processors for which there are images, in the words of Docker.
+/// The processors for which there are images, as Docker names them.
 const ARCHITECTURES: [&str; 4] = ["x86_64", "amd64", "aarch64", "arm64"];
 
-/// What the daemon says about itself. A Docker that says nothing is taken as it is.
+/// What the daemon says about itself. If it says nothing, nothing is checked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct Daemon {
@@ -49,7 +49,7 @@ struct Service {
 struct Port {
     #[serde(default)]
     host_ip: String,
-    /// A text or a number; a range is left out.
+    /// A text or a number. Ranges are ignored.
     #[serde(default)]
     published: Value,
 }
@@ -89,7 +89,7 @@ pub fn check(compose: &Compose, environment: &Environment) -> Result<String> {
             daemon.architecture
         );
     }
-    // What is wrong with a project that is not printed, `up` says.
+    // If the project cannot be printed, `up` reports what is wrong with it.
     let project = compose.resolved()?;
     let project: Project = project
         .and_then(|json| serde_json::from_str(&json).ok())
@@ -99,7 +99,7 @@ pub fn check(compose: &Compose, environment: &Environment) -> Result<String> {
     Ok(version)
 }
 
-/// Refuses a daemon on another machine: the ports of its containers would be there, too.
+/// Refuses a daemon on another machine, because the ports of its containers would be there too.
 fn check_place(compose: &Compose, environment: &Environment) -> Result<()> {
     let (endpoint, from) = if let Some(host) = environment.get("DOCKER_HOST") {
         (Some(host.clone()), "DOCKER_HOST")
@@ -156,7 +156,7 @@ fn check_ports(compose: &Compose, project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a disk without space for the images, unless they are there.
+/// Refuses a disk without space for the images, unless they are already there.
 fn check_disk(compose: &Compose, project: &Project, folder: &Path) -> Result<()> {
     let Some(free) = free_space(folder).filter(|free| *free < IMAGES) else {
         return Ok(());
@@ -177,7 +177,7 @@ fn check_disk(compose: &Compose, project: &Project, folder: &Path) -> Result<()>
     Ok(())
 }
 
-/// Whether a program listens there. A port that only the daemon may use counts as free.
+/// Whether a program listens on this port. A port that only the daemon may use counts as free.
 fn is_taken(address: (&str, u16)) -> bool {
     let bound = TcpListener::bind(address);
     bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)

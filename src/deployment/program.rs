@@ -1,9 +1,9 @@
 //! Programs that `setup` runs: docker, node, npm, npx.
 //!
-//! A child gets what this program knows: that this machine is reached without a proxy, and which
-//! authorities the system trusts. It does not get variables that select another deployment or
-//! configure the containers of another project. Its output may repeat a secret, so only the end of
-//! it is shown, with secrets masked.
+//! A child is told that this machine is reached without a proxy, and which authorities the system
+//! trusts. It does not get variables that select another deployment or configure the containers of
+//! another project. Its output may repeat a secret, so only the end of it is shown, with secrets
+//! masked.
 
 #![expect(
     clippy::disallowed_methods,
@@ -25,16 +25,17 @@ use crate::record::redact::masked;
 
 /// How many of the last lines of output are shown.
 const SHOWN_LINES: usize = 15;
-/// How long a question may take, such as one about a version.
+/// How long a query may take, such as one for a version.
 pub const QUESTION: Duration = Duration::from_secs(15);
-/// How often a child is checked for its end.
+/// How often to check whether a child has ended.
 const POLL: Duration = Duration::from_millis(10);
-/// How long output is read after the child's end: a process that the child left behind can keep
-/// the pipe open for ever.
+/// How long output is read after the child's end: a process that the child left behind can keep the
+/// pipe open forever.
 const REST: Duration = Duration::from_secs(1);
 /// Names and addresses that mean this machine. Programs disagree about brackets.
 const THIS_MACHINE: &str = "127.0.0.1,localhost,::1,[::1]";
-/// The variables that name the hosts that are reached without a proxy. Programs read either one.
+/// The variables that name the hosts that are reached without a proxy. Some programs read one, some
+/// the other.
 const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// A program on the PATH.
@@ -113,14 +114,14 @@ impl Program {
 }
 
 impl<'a> Run<'a> {
-    /// With these variables.
+    /// Sets these variables.
     #[must_use]
     pub fn variables(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         self.variables.extend(variables);
         self
     }
 
-    /// With the variables that select a deployment, and without a proxy to it if it is on this
+    /// Sets the variables that select a deployment, and disables the proxy for it if it is on this
     /// machine.
     #[must_use]
     pub fn deployment(self, deployment: &Deployment) -> Self {
@@ -139,14 +140,14 @@ impl<'a> Run<'a> {
         self.variables(own.chain(direct.into_iter().flatten()))
     }
 
-    /// With this text on stdin.
+    /// Passes this text on stdin.
     #[must_use]
     pub const fn input(mut self, text: &'a str) -> Self {
         self.input = Some(text);
         self
     }
 
-    /// With this time limit instead of that of a question.
+    /// Sets this time limit instead of that of a query.
     #[must_use]
     pub const fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -164,7 +165,7 @@ impl<'a> Run<'a> {
             .stderr(Stdio::piped());
         let inherited = self.program.environment.keys().map(String::as_str);
         let stray = inherited.filter(|name| is_stray(name));
-        // Those that are set to nothing are not among the inherited ones, and count, too.
+        // Empty variables are not among the inherited ones, but they count too.
         for name in stray.chain(container_variables().iter().copied()) {
             command.env_remove(name);
         }
@@ -197,8 +198,8 @@ fn additions(environment: &Environment) -> Vec<(String, String)> {
     ];
     let hosts = no_proxy(environment, THIS_MACHINE);
     added.extend(NO_PROXY.map(|name| (name, hosts.clone())));
-    // Node.js trusts only its own list of authorities, unless it is told otherwise: by a file and
-    // by the option that makes it read a folder in all versions, by the other variable since 22.19.
+    // By default, Node.js trusts only its own list of authorities. In all versions, one variable
+    // adds a file and an option makes it read a folder; the other variable works since 22.19.
     let files = || openssl_probe::probe().cert_file;
     let file = environment
         .get("SSL_CERT_FILE")
@@ -314,13 +315,13 @@ impl Output {
         self.end == End::Success
     }
 
-    /// All that it printed.
+    /// Everything that it printed.
     #[must_use]
     pub fn text(&self) -> String {
         format!("{}\n{}", self.stdout, self.stderr)
     }
 
-    /// The last lines that it printed, indented and without secrets. They may hold control
+    /// The last lines that it printed, indented and without secrets. They may contain control
     /// characters.
     #[must_use]
     pub fn last_lines(&self, key: Option<&AdminKey>) -> String {

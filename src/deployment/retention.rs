@@ -1,4 +1,4 @@
-//! For how long Convex keeps sessions: a variable of the deployment, which its functions read
+//! How long Convex keeps sessions: a variable of the deployment, which its functions read
 //! (`convex/model/retention.ts`).
 
 use std::str::FromStr;
@@ -12,15 +12,15 @@ use crate::system::deadline::Deadline;
 
 /// The variable.
 pub const VARIABLE: &str = "CONVEX_SIDECAR_RETENTION_DAYS";
-/// The most days that the functions read as a number of days.
+/// The highest number of days that the functions accept.
 const MOST_DAYS: u32 = 99_999;
 
-/// For how long sessions are kept.
+/// How long sessions are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// For so many days after their last change.
+    /// This many days after their last change.
     Days(u32),
-    /// For ever.
+    /// Forever.
     Off,
 }
 
@@ -39,7 +39,7 @@ impl FromStr for Retention {
 }
 
 impl Retention {
-    /// What happens to sessions, for people.
+    /// What happens to sessions, as a message.
     #[must_use]
     pub fn describe(self) -> String {
         match self {
@@ -47,7 +47,7 @@ impl Retention {
             Self::Days(days) => {
                 format!("sessions are deleted {days} days after their last change")
             }
-            Self::Off => "sessions are kept for ever".to_owned(),
+            Self::Off => "sessions are kept forever".to_owned(),
         }
     }
 

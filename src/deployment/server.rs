@@ -1,4 +1,4 @@
-//! What a server answers before anything is recorded on it.
+//! Checks a server before anything is recorded on it.
 
 use anyhow::{Context, Result, bail};
 use http::HeaderMap;
@@ -20,7 +20,7 @@ pub struct Probe {
     pub accepts_key: bool,
     /// The name of its instance.
     pub instance: String,
-    /// Its version, for people.
+    /// Its version, as a text.
     pub version: String,
 }
 
@@ -29,7 +29,7 @@ pub fn local_url(port: impl std::fmt::Display) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
-/// Asks who answers, for the version, and whether it accepts the key.
+/// Asks the server for its name and version, and whether it accepts the key.
 pub fn probe(deployment: &Deployment) -> Result<Probe> {
     let convex = Convex::new(deployment, Deadline::never());
     let instance = convex.instance()?;
@@ -86,15 +86,15 @@ pub fn outdated(deployment: &Deployment) -> Result<Option<String>> {
         return Ok(None);
     }
     Ok(Some(format!(
-        "the backend at {} ({}) is older than the Convex CLI needs, whose push it answers with HTTP 404",
+        "the backend at {} ({}) is older than the Convex CLI needs and answers its push with HTTP 404",
         deployment.name(),
         convex.version()?
     )))
 }
 
-/// Whether functions are deployed that accept everything that this program sends. A stamp on this
-/// machine does not know whether the server's data was deleted since, or another machine has deployed
-/// older functions.
+/// Whether functions are deployed that accept everything that this program sends. The stamp on this
+/// machine cannot tell whether the server's data was deleted since then, or whether another machine
+/// has deployed older functions.
 pub fn has_functions(deployment: &Deployment) -> Result<bool> {
     let verdict = offer_document(deployment)?;
     Ok(matches!(verdict, Verdict::Success(_) | Verdict::NotFound))
@@ -109,11 +109,11 @@ pub fn offer_document(deployment: &Deployment) -> Result<Verdict> {
     Ok(Convex::new(deployment, Deadline::never()).call(&call))
 }
 
-/// What listens on a port of this machine, for people; `None` if nothing can be reached there.
+/// What listens on a port of this machine, as a text; `None` if nothing can be reached there.
 #[must_use]
 pub fn listener(port: u16, config: &Config) -> Option<String> {
     let url = local_url(port);
-    // It is not a deployment of the user's, so it gets no headers either.
+    // It may not be the user's deployment, so it does not get the headers either.
     let deployment = config.deployment_at(&url, "").ok()?;
     let deployment = deployment.with_headers(HeaderMap::new());
     match Convex::new(&deployment, Deadline::never()).instance() {

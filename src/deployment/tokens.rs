@@ -15,7 +15,7 @@ use crate::record::Millis;
 const VARIABLE: &str = "CONVEX_SIDECAR_VIEW_TOKENS";
 /// The random bytes of a token: 192 bits.
 const RANDOM: usize = 24;
-/// The most tokens; the oldest end when there are more.
+/// The maximum number of tokens. If there are more, the oldest are revoked.
 const MAX_TOKENS: usize = 50;
 
 /// A token as the deployment knows it.
@@ -24,11 +24,11 @@ pub struct Entry {
     hash: String,
     /// Whether it shows no text.
     pub is_for_figures: bool,
-    /// When it ends; 0 for never.
+    /// When it expires; 0 for never.
     expires_at: Millis,
 }
 
-/// A new token, and its entry. `expires_at` is `None` for a token that does not end by itself.
+/// A new token, and its entry. `expires_at` is `None` for a token that does not expire.
 pub fn make(is_for_figures: bool, expires_at: Option<Millis>) -> Result<(String, Entry)> {
     let mut random = [0; RANDOM];
     SystemRandom::new()
@@ -57,7 +57,7 @@ pub fn valid(variables: &Variables, now: Millis) -> Vec<Entry> {
     parse(value, now)
 }
 
-/// Makes these tokens the valid ones, and no others.
+/// Makes exactly these tokens valid.
 pub fn set(deployment: &Deployment, entries: &[Entry]) -> Result<()> {
     let value = format(entries);
     let value = Some(value.as_str()).filter(|value| !value.is_empty());
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_that_have_ended_are_dropped_and_the_others_kept() {
+    fn expired_tokens_are_dropped_and_the_others_kept() {
         let (token, lasting) = make(false, None).unwrap();
         let (other, brief) = make(true, Some(1_000)).unwrap();
         assert!(token.len() == 2 * RANDOM && token != other);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn oldest_tokens_end_when_there_are_too_many() {
+    fn oldest_tokens_are_revoked_when_there_are_too_many() {
         let entries: Vec<_> = (0..=MAX_TOKENS)
             .map(|_| make(false, None).unwrap().1)
             .collect();

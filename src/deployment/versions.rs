@@ -1,8 +1,8 @@
 //! Which backend is pinned, which ones are older, and what the Convex CLI needs, as data.
 //!
 //! An image of the backend is tagged with a commit of
-//! <https://github.com/get-convex/convex-backend>, whose date says which of two images is older.
-//! CONTRIBUTING.md says how to move the pinned pair of image and CLI.
+//! <https://github.com/get-convex/convex-backend>, whose date decides which of two images is older.
+//! CONTRIBUTING.md describes how to update the pinned pair of image and CLI.
 
 use std::fmt;
 
@@ -38,13 +38,13 @@ type Version = [u32; 3];
 /// A date, YYYY-MM-DD, so that dates compare as texts.
 type Date = &'static str;
 
-/// From which version on the CLI's `deploy` needs a backend of which date, oldest first:
+/// Which version of the CLI first needed a backend of which date for `deploy`, oldest first:
 /// - `POST /api/deploy2/evaluate_push`, added to the backend by commit
 ///   ef9b6644c14012425503c9d66b50effdfc16a950;
 /// - a push that names only the modules that changed, which the backend accepts since commit
 ///   e3c49f8835faea8c14df1b82c51ce92c4d92c31f.
 const NEEDS: [(Version, Date); 2] = [([1, 29, 0], "2025-11-04"), ([1, 31, 7], "2026-01-22")];
-/// The newest version of the CLI whose needs were looked up. A newer one may not be pinned.
+/// The newest version of the CLI whose requirements were looked up. A newer one must not be pinned.
 pub const CHECKED: Version = [1, 48, 0];
 
 /// The tag of an image of the backend.
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(problem(&pinned, cli.as_str().unwrap()), None);
         assert_eq!(pinned.misses().unwrap(), None);
 
-        // Both images have that tag, and the date beside it is that of its commit.
+        // Both images have the tag, and the date after it is that of its commit.
         let date = pinned.date().unwrap();
         let tag = pinned.as_str();
         for service in ["backend", "dashboard"] {

@@ -1,4 +1,4 @@
-//! What only the volume of a new backend gets.
+//! Settings that are made only for the volume of a new backend.
 
 use anyhow::Result;
 
@@ -7,12 +7,12 @@ use crate::system::files::TextFile;
 
 /// The volume with the backend's data, as Docker knows it.
 const VOLUME: &str = "convex-sidecar_data";
-/// For how long old revisions are kept.
+/// How long old revisions are kept.
 const RETENTION: &str = "DOCUMENT_RETENTION_DELAY";
 /// Two days, in seconds, as in upstream's compose file. Each delivery replaces a document, and the
 /// backend's own default, two weeks or more, keeps every revision.
 const TWO_DAYS: u32 = 172_800;
-/// With these, the data is elsewhere and may be old.
+/// With these variables, the data is elsewhere and may already exist.
 const ELSEWHERE: [&str; 2] = ["POSTGRES_URL", "MYSQL_URL"];
 
 /// Sets the retention in `.env` if the backend will get a new volume, because changing it for old

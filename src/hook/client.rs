@@ -10,7 +10,7 @@ use crate::record::session::Origin;
 use crate::system::client::{self, Registry, clients, is_client};
 use crate::system::process::{self, Process};
 
-/// Where an event comes from. What a client says counts only for a hook that a client runs.
+/// Where an event comes from. The variables of a client count only for a hook that a client runs.
 #[must_use]
 pub fn origin(config: &Config, event: &Event) -> Origin {
     let client = match config.owner_pid {
@@ -18,7 +18,7 @@ pub fn origin(config: &Config, event: &Event) -> Origin {
         None if config.is_in_client => find(&config.client, &event.session_id),
         None => None,
     };
-    // The user waits for a prompt, and the other hooks of the session say the same.
+    // The user waits during a prompt, and the other hooks of the session give the same answer.
     let is_prompt = matches!(event.kind, EventKind::UserPromptSubmit { .. });
     let folder = event.cwd.as_deref().map(Path::new);
     let (user, checkout) = if is_prompt {
@@ -36,7 +36,7 @@ pub fn origin(config: &Config, event: &Event) -> Origin {
         return origin;
     };
     let registry = Registry::of(config.client.folder.as_deref());
-    // A session that is resumed was started earlier, and its parent is known or lost.
+    // A resumed session was started earlier. Its parent was recorded then, or is not known.
     let starts = matches!(&event.kind, EventKind::SessionStart { source, .. }
         if !matches!(source.as_deref(), Some("resume" | "compact")));
     Origin {
@@ -51,9 +51,9 @@ pub fn origin(config: &Config, event: &Event) -> Origin {
 
 /// The process of the client that runs this hook, if it is known.
 ///
-/// A client that names its process (`CLAUDE_PID`) names its session, too, so both are its own if the
-/// session is that of the event. If they are of another session, a client inherited them from one
-/// that it runs in; then the nearest ancestor that is known to be a client is the one.
+/// A client that names its process (`CLAUDE_PID`) names its session, too, so both are its own if
+/// the session is that of the event. If they name another session, the client inherited them from a
+/// client that it runs in; then the nearest ancestor that is known to be a client counts.
 fn find(variables: &ClientVariables, session_id: &str) -> Option<Process> {
     let registry = Registry::of(variables.folder.as_deref());
     let is_own = variables.session_id.as_deref() == Some(session_id);
@@ -64,8 +64,8 @@ fn find(variables: &ClientVariables, session_id: &str) -> Option<Process> {
     }
     let nearest = process::ancestors()
         .find(|process| Some(process.pid) == variables.pid || is_client(process, &registry))?;
-    // The number that the client named is unknown here. An ancestor that works on another session
-    // is a client outside of it.
+    // The process that the client named is not known here. An ancestor that works on another
+    // session is an outer client.
     if named.is_some()
         && let Some(session) = registry.session(&nearest)
         && session != session_id
@@ -83,14 +83,14 @@ fn find(variables: &ClientVariables, session_id: &str) -> Option<Process> {
 fn parent_session(client: &Process, registry: &Registry<'_>) -> Option<String> {
     let environment = client.environment()?;
     let named = environment.get(SESSION_ID);
-    // A daemon belongs to no session, whichever started it.
+    // A daemon does not belong to a session, not even to the one that started it.
     if is_daemon(&environment) || named.is_none() && environment.get("CLAUDECODE").is_none() {
         return None;
     }
     let Some(outer) = clients(client.ancestors(), registry).next() else {
         return named.map(str::to_owned);
     };
-    // Clients before 2.1.145 hand on the session that a client outside of them has set.
+    // Clients before 2.1.145 pass on the session that an outer client has set.
     let has_set = outer
         .environment()
         .is_some_and(|outer| outer.get(SESSION_ID) != named);

@@ -34,8 +34,8 @@ struct Wire<'a> {
     reason: Scalar<'a>,
 }
 
-/// Parses one hook input. The labels of the event are masked; a session id cannot be, so one that is a
-/// secret is refused.
+/// Parses one hook input. The labels of the event are masked. A session ID cannot be masked, so one
+/// with the form of a secret is refused.
 pub fn parse(json: &[u8], redactor: &Redactor) -> Result<Event, InputError> {
     let mut event = parse_raw(json)?;
     if is_secret(&event.session_id) {
@@ -52,7 +52,8 @@ fn parse_raw(json: &[u8]) -> Result<Event, InputError> {
     }
     match parse_wire(json) {
         Ok(event) => event,
-        // The client writes half of a cut emoji as a lone `\ud83d`, which no Rust string can hold.
+        // The client writes half of a truncated emoji as a lone `\ud83d`, which a Rust string
+        // cannot contain.
         Err(error) => repair(json)
             .and_then(|repaired| parse_wire(&repaired).ok())
             .unwrap_or_else(|| Err(InputError::Malformed(error.to_string()))),
@@ -88,11 +89,11 @@ impl Wire<'_> {
                 last_assistant_message: self.last_assistant_message.owned(),
                 has_background_tasks: !self.background_tasks.0.is_empty(),
             },
-            // That of a subagent says nothing about the session.
+            // The mode of a subagent says nothing about the session.
             "StopFailure" if self.agent_id.text().is_some() => EventKind::Other {
                 name: name.to_owned(),
             },
-            // From the most to the least telling: what the user saw, the details, a short code.
+            // From the most to the least informative: what the user saw, the details, a short code.
             "StopFailure" => EventKind::StopFailure {
                 error: [
                     &self.last_assistant_message,
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn session_id_that_could_leave_its_folder_is_malformed() {
+    fn session_id_that_could_escape_its_folder_is_malformed() {
         for id in ["", "../x", "a/b", "a b", "a'b", "a\nb", &"x".repeat(129)] {
             let json = serde_json::json!({"session_id": id, "hook_event_name": "Stop"}).to_string();
             assert!(parse_raw(json.as_bytes()).is_err(), "{id:?}");

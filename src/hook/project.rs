@@ -1,4 +1,4 @@
-//! Who works in a session, and on what: according to the user's settings and to Git.
+//! The user and the repository of a session, according to the user's settings and Git.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ fn user(config: &Config, work_tree: Option<&WorkTree>) -> Option<String> {
 
 fn checkout(tree: &WorkTree) -> Checkout {
     let worktree = tree.name();
-    // Without a remote, the repository's folder holds its working trees together.
+    // Without a remote, the repository's folder identifies it for all its working trees.
     let folder = || {
         let folder = worktree.as_ref().map(|_| tree.repository())?;
         Some(folder.to_string_lossy().into_owned())

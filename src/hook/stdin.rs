@@ -6,14 +6,15 @@ use super::InputError;
 use crate::system::deadline::Deadline;
 use crate::system::signals;
 
-/// The largest hook input that is read, in bytes. A prompt with pasted files can be some megabytes.
+/// The largest hook input that is read, in bytes. A prompt with pasted files can have several
+/// megabytes.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// How long stdin may be silent before reading ends. On a busy machine a client can be stopped between
 /// two writes, and an event that is lost is worse than a hook that waits; the rest of the hook's
 /// budget is enough to record the event.
 const SILENCE: Duration = Duration::from_millis(900);
-/// How long the wait for stdin may take before it is a wait, for which signals are limited.
-const PROMPT: Duration = Duration::from_millis(20);
+/// How long stdin may be silent before the time for which signals are held back starts.
+const SHORT_WAIT: Duration = Duration::from_millis(20);
 /// How much is read at once, in bytes: as much as a pipe holds.
 const CHUNK: usize = 64 * 1024;
 
@@ -23,7 +24,8 @@ pub fn read_value(deadline: Deadline) -> Result<Vec<u8>, InputError> {
     read_value_from(arrivals(), deadline)
 }
 
-/// Reads one JSON value from `next`, which gives what arrives within a time, or `None` for nothing.
+/// Reads one JSON value from `next`, which returns what arrives within a time limit, or `None` if
+/// nothing does.
 pub fn read_value_from(
     mut next: impl FnMut(Duration) -> Option<Vec<u8>>,
     deadline: Deadline,
@@ -58,7 +60,7 @@ struct ValueEnd {
 
 impl ValueEnd {
     /// The number of bytes of `chunk` up to the end of the value, if it ends in this chunk. A value
-    /// that is not an object or array ends at its first byte; it is malformed whatever follows.
+    /// that is not an object or array ends at its first byte; it is malformed in any case.
     fn find(&mut self, chunk: &[u8]) -> Option<usize> {
         for (index, &byte) in chunk.iter().enumerate() {
             if self.is_in_string {
@@ -86,8 +88,8 @@ impl ValueEnd {
     }
 }
 
-/// Gives what arrives on stdin within some time; `None` if nothing does, and at the end. Linux needs
-/// no thread for this; starting one takes some 50 µs (measured).
+/// Returns what arrives on stdin within some time; `None` if nothing does, and at the end. Linux
+/// needs no thread for this; starting one takes about 50 µs (measured).
 #[cfg(target_os = "linux")]
 fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
     use rustix::buffer::spare_capacity;
@@ -107,9 +109,9 @@ fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
     }
 }
 
-/// Gives what arrives on stdin within some time; `None` if nothing does, and at the end. A thread
-/// reads, because not every system can wait for every kind of input with a timeout. It ends with the
-/// process.
+/// Returns what arrives on stdin within some time; `None` if nothing does, and at the end. A thread
+/// reads, because not every system can wait for every kind of input with a timeout. It ends with
+/// the process.
 #[cfg(not(target_os = "linux"))]
 fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -124,11 +126,12 @@ fn arrivals() -> impl FnMut(Duration) -> Option<Vec<u8>> {
     move |patience| limited(patience, |patience| receiver.recv_timeout(patience).ok())
 }
 
-/// Waits for stdin. If it has nothing at once, the wait limits how long signals are held back.
+/// Waits for stdin. If nothing is there immediately, the wait counts toward the time for which
+/// signals are held back.
 fn limited<T>(patience: Duration, wait: impl Fn(Duration) -> Option<T>) -> Option<T> {
-    wait(patience.min(PROMPT)).or_else(|| {
+    wait(patience.min(SHORT_WAIT)).or_else(|| {
         signals::limit();
-        wait(patience.saturating_sub(PROMPT))
+        wait(patience.saturating_sub(SHORT_WAIT))
     })
 }
 

@@ -45,8 +45,8 @@ pub fn record_event(
 }
 
 /// Whether the event ends a session that never started. `claude mcp list`, `claude doctor` and
-/// `claude plugin install` run the SessionEnd hooks for an id that has had no start and gets no
-/// transcript (measured with 2.1.197). JSON that is piped by hand is recorded.
+/// `claude plugin install` run the SessionEnd hooks for an ID that has no start and no transcript
+/// (measured with 2.1.197). JSON that is piped by hand is recorded.
 pub fn is_end_of_unknown_session(
     journal: &Journal,
     config: &Config,

@@ -11,9 +11,9 @@ use crate::transcript::files::{
 };
 use crate::transcript::reader::Checkpoint;
 
-/// The files of a session. While it runs, only those are looked at that are known, and the
-/// subagents'; otherwise the client may have written parts of it elsewhere. `None` if the client did
-/// not say where its transcript is.
+/// The files of a session. While it runs, only the known files and those of subagents are checked.
+/// Otherwise the client may have written parts of it elsewhere. `None` if the client did not say
+/// where its transcript is.
 pub(super) fn files_of(
     row: &SessionRow,
     checkpoints: &BTreeMap<PathBuf, Checkpoint>,
@@ -29,7 +29,7 @@ pub(super) fn files_of(
     let has_subagents_beside = !is_known
         && match version {
             Some(version) => has_subagents_beside(&version),
-            // Only the first read does not know it.
+            // It is unknown only at the first read.
             None => fragments
                 .first()
                 .and_then(|main| beginning::of(main).version)

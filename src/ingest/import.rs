@@ -1,4 +1,4 @@
-//! Past sessions, known from their transcripts alone.
+//! Past sessions, known only from their transcripts.
 
 use std::path::Path;
 
@@ -20,15 +20,15 @@ pub struct ImportedTranscript<'a> {
     pub host: &'a str,
     /// When the file was last written.
     pub modified_at: Millis,
-    /// Who imports it.
+    /// The user who imports it.
     pub user: Option<&'a str>,
     /// What Git says now about the folder in which the client worked.
     pub checkout: &'a Checkout,
 }
 
-/// Records a past session, or what is new in it. `read_version` is that of the reading which
-/// `delta` continues; 0 for an unknown session. Returns the new one, or `None` if another process has
-/// counted since. Files without a conversation make no session.
+/// Records a past session, or what is new in it. `read_version` is the version that `delta`
+/// continues from, or 0 for an unknown session. Returns the new version, or `None` if another
+/// process has counted since then. Files without a conversation are not recorded.
 pub fn import(
     write: &Write<'_>,
     config: &Config,
@@ -53,8 +53,9 @@ pub fn import(
             max_output: config.max_output_bytes,
             prices: &config.prices,
             now,
-            // A document that only has more fields than an earlier version gave it is as old as before,
-            // so that a deployment that deletes old sessions does not take it for a new one.
+            // If a document only gains fields that an earlier version of this program did not
+            // write, its time of change stays the same, so that a deployment that deletes old
+            // sessions still considers it old.
             changed_at: if is_from_hooks {
                 last.min(now).max(row.updated_at())
             } else {

@@ -15,10 +15,10 @@ use crate::record::Millis;
 use crate::record::read_state::ReadState;
 use crate::record::session::Session;
 
-/// How long after the end of a session its transcript may still grow, in milliseconds.
+/// How long a transcript may still grow after the end of its session, in milliseconds.
 const FINALIZE_WINDOW: Millis = 5_000;
 
-/// Stores the session. If it has only just ended, its transcript is looked at again later.
+/// Stores the session. If it has only just ended, its transcript is checked again later.
 fn store(
     write: &Write<'_>,
     row: &mut SessionRow,
@@ -39,8 +39,8 @@ fn store(
     write.store(row, &options)
 }
 
-/// Whether the client may still be writing the session's last records. An end that lies far ahead
-/// was stored while the clock was ahead.
+/// Whether the client may still be writing the session's last records. An end far in the future was
+/// stored while the clock was wrong.
 fn has_just_ended(session: &Session, now: Millis) -> bool {
     let ended_at = session.runs.ended_at();
     !session.runs.is_open() && ended_at.is_some_and(|at| (now - at).abs() < FINALIZE_WINDOW)

@@ -34,7 +34,7 @@ fn what_is_not_a_deployment_is_named_once_with_its_remedy() {
     let text = "Content-Type: text/plain; charset=utf-8";
     let page =
         |title: &str| format!("<!DOCTYPE html><html><head><title>{title}</title></head></html>");
-    let access = "set the headers that it asks for (`headers` in config.toml)";
+    let access = "set the headers that it requires (`headers` in config.toml)";
     for (fault, finding, remedy) in [
         (
             answer(200, html, &page("Sign in")),
@@ -226,7 +226,7 @@ fn backend_that_is_older_than_the_cli_needs_is_named_before_the_cli_is_started()
     assert_eq!(output.status, 1, "{}", output.stdout);
     for part in [
         "could not deploy the functions: the backend at http://127.0.0.1:",
-        "(version unknown) is older than the Convex CLI needs, whose push it answers with HTTP 404",
+        "(version unknown) is older than the Convex CLI needs and answers its push with HTTP 404",
         "its container runs the image ",
         "`convex-sidecar setup --upgrade`",
     ] {

@@ -120,7 +120,7 @@ fn sessions_that_no_hook_recorded_are_counted() {
         0o600,
     );
     let warning = |says: &str, remedy: &str| json!({"name": "sessions", "mark": "warning", "says": says, "remedy": remedy});
-    let remedy = "`convex-sidecar import` records what no hook has recorded";
+    let remedy = "`convex-sidecar import` records sessions that no hook has recorded";
     let two = warning(
         "2 sessions of the last 7 days are not in the journal",
         remedy,
@@ -159,7 +159,8 @@ fn sessions_of_every_named_client_are_counted() {
     } else {
         "work/projects"
     };
-    let remedy = format!("`convex-sidecar import {folder}` records what no hook has recorded");
+    let remedy =
+        format!("`convex-sidecar import {folder}` records sessions that no hook has recorded");
     assert_eq!(check["remedy"], remedy);
     machine.sidecar(&["import", "work/projects"]).run();
     assert_eq!(checks(&machine, "sessions", &options), Vec::<Value>::new());

@@ -54,7 +54,7 @@ fn event_is_recorded_without_shared_memory() {
     assert_eq!(machine.document("s")["output"], "third");
     let doctor = without("memory", machine.sidecar(&["doctor"])).run();
     assert!(
-        doctor.stdout.contains("offers no shared memory"),
+        doctor.stdout.contains("does not support shared memory"),
         "{}",
         doctor.stdout
     );

@@ -315,7 +315,7 @@ fn set_up_by_npx_works_after_its_packages_are_gone_and_leaves_nothing_behind() {
     let prefix = Prefix::new();
     let removed = prefix.run(machine, &["uninstall"]).run().ok();
     assert!(
-        removed.contains("removed, because no hook runs it any more"),
+        removed.contains("removed, because no hook runs it anymore"),
         "{removed}"
     );
     for kept in ["config.toml", "deployment"] {

@@ -128,7 +128,7 @@ fn receipt_for_something_else_is_no_confirmation() {
         assert!(!is_delivered(&machine), "{value}");
         let sync = machine.sidecar(&["sync"]).run();
         assert!(
-            sync.status == 1 && sync.stderr.contains("keeps another revision"),
+            sync.status == 1 && sync.stderr.contains("stores a different revision"),
             "{value}: {}",
             sync.stderr
         );

@@ -89,7 +89,7 @@ fn setup_deletes_old_sessions_and_a_resumed_one_comes_back() {
     assert_eq!(remote_ids(&site.machine), ["old"]);
 
     let printed = site.setup(&["--retention-days", "off"]).ok();
-    assert!(printed.contains("sessions are kept for ever"), "{printed}");
+    assert!(printed.contains("sessions are kept forever"), "{printed}");
     assert_eq!(printed.matches("retention").count(), 1, "{printed}");
 }
 

@@ -168,8 +168,8 @@ fn programs_get_no_variables_of_other_projects() {
     let printed = command.run();
     assert_eq!(
         site.normalize(&printed.stderr),
-        "convex-sidecar: warning: the containers do not get these variables of the environment: CONVEX_CLOUD_ORIGIN, INSTANCE_NAME, \
-         POSTGRES_URL; if they are meant for them, add them to ~/sidecar/deployment/.env\n"
+        "convex-sidecar: warning: the containers do not get these variables from the environment: CONVEX_CLOUD_ORIGIN, INSTANCE_NAME, \
+         POSTGRES_URL; if they are meant for the containers, add them to ~/sidecar/deployment/.env\n"
     );
     assert_eq!(printed.status, 0);
     for program in ["docker", "npm", "npx", "node"] {

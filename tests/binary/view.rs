@@ -58,10 +58,7 @@ fn link_opens_the_page_until_it_is_revoked() {
     );
 
     let off = machine.sidecar(&["view", "--off"]).run().ok();
-    assert_eq!(
-        off,
-        "all links are revoked; open pages show nothing any more\n"
-    );
+    assert_eq!(off, "all links are revoked; open pages stop showing data\n");
     for link in [&full, &figures, &week] {
         assert!(
             sessions(&backend, token(link)).contains("NO_ACCESS"),

@@ -1,5 +1,5 @@
-//! The clients on this machine. Editors and SDKs bring their own, which read the same settings file,
-//! and one that is too old for our hooks ignores that file.
+//! The clients on this machine. Editors and SDKs bundle their own, which read the same settings
+//! file. A client that is too old for our hooks ignores that file.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use crate::ui::Check;
 
 /// How long a client may take to print its version.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Where the client's npm package, the SDK's and the SDK's for Python say which client they hold,
-/// below a folder of packages.
+/// The files below a folder of packages in which the npm packages of the client and of the SDK, and
+/// the SDK for Python, state their client's version.
 const NPM_CLIENT: &str = "@anthropic-ai/claude-code/package.json";
 const NPM_SDK: &str = "@anthropic-ai/claude-agent-sdk/package.json";
 const PYTHON_SDK: &str = "claude_agent_sdk/_cli_version.py";
@@ -45,7 +45,7 @@ impl Client {
     }
 }
 
-/// Compares each client that is found with the oldest one that knows the installed events.
+/// Compares each client found with the oldest one that knows the installed events.
 pub fn checks(environment: &Environment, has_stop_failure: bool) -> Vec<Check> {
     compare(find(environment), has_stop_failure)
 }
@@ -68,7 +68,7 @@ fn compare(mut clients: Vec<Client>, has_stop_failure: bool) -> Vec<Check> {
                 "update it, or remove StopFailure with `convex-sidecar install`"
             };
             let finding = format!(
-                "{}: clients before {needed} ignore a settings file with these hooks, and all that it sets",
+                "{}: clients before {needed} ignore a settings file with these hooks, and everything in it",
                 client.describe()
             );
             Check::warning("clients", finding, remedy)
@@ -97,7 +97,7 @@ fn find(environment: &Environment) -> Vec<Client> {
         .filter_map(|path| program(path, environment))
         .collect();
     if let Some(home) = home {
-        // Each version that the client downloaded is a file with the version as its name.
+        // Each version that the client downloaded is a file that is named after the version.
         let downloaded = entries(&home.join(".local/share/claude/versions"));
         clients.extend(downloaded.filter_map(|path| Client::new(name(&path), &path)));
         clients.extend(
@@ -115,8 +115,8 @@ fn find(environment: &Environment) -> Vec<Client> {
     clients
 }
 
-/// A client that can be started. Its version is in its name or beside it; only if it is not, the client
-/// is asked.
+/// A client that can be started. Its version is in its name or beside it; otherwise the client is
+/// run to print it.
 fn program(path: &Path, environment: &Environment) -> Option<Client> {
     let real = path.canonicalize().ok()?;
     let beside = real.ancestors().skip(1).take(2);
@@ -183,7 +183,7 @@ fn packages(environment: &Environment) -> Vec<Client> {
     found
 }
 
-/// The client that an npm package holds.
+/// The client in an npm package.
 fn npm(file: &Path, field: &str) -> Option<Client> {
     let package: Value = serde_json::from_str(&read(file)?).ok()?;
     let is_ours = package["name"]
@@ -213,7 +213,7 @@ fn is_hidden(path: &Path) -> bool {
 }
 
 fn parse(version: &str) -> Option<Version> {
-    // What follows a hyphen or a plus names a build.
+    // What follows a hyphen or a plus is not part of the version number.
     let numbers = version.split(['-', '+']).next()?.split('.');
     let numbers: Option<Vec<u32>> = numbers.map(|number| number.parse().ok()).collect();
     numbers?.try_into().ok()

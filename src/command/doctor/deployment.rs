@@ -1,5 +1,5 @@
-//! The deployment: who answers, whether it accepts the key, whether it has the functions. A check that
-//! fails ends the checks, because the ones after it would only repeat it.
+//! The deployment: who answers, whether it accepts the key, whether it has the functions. A failed
+//! check is the last one, because those after it would fail for the same reason.
 
 use anyhow::Error;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ pub fn checks(config: &Config, installed: &Installed) -> Vec<Check> {
         .and_then(|instance| functions(config, deployment, &instance, &mut checks))
         .and_then(|()| documents(config, deployment, &mut checks))
         .map(|()| {
-            // A key may not read them.
+            // The key may not be allowed to read them.
             let variables = variables::read(deployment).unwrap_or_default();
             checks.extend(retention(&variables).into_iter().chain(page(&variables)));
         })
@@ -68,7 +68,7 @@ fn server(deployment: &Deployment, checks: &mut Vec<Check>) -> Result<String, Ch
     Ok(instance)
 }
 
-/// Calls the queries that work without a session; the proof calls the mutations.
+/// Calls the queries that work without a session. The proof calls the mutations.
 fn functions(
     config: &Config,
     deployment: &Deployment,
@@ -179,7 +179,7 @@ fn page(variables: &Variables) -> Option<Check> {
     })
 }
 
-/// For how long sessions are kept, if the deployment limits that.
+/// How long sessions are kept, if the deployment limits that.
 fn retention(variables: &Variables) -> Option<Check> {
     let days = variables.get(retention::VARIABLE)?;
     Some(match days.parse::<Retention>() {
@@ -187,7 +187,7 @@ fn retention(variables: &Variables) -> Option<Check> {
         _ => Check::warning(
             "retention",
             format!(
-                "{} is {days:?} in the deployment, which is not a number of days, so sessions are kept for ever",
+                "{} is {days:?} in the deployment, which is not a number of days, so sessions are kept forever",
                 retention::VARIABLE
             ),
             "set it with `convex-sidecar setup --skip-docker --retention-days DAYS`, or remove it with `off` in place of the days",

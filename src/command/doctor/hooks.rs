@@ -53,11 +53,11 @@ impl Installed {
     }
 }
 
-/// What the settings files of one client say.
+/// What was found in the settings files of one client.
 struct Client {
-    /// Its folder, if the user named it.
+    /// Its config folder, if the user named it.
     folder: Option<String>,
-    /// In the order of their precedence, the lowest first.
+    /// The settings files in the order of their precedence, the lowest first.
     files: Vec<Settings>,
     /// Checks for files that could not be read, and for what the client does not run.
     problems: Vec<Check>,
@@ -99,8 +99,7 @@ impl Client {
 
     /// What the client runs for this event, if it is safe to run: a command from the user's own
     /// settings or from managed ones, or exactly what `install` writes or wrote. A repository's
-    /// settings may hold
-    /// anything.
+    /// settings can contain any command.
     fn invocation(&self, event: &str) -> Option<Invocation> {
         let this = std::env::current_exe().ok()?;
         self.files
@@ -145,7 +144,7 @@ impl Client {
         rules::running(&self.files).filter(|file| file.found.own().next().is_some())
     }
 
-    /// Where hooks come from.
+    /// The places that hooks come from, for a message.
     fn places(&self) -> Vec<String> {
         let files = self
             .files_with_entries()
@@ -236,7 +235,7 @@ impl Client {
             if event == STOP_FAILURE {
                 warn(
                     format!(
-                        "{path} names StopFailure: clients before {STOP_FAILURE_SINCE}, also those of editors and SDKs, ignore the whole file"
+                        "{path} names StopFailure: clients before {STOP_FAILURE_SINCE}, including those of editors and SDKs, ignore the whole file"
                     ),
                     format!(
                         "{} removes it, unless you installed it with --stop-failure and know all your clients",
@@ -356,7 +355,8 @@ fn has_own_home_or_deployment(entry: &Entry) -> bool {
         .any(|name| entry.command.contains(name))
 }
 
-/// Whether only a shell in the client's environment can tell which program it is.
+/// Whether the program depends on variables that only a shell in the client's environment can
+/// expand.
 fn has_variable(entry: &Entry) -> bool {
     entry.program.contains(['$', '~', '`'])
 }

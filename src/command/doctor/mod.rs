@@ -24,10 +24,10 @@ use crate::system::access::{self, Need};
 use crate::system::mounts;
 use crate::ui::{self, Check, Outcome, json_line};
 
-/// How long a note is shown, in milliseconds: 24 hours.
+/// How long a note is shown: 24 hours, in milliseconds.
 const RECENT: Millis = DAY;
 
-/// What helps if the journal is on a file system that lacks something.
+/// The remedy if the journal is on a file system that lacks a feature it needs.
 const LOCAL_DISK: &str = "set CONVEX_SIDECAR_HOME to a folder on a local disk";
 
 /// Runs `doctor`.
@@ -127,7 +127,7 @@ fn configuration(config: &Config) -> Vec<Check> {
     if std::env::current_dir().is_ok_and(|folder| config.is_excluded(&folder)) {
         checks.push(Check::warning(
             "recording",
-            format!("`exclude` in {file} leaves this folder out"),
+            format!("`exclude` in {file} excludes this folder"),
             "change `exclude` to record it",
         ));
     }
@@ -157,8 +157,8 @@ fn permissions(name: &'static str, path: &Path, _: u32) -> Option<Check> {
     outside_of_profile(name, path, config::home(&environment)?)
 }
 
-/// A warning if a file is not in the user's profile. Windows gives a file the permissions of its folder,
-/// which nothing here reads; those of a profile keep other users out.
+/// A warning if a file is not in the user's profile. On Windows a file has the permissions of its
+/// folder, which are not read here; those of a profile keep other users out.
 #[cfg(any(not(unix), test))]
 fn outside_of_profile(name: &'static str, path: &Path, profile: &Path) -> Option<Check> {
     let real = path.canonicalize().ok()?;
@@ -175,7 +175,8 @@ fn outside_of_profile(name: &'static str, path: &Path, profile: &Path) -> Option
 
 fn journal(config: &Config) -> Vec<Check> {
     let path = &config.journal;
-    // The journal's other files, too: a command that root ran can have created any of them.
+    // This includes the journal's other files, because a command that root ran may have created any
+    // of them.
     let files = journal::files(path);
     let obstacle = files
         .iter()
@@ -217,7 +218,7 @@ fn journal(config: &Config) -> Vec<Check> {
     checks
 }
 
-/// What the journal holds, and how much of it is waiting for delivery.
+/// What is in the journal, and how much of it is waiting for delivery.
 fn journal_content(config: &Config) -> Result<Vec<Check>> {
     let journal = Journal::open(&config.journal)?;
     journal.check()?;
@@ -235,7 +236,7 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
     )];
     if !journal.has_log() {
         let finding = format!(
-            "{} offers no shared memory to SQLite, so hooks wait for the disk three times instead of once",
+            "{} does not support shared memory for SQLite, so hooks wait for the disk three times instead of once",
             mounts::describe(&config.journal)
         );
         checks.push(Check::warning("journal", finding, LOCAL_DISK));
@@ -342,7 +343,7 @@ mod tests {
         let outside = check(&file("journal.db")).unwrap();
         assert_eq!(outside.outcome, Outcome::Warning);
         assert!(outside.finding.contains("other users may read it"));
-        // The folder is named by its files.
+        // The folder itself is covered by the checks of its files.
         assert!(check(folder.path()).is_none());
     }
 }

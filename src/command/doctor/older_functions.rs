@@ -9,7 +9,7 @@ use crate::journal::Journal;
 use crate::record::failure::FailureKind;
 use crate::ui::Check;
 
-/// What deploys the functions of this program.
+/// How to deploy the functions of this program.
 const REMEDY: &str =
     "deploy those of this program: `convex-sidecar setup --skip-docker`, or `npx convex deploy`";
 
@@ -20,11 +20,11 @@ pub fn check(config: &Config, deployment: &Deployment) -> Option<Check> {
         Verdict::UnknownField { field, .. } => Some(Check::warning(
             "functions",
             format!(
-                "the functions are older than this program: they do not know {field}; sessions are delivered without what they do not know"
+                "the functions are older than this program: they do not know {field}; sessions are delivered without these fields"
             ),
             REMEDY,
         )),
-        // The proof that follows says whether sessions get through.
+        // The proof that follows shows whether sessions arrive.
         Verdict::Failed(failure) if failure.kind == FailureKind::Unexplained => {
             Some(Check::warning(
                 "functions",
@@ -42,7 +42,7 @@ pub fn check(config: &Config, deployment: &Deployment) -> Option<Check> {
             let _ = forget_older_functions(config, deployment);
             None
         }
-        // It has worked a moment ago, and the proof that follows says what is wrong now.
+        // The deployment answered a moment ago, and the proof that follows shows what is wrong now.
         Verdict::TimeIsAhead { .. } | Verdict::Failed(_) => None,
     }
 }

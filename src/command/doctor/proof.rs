@@ -27,7 +27,7 @@ const PROMPT: &str = "a test by `convex-sidecar doctor`";
 struct Home(PathBuf);
 
 impl Home {
-    /// Plain http is allowed in it if it is allowed here, and requests have the same headers.
+    /// Plain http and headers are configured as they are here.
     fn new(path: PathBuf, deployment: &Deployment) -> Result<Self> {
         create_new_private_folder(&path)
             .with_context(|| format!("could not create the folder {}", path.display()))?;
@@ -93,8 +93,8 @@ pub fn run(
         json!({"session_id": session_id, "hook_event_name": "Stop", "last_assistant_message": answer}),
         json!({"session_id": session_id, "hook_event_name": "SessionEnd", "reason": "other"}),
     ];
-    // A hook that a client runs ignores the variables that are set here, unless this program itself
-    // starts it.
+    // Inside a client, a hook ignores the variables that are set here unless this program starts
+    // the hook itself.
     let is_in_client = guard::is_run_by_client();
     let steps = events.map(|event| {
         let name = event["hook_event_name"]
@@ -110,7 +110,7 @@ pub fn run(
     });
     let id = json!({ "sessionId": session_id });
     let row = query(config, "agents:getAgentSession", &id);
-    // The session is deleted whatever was found.
+    // The session is deleted whatever the result is.
     let convex = Convex::new(deployment, Deadline::never());
     let deleted = convex.call(&Call::mutation(
         "agents:deleteAgentSession",
@@ -160,7 +160,7 @@ fn hook(
             program.args(args);
             program
         }
-        // On Windows the client brings its own shell.
+        // On Windows the client uses its own shell.
         Some(Invocation { command, .. }) if cfg!(unix) => {
             let mut shell = Command::new("/bin/sh");
             shell.args(["-c", command]);

@@ -1,4 +1,5 @@
-//! What the client's own rules do to the hooks: which files it ignores, and what switches hooks off.
+//! How the client's own rules affect the hooks: which files it ignores, and what switches hooks
+//! off.
 
 use std::path::Path;
 
@@ -43,7 +44,7 @@ fn ignored(file: &Settings) -> Option<Check> {
     ))
 }
 
-/// What switches hooks off, unless managed files have all that a record needs.
+/// What switches hooks off, unless managed files have all hooks that a record needs.
 fn switched_off(files: &[Settings]) -> Option<Check> {
     let obstacle = rules::obstacle(files)?;
     let has_hook = |event: &&str| {
@@ -67,7 +68,7 @@ fn mode(environment: &Environment, name: &str) -> Option<Check> {
     ))
 }
 
-/// Hooks that only a trusted folder runs everywhere, in one that is not trusted.
+/// Hooks in a folder that is not trusted, where some clients do not run them.
 pub fn untrusted(environment: &Environment, files: &[Settings]) -> Option<Check> {
     let mut with_hooks = running(files).filter(|file| file.found.own().next().is_some());
     let has_plugin = running_plugins(files).any(|file| file.found.plugin.is_some());
@@ -83,7 +84,7 @@ pub fn untrusted(environment: &Environment, files: &[Settings]) -> Option<Check>
     Some(Check::warning(
         "hooks",
         format!(
-            "only {} has hooks, and {} is not trusted: editors run no hooks of such a folder",
+            "only {} has hooks, and {} is not trusted: editors do not run the hooks of such a folder",
             first.path.display(),
             folder.display()
         ),

@@ -1,5 +1,5 @@
-//! What the client's transcripts say about the hooks: how long the client measured ours, and which
-//! sessions are not in the journal.
+//! What the client's transcripts show about the hooks: how long ours took, as the client measured
+//! it, and which sessions are not in the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -20,15 +20,15 @@ use crate::system::files::open_regular;
 use crate::transcript::hook_times::{HookTime, hook_times};
 use crate::ui::{Check, plural};
 
-/// How many transcripts are looked at for times, the newest first, and how much of each, from its
-/// end, in bytes.
+/// How many transcripts are searched for times, newest first, and how many bytes at the end of
+/// each.
 const MEASURED: usize = 20;
 const TAIL: u64 = 64 * 1024;
-/// The age up to which sessions are searched for, in milliseconds: 7 days.
+/// The maximum age of sessions to search for: 7 days, in milliseconds.
 const RECENT: Millis = 7 * DAY;
-/// How long files may be read to find out whether they hold a session.
+/// How long files may be read to find out whether they contain a session.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The most that a hook takes, in milliseconds.
+/// The longest that a hook takes, in milliseconds.
 const MAX_DURATION: u64 = 1_200;
 
 /// A transcript.
@@ -156,7 +156,7 @@ fn not_recorded(
         if now - modified_at > RECENT || known.contains(session_id) || deadline.is_over() {
             continue;
         }
-        // `import` makes no session of a file without a conversation either.
+        // `import` does not record a file without a conversation either.
         let files = [(path.clone(), Source::Main)];
         let delta = ingest::read_files(&files, &BTreeMap::new(), config, &mut buffer, deadline);
         if !delta.has_no_facts() {
@@ -180,6 +180,6 @@ fn not_recorded(
             "{} of the last 7 days {verb} not in the journal",
             plural(missing.len() as u64, "session")
         ),
-        format!("{import} records what no hook has recorded"),
+        format!("{import} records sessions that no hook has recorded"),
     ))
 }

@@ -108,7 +108,7 @@ pub fn run(options: &Setup) -> Result<()> {
     print_line(NEXT)
 }
 
-/// What somebody who has just set this up does next.
+/// Suggests what to do next after a first setup.
 const NEXT: &str = "next: `convex-sidecar import` records past sessions; `convex-sidecar sessions` and `usage` show them";
 
 /// Runs a step behind a spinner and prints its result with the time that it took.
@@ -159,7 +159,7 @@ fn check_configured(options: &Setup, config: &Config, environment: &Environment)
 enum Source<'a> {
     /// From containers that this starts.
     Containers(Compose<'a>),
-    /// From the user, who names an existing one.
+    /// An existing one, which the user names.
     Given(Deployment),
 }
 
@@ -197,7 +197,8 @@ fn unpack(bundle: &Bundle) -> Result<((), String)> {
     })
 }
 
-/// Checks everything that would fail later, so that nothing is started before all can succeed.
+/// Checks everything that could fail later, so that nothing is started unless all steps can
+/// succeed.
 fn check_requirements(
     cli: &ConvexCli,
     source: &Source,
@@ -220,7 +221,7 @@ fn check_requirements(
 fn start(compose: &Compose, plan: &Plan) -> Result<(u16, String)> {
     let before = compose.running()?;
     let is_retention_set = matches!(plan, Plan::Start) && volume::set_retention(compose)?;
-    // What will be restarted anyway is left alone until its data is exported.
+    // Containers that an upgrade will restart are left alone until the data is exported.
     if before.is_empty() || !matches!(plan, Plan::Upgrade(_)) {
         compose.up(plan.kept_tag())?;
     }
@@ -273,7 +274,7 @@ fn find_key(compose: &Compose, port: u16, config: &Config) -> Result<(Deployment
             return Ok((kept.clone(), done));
         }
     }
-    // Pending sessions belong to the deployment under the name that was configured.
+    // Pending sessions belong to the deployment under its configured name.
     let url = configured.map_or_else(
         || local_url(port),
         |configured| configured.name().to_owned(),

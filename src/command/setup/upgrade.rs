@@ -1,7 +1,7 @@
 //! Which image of the backend `setup` starts, and how `setup --upgrade` moves to another one.
 //!
-//! A backend migrates its data when it starts, and forward only. So `setup` keeps the image of a
-//! backend that exists, and an upgrade exports the data first.
+//! A backend migrates its data when it starts, and only forward. So `setup` keeps the image of an
+//! existing backend, and an upgrade exports the data first.
 
 use std::path::{Path, PathBuf};
 
@@ -23,16 +23,16 @@ const SESSIONS: &str = "agents:listAgentSessions";
 /// What happens to the image of the backend.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// The configured one is started: there is no backend yet, or it runs that one.
+    /// The configured image is started: there is no backend yet, or it already runs that image.
     Start,
-    /// The one that the backend has is kept.
+    /// The image that the backend has is kept.
     Keep {
-        /// That one.
+        /// The tag of that image.
         tag: Tag,
-        /// Why, and how to change that; for people.
+        /// Why, and how to change that, as a message.
         reason: Option<String>,
     },
-    /// The backend gets another one.
+    /// The backend moves to another image.
     Upgrade(Upgrade),
 }
 
@@ -119,7 +119,7 @@ fn way_back(tag: &Tag, folder: &Path, export: Option<&Path>) -> String {
 #[derive(Debug)]
 pub(super) struct Upgraded {
     to: Tag,
-    /// The data as it was before.
+    /// The export of the data.
     export: PathBuf,
     /// The number of sessions before, if functions that can tell were deployed.
     sessions: Option<usize>,
@@ -169,8 +169,8 @@ impl Upgrade {
         })
     }
 
-    /// Starts the image from before again, unless the new one has touched the data. An older backend
-    /// would start on newer data, and warn only in its log.
+    /// Starts the previous image again, unless the new one has touched the data. An older backend
+    /// would start on newer data and only warn in its log.
     fn go_back(&self, compose: &Compose, export: &Path, error: &Error) -> Error {
         let (from, to, at) = (&self.from, &self.to, export.display());
         let folder = compose.folder();
@@ -195,7 +195,7 @@ impl Upgrade {
 }
 
 impl Upgraded {
-    /// Adds to a failed deployment what state that leaves.
+    /// Adds to the error of a failed deployment the state that it leaves.
     pub(super) fn explain(&self, error: &Error) -> Error {
         anyhow!(
             "{error:#}. The backend runs {}, with its data and the functions that were deployed before; its data from before the upgrade is \

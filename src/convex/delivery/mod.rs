@@ -22,10 +22,10 @@ use crate::record::Millis;
 use crate::record::failure::Failure;
 use crate::system::deadline::Deadline;
 
-/// The most sessions in one request. With [`MAX_BATCH_BYTES`] a request stays far below Convex's
-/// limits of 16 MiB a request and one second a function.
+/// The maximum number of sessions in one request. With [`MAX_BATCH_BYTES`] a request stays far
+/// below Convex's limits of 16 MiB a request and one second a function.
 const MAX_BATCH_SESSIONS: usize = 32;
-/// The most bytes of documents in one request.
+/// The maximum size of the documents in one request, in bytes.
 const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// How many other sessions, and how many outbox entries, a hook sends along with its own session.
 const HOOK_EXTRAS: usize = 16;
@@ -49,10 +49,10 @@ const WORKFLOW: Upsert = Upsert {
     update: "workflows:updateWorkflow",
 };
 
-/// Whether the rest is worth sending: `Break` if nothing gets through.
+/// Whether to go on sending: `Break` if nothing gets through.
 type Flow = ControlFlow<()>;
 
-/// Receives each step in words, for `--verbose`. The admin key is never among them.
+/// Receives a description of each step, for `--verbose`. It never contains the admin key.
 pub type Trace<'a> = &'a mut dyn FnMut(&str);
 
 /// Sends what is due to one deployment.
@@ -63,24 +63,24 @@ pub struct Delivery<'a> {
     now: Millis,
     jitter: f64,
     trace: Option<Trace<'a>>,
-    /// Whether the journal can hold a backoff, which a success ends.
+    /// Whether the journal may contain a backoff, which a success ends.
     may_have_backoff: bool,
-    /// Whether a failure makes everything wait. After the short time of a prompt it says too little:
-    /// a distant server may need longer.
+    /// Whether a failure starts a backoff. In the short time of a prompt it does not, because a
+    /// distant server may just need longer.
     records_backoff: bool,
-    /// What the functions accept, once the deployment was asked, if it says so.
+    /// What the functions accept, if the deployment was asked and answered.
     accepted: OnceCell<Option<Arguments>>,
     report: Report,
 }
 
-/// What came of a delivery.
+/// The result of a delivery.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Sessions that Convex has confirmed.
     pub delivered: usize,
     /// Sessions that Convex refused.
     pub refused: usize,
-    /// What came of deletions, by session.
+    /// The results of deletions, by session.
     pub deletions: BTreeMap<String, Deletion>,
     /// Why nothing gets through, or why the last document was refused.
     pub problem: Option<String>,
@@ -88,7 +88,7 @@ pub struct Report {
 
 impl<'a> Delivery<'a> {
     /// A delivery to `deployment` that ends by `deadline`. `now` is in epoch milliseconds; `jitter`
-    /// is from 0 to 1, so that many machines do not come back at the same moment.
+    /// is from 0 to 1, so that many machines do not retry at the same moment.
     pub fn new(
         journal: &'a mut Journal,
         deployment: &'a Deployment,
@@ -117,8 +117,8 @@ impl<'a> Delivery<'a> {
         self
     }
 
-    /// Sends the session of a hook, then some of what else is due. Nothing is sent before the
-    /// backoff is over.
+    /// Sends the session of a hook, then some of the other entries that are due. Nothing is sent
+    /// before the backoff is over.
     pub fn deliver_hook(mut self, session_id: &str) -> Result<Report> {
         if self.is_backing_off()? {
             return Ok(self.report);
@@ -129,8 +129,8 @@ impl<'a> Delivery<'a> {
         {
             return Ok(self.report);
         }
-        // Settings and programs can set the environment of one project; the sessions of other projects
-        // are not for that deployment.
+        // The environment can be that of a single project, so the sessions of other projects are
+        // not sent to the deployment that it names.
         let recipient = Recipient {
             deployment: name,
             takes_unassigned: !self.deployment.is_from_environment,
@@ -145,7 +145,7 @@ impl<'a> Delivery<'a> {
         Ok(self.report)
     }
 
-    /// Sends the session of a prompt alone, and nothing while the last delivery failed, because the
+    /// Sends only the session of a prompt, and nothing if the last delivery failed, because the
     /// user waits.
     pub fn deliver_prompt(mut self, session_id: &str) -> Result<Report> {
         let name = self.deployment.name();
@@ -164,10 +164,10 @@ impl<'a> Delivery<'a> {
         Ok(self.report)
     }
 
-    /// Sends everything that is due, whatever the backoff is. `progress` receives how many sessions
-    /// are done.
+    /// Sends everything that is due, regardless of the backoff. `progress` receives the number of
+    /// sessions that are done.
     pub fn deliver_all(mut self, progress: &mut dyn FnMut(usize)) -> Result<Report> {
-        let (recipient, now) = (self.for_person(), self.now);
+        let (recipient, now) = (self.by_user(), self.now);
         if self.retry_outbox()?.is_break() {
             return Ok(self.report);
         }
@@ -191,15 +191,15 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Sets the workflows and deletes the sessions that are due, whatever the backoff is, because
-    /// a person waits for it.
+    /// Sets the workflows and deletes the sessions that are due, regardless of the backoff, because
+    /// the user asked for it.
     pub fn deliver_outbox(mut self) -> Result<Report> {
         let _ = self.retry_outbox()?;
         Ok(self.report)
     }
 
-    /// [`deliver_outbox`](Self::deliver_outbox), and deletes this session whatever Convex holds of
-    /// it, because a person wants it deleted now.
+    /// Like [`deliver_outbox`](Self::deliver_outbox), and also deletes this session whatever its
+    /// revision in Convex is, because the user wants it deleted now.
     pub fn deliver_deletion(mut self, session_id: &str) -> Result<Report> {
         if self.retry_outbox()?.is_continue()
             && let Some(&Deletion::Kept(Some(revision))) = self.report.deletions.get(session_id)
@@ -210,21 +210,21 @@ impl<'a> Delivery<'a> {
     }
 
     fn retry_outbox(&mut self) -> Result<Flow> {
-        let recipient = self.for_person();
+        let recipient = self.by_user();
         self.journal
             .write(|write| write.retry_now(recipient.deployment))?;
         self.send_outbox(recipient, usize::MAX)
     }
 
-    /// A person who delivers means everything that can be for this deployment.
-    fn for_person(&self) -> Recipient<'a> {
+    /// When the user delivers, everything that can belong to this deployment is included.
+    fn by_user(&self) -> Recipient<'a> {
         Recipient {
             deployment: self.deployment.name(),
             takes_unassigned: true,
         }
     }
 
-    /// Whether the backoff is not over yet; the report then holds its reason.
+    /// Whether the backoff is not over yet. If so, its reason is added to the report.
     fn is_backing_off(&mut self) -> Result<bool> {
         let backoff = self.journal.backoff(self.deployment.name())?;
         self.may_have_backoff = backoff.is_some();
@@ -242,7 +242,7 @@ impl<'a> Delivery<'a> {
         Ok(true)
     }
 
-    /// Sends some sessions of other hooks. What follows in this hook has to end by the same time.
+    /// Sends some sessions of other hooks. The rest of this hook has to end by the same time.
     fn deliver_others(&mut self, recipient: Recipient<'_>) -> Result<Flow> {
         let now = self.now;
         let others = self
@@ -318,8 +318,8 @@ pub fn first_call(entry: &SessionEntry) -> Result<Call> {
     Call::mutation(function, &entry.document)
 }
 
-/// How long to wait after so many failures in a row, in milliseconds: exponential, and between half
-/// and all of it.
+/// How long to wait after so many failures in a row, in milliseconds: exponential, with a jitter
+/// between half and all of it.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,

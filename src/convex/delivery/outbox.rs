@@ -1,4 +1,4 @@
-//! What else is due: workflows to set, and sessions to delete.
+//! The other entries of the outbox: workflows to set, and sessions to delete.
 
 use anyhow::Result;
 use serde_json::json;
@@ -17,7 +17,7 @@ impl Delivery<'_> {
                 return Ok(Flow::Continue(()));
             }
             let mut verdict = self.send_outbox_entry(&entry)?;
-            // Convex refuses times that lie far ahead, which this workflow would have for ever.
+            // Convex refuses times far in the future, so this workflow could never be delivered.
             if let (OutboxEntry::Set(set), Verdict::TimeIsAhead { now, .. }) = (&entry, &verdict)
                 && let key = &set.workflow.key
                 && let Some(set) = self.journal.write(|write| write.end_future(key, *now))?
@@ -64,7 +64,7 @@ impl Delivery<'_> {
         }
     }
 
-    /// Deletes a session up to this revision; the report says what came of it.
+    /// Deletes a session up to this revision and adds the result to the report.
     pub(super) fn delete(&mut self, session_id: &str, revision: i64) -> Result<Verdict> {
         let args = json!({ "sessionId": session_id, "revision": revision }).to_string();
         let verdict = self.send(&Call::mutation("agents:deleteAgentSession", &args)?);

@@ -1,5 +1,5 @@
-//! What the functions say that they did (`convex/model/validators.ts`): only a receipt for what was
-//! sent is a confirmation.
+//! The receipts of the functions (`convex/model/validators.ts`): only a receipt for what was sent
+//! is a confirmation.
 
 use serde::Deserialize;
 use serde_json::{Number, Value};
@@ -7,14 +7,14 @@ use serde_json::{Number, Value};
 use crate::convex::answer::{Verdict, whole};
 use crate::journal::SessionEntry;
 
-/// What came of a deletion.
+/// The result of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
     /// The session was deleted.
     Done,
     /// Convex had no such session.
     Absent,
-    /// Convex still has it, because it changed there since; its revision there, if that is known.
+    /// Convex still has it, because it has changed there since; with its revision there, if known.
     Kept(Option<i64>),
     /// The functions are too old to say whether they still have it.
     Unknown,
@@ -26,14 +26,14 @@ struct SessionReceipt {
     revision: Number,
 }
 
-/// The revision that Convex holds of a session after this answer, JSON.
+/// The revision of a session that Convex has stored, according to this answer (JSON).
 #[must_use]
 pub fn stored_revision(receipt: &str) -> Option<i64> {
     let receipt: SessionReceipt = serde_json::from_str(receipt).ok()?;
     whole(&receipt.revision)
 }
 
-/// Whether Convex holds all of these sessions as they were sent.
+/// Whether Convex stores all of these sessions as they were sent.
 #[must_use]
 pub fn are_stored(verdict: &Verdict, entries: &[SessionEntry]) -> bool {
     let Verdict::Success(receipts) = verdict else {
@@ -47,8 +47,8 @@ pub fn are_stored(verdict: &Verdict, entries: &[SessionEntry]) -> bool {
             .all(|(receipt, entry)| whole(&receipt.revision) == Some(entry.revision))
 }
 
-/// What came of a deletion, from the answer, JSON. The first version of the functions does not say
-/// why nothing was deleted.
+/// The result of a deletion, from the answer (JSON). The first version of the functions does not
+/// say why nothing was deleted.
 #[must_use]
 pub fn deletion(receipt: &str) -> Deletion {
     let receipt: Value = serde_json::from_str(receipt).unwrap_or_default();
@@ -65,14 +65,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn revision_is_read_where_a_number_says_it_exactly() {
+    fn revision_is_read_only_if_the_number_is_exact() {
         for (receipt, revision) in [
             (r#"{"outcome":"created","revision":1.0}"#, Some(1)),
             (
                 r#"{"outcome":"updated","revision":1795622400000}"#,
                 Some(1_795_622_400_000),
             ),
-            // Not stored, because it is older than what the deployment keeps, and not to be sent again.
+            // A session that the deployment no longer keeps is not stored and must not be sent
+            // again.
             (r#"{"outcome":"expired","revision":2.0}"#, Some(2)),
             (r#"{"revision":1.5}"#, None),
             (r#"{"revision":1e300}"#, None),
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn deletion_is_only_believed_if_it_is_said() {
+    fn deletion_counts_only_if_the_answer_confirms_it() {
         for (receipt, expected) in [
             (r#"{"deleted":true,"revision":null}"#, Deletion::Done),
             (r#"{"deleted":true}"#, Deletion::Done),

@@ -1,4 +1,4 @@
-//! Sessions that are sent until Convex holds what was sent.
+//! Sends sessions until Convex stores exactly what was sent.
 
 use std::borrow::Cow;
 use std::slice;
@@ -11,7 +11,8 @@ use super::{Call, Delivery, Flow, SESSION, Verdict, backoff};
 use crate::journal::SessionEntry;
 use crate::record::failure::Failure;
 
-/// How often a session is sent in one delivery, each time with a revision that Convex can accept.
+/// How often a session is sent in one delivery, each time with a new revision that Convex may
+/// accept.
 const MAX_ATTEMPTS: usize = 3;
 
 impl Delivery<'_> {
@@ -29,7 +30,7 @@ impl Delivery<'_> {
         }
         match verdict.into_failure() {
             Some(failure) if !failure.is_refusal() => self.back_off(entries, &failure),
-            // At least one of them needs a closer look.
+            // At least one of them was refused or not confirmed, so each is sent by itself.
             _ => {
                 for (index, entry) in entries.iter().enumerate() {
                     if self.deliver_one(entry)?.is_break() {
@@ -43,8 +44,9 @@ impl Delivery<'_> {
         }
     }
 
-    /// Sends a session until Convex holds what was sent. Where Convex cannot accept the revision, it
-    /// gets another one: above the one that is stored there, or not ahead of the clock there.
+    /// Sends a session until Convex stores what was sent. If Convex cannot accept the revision, the
+    /// session gets another one: above the one that is stored there, or not ahead of the clock
+    /// there.
     pub(super) fn deliver_one(&mut self, entry: &SessionEntry) -> Result<Flow> {
         let mut entry = Cow::Borrowed(entry);
         for _ in 0..MAX_ATTEMPTS {
@@ -100,7 +102,7 @@ impl Delivery<'_> {
         Ok(Flow::Continue(()))
     }
 
-    /// Makes one session wait by itself, because other documents can still get through.
+    /// Makes only this session wait, because other documents can still get through.
     fn refuse(&mut self, entry: &SessionEntry, failure: &Failure) -> Result<Flow> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
         self.journal.write(|write| {
@@ -114,7 +116,7 @@ impl Delivery<'_> {
     }
 }
 
-/// The failure of a call that succeeded, but after which Convex holds something else than was sent.
+/// The failure of a call that succeeded although Convex stores something other than what was sent.
 fn not_stored() -> Failure {
-    Failure::refused("the deployment keeps another revision than the one that was sent")
+    Failure::refused("the deployment stores a different revision from the one that was sent")
 }

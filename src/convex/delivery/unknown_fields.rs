@@ -17,32 +17,32 @@ use crate::journal::{OlderFunctions, SessionEntry};
 use crate::record::Millis;
 use crate::record::failure::FailureKind;
 
-/// For how long fields that the functions do not know are left out before they are sent again, in
-/// milliseconds: each then costs a request that fails.
+/// How long fields that the functions do not know are left out before they are tried again, in
+/// milliseconds. Each try costs a failed request.
 const TRUST_OLDER_FUNCTIONS: Millis = 3_600_000;
 
-/// The fields that the functions of a deployment do not know, as far as that was found out.
+/// The fields that a deployment's functions are known not to accept.
 struct UnknownFields {
-    /// Those that were found out earlier.
+    /// The fields that were found earlier.
     remembered: BTreeSet<String>,
-    /// Those that are left out. Without an entry that is trusted it starts empty, because the
-    /// functions may have been deployed again.
+    /// The fields that are left out. It starts empty once the earlier finding is no longer trusted,
+    /// because the functions may have been deployed again.
     left_out: BTreeSet<String>,
     has_learned: bool,
 }
 
-/// How complete documents are that were sent.
+/// How complete the sent documents were.
 #[derive(Debug, Clone, Copy)]
 pub struct Completeness {
-    /// Whether they have all their fields.
+    /// Whether they had all their fields.
     pub is_whole: bool,
-    /// Whether they have fields that the functions did not know earlier. If the functions accept
-    /// them, they were deployed again since.
+    /// Whether they had fields that the functions did not know earlier. If the functions accept
+    /// them, they were deployed again since then.
     pub has_what_was_unknown: bool,
 }
 
 impl UnknownFields {
-    /// Starts with what the journal knows of functions that are older than this program.
+    /// Starts with what the journal knows about functions that are older than this program.
     fn new(older: Option<OlderFunctions>, now: Millis) -> Self {
         let is_trusted = older.as_ref().is_some_and(|older| {
             (1..=TRUST_OLDER_FUNCTIONS).contains(&(older.trusted_until - now))
@@ -78,7 +78,7 @@ impl UnknownFields {
         Ok(is_sent)
     }
 
-    /// What the journal should remember, if something was found out.
+    /// What the journal should remember, if something new was found.
     fn learned(&self, trusted_until: Millis) -> Option<OlderFunctions> {
         self.has_learned.then(|| OlderFunctions {
             unknown_fields: self.left_out.clone(),
@@ -119,7 +119,7 @@ impl Delivery<'_> {
             &verdict,
             Verdict::UnknownField { failure, .. } | Verdict::Failed(failure) if failure.is_refusal()
         );
-        // A document that is refused all the same says nothing about others.
+        // If a document is refused nevertheless, that says nothing about others.
         if !is_refused && let Some(functions) = unknown.learned(now + TRUST_OLDER_FUNCTIONS) {
             self.journal
                 .write(|write| write.remember_older_functions(name, &functions))?;
@@ -178,7 +178,7 @@ fn without<'a>(document: &'a str, fields: &BTreeSet<String>) -> Result<Cow<'a, s
     })
 }
 
-/// Removes the field wherever its path leads. Returns whether it was anywhere.
+/// Removes the field from every place that its path leads to. Returns whether there was one.
 fn remove(value: &mut Value, field: &str) -> bool {
     let Some((step, rest)) = field.split_once('.') else {
         return value
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn document_without_the_fields_stays_as_it_is() {
+    fn document_without_the_fields_is_unchanged() {
         let document = r#"{"z":1, "list":{}, "m":5}"#;
         let fields = ["x", "m.a", "list[].a", "z.y.x"].map(str::to_owned);
         let same = without(document, &fields.into()).unwrap();
