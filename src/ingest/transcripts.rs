@@ -16,7 +16,7 @@ use crate::record::read_state::{ReadState, TranscriptState};
 use crate::system::deadline::Deadline;
 use crate::system::files::open_regular;
 use crate::transcript::beginning::{self, Origin};
-use crate::transcript::files::{SessionFile, subagent_id};
+use crate::transcript::files::{SessionFile, subagent_id, subagent_type};
 use crate::transcript::reader::{self, Checkpoint, Outcome};
 
 /// How much of a hook's time is kept for delivery.
@@ -217,6 +217,8 @@ struct FileDelta {
     is_from_start: bool,
     /// The time of the records in it that an old client copied.
     copied_at: Option<Millis>,
+    /// The type of the subagent whose file it is, if the client says so.
+    subagent_type: Option<String>,
 }
 
 impl TranscriptDelta {
@@ -302,12 +304,16 @@ pub fn read_files(
             facts.push(Facts::of_subagent(key(b'a', id.as_bytes())));
         }
         if checkpoint != from || is_from_start {
+            let subagent_type = (*source == Source::Subagent)
+                .then(|| subagent_type(path))
+                .flatten();
             delta.files.push(FileDelta {
                 path: stored_path.into_owned(),
                 facts,
                 checkpoint,
                 is_from_start,
                 copied_at,
+                subagent_type: subagent_type.map(|name| config.redactor.name(&name)),
             });
         }
         if !is_all || delta.weight() > MAX_FACTS {
@@ -348,11 +354,15 @@ pub(super) fn count(
     }
     let mut chains = Vec::with_capacity(delta.files.len());
     for file in &delta.files {
-        chains.push(if file.is_from_start {
+        let mut chain = if file.is_from_start {
             Chain::new(file.copied_at)
         } else {
             write.chain(row, &file.path.to_string_lossy())?
-        });
+        };
+        if file.subagent_type.is_some() {
+            chain.subagent_type.clone_from(&file.subagent_type);
+        }
+        chains.push(chain);
     }
     let (paths, facts): (Vec<_>, Vec<_>) = delta
         .files

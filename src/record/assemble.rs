@@ -5,9 +5,10 @@ use std::cmp::Reverse;
 use super::Millis;
 use super::cost::Spent;
 use super::document::{
-    Document, Metadata, OwnerDocument, RunDocument, ToolDocument, TranscriptDocument, UsageSource,
+    Document, Metadata, OwnerDocument, RunDocument, SubagentDocument, ToolDocument,
+    TranscriptDocument, UsageSource,
 };
-use super::facts::Answer;
+use super::facts::{Answer, SubagentFigures};
 use super::figures::Figures;
 use super::outcome::Outcome;
 use super::prices::Prices;
@@ -86,6 +87,7 @@ impl Document {
             tools: tools(figures),
             compactions: figures.compactions,
             subagents: figures.subagents,
+            subagent_types: subagent_types(figures),
             usage: spent.usage,
             usage_by_model: spent.by_model,
             usage_by_day: spent.by_day,
@@ -229,6 +231,16 @@ fn runs(runs: &Runs) -> Vec<RunDocument> {
         .enumerate()
         .filter(|(index, _)| *index == 0 || *index > left_out);
     listed.map(|(_, run)| RunDocument::new(run)).collect()
+}
+
+fn subagent_types(figures: &Figures) -> Vec<SubagentDocument> {
+    let types = figures.subagent_types.iter();
+    let document = |(name, subagents): (&String, &SubagentFigures)| SubagentDocument {
+        name: name.clone(),
+        calls: subagents.calls,
+        usage: subagents.usage,
+    };
+    types.map(document).collect()
 }
 
 fn tools(figures: &Figures) -> Vec<ToolDocument> {

@@ -87,6 +87,8 @@ pub struct Metadata {
     pub tools: Vec<ToolDocument>,
     pub compactions: u64,
     pub subagents: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subagent_types: Vec<SubagentDocument>,
     pub usage: Usage,
     pub usage_by_model: Vec<ModelUsage>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -227,6 +229,16 @@ pub struct ToolDocument {
     pub name: String,
     pub calls: u64,
     pub errors: u64,
+}
+
+/// What the subagents of one type used, as it is sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SubagentDocument {
+    pub name: String,
+    pub calls: u64,
+    #[serde(flatten)]
+    pub usage: Usage,
 }
 
 /// Token counts of one model, as they are sent.

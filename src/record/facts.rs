@@ -226,6 +226,16 @@ pub struct ToolFigures {
     pub errors: u64,
 }
 
+/// What the subagents of one type used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubagentFigures {
+    /// How many were started.
+    pub calls: u64,
+    /// Token counts of their messages.
+    #[serde(flatten)]
+    pub usage: Usage,
+}
+
 /// Whether both times are known and `at` is earlier than `other`.
 #[must_use]
 pub fn is_before(at: Option<Millis>, other: Option<Millis>) -> bool {

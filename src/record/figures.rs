@@ -14,11 +14,11 @@ use super::charge::{Charges, UsageByModel};
 use super::days::{Day, Days};
 use super::document::PullRequest;
 use super::facts::{
-    Answer, DatedText, Fact, Facts, Latest, Reply, Span, Step, StepKind, ToolFigures, What,
-    is_before,
+    Answer, DatedText, Fact, Facts, Latest, Reply, Span, Step, StepKind, SubagentFigures,
+    ToolFigures, What, is_before,
 };
 use super::index::{Index, Key, Known, key};
-use super::names::{MAX_MODELS, MAX_TOOLS, entry, entry_name};
+use super::names::{MAX_MODELS, MAX_SUBAGENT_TYPES, MAX_TOOLS, entry, entry_name};
 use super::prices::Prices;
 use super::project::add_pull_requests;
 use super::redact::Text;
@@ -44,6 +44,9 @@ pub struct Figures {
     pub compactions: u64,
     /// Subagents that were started.
     pub subagents: u64,
+    /// Those of which the type is known, by type.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub subagent_types: BTreeMap<String, SubagentFigures>,
     /// Token counts by model.
     pub usage_by_model: UsageByModel,
     /// The same by day. Messages without a time, and what versions before this field counted, are
@@ -128,7 +131,7 @@ impl Figures {
             None => false,
         };
         if let Some(agent) = facts.subagent {
-            self.add_subagent(agent);
+            self.add_subagent(agent, chain);
         }
         let all = std::mem::take(&mut facts.facts);
         let mut charges = std::mem::take(&mut facts.charges).into_iter().peekable();
@@ -161,8 +164,13 @@ impl Figures {
         Ok(())
     }
 
-    fn add_subagent(&mut self, agent: Key) {
-        self.subagents += u64::from(self.agents.insert(agent));
+    fn add_subagent(&mut self, agent: Key, chain: &Chain) {
+        if self.agents.insert(agent) {
+            self.subagents += 1;
+            if let Some(kind) = &chain.subagent_type {
+                entry(&mut self.subagent_types, kind, MAX_SUBAGENT_TYPES).calls += 1;
+            }
+        }
     }
 
     fn add_charge(&mut self, charge: charge::Charge) {
@@ -204,7 +212,7 @@ impl Figures {
             }
             What::Sidechain { agent } => {
                 if batch.is_new(fact.key)? {
-                    self.add_subagent(*agent);
+                    self.add_subagent(*agent, chain);
                 }
             }
             What::Prompt { is_command, .. } => {
@@ -284,13 +292,15 @@ impl Figures {
         }
         let model = chain.model(message).unwrap_or(&names[reply.model]);
         let day = chain.day(message, fact);
-        let is_inherited = self.count_message((message, model, day), reply, names, batch)?;
+        let kind = chain.subagent_type.as_deref();
+        let counted = (message, model, day, kind);
+        let is_inherited = self.count_message(counted, reply, names, batch)?;
         let is_new = seen.known.is_none() && !is_inherited && !seen.is_inherited;
         if is_new {
             self.span.include(fact.at);
             self.charges.has_grown |= fact.is_main;
             if let Some(agent) = reply.agent {
-                self.add_subagent(agent);
+                self.add_subagent(agent, chain);
             }
             for (_, name) in &reply.calls {
                 entry(&mut self.tools, &names[*name], MAX_TOOLS).calls += 1;
@@ -303,11 +313,11 @@ impl Figures {
         Ok(())
     }
 
-    /// Counts what a message of a model and a day has used beyond what is known of it. Returns
-    /// whether it is history that a fork copied.
+    /// Counts what a message of a model, a day and a type of subagent has used beyond what is known of
+    /// it. Returns whether it is history that a fork copied.
     fn count_message<I: Index>(
         &mut self,
-        (message, model, day): (Key, &str, Option<Day>),
+        (message, model, day, kind): (Key, &str, Option<Day>, Option<&str>),
         reply: &Reply,
         names: &[String],
         batch: &mut Batch<'_, I>,
@@ -342,6 +352,10 @@ impl Figures {
                 self.days.add(day, name, before, now);
             }
             entry(&mut self.usage_by_model, name, MAX_MODELS).add(more);
+            if let Some(kind) = kind {
+                let subagents = entry(&mut self.subagent_types, kind, MAX_SUBAGENT_TYPES);
+                subagents.usage.add(more);
+            }
         }
         Ok(is_inherited)
     }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub const MAX_TOOLS: usize = 1_000;
 /// See [`MAX_TOOLS`].
 pub const MAX_MODELS: usize = 50;
+/// The same for types of subagents.
+pub const MAX_SUBAGENT_TYPES: usize = 50;
 const OTHER: &str = "other";
 
 /// The index of a name, which is added if it is new. A session has a few dozen, so the search is

@@ -6,13 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+
 use super::beginning;
 use crate::record::facts::Source;
+use crate::system::files::read_regular;
+use crate::system::json::{Scalar, parse_object};
 
 /// How deep below `subagents/` files are searched for.
 const MAX_DEPTH: usize = 8;
 /// The most subagent files of one session.
 const MAX_FILES: usize = 10_000;
+/// The most that is read of `agent-<id>.meta.json`, in bytes.
+const MAX_META: u64 = 64 * 1024;
 
 /// A file of a session.
 pub type SessionFile = (PathBuf, Source);
@@ -76,6 +82,20 @@ pub fn subagent_id(path: &Path) -> Option<&str> {
         .to_str()?
         .strip_prefix("agent-")?
         .strip_suffix(".jsonl")
+}
+
+/// The type of the subagent whose transcript this is, by `agent-<id>.meta.json` beside it. Clients
+/// before 2.1 do not write that file.
+#[must_use]
+pub fn subagent_type(path: &Path) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Meta<'a> {
+        #[serde(default, borrow, rename = "agentType")]
+        agent_type: Scalar<'a>,
+    }
+    let meta = read_regular(&path.with_extension("meta.json"), MAX_META).ok()?;
+    let meta: Meta<'_> = parse_object(&meta).ok()?;
+    meta.agent_type.owned()
 }
 
 /// `<session>/subagents/**/agent-<id>.jsonl` beside `<session>.jsonl`, sorted. Links are not

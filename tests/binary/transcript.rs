@@ -271,6 +271,58 @@ fn subagents_at_any_depth_are_counted() {
     );
 }
 
+#[test]
+fn subagents_are_counted_by_type() {
+    let lab = Lab::new();
+    lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
+    let folder = lab.path().with_extension("").join("subagents");
+    let file = |id: &str| folder.join(format!("agent-{id}.jsonl"));
+    let side = |line: Value| with(line, &json!({"isSidechain": true}));
+    for (id, meta) in [
+        ("a", r#"{"agentType":"Explore"}"#),
+        ("b", r#"{"agentType":"Explore","finished":true}"#),
+        (
+            "c",
+            r#"{"agentType":"sk-ant-api03-AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCdEfGhIj"}"#,
+        ),
+        ("d", r#"{"agentType":7}"#),
+        ("e", "no JSON"),
+    ] {
+        let lines = [
+            side(prompt(&format!("p-{id}"), "SUBTASK")),
+            side(answer(id, "x", 100)),
+        ];
+        write(&file(id), &text(&lines));
+        write(&file(id).with_extension("meta.json"), meta);
+    }
+    // A client that does not name the type.
+    write(&file("f"), &text(&[side(answer("f", "x", 100))]));
+    let of_types = |document: &Value| {
+        let types = document["metadata"]["subagentTypes"].as_array().unwrap();
+        let figures = types.iter().map(|entry| {
+            let name = entry["name"].as_str().unwrap().to_owned();
+            (name, entry["calls"].clone(), entry["outputTokens"].clone())
+        });
+        figures.collect::<Vec<_>>()
+    };
+    let entry = |name: &str, calls, tokens| (name.to_owned(), json!(calls), json!(tokens));
+    let secret = "[redacted anthropic]";
+    let document = lab.read();
+    assert_eq!(
+        of_types(&document),
+        [entry("Explore", 2, 200), entry(secret, 1, 100)]
+    );
+    assert_eq!(document["metadata"]["subagents"], 6);
+    // What is appended later counts for the same type.
+    let mut lines = std::fs::read_to_string(file("a")).unwrap();
+    lines += &text(&[side(answer("a2", "y", 5))]);
+    write(&file("a"), &lines);
+    assert_eq!(
+        of_types(&lab.read()),
+        [entry("Explore", 2, 205), entry(secret, 1, 100)]
+    );
+}
+
 /// What the client has charged after some seconds.
 fn cost_state(seconds: u64, usd: f64) -> Value {
     let charge = json!({"inputTokens": 900, "outputTokens": 900, "cacheReadInputTokens": 900, "cacheCreationInputTokens": 900, "costUSD": usd});

@@ -6,7 +6,7 @@ use super::{ListedSession, cost, escaped, if_known, known, time};
 use crate::record::Millis;
 use crate::record::document::{
     Activity, ActivityState, CostSource, Metadata, ModelUsage, PullRequest, RunDocument,
-    ToolDocument,
+    SubagentDocument, ToolDocument,
 };
 use crate::record::run::EndedBy;
 use crate::record::usage::Usage;
@@ -53,6 +53,8 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
     );
     let tools = metadata.tools.iter().map(tool);
     page.line("tools", &tools.collect::<Vec<_>>().join(", "));
+    let subagents = metadata.subagent_types.iter().map(subagents);
+    page.line("subagents", &subagents.collect::<Vec<_>>().join(", "));
     page.line(
         "tokens",
         &known(metadata, |metadata| tokens_by_kind(metadata.usage)),
@@ -274,6 +276,15 @@ fn tool(tool: &ToolDocument) -> String {
         escape(&tool.name),
         tool.calls,
         failures(tool.errors)
+    )
+}
+
+fn subagents(subagents: &SubagentDocument) -> String {
+    format!(
+        "{} {} ({} tokens)",
+        escape(&subagents.name),
+        subagents.calls,
+        tokens(subagents.usage)
     )
 }
 
