@@ -283,7 +283,7 @@ fn subagents_are_counted_by_type() {
         ("b", r#"{"agentType":"Explore","finished":true}"#),
         (
             "c",
-            r#"{"agentType":"sk-ant-api03-AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCdEfGhIj"}"#,
+            r#"{"agentType":"use sk-ant-api03-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}"#,
         ),
         ("d", r#"{"agentType":7}"#),
         ("e", "no JSON"),
@@ -306,7 +306,7 @@ fn subagents_are_counted_by_type() {
         figures.collect::<Vec<_>>()
     };
     let entry = |name: &str, calls, tokens| (name.to_owned(), json!(calls), json!(tokens));
-    let secret = "[redacted anthropic]";
+    let secret = "use [redacted anthropic]";
     let document = lab.read();
     assert_eq!(
         of_types(&document),
