@@ -60,6 +60,7 @@ const sessionMetadata = {
   models: v.array(v.string()),
   title: v.optional(v.string()),
   activity: v.optional(activity),
+  lastPrompt: v.optional(v.string()),
   runs: v.array(run),
   transcript,
   prompts: v.number(),

@@ -54,6 +54,11 @@ impl Document {
         let has_usage = charge.is_some() || transcript.state != ReadState::Missing;
         let completed_at = completed_at(session, figures);
         let (prompts, turns) = prompts_and_turns(session, figures, transcript);
+        let activity = session.activity();
+        let last_prompt = session.last_prompt.as_ref().filter(|_| activity.is_some());
+        let last_prompt = last_prompt
+            .map(|prompt| cut(&prompt.text, MAX_LINE))
+            .filter(|prompt| input.as_ref().is_none_or(|input| input.text != *prompt));
         let metadata = Metadata {
             started_at,
             completed_at,
@@ -71,7 +76,8 @@ impl Document {
             model: latest.model.text().or_else(|| session.model.clone()),
             models: spent.models,
             title: title(session, figures),
-            activity: session.activity(),
+            activity,
+            last_prompt,
             runs: runs(&session.runs),
             transcript: TranscriptDocument {
                 path: session.transcript_path.clone().unwrap_or_default(),

@@ -77,6 +77,8 @@ pub struct Metadata {
         deserialize_with = "known_or_none"
     )]
     pub activity: Option<Activity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_prompt: Option<String>,
     pub runs: Vec<RunDocument>,
     pub transcript: TranscriptDocument,
     pub prompts: u64,

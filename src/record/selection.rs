@@ -33,6 +33,7 @@ impl Selection {
                 [
                     id,
                     document.input.as_ref(),
+                    metadata.last_prompt.as_ref(),
                     document.output.as_ref(),
                     document.error.as_ref(),
                     metadata.title.as_ref(),

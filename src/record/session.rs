@@ -118,6 +118,9 @@ pub struct Session {
     pub(super) model: Option<String>,
     pub(super) title: Option<Text>,
     pub(super) prompt: Option<Text>,
+    /// The last prompt of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_prompt: Option<Text>,
     /// When the last prompt was submitted, by its hook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) asked_at: Option<Millis>,
@@ -179,6 +182,7 @@ impl Session {
             model: None,
             title: None,
             prompt: None,
+            last_prompt: None,
             asked_at: None,
             last_turn: None,
             prompts: HookPrompts::default(),
@@ -234,6 +238,8 @@ impl Session {
                     self.prompts.submit(event.prompt_id.as_deref(), text);
                     if self.prompt.is_none() {
                         self.prompt = keep(prompt);
+                    } else if self.asked_at <= Some(now) {
+                        self.last_prompt = redactor.keep_line(text);
                     }
                 }
                 if self.last_turn.as_ref().map(|turn| &turn.id) != event.prompt_id.as_ref() {

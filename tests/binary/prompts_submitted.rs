@@ -202,6 +202,33 @@ fn screens_show_for_how_long_a_session_has_worked_or_waited() {
 }
 
 #[test]
+fn running_session_shows_its_last_prompt() {
+    let machine = Machine::new();
+    let last = || machine.document(SESSION)["metadata"]["lastPrompt"].clone();
+    hook(&machine, &start("startup"));
+    hook(&machine, &prompt("go", Some("a")));
+    assert_eq!(last(), Value::Null);
+    hook(&machine, &stop(&json!([])));
+    let long = format!("and now\n{}", "y".repeat(5_000));
+    for (text, shown) in [
+        (
+            "POSTGRES_PASSWORD=hunter2hunter2",
+            "POSTGRES_PASSWORD=[redacted secret]",
+        ),
+        ("<task-notification>", "POSTGRES_PASSWORD=[redacted secret]"),
+        (&long, &long[..4_096]),
+    ] {
+        hook(&machine, &prompt(text, Some("b")));
+        assert_eq!(last(), shown);
+    }
+    let list = machine.sidecar(&["sessions"]).run();
+    assert!(list.stdout.contains("and now"), "{}", list.stdout);
+    assert_eq!(machine.document(SESSION)["input"], "go");
+    hook(&machine, &end());
+    assert_eq!(last(), Value::Null);
+}
+
+#[test]
 fn notice_of_a_background_task_is_not_the_prompt() {
     let machine = Machine::new();
     hook(

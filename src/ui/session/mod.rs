@@ -200,14 +200,12 @@ fn escaped(text: Option<&String>) -> String {
     text.map_or_else(String::new, |text| escape(text))
 }
 
-/// The session's title, or else its prompt.
+/// What a running session was asked last, or else the session's title, or else its prompt.
 fn title(document: &Document) -> String {
     let title = document.metadata.title.as_ref();
-    escaped(
-        title
-            .filter(|title| !title.is_empty())
-            .or(document.input.as_ref()),
-    )
+    let title = title.filter(|title| !title.is_empty());
+    let last_prompt = document.metadata.last_prompt.as_ref();
+    escaped(last_prompt.or(title).or(document.input.as_ref()))
 }
 
 /// The last part of a project's folder or repository.

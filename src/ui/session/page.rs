@@ -105,6 +105,7 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
     delivery_line(&mut page, session.delivery_state.as_ref());
     for (name, text) in [
         ("input", &document.input),
+        ("last prompt", &metadata.last_prompt),
         ("output", &document.output),
         ("error", &document.error),
     ] {
