@@ -18,11 +18,11 @@ use convex_sidecar::hook::InputError;
 use convex_sidecar::journal::ErrorKind;
 use convex_sidecar::system::signals;
 
-/// Exit code for a wrong command line: `EX_USAGE` of sysexits. Never 2, which means "block" to the
-/// client.
+/// Exit code for a wrong command line: `EX_USAGE` from sysexits. It must not be 2, which means
+/// "block" to the client.
 const USAGE: i32 = 64;
 
-/// What the bare command says to somebody who did not know that it is a hook.
+/// What the bare command prints for users who do not know that it is a hook.
 const NO_INPUT: &str = "convex-sidecar records Claude Code sessions. Without arguments it is a hook, which reads an event from stdin, and stdin was empty. \
 `convex-sidecar --help` lists the commands.";
 
@@ -44,7 +44,7 @@ fn main() {
     } else {
         Cli::parse_arguments(arguments.into_iter().skip(1)).unwrap_or_else(|error| {
             if error.use_stderr() {
-                // It repeats arguments, which can be pasted text.
+                // The error repeats arguments, which can be pasted text.
                 command::print_error(error.render().to_string().trim_end());
                 exit(USAGE);
             }
@@ -87,12 +87,13 @@ fn main() {
         command::print_error(&format!("convex-sidecar: {error:#}{remedy}"));
         exit(if error.is::<WrongUsage>() { USAGE } else { 1 });
     }
-    // Returning would wait for threads that still read stdin or resolve a name.
+    // Returning would wait for threads that are still reading stdin or resolving a name.
     exit(0);
 }
 
-/// Whether the command line is the one that the client runs, `convex-sidecar hook`. To parse it,
-/// clap sets up the options of all commands, which took a twentieth of a hook's instructions.
+/// Whether the command line is the one that the client runs, `convex-sidecar hook`. For this one
+/// clap is skipped: it sets up the options of all commands, which took a twentieth of a hook's
+/// instructions.
 fn is_plain_hook(arguments: &[OsString]) -> bool {
     arguments.len() == 2 && arguments[1] == "hook"
 }

@@ -20,7 +20,7 @@ const OWNED_CRATES: [(&str, &str); 3] = [
     ("reqwest", "convex"),
     ("rustls", "convex"),
 ];
-/// The most lines of a file in `src/`, without its tests.
+/// The maximum number of lines of a file in `src/`, without its tests.
 const MAX_LINES: usize = 400;
 
 struct SourceFile {

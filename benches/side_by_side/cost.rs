@@ -144,8 +144,8 @@ fn figures(text: &str) -> Vec<(String, u64, u64)> {
     all
 }
 
-/// The maximum of several runs. A hook is slow under these tools, and skips work on a busy machine
-/// when its time is up.
+/// The maximum of several runs. A hook is slow under these tools, and on a busy machine it skips
+/// work when its time is up.
 fn most<T: Ord>(run: impl Fn() -> Result<T, String>) -> Result<T, String> {
     let runs = (0..RUNS).map(|_| run()).collect::<Result<Vec<_>, _>>()?;
     runs.into_iter().max().ok_or_else(|| "no runs".to_owned())
@@ -172,7 +172,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// A new home for each run, because a hook does less if something was done before.
+    /// A new home for each run, because a hook has less to do after an earlier one.
     fn home(&self) -> Home {
         let home = Home::new(self.scratch, "cost");
         let home = if self.scene.is_delivered {

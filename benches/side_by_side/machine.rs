@@ -4,7 +4,8 @@ use std::process::Command;
 
 use crate::rivals;
 
-/// The load of the last minute. Above a fraction of one, other processes disturbed the bench.
+/// The load of the last minute. If it is more than a fraction of one, other processes disturbed the
+/// benchmark.
 pub fn load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ')

@@ -62,8 +62,8 @@ impl Event {
     }
 }
 
-/// A process that stands in for the client: a hook believes a variable only if its client was started
-/// with it. It is in the list of clients, as detached hooks need it, and ends when this is dropped.
+/// A process that stands in for the client: a hook trusts a variable only if its client was started
+/// with it. It is in the list of clients, which detached hooks need, and ends when this is dropped.
 struct Client(Child);
 
 impl Client {

@@ -1,7 +1,7 @@
-//! Generates transcripts of realistic shape and any size, the same on every machine: lines as client
-//! 2.1.197 writes them (`tests/fixtures/claude-code-2.1.197`), with the sizes that users report.
-//! Most of it is tool results of some kilobytes, which the client writes twice (`content` and
-//! `toolUseResult`), messages of one to three lines, and attachments.
+//! Generates transcripts of realistic shape and any size, the same on every machine: lines as
+//! client 2.1.197 writes them (`tests/fixtures/claude-code-2.1.197`), with the sizes that users
+//! report. Most of it is tool results of several kilobytes, which the client writes twice
+//! (`content` and `toolUseResult`), messages of one to three lines, and attachments.
 
 #![expect(
     clippy::format_push_string,
@@ -165,7 +165,8 @@ impl Turn<'_> {
         blocks
     }
 
-    /// Three tenths of the results are a few lines, half are some pages, the rest are whole files.
+    /// Three tenths of the results are a few lines, half are several pages, the rest are whole
+    /// files.
     fn tool_result(&mut self, id: &str) {
         let pieces = match self.numbers.below(10) {
             0..3 => 1 + self.numbers.below(3),

@@ -1,4 +1,4 @@
-//! How long a deployment that fails is left alone.
+//! How long a failing deployment is left alone.
 
 use rusqlite::params;
 
@@ -7,11 +7,11 @@ use crate::record::Millis;
 use crate::record::failure::{Failure, FailureKind};
 use crate::record::redact::message;
 
-/// The longest that anything waits for its next try, in milliseconds.
+/// The longest wait before the next try of anything, in milliseconds.
 pub const LONGEST_WAIT: Millis = 300_000;
 
-/// Whether `retry_at` has come at the time in the parameter `now`. A time further away than the
-/// longest wait was stored while the clock was ahead.
+/// SQL for whether `retry_at` has been reached at the time in the parameter `now`. A time further
+/// away than the longest wait was stored while the clock was ahead.
 pub(super) fn has_come(now: &str) -> String {
     format!("retry_at NOT BETWEEN {now} + 1 AND {now} + {LONGEST_WAIT}")
 }
@@ -21,7 +21,7 @@ pub(super) fn has_come(now: &str) -> String {
 pub struct Backoff {
     /// Failures in a row.
     pub failures: u32,
-    /// Before this time nothing is tried.
+    /// Nothing is sent before this time.
     pub retry_at: Millis,
     /// The last failure.
     pub failure: Failure,

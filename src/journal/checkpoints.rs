@@ -1,4 +1,4 @@
-//! How far the transcript files of each session were read, and which must be looked at again.
+//! How far the transcript files of each session were read, and which have to be read again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -35,9 +35,9 @@ impl Journal {
         Ok(rows.into_iter().collect())
     }
 
-    /// Sessions whose transcript must be looked at again: they have ended since the last look, or
-    /// were read in part. With each, whether it has changed in this time before `now` and is not stale;
-    /// then only records written since then can be missing.
+    /// Sessions whose transcript has to be checked again: they have ended since the last check, or
+    /// were read in part. Each with whether it has changed within this time before `now` and is not
+    /// stale, so that only records written since then can be missing.
     pub fn unfinalized(&self, now: Millis, recent: Millis) -> Result<Vec<(String, bool)>> {
         let sql = "SELECT session_id, abs(?1 - updated_at) < ?2 AND NOT is_stale FROM sessions WHERE NOT is_finalized";
         query_all(&self.connection, sql, [now, recent], |row| {
@@ -83,8 +83,9 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Remembers that the client says which session is a fork of which. The parent, or one of its
-    /// parents, may have been taken for a fork of the child until now; then it must be read again.
+    /// Remembers that the client says which session is a fork of which. Until now, the parent or
+    /// one of its parents may have been considered a fork of the child; then it has to be read
+    /// again.
     pub fn store_fork(&self, child: &str, parent: &str) -> Result<()> {
         let sql = "INSERT OR IGNORE INTO forks (child, parent) VALUES (?, ?)";
         let mut insert = self.connection.prepare_cached(sql)?;
@@ -112,8 +113,8 @@ impl Write<'_> {
         Ok(is_stale.unwrap_or(false))
     }
 
-    /// Stores when the session began, by which the older of two sessions is known. A file that was
-    /// restored is younger than its session.
+    /// Stores when the session began, which decides which of two sessions is older. The file's own
+    /// time would not do, because a restored file is younger than its session.
     pub fn store_origin(&self, row: &SessionRow, origin: Origin) -> Result<()> {
         let sql = "UPDATE sessions SET first_record_at = ?1, created_at = ?2
                    WHERE id = ?3 AND (first_record_at IS NULL OR (first_record_at, created_at) > (?1, ?2))";
@@ -129,7 +130,7 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// The session's transcript needs no further look, unless it is stale.
+    /// Marks the session's transcript as completely read, unless it is stale.
     pub fn mark_finalized(&self, session_id: &str) -> Result<()> {
         let sql = "UPDATE sessions SET is_finalized = 1 WHERE session_id = ? AND NOT is_finalized AND NOT is_stale";
         self.connection.prepare_cached(sql)?.execute([session_id])?;

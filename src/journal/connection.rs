@@ -1,10 +1,10 @@
 //! Connections to the journal's file: how long they wait for other processes, and what they do where
 //! a write-ahead log does not work.
 //!
-//! A write-ahead log needs memory that processes share, which network file systems and some of
-//! FUSE's do not offer. SQLite says so when it reads the file. The journal is then turned into one
-//! with a rollback journal, in which an event takes two more waits for the disk. All processes find
-//! the mode in the file, so they use the same one at all times.
+//! A write-ahead log needs memory that processes share, which network file systems and some FUSE
+//! file systems do not support. SQLite reports that when it reads the file. The journal is then
+//! switched to a rollback journal, with which an event takes two more waits for the disk. The mode
+//! is stored in the file, so all processes use the same one at all times.
 
 use std::fs;
 use std::path::Path;
@@ -26,13 +26,13 @@ use crate::system::signals;
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(3_200);
 /// The longest pause between two tries to lock the file, as a power of two in milliseconds.
 const MAX_PAUSE: i32 = 5;
-/// How long to wait before what does not wait for other processes by itself is tried again.
+/// How long to wait before retrying an operation that does not wait for other processes itself.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(1);
 
-/// Whether `fsync` returns while a power failure can still undo what was written. On macOS it leaves
-/// the data in the cache of the drive; only `F_FULLFSYNC` waits until the drive has written it
-/// (`man 2 fsync`). SQLite calls that if it is asked to, for checkpoints as well: before a log is
-/// overwritten, what it holds must be on the disk.
+/// Whether `fsync` returns while a power failure can still undo what was written. On macOS it
+/// leaves the data in the cache of the drive; only `F_FULLFSYNC` waits until the drive has written
+/// it (`man 2 fsync`). SQLite can be told to use that, for checkpoints as well: before a log is
+/// overwritten, its content must be on the disk.
 const FSYNC_MAY_RETURN_EARLY: bool = cfg!(target_os = "macos");
 
 /// Opens the file, which must exist.
@@ -40,11 +40,11 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     be_patient(&mut connection, BUSY_TIMEOUT)?;
-    // Otherwise SQLite, if it is built with STAT4, plans a query again for each value (a tenth of
-    // the time of counting, measured).
+    // Otherwise SQLite, if built with STAT4, plans a query again for each value, which took a tenth
+    // of the time of counting (measured).
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // The last process that closes a file deletes its log, by name. If the file has been set aside,
-    // that is the log of the journal in its place.
+    // that would be the log of the journal that replaced it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     if FSYNC_MAY_RETURN_EARLY {
         connection.pragma_update(None, "fullfsync", true)?;
@@ -53,7 +53,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Makes each statement wait for locks of other processes, at most `patience`. SQLite's own handler
-/// does not say that it waits, which a hook that holds back signals has to know.
+/// does not report that it waits, which a hook that holds back signals has to know.
 pub(super) fn be_patient(connection: &mut Connection, patience: Duration) -> rusqlite::Result<()> {
     let mut deadline = Deadline::never();
     connection.busy_handler(Some(move |tries: i32| {
@@ -67,10 +67,10 @@ pub(super) fn be_patient(connection: &mut Connection, patience: Duration) -> rus
     }))
 }
 
-/// Turns the journal into one with a rollback journal. What its log holds is kept. In SQLite's
+/// Switches the journal to a rollback journal. The content of its log is kept. In SQLite's
 /// exclusive mode a log needs no shared memory, but no other process may have the journal open. A
-/// process that waits in the queue of writers has it open, so their lock is released between two
-/// tries.
+/// process that waits in the queue of writers has it open, so the writers' lock is released between
+/// two tries.
 pub(super) fn leave_log(path: &Path, lock: &Path) -> Result<()> {
     let deadline = Deadline::never().within(BUSY_TIMEOUT);
     loop {
@@ -104,8 +104,8 @@ pub(super) fn use_rollback_journal(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Whether SQLite can lock a file in the folder of the journal. On a file system without locks it
-/// says that the file is busy, whatever the reason.
+/// Whether SQLite can lock a file in the folder of the journal. On a file system without locks,
+/// SQLite reports that the file is busy.
 pub fn can_lock(journal: &Path) -> bool {
     let path = with_suffix(journal, &format!("-probe-{}", std::process::id()));
     let lock = || {

@@ -16,18 +16,18 @@ const SHARED_MEMORY: [i32; 4] = [
     ffi::SQLITE_IOERR_SHMMAP,
 ];
 
-/// What kept an operation from succeeding.
+/// Why an operation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Other processes held the write lock until the timeout.
     Busy,
-    /// The file holds something that neither SQLite nor this program wrote.
+    /// The file contains something that neither SQLite nor this program wrote.
     Damaged,
-    /// Another file has taken its place, or none: another process has set it aside.
+    /// Another process has set the file aside; another file may have taken its place.
     Replaced,
     /// A newer version of this program wrote it.
     Newer,
-    /// Its file system offers no shared memory, which a write-ahead log needs.
+    /// Its file system does not support shared memory, which a write-ahead log needs.
     NoSharedMemory,
     /// Anything else, for example a full disk or missing permissions.
     Other,
@@ -73,13 +73,13 @@ impl Error {
         )
     }
 
-    /// Prefixes the message with what could not be done.
+    /// Prefixes the message with the operation that failed.
     pub(super) fn context(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
     }
 
-    /// What code decides on.
+    /// The kind, for code to decide on.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind

@@ -13,7 +13,7 @@ use crate::record::session::Status;
 
 const LAST_CHANGED_FIRST: &str = "ORDER BY updated_at DESC, id DESC";
 
-/// How much of the journal is mapped into memory to read all of it, in bytes.
+/// How much of the journal is mapped into memory when all of it is read, in bytes.
 const MAPPED: i64 = 256 * 1024 * 1024;
 
 /// Which sessions to list.
@@ -36,8 +36,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether the document is listed, as far as a query does not decide that. One that cannot be
-    /// read is not hidden.
+    /// Whether the document is listed, according to the criteria that the query does not check. A
+    /// document that cannot be read is not hidden.
     pub fn lists<E>(&self, document: impl FnOnce() -> std::result::Result<Document, E>) -> bool {
         if !self.is_used && self.selection.is_everything() {
             return true;
@@ -49,7 +49,7 @@ impl Filter {
 }
 
 impl Journal {
-    /// Sessions, the last changed first.
+    /// Sessions, most recently changed first.
     pub fn entries(&self, filter: &Filter) -> Result<Vec<SessionEntry>> {
         let mut entries = Vec::new();
         self.each(filter, SessionEntry::COLUMNS, LAST_CHANGED_FIRST, |row| {
@@ -63,9 +63,9 @@ impl Journal {
     }
 
     /// What each session used, in the order in which the rows are stored, which is the fastest. The
-    /// limit of the filter does not count here.
+    /// limit of the filter is ignored here.
     pub fn each_usage(&self, filter: &Filter, mut each: impl FnMut(&SessionUsage)) -> Result<()> {
-        // Most of a document is in pages of its own, and a read of each page costs a system call.
+        // Most of a document is in separate pages, and reading each page costs a system call.
         self.connection.pragma_update(None, "mmap_size", MAPPED)?;
         self.each(filter, "document", "", |row| {
             if filter.lists(|| json(row, 0)) {

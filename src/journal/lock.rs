@@ -1,12 +1,13 @@
 //! The queue of writers.
 //!
-//! SQLite lets waiting processes poll, up to 100 ms apart, and the one that polls at the right
-//! moment is next: of 200 hooks at once, some never were (measured). The operating system grants a
-//! file lock in the order of the requests. Writers therefore queue for `journal.db-lock`, and
-//! processes that wait share a lock on `journal.db-queue`, so that a long writer can see them.
-//! Queueing is a courtesy: after a timeout the write is tried without it.
+//! SQLite makes waiting processes poll, up to 100 ms apart, and the one that polls at the right
+//! moment gets the lock. Of 200 hooks at once, some never got it (measured). The operating system
+//! grants a file lock in the order of the requests. Writers therefore queue for `journal.db-lock`,
+//! and processes that wait share a lock on `journal.db-queue`, so that a long writer can see them.
+//! Queueing is not required: after a timeout, the write is tried without it.
 //!
-//! A lock on the folder keeps a journal that is being opened in its place.
+//! A lock on the folder keeps other processes from setting a journal aside while it is being
+//! opened.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -62,8 +63,8 @@ pub(super) fn keep_in_place(journal: &Path) -> Option<File> {
     wait_for(journal, File::try_lock_shared)
 }
 
-/// Waits until no other process keeps the journal in place, and keeps them from opening it until the
-/// file is dropped. `None` if locks are not supported.
+/// Waits until no other process keeps the journal in place, and keeps others from opening it until
+/// the file is dropped. `None` if locks are not supported.
 pub(super) fn move_away(journal: &Path) -> Option<File> {
     wait_for(journal, File::try_lock)
 }

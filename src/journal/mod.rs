@@ -1,9 +1,9 @@
-//! The journal: everything that is known about the sessions on this machine, durably, and how much
-//! of it Convex has confirmed. The only user of SQLite.
+//! The journal: a durable store of everything that is known about the sessions on this machine, and
+//! how much of it Convex has confirmed. The only user of SQLite.
 //!
 //! State, not events, is delivered: a session's row holds its latest document and a revision that
-//! grows with every change. The session is due while `revision > delivered_revision`. A week offline
-//! thus costs one request per session, and no queue can overflow.
+//! grows with every change. The session is due while `revision > delivered_revision`. A week
+//! offline therefore costs one request per session, and there is no queue that can overflow.
 
 mod backoff;
 mod checkpoints;
@@ -53,10 +53,10 @@ use crate::system::files::create_private_file;
 /// measured), and the log is used again from its beginning. A longer log comes from a bulk write,
 /// and no hook has to move what others have written.
 const LONG_LOG: u64 = 1024 * 1024;
-/// The length at which a bulk write checkpoints the log, in pages of 4 KiB: a page that is written
-/// again and again is not moved each time.
+/// The length at which a bulk write checkpoints the log, in pages of 4 KiB, so that a page that is
+/// written repeatedly is not moved each time.
 const BULK_LOG: i64 = 12 * 1024;
-/// How often a journal is opened on a file system without shared memory, at most.
+/// The maximum number of tries to open a journal on a file system without shared memory.
 const MAX_TRIES_WITHOUT_LOG: u32 = 32;
 /// How long a process may keep the write lock while it sees no waiters.
 pub const MAX_LOCK_HOLD: Duration = Duration::from_secs(1);
@@ -82,8 +82,8 @@ pub struct Journal {
 }
 
 impl Drop for Journal {
-    /// Lets the last process that closes a journal move the log into the database and delete it, if
-    /// it is long. A deleted log has to be created again, and the folder synced.
+    /// Lets the last process that closes a journal move a long log into the database and delete it.
+    /// A short log is kept, because a deleted log has to be created again, and the folder synced.
     fn drop(&mut self) {
         let is_long = log_length(&self.connection).is_some_and(|length| length > LONG_LOG);
         if is_long && ensure_in_place(&self.connection, self.identity).is_ok() {
@@ -99,8 +99,9 @@ impl Journal {
     /// an older schema.
     pub fn open(path: &Path) -> Result<Self> {
         let open = || {
-            // SQLite finds a log or a rollback journal by its name, when it first reads the database.
-            // If the database were set aside before that, it would use those of the new one.
+            // SQLite finds a log or a rollback journal by its name, when it first reads the
+            // database. If the database were set aside before that, SQLite would use those of the
+            // new one.
             let _lock = lock::keep_in_place(path);
             create_private_file(path).map_err(|error| {
                 let message = format!(
@@ -120,7 +121,7 @@ impl Journal {
         let lock = lock::path_of(path);
         let mut tries_without_log = 0;
         loop {
-            // Where folders cannot be locked, the file may be set aside before it is opened.
+            // If folders cannot be locked, the file may be set aside before it is opened.
             let (connection, version, identity) = open().or_else(|_: Error| open())?;
             let has_log = tries_without_log == 0;
             let error = match Self::prepare(connection, version, identity, Some(&lock), has_log) {
@@ -137,7 +138,7 @@ impl Journal {
         }
     }
 
-    /// A journal that is gone when it is closed.
+    /// A journal in memory, for tests and dry runs.
     pub fn in_memory() -> Result<Self> {
         Self::prepare(Connection::open_in_memory()?, Ok(0), None, None, false)
     }
@@ -167,7 +168,7 @@ impl Journal {
             _ => connection = schema::migrate(connection)?,
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
-        // Reading the version opened or created the log; from then on nobody deletes it.
+        // Reading the version has opened or created the log; from now on no process deletes it.
         let log = log_length(&connection);
         match log {
             None => use_rollback_journal(&connection)?,
@@ -211,10 +212,10 @@ impl Journal {
         Ok(result)
     }
 
-    /// Makes the log's entry in the folder durable. SQLite would do this in every hook, because it
-    /// does not know whether it created the log, and each time wait for the disk; it is built not
-    /// to (`.cargo/config.toml`). Like SQLite, this ignores a folder that cannot be synced: what was
-    /// written is written.
+    /// Makes the log's entry in the folder durable. SQLite would do this in every hook and wait for
+    /// the disk each time, because it does not know whether it created the log; it is built not to
+    /// (`.cargo/config.toml`). Like SQLite, this ignores a folder that cannot be synced, because
+    /// the write itself has succeeded.
     fn sync_folder(&self) {
         #[cfg(unix)]
         if let Some(folder) = self.lock.as_deref().and_then(Path::parent) {
@@ -226,8 +227,8 @@ impl Journal {
     }
 
     /// From now on a write does not wait for the disk, unless it checkpoints the log. This is for
-    /// what can be had again, from the transcript or by sending it again. With a rollback journal a
-    /// power failure could damage the file then, so that it stays as it is.
+    /// changes that can be repeated, by reading the transcript or sending again. With a rollback
+    /// journal this is not done, because a power failure could damage the file.
     pub fn use_normal_sync(&self) -> Result<()> {
         if self.is_dry_run || !self.has_log {
             return Ok(());
@@ -238,7 +239,7 @@ impl Journal {
     }
 
     /// From now on a write does not wait for the disk, nor for other processes beyond `deadline`;
-    /// then it fails with [`ErrorKind::Busy`]. This is for what follows after the event is durable.
+    /// then it fails with [`ErrorKind::Busy`]. This is for all work after the event is durable.
     pub fn set_deadline(&mut self, deadline: Deadline) -> Result<()> {
         self.deadline = deadline;
         self.use_normal_sync()
@@ -253,8 +254,8 @@ impl Journal {
         self.use_normal_sync()
     }
 
-    /// Lets a waiting process acquire the write lock. Without a pause the process that has just
-    /// released it would request it again first.
+    /// Lets a waiting process acquire the write lock. Without a pause, the process that has just
+    /// released it would be the first to request it again.
     pub fn yield_lock(&self) {
         std::thread::sleep(WAKE_UP);
     }
@@ -269,8 +270,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether the journal has a write-ahead log. It has none if its file system could not share
-    /// memory between processes.
+    /// Whether the journal has a write-ahead log. It has none if its file system does not support
+    /// shared memory.
     #[must_use]
     pub const fn has_log(&self) -> bool {
         self.has_log
@@ -386,7 +387,8 @@ fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
     })
 }
 
-/// SQLite's integers are signed; hashes and sizes are stored by their bits.
+/// SQLite's integers are signed, so hashes and sizes are stored as the signed number with the same
+/// bits.
 fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(index).map(i64::cast_unsigned)
 }
@@ -513,7 +515,7 @@ mod tests {
                 Ok(waiter)
             })
             .unwrap();
-        assert!(!waiter.join().unwrap().unwrap(), "nobody waits any more");
+        assert!(!waiter.join().unwrap().unwrap(), "nobody waits anymore");
         assert!(journal.write(|write| Ok(!write.has_waiters())).unwrap());
     }
 }

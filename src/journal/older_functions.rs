@@ -1,5 +1,5 @@
-//! Deployments whose functions are older than this program: what those do not know, and which
-//! sessions are there without it.
+//! Deployments whose functions are older than this program: the fields that these do not know, and
+//! the sessions that were delivered without them.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use rusqlite::params;
 use super::{Journal, Result, Write, json, query_one};
 use crate::record::Millis;
 
-/// What is known of functions that are older than this program.
+/// What is known about functions that are older than this program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OlderFunctions {
     /// The paths of the fields of a session that they do not know.
@@ -18,7 +18,7 @@ pub struct OlderFunctions {
 }
 
 impl Journal {
-    /// What is known of the functions of `deployment`, if they are older than this program.
+    /// What is known about the functions of `deployment`, if they are older than this program.
     pub fn older_functions(&self, deployment: &str) -> Result<Option<OlderFunctions>> {
         let sql = "SELECT unknown_fields, trusted_until FROM older_functions WHERE url = ?";
         query_one(&self.connection, sql, [deployment], |row| {
@@ -45,7 +45,8 @@ impl Write<'_> {
     }
 
     /// The functions of `deployment` know all fields. The sessions that it has without some of them
-    /// are due again, as a new revision, because a deployment ignores one that it has.
+    /// are due again, as a new revision, because a deployment ignores a revision that it already
+    /// has.
     pub fn forget_older_functions(&self, deployment: &str) -> Result<()> {
         let sql = "DELETE FROM older_functions WHERE url = ?";
         self.connection.execute(sql, [deployment])?;

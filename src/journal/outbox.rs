@@ -1,5 +1,5 @@
-//! What is to be done in Convex: sessions and workflows that are due, sessions that are to be
-//! deleted, and when each is tried again.
+//! What has to be done in Convex: sessions and workflows to deliver, sessions to delete, and when
+//! each is tried again.
 
 use rusqlite::{Params, Row, params};
 
@@ -12,7 +12,7 @@ use crate::record::document::Document;
 use crate::record::failure::Failure;
 use crate::record::redact::message;
 
-/// Something to be done in Convex other than delivering sessions.
+/// Something to do in Convex other than delivering a session.
 #[derive(Debug, Clone)]
 pub enum OutboxEntry {
     /// A workflow was set.
@@ -29,15 +29,15 @@ pub enum OutboxEntry {
 /// How many outbox entries wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxCounts {
-    /// Workflows that are to be set in the deployment.
+    /// Workflows to set in the deployment.
     pub workflows: u64,
-    /// Sessions that are to be deleted there.
+    /// Sessions to delete there.
     pub deletions: u64,
     /// Entries that belong to other deployments.
     pub elsewhere: u64,
 }
 
-/// Who asks for what is due.
+/// The deployment for which due entries are requested.
 #[derive(Debug, Clone, Copy)]
 pub struct Recipient<'a> {
     /// The deployment.
@@ -47,7 +47,7 @@ pub struct Recipient<'a> {
 }
 
 impl Recipient<'_> {
-    /// The condition for rows that it gets, in SQL; the parameter `?1` is the deployment.
+    /// SQL condition for the rows that it gets; the parameter `?1` is the deployment.
     const fn gets(self) -> &'static str {
         if self.takes_unassigned {
             "(deployment IS NULL OR deployment = ?1)"
@@ -57,7 +57,7 @@ impl Recipient<'_> {
     }
 }
 
-/// What is due at a deployment now.
+/// What is due for a deployment now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
     /// Whether sessions are.
@@ -93,8 +93,8 @@ impl Journal {
     }
 
     /// This session, if it is due at `deployment` and does not wait for a retry. A lease is
-    /// ignored: it is this process's own ([`Write::store`]), or another's that may hold an older
-    /// revision.
+    /// ignored: it is this process's own ([`Write::store`]), or that of a process that may have an
+    /// older revision.
     pub fn due(
         &self,
         session_id: &str,
@@ -111,7 +111,7 @@ impl Journal {
         query_one(&self.connection, &sql, parameters, SessionEntry::from_row)
     }
 
-    /// What is due at a deployment.
+    /// What is due for a deployment.
     pub fn what_is_due(&self, recipient: Recipient<'_>, now: Millis) -> Result<Due> {
         let (is_due, gets) = (has_come("?2"), recipient.gets());
         let sql = format!(
@@ -131,7 +131,7 @@ impl Journal {
             .query_row(&sql, params![recipient.deployment, now], due)?)
     }
 
-    /// The outbox entries that are due at a deployment, deletions first, at most `limit` of each
+    /// The outbox entries that are due for a deployment, deletions first, at most `limit` of each
     /// kind.
     pub fn due_outbox(
         &self,
@@ -161,8 +161,8 @@ impl Journal {
 }
 
 impl Write<'_> {
-    /// Sessions that are due at a deployment, the one that waited longest first, at most `limit`.
-    /// They are leased to this process: of many hooks at once each delivers different ones.
+    /// Sessions that are due for a deployment, at most `limit`, the longest waiting first. They are
+    /// leased to this process, so that concurrent hooks deliver different ones.
     pub fn lease(
         &self,
         recipient: Recipient<'_>,
@@ -183,8 +183,7 @@ impl Write<'_> {
     }
 
     /// Gives the session another revision, because Convex cannot accept the one that it has. What
-    /// Convex has of it counts as an older one. Returns the session as it is now, if it is still
-    /// there.
+    /// Convex stores counts as older. Returns the changed session, if it still exists.
     pub fn renumber(&self, session_id: &str, revision: i64) -> Result<Option<SessionEntry>> {
         let columns = SessionEntry::COLUMNS;
         let sql = format!("SELECT {columns} FROM sessions WHERE session_id = ?");
@@ -213,7 +212,7 @@ impl Write<'_> {
         Ok(Some(entry))
     }
 
-    /// Gives up the leases of sessions that could not be delivered.
+    /// Releases the leases of sessions that could not be delivered.
     pub fn release(&self, entries: &[SessionEntry]) -> Result<()> {
         self.set_retry_at(entries, 0)
     }
@@ -227,7 +226,7 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Makes everything that waits for `deployment` due now, because a person waits for it.
+    /// Makes everything that waits for `deployment` due now, because the user is waiting.
     pub fn retry_now(&self, deployment: &str) -> Result<()> {
         let sql = "UPDATE sessions SET retry_at = 0 WHERE revision > delivered_revision AND (deployment IS NULL OR deployment = ?)";
         self.connection.execute(sql, [deployment])?;
@@ -269,7 +268,7 @@ impl Write<'_> {
         }
     }
 
-    /// Convex has refused the session's document. `retry_at` gives the time of the next try from
+    /// Convex has refused the session's document. `retry_at` computes the time of the next try from
     /// the number of failures in a row.
     pub fn refuse_session(
         &self,
@@ -318,7 +317,7 @@ impl Write<'_> {
         self.record_refusal(row, deployment, why, retry_at)
     }
 
-    /// Counts and stores the refusal of the row of `table` whose `column` holds `name`.
+    /// Counts and stores the refusal of the row of `table` whose `column` is `name`.
     fn record_refusal(
         &self,
         (table, column, name): (&str, &str, &str),
@@ -351,7 +350,7 @@ impl Write<'_> {
         Ok(failures.unwrap_or_default() + 1)
     }
 
-    /// The session is to be deleted at `deployment`, up to this revision.
+    /// Remembers that the session has to be deleted in `deployment`, up to this revision.
     pub(super) fn mark_forgotten(
         &self,
         session_id: &str,

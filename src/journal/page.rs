@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, Result};
 use crate::record::index::Known;
 
-/// What one session has of a record.
+/// A session's share of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Share {
     /// The row of the session.
@@ -48,7 +48,7 @@ pub(super) struct Pass {
     pub high: i64,
     /// The smallest key that the pass can still find; `None` after the last key of all.
     next: Option<i64>,
-    /// The page as it was.
+    /// The original page.
     pub old: Vec<u8>,
     /// How much of it was passed.
     at: usize,
@@ -59,7 +59,7 @@ pub(super) struct Pass {
 #[derive(Debug)]
 pub(super) struct Rewrite {
     pub entries: Vec<u8>,
-    /// How much of the page as it was is copied, or replaced.
+    /// How much of the original page has been copied or replaced.
     pub up_to: usize,
 }
 
@@ -113,7 +113,7 @@ impl Pass {
         key <= self.high && self.next.is_some_and(|next| next <= key)
     }
 
-    /// Advances to `key`. Returns the place of its entry in the page as it was, or the empty place
+    /// Advances to `key`. Returns the place of its entry in the original page, or the empty place
     /// where it belongs.
     pub fn find(&mut self, key: i64) -> Result<Range<usize>> {
         self.next = key.checked_add(1);
@@ -132,7 +132,7 @@ impl Pass {
 }
 
 impl Rewrite {
-    /// Copies what precedes `place` in the page as it was, and puts an entry in that place.
+    /// Copies what precedes `place` in the original page, and puts an entry in that place.
     pub fn put(
         &mut self,
         old: &[u8],

@@ -14,7 +14,7 @@ use crate::system::deadline::Deadline;
 use crate::system::files::{is_private, make_private, owner};
 use crate::system::user::current_user;
 
-/// What the name of a damaged journal that was set aside has, before its identity.
+/// The part of the name of a damaged journal that was set aside, before its identity.
 const DAMAGED: &str = ".damaged-";
 
 /// Distinguishes the journal's file from one that replaces it: its inode, or its file index, which is
@@ -33,8 +33,8 @@ pub fn identity(path: &Path) -> Option<u64> {
     );
 }
 
-/// Fails if the file that the connection has open is no longer the one at its path. Nobody would read
-/// what it writes. `identity` is that of the file before it was opened.
+/// Fails if the file that the connection has open is no longer the one at its path, because nobody
+/// would read what is written to it. `identity` is that of the file before it was opened.
 pub(super) fn ensure_in_place(connection: &Connection, identity: Option<u64>) -> Result<()> {
     let path = connection.path().filter(|path| !path.is_empty());
     if path.is_none_or(|path| self::identity(Path::new(path)) == identity) {
@@ -45,8 +45,8 @@ pub(super) fn ensure_in_place(connection: &Connection, identity: Option<u64>) ->
 }
 
 /// Fails if the journal is not a regular file, or if another user made it or can replace it: that
-/// user could read and change what is recorded. A journal that others may read is made private; a
-/// copy that was put back has the mode that the copying program gave it.
+/// user could read and change what is recorded. A journal that others may read is made private,
+/// because a restored copy may have any mode.
 pub(super) fn ensure_own(path: &Path) -> Result<()> {
     let refuse = |why: String| {
         let message = format!(
@@ -61,7 +61,7 @@ pub(super) fn ensure_own(path: &Path) -> Result<()> {
     let Some(user) = current_user() else {
         return Ok(());
     };
-    // Root can do everything anyway, and often makes the folders of containers.
+    // Root can access everything anyway, and often creates the folders of containers.
     for (place, may_be_roots) in [(Some(path), false), (path.parent(), true)] {
         let owner = place.and_then(owner).filter(|owner| *owner != user);
         if let (Some(place), Some(owner)) = (place, owner)
@@ -73,7 +73,7 @@ pub(super) fn ensure_own(path: &Path) -> Result<()> {
     }
     if !is_private(path) {
         for file in files(path) {
-            // On a file system without modes this fails; `doctor` shows that.
+            // This fails on a file system without modes, which `doctor` reports.
             let _ = make_private(&file);
         }
     }
@@ -111,15 +111,15 @@ pub fn damaged_copies(path: &Path) -> Vec<PathBuf> {
 
 /// Renames a damaged journal, so that a new one can be created in its place. `identity` is that of
 /// the file in which the damage was found. Returns the new name, or `None` if another process has
-/// already set that file aside. Windows renames no file that a process has open, so this waits for
-/// those that have, as long as for a busy journal.
+/// already set that file aside. Windows does not rename files that are open, so this waits for the
+/// processes that have them open, as long as for a busy journal.
 pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     let _lock = lock::acquire(&lock::path_of(path), BUSY_TIMEOUT);
     let _folder = lock::move_away(path);
     if self::identity(path) != Some(identity) {
         return Ok(None);
     }
-    // If a newer version has just migrated it, this one took the new schema for damage.
+    // If a newer version has just migrated it, the apparent damage is the new schema.
     schema::ensure_not_newer(stored_version(path).unwrap_or_default())?;
     let aside = free_name(path, identity);
     let deadline = Deadline::never().within(BUSY_TIMEOUT);
@@ -135,8 +135,8 @@ pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     }
 }
 
-/// A name for a damaged journal that none of its files has yet. A file can get the identity of one
-/// that was copied and removed, and renaming it must not replace the copy.
+/// A name for a damaged journal that does not exist yet for any of its files. A file can get the
+/// identity of one that was copied and removed, and renaming it must not replace the copy.
 fn free_name(path: &Path, identity: u64) -> PathBuf {
     let names = (1_u32..).map(|number| {
         let number = if number == 1 {
@@ -169,7 +169,7 @@ fn rename_all(path: &Path, aside: &Path) -> io::Result<()> {
         match std::fs::rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && index < 2 => {}
             Err(error) => {
-                // A process that has the journal open can have started another log by now.
+                // A process that has the journal open may have started another log by now.
                 for (from, to) in files[..index].iter().filter(|(from, _)| !from.exists()) {
                     let _ = std::fs::rename(to, from);
                 }
@@ -228,7 +228,7 @@ mod tests {
         });
     }
 
-    /// A process that has a journal open keeps Windows from renaming it.
+    /// Windows does not rename a journal that a process has open.
     #[cfg(windows)]
     #[test]
     fn journal_that_is_open_is_set_aside_once_it_is_closed() {

@@ -29,11 +29,11 @@ pub(super) const VERSION: i64 = 2;
 ///   `high` ([`counted`](super::counted)).
 /// - `workflows`: what was set on this machine. A row is due while `updated_at > delivered_at`.
 /// - `forgotten`: sessions that are to be deleted in Convex, up to a revision. A record that is
-///   made later has a higher one.
+///   created later has a higher one.
 /// - `deployments`: the backoff of each deployment that could not be reached.
-/// - `older_functions`: for each deployment whose functions do not know all that this program
-///   sends, the unknown fields, a JSON array, and until when that is not checked again. A session
-///   `lacks_fields` if Convex has it without them.
+/// - `older_functions`: for each deployment whose functions do not know everything that this
+///   program sends: the unknown fields (a JSON array), and the time before which this is not
+///   checked again. A session `lacks_fields` if Convex has it without them.
 /// - `writers`: the versions of this program that record events here, for `doctor`.
 const SCHEMA: &str = "
 CREATE TABLE sessions (
@@ -131,9 +131,9 @@ CREATE TABLE writers (
 PRAGMA user_version = 2;
 ";
 
-/// Version 1 is that of commit a3ca3b3. What it stored as the last error of a row was always a
-/// refusal. The last error of a deployment could be anything, so it becomes `failing`, until the
-/// next try. It counted messages by the ids of backends, which this version does not, so that all
+/// Version 1 is that of commit a3ca3b3. The last error that it stored for a row was always a
+/// refusal. The last error of a deployment could be anything, so it becomes `failing` until the
+/// next try. It counted messages by the IDs of backends, which this version does not, so all
 /// transcripts are read again; a session whose transcript is gone keeps its figures.
 const FROM_1_TO_2: &str = "
 ALTER TABLE sessions RENAME COLUMN summary TO figures;
@@ -207,9 +207,9 @@ pub(super) fn ensure_not_newer(version: i64) -> Result<()> {
 
 /// Creates the schema, unless another process does so first.
 ///
-/// SQLite switches to a write-ahead log outside of transactions and does not wait for others then:
-/// of 16 hooks on a new journal, some failed in one crowd out of ten (measured). A busy journal is
-/// therefore tried again. `has_log` is whether a log is tried at all.
+/// SQLite switches to a write-ahead log outside of transactions, without waiting for other
+/// processes: when 16 hooks opened a new journal at once, some failed in one of ten runs
+/// (measured). A busy journal is therefore tried again. `has_log` is whether a log is tried at all.
 pub(super) fn create(
     connection: &mut Connection,
     identity: Option<u64>,
@@ -230,7 +230,8 @@ pub(super) fn create(
     }
 }
 
-/// Switches to the log only if the schema is not there yet: others may have gone on without one.
+/// Switches to the log only if there is no schema yet, because other processes may have continued
+/// without a log.
 fn try_create(connection: &mut Connection, has_log: bool) -> Result<()> {
     if has_log && version(connection)? == 0 {
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -240,10 +241,11 @@ fn try_create(connection: &mut Connection, has_log: bool) -> Result<()> {
 
 /// Migrates the journal, unless another process does so first. Returns a new connection.
 ///
-/// A hook of version 1 that has the journal open takes the new schema for damage and sets the
-/// journal aside. In SQLite's exclusive mode the migration starts only when no other process has the
-/// journal open. So this process closes it while it waits, and releases the lock between two tries.
-/// A process that keeps the journal open for longer than the timeout is not a hook and does no harm.
+/// A hook of version 1 that has the journal open mistakes the new schema for damage and sets the
+/// journal aside. In SQLite's exclusive mode the migration starts only when no other process has
+/// the journal open. This process therefore closes it while it waits, and releases the lock between
+/// two tries. A process that keeps the journal open for longer than the timeout is not a hook and
+/// does no harm.
 pub(super) fn migrate(connection: Connection) -> Result<Connection> {
     ensure_not_newer(version(&connection)?)?;
     let path = connection.path().map(PathBuf::from).unwrap_or_default();

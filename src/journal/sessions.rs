@@ -13,15 +13,15 @@ use crate::record::read_state::{ReadState, TranscriptState};
 use crate::record::run::Owner;
 use crate::record::session::Session;
 
-/// How long a session that a process is about to deliver is left to it, in milliseconds.
+/// How long a session is reserved for the process that is about to deliver it, in milliseconds.
 pub(super) const LEASE: Millis = 2_000;
 
 /// A session's row.
 #[derive(Debug, Clone)]
 pub struct SessionRow {
-    /// What its events say.
+    /// The session, from its events.
     pub session: Session,
-    /// What its transcript says.
+    /// The figures, from its transcript.
     pub figures: Figures,
     /// How much of the transcript was read.
     pub transcript: TranscriptState,
@@ -72,17 +72,17 @@ impl Stored {
 /// How [`Write::store`] stores a row.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreOptions<'a> {
-    /// Where the session belongs from now on; `None` leaves that as it is.
+    /// The deployment that the session belongs to from now on; `None` leaves it unchanged.
     pub deployment: Option<&'a str>,
-    /// How much of the output the document holds, in bytes.
+    /// How much of the output the document contains, in bytes.
     pub max_output: usize,
-    /// For the estimate of the cost.
+    /// The prices for the estimated cost.
     pub prices: &'a Prices,
-    /// The time.
+    /// The current time.
     pub now: Millis,
-    /// When the document says that it changed: `now`, except for imported sessions.
+    /// The document's time of change: `now`, except for imported sessions.
     pub changed_at: Millis,
-    /// Whether the transcript needs no further look. That of a stale session always does.
+    /// Whether the transcript does not have to be read again. That of a stale session always does.
     pub is_finalized: bool,
 }
 
@@ -108,7 +108,7 @@ impl SessionEntry {
     pub(super) const COLUMNS: &str = "session_id, document, revision, delivered_revision, deployment, last_error, last_error_kind";
 
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        // Everything that takes the document relies on it.
+        // Callers rely on the document being valid JSON.
         json::<IgnoredAny>(row, 1)?;
         Ok(Self {
             session_id: row.get(0)?,
@@ -196,11 +196,11 @@ impl Write<'_> {
     }
 
     /// Stores the session. The revision grows only if the document changes. It is then at least
-    /// `now`, so that a new journal continues above what the server holds, and at least one more
-    /// than before, should the clock be set back.
+    /// `now`, so that a new journal continues above what the server has, and at least one more than
+    /// before, in case the clock was set back.
     ///
-    /// A new deployment makes all of the session due there. What there is to deliver is leased to
-    /// this process. A refused document is due again once it has changed.
+    /// If the deployment is new, the whole session is due there. If anything is due, the session is
+    /// leased to this process. A refused document is due again once it has changed.
     pub fn store(&self, row: &mut SessionRow, options: &StoreOptions<'_>) -> Result<()> {
         let SessionRow {
             session,
@@ -283,9 +283,9 @@ impl Write<'_> {
         Ok(others.map(|session| session.session_id).collect())
     }
 
-    /// Deletes the session and all that it counted. Sessions that had copied some of that must be
-    /// read again, because it is theirs now. What `deployment` has of the session, up to `now`, is
-    /// to be deleted there.
+    /// Deletes the session and everything that it counted. Sessions that had copied some of that
+    /// must be read again, because it now counts as theirs. In `deployment`, revisions up to `now`
+    /// are to be deleted.
     pub fn forget(&self, session_id: &str, deployment: Option<&str>, now: Millis) -> Result<()> {
         let sql = "SELECT revision FROM sessions WHERE session_id = ?";
         let revision: Option<i64> =

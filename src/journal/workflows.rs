@@ -10,7 +10,7 @@ use crate::record::workflow::Workflow;
 /// A workflow as it is listed and delivered.
 #[derive(Debug, Clone)]
 pub struct WorkflowEntry {
-    /// What was set.
+    /// The fields that were set.
     pub workflow: Workflow,
     /// `updated_at` of the workflow that Convex has confirmed; 0 for none.
     pub delivered_at: Millis,
@@ -34,7 +34,7 @@ impl WorkflowEntry {
         })
     }
 
-    /// Whether Convex has the latest of it.
+    /// Whether Convex has its latest state.
     #[must_use]
     pub const fn is_delivered(&self) -> bool {
         self.delivered_at >= self.workflow.updated_at
@@ -61,8 +61,8 @@ impl Write<'_> {
         load(self.connection, key)
     }
 
-    /// Stores the workflow. It belongs to `deployment` from now on; a new deployment makes all of
-    /// it due there.
+    /// Stores the workflow. It belongs to `deployment` from now on; if that is a new one, all of it
+    /// is due there.
     pub fn store_workflow(&self, workflow: &Workflow, deployment: Option<&str>) -> Result<()> {
         let sql = "INSERT INTO workflows (key, workflow, updated_at, deployment) VALUES (?1, ?2, ?3, ?4)
                    ON CONFLICT (key) DO UPDATE SET workflow = ?2, updated_at = ?3, failures = 0, retry_at = 0, last_error = NULL, last_error_kind = NULL,
@@ -74,8 +74,8 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Moves the workflow's times that lie ahead of `now` back to it. It is due again. Returns it as it
-    /// is now.
+    /// Moves the workflow's times that are later than `now` back to `now`, and makes it due again.
+    /// Returns the changed workflow.
     pub fn end_future(&self, key: &str, now: Millis) -> Result<Option<WorkflowEntry>> {
         let Some(mut entry) = self.workflow(key)? else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Puts the document together, from what hook events and the figures of the transcript say.
+//! Assembles the document from hook events and the figures of the transcript.
 
 use std::cmp::Reverse;
 
@@ -17,13 +17,14 @@ use super::redact::{MAX_LINE, Text};
 use super::run::{Run, Runs};
 use super::session::Session;
 
-/// The most runs that a document lists: the first and the latest. The figures include all of them.
+/// The maximum number of runs that a document lists: the first and the latest ones. The figures
+/// include all of them.
 const MAX_RUNS: usize = 200;
-/// The most tools that a document lists by name, those with the most calls. `toolCalls` includes
-/// all of them.
+/// The maximum number of tools that a document lists by name, those with the most calls.
+/// `toolCalls` includes all of them.
 const MAX_TOOLS: usize = 500;
-/// The longest prompt that is sent, in bytes. Together with the longest answer that can be configured
-/// and everything else at its limit, the document is smaller than Convex takes.
+/// The longest prompt that is sent, in bytes. Together with the longest answer that can be
+/// configured and everything else at its limit, the document stays below Convex's limit.
 const MAX_INPUT: usize = 128 * 1024;
 /// The longest source and reason of a run that are sent, in bytes.
 const MAX_WORD: usize = 64;
@@ -143,7 +144,7 @@ impl Document {
     }
 }
 
-/// The numbers of prompts and turns: by the hooks as long as no transcript was read.
+/// The numbers of prompts and turns, from the hooks until a transcript has been read.
 fn prompts_and_turns(
     session: &Session,
     figures: &Figures,
@@ -156,9 +157,9 @@ fn prompts_and_turns(
     }
 }
 
-/// The final answer. Either hooks or the transcript know of the later one: at a Stop the client may
-/// not have written it to the transcript yet. A structured answer is in the transcript alone; the
-/// Stop carries what the model said before it.
+/// The final answer. Either the hooks or the transcript may have the later one, because at a Stop
+/// the client may not have written it to the transcript yet. A structured answer is only in the
+/// transcript; the Stop carries what the model said before it.
 fn output(
     session: &Session,
     figures: &Figures,
@@ -202,7 +203,7 @@ fn cwd(session: &Session, figures: &Figures) -> String {
         .unwrap_or_default()
 }
 
-/// The title by the user, else the one from the hook, else that of a model.
+/// The title set by the user, else the one from the hook, else the one that the model chose.
 fn title(session: &Session, figures: &Figures) -> Option<String> {
     let latest = &figures.latest;
     let titles = [&latest.custom_title, &session.title, &latest.ai_title];

@@ -36,9 +36,9 @@ pub struct Chain {
     /// The ids of the last prompt, if it is a command whose expansion may follow.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     command: Vec<Key>,
-    /// Whether a `user` record stands after the last reply, on the main chain and on others.
+    /// Whether there is a `user` record after the last reply, on the main chain and on others.
     pub(super) is_after_user: [bool; 2],
-    /// Whether the file has not got beyond what a subagent copied from its parent.
+    /// Whether everything read so far is what a subagent copied from its parent.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) has_fork_context: bool,
     /// The time of the records that an old client copied into the file of a resumed session.
@@ -62,7 +62,7 @@ struct OpenMessage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     day: Option<Day>,
     is_main: bool,
-    /// Whether a `user` record stands after its last record.
+    /// Whether there is a `user` record after its last record.
     is_followed: bool,
     /// Its last records.
     records: Vec<Key>,
@@ -81,7 +81,8 @@ impl Chain {
         }
     }
 
-    /// Whether a reply is what a subagent copied from its parent: all up to the first `user` record.
+    /// Whether a reply was copied from the parent of a subagent: all replies before the first
+    /// `user` record were.
     pub(super) fn is_in_fork_context(&mut self, reply: &Reply) -> bool {
         self.has_fork_context &= !reply.follows_user && !self.is_after_user[1];
         self.has_fork_context
@@ -101,7 +102,7 @@ impl Chain {
         if let Some(message) = known
             && is_before(fact.at, self.prompted_at)
         {
-            // It was written a second time, and does not belong to the records around it.
+            // It is a second copy, which does not belong to the records around it.
             *is_after_user = follows_user;
             return message;
         }
@@ -149,7 +150,7 @@ impl Chain {
         key
     }
 
-    /// The message that goes on in a reply: that of its parent rather than the latest one.
+    /// The message that a reply continues: preferably that of its parent, otherwise the latest one.
     fn continued_by(&self, fact: &Fact, reply: &Reply) -> Option<usize> {
         let goes_on = |open: &OpenMessage| open.is_continued_by(fact, reply);
         let is_parent = |open: &OpenMessage| open.records.contains(&fact.parent);
@@ -160,19 +161,21 @@ impl Chain {
         of_parent.or_else(|| self.open.iter().rposition(goes_on))
     }
 
-    /// The model of the message that was added last: a gateway may name another one in each record.
+    /// The model of the message that was added last. A gateway may name a different one in each
+    /// record.
     pub(super) fn model(&self, message: Key) -> Option<&str> {
         let open = self.open.last().filter(|open| open.key == message);
         open.map(|open| &*open.model)
     }
 
-    /// The day of a message of which `fact` is a record: its lines can be written on two days.
+    /// The day of the message that the record `fact` belongs to, whose lines may have been written
+    /// on two days.
     pub(super) fn day(&self, message: Key, fact: &Fact) -> Option<Day> {
         let open = self.open.last().filter(|open| open.key == message);
         open.map_or_else(|| fact.at.map(day_of), |open| open.day)
     }
 
-    /// The tool of a failed call. The result stands right after the record of the call, or after the
+    /// The tool of a failed call. The result is right after the record of the call, or after the
     /// last record of its message.
     pub(super) fn call(&self, id: Key, parent: Key) -> Option<&str> {
         let tool = |open: &'_ OpenMessage| open.calls.iter().rposition(|(call, _)| *call == id);
@@ -187,13 +190,13 @@ impl Chain {
         tool(message).map(|place| &*message.calls[place].1)
     }
 
-    /// Whether a prompt is what the client made of the command before it.
+    /// Whether a prompt is the client's expansion of the command before it.
     pub(super) fn is_expansion(&self, fact: &Fact) -> bool {
         self.command.contains(&fact.parent)
     }
 
-    /// Begins a turn: no message from before it goes on. `prompt` is `None` if it was answered before
-    /// or belongs to another session.
+    /// Begins a turn: no earlier message continues. `prompt` is `None` if it was answered before or
+    /// belongs to another session.
     pub(super) fn begin_turn(&mut self, fact: &Fact, is_command: bool, prompt: Option<Key>) {
         self.close_messages();
         self.prompt = None;
@@ -203,7 +206,7 @@ impl Chain {
 
     /// A prompt that was counted before; `prompt` is its key if it is not answered yet.
     pub(super) fn repeat_prompt(&mut self, fact: &Fact, is_command: bool, prompt: Option<Key>) {
-        // An older one was written a second time.
+        // It is a second copy of an older prompt.
         if is_before(fact.at, self.prompted_at) {
             return;
         }
@@ -227,11 +230,11 @@ impl Chain {
 }
 
 impl OpenMessage {
-    /// Whether a reply is a part of this message.
+    /// Whether a reply is part of this message.
     ///
     /// A new request needs something new to send: a `user` record. Without one in between, a reply
-    /// with the same id is the same message. With one, it is the same only if the client says so by
-    /// its parent: tools can return while the model still writes.
+    /// with the same id is the same message. With one, it is the same only if its parent says so:
+    /// tools can return while the model is still writing.
     fn is_continued_by(&self, fact: &Fact, reply: &Reply) -> bool {
         let has_same_request = match (self.request, reply.request) {
             (Some(ours), Some(theirs)) => ours == theirs,
@@ -349,7 +352,7 @@ mod tests {
         }
         assert_eq!(chain.call(7, 1), Some("tool 1"));
         assert_eq!(chain.call(7, 2), Some("tool 2"));
-        // A parent that is not known: the latest call with this id.
+        // If the parent is not known, it is the latest call with this ID.
         assert_eq!(chain.call(7, 3), Some("tool 2"));
         assert_eq!(chain.call(8, 1), None);
     }

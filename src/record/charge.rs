@@ -1,8 +1,8 @@
-//! What the client charged to a session, and what of that is shown.
+//! What the client charged for a session, and how much of that is shown.
 //!
 //! The client's `cost-state` record counts every request, also those that leave no other record:
 //! titles, summaries, refusals, empty answers (`docs/hooks.md`). It is written when a client exits,
-//! so it is missing after a crash, and it lags behind in a session that goes on.
+//! so it is missing after a crash, and it lags behind in a session that continues.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const MAX_STATES: usize = 16;
 /// Token counts by model.
 pub type UsageByModel = BTreeMap<String, Usage>;
 
-/// What the client charged, by one of its `cost-state` records.
+/// What the client charged, according to one of its `cost-state` records.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Charge {
@@ -34,7 +34,8 @@ pub struct Charge {
     pub lines_added: Option<u64>,
     /// Lines of code that tools removed.
     pub lines_removed: Option<u64>,
-    /// When the record was written, by the client's clocks: it has no time of its own.
+    /// When the record was written, estimated from the records before it, because it has no time of
+    /// its own.
     pub at: Millis,
 }
 
@@ -56,7 +57,7 @@ impl Charge {
         total(self.by_model.values().map(|charge| &charge.usage))
     }
 
-    /// The charge with its models under other names. What gets the same name is added up.
+    /// The charge with its models renamed. Models with the same new name are added up.
     #[must_use]
     pub fn renamed(self, rename: impl Fn(&str) -> String) -> Self {
         let mut by_model = BTreeMap::new();
@@ -152,9 +153,9 @@ impl Charges {
         self.states.last()
     }
 
-    /// Finds the state of a parent from which this session's charge started: the client carries what
-    /// it charged for the parent into a fork that it makes by `--fork-session` or `/bg`, and not into
-    /// one that has marks of its origin. `inherited` is what the copied messages used: the fork starts
+    /// Finds the state of a parent from which this session's charge started. The client carries the
+    /// parent's charge into a fork that it makes with `--fork-session` or `/bg`, but not into one
+    /// that has marks of its origin. `inherited` is what the copied messages used: the fork starts
     /// from the first state that has all of it.
     pub fn find_base(&mut self, parent: &Self, inherited: Usage) {
         let Some(total) = self.last().map(Charge::usage) else {
@@ -172,9 +173,9 @@ impl Charges {
     /// What is shown, given the messages that were `counted`, and those that were `inherited`
     /// without a mark of their origin.
     ///
-    /// The client's figures cover a session if they are nowhere below what was counted. In a session
-    /// that has gone on since, the larger figure is shown. Otherwise a client was killed before it
-    /// wrote its figures: what was counted stands, and the cost is unknown.
+    /// The client's figures cover a session if none of them is below what was counted. In a session
+    /// that has continued since then, the larger figure is shown. Otherwise a client was killed
+    /// before it wrote its figures: what was counted is shown, and the cost is unknown.
     #[must_use]
     pub fn shown(&self, counted: &UsageByModel, inherited: &UsageByModel) -> Shown {
         let as_counted = || {
@@ -190,7 +191,7 @@ impl Charges {
         };
         let charge = self.own(last, counted, inherited);
         // Without a message of its own, a session whose charge is below what it copied may not be a
-        // fork at all: its parent may not be known yet to be its child.
+        // fork at all: its supposed parent may turn out to be its child.
         let is_doubtful = total(counted.values()).tokens() == 0
             && !inherited.is_empty()
             && self.base.is_none()
@@ -204,7 +205,7 @@ impl Charges {
         }
         let mut by_model = charge.by_model.clone();
         if !is_covered {
-            // With other names for the models, the two cannot be merged.
+            // If the names of the models differ, the two cannot be merged.
             if total(counted.values()).covers(charge.usage()) {
                 by_model.retain(|model, _| counted.contains_key(model));
             }
@@ -232,7 +233,7 @@ impl Charges {
         if inherited.is_empty() || !covers(&charge.by_model, &both) {
             return charge.clone();
         }
-        // What the client charged for the parent is not known, so neither is the rest.
+        // The parent's charge is not known, so the rest is not known either.
         let base = Charge {
             by_model: inherited
                 .iter()
@@ -251,8 +252,8 @@ const fn uncharged(usage: Usage) -> ModelCharge {
     }
 }
 
-/// Whether the charge is nowhere below what was counted. A gateway may answer under another model's
-/// name than the one that the client asked for; then only the totals can be compared.
+/// Whether no figure of the charge is below what was counted. A gateway may name a different model
+/// than the one that the client requested; then only the totals can be compared.
 fn covers(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bool {
     if counted.keys().all(|model| charged.contains_key(model)) {
         return counted
@@ -373,7 +374,7 @@ mod tests {
         let mut fork = charges(vec![state(9, &[("m", 31)])], false);
         // Without the parent's states its cost is unknown.
         assert_eq!(shown(&fork, &own, &inherited), (11, None, false));
-        // The parent went on after the fork; it had used 25 when the fork was made.
+        // The parent continued after the fork; it had used 25 when the fork was made.
         let parent = charges(
             vec![
                 state(1, &[("m", 10)]),

@@ -15,7 +15,8 @@ use super::usage::Usage;
 
 /// Picodollars in a dollar.
 const PICO: f64 = 1e12;
-/// How much the client's total and the sum of its models may differ by rounding, in picodollars.
+/// How much the client's total and the sum of its models may differ because of rounding, in
+/// picodollars.
 const ROUNDING: u64 = 100;
 
 /// The cost of each model in picodollars; `None` if it is not known.
@@ -30,14 +31,14 @@ pub(super) struct Spent {
     pub by_day: Vec<DayUsage>,
     pub cost_usd: Option<f64>,
     pub cost_source: Option<CostSource>,
-    /// Whether the cost is that of a part of the session.
+    /// Whether the cost covers only part of the session.
     pub is_partial: bool,
     /// The client's own figures, if they cover the session.
     pub charge: Option<Charge>,
 }
 
 impl Spent {
-    /// What the figures say of a session that started at `started_at`.
+    /// What a session that started at `started_at` has used and cost, from its figures.
     pub fn of(figures: &Figures, started_at: Millis, prices: &Prices) -> Self {
         let inherited = if figures.is_unmarked_fork() {
             &figures.inherited_by_model
@@ -61,7 +62,7 @@ impl Spent {
             model: model.clone(),
             usage: charge.usage,
             cost_usd: cost.by_model[model].filter(|_| !has_one).map(|part| {
-                // The client's own digits, where that is the whole cost of the model.
+                // The client's own number, if it is the whole cost of the model.
                 let own = charge.cost_usd.filter(|&usd| picodollars(usd) == part);
                 own.unwrap_or_else(|| dollars(part))
             }),
@@ -79,7 +80,7 @@ impl Spent {
     }
 }
 
-/// What a session has cost.
+/// The cost of a session.
 struct Cost {
     usd: Option<f64>,
     source: CostSource,
@@ -88,9 +89,9 @@ struct Cost {
 }
 
 impl Cost {
-    /// What the client says, if that covers the session; else the estimate. In a session that has
-    /// gone on since, that is at least what the client has charged. Without an estimate for each
-    /// model, what the client has charged is the cost of a part.
+    /// What the client reports, if that covers the session; else the estimate. In a session that
+    /// has continued since the report, the estimate is at least what the client charged. Without an
+    /// estimate for each model, what the client charged is a partial cost.
     fn of(shown: &Shown, entries: &EntriesByDay) -> Self {
         let stated = shown.charge.as_ref().and_then(|charge| charge.cost_usd);
         let used = shown.by_model.iter();
@@ -153,8 +154,8 @@ fn total_cost(costs: &CostByModel) -> u64 {
     known.fold(0, |sum: u64, cost| sum.saturating_add(*cost))
 }
 
-/// Changes the costs of the models so that they add up to `sum`. What those with a known cost leave
-/// of it is the cost of the others, in proportion to their `weights`.
+/// Changes the costs of the models so that they add up to `sum`. The others share what the models
+/// with a known cost leave of it, in proportion to their `weights`.
 fn fit_models(costs: &mut CostByModel, sum: u64, weights: impl Fn(&str) -> u64) {
     let known = total_cost(costs);
     let rest = sum.saturating_sub(known);
@@ -176,8 +177,8 @@ fn fit_models(costs: &mut CostByModel, sum: u64, weights: impl Fn(&str) -> u64) 
     }
 }
 
-/// Puts the cost of each model on its days, in proportion to the estimate for each, or to the tokens
-/// if there is none.
+/// Distributes the cost of each model over its days, in proportion to the estimate for each, or to
+/// the tokens if there is none.
 fn put_on_days(entries: &mut EntriesByDay, costs: &CostByModel) {
     for (model, cost) in costs {
         let Some(cost) = *cost else {
@@ -202,7 +203,7 @@ fn put_on_days(entries: &mut EntriesByDay, costs: &CostByModel) {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a conversion by `as` stops at the least and the greatest number"
+    reason = "a conversion with `as` saturates"
 )]
 fn picodollars(dollars: f64) -> u64 {
     (dollars * PICO).round() as u64

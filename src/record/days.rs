@@ -1,9 +1,8 @@
 //! What a session used on each day.
 //!
-//! A message counts on the day on which its first record was written. Some of what is shown belongs
-//! to no message: requests that leave no record, and what versions before this table counted. The
-//! rules for those depend only on the figures as they are now, so any order of reads gives the same
-//! days.
+//! A message counts on the day on which its first record was written. Some usage does not belong to
+//! a message: requests that leave no record, and what versions before this table counted. The rules
+//! for that usage depend only on the current figures, so every order of reads gives the same days.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +17,8 @@ use super::usage::{COUNTS, Usage};
 /// Days since the Unix epoch, in UTC.
 pub type Day = i64;
 
-/// The most days that are kept apart, and the most entries of a document: each takes up to 290
-/// bytes of it.
+/// The maximum number of days that are kept separately, and of entries in a document. Each entry
+/// takes up to 290 bytes.
 pub const MAX_DAYS: usize = 40;
 
 /// The day of a point in time.
@@ -28,8 +27,8 @@ pub const fn day_of(at: Millis) -> Day {
     at.div_euclid(DAY)
 }
 
-/// Token counts by day, model and rate. With more than [`MAX_DAYS`] days, those between the first and the
-/// latest ones are counted on the first.
+/// Token counts by day, model and rate. If there are more than [`MAX_DAYS`] days, those between the
+/// first and the latest ones count on the first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Days(BTreeMap<Day, BTreeMap<String, CountsByRate>>);
@@ -54,12 +53,12 @@ impl From<Counts> for [u64; COUNTS] {
     }
 }
 
-/// What is shown of one model on one day.
+/// What is shown for one model on one day.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Token counts.
     pub usage: Usage,
-    /// What they cost by the table of prices, in picodollars.
+    /// What they cost according to the table of prices, in picodollars.
     pub estimate: Option<u64>,
     /// What is shown as their cost, in picodollars.
     pub cost: Option<u64>,
@@ -75,7 +74,7 @@ impl Days {
         self.0.is_empty()
     }
 
-    /// Counts what a message of a model has used on a day `now` instead of `before`.
+    /// Replaces what was counted for a message of a model on a day: `now` instead of `before`.
     pub fn add(&mut self, day: Day, model: &str, before: (Usage, Rate), now: (Usage, Rate)) {
         if before == now || now.0 == Usage::default() {
             return;
@@ -111,8 +110,8 @@ impl Days {
         rates.entry(now.1).or_default().0.add(more);
     }
 
-    /// Counts the second day on the first. A day that was left out once is always the second when it
-    /// comes again, so the order in which days come makes no difference.
+    /// Counts the second day on the first. If a day that was merged comes again, it is the second
+    /// one again, so the order of the days makes no difference.
     fn merge_second(&mut self) {
         let Some(second) = self.0.keys().nth(1).copied() else {
             return;
@@ -127,19 +126,20 @@ impl Days {
         }
     }
 
-    /// What was counted of a model, by day.
+    /// What was counted for a model, by day.
     fn of_model(&self, model: &str) -> Vec<Usage> {
         let of_day = |models: &BTreeMap<String, CountsByRate>| models.get(model).map(sum);
         let usages = self.0.values().map(of_day);
         usages.map(Option::unwrap_or_default).collect()
     }
 
-    /// The days of what is shown. `counted` is all that was counted, and `started` the day on which
-    /// the session started.
+    /// Spreads what is shown over days. `counted` is all that was counted, and `started` the day on
+    /// which the session started.
     ///
-    /// What was counted without a day counts on `started`. If more of a model is shown than was
-    /// counted, the rest is spread over the days in proportion to the model's tokens, or to those of
-    /// all models if it has none. If less is shown, that is spread in proportion to what was counted.
+    /// What was counted without a day counts on `started`. If more is shown for a model than was
+    /// counted, the rest is spread over the days in proportion to the model's tokens, or to those
+    /// of all models if it has none. If less is shown, it is spread in proportion to what was
+    /// counted.
     #[must_use]
     pub fn spread<'a>(
         mut self,
@@ -193,7 +193,8 @@ fn sum(rates: &CountsByRate) -> Usage {
     total(rates.values().map(|counts| &counts.0))
 }
 
-/// What is shown of a model on a day costs. What was not counted by its rate has the usual one.
+/// What the usage shown for a model on a day costs. Usage that was not counted by its rate has the
+/// usual one.
 fn estimate(price: Price, usage: Usage, rates: Option<&CountsByRate>) -> u64 {
     let (mut rest, mut cost) = (usage, 0_u64);
     let all = rates.into_iter().flatten();
@@ -204,7 +205,7 @@ fn estimate(price: Price, usage: Usage, rates: Option<&CountsByRate>) -> u64 {
     cost.saturating_add(price.cost(rest, Rate::default()))
 }
 
-/// The usage of each day, so that their sum is `shown`.
+/// The usage of each day, adjusted so that the sum is `shown`.
 fn fit(dated: &[Usage], shown: Usage, all: &[u64]) -> Vec<Usage> {
     let own: Vec<u64> = dated.iter().map(|usage| usage.tokens()).collect();
     let weights = if own.iter().any(|&tokens| tokens > 0) {
@@ -233,12 +234,12 @@ fn fit(dated: &[Usage], shown: Usage, all: &[u64]) -> Vec<Usage> {
     fitted.into_iter().map(Usage::from).collect()
 }
 
-/// Splits an amount in proportion to some weights, so that the parts add up to it. Without any
-/// weight, all of it is the first part.
+/// Splits an amount in proportion to some weights, so that the parts add up to it. If all weights
+/// are zero, the first part gets everything.
 #[must_use]
 pub fn shares(amount: u64, weights: &[u64]) -> Vec<u64> {
     let sum: u128 = weights.iter().map(|&weight| u128::from(weight)).sum();
-    // A sum of nonsense may be too large to multiply with.
+    // Nonsensical figures may be too large to multiply.
     let excess = 64_u32.saturating_sub(sum.leading_zeros());
     let weights = weights.iter().map(|&weight| u128::from(weight >> excess));
     let sum: u128 = weights.clone().sum();
@@ -304,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn days_that_come_in_another_order_are_the_same(
+        fn order_of_days_makes_no_difference(
             (counts, again) in proptest::collection::vec((-10..90_i64, 1..9_u64), 0..150)
                 .prop_flat_map(|counts| (Just(counts.clone()), Just(counts).prop_shuffle()))
         ) {

@@ -17,8 +17,7 @@ pub const EVERY_FIELD: &str = include_str!("every_field.json");
 /// One session as Convex stores it; the field names are the contract with `convex/schema.ts`.
 ///
 /// It is also read back, from the journal and from Convex. A row that an older version wrote may
-/// lack fields, and one of a newer version has more of them; the former get their defaults, the
-/// latter are ignored.
+/// lack fields, which get their defaults. Additional fields of a newer version are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Document {
@@ -145,7 +144,7 @@ pub struct Metadata {
     pub output_bytes: Option<u64>,
 }
 
-/// What the client of a running session does.
+/// What a running session is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activity {
     pub state: ActivityState,
@@ -161,7 +160,7 @@ pub enum ActivityState {
     Working,
     /// The client waits for a prompt.
     Waiting,
-    /// The last prompt has an answer, and tasks that the agent started go on.
+    /// The last prompt has an answer, and tasks that the agent started continue.
     Background,
 }
 
@@ -249,7 +248,7 @@ pub struct ModelUsage {
     pub model: String,
     #[serde(flatten)]
     pub usage: Usage,
-    /// Left out for the only model of a session, whose cost is that of the session.
+    /// Absent for the only model of a session, because its cost is that of the session.
     #[serde(rename = "costUsd", skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
 }
@@ -299,7 +298,7 @@ impl Metadata {
         TranscriptState { state, bytes }.was_read()
     }
 
-    /// Whether prompts and turns are known. Hooks count them, too.
+    /// Whether prompts and turns are known. Hooks also count them.
     #[must_use]
     pub fn has_prompts(&self) -> bool {
         self.has_counts() || self.prompts > 0

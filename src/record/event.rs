@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::redact::{Label, Redactor};
 
-/// The longest session id that is accepted; those of the client are UUIDs of 36 characters.
+/// The maximum length of a session ID; the client's are UUIDs of 36 characters.
 const MAX_SESSION_ID: usize = 128;
 
-/// One hook event. The hook input that it comes from was checked.
+/// One hook event, from validated hook input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
@@ -61,7 +61,7 @@ pub enum EventKind {
     SessionEnd {
         reason: Option<String>,
     },
-    /// Any other event (SubagentStop, Notification, one of a later client). It only shows that the
+    /// Any other event (SubagentStop, Notification, one of a later client). It shows only that the
     /// session is open.
     Other {
         name: String,
@@ -69,8 +69,8 @@ pub enum EventKind {
 }
 
 impl Event {
-    /// Masks and cuts the labels of the event, which are stored whatever is captured. Its texts are
-    /// masked when they are stored.
+    /// Masks and truncates the labels of the event, which are stored even with `capture =
+    /// "metadata"`. Its texts are masked when they are stored.
     pub fn mask_labels(&mut self, redactor: &Redactor) {
         let mut names = vec![&mut self.permission_mode, &mut self.prompt_id];
         match &mut self.kind {
@@ -90,7 +90,7 @@ impl Event {
         }
     }
 
-    /// The event with its texts masked and cut, for display.
+    /// The event with its texts masked and truncated, for display.
     #[must_use]
     pub fn masked(&self, redactor: &Redactor) -> Self {
         let keep = |text: &Option<String>| {

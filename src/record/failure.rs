@@ -1,4 +1,4 @@
-//! Why something did not reach Convex: a kind for code to decide on, and words for people.
+//! Why something did not reach Convex: a kind for code to decide on, and a message for people.
 
 use std::fmt;
 
@@ -19,10 +19,10 @@ pub enum FailureKind {
     Redirected,
     /// The function rejected these arguments; others may be accepted.
     Refused,
-    /// The function failed, and the deployment hides why (`REDACT_LOGS_TO_CLIENT`). As far as one can
-    /// tell, others may be accepted.
+    /// The function failed, and the deployment hides why (`REDACT_LOGS_TO_CLIENT`). Other arguments
+    /// may be accepted.
     Unexplained,
-    /// A program of another user listens where the server should.
+    /// A program of another user listens on the server's port.
     Stranger,
     /// Anything else: the server is overloaded or broken.
     Failing,
@@ -80,7 +80,7 @@ impl FailureKind {
         }
     }
 
-    /// What to do about it, where that depends on the kind alone.
+    /// What to do about it, if that depends only on the kind.
     #[must_use]
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
@@ -89,7 +89,7 @@ impl FailureKind {
             ),
             Self::Undeployed => Some("deploy the functions with `npx convex deploy`"),
             Self::NotConvex => Some(
-                "check that the URL is that of a Convex deployment; for an access proxy before it, set `headers` in config.toml",
+                "check that the URL is that of a Convex deployment; for an access proxy in front of it, set `headers` in config.toml",
             ),
             Self::Redirected => Some("redirects are not followed; configure the final URL"),
             Self::Stranger => Some(
@@ -107,9 +107,9 @@ impl FailureKind {
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What code decides on.
+    /// The kind, for code to decide on.
     pub kind: FailureKind,
-    /// What happened, without the remedy. It never holds the admin key.
+    /// What happened, without the remedy. It never contains the admin key.
     pub message: String,
 }
 

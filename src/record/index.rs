@@ -1,4 +1,4 @@
-//! The dedup index as the figures see it: what is known of each record on this machine.
+//! The dedup index as the figures see it: what is known about each record on this machine.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -20,9 +20,9 @@ pub fn key(kind: u8, id: &[u8]) -> Key {
 /// What a record was counted as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Known {
-    /// The first record of an API message, with what the message has used so far.
+    /// The first record of an API message, with the usage of the message so far.
     Message(#[serde(with = "counts")] Usage),
-    /// Another record of the API message that begins with the record of this key.
+    /// Another record of the API message whose first record has this key.
     Part(Key),
     /// A prompt.
     Prompt {
@@ -31,7 +31,7 @@ pub enum Known {
     },
     /// Anything else that is counted once.
     Other,
-    /// The first record of an API message at another rate than the usual one.
+    /// The first record of an API message at a special rate.
     MessageAt(#[serde(with = "counts")] Usage, Rate),
 }
 
@@ -73,11 +73,12 @@ pub trait Index {
     /// Why the index cannot be read or written.
     type Error;
 
-    /// What is known of a record. It is fastest to ask in the order of the keys (as signed numbers).
+    /// What is known about a record. Looking records up in the order of their keys (as signed
+    /// numbers) is fastest.
     fn look_up(&mut self, key: Key) -> Result<Seen, Self::Error>;
 
-    /// Whether this session has counted a record. Unlike [`look_up`](Self::look_up) this does not say
-    /// that the session has the record, so nothing is inherited by it.
+    /// Whether this session has counted a record. Unlike [`look_up`](Self::look_up), this does not
+    /// mean that the session has the record, so nothing is inherited.
     fn is_counted(&mut self, key: Key) -> Result<bool, Self::Error> {
         Ok(self.look_up(key)?.known.is_some())
     }
@@ -86,8 +87,8 @@ pub trait Index {
     fn put(&mut self, key: Key, known: Known) -> Result<(), Self::Error>;
 }
 
-/// A [`Usage`] as its counts. The index is stored in a format without field names, in which no field
-/// can be left out.
+/// Stores a [`Usage`] as its counts, because the index is stored in a format without field names,
+/// in which no field can be left out.
 mod counts {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -1,12 +1,12 @@
-//! What a session has in common with its parents: the part of its figures that is history, and what
-//! stays when its files are read again because an older session had that part first.
+//! What a session shares with its parents: the part of its figures that is history, and what is
+//! kept when its files are read again because an older session had that part first.
 
 use super::charge::UsageByModel;
 use super::figures::Figures;
 
 impl Figures {
-    /// Figures to read the files again from their beginning, because an older session had what this
-    /// one has counted. What was used stays the least that is shown.
+    /// New figures for reading the files again from their beginning, because an older session had
+    /// first what this one has counted. What was shown as used remains the minimum.
     #[must_use]
     pub fn restarted(&self) -> Self {
         let mut floor = self.floor.clone();
@@ -39,7 +39,7 @@ impl Figures {
         self.charges.find_base(&parent.charges, inherited);
     }
 
-    /// Whether what is inherited has no mark of its origin: the client charges it again.
+    /// Whether the inherited part has no mark of its origin, so that the client charges it again.
     #[must_use]
     pub fn is_unmarked_fork(&self) -> bool {
         self.forked_from.is_none() && !self.inherited_by_model.is_empty()

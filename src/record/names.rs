@@ -1,9 +1,9 @@
-//! Names of models and tools. Only so many are kept apart.
+//! Names of models and tools. Only a limited number is kept.
 
 use std::collections::BTreeMap;
 
-/// The most names of tools that are kept apart, and of models. A session has a few dozen, and what is
-/// made up without end is counted together as [`OTHER`].
+/// The maximum number of names of tools, and of models. A session has a few dozen; if names keep
+/// being made up, the rest are counted together as [`OTHER`].
 pub const MAX_TOOLS: usize = 1_000;
 /// See [`MAX_TOOLS`].
 pub const MAX_MODELS: usize = 50;
@@ -24,8 +24,8 @@ pub fn intern(names: &mut Vec<String>, name: &str) -> usize {
     })
 }
 
-/// The name under which a name is counted: its own, or that of all others if there are `limit` of
-/// them already.
+/// The name under which a name is counted: its own, or [`OTHER`] if there are already `limit` of
+/// them.
 #[must_use]
 pub fn entry_name<'a, V>(map: &BTreeMap<String, V>, name: &'a str, limit: usize) -> &'a str {
     if map.len() >= limit && !map.contains_key(name) {
@@ -35,7 +35,7 @@ pub fn entry_name<'a, V>(map: &BTreeMap<String, V>, name: &'a str, limit: usize)
     }
 }
 
-/// The entry of a name, or that of all others if there are `limit` of them already.
+/// The entry of a name, or that of [`OTHER`] if there are already `limit` of them.
 pub fn entry<'a, V: Default>(
     map: &'a mut BTreeMap<String, V>,
     name: &str,

@@ -1,6 +1,6 @@
-//! How the last turn of a session ended, by what its hooks and its transcript say.
+//! How the last turn of a session ended, according to its hooks and its transcript.
 //!
-//! Either of them may know of a later turn than the other: at a Stop the client may not have written
+//! Either of them may know a later turn than the other: at a Stop the client may not have written
 //! the answer to the transcript yet, and hooks may be missing (`docs/hooks.md`).
 
 use super::Millis;
@@ -41,7 +41,7 @@ impl Outcome {
         }
         let asked_after = |at: Millis| session.asked_at.is_some_and(|asked| asked > at);
         match (end, step.map(|step| &step.kind)) {
-            // A prompt after the Stop, which the transcript has, too. Without a transcript the two
+            // A prompt after the Stop that is also in the transcript. Without a transcript the two
             // hooks may only have arrived in the wrong order.
             (Some(end), Some(StepKind::Prompt | StepKind::ToolUse)) if asked_after(end.at) => {
                 Self::Unanswered
@@ -72,8 +72,8 @@ impl Outcome {
     }
 }
 
-/// The client's words for a run that ended because it had cost too much. No record says that it did,
-/// so it is concluded from the limit and the cost.
+/// The client's message for a run that ended because it exceeded its budget. No record says so, so
+/// it is inferred from the limit and the cost.
 fn over_budget(figures: &Figures) -> Option<Text> {
     let limit = figures.latest.max_budget_usd?;
     let cost = figures.charges.last()?.cost_usd?;

@@ -11,12 +11,12 @@ use super::Millis;
 /// A day, in milliseconds.
 pub const DAY: Millis = 86_400_000;
 
-/// A day as people type it.
+/// A day as users type it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Day {
     /// A date.
     Date(Date),
-    /// So many days before today.
+    /// This many days before today.
     DaysAgo(u16),
 }
 
@@ -57,7 +57,7 @@ impl FromStr for Day {
     }
 }
 
-/// How long something lasts, as people type it, in milliseconds.
+/// A duration as users type it, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime(pub Millis);
 
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn day_is_read_as_people_type_it() {
+    fn day_is_parsed_as_users_type_it() {
         let today = date(2026, 3, 1);
         for (text, day) in [
             ("2026-02-28", date(2026, 2, 28)),

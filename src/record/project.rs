@@ -1,4 +1,4 @@
-//! The project that a session works on, as far as Git knows it. Pure.
+//! The project that a session works on, according to Git. Pure.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::document::PullRequest;
 use super::redact::{Label, Redactor};
 
-/// The most pull requests of a session.
+/// The maximum number of pull requests of a session.
 const MAX_PULL_REQUESTS: usize = 50;
 
 /// What Git says about the folder in which a hook runs.
@@ -48,7 +48,7 @@ impl Project {
     }
 
     /// Adds what Git says at an event. The first working tree is the session's: an agent can change
-    /// its folder, and a commit of another repository says nothing about this one.
+    /// folders, and a commit of another repository says nothing about this one.
     pub fn update(&mut self, checkout: &Checkout, redactor: &Redactor) {
         let mut checkout = checkout.clone();
         redactor.mask_labels(

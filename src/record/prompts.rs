@@ -1,8 +1,9 @@
 //! Prompts as hooks report them, for a session without a transcript.
 //!
-//! The client names the turn of a prompt by an id (`prompt_id`); what is typed while the agent works
-//! belongs to the same turn. A hook can fire twice, so a prompt is known by its turn and its text.
-//! Clients before `prompt_id` do not name turns; the same text is a new prompt after a Stop only.
+//! The client names the turn of a prompt by an id (`prompt_id`); prompts that are typed while the
+//! agent works belong to the same turn. A hook can fire twice, so a prompt is known by its turn and
+//! its text. Clients before `prompt_id` do not name turns; there, a repeated text is a new prompt
+//! only after a Stop.
 
 use std::collections::VecDeque;
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::index::{Key, key};
 
-/// How many of the latest prompts, and ends of turns, are known.
+/// How many of the latest prompts and ends of turns are remembered.
 const MAX_KNOWN: usize = 32;
 
 /// The prompts of a session that its hooks have reported.
@@ -23,7 +24,7 @@ pub(super) struct HookPrompts {
     pub(super) turns: u64,
     /// The latest prompts.
     known: VecDeque<HookPrompt>,
-    /// The latest turns that have ended, also those that began without a prompt.
+    /// The latest turns that have ended, including those that began without a prompt.
     ended: VecDeque<Key>,
 }
 
@@ -66,7 +67,7 @@ impl HookPrompts {
         keep(&mut self.ended, turn);
     }
 
-    /// The turn of a prompt of which the client does not name one: the next after the last end.
+    /// The turn of a prompt if the client does not name it: the one after the last end.
     fn unnamed_turn(&self) -> Key {
         key(b'n', &self.turns.to_le_bytes())
     }
@@ -120,7 +121,7 @@ mod tests {
             (&[">a go", ".a", ">b go", ".b"], (2, 2)),
             // Typed while the agent works.
             (&[">a go", ">a faster", ".a"], (2, 1)),
-            // An end of a turn that nobody's prompt began.
+            // An end of a turn that did not begin with a prompt.
             (&[">a go", ".a", ".b"], (1, 1)),
             // Without names.
             (&[">- go", ">- go"], (1, 0)),

@@ -45,7 +45,7 @@ pub struct TranscriptState {
 }
 
 impl TranscriptState {
-    /// Whether any of it was read, also if the file is gone by now.
+    /// Whether any of it was read, even if the file is gone by now.
     #[must_use]
     pub fn was_read(self) -> bool {
         self.state != ReadState::Missing || self.bytes > 0

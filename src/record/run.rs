@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Millis;
 
-/// Two `SessionStart` events of one process and session with the same source are one start if they
-/// are closer together than this, in milliseconds. Clients fire the hook twice, and nobody leaves a
-/// session and comes back to it that fast.
+/// Two `SessionStart` events of one process and session with the same source count as one start if
+/// they are closer together than this, in milliseconds. Clients may fire the hook twice, and no
+/// user leaves a session and returns to it that fast.
 const SAME_START: Millis = 10_000;
 
 /// The client process on whose behalf a hook runs.
@@ -28,7 +28,7 @@ pub struct Owner {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Run {
-    /// The process; `None` for a hook that a client did not start.
+    /// The process; `None` if the hook was not started by a client.
     pub owner: Option<Owner>,
     /// When its first event arrived.
     pub started_at: Millis,
@@ -43,13 +43,13 @@ pub struct Run {
 pub struct End {
     /// When it ended.
     pub at: Millis,
-    /// What showed it.
+    /// How the end was detected.
     pub by: EndedBy,
     /// The reason that the SessionEnd hook gave.
     pub reason: Option<String>,
 }
 
-/// What showed the end of a run.
+/// How the end of a run was detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EndedBy {
@@ -66,7 +66,7 @@ impl Run {
     fn repeats(&self, source: &str, now: Millis) -> bool {
         let is_open = self.end.is_none();
         match self.source.as_deref() {
-            // A process starts up once.
+            // A process has only one startup.
             Some("startup") if source == "startup" && self.owner.is_some() => true,
             Some(known) if known == source => is_open || (now - self.started_at).abs() < SAME_START,
             // A compaction does not end the run.
@@ -83,7 +83,7 @@ impl Run {
     }
 }
 
-/// The runs of a session, in the order in which they opened. Runs without an owner are taken for
+/// The runs of a session, in the order in which they opened. Runs without an owner are treated as
 /// runs of one process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -118,7 +118,7 @@ impl Runs {
         };
         let run = self.last_or_open(owner, now);
         match &mut run.end {
-            // The hook knows more than what was inferred; the time of an end stays as it is.
+            // The hook is more reliable than an inferred end, but the time of the end is kept.
             Some(inferred) if inferred.by != EndedBy::Hook => {
                 *inferred = End {
                     at: inferred.at,
@@ -166,13 +166,13 @@ impl Runs {
         self.0.iter()
     }
 
-    /// Whether the session has none: no hook of it was seen.
+    /// Whether there are none, because no hook of the session was seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether one is open.
+    /// Whether a run is open.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.iter().any(|run| run.end.is_none())
@@ -230,8 +230,9 @@ impl Runs {
         has_ended
     }
 
-    /// The last run of `owner`. If there is none, it can be an open run without a SessionStart, if one
-    /// of the two owners is unknown: a hook that was detached from its client does not always find it.
+    /// The last run of `owner`. If there is none, it may be an open run without a SessionStart if
+    /// one of the two owners is unknown, because a hook that was detached from its client does not
+    /// always find the client.
     fn last_of(&mut self, owner: Option<&Owner>) -> Option<&mut Run> {
         let place = self.last_place(|run| run.owner.as_ref() == owner);
         let place = place.or_else(|| {
@@ -244,8 +245,8 @@ impl Runs {
         Some(&mut self.0[place?])
     }
 
-    /// The run of an event that starts none. A process that is unknown is taken for that of the open
-    /// run, else of the last one.
+    /// The run of an event that does not start one. An unknown process is assumed to be that of the
+    /// open run, else that of the last one.
     fn last_or_open(&mut self, owner: Option<&Owner>, now: Millis) -> &mut Run {
         let same = |run: &Run| run.owner.as_ref() == owner;
         let is_open = |run: &Run| run.end.is_none();

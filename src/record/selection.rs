@@ -1,4 +1,4 @@
-//! Which sessions people ask for.
+//! Which sessions a user selects.
 
 use super::document::Document;
 use super::ledger::project;
@@ -14,13 +14,13 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether it leaves nothing out.
+    /// Whether it selects all sessions.
     #[must_use]
     pub const fn is_everything(&self) -> bool {
         self.project.is_none() && self.search.is_none()
     }
 
-    /// Whether the session belongs to it.
+    /// Whether it selects this session.
     #[must_use]
     pub fn contains(&self, document: &Document) -> bool {
         let metadata = &document.metadata;
@@ -46,8 +46,8 @@ impl Selection {
     }
 }
 
-/// Whether a project is the one that somebody means by `name`: its repository or folder, the last
-/// parts of either, or a folder that it is in.
+/// Whether `name` means this project: its repository or folder, the last parts of either, or a
+/// folder that it is in.
 #[must_use]
 pub fn is_project(project: &str, name: &str) -> bool {
     const SEPARATORS: [char; 3] = ['/', '\\', ':'];

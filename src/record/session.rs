@@ -17,7 +17,7 @@ use super::run::{Owner, Runs};
 /// How much earlier than one that was recorded before a hook can have started, in milliseconds: much
 /// longer than the client lets a hook run.
 const LONGEST_DELAY: Millis = 60_000;
-/// Before this time this program did not exist: 2025-12-01.
+/// This program did not exist before this time: 2025-12-01.
 const FIRST_RELEASE: Millis = 1_764_547_200_000;
 
 /// The status of a session.
@@ -43,7 +43,7 @@ impl Status {
         Self::Abandoned,
     ];
 
-    /// The name that the document holds.
+    /// The name in the document.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -61,17 +61,18 @@ pub(super) struct TurnEnd {
     pub(super) at: Millis,
     /// `Some` if it failed; empty if no text is kept.
     pub(super) error: Option<Text>,
-    /// Whether the client's background tasks go on.
+    /// Whether the client's background tasks continue.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) has_background_tasks: bool,
 }
 
-/// A turn that has a name.
+/// A turn with an ID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Turn {
     /// The client's id of it.
     pub(super) id: String,
-    /// When its first prompt was submitted. What is typed while the agent works belongs to it, too.
+    /// When its first prompt was submitted. Prompts that are typed while the agent works also
+    /// belong to it.
     pub(super) began_at: Millis,
 }
 
@@ -82,13 +83,13 @@ pub(super) struct HookAnswer {
     pub(super) text: Text,
 }
 
-/// What the hook events of a session say about it. The journal stores it as JSON.
+/// What is known about a session from its hook events. The journal stores it as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     /// The client's session id.
     pub session_id: String,
-    /// What kind of agent it is: `claude-code`, or what the user calls it.
+    /// The kind of agent: `claude-code`, or the user's name for it.
     pub agent_type: String,
     /// The key of the workflow that it belongs to.
     pub workflow_key: Option<String>,
@@ -103,13 +104,13 @@ pub struct Session {
     /// The session that this one was started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) parent_session_id: Option<String>,
-    /// Who works in it.
+    /// The user of the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
     /// The user's tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tags: Option<Vec<String>>,
-    /// What it works on.
+    /// The project that it works on.
     #[serde(default, skip_serializing_if = "Project::is_empty")]
     pub(super) project: Project,
     /// When the session was first seen.
@@ -127,7 +128,7 @@ pub struct Session {
     /// The turn of that prompt, if the client names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) last_turn: Option<Turn>,
-    /// The prompts, which count as long as no transcript was read.
+    /// The prompts, which count until a transcript has been read.
     #[serde(default, skip_serializing_if = "HookPrompts::is_empty")]
     pub(super) prompts: HookPrompts,
     #[serde(rename = "turn")]
@@ -135,7 +136,7 @@ pub struct Session {
     pub(super) answer: Option<HookAnswer>,
 }
 
-/// What the user sets in the environment of a client.
+/// The labels that the user sets in the environment of a client.
 #[derive(Debug, Clone, Default)]
 pub struct Labels {
     /// `CONVEX_SIDECAR_AGENT_TYPE`.
@@ -155,7 +156,7 @@ pub struct Origin {
     pub labels: Labels,
     /// The session that this one was started from, if the event starts it and it is known.
     pub parent_session_id: Option<String>,
-    /// Who works in it, unless that is left out.
+    /// The user, unless configured not to record it.
     pub user: Option<String>,
     /// What Git says about the client's folder.
     pub checkout: Checkout,
@@ -227,12 +228,13 @@ impl Session {
             }
             EventKind::SessionEnd { reason } => {
                 self.runs.end(owner, reason.as_deref(), now);
-                // With these reasons the process goes on with another session, whose SessionStart
-                // may have arrived before this event.
+                // With these reasons, the process continues with another session, whose
+                // SessionStart may have arrived before this event.
                 return !matches!(reason.as_deref(), Some("clear" | "resume"));
             }
             EventKind::UserPromptSubmit { prompt } => {
-                // The hook fires for these notices of the client, too, and the agent works on them.
+                // The hook also fires for these notices from the client, and the agent works on
+                // them.
                 let is_notice = |text: &&String| text.starts_with("<task-notification");
                 if let Some(text) = prompt.as_ref().filter(|text| !is_notice(text)) {
                     self.prompts.submit(event.prompt_id.as_deref(), text);
@@ -277,9 +279,9 @@ impl Session {
         self.runs.is_open_for(owner)
     }
 
-    /// The time of an event that arrives at `now`, later than those before it. If the clock was ahead
-    /// at one of these, that is moved back to just before now. A clock that shows a time before this
-    /// program existed is not believed.
+    /// The time of an event that arrives at `now`, later than that of earlier events. If the clock
+    /// was ahead at one of those, its time is moved back to just before `now`. A clock that shows a
+    /// time before this program existed is ignored.
     fn settle(&mut self, now: Millis) -> Millis {
         let turn = self.last_turn.iter_mut().map(|turn| &mut turn.began_at);
         let end = self.turn_end.iter_mut().map(|end| &mut end.at);
@@ -302,7 +304,7 @@ impl Session {
         now
     }
 
-    /// Adds who works in the session, and on what.
+    /// Adds the user and the project of the session.
     pub fn recognize(&mut self, user: Option<&str>, checkout: &Checkout, redactor: &Redactor) {
         if self.user.is_none() {
             self.user = user.map(|user| redactor.name(user));
@@ -334,11 +336,11 @@ impl Session {
         })
     }
 
-    /// What the client does, as far as the hooks of its open runs say so. `None` if no run is open.
+    /// What the client is doing, according to the hooks of its open runs. `None` if no run is open.
     pub(super) fn activity(&self) -> Option<Activity> {
         let open = self.runs.iter().filter(|run| run.end.is_none());
         let began_at = open.map(|run| run.started_at).min()?;
-        // What an earlier process did not finish is over.
+        // Turns that an earlier process did not finish are over.
         let asked_at = self.asked_at.filter(|&at| at >= began_at);
         let end = self.turn_end.as_ref().filter(|end| end.at >= began_at);
         let (state, since) = match (asked_at, end) {
@@ -358,7 +360,7 @@ impl Session {
             _ if self.runs.is_open() => Status::Running,
             Outcome::Failed(_) => Status::Failed,
             Outcome::Unanswered => Status::Abandoned,
-            // Nothing is known of it but that its client vanished.
+            // All that is known is that its client vanished.
             Outcome::Unknown if self.runs.is_swept() => Status::Abandoned,
             Outcome::Answered | Outcome::Unknown => Status::Completed,
         }

@@ -14,7 +14,7 @@ pub struct Usage {
     pub output_tokens: u64,
     pub cache_read_input_tokens: u64,
     pub cache_creation_input_tokens: u64,
-    /// The part of `output_tokens` that the model thought with.
+    /// The part of `output_tokens` that the model used for thinking.
     #[serde(skip_serializing_if = "is_zero")]
     pub thinking_tokens: u64,
     /// The part of `cache_creation_input_tokens` that is kept for an hour instead of five minutes.

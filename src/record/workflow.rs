@@ -27,7 +27,7 @@ impl Status {
     /// All of them, in the order in which help lists them.
     pub const ALL: [Self; 4] = [Self::Pending, Self::Running, Self::Completed, Self::Failed];
 
-    /// The name that the document holds.
+    /// The name in the document.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -63,7 +63,8 @@ struct SetAt {
     artifacts: Option<Millis>,
 }
 
-/// What this machine set of a workflow; the function `workflows:updateWorkflow` takes its JSON.
+/// The fields of a workflow that this machine set; the function `workflows:updateWorkflow` takes
+/// its JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Workflow {
@@ -152,7 +153,7 @@ impl Workflow {
         );
     }
 
-    /// Moves times that lie ahead of `now` back to it: the clock was ahead when they were set.
+    /// Moves times that are later than `now` back to `now`: the clock was ahead when they were set.
     pub fn end_future(&mut self, now: Millis) {
         let SetAt {
             task,
@@ -214,8 +215,8 @@ pub struct Totals {
     pub completed: u64,
     pub failed: u64,
     pub abandoned: u64,
-    /// How many sessions have counts, because a transcript was read. The turns, tools and tokens are
-    /// theirs.
+    /// How many sessions have counts, because a transcript was read. Turns, tools and tokens come
+    /// from these.
     pub counted_sessions: u64,
     pub turns: u64,
     pub tool_calls: u64,
@@ -224,7 +225,7 @@ pub struct Totals {
     /// The cost of the sessions with a known cost, in US dollars; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
-    /// Whether that covers only a part of one of these sessions.
+    /// Whether the cost of at least one of these sessions is partial.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cost_is_partial: bool,
     /// How many sessions have a known cost.

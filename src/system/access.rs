@@ -1,23 +1,23 @@
-//! Whether this user may use a file, and if not, what keeps them from it. A file that may not be
-//! looked at is not the same as one that does not exist.
+//! Whether this user may use a file, and if not, why. A file that must not be accessed is not the
+//! same as a file that does not exist.
 
 use std::path::Path;
 
-/// What a file is needed for.
+/// What a file is to be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// It is read, if it exists.
     Read,
     /// It is read and written, and created if it does not exist.
     Write,
-    /// It is run, if it exists.
+    /// It is executed, if it exists.
     Run,
 }
 
 /// What keeps this user from using a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
-    /// The file or folder that is in the way, why, and whose it is.
+    /// A message with the file or folder that cannot be used, why, and who owns it.
     pub finding: String,
     /// What to do about it.
     pub remedy: String,
@@ -37,7 +37,7 @@ pub fn obstacle(path: &Path, need: Need) -> Option<Obstacle> {
             Ok(()) => last = part,
             Err(Errno::NOENT) if need != Need::Write => return None,
             Err(Errno::NOENT) => break,
-            // The folder before it may not be searched.
+            // The folder before it cannot be searched.
             Err(error) => return Some(describe(path, last, need, error)),
         }
     }
@@ -72,7 +72,7 @@ fn describe(path: &Path, blocker: &Path, need: Need, error: rustix::io::Errno) -
             "let this user run it (`chmod a+rx '{}'`), or install convex-sidecar for this user",
             blocker.display()
         ),
-        // Only what is certainly the program's own is given to the user as a whole.
+        // Only a folder that certainly belongs to this program is handed to the user recursively.
         Some(_) if is_own => format!(
             "`sudo chown -R \"$(id -u):$(id -g)\" '{}'`",
             blocker.display()

@@ -12,15 +12,15 @@ use crate::system::process::{self, Process};
 const PROGRAM: &str = "claude";
 /// Where the client's own installer keeps its versions: the programs in it are named `2.1.199`.
 const VERSIONS: &str = "/claude/versions/";
-/// What runs clients that are scripts: those up to about 2.1.112.
+/// Interpreters of clients that are scripts: those up to about 2.1.112.
 const INTERPRETERS: [&str; 3] = ["node", "bun", "deno"];
-/// What runs scripts that start a client and can have its name.
+/// Interpreters of scripts that start a client and may have its name.
 const SHELLS: [&str; 7] = ["sh", "bash", "dash", "zsh", "fish", "ksh", "busybox"];
-/// More than the client writes about one process, in bytes.
+/// The maximum size of the client's file about one process, in bytes.
 const MAX_REGISTRATION: u64 = 65_536;
 
-/// The process that a client names as its own. A hook that was detached from its client is no
-/// descendant of it. Without a registration the number can be that of a process in another namespace.
+/// The process that a client names as its own. A hook that was detached from its client is not its
+/// descendant. Without a registration the number can be that of a process in another namespace.
 #[must_use]
 pub fn named(pid: u32, registry: &Registry<'_>) -> Option<Process> {
     process::ancestors()
@@ -37,7 +37,7 @@ pub fn clients(
 }
 
 /// Whether a process is a client: by its name, by the client's own list, by its program, or by the
-/// script that it runs. A shell script with the name of the client starts one, but is none.
+/// script that it runs. A shell script with the name of the client starts a client, but is not one.
 #[must_use]
 pub fn is_client(process: &Process, registry: &Registry<'_>) -> bool {
     let program = process.program().unwrap_or_default();
@@ -78,7 +78,7 @@ fn file_name(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 
-/// Whether a program has this name. Windows and macOS do not tell upper case from lower case.
+/// Whether a program has this name. Names are not case-sensitive on Windows and macOS.
 fn is_named(program: &str, name: &str) -> bool {
     let bare = match program.len().checked_sub(".exe".len()) {
         Some(end)
@@ -112,8 +112,8 @@ impl<'a> Registry<'a> {
         Self(client_folder)
     }
 
-    /// Whether it lists this very process. Ids are used again, and clients of other containers can
-    /// share the folder, so the start time must be the same.
+    /// Whether it lists exactly this process. Process IDs are reused, and clients in other
+    /// containers can share the folder, so the start time must be the same.
     #[must_use]
     pub fn has(&self, process: &Process) -> bool {
         self.entry(process, |entry| {

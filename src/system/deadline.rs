@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// ending the process on a busy machine.
 pub const HOOK_BUDGET: Duration = Duration::from_millis(1_050);
 
-/// The point in time after which an invocation starts nothing new.
+/// The point in time after which an invocation starts no new work.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     end: Option<Instant>,

@@ -7,9 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// How many symbolic links are followed before they count as a circle; Linux's own limit.
+/// How many symbolic links are followed before they count as a loop; the limit of Linux.
 const MAX_LINKS: usize = 40;
-/// The largest text file that is read, in bytes. The client's own state can have some megabytes.
+/// The largest text file that is read, in bytes. The client's own state can have several megabytes.
 const MAX_TEXT: u64 = 64 * 1024 * 1024;
 
 /// Creates a folder and its parents with mode 0700. An existing folder keeps its mode.
@@ -41,8 +41,8 @@ pub fn create_private_file(path: &Path) -> std::io::Result<()> {
     private_options().create(true).open(path).map(drop)
 }
 
-/// Opens `path` for reading if it is a regular file, without waiting. A pipe or a device would block
-/// or never end; so would a pipe that takes the file's place between the two checks.
+/// Opens `path` for reading if it is a regular file, without blocking. A pipe or a device would
+/// block or never end, and so would a pipe that replaces the file between the two checks.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let ensure_regular = |metadata: &fs::Metadata| match metadata.file_type() {
         kind if kind.is_file() => Ok(()),
@@ -58,7 +58,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes opening a pipe return at once.
+/// Makes opening a pipe return immediately.
 pub fn without_waiting(options: &mut OpenOptions) {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(
@@ -170,12 +170,12 @@ impl TextFile {
         Ok(Self { path, text, target })
     }
 
-    /// As [`Self::read`]. Fails if a symbolic link leads out of `folder`: whoever made the link could
-    /// have any file of this user changed, or copied to where the link is.
+    /// As [`Self::read`]. Fails if a symbolic link leads out of `folder`: whoever created the link
+    /// could have any file of this user changed, or copied into the folder.
     pub fn read_within(path: PathBuf, folder: &Path) -> Result<Self> {
         let target = follow_links(&path)?;
         let real = folder.canonicalize()?;
-        // What is there decides; the rest will be created below it.
+        // The existing part of the path decides; the rest will be created below it.
         let existing = target.ancestors().find(|part| part.exists());
         let is_within = existing.is_some_and(|part| {
             let rest = target.strip_prefix(part).unwrap_or(part).components();
@@ -220,7 +220,7 @@ impl TextFile {
         let earlier = self.backup()?;
         self.back_up(self.text.as_deref().unwrap_or_default())?;
         self.write(text).inspect_err(|_| {
-            // What keeps the one file from being written can keep the other; the first error says it.
+            // Restoring the backup may fail for the same reason, and the first error states it.
             let _ = match earlier {
                 Some(earlier) => self.back_up(&earlier),
                 None => self.remove_backup(),
@@ -283,7 +283,7 @@ impl TextFile {
         })
     }
 
-    /// The client writes its settings file, too.
+    /// The client also writes its settings file.
     fn ensure_unchanged(&self) -> Result<()> {
         ensure!(
             read_text(&self.target)? == self.text,
@@ -297,7 +297,7 @@ impl TextFile {
 /// Who may read a file that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// Those who could read the file that it replaces.
+    /// Everyone who could read the file that it replaces.
     Keep,
     /// Only its owner.
     OwnerOnly,
@@ -357,8 +357,8 @@ fn write_like(path: &Path, text: &str, model: &Path, access: Access) -> Result<(
     Ok(())
 }
 
-/// Run with `sudo`, the program must not turn a user's file into root's: the client could no
-/// longer write it.
+/// With `sudo`, the program must not make root the owner of a user's file, because the client could
+/// no longer write it.
 #[cfg(unix)]
 fn keep_owner(file: &File, model: &fs::Metadata) -> Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};

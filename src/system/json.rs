@@ -1,4 +1,4 @@
-//! JSON as the client writes it. Any field may be missing, have another type, or hold half of a
+//! JSON as the client writes it. Any field may be missing, have another type, or contain half of a
 //! surrogate pair; none of that is an error.
 
 use std::borrow::Cow;
@@ -9,10 +9,11 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// The greatest integer that a Convex number (float64) holds exactly; larger counts are garbage.
+/// The largest integer that a Convex number (float64) represents exactly; larger counts are
+/// garbage.
 const MAX_COUNT: f64 = 9_007_199_254_740_991.0;
 
-/// What some programs on Windows write before UTF-8.
+/// The byte order mark that some programs on Windows write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// A JSON value of which only scalars matter. Arrays and objects are skipped.
@@ -234,13 +235,13 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     }
 }
 
-/// Parses a JSON object, with or without a byte order mark. An array is an error here; serde would
-/// take it for the fields of a struct, in order.
+/// Parses a JSON object, with or without a byte order mark. An array is an error here, because
+/// serde would read it as the fields of a struct, in order.
 pub fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
     let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
     match json.trim_ascii_start().first() {
-        // One check of the whole text is faster than one of each string, which is what serde_json
-        // does with bytes.
+        // Checking the whole text once is faster than checking each string, as serde_json does with
+        // bytes.
         Some(b'{') | None => match std::str::from_utf8(json) {
             Ok(text) => serde_json::from_str(text),
             Err(error) => Err(serde::de::Error::custom(error)),
@@ -251,8 +252,8 @@ pub fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Resul
     }
 }
 
-/// Replaces what a Rust string cannot hold, bytes that are not UTF-8 and lone surrogates (`\ud83d`
-/// without its other half), by U+FFFD. `None` if there is nothing to replace.
+/// Replaces what a Rust string cannot contain, bytes that are not UTF-8 and lone surrogates
+/// (`\ud83d` without its other half), by U+FFFD. `None` if there is nothing to replace.
 #[must_use]
 pub fn repair(json: &[u8]) -> Option<Vec<u8>> {
     let text = String::from_utf8_lossy(json);

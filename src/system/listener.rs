@@ -1,4 +1,4 @@
-//! Who listens on a port of this machine, as far as Linux says so: anybody can take a port whose
+//! Who listens on a port of this machine, as far as Linux tells. Anyone can take a port whose
 //! server is down, and would receive what is meant for that server.
 
 #![expect(
@@ -11,18 +11,18 @@ use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-/// How much of a table of sockets is read, in bytes: about 50,000 sockets that listen.
+/// How much of a table of sockets is read, in bytes: about 50,000 listening sockets.
 const MAX_TABLE: u64 = 8 * 1024 * 1024;
-/// The state of a socket that listens.
+/// The state of a listening socket.
 const LISTEN: &str = "0A";
 /// The first id of an ordinary user; those below belong to the system.
 const FIRST_USER: u32 = 1_000;
-/// The ids that systemd gives to services while they run.
+/// The IDs that systemd assigns to services while they run.
 const SERVICES: Range<u32> = 61_184..65_520;
-/// What stands for the users of another user namespace, who are not known here. Where there is none,
-/// it is `nobody`.
+/// The ID that stands for users of another user namespace, who are not known here. If there is no
+/// other namespace, it is `nobody`.
 const UNKNOWN_USER: u32 = 65_534;
-/// How the ids of a user namespace are mapped that knows all users.
+/// The ID map of a user namespace that knows all users.
 const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
 
 /// Another user's program on a port.
@@ -30,22 +30,22 @@ const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
 pub enum Stranger {
     /// The program of the ordinary user with this id.
     User(u32),
-    /// Nobody knows whose: so many programs listen that not all were looked at.
+    /// It is not known whose: too many programs listen to check all of them.
     Hidden,
 }
 
 /// Who listens on this port of this machine, if that is known to be another ordinary user. `address`
 /// is a loopback address; without one, as for `localhost`, it can be any.
 ///
-/// That nobody is known to listen says nothing: Docker can forward a port without a socket. Only
-/// Linux tells whose a socket is.
+/// If nobody is known to listen, the port may still be in use: Docker can forward a port without a
+/// socket. Only Linux tells who owns a socket.
 #[must_use]
 pub fn stranger(address: Option<IpAddr>, port: u16) -> Option<Stranger> {
     if !cfg!(target_os = "linux") {
         return None;
     }
     for path in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        // Without IPv6 there is no table of it.
+        // Without IPv6 this table does not exist.
         let Ok(table) = File::open(path) else {
             continue;
         };
@@ -75,7 +75,7 @@ fn find(
     let mut table = table.take(MAX_TABLE);
     let mut line = String::new();
     let mut found = None;
-    // The first line holds the headings.
+    // The first line contains the headings.
     while let Ok(1..) = table.read_line(&mut line) {
         match parse(&line) {
             Some(socket) if !socket.listens => return found,
@@ -95,7 +95,7 @@ fn find(
     found
 }
 
-/// A line of the table. Those that listen come first, so that the others need not be read.
+/// A line of the table. Listening sockets come first, so the others need not be read.
 struct Socket {
     address: IpAddr,
     port: u16,
@@ -107,7 +107,7 @@ fn parse(line: &str) -> Option<Socket> {
     let mut words = line.split_ascii_whitespace();
     let (address, port) = words.nth(1)?.split_once(':')?;
     let state = words.nth(1)?;
-    // Each group of eight digits is a number in the order of this machine's bytes.
+    // Each group of eight digits is a number in this machine's byte order.
     let group = |at| {
         Some(
             u32::from_str_radix(address.get(at..at + 8)?, 16)
@@ -137,7 +137,7 @@ impl Socket {
             IpAddr::V4(own) => {
                 own == Ipv4Addr::UNSPECIFIED && !address.is_some_and(|to| to.is_ipv6())
             }
-            // This accepts connections by IPv4 as well.
+            // This also accepts IPv4 connections.
             IpAddr::V6(own) => own == Ipv6Addr::UNSPECIFIED,
         };
         let is_same = address.map_or(self.address.is_loopback(), |to| to == self.address);
@@ -145,7 +145,7 @@ impl Socket {
     }
 }
 
-/// Whether this is an ordinary user other than the one who runs this.
+/// Whether this is an ordinary user other than the one running this program.
 fn is_stranger(user: u32) -> bool {
     #[cfg(unix)]
     let own = rustix::process::geteuid().as_raw();
@@ -155,7 +155,7 @@ fn is_stranger(user: u32) -> bool {
     if is_trusted(user) || (user == UNKNOWN_USER && !knows_all_users(&read("/proc/self/uid_map"))) {
         return false;
     }
-    // A container without root has ids of a range that belongs to the user who started it.
+    // A rootless container has IDs from a range that belongs to the user who started it.
     let (ranges, users) = (read("/etc/subuid"), read("/etc/passwd"));
     !owners(&ranges, &users, user).any(is_trusted)
 }
@@ -168,7 +168,7 @@ fn knows_all_users(map: &str) -> bool {
     map.split_ascii_whitespace().eq(ALL_USERS)
 }
 
-/// The users to whom a range with this id was given.
+/// The users who own a range that contains this ID.
 fn owners(ranges: &str, users: &str, id: u32) -> impl Iterator<Item = u32> {
     ranges.lines().filter_map(move |line| {
         let mut fields = line.split(':');
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn line_of_the_kernel_is_understood() {
+    fn line_of_the_kernel_is_parsed() {
         let line = "   1: 0100007F:0C8A 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001        0 188 1 0000000000000000 100 0 0 10 0";
         let socket = parse(line).unwrap();
         assert!(socket.listens);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn stranger_is_who_would_get_the_connection() {
+    fn stranger_is_the_user_who_would_get_the_connection() {
         let user = |address, port, user| [line(address, port, LISTEN, user)];
         let stranger = || Some(Listener::Stranger(Stranger::User(1001)));
         for (listener, host) in [
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sockets_that_listen_are_read() {
+    fn only_listening_sockets_are_read() {
         let busy = line("127.0.0.1", 3210, "01", 1001);
         assert_eq!(found(std::slice::from_ref(&busy), "127.0.0.1", 3210), None);
         let mut table = std::io::Cursor::new([HEADINGS, &busy.repeat(10_000)].concat());

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-/// The file system of a file in words: `nfs4 (mounted at /home)`, or `this file system` if the
+/// The file system of a file, for messages: `nfs4 (mounted at /home)`, or `this file system` if the
 /// operating system does not say.
 #[must_use]
 pub fn describe(path: &Path) -> String {

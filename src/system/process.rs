@@ -15,14 +15,15 @@ use std::{fs::File, io::Read};
 
 use crate::record::run::Owner;
 
-/// More than the files of `/proc` that are read here hold, in bytes.
+/// The maximum size of the `/proc` files that are read here, in bytes.
 #[cfg(target_os = "linux")]
 const SHORT: usize = 4_096;
-/// More than most environments take, in bytes.
+/// The initial buffer for an environment, larger than most environments, in bytes.
 #[cfg(target_os = "linux")]
 const LONG: usize = 65_536;
 
-/// More ancestors than any process has. The bound is for systems that can report a circle.
+/// More ancestors than any process has. The limit is needed because some systems can report a
+/// cycle.
 const MAX_ANCESTORS: usize = 1_000;
 
 /// A live process.
@@ -54,14 +55,14 @@ pub fn is_gone(owner: &Owner) -> bool {
     is_before_reboot(&owner.place, here)
 }
 
-/// Whether process ids of the two places are those of the same processes. A boot is one of one machine,
-/// whose name can change meanwhile.
+/// Whether process IDs of the two places refer to the same processes. A boot ID is unique to a
+/// machine, whose name can change in the meantime.
 fn is_same(place: &str, here: &str) -> bool {
     place == here || boot_of(here).is_some() && in_boot(place) == in_boot(here)
 }
 
-/// Whether the processes of a place ended when this machine was started again. Processes of another
-/// container on the same boot cannot be seen, so they count as alive.
+/// Whether the processes of a place ended when this machine was rebooted. Processes of another
+/// container cannot be seen, so they count as alive until the machine reboots.
 fn is_before_reboot(place: &str, here: &str) -> bool {
     boot_of(place) != boot_of(here) && machine_of(place) == machine_of(here)
 }
@@ -79,9 +80,9 @@ fn machine_of(place: &str) -> Option<&str> {
     place.split('/').next()
 }
 
-/// What tells this machine from others that write to the same journal. macOS takes its host name from
-/// the network that it is in, so its hardware's id is used there. The hostname of Windows is the
-/// computer's own, and that of Linux is the only one that containers do not share.
+/// What distinguishes this machine from others that write to the same journal. On macOS the host
+/// name depends on the network, so the hardware's ID is used. On Windows the host name is fixed,
+/// and on Linux only the host name differs between containers.
 fn machine() -> String {
     #[cfg(target_os = "macos")]
     if let Some(id) = sysinfo::Product::uuid().filter(|id| !id.is_empty()) {
@@ -107,9 +108,9 @@ pub fn host() -> String {
 }
 
 /// `<machine>/<boot>/<process namespace>`. It is cached because the owner of every open run is
-/// compared with it. Only Linux has names for boots and namespaces. Elsewhere a start time is a time
-/// of day, which no process after a reboot has again, and the system says when it booted only by the
-/// clock, which can be set.
+/// compared with it. Only Linux has IDs for boots and namespaces. Elsewhere a start time is an
+/// absolute time, which no process has again after a reboot. The time of the boot is not used
+/// there, because it depends on the clock, which can be set.
 fn place() -> &'static str {
     static PLACE: OnceLock<String> = OnceLock::new();
     PLACE.get_or_init(|| {
@@ -129,8 +130,8 @@ fn place() -> &'static str {
     })
 }
 
-/// The ancestors of this process, its parent first. They are looked up once, because who started the
-/// program and whose run it is are found among them.
+/// The ancestors of this process, its parent first. They are looked up once, because both the
+/// starter of the program and the owner of the run are searched for among them.
 pub fn ancestors() -> impl Iterator<Item = Process> {
     static ANCESTORS: OnceLock<Vec<Process>> = OnceLock::new();
     let ancestors = ANCESTORS.get_or_init(|| {
@@ -144,10 +145,10 @@ pub fn ancestors() -> impl Iterator<Item = Process> {
     ancestors.iter().cloned()
 }
 
-/// The process `parent` of one that started then, and its ancestors. Each is looked up only when it is
-/// asked for. Windows keeps the id of a parent that has ended, and another process can have it by now;
-/// that one is younger. Elsewhere the parent is always alive, and can seem to be younger if the clock
-/// was set back.
+/// The process `parent` of a process that started then, and its ancestors. Each is looked up only
+/// when it is needed. Windows keeps the ID of a parent that has ended, and another process, which
+/// is younger, may have it by now. Elsewhere the parent is always alive, and can appear younger if
+/// the clock was set back.
 fn ancestors_of(parent: u32, started: u64) -> impl Iterator<Item = Process> {
     let mut child = (parent, started);
     std::iter::from_fn(move || {
@@ -164,8 +165,8 @@ const fn is_parent(parent_started: u64, started: u64, are_ids_stale: bool) -> bo
     !are_ids_stale || parent_started <= started
 }
 
-/// Reads a short file of the kernel, which one call of the system returns. A process can give itself a
-/// name that is no UTF-8.
+/// Reads a short file of the kernel, which a single system call returns. A process can give itself
+/// a name that is not UTF-8.
 #[cfg(target_os = "linux")]
 fn read(path: &str) -> Option<String> {
     let mut bytes = vec![0; SHORT];
@@ -193,15 +194,15 @@ impl Process {
         ancestors_of(self.parent, self.start_time)
     }
 
-    /// The process `pid`, if it is alive. `/proc/PID/stat` is `pid (name) state ppid … starttime …`;
-    /// the name can hold any character.
+    /// The process `pid`, if it is alive. `/proc/PID/stat` is `pid (name) state ppid … starttime
+    /// …`; the name can contain any character.
     #[cfg(target_os = "linux")]
     #[must_use]
     pub fn find(pid: u32) -> Option<Self> {
         let stat = read(&format!("/proc/{pid}/stat"))?;
         let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
         let mut fields = rest.split(' ');
-        // A zombie has ended, but its parent has not waited for it yet.
+        // A zombie has ended, but its parent has not waited for it.
         let is_zombie = matches!(fields.next()?, "Z" | "X");
         let parent = fields.next()?.parse().ok()?;
         let start_time = fields.nth(17)?.parse().ok()?;
@@ -248,8 +249,8 @@ impl Process {
         inspect(pid, sysinfo::ProcessRefreshKind::nothing(), Self::of)
     }
 
-    /// The process `pid`, if it was alive when this was called first. On Windows each look at one
-    /// process costs a list of all, which is made only once for all ancestors.
+    /// The process `pid`, if it was alive when this was first called. On Windows, looking up one
+    /// process requires listing all of them, which is done only once for all ancestors.
     #[cfg(windows)]
     fn listed(pid: u32) -> Option<Self> {
         static ALL: OnceLock<sysinfo::System> = OnceLock::new();
@@ -321,13 +322,13 @@ impl Process {
     }
 }
 
-/// The environment that a process was started with, which need not be its own any more, nor that of
-/// its children.
+/// The environment that a process was started with. Its current environment and that of its
+/// children may differ.
 #[derive(Debug)]
 pub struct StartEnvironment(Vec<u8>);
 
 impl StartEnvironment {
-    /// The value of a variable, if it is set, not empty and Unicode.
+    /// The value of a variable, if it is set, not empty and valid Unicode.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut variables = self.0.split(|&byte| byte == 0);
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn process_that_is_younger_than_its_child_only_has_the_id_of_the_parent() {
+    fn process_that_is_younger_than_its_child_is_not_its_parent() {
         assert!(is_parent(5, 6, true));
         assert!(is_parent(6, 6, true));
         assert!(!is_parent(7, 6, true));
@@ -417,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn process_of_another_place_is_gone_only_if_this_machine_was_started_again() {
+    fn process_of_another_place_is_gone_only_if_this_machine_was_rebooted() {
         let linux = "host/boot/pid:[1]";
         let mac = "11111111-2222-3333-4444-555555555555//";
         for (place, here, is_same_place, is_gone) in [

@@ -1,9 +1,9 @@
 //! The signals that end a hook, held back until its event is durable.
 //!
 //! A client that fails ends its hooks within milliseconds: it sends SIGTERM to their process group
-//! (measured with 2.1.332), and the event would be lost. So a hook blocks these signals first. Once
-//! the event is durable it lets them through, and the kernel ends the process as it always would.
-//! Blocking takes one system call and no handler. SIGKILL cannot be held back.
+//! (measured with 2.1.332), and the event would be lost. So a hook first blocks these signals. Once
+//! the event is durable it unblocks them, and the kernel ends the process as usual. Blocking takes
+//! one system call and no handler. SIGKILL cannot be held back.
 
 #[cfg(unix)]
 pub use self::unix::{hold, limit, release};
@@ -26,7 +26,7 @@ mod unix {
 
     use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 
-    /// How long a signal is held back at most.
+    /// The maximum time that a signal is held back.
     const MAX_HOLD: Duration = Duration::from_secs(1);
 
     static STATE: Mutex<State> = Mutex::new(State {
@@ -37,7 +37,7 @@ mod unix {
     static RELEASED: Condvar = Condvar::new();
 
     struct State {
-        /// The signals that were blocked before, while ours are held back.
+        /// While signals are held back: the mask from before.
         before: Option<SigSet>,
         /// A signal that the thread of [`limit`] has taken.
         taken: Option<Signal>,
@@ -53,14 +53,14 @@ mod unix {
         SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
     }
 
-    /// Holds the signals back, until [`release`]. This is called before any thread is started,
-    /// because a thread inherits what is blocked.
+    /// Holds the signals back until [`release`]. This must be called before any thread is started,
+    /// because threads inherit the mask.
     pub fn hold() {
         let before = signals().thread_swap_mask(SigmaskHow::SIG_BLOCK);
         state().before = before.ok();
     }
 
-    /// Obeys the signals from now on, and those that have arrived at once.
+    /// Obeys the signals from now on, and immediately those that have arrived.
     pub fn release() {
         let (before, taken, is_limited) = {
             let mut state = state();
@@ -75,8 +75,8 @@ mod unix {
         }
     }
 
-    /// Limits how long the signals are held back. This is called when the process has to wait for
-    /// something, because it takes a thread: only a thread can wait for a signal as well.
+    /// Limits how long the signals are held back. It is called only when the process has to wait
+    /// for something, because it starts a thread, which waits for a signal at the same time.
     pub fn limit() {
         let mut state = state();
         if state.before.is_some() && !state.is_limited {
@@ -92,7 +92,8 @@ mod unix {
             let mut state = state();
             state.taken = Some(signal);
             let _ = RELEASED.wait_timeout_while(state, MAX_HOLD, |state| state.before.is_some());
-            // The process goes on if it was started with the signal ignored, as by `nohup`.
+            // The process continues if it was started with the signal ignored, for example by
+            // `nohup`.
             let _ = signals.thread_unblock();
             let _ = raise(signal);
             let _ = signals.thread_block();

@@ -23,7 +23,7 @@ pub fn current_user_name() -> Option<String> {
     name
 }
 
-/// Whether root runs this.
+/// Whether this process runs as root.
 #[must_use]
 pub fn is_root() -> bool {
     #[cfg(unix)]

@@ -4,10 +4,10 @@
 const WIDTHS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 /// Eighths of a character, from below.
 const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// What stands for nothing in a sparkline.
+/// The character for zero in a sparkline.
 const NOTHING: char = '·';
 
-/// A bar of this share, from 0 to 1, of so many columns. Whatever is more than nothing shows.
+/// A bar with this share, from 0 to 1, of a number of columns. Any share above zero is visible.
 pub(super) fn bar(share: f64, columns: usize) -> String {
     let eighths = eighths(share, 8 * columns);
     let mut bar: String = std::iter::repeat_n('█', eighths / 8).collect();
@@ -27,7 +27,7 @@ pub(super) fn sparkline(values: &[f64]) -> String {
     values.iter().map(column).collect()
 }
 
-/// A share of a whole number of eighths, at least one of them if it is more than nothing.
+/// A share of a number of eighths; at least one eighth if it is above zero.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bar_is_drawn_in_eighths_and_shows_whatever_is_more_than_nothing() {
+    fn bar_is_drawn_in_eighths_and_visible_for_every_share_above_zero() {
         assert_eq!(bar(1.0, 4), "████");
         assert_eq!(bar(0.5, 3), "█▌");
         assert_eq!(bar(0.000_1, 4), "▏");

@@ -12,7 +12,7 @@ use super::text::{escape, wrap};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Everything is as it should be.
+    /// Nothing to report.
     Ok,
     /// Something that the user should know.
     Warning,

@@ -1,7 +1,7 @@
 //! Tables and pages for people.
 //!
 //! Everything that comes from a session is escaped before it is printed: prompts, answers, paths
-//! and branches can hold terminal control sequences.
+//! and branches can contain terminal control sequences.
 
 mod chart;
 mod check;

@@ -1,4 +1,4 @@
-//! A page of names and values, with longer texts below them.
+//! Pages of names and values, with longer texts below them.
 
 use std::fmt::Write;
 

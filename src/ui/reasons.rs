@@ -1,4 +1,4 @@
-//! The reasons below a table for what a word in one of its columns says.
+//! The reasons below a table that explain the words in one of its columns.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use anstyle::Style;
 use super::screen::Screen;
 use super::text::wrap;
 
-/// Words with a reason, and the names of the rows that have both.
+/// Words with their reasons, and the names of the rows that they apply to.
 pub(super) struct Reasons<'a>(Vec<(&'a str, String, Vec<String>)>);
 
 impl<'a> Reasons<'a> {

@@ -22,12 +22,12 @@ pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 pub(super) const WARNING: Style = AnsiColor::Yellow.on_default();
 pub(super) const BAD: Style = AnsiColor::Red.on_default();
 
-/// What stdout is.
+/// The kind of stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stdout {
     /// A pipe or a file.
     File,
-    /// A console of Windows that prints escape sequences instead of acting on them.
+    /// A Windows console that prints escape sequences instead of interpreting them.
     PlainConsole,
     /// A terminal.
     Terminal,
@@ -43,8 +43,8 @@ impl Stdout {
     }
 }
 
-/// Makes the terminal act on escape sequences, which consoles of Windows do only if a program asks for
-/// it, and those before Windows 10 never. Other terminals on Windows are not consoles, and need nothing.
+/// Makes the terminal interpret escape sequences. Windows consoles do that only on request, and
+/// those before Windows 10 never. Other terminals on Windows are not consoles and need nothing.
 fn enable_escapes() -> bool {
     #[cfg(windows)]
     let is_enabled = winapi_util::console::Console::stdout().map_or(true, |mut console| {
@@ -55,7 +55,7 @@ fn enable_escapes() -> bool {
     is_enabled
 }
 
-/// What is printed on.
+/// The screen or file that output is printed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Screen {
     /// The width in columns; `None` for a pipe or a file, where lines have no limit.
@@ -78,9 +78,9 @@ impl Screen {
         Self::new(environment, Stdout::detect(&stdout), size)
     }
 
-    /// A terminal's own size wins over `COLUMNS` and `LINES`. A terminal that is not dumb has
-    /// colors; `NO_COLOR`, `CLICOLOR_FORCE` and `CLICOLOR` override that, in this order. (`anstream`
-    /// is not used for this because it takes `CLICOLOR_FORCE=0` as `1`.)
+    /// A terminal's own size takes precedence over `COLUMNS` and `LINES`. A terminal that is not
+    /// dumb has colors; `NO_COLOR`, `CLICOLOR_FORCE` and `CLICOLOR` override that, in this order.
+    /// (`anstream` is not used for this because it takes `CLICOLOR_FORCE=0` as `1`.)
     fn new(environment: &Environment, stdout: Stdout, size: Option<(usize, usize)>) -> Self {
         let number = |name: &str| {
             environment
@@ -110,7 +110,7 @@ impl Screen {
         }
     }
 
-    /// The width that a margin leaves.
+    /// The width beside a margin.
     pub(super) fn width_beside(&self, margin: usize) -> Option<usize> {
         self.width.map(|width| width.saturating_sub(margin))
     }
@@ -124,8 +124,8 @@ impl Screen {
         }
     }
 
-    /// The text as it may be printed here: nothing in it but the colors of this screen can act on a
-    /// terminal, wherever the text came from.
+    /// The text made safe for this screen: except for this screen's colors, nothing in it can
+    /// control a terminal, wherever the text came from.
     #[must_use]
     pub fn harmless(&self, text: &str) -> String {
         if self.is_colored {
@@ -147,8 +147,8 @@ impl Screen {
         format!("\x1b[2J{}", self.draw_over(frame))
     }
 
-    /// The frame, drawn over the one before it without flicker: each line replaces the one in its
-    /// place. Lines that do not fit are left out.
+    /// The frame, drawn over the previous one without flicker: each line replaces the old one.
+    /// Lines that do not fit are left out.
     #[must_use]
     pub fn draw_over(&self, frame: &str) -> String {
         let mut drawn = "\x1b[H".to_owned();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn frame_is_cut_to_the_height_and_erases_what_was_there() {
+    fn frame_is_cut_to_the_height_and_erases_the_previous_one() {
         let screen = screen(&[], Terminal, Some((80, 3)));
         assert_eq!(
             screen.draw_over("a\nb\nc\n"),

@@ -9,12 +9,12 @@ use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::workflow::Totals;
 
-/// How many sessions it lists; a summary may have 1 MiB.
+/// The maximum number of sessions; a summary may have 1 MiB.
 const SESSIONS: usize = 200;
-/// How many columns of a prompt or a reason it shows.
+/// The maximum width of a prompt or a reason, in columns.
 const TEXT: usize = 120;
-/// What else has a meaning in Markdown, in GitHub's extensions of it, or in HTML, besides the first
-/// characters of a line. The dot and the colon begin the rest of an address.
+/// Characters that have a meaning anywhere in Markdown, in GitHub's extensions of it, or in HTML.
+/// The dot and the colon are included because they are part of an address.
 const SPECIAL: &str = "\\`*_~[]|!#@$&<>:.{}";
 
 /// The table, with a heading and the sums.
@@ -62,7 +62,7 @@ pub fn summary(documents: &[Document], now: Millis) -> String {
     text
 }
 
-/// The text on one line, as nothing but text.
+/// The text on one line, escaped so that it has no meaning in Markdown.
 fn cell(text: &str) -> String {
     let mut cell = String::new();
     for char in cut(&escape(text), TEXT).chars() {

@@ -9,7 +9,7 @@ use super::screen::{HEADING, PLAIN, Screen};
 use super::text::cut;
 use crate::record::Millis;
 
-/// The smallest width of the last column, if it is one of text.
+/// The smallest width of the last column, if it contains text.
 const MIN_LAST: usize = 16;
 /// The smallest and the largest width of a column of bars.
 const BAR: (usize, usize) = (4, 24);
@@ -18,14 +18,14 @@ const UNLIMITED_LAST: usize = 80;
 /// The largest width of any other column, if the screen has a limit.
 const MAX_CELL: usize = 24;
 
-/// What stands for a figure that is not known.
+/// Shown instead of an unknown figure.
 pub const UNKNOWN: &str = "–";
 
 /// A text, which must be escaped, and its style.
 pub struct Cell {
     text: String,
     style: Style,
-    /// Whether it says something. A column in which no cell does is left out.
+    /// Whether it has content. A column without any is left out.
     has_content: bool,
     /// The share of a bar that is drawn instead of the text.
     share: Option<f64>,
@@ -36,7 +36,7 @@ impl Cell {
         Self::styled(text, PLAIN)
     }
 
-    /// The text, or else [`UNKNOWN`], for which no column is kept.
+    /// The text, or [`UNKNOWN`] if there is none. A column of unknown values only is left out.
     pub fn optional(text: Option<String>) -> Self {
         Self {
             has_content: text.is_some(),
@@ -54,7 +54,7 @@ impl Cell {
         }
     }
 
-    /// A bar of this share, from 0 to 1, of the width of a column of bars.
+    /// A bar with this share, from 0 to 1, of the width of its column.
     pub fn bar(share: f64, style: Style) -> Self {
         Self {
             share: Some(share),
@@ -85,7 +85,7 @@ impl<T> Column<T> {
         }
     }
 
-    /// A column of bars, which is the last one of its table and has no heading.
+    /// A column of bars. It is the last one of its table and has no heading.
     pub const fn bars(cell: fn(&T, Millis) -> Cell) -> Self {
         Self {
             has_bars: true,

@@ -1,4 +1,4 @@
-//! Text for screens: escaped, cut, wrapped; times, numbers and amounts as people read them.
+//! Text for screens: escaped, cut, wrapped; times, numbers and amounts in readable form.
 
 use std::fmt::Write;
 
@@ -27,8 +27,8 @@ pub fn escape_block(text: &str) -> String {
     })
 }
 
-/// Like [`escape_block`], but keeps the sequences that set the style of text, which screens are drawn
-/// with.
+/// Like [`escape_block`], but keeps the sequences that set the style of text, which screens
+/// contain.
 pub(super) fn escape_styled(text: &str) -> String {
     let mut parts = text.split('\x1b');
     let mut escaped = escape_block(parts.next().unwrap_or_default());
@@ -46,16 +46,16 @@ pub(super) fn escape_styled(text: &str) -> String {
     escaped
 }
 
-/// Whether a terminal could act on the character, or a reader not see it: control characters, those
-/// that change the direction of text or end a line, with which one text can pass for another, and
-/// invisible ones, such as tags, with which a text can hold another one that only a model reads.
+/// Whether the character could control a terminal or deceive a reader: control characters; those
+/// that change the direction of text or end a line, which can disguise a text as another one; and
+/// invisible ones such as tags, which can hide a text that only a model reads.
 fn is_harmful(char: char) -> bool {
     char.is_control()
         || matches!(
             char,
             '\u{61c}'
                 | '\u{180e}'
-                // Not the two joiners between them, which emoji and some scripts need.
+                // The two joiners in between are allowed, because emoji and some scripts need them.
                 | '\u{200b}'
                 | '\u{200e}'
                 | '\u{200f}'
@@ -80,7 +80,7 @@ fn escape_if(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     escaped
 }
 
-/// JSON on one line, with a line feed. Harmful characters are escaped the way JSON does it.
+/// JSON on one line, with a line feed. Harmful characters are escaped as JSON escapes.
 #[must_use]
 pub fn json_line(value: &Value) -> String {
     let mut line = String::new();
@@ -139,7 +139,7 @@ fn utc(at: Millis, format: &str) -> String {
         .to_string()
 }
 
-/// A moment in the name of a file.
+/// A time as part of a file name.
 #[must_use]
 pub fn file_time(at: Millis) -> String {
     utc(at, "%Y-%m-%dT%H-%M-%SZ")
@@ -174,7 +174,7 @@ pub(super) fn dollars(usd: f64) -> String {
     }
 }
 
-/// A cost: ≥ marks one that is known to be only a part, ~ one with estimates in it.
+/// A cost: ≥ marks a partial one, ~ one that includes estimates.
 pub(super) fn cost_of(usd: f64, is_partial: bool, is_estimate: bool) -> String {
     let bound = if is_partial { "≥" } else { "" };
     let estimate = if is_estimate { "~" } else { "" };
@@ -190,7 +190,7 @@ pub(super) fn count(number: u64) -> String {
     }
 }
 
-/// A number of at most five characters, as far as it is below a million million.
+/// A number in at most five characters, if it is below a trillion.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(super) fn short_count(number: u64) -> String {
     const UNITS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
@@ -198,7 +198,7 @@ pub(super) fn short_count(number: u64) -> String {
         return number.to_string();
     }
     let number = number as f64;
-    // A number that three digits round up to the next unit is shown in that one.
+    // A number that rounds up to the next unit is shown in that unit.
     let unit = UNITS.iter().find(|(unit, _)| number >= 0.9995 * unit);
     let (unit, letter) = unit.unwrap_or(&UNITS[3]);
     match number / unit {
@@ -228,7 +228,7 @@ pub(super) fn tokens(usage: Usage) -> String {
     count(usage.tokens())
 }
 
-/// The tokens of each kind, and what else was charged for.
+/// The tokens of each kind, and the number of web searches.
 pub(super) fn tokens_by_kind(usage: Usage) -> String {
     let thinking = match usage.thinking_tokens {
         0 => String::new(),
@@ -284,7 +284,7 @@ pub(super) fn cut_left(text: &str, width: usize) -> String {
     }
 }
 
-/// The text in lines of at most `width` columns, broken between words, and within words that are
+/// The text in lines of at most `width` columns, broken between words, or within words that are
 /// longer than a line. Without a width it is one line.
 pub(super) fn wrap(text: &str, width: Option<usize>) -> Vec<String> {
     let Some(width) = width else {

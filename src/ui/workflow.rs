@@ -76,7 +76,7 @@ fn cost(totals: &Totals) -> Option<String> {
     ))
 }
 
-/// A total of what transcripts say, if one of several sessions has that.
+/// A total from transcripts, or unknown if none of several sessions has one.
 fn counted(workflow: &ListedWorkflow, figure: fn(&Totals) -> String) -> Cell {
     match &workflow.totals {
         Some(totals) if totals.sessions > 0 && totals.counted_sessions == 0 => Cell::new(UNKNOWN),
@@ -180,7 +180,7 @@ fn totals_lines(page: &mut Page<'_>, totals: &Totals) {
     }
 }
 
-/// What a total is about, if not about all sessions.
+/// Which sessions a total covers, if not all.
 fn part(sessions: u64, totals: &Totals) -> Option<String> {
     let all = totals.sessions;
     (sessions < all).then(|| format!("for {sessions} of {all} sessions"))

@@ -1,4 +1,4 @@
-//! Documents whose parts are what the whole is.
+//! Documents whose parts add up to the whole.
 
 use serde_json::Value;
 

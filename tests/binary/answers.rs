@@ -29,7 +29,7 @@ fn answer(status: u16, headers: &str, body: &str) -> Fault {
 }
 
 #[test]
-fn what_is_not_a_deployment_is_named_once_with_its_remedy() {
+fn server_that_is_not_a_deployment_is_named_once_with_its_remedy() {
     let html = "Content-Type: text/html; charset=utf-8";
     let text = "Content-Type: text/plain; charset=utf-8";
     let page =
@@ -117,14 +117,15 @@ fn what_is_not_a_deployment_is_named_once_with_its_remedy() {
         let site = Site::new();
         let command = site.command(&["--url", &gate.url, "--admin-key-stdin"]);
         let output = command.stdin(KEY).run();
-        let said = format!("convex-sidecar: could not set up this deployment: {says}; {advises}\n");
-        assert_eq!((output.status, output.stderr), (1, said));
+        let printed =
+            format!("convex-sidecar: could not set up this deployment: {says}; {advises}\n");
+        assert_eq!((output.status, output.stderr), (1, printed));
         assert!(site.read_config().is_none() && !site.hooks().exists());
     }
 }
 
 #[test]
-fn what_was_pasted_in_place_of_a_key_is_named_before_the_server_is_asked() {
+fn pasted_text_that_is_not_a_key_is_named_before_the_server_is_asked() {
     let gate = Gate::open(None);
     let secret = KEY.split_once('|').unwrap().1;
     for (pasted, problem) in [
@@ -171,7 +172,7 @@ fn what_was_pasted_in_place_of_a_key_is_named_before_the_server_is_asked() {
 }
 
 #[test]
-fn refused_key_is_named_once_with_what_is_wrong_with_it() {
+fn refused_key_is_named_once_with_the_reason() {
     let backend = Backend::start();
     let secret = KEY.split_once('|').unwrap().1;
     for (key, finding) in [

@@ -12,14 +12,14 @@ use crate::support::{Backend, Machine, root};
 
 const SESSION: &str = "5e55104a-0000-4000-8000-0000000000ca";
 
-/// Something that looks like a secret, and the part of it that is searched for.
+/// A text that looks like a secret, and the part of it that is searched for.
 struct Canary {
     text: String,
     needle: String,
 }
 
-/// One canary of each kind, put together here so that no scanner takes this file for a leak. They
-/// contain `place`, so that a failure shows where one came in.
+/// One canary of each kind, assembled here so that no scanner mistakes this file for a leak. They
+/// contain `place`, so that a failure shows where it came in.
 fn canaries(place: usize) -> Vec<Canary> {
     let shapes: [(&str, &str); 27] = [
         ("sk-ant-{}", "api03-"),
@@ -51,7 +51,7 @@ fn canaries(place: usize) -> Vec<Canary> {
         ("-----BEGIN {}", "RSA PRIVATE KEY-----\n"),
     ];
     let canary = |(number, (before, after)): (usize, (&str, &str))| {
-        // Letters and digits that every shape allows; hexadecimal for a Convex key, capitals for
+        // Letters and digits that every format allows; hexadecimal for a Convex key, capitals for
         // AWS.
         let id = format!("{place:02}{number:02}");
         let (core, rest) = match before {
@@ -159,7 +159,7 @@ fn transcript_path(machine: &Machine) -> PathBuf {
     machine.projects().join(format!("{SESSION}.jsonl"))
 }
 
-/// The hooks of a session whose texts hold canaries.
+/// The hooks of a session whose texts contain canaries.
 fn hooks(path: &Path) -> Vec<Value> {
     let hook = |event: &str, fields: Value| {
         let mut hook = json!({"session_id": SESSION, "transcript_path": path, "cwd": "/home/dev", "hook_event_name": event});
@@ -289,7 +289,7 @@ fn dry_run_and_verbose_print_no_secret() {
 
 /// The lines other than that of the event.
 #[test]
-fn document_and_request_of_dry_run_and_verbose_hold_no_secret() {
+fn document_and_request_of_dry_run_and_verbose_contain_no_secret() {
     let machine = Machine::new();
     let path = transcript_path(&machine);
     std::fs::write(&path, transcript()).unwrap();
@@ -314,10 +314,10 @@ fn document_and_request_of_dry_run_and_verbose_hold_no_secret() {
     }
 }
 
-/// Masking shortens a text, so that what was beyond the kept length moves into it, down to where the
-/// text was cut before masking.
+/// Masking shortens a text, so that text from beyond the stored length moves into it, up to where
+/// the text was truncated before masking.
 #[test]
-fn secret_beyond_the_kept_length_leaves_no_part() {
+fn no_part_of_a_secret_beyond_the_stored_length_is_stored() {
     let token = format!("gh{}{}", "p_", "cAnArY9999Ab3dEf6hIj9kLm2nOp5qRs8tUv");
     let key = |body: usize| {
         format!(
@@ -365,7 +365,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The texts that masking changes, as they are kept.
+/// The texts that masking changes, as they are stored.
 fn masked(texts: impl IntoIterator<Item = String>) -> Vec<String> {
     let redactor = Redactor::new(true, &[], 10_000_000).unwrap();
     let kept = |text: String| Some((redactor.keep(&text)?.text, text));
@@ -395,8 +395,8 @@ fn captured_sessions_are_not_masked() {
     assert_eq!(masked(texts), Vec::<String>::new());
 }
 
-/// Sources, docs and tests talk about keys and passwords all the time. What is masked in them are the
-/// keys and passwords that the tests make up.
+/// Sources, docs and tests often mention keys and passwords. Only the keys and passwords that the
+/// tests make up may be masked.
 #[test]
 fn only_made_up_secrets_are_masked_in_the_sources() {
     let folders = [
@@ -420,7 +420,7 @@ fn only_made_up_secrets_are_masked_in_the_sources() {
                 .any(|part| part.as_os_str() == "node_modules")
         })
         .filter(|path| !path.starts_with(root().join("src/record/redact")))
-        // It is generated, and most of it is the minified code of others.
+        // It is generated, and most of it is minified third-party code.
         .filter(|path| !path.ends_with("convex/model/page.ts"))
         .collect();
     paths.extend(["README.md", "CHANGELOG.md", "ARCHITECTURE.md"].map(|name| root().join(name)));
@@ -444,8 +444,8 @@ fn only_made_up_secrets_are_masked_in_the_sources() {
     assert_eq!(masked, Vec::<String>::new());
 }
 
-/// The key and the headers that are configured are masked whatever their form is, and however a text
-/// spells the bar of the key.
+/// The configured key and headers are masked in any form, and however a text encodes the bar of the
+/// key.
 #[test]
 fn own_key_and_headers_are_masked_in_any_form() {
     const KEY: &str = "my-instance|short-key-99";

@@ -1,5 +1,5 @@
-//! Captured runs of real clients (`tests/fixtures/claude-code-*`), and what the record must say of
-//! them.
+//! Captured runs of real clients (`tests/fixtures/claude-code-*`), and the records that they must
+//! give.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -172,7 +172,7 @@ pub const KINDS: [&str; 4] = [
     "cacheCreationInputTokens",
 ];
 
-/// The fields of a record that a capture determines, besides its usage, cost and runs.
+/// The fields of a record that a capture determines, apart from usage, cost and runs.
 const FIELDS: [&str; 8] = [
     "prompts",
     "apiMessages",
@@ -184,16 +184,16 @@ const FIELDS: [&str; 8] = [
     "title",
 ];
 
-/// What the record must say, by what was captured: the messages as counted (`usage`,
+/// The record that a capture must give, from the captured data: the messages as counted (`usage`,
 /// `usageByModel`), the client's own figures (`clientUsageByModel`, `clientTotalCostUsd`) and the
 /// session's own cost (`costUsd`).
 ///
 /// - Where the client stated its figures, they are the record's. If the session's own cost is below
-///   the client's total, the client carried in what was inherited, which is taken out again.
+///   the client's total, the client's total includes the inherited part, which is taken out again.
 /// - The only model of a session has its cost.
 /// - Without a transcript the prompt is known, and counted, from the hook alone.
 /// - A prompt without an answer is abandoned.
-/// - An error that no hook named is what the client printed, up to the colon.
+/// - If no hook reported the error, it is what the client printed, up to the colon.
 fn record_of(captured: &Value) -> Value {
     let mut record = json!({
         "status": captured["status"],
@@ -281,7 +281,7 @@ pub fn record_in(document: &Value) -> Value {
     if metadata["costSource"] == "client" {
         record["costUsd"] = cost(&metadata["costUsd"]);
     } else {
-        // An estimate is none of what was captured.
+        // Captures do not contain estimates.
         for usage in record["usageByModel"].as_object_mut().unwrap().values_mut() {
             usage.as_object_mut().unwrap().remove("costUsd");
         }
@@ -313,7 +313,8 @@ fn tokens(usage: &Value) -> Value {
         .collect()
 }
 
-/// A cost to the picodollar: the difference of two costs has its last digits from rounding.
+/// A cost rounded to the picodollar, because the last digits of the difference of two costs are
+/// rounding errors.
 fn cost(usd: &Value) -> Value {
     json!(format!("{:.12}", usd.as_f64().unwrap()))
 }

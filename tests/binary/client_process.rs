@@ -1,8 +1,8 @@
 //! A stand-in for the client that runs hooks as the real one does: as descendants of a process with
-//! the client's name, which was started with an environment of its own.
+//! the client's name, which was started with its own environment.
 //!
 //! It is this test executable, started through a link with that name. It reads jobs from stdin, one
-//! JSON object a line, and answers each with a line.
+//! JSON object per line, and answers each with a line.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::support::{Machine, Output};
 
-/// The names of the two parts that the executable can play, which are tests of it.
+/// The names of the two roles that the executable can play, which are tests in it.
 const CLIENT: &str = "client_process::part_of_the_client";
 const DISPATCHER: &str = "client_process::part_of_a_dispatcher";
 /// What starts a command that outlives its parent: the hook then has no client among its ancestors.
@@ -47,7 +47,7 @@ impl Job {
         let mut stdin = child.stdin.take().unwrap();
         let _ = stdin.write_all(self.stdin.as_bytes());
         drop(stdin);
-        // This waits for a detached hook, too, which has the other ends of the pipes.
+        // This also waits for a detached hook, which has the other ends of the pipes.
         let output = child.wait_with_output().unwrap();
         Answer {
             status: output.status.code().unwrap_or(-1),
@@ -92,12 +92,12 @@ fn part_of_a_dispatcher() {
     std::process::exit(status.code().unwrap_or(-1));
 }
 
-/// What this executable and its parts print, without what they say of their tests.
+/// The output of this executable and its roles, without the test runner's messages.
 fn without_announcements(output: &str) -> String {
     output.replace("\nrunning 1 test\n", "")
 }
 
-/// The answer in what a client prints.
+/// The answer in the output of a client.
 fn output_in(mut lines: impl Iterator<Item = String>) -> Output {
     let line = lines.find(|line| line.starts_with('{')).unwrap();
     let answer: Answer = serde_json::from_str(&line).unwrap();
@@ -108,7 +108,7 @@ fn output_in(mut lines: impl Iterator<Item = String>) -> Output {
     }
 }
 
-/// The command line that starts this executable in one of its parts, by a link with a name.
+/// The command line that starts this executable in one of its roles, through a link with this name.
 fn part(folder: &Path, name: &str, part: &str) -> Vec<String> {
     let link = folder.join(name);
     std::fs::create_dir_all(link.parent().unwrap()).unwrap();
@@ -198,7 +198,8 @@ impl RunningClient {
         self.child.id()
     }
 
-    /// A hook of this client. It has the client's environment and what all clients add to it.
+    /// A hook of this client. It has the client's environment and the variables that all clients
+    /// add to it.
     pub fn hook(&mut self, input: &serde_json::Value) -> Hook<'_> {
         self.command(&["hook"], &input.to_string())
     }
@@ -295,7 +296,7 @@ impl Hook<'_> {
             .env("CLAUDE_CODE_SESSION_ID", session_id)
     }
 
-    /// Lets a program with this name start the hook, or what is between it and the hook already.
+    /// Puts a program with this name between the client and the hook, before any others.
     pub fn dispatcher(mut self, name: &str) -> Self {
         let mut command = part(&self.client.home.join("dispatchers"), name, DISPATCHER);
         command.push(serde_json::to_string(&self.job.command).unwrap());
@@ -316,7 +317,7 @@ impl Hook<'_> {
         self.shell(DETACH)
     }
 
-    /// Runs it from a client inside this one, which was started in this way from a tool call.
+    /// Runs it from a client inside this one, which is started this way from a tool call.
     pub fn nested(mut self, name: &str, started_with: &[(&str, &str)]) -> Self {
         let inner = serde_json::to_string(&self.job).unwrap();
         let variables = started_with.iter().copied();

@@ -22,7 +22,7 @@ fn package(name: &str, field: &str, version: &str) -> String {
     json!({"name": name, field: version}).to_string()
 }
 
-/// Puts a client of this version onto the machine, in one of the ways in which they are installed.
+/// Installs a client of this version on the machine, in one of the possible ways.
 fn put(machine: &Machine, way: &str, version: &str) -> &'static str {
     let npm = package("@anthropic-ai/claude-code", "version", version);
     let link = |target: &str, name: &str| {
@@ -167,7 +167,7 @@ fn clients_are_counted_once_and_the_oldest_is_named() {
 }
 
 #[test]
-fn what_is_no_client_is_ignored() {
+fn file_that_is_not_a_client_is_ignored() {
     let machine = Machine::new().linked();
     machine.write(
         "bin/claude",
@@ -197,7 +197,7 @@ fn what_is_no_client_is_ignored() {
     );
     assert_eq!(checks(&machine), Vec::<Value>::new());
 
-    // A client that does not answer is given up after a few seconds.
+    // A client that does not answer is stopped after a few seconds.
     machine.write("bin/claude", "#!/bin/sh\nexec /bin/sleep 60\n", 0o755);
     assert_eq!(checks(&machine), Vec::<Value>::new());
 }

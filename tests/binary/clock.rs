@@ -1,5 +1,5 @@
-//! A clock that jumps by years between two hooks, ahead and back: the journal, revisions, deliveries
-//! and the reading of transcripts go on as if it had not.
+//! A clock that jumps by years between two hooks, ahead and back: the journal, revisions,
+//! deliveries and reading transcripts continue as if it had not.
 
 use std::fs;
 use std::path::PathBuf;
@@ -77,8 +77,8 @@ impl Turns<'_> {
             "usage": {"input_tokens": 1, "output_tokens": 2}, "content": [{"type": "text", "text": text}]}}));
     }
 
-    /// A hook; what it records gets a higher revision than all before, unless Convex has refused one
-    /// that lay ahead.
+    /// Runs a hook. Its revision must be higher than all before, unless Convex has refused one that
+    /// was ahead.
     #[track_caller]
     fn hook(&mut self, years: i64, event: &str, fields: &Value) {
         let mut input = json!({"session_id": SESSION, "hook_event_name": event, "cwd": "/x"});
@@ -103,7 +103,7 @@ impl Turns<'_> {
 }
 
 #[test]
-fn session_is_recorded_and_delivered_whatever_the_clock_says() {
+fn session_is_recorded_and_delivered_whatever_the_clock_shows() {
     let backend = Backend::start();
     for (jumps, has_transcript) in JUMPS
         .iter()
@@ -179,7 +179,7 @@ fn session_is_recorded_and_delivered_whatever_the_clock_says() {
     }
 }
 
-/// A transcript that is looked at by every hook would cost each of them something for years.
+/// Otherwise every hook would check the transcript again, for years.
 #[test]
 fn session_of_another_year_is_finalized_and_not_read_again() {
     for years in [-80, -10, 0, 10, 30] {
@@ -213,7 +213,7 @@ fn session_of_another_year_is_finalized_and_not_read_again() {
     }
 }
 
-/// Without a later change the workflow would wait for years, and with one, too.
+/// Otherwise the workflow would wait for years, with or without a later change.
 #[test]
 fn workflow_of_another_year_reaches_convex_and_can_be_changed() {
     let backend = Backend::start();
@@ -262,7 +262,7 @@ fn workflow_of_another_year_reaches_convex_and_can_be_changed() {
 }
 
 #[test]
-fn session_that_is_forgotten_in_another_year_is_deleted_and_can_come_back() {
+fn session_that_is_forgotten_in_another_year_is_deleted_and_can_be_recorded_again() {
     let backend = Backend::start();
     let stop =
         json!({"session_id": SESSION, "hook_event_name": "Stop", "last_assistant_message": "x"});
@@ -302,7 +302,7 @@ fn session_that_is_forgotten_in_another_year_is_deleted_and_can_come_back() {
     }
 }
 
-/// What `doctor` shows for a day is not shown for years.
+/// What `doctor` shows for a day must not be shown for years.
 #[test]
 fn note_and_version_of_another_year_are_not_recent() {
     for years in [-10, 10] {

@@ -21,7 +21,8 @@ const UPDATE: &str = "UPDATE_COST";
 /// page from run to run, and files below /proc differ from machine to machine.
 const TOLERANCE: u64 = 10;
 /// By how much in addition, by column: small figures differ by a call or two, and depending on the
-/// rows before it, a new row splits up to three pages of 4 KiB, each written in two calls.
+/// rows before it, a new row can split up to three pages of 4 KiB, each of which is written in two
+/// calls.
 const SLACK: [u64; 4] = [4, 8, 4_096, 12_288];
 /// Its name and its command line.
 const READS_PER_ANCESTOR: u64 = 2;
@@ -53,7 +54,7 @@ fn counted(machine: &Machine, event: &serde_json::Value) -> [u64; 4] {
         let figure: Option<u64> = line.and_then(|line| line.parse().ok());
         figure.unwrap_or_else(|| panic!("{name} is not in {io}"))
     });
-    // It looks for clients among its ancestors, which are more or fewer from machine to machine.
+    // The hook looks for clients among its ancestors, whose number differs from machine to machine.
     figures[0] -= READS_PER_ANCESTOR * ancestors();
     figures
 }
@@ -131,7 +132,7 @@ fn crowded(machine: &Machine) -> (String, [u64; 4]) {
             .run()
             .silent();
     }
-    // Without the log, whose length would change the figures.
+    // The log is removed, because its length would change the figures.
     let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     journal
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))

@@ -23,7 +23,7 @@ fn event(index: usize) -> String {
     .to_string()
 }
 
-/// Runs as many at the same time. Returns how long the longest one took.
+/// Runs this many at the same time. Returns how long the longest one took.
 pub fn run_at_once(count: usize, run: impl Fn(usize) + Sync) -> Duration {
     let timed = |index| {
         let start = Instant::now();
@@ -40,7 +40,7 @@ pub fn run_at_once(count: usize, run: impl Fn(usize) + Sync) -> Duration {
     })
 }
 
-/// While one process creates the file, SQLite fails in others without waiting.
+/// While one process creates the file, SQLite fails in other processes without waiting.
 #[test]
 fn hooks_that_create_the_journal_at_once_are_all_recorded() {
     let hooks = by_system(16, 40);
@@ -69,8 +69,8 @@ fn two_hundred_hooks_at_once_are_all_delivered() {
         let run = |index| {
             let (machine, barrier) = (&machine, &barrier);
             move || {
-                // From a file: with two hundred threads the test may be too slow to fill a pipe before
-                // the hook stops reading.
+                // The input comes from a file, because with two hundred threads the test may be too
+                // slow to fill a pipe before the hook stops reading.
                 machine.write(&format!("event-{index}.json"), &event(index), 0o600);
                 let hook = machine.shell(&format!("exec \"$0\" hook < event-{index}.json"));
                 barrier.wait();

@@ -1,6 +1,6 @@
-//! A disk that is full, a home that cannot be written, a journal that is damaged or newer, a
-//! configuration that cannot be read: the hook is silent and keeps what it can; every other command
-//! prints what is wrong and what to do.
+//! A full disk, a home that cannot be written, a damaged or newer journal, or a configuration that
+//! cannot be read: the hook is silent and keeps what it can; every other command prints what is
+//! wrong and what to do.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -126,15 +126,15 @@ fn home_that_cannot_be_created_is_named() {
             &["show", "s"],
             &["import", past],
         ] {
-            let said = machine
+            let printed = machine
                 .sidecar(command)
                 .env("CONVEX_SIDECAR_HOME", home)
                 .run();
-            assert_eq!(said.status, 1, "{command:?}");
+            assert_eq!(printed.status, 1, "{command:?}");
             assert!(
-                said.stderr.contains(home) && said.stderr.contains("could not "),
+                printed.stderr.contains(home) && printed.stderr.contains("could not "),
                 "{command:?}: {}",
-                said.stderr
+                printed.stderr
             );
         }
     }
@@ -159,43 +159,44 @@ fn read_only_home_is_reported_with_the_remedy() {
         .run()
         .silent();
     for command in ["sessions", "sync", "hook --strict --verbose"] {
-        let said = machine
+        let printed = machine
             .shell(&format!("bin/convex-sidecar {command}"))
             .nobody()
             .stdin(stop("s"))
             .run();
         assert!(
-            said.stderr
+            printed
+                .stderr
                 .contains("set CONVEX_SIDECAR_HOME to a writable folder"),
             "{command}: {}",
-            said.stderr
+            printed.stderr
         );
-        assert_eq!(said.status, 1, "{command}");
+        assert_eq!(printed.status, 1, "{command}");
     }
     set_mode(&home, 0o700);
     record(&machine, "later");
     assert!(is_recorded(&machine, "later"));
 }
 
-/// Runs the hook on a journal of these bytes. Whatever they are, the event is recorded and none of
-/// them is deleted. Returns whether the journal was set aside.
+/// Runs the hook on a journal with these bytes. Whatever they are, the event must be recorded and
+/// the bytes must be kept. Returns whether the journal was set aside.
 fn assert_survives(bytes: &[u8], what: &str) -> bool {
     let machine = Machine::new();
     put_journal(&machine, bytes);
     for command in [&["sessions"][..], &["show", "old-1"], &["sync"]] {
-        let said = machine.sidecar(command).run();
-        if said.status != 0 {
+        let printed = machine.sidecar(command).run();
+        if printed.status != 0 {
             // Either the journal cannot be read and the remedy is named, or only the deployment or
-            // the id is missing.
+            // the ID is missing.
             let known = [
                 "sets the damaged journal aside",
                 "no Convex deployment is configured",
                 "no session",
             ];
             assert!(
-                known.iter().any(|known| said.stderr.contains(known)),
+                known.iter().any(|known| printed.stderr.contains(known)),
                 "{what}: {command:?}: {}",
-                said.stderr
+                printed.stderr
             );
         }
         put_journal(&machine, bytes);
@@ -286,13 +287,13 @@ fn journal_with_random_bytes_does_not_stop_recording() {
                 .all(|path| std::fs::read(path).unwrap() == damaged)
         );
         // Other commands may find damage that the hook did not notice; then they name the remedy.
-        let said = machine.sidecar(&["show", "new", "--json"]).run();
-        let is_kept = said.stdout.contains("\"output\":\"said\"")
-            || said.stderr.contains("sets the damaged journal aside");
+        let printed = machine.sidecar(&["show", "new", "--json"]).run();
+        let is_kept = printed.stdout.contains("\"output\":\"said\"")
+            || printed.stderr.contains("sets the damaged journal aside");
         assert!(
             is_kept,
             "{length} bytes at {start}: {} {}",
-            said.stdout, said.stderr
+            printed.stdout, printed.stderr
         );
     }
 }
@@ -375,18 +376,19 @@ fn journal_of_a_newer_version_is_not_changed() {
         &["sync"],
         &["import", past],
     ] {
-        let said = machine.sidecar(command).run();
-        assert_eq!(said.status, 1);
+        let printed = machine.sidecar(command).run();
+        assert_eq!(printed.status, 1);
         assert!(
-            said.stderr
+            printed
+                .stderr
                 .contains("it was written by a newer convex-sidecar (schema 99"),
             "{}",
-            said.stderr
+            printed.stderr
         );
         assert!(
-            said.stderr.contains("update convex-sidecar"),
+            printed.stderr.contains("update convex-sidecar"),
             "{}",
-            said.stderr
+            printed.stderr
         );
     }
     assert!(journal_bytes(&machine) == before);
@@ -410,12 +412,12 @@ fn unreadable_configuration_keeps_figures_and_sends_nothing() {
             None => std::fs::create_dir(&path).unwrap(),
         }
         record(&machine, "s");
-        let said = machine.sidecar(&["sessions"]).run();
-        assert_eq!(said.status, 1, "{what}");
+        let printed = machine.sidecar(&["sessions"]).run();
+        assert_eq!(printed.status, 1, "{what}");
         assert!(
-            said.stderr.contains(path.to_str().unwrap()),
+            printed.stderr.contains(path.to_str().unwrap()),
             "{what}: {}",
-            said.stderr
+            printed.stderr
         );
         if path.is_dir() {
             std::fs::remove_dir(&path).unwrap();

@@ -162,7 +162,7 @@ fn hooks_of_every_named_client_are_checked() {
     assert_eq!(checks(), [warning("own", own), warning("my work", work)]);
     install(&clients[..2]);
     assert_eq!(checks(), [ok(settings("own")), warning("my work", work)]);
-    // Each client runs its own hooks only, so two installations are not one too many.
+    // Each client runs only its own hooks, so two installations are not duplicates.
     install(&clients[2..]);
     assert_eq!(checks(), [ok(settings("own")), ok(settings("my work"))]);
 }
@@ -447,7 +447,7 @@ fn proof_does_not_run_hooks_that_have_their_own_journal() {
     assert!(!own.exists());
 }
 
-/// A repository's settings may name any command, and `doctor` has the admin key.
+/// The settings of a repository can contain any command, and `doctor` has the admin key.
 #[cfg(unix)] // The command is a shell script.
 #[test]
 fn proof_does_not_run_the_command_of_a_repository() {
@@ -762,10 +762,10 @@ fn disabled_recording_is_reported() {
     );
 }
 
-/// The files exist, or cannot be created, and only another user may use them.
+/// The files exist or cannot be created, and only another user may access them.
 #[cfg(unix)]
 #[test]
-fn file_of_another_user_is_not_taken_for_one_that_does_not_exist() {
+fn file_of_another_user_is_not_reported_as_missing() {
     use std::fs::{Permissions, create_dir, set_permissions, write};
     use std::os::unix::fs::PermissionsExt;
     let own_files = |machine: &Machine| {
@@ -793,7 +793,7 @@ fn file_of_another_user_is_not_taken_for_one_that_does_not_exist() {
         // Nothing can be created beside the journal.
         ("", 0o755, "journal", "journal.db"),
         ("journal.db", 0o600, "journal", "journal.db cannot be used"),
-        // It can be read, and no hook can write it.
+        // It can be read, but hooks cannot write it.
         ("journal.db", 0o644, "journal", "journal.db cannot be used"),
         (
             "journal.db-lock",
@@ -839,7 +839,7 @@ fn file_of_another_user_is_not_taken_for_one_that_does_not_exist() {
     }
 }
 
-/// The remedy for a folder that is not the program's own must not give it away.
+/// The remedy for a folder that is not the program's own must not change its owner.
 #[cfg(unix)]
 #[test]
 fn folder_in_which_nothing_may_be_created_is_reported_and_kept() {

@@ -69,7 +69,7 @@ fn checks_managed(machine: &Machine, files: &[(&str, Value)], arguments: &str) -
         let text = text.as_str().map_or(text.to_string(), ToOwned::to_owned);
         put(machine, &format!("etc/claude-code/{path}"), &text);
     }
-    // Root may mount; another user may, in a namespace of users where the system allows that.
+    // Root may mount. Other users may do so in a user namespace, if the system allows that.
     let mount = "export PATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin
         id -u | grep -qx 0 && user= || user=-r
         program=$0 exec unshare $user -m sh -c 'mount --bind \"$HOME/etc\" /etc && cd \"$HOME\" && exec \"$program\" doctor --json ";
@@ -187,7 +187,7 @@ fn managed_hooks_count_as_installed() {
     machine.sidecar(&["uninstall"]).run().ok();
     let checks = checks_managed(&machine, &[(path, managed.clone())], "");
     assert_only(&checks, "ok", "/etc/claude-code/managed-settings.json", "");
-    // `install` cannot mend what is wrong there.
+    // `install` cannot fix managed settings.
     managed["hooks"]["Stop"][0]["hooks"][0]["timeout"] = json!(10_000);
     let checks = checks_managed(&machine, &[(path, managed.clone())], "");
     assert_only(
@@ -196,7 +196,7 @@ fn managed_hooks_count_as_installed() {
         "is 10000 seconds",
         "only an administrator can change",
     );
-    // With an event missing there, the sessions are not recorded as they should be.
+    // If an event is missing there, sessions are not recorded completely.
     managed["hooks"]["Stop"] = json!([]);
     machine.sidecar(&["install"]).run().ok();
     let checks = checks_managed(&machine, &[(path, managed)], "");
@@ -226,7 +226,7 @@ fn managed_settings_apply_to_every_client() {
 }
 
 #[test]
-fn switch_of_a_file_with_less_precedence_is_overruled() {
+fn switch_of_a_file_with_lower_precedence_is_overridden() {
     let machine = installed();
     let project = machine.home().join("project");
     let in_project = |name: &str, value: bool| {
@@ -334,7 +334,7 @@ fn folder_that_is_not_trusted_is_reported_if_only_it_has_hooks() {
     assert_only(&checks(), "warning", &finding, remedy);
     trust(&project, true);
     assert_only(&checks(), "ok", "project/.claude/settings.json", "");
-    // The trust of a folder holds for those in it.
+    // A trusted folder includes the folders in it.
     trust(machine.home(), true);
     assert_only(&checks(), "ok", "project/.claude/settings.json", "");
     // The user's own hooks run everywhere.

@@ -110,7 +110,7 @@ fn sessions_that_no_hook_recorded_are_counted() {
     let days = |days: u64| Duration::from_secs(days * DAY);
     write(&machine, ".claude", 1, days(0), &[prompt(1)]);
     write(&machine, ".claude", 2, days(6), &[prompt(2)]);
-    // Too old, without a conversation, and of another program.
+    // These do not count: too old, without a conversation, and of another program.
     write(&machine, ".claude", 3, days(8), &[prompt(3)]);
     let title = json!({"type": "summary", "summary": "A title", "leafUuid": "x"});
     write(&machine, ".claude", 4, days(0), &[title]);

@@ -1,5 +1,5 @@
-//! Whatever the server does, a hook is silent and ends in time, nothing is lost, the commands report
-//! the reason, and everything arrives once when the server is back.
+//! Whatever the server does, a hook is silent and ends in time, nothing is lost, the commands
+//! report the reason, and everything arrives exactly once when the server is back.
 
 use std::net::TcpListener;
 use std::thread;
@@ -13,8 +13,8 @@ use crate::gate::{Fault, Gate};
 use crate::support::{Backend, Machine, Sidecar, by_system, json_lines, root};
 
 const HOOKS: usize = by_system(50, 10);
-/// The time in which a hook is promised to end, and more time for a machine that runs many tests at
-/// once. What hangs here hangs for longer.
+/// The promised maximum time of a hook, and additional time for a machine that runs many tests at
+/// once. Servers that hang in these tests hang for longer.
 pub const LONGEST_HOOK: Duration = Duration::from_millis(1_200 + 3_000);
 
 /// The `index`th hook of a day: five sessions of ten events each.
@@ -68,7 +68,7 @@ fn run_hook(sidecar: Sidecar, input: &str, name: &str) -> Duration {
     time
 }
 
-/// Asserts that Convex holds what the journal holds, each session once, and that nothing is left to
+/// Asserts that Convex has the same sessions as the journal, each once, and that nothing is left to
 /// send.
 fn assert_all_arrived(machine: &Machine, day: &str) {
     assert_arrived(machine, day, HOOKS);
@@ -113,8 +113,8 @@ fn assert_arrived(machine: &Machine, day: &str, hooks: usize) {
     );
 }
 
-/// Runs fifty hooks with each of these faults. One of the texts, separated by `|`, must say why
-/// their sessions wait. Then the server is back.
+/// Runs fifty hooks with each of these faults. One of the texts, separated by `|`, must be the
+/// stated reason why their sessions wait. Then the server is back.
 fn run_hooks_at_each(faults: Vec<(&str, Fault, &str)>) {
     let backend = Backend::start();
     let gate = Gate::open(Some(&backend.url));
@@ -221,7 +221,7 @@ fn http_errors_delay_delivery() {
         (
             "403 of an access proxy",
             Fault::status(403, "<html>Forbidden</html>"),
-            "for an access proxy before it, set `headers`",
+            "for an access proxy in front of it, set `headers`",
         ),
         (
             "404",
@@ -243,7 +243,7 @@ fn http_errors_delay_delivery() {
     ]);
 }
 
-/// Each recorded answer of a real backend by which a function failed, in full and redacted.
+/// Each recorded answer of a real backend with a failed function, in full and redacted.
 #[test]
 fn function_errors_delay_only_their_session() {
     let recorded = std::fs::read_to_string(
@@ -338,8 +338,8 @@ fn endless_answers_delay_delivery() {
     ]);
 }
 
-/// The buffers of both sides hold much of what a server does not read yet, so the document is as
-/// large as it can be.
+/// The buffers on both sides take much of what a server has not read yet, so the document is as
+/// large as possible.
 #[test]
 fn server_that_reads_slowly_delays_delivery() {
     let backend = Backend::start();
@@ -375,7 +375,7 @@ fn refused_connections_delay_delivery() {
     assert_all_arrived(&machine, "day0");
 }
 
-/// A process that is killed with the test, because a stopped one never ends by itself.
+/// A process that is killed at the end of the test, because a stopped process never ends by itself.
 #[cfg(target_os = "linux")]
 struct Stopped(std::process::Child);
 
@@ -438,7 +438,7 @@ fn hanging_connections_delay_delivery() {
     assert_all_arrived(&machine, "day0");
 }
 
-/// The shim stands for a resolver whose servers do not answer.
+/// The shim stands in for a resolver whose servers do not answer.
 #[cfg(target_os = "linux")]
 #[test]
 fn hanging_resolver_delays_delivery() {
@@ -457,7 +457,7 @@ fn hanging_resolver_delays_delivery() {
         ),
     )
     .unwrap();
-    // What builds SQLite builds this, too.
+    // The compiler that builds SQLite is available.
     let compiled = std::process::Command::new("cc")
         .args(["-shared", "-fPIC", "-fno-builtin", "-o"])
         .args([&shim, &source])
@@ -504,7 +504,8 @@ fn redirects_are_not_followed() {
     assert_all_arrived(&machine, "day0");
 }
 
-/// A machine that trusts one certificate, because a debug build reads those of a system slowly.
+/// A machine that trusts a single certificate, because a debug build is slow at reading the
+/// system's.
 #[cfg(target_os = "linux")]
 fn with_one_certificate(machine: Machine) -> Machine {
     let certificates = machine.home().join("certificates.pem");
@@ -549,7 +550,8 @@ fn unanswered_tls_handshakes_delay_delivery() {
     assert!(shown.contains(&why), "{shown}");
 }
 
-/// A pipe that nobody writes to stands for a folder of certificates on a disk that does not answer.
+/// A pipe that nobody writes to stands in for a folder of certificates on a disk that does not
+/// answer.
 #[cfg(target_os = "linux")]
 #[test]
 fn unreadable_certificates_delay_delivery() {

@@ -1,5 +1,5 @@
-//! A home on a file system that lacks shared memory or file locks, as network file systems do. A
-//! library that is loaded before libc's own stands in for one.
+//! A home on a file system without shared memory or file locks, such as a network file system. A
+//! library that is loaded before libc stands in for one.
 
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::shim;
 use crate::support::{Capture, Machine, Sidecar};
 
-/// A command on a file system that lacks something.
+/// A command on a file system that lacks this feature.
 fn without(what: &str, sidecar: Sidecar) -> Sidecar {
     sidecar
         .env("LD_PRELOAD", shim::path("file_system").to_str().unwrap())
@@ -48,7 +48,7 @@ fn event_is_recorded_without_shared_memory() {
         assert!(shown.run().ok().contains(text));
     }
     assert_eq!(mode(&machine), "delete", "a rollback journal");
-    // The next computer finds it as it is.
+    // A process with shared memory finds the journal unchanged.
     let hook = machine.sidecar(&["hook"]).stdin(stop("s", "third"));
     hook.run().silent();
     assert_eq!(machine.document("s")["output"], "third");

@@ -45,9 +45,9 @@ fn forgotten_session_leaves_nothing_behind() {
         machine.sidecar(&["hook"]).stdin(start(id)).run().silent();
     }
     assert!(contains(&bytes(&machine), "the prompt of one-1"));
-    let said = machine.sidecar(&["forget", "one", "--yes"]).run().ok();
+    let printed = machine.sidecar(&["forget", "one", "--yes"]).run().ok();
     assert_eq!(
-        said,
+        printed,
         format!(
             "session one-1 is deleted from the journal and from {}\n",
             backend.url
@@ -87,9 +87,9 @@ fn without_a_terminal_nothing_is_deleted() {
         )
     );
     assert_eq!(machine.documents().len(), 1);
-    let said = machine.sidecar(&["forget", "one-1", "--yes"]).run().ok();
+    let printed = machine.sidecar(&["forget", "one-1", "--yes"]).run().ok();
     assert_eq!(
-        said,
+        printed,
         "session one-1 is deleted from the journal; it was never delivered\n"
     );
 }
@@ -108,7 +108,7 @@ fn only_yes_deletes() {
         .run()
         .silent();
     let command = format!("exec {} forget one", env!("CARGO_BIN_EXE_convex-sidecar"));
-    for (answer, said, left) in [
+    for (answer, printed, left) in [
         ("\n", "nothing was deleted", 1),
         ("n\n", "nothing was deleted", 1),
         ("y\n", "is deleted from the journal", 0),
@@ -136,7 +136,7 @@ fn only_yes_deletes() {
             "{output}"
         );
         assert!(
-            output.contains("Delete it? [y/N] ") && output.contains(said),
+            output.contains("Delete it? [y/N] ") && output.contains(printed),
             "{output}"
         );
         assert_eq!(machine.documents().len(), left, "{answer:?}");
@@ -151,13 +151,13 @@ fn unreachable_convex_deletes_the_session_later() {
         machine.sidecar(&["hook"]).stdin(start(id)).run().silent();
     }
     backend.pause();
-    let said = machine.sidecar(&["forget", "one-1", "--yes"]).run().ok();
+    let printed = machine.sidecar(&["forget", "one-1", "--yes"]).run().ok();
     assert!(
-        said.starts_with(&format!(
+        printed.starts_with(&format!(
             "session one-1 is deleted from the journal; it is still in {}, ",
             backend.url
         )),
-        "{said}"
+        "{printed}"
     );
     let failed = machine.sidecar(&["sync"]).run();
     assert!(
@@ -169,10 +169,10 @@ fn unreachable_convex_deletes_the_session_later() {
     );
     backend.resume();
     assert_eq!(remote_ids(&machine).len(), 2);
-    let said = machine.sidecar(&["sync"]).run().ok();
+    let printed = machine.sidecar(&["sync"]).run().ok();
     assert!(
-        said.ends_with("1 forgotten session deleted, 0 pending\n"),
-        "{said}"
+        printed.ends_with("1 forgotten session deleted, 0 pending\n"),
+        "{printed}"
     );
     assert_eq!(remote_ids(&machine), ["two-2"]);
 }
@@ -220,8 +220,8 @@ fn session_that_only_convex_has_is_deleted_there() {
     assert_eq!(remote_ids(&another), [] as [Value; 0]);
 }
 
-/// Each message counts once on this machine: what a fork copied is its own if no other session has
-/// it.
+/// Each message counts once on this machine: what a fork copied counts as its own if no other
+/// session has it.
 #[test]
 fn fork_of_a_forgotten_parent_counts_what_it_copied() {
     let projects = |machine: &Machine| {
@@ -258,7 +258,7 @@ fn fork_of_a_forgotten_parent_counts_what_it_copied() {
     );
 }
 
-/// A damaged journal is kept, so it can hold what was forgotten.
+/// A damaged journal is kept, so it may still contain a forgotten session.
 #[test]
 fn journals_that_were_set_aside_are_named() {
     let machine = Machine::new();
@@ -268,12 +268,12 @@ fn journals_that_were_set_aside_are_named() {
     let _ = std::fs::remove_file(journal.with_extension("db-wal"));
     std::fs::write(journal, "damaged ".repeat(1_000)).unwrap();
     hook("second");
-    let said = machine.sidecar(&["forget", "second", "--yes"]).run();
+    let printed = machine.sidecar(&["forget", "second", "--yes"]).run();
     let aside = std::fs::read_dir(machine.sidecar_home()).unwrap();
     let names = aside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let aside: Vec<_> = names.filter(|name| name.contains(".damaged-")).collect();
     assert!(!aside.is_empty());
-    let text = said.stdout + &said.stderr;
+    let text = printed.stdout + &printed.stderr;
     assert!(
         aside
             .iter()

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::doctor::EVENTS;
 use crate::support::{Backend, Machine, json_lines};
 
-/// A program that notes how it is called.
+/// A program that records how it is called.
 const NOTING: &str = "#!/bin/sh\necho \"$# $*\" >> \"${0%/*}/calls\"\nexec 'BINARY' \"$@\"\n";
 
 /// The forms for a program in a folder with a space, and the arguments that the program gets.
@@ -72,7 +72,7 @@ fn doctor_runs_the_command_of_each_form() {
     }
 }
 
-/// A repository's settings may name any program, and additions may run anything.
+/// A repository's settings can name any program, and additions to the command can run anything.
 #[cfg(unix)] // A shell runs the commands.
 #[test]
 fn doctor_runs_a_command_of_a_repository_only_if_install_writes_it() {
@@ -157,10 +157,10 @@ fn stop_failure_of_an_earlier_version_is_reported_and_removed() {
             .contains("`convex-sidecar install` removes it")
     );
 
-    let said = machine.sidecar(&["install"]).run().ok();
+    let printed = machine.sidecar(&["install"]).run().ok();
     assert!(
-        said.contains("; StopFailure is removed, because clients before 2.1.78 ignore"),
-        "{said}"
+        printed.contains("; StopFailure is removed, because clients before 2.1.78 ignore"),
+        "{printed}"
     );
     assert_eq!(reported(&machine), None);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -171,10 +171,10 @@ fn stop_failure_of_an_earlier_version_is_reported_and_removed() {
         "\"exec /"
     };
     assert_eq!(text.matches(ours).count(), 5, "{text}");
-    let said = machine.sidecar(&["install"]).run().ok();
+    let printed = machine.sidecar(&["install"]).run().ok();
     assert!(
-        said.contains("nothing to change") && !said.contains("StopFailure"),
-        "{said}"
+        printed.contains("nothing to change") && !printed.contains("StopFailure"),
+        "{printed}"
     );
     std::fs::write(&path, &earlier).unwrap();
     machine.sidecar(&["uninstall"]).run().ok();

@@ -23,7 +23,7 @@ pub enum Fault {
         rest: &'static str,
         delay: Duration,
     },
-    /// Announces a long answer with this status, sends a part of it, and closes.
+    /// Announces a long answer with this status, sends part of it, and closes.
     CutOff(u16),
     /// Closes before the request is read.
     Slam,
@@ -32,7 +32,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// An answer with this status, as Convex or a proxy in front of it would give it.
+    /// An answer with this status, as from Convex or a proxy in front of it.
     pub fn status(status: u16, body: &str) -> Self {
         Self::Answer {
             head: format!("HTTP/1.1 {status} Fault\r\nContent-Type: application/json"),
@@ -52,7 +52,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate in front of `backend` (`http://127.0.0.1:<port>`), or of nothing.
+    /// A gate in front of `backend` (`http://127.0.0.1:<port>`), or without a backend.
     pub fn open(backend: Option<&str>) -> Self {
         Self::at("127.0.0.1:0".parse().unwrap(), backend)
     }
@@ -99,7 +99,7 @@ impl Gate {
         }
     }
 
-    /// What it does from now on.
+    /// Sets what it does from now on.
     pub fn set(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
     }
@@ -124,7 +124,7 @@ fn serve(mut stream: TcpStream, fault: &Fault, backend: Option<SocketAddr>) -> s
         Fault::Slam => stream.shutdown(Shutdown::Both),
         Fault::Silence => {
             read_request(&mut stream)?;
-            // Until the other side gives up.
+            // Until the other side closes the connection.
             std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
         }
         Fault::SlowRead => {
@@ -197,8 +197,8 @@ fn read_request(stream: &mut impl Read) -> std::io::Result<()> {
     }
 }
 
-/// A server with a certificate of its own that answers every request with success. It serves one
-/// connection after the other until the process ends.
+/// A server with its own certificate that answers every request with success. It serves one
+/// connection after another until the process ends.
 pub struct TlsServer {
     pub url: String,
     /// As PEM.

@@ -1,4 +1,4 @@
-//! What people type before they know the commands.
+//! What users type before they know the commands.
 
 use crate::support::Machine;
 
@@ -80,7 +80,7 @@ fn workflow_is_not_set_to_nothing() {
     assert_eq!(machine.sidecar(&args).run().status, 0);
 }
 
-/// The words that bash offers for the last of these.
+/// The completions that bash offers for the last of these words.
 fn completed(machine: &Machine, line: &[&str]) -> Vec<String> {
     let script = r#"
         source <(convex-sidecar completions bash)

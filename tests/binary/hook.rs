@@ -1,4 +1,4 @@
-//! What `hook` guarantees to the client, and to a user who pipes JSON by hand.
+//! What `hook` guarantees to the client, and to users who pipe JSON into it by hand.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -72,8 +72,8 @@ fn session_end_without_start_is_ignored() {
         "nothing would be recorded: it ends a session that never started\n"
     );
     assert!(machine.documents().is_empty());
-    // A session whose start was lost has a transcript, one without a transcript has a start, and JSON
-    // that is piped by hand is always recorded.
+    // These are recorded: a session whose start was lost, because it has a transcript; a session
+    // without a transcript, because it has a start; and JSON that is piped by hand.
     std::fs::create_dir_all(machine.projects()).unwrap();
     std::fs::write(machine.projects().join("late.jsonl"), "").unwrap();
     hook(&["hook"], &end(&machine, "late")).silent();
@@ -116,7 +116,7 @@ fn stdin_that_stays_open_is_not_waited_for() {
     assert_eq!(machine.documents().len(), 1);
 }
 
-/// A client that writes through a slow wrapper, or on a machine that is busy.
+/// As from a client that writes through a slow wrapper, or on a busy machine.
 #[test]
 fn input_that_pauses_is_recorded() {
     for cut in [0, 20] {
@@ -221,7 +221,7 @@ fn dry_run_shows_event_document_and_request_and_changes_nothing() {
     assert_eq!(machine.documents(), before);
 }
 
-/// More prompts than a turn brings, so that the journal is written in bulk.
+/// More prompts than a turn has, so that the journal is written in bulk.
 #[test]
 fn dry_run_reads_a_long_transcript() {
     let machine = Machine::new();
@@ -300,7 +300,7 @@ fn verbose_prints_each_step_and_strict_sets_the_exit_code() {
 }
 
 /// A plugin and a settings file can both run the hook. The second one finds nothing to send, so it
-/// leases nothing.
+/// must not lease anything.
 #[test]
 fn hook_that_runs_twice_leaves_no_lease_behind() {
     let (backend, client) = (Backend::start(), Client::start());

@@ -43,10 +43,10 @@ fn read(bytes: &[u8]) -> Value {
     read_to_the_end(&machine)
 }
 
-/// A hook has little time for reading, and builds for tests are slow.
+/// A hook has little time for reading, and debug builds are slow.
 fn read_to_the_end(machine: &Machine) -> Value {
     while machine.document(SESSION)["metadata"]["transcript"]["state"] != "complete" {
-        // It fails, because no deployment is configured.
+        // It fails because no deployment is configured.
         machine.sidecar(&["sync"]).run();
     }
     machine.document(SESSION)
@@ -338,8 +338,8 @@ fn odd_input_with_a_session_and_an_event_is_recorded() {
     }
 }
 
-/// Writes a transcript of realistic lines: answers, calls, results of some kilobytes that the client
-/// writes twice, and some prompts of `prompt` bytes. Returns the number of messages.
+/// Writes a transcript of realistic lines: answers, calls, results of several kilobytes that the
+/// client writes twice, and some prompts of `prompt` bytes. Returns the number of messages.
 #[cfg(target_os = "linux")]
 fn write_long(path: &Path, bytes: u64, prompt: usize) -> u64 {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());

@@ -53,7 +53,7 @@ fn imported_sessions_have_the_figures_of_hooks_but_no_runs() {
                 record.as_object_mut().unwrap().remove("title");
             }
             assert_eq!(record, expected, "{}", capture.name);
-            // A session of one record ends when it starts.
+            // A session with a single record ends when it starts.
             assert!(
                 document["metadata"]["startedAt"].as_i64()
                     <= document["metadata"]["completedAt"].as_i64(),
@@ -169,8 +169,8 @@ fn interrupted_import_continues_and_delivers_each_session_once_in_batches() {
     assert_eq!(comparable(&cut).len(), 150);
 
     let cut = cut.deployment(&backend.url, &backend.key);
-    let said = cut.sidecar(&["import"]).run().ok();
-    assert!(said.contains("150 sessions delivered"), "{said}");
+    let printed = cut.sidecar(&["import"]).run().ok();
+    assert!(printed.contains("150 sessions delivered"), "{printed}");
     let calls = backend.calls();
     assert!(
         calls.iter().all(|call| call == "agents:syncAgentSessions") && calls.len() <= 5,
@@ -195,10 +195,10 @@ fn missing_folder_is_named() {
     );
 }
 
-/// Some users keep their projects' folders on another disk. A link can lead to anything there, too.
+/// Some users keep the folders of their projects on another disk. A link there can lead anywhere.
 #[cfg(unix)]
 #[test]
-fn folders_behind_links_are_read_but_not_walked() {
+fn linked_folders_are_read_but_not_searched_deeply() {
     let machine = machine();
     let place = |path: &str, id: u32| {
         let name = format!("{path}/{id:08x}-0000-4000-8000-000000000000.jsonl");

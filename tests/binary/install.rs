@@ -94,7 +94,7 @@ fn commands(path: &Path) -> BTreeMap<String, Vec<String>> {
     commands
 }
 
-/// Settings files as people have them. The flag says that only the backup can restore every byte.
+/// Settings files as users have them. The flag says that only the backup can restore every byte.
 fn files() -> Vec<(&'static str, String, bool)> {
     let other = r#"{"type": "command", "command": "notify-send done"}"#;
     let full = r#"{
@@ -236,7 +236,7 @@ fn uninstall_restores_every_byte() {
         if !needs_backup {
             install(&machine).ok();
             let with = fs::read_to_string(&path).unwrap();
-            // A change that the user makes in between stays, and the rest is restored.
+            // A change that the user makes in between is kept, and the rest is restored.
             fs::write(&path, with.replacen('{', "{\"new\": [1 ,2], ", 1)).unwrap();
             let printed = uninstall(&machine).ok();
             if text.trim_matches(['{', '}', '\n']).is_empty() {
@@ -272,7 +272,7 @@ fn install_creates_a_missing_file_and_uninstall_removes_it() {
     assert!(uninstall(&machine).ok().contains("nothing to remove"));
     assert_eq!(tree(machine.home()), before);
 
-    // Other files in the folder stay, and so do other settings in the file.
+    // Other files in the folder are kept, and so are other settings in the file.
     fs::create_dir(machine.home().join(".claude")).unwrap();
     fs::write(machine.home().join(".claude/CLAUDE.md"), "x").unwrap();
     let before = tree(machine.home());
@@ -294,7 +294,7 @@ fn install_creates_a_missing_file_and_uninstall_removes_it() {
 }
 
 #[test]
-fn symbolic_links_modes_and_owners_stay() {
+fn symbolic_links_modes_and_owners_are_kept() {
     for mode in [0o600, 0o640, 0o444, 0o400] {
         let machine = machine();
         let real = machine.home().join("dotfiles/claude.json");
@@ -335,7 +335,7 @@ fn symbolic_links_modes_and_owners_stay() {
         check(&real);
     }
 
-    // A dangling link: its target is created and removed, and the link stays.
+    // With a dangling link, its target is created and removed, and the link is kept.
     let machine = machine();
     fs::create_dir(machine.home().join(".claude")).unwrap();
     symlink("../claude.json", settings(&machine)).unwrap();
@@ -645,7 +645,7 @@ const CLIENTS: [&str; 6] = [
 ];
 
 #[test]
-fn every_named_client_gets_the_hooks_and_loses_them_again() {
+fn hooks_are_added_to_and_removed_from_every_named_client() {
     let machine = machine();
     let run = |verb: &str, options: &[&str]| {
         let args = [&[verb][..], &CLIENTS, options].concat();
@@ -665,14 +665,14 @@ fn every_named_client_gets_the_hooks_and_loses_them_again() {
         "{shown}"
     );
     assert_eq!(tree(machine.home()), before);
-    let said = run("install", &[]);
+    let printed = run("install", &[]);
     assert_eq!(
-        said.matches(": SessionStart, UserPromptSubmit,").count(),
+        printed.matches(": SessionStart, UserPromptSubmit,").count(),
         2,
-        "{said}"
+        "{printed}"
     );
-    assert_eq!(said.matches("already run").count(), 1, "{said}");
-    assert_eq!(said.matches("next: ").count(), 1, "{said}");
+    assert_eq!(printed.matches("already run").count(), 1, "{printed}");
+    assert_eq!(printed.matches("next: ").count(), 1, "{printed}");
     for path in [&own, &work] {
         assert_eq!(commands(path).len(), 4);
     }
@@ -680,12 +680,12 @@ fn every_named_client_gets_the_hooks_and_loses_them_again() {
     assert_eq!(run("install", &[]).matches("already run").count(), 3);
     assert_eq!(tree(machine.home()), installed);
 
-    let said = run("uninstall", &[]);
-    assert_eq!(said.matches("nothing to remove").count(), 1, "{said}");
+    let printed = run("uninstall", &[]);
+    assert_eq!(printed.matches("nothing to remove").count(), 1, "{printed}");
     assert_eq!(
-        said.matches("recorded sessions are kept").count(),
+        printed.matches("recorded sessions are kept").count(),
         1,
-        "{said}"
+        "{printed}"
     );
     assert_eq!(tree(machine.home()), before);
 }
@@ -885,7 +885,7 @@ fn install_warns_if_hooks_are_off_and_does_not_change_mixed_commands() {
             "{stderr}"
         );
     }
-    // Only in managed settings does the second one have an effect.
+    // The second one has an effect only in managed settings.
     for setting in ["disableAllHooks\": false", "allowManagedHooksOnly\": true"] {
         put(&machine, format!("{{\"{setting}}}"));
         install(&machine).ok();
@@ -904,7 +904,7 @@ fn install_warns_if_hooks_are_off_and_does_not_change_mixed_commands() {
 }
 
 #[test]
-fn completions_of_every_shell_name_every_verb() {
+fn completions_of_every_shell_contain_every_command() {
     let machine = Machine::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = machine.sidecar(&["completions", shell]).run().ok();

@@ -1,5 +1,5 @@
-//! Every string of a hook input and of a transcript that the program stores is masked and cut, the
-//! names and paths that are stored with `capture = "metadata"`, too.
+//! Every string of a hook input or a transcript that the program stores is masked and truncated,
+//! including the names and paths that are stored with `capture = "metadata"`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,15 +9,15 @@ use crate::support::{Backend, Machine};
 
 const SESSION: &str = "5e55104a-0000-4000-8000-0000000000ab";
 
-/// A made-up key. It is put together here so that no scanner takes this file for a leak.
+/// A made-up key. It is assembled here so that no scanner mistakes this file for a leak.
 fn key() -> String {
     format!("gh{}cAnArYAb3dEf6hIj9kLm2nOp5qRs8tUv1wXy", "p_")
 }
 
-/// What of the key may be nowhere.
+/// The part of the key that must not be stored anywhere.
 const NEEDLE: &[u8] = b"cAnArY";
 
-/// One way in.
+/// One way for a text to come in.
 struct Way {
     name: &'static str,
     /// Hook inputs, after a SessionStart.
@@ -26,8 +26,8 @@ struct Way {
     environment: Vec<(&'static str, String)>,
     /// The folder of the transcript, below the client's projects.
     folder: String,
-    /// Below the sidecar's or the client's home: where this text can be found masked, in the document
-    /// (a JSON pointer), if it is stored there.
+    /// Below the sidecar's or the client's home: where the masked text is in the document (a JSON
+    /// pointer), if it is stored there.
     shown: Option<&'static str>,
     /// Whether it is text, which `capture = "metadata"` leaves out.
     is_text: bool,
@@ -236,7 +236,7 @@ fn ways() -> Vec<Way> {
     ways
 }
 
-/// The bytes of all files of the journal, and what was sent.
+/// The bytes of all files of the journal, and of all requests.
 fn kept(machine: &Machine, backend: &Backend) -> Vec<(String, Vec<u8>)> {
     let files = std::fs::read_dir(machine.sidecar_home()).unwrap();
     let mut kept: Vec<_> = files
@@ -254,7 +254,7 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
     memchr::memmem::find(bytes, needle).is_some()
 }
 
-/// Records a session with this way in.
+/// Records a session into which text comes in this way.
 fn record_session(machine: &Machine, way: &Way) {
     let folder = machine.home().join(".claude/projects").join(&way.folder);
     let path = folder.join(format!("{SESSION}.jsonl"));
@@ -292,7 +292,7 @@ fn no_field_of_a_hook_or_a_record_keeps_a_secret() {
             let machine = backend.machine();
             machine.write_config(&format!("capture = '{capture}'"));
             record_session(&machine, &way);
-            // The key must have come in: a document without it would prove nothing.
+            // The masked key must be in the document; otherwise the test would prove nothing.
             let name = format!("{} ({:?}) with {capture}", way.name, way.shown);
             if let Some(pointer) = way.shown
                 && !(way.is_text && capture == "metadata")
@@ -314,7 +314,7 @@ fn no_field_of_a_hook_or_a_record_keeps_a_secret() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The transcript of a project in whose path a key is cannot be found by its masked path alone.
+/// The transcript of a project whose path contains a key cannot be found by its masked path alone.
 #[test]
 fn transcript_in_a_folder_with_a_secret_is_read_and_not_counted_twice() {
     let machine = Machine::new();
@@ -340,7 +340,7 @@ fn transcript(machine: &Machine, folder: &str) -> PathBuf {
         .join(format!("{SESSION}.jsonl"))
 }
 
-/// Sets of workflows are masked, too, and are found again by the key that was given.
+/// Fields of workflows are also masked, and workflows are found again by the given key.
 #[test]
 fn workflow_keeps_no_secret() {
     let backend = Backend::start();
@@ -385,7 +385,7 @@ fn size(value: &Value) -> usize {
     }
 }
 
-/// Asserts what Convex demands of a document: docs.convex.dev/production/state/limits.
+/// Asserts Convex's limits of a document: docs.convex.dev/production/state/limits.
 #[track_caller]
 fn assert_fits(value: &Value, depth: usize) {
     assert!(depth < 64);
@@ -482,7 +482,7 @@ fn document_with_everything_at_its_limit_fits_into_convex() {
     let document = machine.document(SESSION);
     assert_fits(&document, 0);
     let (bytes, metadata) = (size(&document), &document["metadata"]);
-    // Everything is there, at its limit.
+    // Everything is present, at its limit.
     assert_eq!(document["output"].as_str().unwrap().len(), 400_000);
     assert_eq!(metadata["tools"].as_array().unwrap().len(), 500);
     assert_eq!(
@@ -499,8 +499,8 @@ fn document_with_everything_at_its_limit_fits_into_convex() {
     assert_eq!(row["output"], document["output"]);
 }
 
-/// A text that was made to be slow to mask is cut where that takes too long, and nothing of it is
-/// kept unmasked.
+/// A text that was made to be slow to mask is truncated where masking takes too long, and no part
+/// of it is stored unmasked.
 #[test]
 fn text_that_is_slow_to_mask_is_left_out() {
     for text in ["dev:", "prod%3a_", "-----BEGIN ", "password="] {

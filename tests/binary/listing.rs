@@ -1,4 +1,4 @@
-//! What the screens say of sessions about which little or nothing is known.
+//! What the screens show for sessions about which little or nothing is known.
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ fn counts_of_a_session_without_a_transcript_are_unknown_and_not_zero() {
     }
 }
 
-/// Changes the stored documents, as if a transcript had said this of the sessions.
+/// Changes the stored documents, as if this came from the transcripts of the sessions.
 fn amend(machine: &Machine, path: &str, value: &Value) {
     let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     let sql = "UPDATE sessions SET document = json_set(document, ?, json(?))";
@@ -176,7 +176,7 @@ fn cost_of_a_part_is_marked_everywhere() {
 }
 
 #[test]
-fn totals_say_how_many_sessions_they_are_about() {
+fn totals_say_how_many_sessions_they_cover() {
     let machine = Machine::new();
     record(&machine, "unread", &[start(), stop("Done."), end()]);
     let path = machine.projects().join("read.jsonl");
@@ -247,7 +247,7 @@ fn session_that_was_never_used_is_listed_only_with_all() {
 }
 
 #[test]
-fn list_of_nothing_but_unused_sessions_names_the_option_that_shows_them() {
+fn list_with_only_unused_sessions_names_the_option_that_shows_them() {
     let machine = Machine::new();
     record(&machine, "unused", &[start(), end()]);
     assert_eq!(
@@ -310,7 +310,7 @@ fn sessions_are_selected_by_project_day_status_and_text() {
 }
 
 #[test]
-fn failed_sessions_say_why_below_the_table() {
+fn reasons_of_failed_sessions_are_below_the_table() {
     let machine = Machine::new();
     for (id, error) in [
         ("a", "rate_limit"),
@@ -378,7 +378,7 @@ fn last_session_is_the_one_that_changed_last() {
 }
 
 #[test]
-fn host_and_repository_are_columns_of_what_comes_from_all_machines() {
+fn host_and_repository_are_columns_only_with_remote() {
     let backend = Backend::start();
     let machine = backend.machine();
     record(&machine, "a", &[start(), stop("Done."), end()]);

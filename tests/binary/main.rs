@@ -67,11 +67,11 @@ mod parent;
 mod plugin;
 mod project;
 mod prompts_submitted;
-#[cfg(unix)] // Its commands are for a Unix shell.
+#[cfg(unix)] // Its commands need a Unix shell.
 mod readme;
 mod receipts;
 mod record;
-#[cfg(unix)] // The scripts of a release are for a Unix shell.
+#[cfg(unix)] // The scripts of a release need a Unix shell.
 mod release;
 mod replay;
 #[cfg(target_os = "linux")]
@@ -99,7 +99,7 @@ mod stories;
 mod stranger;
 mod summary;
 mod support;
-#[cfg(unix)] // Names that are no Unicode, and Docker.
+#[cfg(unix)] // Names that are not Unicode, and Docker.
 mod terminal;
 mod transcript;
 #[cfg(unix)] // Docker.

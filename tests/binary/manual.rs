@@ -24,9 +24,9 @@ fn manual_page_is_current() {
     );
 }
 
-/// A single page: the program, then each verb as a subsection.
+/// A single page: the program, then each command as a subsection.
 fn page() -> String {
-    // Every verb has `--help`, so the page does not repeat it.
+    // Every command has `--help`, so the page does not repeat it.
     let mut command = Cli::command().mut_subcommands(|verb| verb.disable_help_flag(true));
     command.build();
     let man = Man::new(command.clone())
@@ -57,7 +57,8 @@ fn section(verb: &Command) -> String {
     format!(".SS {name}\n{synopsis}.PP\n{description}{options}.PP\n.nf\n{examples}.fi\n")
 }
 
-/// The rendered text, without section headings and the definitions that every call repeats.
+/// The rendered text, without section headings and the definitions that are part of every
+/// rendering.
 fn rendered(render: impl Fn(&mut Vec<u8>) -> std::io::Result<()>) -> String {
     let mut text = Vec::new();
     render(&mut text).unwrap();

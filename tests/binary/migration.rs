@@ -107,14 +107,14 @@ fn migrated_facts_are_counted_once() {
 fn migration_delivers_what_was_pending_once_and_nothing_else() {
     let backend = Backend::start();
     let machine = with_old_journal(backend.machine(), &backend.url);
-    // It was refused because of a field that the functions did not know. That is now left out, so it
-    // gets a value that no functions accept.
+    // It was refused because of a field that the functions did not know. That field is now left
+    // out, so the session gets a value that no functions accept.
     let spoil = "UPDATE sessions SET document = json_set(document, '$.metadata.host', 7) WHERE session_id = ?";
     assert_eq!(open(&machine).execute(spoil, [REFUSED]).unwrap(), 1);
-    let said = machine.sidecar(&["sync"]).run();
+    let printed = machine.sidecar(&["sync"]).run();
     assert!(
-        said.status == 1 && said.stderr.contains(&format!("session {REFUSED}: ")),
-        "{said:?}"
+        printed.status == 1 && printed.stderr.contains(&format!("session {REFUSED}: ")),
+        "{printed:?}"
     );
     let remote = || {
         let command = ["sessions", "--remote", "--json", "--limit", "1000"];
@@ -143,14 +143,14 @@ fn migration_delivers_what_was_pending_once_and_nothing_else() {
     assert_eq!(count("agents:deleteAgentSession"), 1);
     // Only the refused session is tried again.
     assert!(count("agents:createAgentSession") <= creations + 1);
-    // A page cannot be drawn from a number for the host.
+    // The page cannot be printed if the host is a number.
     let repair = "UPDATE sessions SET document = json_set(document, '$.metadata.host', 'journal-v1') WHERE session_id = ?";
     assert_eq!(open(&machine).execute(repair, [REFUSED]).unwrap(), 1);
     let shown = machine.sidecar(&["show", REFUSED]).run().ok();
     assert!(shown.contains("refused: "), "{shown}");
 }
 
-/// An older version that is at work takes the new schema for damage.
+/// An older version that is running mistakes the new schema for damage.
 #[test]
 fn migration_waits_for_processes_that_use_the_journal() {
     let machine = with_old_journal(Machine::new(), DEPLOYMENT);

@@ -36,7 +36,7 @@ fn packages() -> [PathBuf; 2] {
         link_files(&folder);
         let program = built.join("convex-sidecar");
         fs::copy(env!("CARGO_BIN_EXE_convex-sidecar"), &program).unwrap();
-        // What a release has none of either takes most of the time to pack.
+        // Debug information takes most of the time to pack, and a release has none.
         let _ = Command::new("strip").arg(&program).status();
         let pack = folder.join("npm/pack.js");
         let mut packing = Command::new("node");
@@ -61,7 +61,7 @@ impl Prefix {
             let [system, launcher] = packages().map(|path| path.to_str().unwrap().to_owned());
             let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");
             let prefix = Self(TempDir::new_in(folder).unwrap());
-            // Without it, npm would take the next folder above that has one.
+            // Without it, npm would use the nearest parent folder that has one.
             fs::write(prefix.0.path().join("package.json"), "{}").unwrap();
             prefix.npm(&["install", &system, &launcher]);
             prefix
@@ -166,7 +166,7 @@ fn npx_runs_the_executable_with_arguments_stdin_and_exit_code() {
     assert_eq!(prefix.run(&machine, &["no such command"]).run().status, 64);
 }
 
-/// Whoever installs the packages runs nothing of ours by that.
+/// Installing the packages must not run any of our code.
 #[test]
 fn packages_have_no_script_and_no_file_that_is_not_needed() {
     let prefix = Prefix::new();
@@ -276,7 +276,7 @@ fn missing_package_of_the_system_is_named() {
     );
 }
 
-/// From `npx convex-sidecar setup` to nothing left but what was recorded.
+/// From `npx convex-sidecar setup` to an uninstall that leaves only what was recorded.
 #[test]
 fn set_up_by_npx_works_after_its_packages_are_gone_and_leaves_nothing_behind() {
     let backend = Backend::start();
@@ -300,7 +300,7 @@ fn set_up_by_npx_works_after_its_packages_are_gone_and_leaves_nothing_behind() {
         command(machine),
         format!("exec {} hook", copy(machine).display())
     );
-    // With the configuration that was written, from here on.
+    // From here on, the configuration that was written is used.
     let again = prefix.run(machine, &["setup", "--skip-docker"]).run().ok();
     assert!(
         !again.contains("copied") && again.contains("nothing to change"),
@@ -340,7 +340,7 @@ fn set_up_by_npx_works_after_its_packages_are_gone_and_leaves_nothing_behind() {
         .map(|entry| entry.file_name())
         .collect();
     left.sort();
-    // Recorded sessions, the configuration with the user's key, and the functions.
+    // Left are recorded sessions, the configuration with the user's key, and the functions.
     left.retain(|name| !name.to_string_lossy().starts_with("journal.db"));
     assert_eq!(left, ["config.toml", "deployment"]);
 }
@@ -397,9 +397,9 @@ fn older_copy_is_found_by_doctor_and_replaced_by_install() {
     assert_eq!(doctor()[0]["mark"], "ok");
 }
 
-/// The settings of a project, which others use as well, run the copy, too.
+/// The settings of a project, which others also use, run the copy as well.
 #[test]
-fn copy_stays_as_long_as_a_hook_runs_it() {
+fn copy_is_kept_as_long_as_a_hook_runs_it() {
     let machine = machine();
     let project = machine.home().join("project");
     fs::create_dir(&project).unwrap();
@@ -416,9 +416,9 @@ fn copy_stays_as_long_as_a_hook_runs_it() {
     assert!(!machine.sidecar_home().exists());
 }
 
-/// Each of these is gone some day, and the path of each was written into settings before.
+/// None of these places lasts, and earlier versions wrote their paths into settings.
 #[test]
-fn executable_in_a_place_that_vanishes_is_copied() {
+fn executable_in_a_place_that_does_not_last_is_copied() {
     for folder in [
         "npm/_npx/0123/node_modules/@convex-sidecar/linux-x64/bin",
         "worktree/target/release",

@@ -1,5 +1,5 @@
-//! Files that are opened by a path from outside: a link, a pipe, a device, a huge file, a file of
-//! another user.
+//! Files that are opened by a path from outside the program: a link, a pipe, a device, a huge file,
+//! a file of another user.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -112,7 +112,7 @@ fn install_follows_a_link_within_the_project_and_one_of_the_user() {
     }
 }
 
-/// What git ignores, or nobody else may read, has no copy that git does not ignore.
+/// A file that Git ignores, or that nobody else may read, gets no copy that Git does not ignore.
 #[test]
 fn private_file_of_a_project_has_no_backup_in_the_working_tree() {
     for (scope, name, mode) in [
@@ -146,19 +146,19 @@ fn fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Each reads other files; the last one takes a while.
+/// Each reads different files; the last one takes a while.
 const COMMANDS: [&[&str]; 3] = [
     &["sessions"],
     &["install", "--dry-run"],
     &["doctor", "--json"],
 ];
 
-/// Removes what took the place of a file: the harness reads what is left in the home.
+/// Removes what replaced a file, because the harness reads everything that is left in the home.
 fn remove(path: &Path) {
     let _ = std::fs::remove_file(path).or_else(|_| std::fs::remove_dir_all(path));
 }
 
-/// What takes the place of a file.
+/// What replaces a file.
 fn replace(path: &Path, kind: &str) {
     let _ = std::fs::remove_file(path);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -174,7 +174,7 @@ fn replace(path: &Path, kind: &str) {
 }
 
 #[test]
-fn nothing_waits_for_what_is_no_file() {
+fn nothing_waits_for_a_path_that_is_not_a_regular_file() {
     for kind in [
         "pipe",
         "folder",
@@ -236,7 +236,7 @@ fn file_that_is_too_large_is_named() {
 }
 
 #[test]
-fn journal_that_is_no_file_or_not_ones_own_is_refused() {
+fn journal_that_is_not_a_file_or_belongs_to_another_user_is_refused() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -288,7 +288,8 @@ fn journal_that_is_no_file_or_not_ones_own_is_refused() {
         );
         remove(&file);
     }
-    // Root's folders are fine for others, as a mounted one of a container, and their own journal.
+    // Folders of root are allowed, such as a mounted folder in a container, with the user's own
+    // journal.
     let machine = Machine::new();
     machine.write("sidecar/x", "", 0o600);
     let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
@@ -305,7 +306,7 @@ fn journal_that_is_no_file_or_not_ones_own_is_refused() {
     assert!(listed.contains("\"s\""), "{listed}");
 }
 
-/// The journal that hooks cannot write, whoever asks.
+/// `doctor` reports a journal that hooks cannot write, whoever runs it.
 #[test]
 fn doctor_says_that_the_journal_cannot_be_written() {
     use std::os::unix::fs::PermissionsExt;
@@ -333,7 +334,7 @@ fn doctor_says_that_the_journal_cannot_be_written() {
     }
 }
 
-/// A journal that was copied back has the mode that the copying program gave it.
+/// A restored journal has the mode that the copying program gave it.
 #[test]
 fn journal_that_others_may_read_becomes_private() {
     use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,5 @@
-//! Which process owns a run, whatever runs the hooks: each variation gives one run, open until its
-//! SessionEnd, or swept if its client was killed.
+//! Which process owns a run, however the hooks are run: each variation gives one run, open until
+//! its SessionEnd, or swept if its client was killed.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ type Start = fn(Launch<'_>) -> Launch<'_>;
 struct Variation {
     name: &'static str,
     client: Start,
-    /// Whether the client keeps an entry of itself.
+    /// Whether the client keeps an entry for itself.
     is_registered: bool,
     hook: Way,
 }
@@ -244,7 +244,7 @@ fn session_whose_client_is_killed_is_swept() {
     }
 }
 
-/// Ways in which nobody can tell the client.
+/// Ways of running hooks in which the client cannot be found.
 const UNKNOWN: [Variation; 5] = [
     Variation {
         name: "a client with another name",
@@ -308,7 +308,7 @@ fn entry_of_another_process_with_the_same_id_does_not_count() {
 }
 
 #[test]
-fn run_of_a_process_whose_id_was_used_again_is_swept() {
+fn run_of_a_process_whose_id_was_reused_is_swept() {
     let machine = Machine::at_home();
     let mut client = machine.client().start();
     client.hook(&event("SessionStart")).run().silent();
@@ -326,7 +326,7 @@ fn run_of_a_process_whose_id_was_used_again_is_swept() {
 
 /// An event finds the run of its session, even if the client is known for only one of them.
 #[test]
-fn client_that_is_known_to_some_hooks_only_has_one_run() {
+fn client_that_only_some_hooks_can_find_has_one_run() {
     for known in ["SessionStart", "Stop", "SessionEnd"] {
         let machine = Machine::at_home();
         let mut client = machine.client().start();
@@ -342,7 +342,8 @@ fn client_that_is_known_to_some_hooks_only_has_one_run() {
     }
 }
 
-/// A client in a tool call of another one, which hands on what it does not set itself.
+/// A client in a tool call of another one, which passes on the variables that it does not set
+/// itself.
 #[test]
 fn client_inside_another_one_owns_its_own_run() {
     const INNER: &str = "000000c8-0000-4000-8000-0000000000c8";
@@ -369,7 +370,7 @@ fn client_inside_another_one_owns_its_own_run() {
         .collect();
         let hook = outer.hook(&start).dispatcher("python3");
         hook.nested("claude", &inherited).run().silent();
-        // The outer session goes on, and the inner one is swept, because its client has ended.
+        // The outer session continues, and the inner one is swept, because its client has ended.
         let expected = ("running".to_owned(), 1, json!(outer.pid()), Value::Null);
         assert_eq!(state(&machine), expected);
         let run = machine.document(INNER)["metadata"]["runs"][0].clone();

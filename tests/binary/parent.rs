@@ -1,4 +1,4 @@
-//! The session that a session was started from, and labels that a daemon hands on.
+//! The session that a session was started from, and labels that a daemon passes on.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,8 @@ fn parent(machine: &Machine) -> Value {
     machine.document(CHILD)["metadata"]["parentSessionId"].clone()
 }
 
-/// The parent of a session whose client was started with these variables, detached from all others.
+/// The parent of a session whose client was started with these variables, detached from all other
+/// clients.
 fn parent_of(source: &str, started_with: &[(&str, &str)]) -> Value {
     let machine = Machine::at_home();
     let client = started_with
@@ -84,8 +85,8 @@ fn session_whose_parent_is_not_known_names_none() {
     }
 }
 
-/// Clients before 2.1.145 hand on the session of a client outside of them. Some of them keep an entry
-/// that names their own session.
+/// Clients before 2.1.145 pass on the session of an outer client. Some of them keep an entry that
+/// names their own session.
 #[test]
 fn session_in_an_older_client_does_not_name_a_session_further_out() {
     let in_old: fn(Hook<'_>) -> Hook<'_> = |hook| hook.nested("claude", &[("CLAUDECODE", "1")]);
@@ -103,7 +104,7 @@ fn session_in_an_older_client_does_not_name_a_session_further_out() {
 }
 
 #[test]
-fn parent_stays_when_the_session_goes_on() {
+fn parent_is_kept_when_the_session_continues() {
     let machine = Machine::at_home();
     let hook = |started_with: &str, input: &Value| {
         let mut client = machine.client().started_with(ID, started_with).start();

@@ -31,7 +31,7 @@ fn run(machine: &Machine, event: &str, variables: &[(&str, &str)], input: &str) 
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A script that does not read may exit before everything is written.
+    // A script that does not read its input may exit before everything is written.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     Output {
@@ -226,7 +226,7 @@ fn program_is_found_on_the_path_in_cargo_home_or_by_variable() {
     }
 }
 
-/// A session works in a folder of which others can write the files.
+/// A session works in a folder whose files others can write.
 #[test]
 fn program_of_the_project_is_not_run() {
     for way in ["PATH", "HOME", "CARGO_HOME", "CONVEX_SIDECAR_BIN"] {

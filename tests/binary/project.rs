@@ -1,4 +1,4 @@
-//! Who works in a session, and on what: the user, the tags, the repository with its commits, and pull
+//! The user and the project of a session: user, tags, the repository with its commits, and pull
 //! requests.
 
 use std::path::Path;
@@ -127,7 +127,7 @@ fn user_is_the_named_one_or_that_of_git_or_of_the_system() {
             Some("git@x"),
         ),
         ("", "git@x", "user = true\n", Some("git@x")),
-        // What is wrong with the file may have been meant to leave the user out.
+        // The unreadable part of the file may have been meant to leave the user out.
         ("me", "git@x", "user = 'false'\n", None),
     ];
     for (variable, email, config, expected) in cases {
@@ -149,7 +149,7 @@ fn user_is_the_named_one_or_that_of_git_or_of_the_system() {
 }
 
 #[test]
-fn tags_are_kept_and_the_last_ones_win() {
+fn tags_are_kept_and_later_ones_replace_them() {
     let machine = machine();
     let tagged = |tags: &str, name: &str| {
         let hook = machine.sidecar(&["hook"]).env("CONVEX_SIDECAR_TAGS", tags);
@@ -178,10 +178,10 @@ fn secrets_in_what_git_says_are_masked() {
     assert!(metadata.contains("https://h/"), "{metadata}");
 }
 
-/// Nothing that a folder holds can keep a hook from recording.
+/// No content of a folder can keep a hook from recording.
 #[cfg(unix)]
 #[test]
-fn broken_repositories_are_passed_over() {
+fn broken_repositories_are_ignored() {
     let long = "x".repeat(100_000);
     let cases: [(&str, &str, &str); 6] = [
         (".git", "", ""),
@@ -205,7 +205,7 @@ fn broken_repositories_are_passed_over() {
 
 #[cfg(unix)]
 #[test]
-fn pipe_in_the_place_of_a_file_of_the_repository_is_not_waited_for() {
+fn pipe_in_place_of_a_repository_file_is_not_waited_for() {
     let machine = machine();
     machine.write("shop/.git/config", "", 0o644);
     let fifo = machine.home().join("shop/.git/HEAD");

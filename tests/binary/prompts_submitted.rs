@@ -1,5 +1,5 @@
-//! What a UserPromptSubmit shows, and what it costs the user, who waits for it: whether a running
-//! session works or waits, and at most 100 ms of the network.
+//! UserPromptSubmit: it shows whether a running session works or waits, and takes at most 100 ms
+//! for the network, because the user waits for it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -53,7 +53,7 @@ fn running_session_shows_whether_it_works_or_waits_and_since_when() {
     let tasks = json!([{"id": "b1", "type": "shell", "status": "running"}]);
     let none = json!([]);
     let notice = "<task-notification>\n<task-id>b1</task-id>";
-    // The number is that of the event since which it does so.
+    // The number is that of the event since which it has been doing so.
     for (events, state, since) in [
         (vec![start("startup")], "waiting", 0),
         (vec![start("startup"), prompt("go", None)], "working", 1),
@@ -76,7 +76,7 @@ fn running_session_shows_whether_it_works_or_waits_and_since_when() {
             "working",
             0,
         ),
-        // The first turn was interrupted, which no hook tells.
+        // The first turn was interrupted, which no hook reports.
         (
             vec![prompt("go", Some("a")), prompt("again", Some("b"))],
             "working",
@@ -349,10 +349,10 @@ fn prompt_is_delivered_alone() {
     assert_eq!(row["input"], "go");
 }
 
-/// Nothing answers. A prompt gives up early, which says too little for a backoff; after a failure
-/// that was recorded it does not even connect, also once the next try is due.
+/// Nothing answers. The delivery of a prompt stops early, which is not enough for a backoff. After
+/// a recorded failure it does not even connect, even if the next try is due.
 #[test]
-fn prompt_gives_the_network_little_time_and_none_while_delivery_fails() {
+fn prompt_waits_briefly_for_the_network_and_not_at_all_while_deliveries_fail() {
     let gate = Gate::open(None);
     gate.set(Fault::Silence);
     let machine = Machine::new().deployment(&gate.url, "convex-self-hosted|01a2b3c4");

@@ -10,8 +10,8 @@ use crate::support::{Backend, CAPTURES, Capture, root};
 /// The binary before it is installed.
 const BINARY: &str = env!("CARGO_BIN_EXE_convex-sidecar");
 
-/// Scripts in place of programs that cannot run here. Each one does what a reader would notice of the
-/// real program, and fails if the real one would.
+/// Scripts in place of programs that cannot run here. Each one has the effects of the real program
+/// that a reader would notice, and fails if the real one would.
 const STAND_INS: [(&str, &str); 9] = [
     (
         "cargo",
@@ -199,7 +199,7 @@ fn every_screen_in_the_documents_matches_its_snapshot() {
     }
 }
 
-/// Indentation aside, because an example has the code inside of a class.
+/// Indentation is ignored, because the code is inside a class in an example.
 #[test]
 fn code_in_the_page_on_the_agent_sdk_is_in_the_examples() {
     let page = fs::read_to_string(root().join("docs/sdk.md")).unwrap();

@@ -1,5 +1,5 @@
-//! Delivered means that Convex holds what was sent: revisions and receipts of other machines, of
-//! wrong clocks and of older functions.
+//! A session counts as delivered only if Convex stores what was sent: revisions and receipts from
+//! other machines, with wrong clocks and from older functions.
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -29,13 +29,13 @@ fn hook(machine: &Machine, id: &str, answer: &str) {
         .silent();
 }
 
-/// The row that Convex holds.
+/// The row in Convex.
 fn row(machine: &Machine, id: &str) -> Value {
     let shown = machine.sidecar(&["show", id, "--remote", "--json"]).run();
     serde_json::from_str(&shown.ok()).unwrap()
 }
 
-/// What `sessions` says about the delivery of a session.
+/// Whether a session is delivered, according to `sessions`.
 fn is_delivered(machine: &Machine) -> bool {
     let table = machine.sidecar(&["sessions"]).run().ok();
     table.lines().nth(1).unwrap().contains("  yes")
@@ -47,7 +47,7 @@ fn alter(machine: &Machine, sql: &str) {
     journal.execute_batch(sql).unwrap();
 }
 
-/// Stores the session's document in Convex as another machine does.
+/// Stores the session's document in Convex as another machine would.
 fn store_elsewhere(backend: &Backend, machine: &Machine, revision: i64) {
     let mut document = machine.document("one");
     document["revision"] = json!(revision);
@@ -56,7 +56,7 @@ fn store_elsewhere(backend: &Backend, machine: &Machine, revision: i64) {
 }
 
 #[test]
-fn later_revision_of_another_machine_is_overtaken() {
+fn later_revision_of_another_machine_is_exceeded() {
     for (earlier, count) in [("hook", 1), ("sync", 3)] {
         let backend = Backend::start();
         let machine = backend.machine();
@@ -79,7 +79,7 @@ fn later_revision_of_another_machine_is_overtaken() {
         assert!(is_delivered(&machine), "{earlier}");
         let revision = row(&machine, "one")["revision"].as_i64().unwrap();
         assert_eq!(machine.document("one")["revision"], revision);
-        // What follows is above it, too.
+        // Later revisions are also above it.
         hook(&machine, "one", "mine again");
         assert_eq!(row(&machine, "one")["output"], "mine again", "{earlier}");
         assert!(row(&machine, "one")["revision"].as_i64() > Some(revision));
@@ -110,7 +110,7 @@ fn revision_of_a_wrong_clock_is_lowered_to_the_time_there() {
 }
 
 #[test]
-fn receipt_for_something_else_is_no_confirmation() {
+fn receipt_for_something_else_is_not_a_confirmation() {
     let ahead = now() + YEAR;
     for value in [
         json!({ "outcome": "unchanged", "revision": ahead }),
@@ -146,7 +146,7 @@ fn forget_says_what_became_of_the_session() {
         backend.url
     );
 
-    // Another machine has changed it meanwhile; a person wants it gone.
+    // Another machine has changed it in the meantime, but the user wants it deleted.
     hook(&machine, "one", "mine");
     store_elsewhere(&backend, &machine, now() + DAY / 2);
     assert_eq!(forget(), deleted);
@@ -182,13 +182,13 @@ fn forget_claims_nothing_that_convex_does_not_say() {
         assert!(is_delivered(&machine));
         let answer = json!({ "status": "success", "value": value });
         gate.set(Fault::status(200, &answer.to_string()));
-        let said = machine.sidecar(&["forget", "one", "--yes"]).run().ok();
-        assert!(said.contains(expected), "{value}: {said}");
+        let printed = machine.sidecar(&["forget", "one", "--yes"]).run().ok();
+        assert!(printed.contains(expected), "{value}: {printed}");
     }
 }
 
 #[test]
-fn wait_that_a_wrong_clock_has_stored_is_over() {
+fn wait_that_was_stored_with_a_wrong_clock_is_over() {
     let far = now() + 100 * YEAR;
     for (what, sql) in [
         (
@@ -216,7 +216,7 @@ fn wait_that_a_wrong_clock_has_stored_is_over() {
         let pending = machine.sidecar(&["sync"]).run().ok();
         assert!(pending.contains(", 0 pending"), "{what}: {pending}");
     }
-    // A wait that is not over stays one.
+    // A wait that is not over is kept.
     let backend = Backend::start();
     let machine = backend.machine();
     hook(&machine, "one", "mine");

@@ -203,7 +203,7 @@ fn executable_of_another_version_or_with_the_runtime_of_visual_c_is_not_released
     link_files(folder);
     let built = folder.join("target").join(TARGET).join("release");
     fs::create_dir_all(&built).unwrap();
-    // What Windows would start, and beside it what its bytes are read from.
+    // The command that Windows would start, and the file that its bytes are read from.
     let program = |version: &str, imports: &str| {
         let path = built.join("convex-sidecar");
         fs::write(&path, format!("#!/bin/sh\necho convex-sidecar {version}\n")).unwrap();
@@ -218,8 +218,8 @@ fn executable_of_another_version_or_with_the_runtime_of_visual_c_is_not_released
     ] {
         let output = program(version, imports);
         assert!(!output.status.success());
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains(problem), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(printed.contains(problem), "{printed}");
     }
 }
 
@@ -264,14 +264,17 @@ fn image_whose_tag_was_moved_since_the_last_release_stops_the_release() {
                 "registry.example/backend:1@sha256:aa\nregistry.example/dashboard:1@sha256:bb\n"
             );
         } else {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(said.contains(":1 was moved: registry.example/"), "{said}");
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(
+                printed.contains(":1 was moved: registry.example/"),
+                "{printed}"
+            );
         }
     }
 }
 
-/// Whoever installs the package needs those of the systems, so it comes last. What Homebrew and Scoop
-/// read changes only when all is there, and not for a version that people have to ask for.
+/// The main package needs those of the systems, so it is published last. The files that Homebrew
+/// and Scoop read change only when everything is published, and not for a prerelease.
 #[test]
 fn release_is_published_in_an_order_in_which_everything_can_be_installed() {
     for (version, kind, tag) in [

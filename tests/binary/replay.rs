@@ -26,7 +26,7 @@ fn differences(machine: &Machine, expected: &Map<String, Value>) -> String {
             .flat_map(|record| record.as_object().unwrap().keys())
             .collect();
         for name in names {
-            // A capture states only the titles that somebody has given.
+            // A capture states only the titles that a user has set.
             if name == "title" && expected.get(name).is_none() {
                 continue;
             }
@@ -39,7 +39,7 @@ fn differences(machine: &Machine, expected: &Map<String, Value>) -> String {
     differences
 }
 
-/// Whether something happened in a session. `sessions` lists only such sessions.
+/// Whether a session was used. `sessions` lists only such sessions.
 fn is_used(record: &Value) -> bool {
     ["input", "output", "error"]
         .iter()
@@ -54,7 +54,7 @@ fn run_all(run: impl Fn(&Machine, &Capture), expect: impl Fn(&Capture, &mut Map<
         let machine = Machine::new();
         capture.place_transcripts(&machine);
         run(&machine, &capture);
-        // Without a deployment there is nothing to deliver, but runs whose process is gone end.
+        // Without a deployment nothing is delivered, but runs whose process is gone are ended.
         machine.sidecar(&["sync"]).run();
         let mut expected = capture.expected();
         expect(&capture, &mut expected);
@@ -231,7 +231,7 @@ fn sessions_with_a_workflow_key_share_one_workflow() {
 }
 
 #[test]
-fn wiped_deployment_gets_its_rows_again() {
+fn wiped_deployment_gets_its_rows_back() {
     let backend = Backend::start();
     let (machine, capture) = (backend.machine(), Capture::new("print-mode"));
     capture.place_transcripts(&machine);

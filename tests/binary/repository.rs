@@ -1,4 +1,4 @@
-//! A repository cannot lead the record or the key anywhere. The client gives its hooks the `env` of a
+//! A repository cannot redirect the record or the key. The client gives its hooks the `env` of a
 //! repository's settings, so each attack is a hook with variables that its client was not started
 //! with.
 
@@ -46,7 +46,7 @@ impl Scene {
             _backend: backend,
             evil,
         };
-        // What the repository brings: a configuration and a place for a journal.
+        // What the repository contains: a configuration and a place for a journal.
         let config = scene.fill("url = '{evil}'\nadmin_key = 'evil|key'\n");
         for folder in ["", ".config/convex-sidecar", "convex-sidecar"] {
             let folder = scene.machine.home().join("repository").join(folder);
@@ -97,13 +97,13 @@ fn plain(hook: Hook<'_>) -> Hook<'_> {
     hook
 }
 
-/// What a hook of clients before 2.1.145 has.
+/// The environment of a hook of clients before 2.1.145.
 fn older(hook: Hook<'_>) -> Hook<'_> {
     hook.env("CLAUDECODE", "")
         .env("CLAUDE_CODE_ENTRYPOINT", "cli")
 }
 
-/// What is left if settings empty the variables by which a client is recognized.
+/// The environment if settings empty the variables that identify a client.
 fn with_empty_marks(hook: Hook<'_>) -> Hook<'_> {
     hook.env("CLAUDECODE", "")
         .env("CLAUDE_CODE_ENTRYPOINT", "")
@@ -121,7 +121,7 @@ const WAYS: [(&str, Way); 4] = [
     ("by a dispatcher", dispatched),
 ];
 
-/// What a repository sets, and the variable that the journal's note names.
+/// The variables that a repository sets, and the one that the journal's note names.
 const ATTACKS: [(&str, Variables); 25] = [
     ("LOCALDOMAIN", &[("LOCALDOMAIN", "evil.test")]),
     ("HOSTALIASES", &[("HOSTALIASES", "aliases")]),
@@ -200,12 +200,12 @@ fn variables_that_the_client_was_not_started_with_do_not_count() {
             assert_eq!(row["agentType"], "claude-code", "{name}");
             assert_eq!(row["workflowKey"], Value::Null, "{name}");
         }
-        let said = doctor(&scene, &mut client, variables);
-        assert!(said.contains(name), "{name}: {said}");
+        let printed = doctor(&scene, &mut client, variables);
+        assert!(printed.contains(name), "{name}: {printed}");
     }
 }
 
-/// What `doctor` says if the agent runs it in the repository.
+/// The output of `doctor` if the agent runs it in the repository.
 fn doctor(scene: &Scene, client: &mut RunningClient, variables: Variables) -> String {
     let command = client.command(&["doctor", "--json"], "");
     let output = scene.set(command, variables).run().stdout;
@@ -270,7 +270,7 @@ fn key_of_another_machine_does_not_go_to_a_proxy_of_the_repository() {
         hook.env(name, &evil.url).run().silent();
     }
     assert_eq!(evil.connections(), 0);
-    // The user's own is used.
+    // The user's own proxy is used.
     let mut client = machine
         .client()
         .started_with("http_proxy", &evil.url)
@@ -284,9 +284,9 @@ fn key_of_another_machine_does_not_go_to_a_proxy_of_the_repository() {
     assert_eq!(evil.connections(), 2);
 }
 
-/// A client inside of another one inherits what the outer one's settings set.
+/// A client inside another one inherits what the outer one's settings set.
 #[test]
-fn client_inside_another_one_hands_on_nothing_that_settings_set() {
+fn client_inside_another_one_passes_on_nothing_that_settings_set() {
     const INNER: &[(&str, &str)] = &[("CLAUDECODE", "1"), ("CLAUDE_CODE_SESSION_ID", "outer")];
     let scene = Scene::new(Machine::at_home());
     let mut client = scene.machine.client().start();
@@ -308,7 +308,7 @@ fn client_inside_another_one_hands_on_nothing_that_settings_set() {
     }
 }
 
-/// Nobody knows with which environment the client was started.
+/// It is not known which environment the client was started with.
 #[test]
 fn without_knowing_the_client_no_text_is_kept_and_nothing_is_sent() {
     let unknown: [(&str, Start, Way); 4] = [
@@ -365,7 +365,7 @@ fn without_knowing_the_client_no_text_is_kept_and_nothing_is_sent() {
     }
 }
 
-/// How people tell the program about their deployment: each time the client is started with it.
+/// The ways of configuring a deployment by environment. In each, the client is started with it.
 #[test]
 fn variables_that_the_client_was_started_with_count() {
     let setups: [(&str, Start); 5] = [
@@ -415,7 +415,8 @@ fn variables_that_the_client_was_started_with_count() {
     }
 }
 
-/// The client gives hooks the `env` of the user's settings, too, which no repository can write.
+/// The client also passes the `env` of the user's settings to hooks, and no repository can write
+/// those.
 #[test]
 fn variables_of_the_users_own_settings_count() {
     for folder in [".claude", "elsewhere"] {
@@ -456,8 +457,7 @@ fn variables_of_the_users_own_settings_count() {
     }
 }
 
-/// What waits for no deployment in particular goes to the one in `config.toml`, or to the one that a
-/// person names.
+/// Sessions without a deployment go to the one in `config.toml`, or to the one that a user names.
 #[test]
 fn deployment_of_the_environment_gets_only_the_sessions_that_it_has_seen() {
     let backend = Backend::start();
@@ -503,7 +503,7 @@ fn deployment_of_the_environment_gets_only_the_sessions_that_it_has_seen() {
 }
 
 #[test]
-fn project_that_the_configuration_leaves_out_is_not_recorded() {
+fn project_that_the_configuration_excludes_is_not_recorded() {
     let machine = Machine::at_home();
     machine.write_config("exclude = ['~/private/**', '/srv/customer']\n");
     let mut client = machine.client().start();
@@ -530,7 +530,7 @@ fn project_that_the_configuration_leaves_out_is_not_recorded() {
         let is_there = machine.sidecar(&["show", &session]).run().status == 0;
         assert_eq!(is_there, is_recorded, "{folder}, {cwd}");
     }
-    // Past sessions are left out, too.
+    // Past sessions are also excluded.
     let transcript = |session: &str, cwd: &str| {
         let line = json!({"type": "user", "sessionId": session, "uuid": session, "cwd": project(cwd),
             "version": "2.1.332", "timestamp": "2026-11-01T10:00:00.000Z",

@@ -1,5 +1,5 @@
-//! A deployment that deletes old sessions: `setup --retention-days` sets it, `doctor` shows it, and no
-//! command of the machine that recorded them makes a row again, unless a session is resumed.
+//! A deployment that deletes old sessions: `setup --retention-days` sets it, `doctor` shows it, and
+//! no command on the machine that recorded them re-creates a row, unless a session is resumed.
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -119,7 +119,7 @@ fn expired_session_counts_as_delivered_and_is_not_stored() {
 }
 
 #[test]
-fn doctor_shows_what_is_set_and_what_is_no_number_of_days() {
+fn doctor_shows_the_setting_and_reports_an_invalid_one() {
     let backend = Backend::start();
     let machine = backend.machine();
     let doctor = || machine.sidecar(&["doctor"]).run().stdout;
@@ -144,7 +144,7 @@ fn doctor_shows_what_is_set_and_what_is_no_number_of_days() {
 }
 
 #[test]
-fn days_that_are_none_are_a_wrong_command_line() {
+fn invalid_number_of_days_is_a_wrong_command_line() {
     for days in ["0", "-1", "1.5", "100000", "on", ""] {
         let output = Machine::new()
             .sidecar(&["setup", &format!("--retention-days={days}")])
@@ -160,8 +160,8 @@ fn days_that_are_none_are_a_wrong_command_line() {
     }
 }
 
-/// A later import, also one by a newer version that has more to say about a session, does not make an
-/// old session new.
+/// A later import, even by a newer version that records more about a session, does not make an old
+/// session new.
 #[test]
 fn imported_part_of_a_session_is_as_old_as_its_last_record() {
     let machine = Machine::new();

@@ -283,7 +283,7 @@ fn unpacked_files_are_those_of_the_repository_and_no_others() {
     );
 }
 
-/// The real compiler and the real CLI, with the repository's packages in place of those that `npm
+/// The real compiler and the real CLI, with the repository's packages instead of those that `npm
 /// ci` would install.
 #[test]
 fn unpacked_functions_compile_and_bundle() {
@@ -480,7 +480,7 @@ fn new_key_keeps_the_url_as_written() {
 }
 
 #[test]
-fn settings_of_the_user_stay() {
+fn settings_of_the_user_are_kept() {
     let site = Site::new();
     let (url, old) = (
         site.url(),

@@ -1,5 +1,5 @@
-//! What `setup` checks of the machine before it starts anything, and what the programs that it runs
-//! get of its environment.
+//! What `setup` checks about the machine before it starts anything, and which part of its
+//! environment the programs that it runs get.
 
 use std::fs;
 use std::net::TcpListener;
@@ -23,7 +23,7 @@ fn variables(site: &Site, program: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_cannot_succeed_is_refused_before_anything_starts() {
+fn setup_that_cannot_succeed_is_refused_before_anything_starts() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = other.local_addr().unwrap().port();
     let taken = format!(r#"{{"services":{{"backend":{{"ports":[{{"published":"{port}"}}]}}}}}}"#);
@@ -89,7 +89,7 @@ fn what_cannot_succeed_is_refused_before_anything_starts() {
         ),
     ] {
         let site = Site::new().instead(command, &script);
-        // The listener answers nothing, which `setup` waits for.
+        // The listener does not answer, and `setup` waits for an answer.
         let answers = command.starts_with("config").then(|| answer_once(&other));
         site.assert_fails(&[], parts);
         assert!(!started(&site), "{command}: {:?}", site.argv());
@@ -97,7 +97,7 @@ fn what_cannot_succeed_is_refused_before_anything_starts() {
     }
 }
 
-/// Answers one request with something that Convex does not answer.
+/// Answers one request with something that Convex would not answer.
 fn answer_once(listener: &TcpListener) -> std::thread::JoinHandle<()> {
     let listener = listener.try_clone().unwrap();
     std::thread::spawn(move || {
@@ -130,7 +130,7 @@ fn daemon_on_another_machine_is_named() {
         assert!(printed.stderr.contains(part), "{}", printed.stderr);
     }
     assert!(printed.status == 1 && !started(&site), "{:?}", site.argv());
-    // What Docker does not say shows when nothing answers on the port of healthy containers.
+    // If Docker does not say so, it shows when nothing answers on the port of healthy containers.
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -235,7 +235,7 @@ esac\n";
         variables.contains("\nPOSTGRES_URL=postgresql://convex:hunter2@postgres\n"),
         "{variables}"
     );
-    // Only one file can be handed over.
+    // Only one file can be passed on stdin.
     fs::write(
         site.folder().join("docker-compose.override.yml"),
         "services: {}\n",
@@ -277,7 +277,7 @@ fn packages_that_do_not_start_are_installed_again_once() {
         printed.contains("deployed, after the packages were installed again"),
         "{printed}"
     );
-    // If that does not help, it is not tried for ever.
+    // If that does not help, it is not repeated.
     fs::remove_file(site.folder().join(".deployed")).unwrap();
     let calls = site.argv().len();
     let site = site.instead("npx ", "echo 'esbuild: cannot execute' >&2; exit 1\n");
@@ -313,7 +313,7 @@ fn changed_indexes_on_large_tables_are_printed() {
     assert!(printed.contains(expected), "{printed}");
 }
 
-/// As `sudo` does where it keeps HOME.
+/// As with `sudo`, if it keeps HOME.
 #[test]
 fn root_in_the_home_of_another_user_is_refused() {
     let site = Site::new();
@@ -335,7 +335,7 @@ fn root_in_the_home_of_another_user_is_refused() {
         }
         assert!(snapshot(home) == before);
     };
-    // The folder that is created would belong to root, too.
+    // A folder that is created would also belong to root.
     fs::create_dir(home.join("user")).unwrap();
     chown(home.join("user"), Some(65_534), None).unwrap();
     let elsewhere = site.machine.sidecar(&["install"]);

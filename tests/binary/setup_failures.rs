@@ -176,7 +176,7 @@ fn failure_of_docker_names_cause_and_remedy() {
 #[test]
 fn container_that_does_not_stay_up_is_explained_by_its_exit_code() {
     let stderr = |text: &str| format!("echo '{text}' >&2; exit 1\n");
-    // The backend is the container's first process: if it dies of a signal, its log is empty.
+    // The backend is the container's first process; if a signal kills it, its log is empty.
     let state = |state: &str, code: u8| {
         format!(
             "case $* in *' ps --all '*) [ -e \"$state/begun\" ] && echo \
@@ -345,9 +345,9 @@ fn refused_key_names_both_instances() {
     assert!(site.read_config().is_none());
 }
 
-/// By then the key is accepted and written, so the next run need not create one.
+/// By then the key is accepted and written, so the next run does not have to create one.
 #[test]
-fn run_after_a_late_failure_continues_there() {
+fn run_after_a_late_failure_continues_from_there() {
     let site = Site::new().instead("npm ci", "echo 'npm error code ENOTFOUND' >&2; exit 1\n");
     let printed = site.setup(&[]);
     assert_eq!(printed.status, 1);

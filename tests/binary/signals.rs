@@ -1,4 +1,4 @@
-//! A hook that is told to end records its event first, and then ends by that signal.
+//! A hook that is told to stop records its event first, and then ends by that signal.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -14,9 +14,9 @@ use serde_json::json;
 use crate::support::Machine;
 
 const SIGNALS: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::HUP];
-/// How long a signal is held back at most, and what a busy machine adds.
+/// The maximum time that a signal is held back, plus time for a busy machine.
 const LIMIT: Duration = Duration::from_millis(1_600);
-/// Short of the time limits of a hook, so that only the signal can have ended it.
+/// Shorter than the time limits of a hook, so that only the signal can have ended it.
 const AT_ONCE: Duration = Duration::from_millis(450);
 
 fn event() -> String {
@@ -28,7 +28,8 @@ fn pid(child: &Child) -> Pid {
     Pid::from_child(child)
 }
 
-/// Waits until the hook holds signals back: what is sent to a process that has just started ends it.
+/// Waits until the hook holds signals back, because a signal to a process that has just started
+/// ends it.
 fn wait_until_held(child: &Child) {
     for _ in 0..500 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
@@ -266,7 +267,7 @@ fn signal_to_the_process_group_ends_the_shell_and_not_the_event() {
 }
 
 #[test]
-fn signal_that_the_caller_ignores_stays_ignored() {
+fn signal_that_the_caller_ignores_is_still_ignored() {
     for wait in [300, 1_500] {
         let machine = machine();
         let journal = busy(&machine);

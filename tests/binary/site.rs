@@ -126,7 +126,7 @@ impl Site {
         self
     }
 
-    /// Gives the backend another key.
+    /// Gives the backend a different key.
     pub fn key(self, key: &str) -> Self {
         fs::write(self.state("key"), key).unwrap();
         self

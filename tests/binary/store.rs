@@ -1,5 +1,5 @@
-//! Settings that another program manages: mostly a link into a store that nobody writes to. What
-//! cannot be changed is refused as a whole, and nothing is left behind.
+//! Settings that another program manages, usually a link into a store that nobody may write to. If
+//! any file cannot be changed, all changes are refused, and nothing is left behind.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -56,7 +56,8 @@ fn run(machine: &Machine, args: &[&str]) -> Output {
     let folder = tempfile::TempDir::new().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("convex-sidecar");
-    // A copy could not be run while another test, which is starting a process, holds it open.
+    // The binary is linked instead of copied: a copy could not be run while another test, which is
+    // starting a process, has it open.
     place_executable(&program);
     let script = format!("exec '{}' {}", program.display(), args.join(" "));
     machine.shell(&script).nobody().run()
@@ -77,7 +78,7 @@ fn with_hooks() -> String {
     fs::read_to_string(root().join("hooks/settings.json")).unwrap()
 }
 
-/// The ways in which a settings file with this text can be closed to its user.
+/// The ways in which a settings file with this text can be read-only for its user.
 fn closed(text: &str) -> Vec<(&'static str, Machine)> {
     const LINK: &[(&str, &str)] = &[(".claude/settings.json", "../store/settings.json")];
     let stored: &[_] = &[("store/settings.json", text)];
@@ -149,27 +150,32 @@ fn file_that_cannot_be_replaced_is_refused_and_nothing_is_left_behind() {
             let before = tree(machine.home());
             for verb in verbs {
                 let output = run(&machine, &[verb]);
-                let said = output.stderr;
+                let printed = output.stderr;
                 assert_eq!(
                     (output.status, &*output.stdout),
                     (1, ""),
-                    "{verb} {name}: {said}"
+                    "{verb} {name}: {printed}"
                 );
                 assert!(
-                    said.contains(".claude/settings.json")
-                        && said.contains("this user cannot write to")
-                        && said.contains("home-manager in `programs.claude-code.settings.hooks`"),
-                    "{verb} {name}: {said}"
+                    printed.contains(".claude/settings.json")
+                        && printed.contains("this user cannot write to")
+                        && printed
+                            .contains("home-manager in `programs.claude-code.settings.hooks`"),
+                    "{verb} {name}: {printed}"
                 );
                 assert_eq!(
-                    said.contains("a link to"),
+                    printed.contains("a link to"),
                     name.contains("store") || name.contains("link"),
-                    "{said}"
+                    "{printed}"
                 );
                 assert_eq!(tree(machine.home()), before, "{verb} {name}");
                 // The difference shows what has to be added or removed.
                 let output = run(&machine, &[verb, "--dry-run"]);
-                assert_eq!((output.status, output.stderr), (1, said), "{verb} {name}");
+                assert_eq!(
+                    (output.status, output.stderr),
+                    (1, printed),
+                    "{verb} {name}"
+                );
                 assert!(
                     output.stdout.contains("convex-sidecar hook"),
                     "{name}: {}",
@@ -243,32 +249,32 @@ fn file_that_cannot_be_created_is_refused_and_nothing_is_left_behind() {
             output.stderr
         );
         assert_eq!(tree(machine.home()), before, "{name}");
-        let said = run(&machine, &["uninstall"]).ok();
-        assert!(said.contains("nothing to remove"), "{name}: {said}");
+        let printed = run(&machine, &["uninstall"]).ok();
+        assert!(printed.contains("nothing to remove"), "{name}: {printed}");
         assert_eq!(tree(machine.home()), before, "{name}");
         open(&machine);
     }
 }
 
-/// The user added the hooks to what makes the file, so there is nothing to do.
+/// The user has added the hooks to the source of the file, so there is nothing to do.
 #[test]
 fn hooks_in_a_file_that_cannot_be_replaced_are_left_as_they_are() {
     for (name, machine) in closed(&with_hooks()) {
         let before = tree(machine.home());
         for args in [&["install"][..], &["install", "--dry-run"]] {
-            let said = run(&machine, args).ok();
+            let printed = run(&machine, args).ok();
             assert!(
-                said.contains(
+                printed.contains(
                     "nothing to change; the hooks are there, and the file is managed elsewhere"
                 ),
-                "{name}: {said}"
+                "{name}: {printed}"
             );
             assert_eq!(tree(machine.home()), before, "{name}");
         }
         open(&machine);
         // Where the file can be written, the full path of the program is.
-        let said = run(&machine, &["install"]).ok();
-        assert!(said.contains("SessionEnd run /"), "{name}: {said}");
+        let printed = run(&machine, &["install"]).ok();
+        assert!(printed.contains("SessionEnd run /"), "{name}: {printed}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! A machine whose recorded sessions show everything that the screens can show.
 //!
 //! The sessions are imported from transcripts that are written here. Their times are either fixed
-//! and more than a hundred days ago, so that their age is a month, or such that the age does not
-//! change while a test runs. What only hooks and Convex know (runs, delivery) is written into the
-//! journal directly.
+//! and more than a hundred days ago, so that their age is a month, or chosen so that the age does
+//! not change while a test runs. What only hooks and Convex know (runs, delivery) is written
+//! directly into the journal.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,7 +38,7 @@ enum Ended {
     NotYet,
 }
 
-/// A session to record, and what its client did.
+/// A session to record, and how its client ended.
 struct Story {
     id: &'static str,
     prompt: &'static str,
@@ -76,7 +76,7 @@ impl Story {
         for number in 0..self.tools {
             content.push(json!({ "type": "tool_use", "id": format!("{}-tool-{number}", self.id), "name": TOOLS[number % TOOLS.len()] }));
         }
-        // A client that vanished did so in the middle of its turn.
+        // A client that vanished was in the middle of its turn.
         if !matches!(self.ended, Ended::Swept) {
             content.push(json!({ "type": "text", "text": "All of it is done; the tests pass." }));
         }

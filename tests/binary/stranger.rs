@@ -1,5 +1,5 @@
-//! A port of this machine on which a program of another user listens, as anybody can do while the
-//! backend is down, gets nothing.
+//! Nothing is sent to a port of this machine on which another user's program listens, which anyone
+//! can start while the backend is down.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::fchown;
@@ -13,7 +13,7 @@ use crate::support::{Backend, Machine, json_lines};
 const OTHER: u32 = 12_345;
 
 /// A gate whose socket belongs to this user, as if that user had opened it; `None` if only root can
-/// make one.
+/// create one.
 fn gate_of(user: u32, address: &str, backend: Option<&str>) -> Option<Gate> {
     let listener = TcpListener::bind(address).unwrap();
     let is_own = user == rustix::process::geteuid().as_raw();
@@ -91,7 +91,7 @@ fn program_of_another_user_gets_nothing() {
     }
 }
 
-/// As a program that escaped from a service, or from a container without a user of its own.
+/// Such as a program that escaped from a service, or from a container without its own user.
 #[test]
 fn nobody_is_another_user() {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
@@ -105,7 +105,7 @@ fn nobody_is_another_user() {
 }
 
 #[test]
-fn own_program_that_of_root_and_one_that_the_user_trusts_get_everything() {
+fn own_program_and_those_of_root_and_trusted_users_get_everything() {
     let backend = Backend::start();
     let own = rustix::process::geteuid().as_raw();
     for (user, config) in [
@@ -134,9 +134,9 @@ fn own_program_that_of_root_and_one_that_the_user_trusts_get_everything() {
     }
 }
 
-/// The port is the backend's again: nothing has to be mended by hand.
+/// The port is the backend's again; no manual repair is needed.
 #[test]
-fn what_waited_for_a_stranger_to_leave_is_delivered() {
+fn sessions_are_delivered_once_the_stranger_has_left() {
     let backend = Backend::start();
     let Some(gate) = gate_of(OTHER, "127.0.0.1:0", None) else {
         return;

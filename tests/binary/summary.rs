@@ -88,7 +88,7 @@ fn summary_of_a_run_in_ci_goes_to_the_file_of_the_job() {
         assert!(summary.contains(&line), "{line}: {summary}");
     }
     assert!(!summary.contains("not of this run"));
-    // Without that file it is printed, also if nothing can be delivered.
+    // Without that file it is printed, even if nothing can be delivered.
     backend.pause();
     let output = sync().run();
     assert!(

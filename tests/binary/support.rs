@@ -94,8 +94,8 @@ impl Machine {
         }
     }
 
-    /// A machine whose configuration and journal are where they are by default, and whose user has
-    /// this home folder in the system's database of users, too.
+    /// A machine whose configuration and journal are where they are by default, and whose user also
+    /// has this home folder in the system's user database.
     #[cfg(target_os = "linux")]
     pub fn at_home() -> Self {
         let shim = crate::shim::path("users");
@@ -108,7 +108,7 @@ impl Machine {
             .env("LD_PRELOAD", shim.to_str().unwrap())
     }
 
-    /// All variables of a command that a person runs.
+    /// All variables of a command that a user runs.
     pub fn environment(&self) -> impl Iterator<Item = (String, String)> + '_ {
         let home = (!self.is_at_home).then(|| {
             let home = self.sidecar_home().to_str().unwrap().to_owned();
@@ -188,7 +188,7 @@ impl Machine {
             .env(home_folder, &home)
     }
 
-    /// Replaces the link by the binary itself. On Windows it is none.
+    /// Replaces the link with the binary itself. On Windows there is no link.
     pub fn with_executable(self) -> Self {
         #[cfg(unix)]
         {
@@ -463,7 +463,7 @@ impl Backend {
         self.fault(&serde_json::json!({"times": 0}));
     }
 
-    /// Lets nobody list the functions.
+    /// Refuses to list the functions.
     pub fn hide_spec(&self) {
         self.request("POST", "_test/hide-spec", "{}");
     }
@@ -473,12 +473,12 @@ impl Backend {
         forget_fields(&self.url, fields);
     }
 
-    /// Deletes all data, as a new volume does.
+    /// Deletes all data, as with a new volume.
     pub fn wipe(&self) {
         self.request("POST", "_test/wipe", "{}");
     }
 
-    /// Calls a mutation as another program does.
+    /// Calls a mutation like another program.
     #[track_caller]
     pub fn mutate(&self, path: &str, args: &Value) {
         let call = serde_json::json!({ "path": path, "args": args, "format": "json" });

@@ -1,5 +1,5 @@
-//! Whatever a server, a transcript, a file, a path, a variable or an argument says, nothing in it
-//! acts on a terminal or hides from a reader.
+//! No text from a server, a transcript, a file, a path, a variable or an argument can control a
+//! terminal or be invisible to a reader.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,8 +20,8 @@ const EVIL_TEXT: &str = "\u{0}\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[31m\u{9b}5n\u{8
 const FOLDER: &str = "\u{1b}[2J\u{9b}1m\u{202e}\u{2028}\u{61c}\u{e0041}\u{7}d";
 const SESSION: &str = "5e55104a-0000-4000-8000-00000000000b";
 
-/// Whether a terminal could act on the character, or a reader not see it. Not the list of the program:
-/// what Unicode calls a control or format character, a separator of lines, or ignorable.
+/// Whether the character could control a terminal or be invisible. This is not the program's list,
+/// but Unicode's control and format characters, line separators and ignorable characters.
 fn is_harmful(char: char) -> bool {
     let code = u32::from(char);
     char.is_control() && char != '\n' && char != '\t'
@@ -37,7 +37,7 @@ fn assert_harmless(output: &Output, what: &str) {
     }
 }
 
-/// Runs it without colors and with them, of which no other sequence is left.
+/// Runs it without and with colors. With colors, no other sequence may be left.
 #[track_caller]
 fn check(run: &dyn Fn() -> Sidecar, what: &str) -> Output {
     let colors = regex_lite::Regex::new("\u{1b}\\[[0-9;]*m").unwrap();
@@ -143,7 +143,7 @@ fn text_of_a_session_is_harmless_on_every_screen() {
     );
 }
 
-/// What a server that is not to be trusted can answer.
+/// Answers of a malicious server.
 fn answers() -> Vec<(&'static str, Fault)> {
     let row = json!({"sessionId": format!("{SESSION}{EVIL_TEXT}"), "agentType": EVIL_TEXT, "status": "completed", "revision": 1, "input": EVIL_TEXT,
         "output": EVIL_TEXT, "error": EVIL_TEXT, "metadata": {"startedAt": 1, "updatedAt": 2, "runs": [], "cwd": EVIL_TEXT, "workflowId": EVIL_TEXT,
@@ -251,7 +251,7 @@ fn answers_of_a_server_are_harmless_in_every_command() {
 }
 
 #[test]
-fn names_of_files_and_what_is_in_them_are_harmless() {
+fn names_and_contents_of_files_are_harmless() {
     let machine = recorded(Machine::new());
     let folder = machine.home().join(FOLDER);
     let (settings, projects) = (folder.join(".claude"), folder.join("projects"));
@@ -323,7 +323,7 @@ fn names_of_files_and_what_is_in_them_are_harmless() {
         let printed = check(&|| machine.sidecar(&["import", target]), target);
         assert!(format!("{}{}", printed.stdout, printed.stderr).contains(r"\u{1b}[2J"));
     }
-    // A journal that is none, and one that cannot be written.
+    // A file that is not a journal, and a journal that cannot be written.
     for content in ["no journal", ""] {
         let home = folder.join("journal");
         let _ = fs::remove_dir_all(&home);
@@ -423,7 +423,7 @@ fn variables_and_arguments_are_harmless() {
         assert!(output.stdout.len() + output.stderr.len() > 0);
         assert_harmless(&output, &format!("another name, {args:?}"));
     }
-    // What is not UTF-8.
+    // Text that is not UTF-8.
     let output = Command::new(env!("CARGO_BIN_EXE_convex-sidecar"))
         .args([
             OsStr::from_bytes(b"show"),
@@ -436,7 +436,7 @@ fn variables_and_arguments_are_harmless() {
     assert!(!printed.chars().any(is_harmful), "{printed:?}");
 }
 
-/// Docker, npm and the Convex CLI repeat what servers and files say.
+/// Docker, npm and the Convex CLI repeat text from servers and files.
 #[test]
 fn output_of_programs_is_harmless() {
     let print = format!(

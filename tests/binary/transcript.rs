@@ -1,5 +1,5 @@
 //! Transcripts that are late, half written, truncated, replaced or written by an older client, and
-//! the texts in them.
+//! their texts.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -116,7 +116,7 @@ fn figures(document: &Value) -> (u64, u64, &str) {
 }
 
 #[test]
-fn truncated_file_takes_nothing_back() {
+fn truncated_file_removes_nothing() {
     let lab = Lab::new();
     let lines = [
         prompt("p", "hi"),
@@ -157,7 +157,7 @@ fn replaced_file_adds_what_is_new_in_it() {
     );
     std::fs::rename(other, lab.path()).unwrap();
     assert_eq!(figures(&lab.read()), (3, 60, "three"));
-    // The same inode with another beginning, and a longer file.
+    // The same inode with a different beginning, and a longer file.
     lab.write(&[
         prompt("q", "another conversation"),
         answer("n1", &"n".repeat(5_000), 7),
@@ -173,7 +173,7 @@ fn half_written_last_line_is_read_once_it_is_whole() {
     let lab = Lab::new();
     lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
     let last = text(&[answer("m2", "two \u{1f980} three", 20)]);
-    // Cut within the bytes of the crab.
+    // Cut within the bytes of the crab emoji.
     let cut = last.find('\u{1f980}').unwrap() + 2;
     std::fs::OpenOptions::new()
         .append(true)
@@ -323,7 +323,7 @@ fn subagents_are_counted_by_type() {
     );
 }
 
-/// What the client has charged after some seconds.
+/// The client's charge after some seconds.
 fn cost_state(seconds: u64, usd: f64) -> Value {
     let charge = json!({"inputTokens": 900, "outputTokens": 900, "cacheReadInputTokens": 900, "cacheCreationInputTokens": 900, "costUSD": usd});
     json!({"type": "cost-state", "totalCostUSD": usd, "startTime": 1, "totalDuration": 1_000 * seconds, "modelUsage": {"claude-opus-4-8": charge}})
@@ -443,7 +443,7 @@ fn long_output_is_cut_on_a_character_boundary_and_marked() {
         cut(&lab.document()),
         (json!("0123456789"), Value::Null, Value::Null)
     );
-    // Of several texts in one message, the last one is the answer, as for the client.
+    // If a message has several texts, the last one is the answer, as in the client.
     lab.append(&text(&[
         with(answer("m2", "012345", 20), &json!({"timestamp": FUTURE})),
         with(

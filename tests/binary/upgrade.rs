@@ -1,5 +1,5 @@
-//! `setup` keeps the image of a backend that exists; `setup --upgrade` moves it to another one after
-//! exporting the data, and leaves a backend that works wherever it fails.
+//! `setup` keeps the image of an existing backend; `setup --upgrade` moves it to another one after
+//! exporting the data, and leaves a working backend wherever it fails.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use crate::support::{Output, root};
 
 const OLD: &str = "4d3b0a5de955a258e70e3813bbff486051d88820";
 const UP: &str = "docker compose up --detach --wait --wait-timeout 300 backend";
-/// What the log of a backend says that changes its data.
+/// The log of a backend that migrates its data.
 const MIGRATING: &str = "echo 'INFO model::migrations: Migrating to 123'; exit\n";
 
 /// The tag that docker-compose.yml pins.
@@ -22,7 +22,7 @@ fn pinned() -> String {
     after[..40].to_owned()
 }
 
-/// A machine on which a setup was done, whose backend then has this tag.
+/// A machine on which `setup` was run, whose backend then has this tag.
 fn site_with(tag: &str) -> Site {
     let site = Site::new();
     site.setup(&[]).ok();
@@ -55,7 +55,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// The command lines of the stand-ins from here on.
+/// The new command lines of the stand-ins.
 fn argv_after(site: &Site, calls: usize) -> Vec<String> {
     site.argv().split_off(calls)
 }
@@ -92,7 +92,7 @@ fn setup_keeps_the_image_and_says_that_a_newer_one_is_configured() {
 #[test]
 fn upgrade_exports_first_and_counts_the_sessions_before_and_after() {
     let site = site_with(OLD);
-    let hook = r#"{"session_id":"s","hook_event_name":"Stop","last_assistant_message":"said"}"#;
+    let hook = r#"{"session_id":"s","hook_event_name":"Stop","last_assistant_message":"printed"}"#;
     let hook = site.machine.sidecar(&["hook", "--strict"]).stdin(hook);
     hook.run().silent();
     // The functions of another version.
@@ -143,7 +143,7 @@ fn upgrade_exports_first_and_counts_the_sessions_before_and_after() {
     assert_eq!((exports(&site).len(), tag(&site)), (1, pinned()));
 }
 
-/// With the image that was pinned before, no functions could be deployed.
+/// With the image that was pinned before, functions could not be deployed.
 #[test]
 fn upgrade_of_a_backend_without_functions_exports_too() {
     let site = site_with(OLD);
@@ -177,7 +177,7 @@ fn upgrade_of_a_backend_without_functions_exports_too() {
 fn failed_export_changes_nothing() {
     for script in [
         "echo \"export failed with $CONVEX_SELF_HOSTED_ADMIN_KEY\" >&2; exit 1\n",
-        // Only a part was written.
+        // Only part of the file was written.
         "for path; do :; done; echo part > \"$path\"; exit 1\n",
         // No file was written, or an empty one.
         "exit 0\n",
@@ -220,7 +220,7 @@ fn failed_pull_leaves_the_old_image_and_the_export() {
     works(&site);
 }
 
-/// The stand-in is unhealthy with the new tag only.
+/// The stand-in is unhealthy only with the new tag.
 fn unhealthy(site: Site, old_tag_too: bool) -> Site {
     let tag = if old_tag_too { "*" } else { &pinned() };
     let script = format!(
@@ -327,9 +327,9 @@ fn works(site: &Site) {
 }
 
 #[test]
-fn sessions_that_are_gone_fail_the_upgrade() {
+fn missing_sessions_fail_the_upgrade() {
     let site = site_with(OLD);
-    let hook = r#"{"session_id":"s","hook_event_name":"Stop","last_assistant_message":"said"}"#;
+    let hook = r#"{"session_id":"s","hook_event_name":"Stop","last_assistant_message":"printed"}"#;
     let hook = site.machine.sidecar(&["hook", "--strict"]).stdin(hook);
     hook.run().silent();
     let wipe = format!(
@@ -363,7 +363,7 @@ fn downgrade_to_a_known_tag_is_refused_and_the_way_back_is_named() {
         ],
     );
     assert_eq!(tag(&site), pinned());
-    // Without --upgrade, the image stays, too.
+    // Without --upgrade, the image is also kept.
     site.command(&[]).env("CONVEX_IMAGE_TAG", OLD).run().ok();
     assert_eq!(tag(&site), pinned());
     let argv = argv_after(&site, calls);
@@ -453,11 +453,11 @@ fn retention_is_set_for_a_new_volume_only() {
 }
 
 #[test]
-fn upgrade_is_of_containers_only() {
+fn upgrade_is_only_for_containers() {
     let site = Site::new();
     let args = ["--upgrade", "--skip-docker"];
     assert_eq!(site.setup(&args).status, 64);
-    // With nothing to upgrade, it sets up.
+    // With nothing to upgrade, it works like `setup`.
     let printed = site.setup(&["--upgrade"]).ok();
     assert!(
         printed.contains("started and healthy") && exports(&site).is_empty(),

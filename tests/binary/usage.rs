@@ -358,7 +358,7 @@ fn journal_and_convex_agree() {
 }
 
 #[test]
-fn sums_that_convex_has_not_made_yet_are_not_passed_off_as_complete() {
+fn incomplete_sums_in_convex_are_not_shown_as_complete() {
     let backend = Backend::start();
     let output = backend.machine().sidecar(&["usage", "--remote"]).run();
     assert_eq!(output.status, 0);
@@ -370,7 +370,7 @@ fn sums_that_convex_has_not_made_yet_are_not_passed_off_as_complete() {
 }
 
 #[test]
-fn sums_say_what_is_known_of_the_cost() {
+fn sums_say_for_how_many_sessions_the_cost_is_known() {
     let machine = machine();
     let days = lines(&machine, &[]);
     let day = |day: &str| days.iter().find(|line| line["day"] == day).unwrap();
@@ -397,7 +397,7 @@ fn sums_say_what_is_known_of_the_cost() {
 }
 
 #[test]
-fn group_is_named_as_people_type_it() {
+fn grouping_is_accepted_as_users_type_it() {
     let machine = machine();
     let first = |args: &[&str], field: &str| lines(&machine, args)[0][field].clone();
     for (args, field, key) in [
@@ -414,7 +414,7 @@ fn group_is_named_as_people_type_it() {
 }
 
 #[test]
-fn period_and_filters_select_what_counts() {
+fn period_and_filters_select_the_sessions_that_count() {
     let machine = machine();
     let total = |args: &[&str]| lines(&machine, args).pop().unwrap();
     for (args, sessions, thousands) in [
@@ -512,7 +512,7 @@ fn nothing_to_show_says_what_to_do() {
 }
 
 #[test]
-fn names_of_groups_cannot_act_on_a_terminal() {
+fn names_of_groups_cannot_control_a_terminal() {
     let machine = Machine::new();
     let mut document = session("a", "shop", 0, &[(0, "evil\u{1b}[2J", 1, None)]);
     document["metadata"]["host"] = json!("\u{1b}]0;title\u{7}");

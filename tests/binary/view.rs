@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::{Backend, Machine};
 
-/// What a query of the page answers to this token.
+/// The answer of a query of the page to this token.
 fn sessions(backend: &Backend, token: &str) -> String {
     backend.query("view:sessions", &json!({"token": token, "since": 0}))
 }
@@ -32,7 +32,7 @@ fn link_opens_the_page_until_it_is_revoked() {
     assert!(sessions(&backend, "").contains("NO_ACCESS"));
 
     let full = link(&machine, &[]);
-    // Its hash is all that is sent.
+    // Only its hash is sent.
     assert!(!backend.all_requests().contains(token(&full)));
     let figures = link(&machine, &["--figures-only"]);
     let week = link(&machine, &["--expires", "7d"]);
@@ -79,7 +79,7 @@ fn deployment_without_the_page_asks_for_setup() {
 }
 
 #[test]
-fn link_that_never_begins_is_refused() {
+fn link_that_is_never_valid_is_refused() {
     for time in ["0d", "d", "7", "-1d", "7y", "é"] {
         let run = Machine::new().sidecar(&["view", "--expires", time]).run();
         assert_eq!(run.status, 64, "{time}: {}", run.stderr);

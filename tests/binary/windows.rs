@@ -1,4 +1,4 @@
-//! What can only be told on Windows, or under Wine (`make cross`).
+//! Behavior that can be tested only on Windows, or under Wine (`make cross`).
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -13,8 +13,8 @@ use crate::faults::LONGEST_HOOK;
 use crate::gate::TlsServer;
 use crate::support::Machine;
 
-/// The client runs a `command` with `args` without a shell. Without `args` it would be Git Bash, or
-/// PowerShell, to which a quoted path is a text.
+/// The client runs a `command` with `args` without a shell. Without `args`, the shell would be Git
+/// Bash, or PowerShell, which treats a quoted path as text.
 #[test]
 fn installed_hooks_run_without_a_shell() {
     let machine = Machine::new().linked();
@@ -34,7 +34,7 @@ fn installed_hooks_run_without_a_shell() {
     assert_eq!(runs[0]["endedBy"], "hook", "{runs}");
 }
 
-/// Windows fetches such a list within the TLS handshake, and waits for it for 10 s or more.
+/// Windows fetches such a list during the TLS handshake, and waits 10 s or more for it.
 #[test]
 fn revocation_list_that_hangs_delays_no_hook() {
     let lists = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -26,7 +26,8 @@ use crate::adds_up::assert_adds_up;
 use crate::generate::{self, AGENTS, Deviation, Files, Op, Style, bound, cuts, ops, style};
 use crate::oracle::{self, Truth};
 
-/// The client finishes a message before it begins the next one, and repeats a line only right away.
+/// The client finishes a message before it begins the next one, and repeats a line only
+/// immediately.
 const CLIENT: Deviation = Deviation {
     interleaved: 0,
     repeated: 1,
@@ -36,7 +37,7 @@ const CLIENT: Deviation = Deviation {
 const MAX_OUTPUT: usize = 65_536;
 
 thread_local! {
-    /// One buffer for all reads, as in the program: no read may see what an earlier one left there.
+    /// One buffer for all reads, as in the program: no read may see the remains of an earlier one.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -187,7 +188,7 @@ fn check(
         session.read(&files, lengths, bound, &redactor);
     }
     let mut whole = one_read(&files);
-    // A stretch knows all of its texts, the figures only the last one of each stretch.
+    // A stretch has all of its texts, but the figures have only the last one of each stretch.
     for figures in [&mut session.figures, &mut whole.figures] {
         if let Some(answer) = &mut figures.answer {
             answer.earlier.clear();

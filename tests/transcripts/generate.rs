@@ -16,13 +16,13 @@ pub struct Files {
 /// One step of writing a transcript.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Somebody's prompt.
+    /// A prompt.
     Prompt {
         text: usize,
         shape: usize,
         by: By,
     },
-    /// Words that nobody has said: a `user` record, or a queued command.
+    /// A text that is not a prompt: a `user` record, or a queued command.
     NotHuman {
         kind: usize,
         text: usize,
@@ -36,7 +36,7 @@ pub enum Op {
         text: usize,
         tool: usize,
         growth: u64,
-        /// Whether an attachment stands before it.
+        /// Whether there is an attachment before it.
         is_after_attachment: bool,
     },
     /// The results of the last tool calls.
@@ -72,10 +72,10 @@ pub enum Op {
     },
 }
 
-/// Who has sent a prompt, and how the client wrote it down.
+/// Who sent a prompt, and how the client recorded that.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum By {
-    /// Older clients did not say.
+    /// Older clients did not record it.
     Unknown,
     /// `origin`.
     Human,
@@ -83,7 +83,7 @@ pub enum By {
     Typed,
     /// Those of the SDK.
     Sdk,
-    /// A command with a prompt of its own.
+    /// A command with its own prompt.
     Command,
     /// While the agent worked.
     Queued,
@@ -125,7 +125,7 @@ pub struct Style {
 pub enum Fork {
     /// `--fork-session`: the same records, without a mark.
     Session,
-    /// `/bg`: the same, and the older session says where it went on.
+    /// `/bg`: the same, and the older session names the one that continues it.
     Background,
     /// `/branch`: the same records, each with its origin.
     Branch,
@@ -168,7 +168,7 @@ const NOT_HUMAN: [&str; 7] = [
     "<teammate-message teammate_id=\\\"bob\\\">",
     "<bash-stdout>",
 ];
-/// The fields of records that nobody has said.
+/// The fields of records that are not prompts.
 const MARKED: [&[u8]; 7] = [
     br#""isMeta":true,"#,
     br#""isCompactSummary":true,"isVisibleInTranscriptOnly":true,"#,
@@ -178,7 +178,7 @@ const MARKED: [&[u8]; 7] = [
     br#""turnOrigin":"scheduled","wakeupSource":"loop_wakeup","#,
     br#""turnOrigin":"peer","#,
 ];
-/// The fields of commands that nobody has queued.
+/// The fields of queued commands that are not prompts.
 const QUEUED: [&str; 3] = [
     r#""commandMode":"task-notification","origin":{"kind":"task-notification"}"#,
     r#""commandMode":"prompt","origin":{"kind":"coordinator"},"isMeta":true"#,
@@ -205,7 +205,7 @@ const UNKNOWN: [&str; 19] = [
     r#"{"type":"worktree-state","sessionId":"s","worktree":{"path":"/home/dev/proj/w1"}}"#,
     r#"{"type":"brand-new","message":{"id":"m1","model":"y","usage":{"input_tokens":5}},"tool_use_id":"t1","is_error":true}"#,
 ];
-/// None of these begins with a whole JSON object. Cut behind such an object, it would be a record.
+/// None of these begins with a whole JSON object. Cut after such an object, it would be a record.
 const GARBAGE: [&[u8]; 9] = [
     b"garbage",
     b"[1,{\"type\":\"mode\"}]",
@@ -358,14 +358,14 @@ struct Call {
     id: String,
 }
 
-/// What is written of one chain of records.
+/// The state of writing one chain of records.
 #[derive(Default)]
 struct Chain {
     last_record: Option<String>,
     messages: Vec<Message>,
     calls: Vec<Call>,
-    /// Whether the client writes a `user` record before the next message: it sends nothing without
-    /// one.
+    /// Whether the client writes a `user` record before the next message, because it sends nothing
+    /// without one.
     needs_user: bool,
 }
 
@@ -387,7 +387,7 @@ struct Record {
     original: Option<(String, String)>,
     /// The time and the place.
     envelope: String,
-    /// Its other fields, each with a comma behind it.
+    /// Its other fields, each followed by a comma.
     fields: Vec<u8>,
     /// Whether the id is the first of its fields, as some older clients wrote it.
     is_id_first: bool,
@@ -436,7 +436,8 @@ pub struct Writer<'a> {
     /// How many messages and tool calls the turn has.
     in_turn: [usize; 2],
     ids: usize,
-    /// The file whose next line goes on the line before it, unless another file is written first.
+    /// The file whose next record is written on the same line as the previous one, unless another
+    /// file is written first.
     joined: Option<usize>,
     /// Which files end in a line with several records.
     ends_joined: [bool; 1 + AGENTS.len()],
@@ -479,14 +480,14 @@ impl<'a> Writer<'a> {
             forked.chains[0].last_record = Some(record.id.clone());
             forked.line(0, Line::Record(record));
         }
-        // A sidechain that goes on after the fork is another one.
+        // A sidechain that continues after the fork is a different one.
         forked
     }
 
     pub fn files(&self) -> Files {
         let mut files = self.files.clone();
         if self.style.is_open {
-            // Of a line that is still being written, nothing is known but that it is not whole.
+            // A line that is still being written is not whole.
             for (file, _) in files
                 .iter_mut()
                 .zip(self.ends_joined)
@@ -602,17 +603,17 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Ends the writing for now: what follows begins on a line of its own.
+    /// Ends the writing for now: the next record begins on a new line.
     pub fn pause(&mut self) {
         self.joined = None;
     }
 
-    /// A line that is no record of the conversation.
+    /// A line that is not a record of the conversation.
     pub fn state(&mut self, line: Vec<u8>) {
         self.line(0, Line::State(line));
     }
 
-    /// No message goes on, and whatever comes next answers a `user` record.
+    /// No message continues, and the next one answers a `user` record.
     fn end_turn(&mut self) {
         for chain in &mut self.chains {
             chain.messages.clear();
@@ -653,7 +654,7 @@ impl<'a> Writer<'a> {
                     br#"</command-args>""#,
                 ];
                 self.user(0, &content.concat(), br#""turnOrigin":"sdk","#);
-                // What the client makes of the command.
+                // The client's expansion of the command.
                 return self.user(
                     0,
                     br#"[{"type":"text","text":"Do it."}]"#,
@@ -722,7 +723,7 @@ impl<'a> Writer<'a> {
             .unwrap_or(known);
         if place == known {
             if known > 0 && self.style.ids != Ids::Unique {
-                // There is no second answer to what was sent once.
+                // A request has only one answer.
                 self.chains[chain].needs_user = true;
                 self.begin(chain);
             }
@@ -747,8 +748,8 @@ impl<'a> Writer<'a> {
             // written late.
             message.usage[1] = (message.usage[1] + growth).saturating_sub(20);
             message.usage[3] = 2_500 * growth;
-            // The client names the line before it in the message as the parent, also if results or
-            // lines of other messages stand in between.
+            // The client names the previous line of the message as the parent, even if there are
+            // results or lines of other messages in between.
             let last = message.last_record.clone();
             self.chains[chain].last_record = Some(last);
         }
@@ -896,7 +897,8 @@ impl<'a> Writer<'a> {
         let time = if number.is_multiple_of(7) && !self.style.is_timed {
             String::new()
         } else {
-            // A session takes several days, so that messages have lines on both sides of midnight.
+            // A session takes several days, so that some messages have lines on both sides of
+            // midnight.
             let hours = 24 * 60 * self.number + 5 * number;
             let at = 1_780_000_000 + 3_600 * i64::try_from(hours).unwrap();
             let at = jiff::Timestamp::from_second(at).unwrap();

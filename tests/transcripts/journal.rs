@@ -1,5 +1,5 @@
 //! The same properties with real files and the real journal: however the files of several sessions
-//! grow, whatever becomes of them, and in whatever order they are read, each session has the record
+//! grow, whatever happens to them, and in whatever order they are read, each session has the record
 //! of one read, which is that of the oracle.
 
 use proptest::prelude::*;
@@ -12,11 +12,11 @@ use crate::machine::Machine;
 use crate::oracle::Truth;
 use crate::world::{self, Charge, Plan, World};
 
-/// What happens to a main file that was read: other programs rewrite, truncate, delete and restore
-/// transcripts.
+/// What happens to a main file after it was read: other programs rewrite, truncate, delete and
+/// restore transcripts.
 #[derive(Debug, Clone)]
 enum Change {
-    /// It loses the lines of which the bit is set.
+    /// It loses the lines whose bit is set.
     WithoutLines(u64),
     Truncated(Index),
     Deleted,
@@ -39,7 +39,7 @@ struct Reads {
     growth: Vec<(Index, [Index; 1 + AGENTS.len()])>,
     /// What happens to which main file after that.
     changes: Vec<(Index, Change)>,
-    /// The same as `growth`, for what was written later.
+    /// Like `growth`, for what was written later.
     later: Vec<(Index, [Index; 1 + AGENTS.len()])>,
     /// Whether the younger sessions are read first when all files are complete.
     is_reversed: bool,
@@ -81,51 +81,54 @@ fn check(plans: &[Plan], reads: &Reads) -> Result<(), TestCaseError> {
     let mut used = vec![[0; 4]; world.sessions.len()];
     for (session, ends) in &reads.growth {
         let session = session.index(world.sessions.len());
-        let told = &world.sessions[session];
-        machine.grow(session, &told.files, cut(told.middle, ends));
+        let expected = &world.sessions[session];
+        machine.grow(session, &expected.files, cut(expected.middle, ends));
         read(&mut machine, session, &mut used, &world)?;
     }
-    for (session, told) in world.sessions.iter().enumerate() {
-        machine.grow(session, &told.files, told.middle);
+    for (session, expected) in world.sessions.iter().enumerate() {
+        machine.grow(session, &expected.files, expected.middle);
         read(&mut machine, session, &mut used, &world)?;
     }
-    // A file that takes the place of another is younger, so it cannot tell by its age.
-    let changes = reads.changes.iter().filter(|_| !world.is_told_by_age);
+    // A file that replaces another one is younger, so its age does not tell a fork from its parent.
+    let changes = reads
+        .changes
+        .iter()
+        .filter(|_| !world.has_forks_without_marks);
     for (session, change) in changes.clone() {
         let session = session.index(world.sessions.len());
-        let told = &world.sessions[session];
-        let bytes = changed(&told.files.main[..told.middle[0]], change);
+        let expected = &world.sessions[session];
+        let bytes = changed(&expected.files.main[..expected.middle[0]], change);
         machine.replace(session, bytes.as_deref());
         read(&mut machine, session, &mut used, &world)?;
     }
-    // In the end the files are whole again, and go on.
+    // In the end the files are whole again, and grow.
     for (session, _) in changes {
         let session = session.index(world.sessions.len());
-        let told = &world.sessions[session];
-        machine.replace(session, Some(&told.files.main[..told.middle[0]]));
+        let expected = &world.sessions[session];
+        machine.replace(session, Some(&expected.files.main[..expected.middle[0]]));
     }
     for (session, ends) in &reads.later {
         let session = session.index(world.sessions.len());
-        let told = &world.sessions[session];
-        machine.grow(session, &told.files, cut(told.ends(), ends));
+        let expected = &world.sessions[session];
+        machine.grow(session, &expected.files, cut(expected.ends(), ends));
         read(&mut machine, session, &mut used, &world)?;
     }
     let mut order: Vec<_> = (0..world.sessions.len()).collect();
     if reads.is_reversed {
         order.reverse();
     }
-    // What a fork has copied moves to its parent when the parent is read.
+    // The part that a fork has copied moves to its parent when the parent is read.
     for &session in order.iter().chain(&order) {
-        let told = &world.sessions[session];
-        machine.grow(session, &told.files, told.ends());
+        let expected = &world.sessions[session];
+        machine.grow(session, &expected.files, expected.ends());
         read(&mut machine, session, &mut used, &world)?;
     }
     assert_true(&mut machine, &world, "in pieces")?;
 
     let mut whole = Machine::new(&world);
     for &session in order.iter().chain(&order) {
-        let told = &world.sessions[session];
-        whole.grow(session, &told.files, told.ends());
+        let expected = &world.sessions[session];
+        whole.grow(session, &expected.files, expected.ends());
         whole.read(session);
     }
     assert_true(&mut whole, &world, "at once")
@@ -157,23 +160,23 @@ fn read(
 }
 
 fn assert_true(machine: &mut Machine, world: &World, how: &str) -> Result<(), TestCaseError> {
-    for (session, told) in world.sessions.iter().enumerate() {
+    for (session, expected) in world.sessions.iter().enumerate() {
         let document = machine.document(session);
         assert_adds_up(&document);
         let mut truth = Truth::from(&document);
-        match told.charge {
+        match expected.charge {
             Charge::Known(usd) => {
                 prop_assert_eq!(truth.cost_usd, usd, "{} {}\n{}", session, how, world.dump());
             }
             Charge::Any => (),
         }
         truth.cost_usd = None;
-        // What belongs to the client's figures, to which the oracle's estimate does not apply.
-        truth.estimate = told.truth.estimate;
+        // The oracle's estimate does not apply to the client's figures.
+        truth.estimate = expected.truth.estimate;
         let started_at = document["metadata"]["startedAt"].as_i64().unwrap();
         prop_assert_eq!(
             truth,
-            told.truth.clone().started_at(started_at),
+            expected.truth.clone().started_at(started_at),
             "session {} {}\n{}",
             session,
             how,

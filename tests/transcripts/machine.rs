@@ -25,12 +25,15 @@ pub struct Machine {
 impl Machine {
     /// A machine on which the client has started these sessions.
     pub fn new(world: &World) -> Self {
-        let sessions = world.sessions.iter().map(|told| told.files.session.clone());
+        let sessions = world
+            .sessions
+            .iter()
+            .map(|expected| expected.files.session.clone());
         let machine = Self::with_sessions(sessions);
-        if world.is_told_by_age {
+        if world.has_forks_without_marks {
             for (_, path) in &machine.sessions {
                 replace(path, Some(b""));
-                // Longer than the clock by which the system dates files is behind.
+                // Longer than the lag of the clock that the system uses for file times.
                 std::thread::sleep(Duration::from_millis(12));
             }
         }
@@ -89,7 +92,7 @@ impl Machine {
         }
     }
 
-    /// Puts another main file in the place of a session's; `None` deletes it.
+    /// Replaces the main file of a session; `None` deletes it.
     pub fn replace(&mut self, session: usize, bytes: Option<&[u8]>) {
         replace(&self.sessions[session].1, bytes);
     }

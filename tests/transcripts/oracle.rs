@@ -30,7 +30,7 @@ pub struct Truth {
     pub api_messages: u64,
     pub usage: [u64; 4],
     pub usage_by_model: BTreeMap<String, [u64; 4]>,
-    /// By day, such as `2026-11-25`, and model. What has no day yet is on the day "".
+    /// By day, such as `2026-11-25`, and model. Usage without a day is on the day "".
     pub usage_by_day: BTreeMap<String, BTreeMap<String, [u64; 4]>>,
     pub inherited: [u64; 4],
     pub tools: BTreeMap<String, (u64, u64)>,
@@ -40,9 +40,9 @@ pub struct Truth {
     pub output: Option<String>,
     pub error: Option<String>,
     pub title: Option<String>,
-    /// What the client says.
+    /// The figures that the client reports.
     pub cost_usd: Option<f64>,
-    /// What the messages of models with a price cost, in picodollars.
+    /// The cost of the messages of models with a price, in picodollars.
     pub estimate: u64,
 }
 
@@ -51,8 +51,8 @@ pub fn read(files: &Files) -> Truth {
     read_all(std::slice::from_ref(files)).remove(0)
 }
 
-/// Reads the files of several sessions, the oldest first: what an older one has, the younger ones
-/// have copied.
+/// Reads the files of several sessions, oldest first: records that an older one has were copied by
+/// the younger ones.
 pub fn read_all(sessions: &[Files]) -> Vec<Truth> {
     let mut machine = Machine::default();
     sessions
@@ -62,10 +62,10 @@ pub fn read_all(sessions: &[Files]) -> Vec<Truth> {
         .collect()
 }
 
-/// What all sessions have in common.
+/// What all sessions share.
 #[derive(Default)]
 struct Machine {
-    /// The record of which each copy with an id of its own is one.
+    /// The original of each copy that has its own ID.
     originals: HashMap<String, String>,
     /// The session that had a record first.
     owners: HashMap<String, usize>,
@@ -86,7 +86,7 @@ impl Machine {
         reading.conclude()
     }
 
-    /// The id by which a record is known, given its own.
+    /// The ID that identifies a record, given its own.
     fn original(&self, id: &str) -> String {
         self.originals.get(id).map_or(id, String::as_str).to_owned()
     }
@@ -107,7 +107,7 @@ struct Message {
 }
 
 impl Message {
-    /// What it costs in picodollars, if its model has a price.
+    /// Its cost in picodollars, if its model has a price.
     fn estimate(&self) -> Option<u64> {
         let prompt = self.usage[0] + self.usage[2] + self.usage[3];
         let has_rate = !self.day.is_empty();
@@ -144,14 +144,14 @@ impl Message {
     }
 }
 
-/// A message that may go on in the next record.
+/// A message that the next record may continue.
 struct Open {
     message: usize,
     chain: (bool, String),
     id: String,
     request: Value,
     records: BTreeSet<String>,
-    /// Whether a `user` record stands after its last one.
+    /// Whether there is a `user` record after its last record.
     is_before_user: bool,
 }
 
@@ -214,7 +214,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Who had the record first, and where it stands.
+    /// Which session had the record first, and its context.
     fn place(&mut self, record: &Value, is_main_file: bool) -> Place {
         let own = record["uuid"].as_str().unwrap_or_default();
         let id = match record["forkedFrom"]["messageUuid"].as_str() {
@@ -251,7 +251,7 @@ impl<'a> Reading<'a> {
                 for open in self.open.iter_mut().filter(|open| open.chain == chain) {
                     open.is_before_user = true;
                 }
-                self.prompt(spoken(record), place);
+                self.prompt(prompt_text(record), place);
             }
             "attachment" => self.prompt(queued(&record["attachment"]), place),
             "assistant" if record["isApiErrorMessage"] == true => self.api_error(message, place),
@@ -343,7 +343,7 @@ impl<'a> Reading<'a> {
         if !place.counts() {
             return;
         }
-        // A tool that the API runs is called, too.
+        // A tool that the API runs also counts as a call.
         let calls = ["tool_use", "server_tool_use"].into_iter();
         let calls = calls.flat_map(|kind| blocks(&message["content"], kind));
         let calls = calls.map(|block| Call {
@@ -357,7 +357,7 @@ impl<'a> Reading<'a> {
         }
         self.truth.error = None;
         self.end_turn();
-        // The answer is the last text, as for the client.
+        // The answer is the last text, as in the client.
         let texts = texts(&message["content"]);
         let last = texts
             .iter()
@@ -368,8 +368,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The message to which a record belongs that was not read before: that of an earlier record with
-    /// the same id, if the client names it as the parent, or if nothing was sent since.
+    /// The message that a new record belongs to: that of an earlier record with the same ID, if the
+    /// client names it as the parent or if nothing was sent in between.
     fn message(&mut self, record: &Value, place: &Place) -> usize {
         let id = record["message"]["id"]
             .as_str()
@@ -448,13 +448,13 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Where a record stands.
+/// The context of a record.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "they are independent of each other"
 )]
 struct Place {
-    /// The id by which it is known.
+    /// The ID that identifies it.
     id: String,
     parent: String,
     /// Whether this session has not read it before.
@@ -472,8 +472,8 @@ impl Place {
 }
 
 impl Truth {
-    /// The days of a session that started at this time. What has no day counts on the first one;
-    /// what was used beyond the messages is spread in proportion to their tokens.
+    /// The days of a session that started at this time. Usage without a day counts on the first
+    /// one. Usage beyond the messages is spread in proportion to their tokens.
     pub fn started_at(mut self, at: i64) -> Self {
         let start = jiff::Timestamp::from_millisecond(at).unwrap();
         let start = start.strftime("%Y-%m-%d").to_string();
@@ -547,13 +547,13 @@ fn chain(record: &Value, place: &Place) -> (bool, String) {
     (place.is_side, record["agentId"].to_string())
 }
 
-/// What somebody says in a `user` record.
-fn spoken(record: &Value) -> Option<String> {
+/// The prompt in a `user` record, if it is one.
+fn prompt_text(record: &Value) -> Option<String> {
     let content = &record["message"]["content"];
     let texts = texts(content);
     let text = texts.join("\n").trim().to_owned();
     let is_empty = text.is_empty() && blocks(content, "image").next().is_none();
-    if is_empty || blocks(content, "tool_result").next().is_some() || is_unsaid(record) {
+    if is_empty || blocks(content, "tool_result").next().is_some() || is_not_human(record) {
         return None;
     }
     let between = |start: &str, end: &str| {
@@ -575,8 +575,8 @@ fn spoken(record: &Value) -> Option<String> {
     Some(text.clone()).filter(|_| !marks.iter().any(|mark| text.starts_with(mark)))
 }
 
-/// Whether a record says by its fields that nobody has said it.
-fn is_unsaid(record: &Value) -> bool {
+/// Whether the fields of a record show that it is not a prompt.
+fn is_not_human(record: &Value) -> bool {
     record["isMeta"] == true
         || record["isCompactSummary"] == true
         || record["promptSource"] == "system"
@@ -588,7 +588,7 @@ fn is_unsaid(record: &Value) -> bool {
             .is_some_and(|origin| !["human", "sdk"].contains(&origin))
 }
 
-/// The prompt that somebody sent while the agent worked.
+/// A prompt that was sent while the agent worked.
 fn queued(attachment: &Value) -> Option<String> {
     let is_prompt = attachment["type"] == "queued_command"
         && attachment["commandMode"] == "prompt"
@@ -603,7 +603,7 @@ fn queued(attachment: &Value) -> Option<String> {
         .filter(|text| !text.is_empty())
 }
 
-/// The JSON objects in a file, each on one line. What lies between them is damage, unless the line
+/// The JSON objects in a file, each on one line. Anything between them is damage, unless the line
 /// is still being written.
 fn records(bytes: &[u8]) -> Vec<Value> {
     let mut records = Vec::new();
@@ -629,7 +629,7 @@ fn records(bytes: &[u8]) -> Vec<Value> {
     records
 }
 
-/// Replaces lone surrogates, which no Rust string can hold.
+/// Replaces lone surrogates, which a Rust string cannot contain.
 fn replace_lone_surrogates(line: &str) -> String {
     let unit = |text: &str| {
         text.strip_prefix("\\u")

@@ -7,32 +7,33 @@ use serde_json::{Value, json};
 use crate::generate::{AGENTS, By, Deviation, Files, Fork, Op, Style, Writer, ops, style};
 use crate::oracle::{self, Truth, add};
 
-/// The client finishes a message before it begins the next one, and repeats a line only right away.
+/// The client finishes a message before it begins the next one, and repeats a line only
+/// immediately.
 const CLIENT: Deviation = Deviation {
     interleaved: 0,
     repeated: 1,
     blank: false,
 };
 
-/// What the client writes of its charges when it exits.
+/// Which of its charges the client writes when it exits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Exit {
-    /// All of them, and those of some requests that have left no record.
+    /// All of them, including those of requests that left no record.
     Charged { extra: u64 },
-    /// Those of the last process, because an earlier one was killed.
-    ChargedForAPart,
-    /// Nothing: it was killed.
+    /// Only those of the last process, because an earlier one was killed.
+    PartlyCharged,
+    /// None, because it was killed.
     Killed,
 }
 
 /// How a session is written.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Of which of the older sessions it is a fork.
+    /// Which of the older sessions it is a fork of, if any, and how it was forked.
     fork: Option<(Index, Fork)>,
     first: Vec<Op>,
     first_exit: Exit,
-    /// What is written when all sessions have ended for the first time.
+    /// What is written after all sessions have ended for the first time.
     later: Vec<Op>,
     later_exit: Exit,
     style: Style,
@@ -49,7 +50,7 @@ pub fn plans() -> impl Strategy<Value = Vec<Plan>> {
     let exit = || {
         prop_oneof![
             2 => (0..5_u64).prop_map(|extra| Exit::Charged { extra }),
-            1 => Just(Exit::ChargedForAPart),
+            1 => Just(Exit::PartlyCharged),
             2 => Just(Exit::Killed),
         ]
     };
@@ -69,17 +70,17 @@ pub fn plans() -> impl Strategy<Value = Vec<Plan>> {
     proptest::collection::vec(plan, 1..4)
 }
 
-/// What is certain about the cost of a session.
+/// What is known about the expected cost of a session.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Charge {
-    /// It is this, or unknown.
+    /// It is this amount, or the record must not have a cost.
     Known(Option<f64>),
-    /// It depends on how much of it the record gives as a part.
+    /// Any cost is accepted, because it depends on how much of it the record includes.
     Any,
 }
 
-/// A session as it is written and as it must be recorded.
-pub struct Told {
+/// A session's files, and the record that they must give.
+pub struct ExpectedSession {
     pub files: Files,
     /// The lengths of its files when all sessions have ended for the first time.
     pub middle: [usize; 1 + AGENTS.len()],
@@ -87,34 +88,35 @@ pub struct Told {
     pub charge: Charge,
 }
 
-impl Told {
+impl ExpectedSession {
     pub fn ends(&self) -> [usize; 1 + AGENTS.len()] {
         ends(&self.files)
     }
 }
 
 pub struct World {
-    /// The oldest first.
-    pub sessions: Vec<Told>,
-    /// Whether only the ages of the files tell a fork from its parent.
-    pub is_told_by_age: bool,
+    /// Oldest first.
+    pub sessions: Vec<ExpectedSession>,
+    /// Whether some forks have no mark of their origin, so that only the ages of the files tell
+    /// them from their parents.
+    pub has_forks_without_marks: bool,
 }
 
 impl World {
     /// The files as text, for the message of a failed assertion.
     pub fn dump(&self) -> String {
         let mut text = String::new();
-        for told in &self.sessions {
-            let subagents = told
+        for expected in &self.sessions {
+            let subagents = expected
                 .files
                 .subagents
                 .iter()
                 .filter(|(_, bytes)| !bytes.is_empty());
-            let main = (&told.files.session, &told.files.main);
+            let main = (&expected.files.session, &expected.files.main);
             for (name, bytes) in
                 std::iter::once(main).chain(subagents.map(|(id, bytes)| (id, bytes)))
             {
-                text += &format!("--- {name}, first {:?}\n", told.middle);
+                text += &format!("--- {name}, first {:?}\n", expected.middle);
                 text += &bytes.escape_ascii().to_string().replace("\\n", "\\n\n");
                 text.push('\n');
             }
@@ -126,15 +128,15 @@ impl World {
 /// What the client has charged to a session so far.
 #[derive(Default, Clone)]
 struct Charged {
-    /// Its last statement, with what it carried in: tokens by model, and dollars.
+    /// Its last `cost-state`, including the parent's part: tokens by model.
     stated: Option<Usages>,
-    /// What it carried in from the parent.
+    /// The parent's part of it.
     carried: Usages,
     /// Whether it covers the session.
     is_whole: bool,
-    /// Whether the client carries in what it has charged to the parent.
+    /// Whether the client includes the parent's charge.
     is_unmarked_fork: bool,
-    /// Whether that was only a part, so that nobody can tell it from the rest.
+    /// Whether the parent's charge was only partial, so that the two parts cannot be told apart.
     is_unclear: bool,
 }
 
@@ -178,9 +180,9 @@ pub fn build(plans: &[Plan]) -> World {
         writers.push(writer);
         charged.push(own);
         let exit = match plan.first_exit {
-            // A fork that carries in what was charged needs to know exactly what that was.
+            // If a fork includes its parent's charge, that charge must be exact.
             Exit::Charged { .. } => Exit::Charged { extra: 0 },
-            Exit::ChargedForAPart if charged[number].is_unmarked_fork => Exit::Killed,
+            Exit::PartlyCharged if charged[number].is_unmarked_fork => Exit::Killed,
             exit => exit,
         };
         state_charges(&mut writers, &mut charged, number, exit);
@@ -195,7 +197,7 @@ pub fn build(plans: &[Plan]) -> World {
         writers[number].pause();
         let exit = match plan.later_exit {
             Exit::Charged { .. } if charged[number].is_unmarked_fork => Exit::Charged { extra: 0 },
-            Exit::ChargedForAPart => Exit::Killed,
+            Exit::PartlyCharged => Exit::Killed,
             exit => exit,
         };
         charged[number].is_whole = false;
@@ -203,16 +205,16 @@ pub fn build(plans: &[Plan]) -> World {
     }
     let files: Vec<_> = writers.iter().map(Writer::files).collect();
     let truths = oracle::read_all(&files);
-    let is_told_by_age = plans
+    let has_forks_without_marks = plans
         .iter()
         .skip(1)
         .any(|plan| matches!(plan.fork, Some((_, Fork::Session))));
     let sessions = files.into_iter().zip(middles).zip(truths).zip(&charged);
-    let sessions =
-        sessions.map(|(((files, middle), truth), charged)| told(files, middle, truth, charged));
+    let sessions = sessions
+        .map(|(((files, middle), truth), charged)| expect_session(files, middle, truth, charged));
     World {
         sessions: sessions.collect(),
-        is_told_by_age,
+        has_forks_without_marks,
     }
 }
 
@@ -223,8 +225,8 @@ fn state_charges(writers: &mut [Writer], charged: &mut [Charged], number: usize,
     match exit {
         _ if charged[number].is_unclear => return,
         Exit::Killed => return,
-        Exit::ChargedForAPart => {
-            // Where nothing was used, a part is all of it.
+        Exit::PartlyCharged => {
+            // If nothing was used, a part is the whole.
             if usages.is_empty() {
                 return;
             }
@@ -258,7 +260,7 @@ fn state_charges(writers: &mut [Writer], charged: &mut [Charged], number: usize,
         "hasUnknownModelCost": false
     });
     writer.state(self::line("cost-state", &line));
-    charged[number].is_whole = exit != Exit::ChargedForAPart;
+    charged[number].is_whole = exit != Exit::PartlyCharged;
     charged[number].stated = Some(usages);
 }
 
@@ -268,7 +270,7 @@ fn line(kind: &str, fields: &Value) -> Vec<u8> {
     format!(r#"{{"type":"{kind}",{}"#, &fields[1..]).into_bytes()
 }
 
-/// What some tokens cost, exactly.
+/// The exact cost of some tokens.
 fn dollars(usage: [u64; 4]) -> f64 {
     let tokens: u64 = usage.iter().sum();
     f64::from(u32::try_from(tokens).unwrap()) / 1_024.0
@@ -280,13 +282,13 @@ fn total(usages: &Usages) -> f64 {
         .fold(0.0, |sum, usage| sum + dollars(*usage))
 }
 
-/// The record of a session, given what was counted of it.
-fn told(
+/// The record that a session must have, from the figures of its messages and the client's charge.
+fn expect_session(
     files: Files,
     middle: [usize; 1 + AGENTS.len()],
     mut truth: Truth,
     charged: &Charged,
-) -> Told {
+) -> ExpectedSession {
     let charge = match &charged.stated {
         None => Charge::Known(None),
         Some(stated) if charged.is_whole => {
@@ -302,7 +304,7 @@ fn told(
                 .values()
                 .for_each(|usage| add(&mut truth.usage, *usage));
             if charged.is_unmarked_fork && charged.carried.is_empty() {
-                // Whether the parent has cost nothing or an unknown amount, nobody has said.
+                // Whether the parent cost nothing or an unknown amount is not recorded.
                 Charge::Any
             } else {
                 Charge::Known(Some(total(stated) - total(&charged.carried)))
@@ -310,7 +312,7 @@ fn told(
         }
         Some(_) => Charge::Any,
     };
-    Told {
+    ExpectedSession {
         files,
         middle,
         truth,

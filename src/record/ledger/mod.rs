@@ -1,4 +1,4 @@
-//! What sessions did and cost, by day, model, project and more. docs/usage.md says which figure
+//! What sessions did and cost, by day, model, project and more. docs/usage.md explains which figure
 //! counts in which group.
 //!
 //! Tokens and cost belong to the day and the model of each message. What belongs to the session as
@@ -20,7 +20,7 @@ use super::period::{Period, day_of};
 use super::selection::is_project;
 use super::usage::Usage;
 
-/// By what usage is grouped.
+/// What usage is grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Grouping {
@@ -71,7 +71,7 @@ impl Grouping {
         }
     }
 
-    /// Whether the groups are stretches of time.
+    /// Whether the groups are periods of time.
     #[must_use]
     pub const fn is_time(self) -> bool {
         matches!(self, Self::Day | Self::Week | Self::Month)
@@ -90,15 +90,15 @@ impl Grouping {
 /// Sums of figures.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Amounts {
-    /// Sessions that started here.
+    /// Sessions that started in the group.
     pub sessions: u64,
-    /// Those with a cost.
+    /// The sessions with a known cost.
     pub sessions_with_cost: u64,
     /// Turns.
     pub turns: u64,
     /// Tool calls.
     pub tool_calls: u64,
-    /// Those that failed.
+    /// Failed tool calls.
     pub tool_errors: u64,
     /// Tokens.
     pub usage: Usage,
@@ -125,7 +125,7 @@ impl Amounts {
         self.is_partial |= more.is_partial;
     }
 
-    /// Whether the cost is only a part. Without any cost there is nothing to mark.
+    /// Whether the cost is partial. Without any cost there is nothing to mark.
     #[must_use]
     pub const fn has_partial_cost(&self) -> bool {
         self.cost_usd.is_some() && self.is_partial
@@ -153,7 +153,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger for what was used in this period, in this project if one is named
+    /// An empty ledger for the usage in this period, and in this project if one is named
     /// ([`is_project`]).
     #[must_use]
     pub fn new(grouping: Grouping, period: Period, project: Option<String>) -> Self {
@@ -209,7 +209,7 @@ impl Ledger {
             Grouping::Month => add_to(day.strftime("%Y-%m").to_string()),
             Grouping::Model => add_to(model.to_owned()),
             Grouping::Tag if !labels.tags().is_empty() => {
-                // A tag that is given twice is one tag.
+                // A tag that is given twice counts once.
                 let mut tags: Vec<_> = labels.tags().iter().collect();
                 tags.sort_unstable();
                 tags.dedup();
@@ -219,7 +219,7 @@ impl Ledger {
         }
     }
 
-    /// By what the groups are made.
+    /// What the groups are grouped by.
     #[must_use]
     pub const fn grouping(&self) -> Grouping {
         self.grouping
@@ -252,14 +252,14 @@ impl Ledger {
         &self.days
     }
 
-    /// The days that were asked for.
+    /// The requested days.
     #[must_use]
     pub const fn period(&self) -> Period {
         self.period
     }
 }
 
-/// The larger cost first; where the costs are equal or not known, the larger number of tokens.
+/// The larger cost first; if the costs are equal or unknown, the larger number of tokens.
 #[must_use]
 pub fn by_cost(one: &Amounts, other: &Amounts) -> Ordering {
     let cost = |amounts: &Amounts| amounts.cost_usd.unwrap_or_default();
@@ -306,7 +306,7 @@ mod tests {
     /// What one model used on one day: the day after the start, the model, tokens, dollars.
     type Part = (i64, usize, [u64; 4], f64);
 
-    /// How the document of a session is made.
+    /// How to make the document of a session.
     #[derive(Debug, Clone)]
     struct Recipe {
         start: i64,
@@ -450,7 +450,7 @@ mod tests {
         ledger
     }
 
-    /// The sums of what the documents say of their sessions as a whole.
+    /// The sums of the documents' totals.
     fn total(documents: &[Value]) -> Amounts {
         let mut total = Amounts::default();
         for document in documents {

@@ -8,10 +8,11 @@ use super::{Amounts, Grouping, Labels};
 use crate::record::Millis;
 use crate::record::usage::Usage;
 
-/// In dollars: less than anything costs, and more than sums of floats are wrong by.
+/// In dollars: less than anything costs, and more than the rounding error of a sum of floats.
 const NOISE: f64 = 1e-12;
 
-/// What the ledger reads of a session's document. The rest of it, such as its texts, is skipped.
+/// The parts of a session's document that the ledger reads. The rest, such as its texts, is
+/// skipped.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SessionUsage {
@@ -96,7 +97,7 @@ impl SessionUsage {
         let metadata = &self.metadata;
         let known: f64 = entries.iter().filter_map(|entry| entry.cost_usd).sum();
         let rest = metadata.cost_usd.map(|usd| usd - known);
-        // The rest of a sum of floats.
+        // A smaller remainder is the rounding error of a sum of floats.
         let rest = rest.map(|usd| if usd.abs() < NOISE { 0.0 } else { usd });
         Amounts {
             sessions: 1,
@@ -110,7 +111,7 @@ impl SessionUsage {
         }
     }
 
-    /// What one model did on one day. Without a cost of the session its models have none either.
+    /// What one model did on one day. If the session has no cost, its models have none either.
     pub(super) fn amounts(&self, entry: &Entry) -> Amounts {
         let metadata = &self.metadata;
         let cost_usd = metadata.cost_usd.and(entry.cost_usd);

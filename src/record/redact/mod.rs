@@ -1,12 +1,13 @@
-//! Masks secrets in text before it is stored, and cuts text to the length that is stored.
+//! Masks secrets in text before it is stored, and truncates text to the stored length.
 //!
 //! People paste keys into prompts, and agents print them (claude-code#63593). Tokens in the formats
 //! that vendors document are masked, and so are assignments such as `password=…`; ordinary text,
 //! code and hashes stay as they are. A secret without a known format is not recognized;
 //! `capture = "metadata"` stores no text at all.
 //!
-//! Names, paths and other short values are labels. They are stored with `capture = "metadata"`, too,
-//! and are masked and cut in the same way. Every string that reaches the journal is one of the two.
+//! Names, paths and other short values are labels. They are also stored with `capture =
+//! "metadata"`, and are masked and truncated in the same way. Every string that reaches the journal
+//! is a text or a label.
 
 mod rule;
 mod rules;
@@ -25,12 +26,12 @@ use rules::RULES;
 /// How far beyond the stored length text is masked, in bytes, so that a secret across the cut is
 /// masked as a whole. Longer than any token and than the PEM block of a 4096-bit key.
 const OVERLAP: usize = 16 * 1024;
-/// How much an expression may search before a text is left out, in bytes, plus [`WORK_PER_BYTE`] of
-/// the text. Code that is full of passwords takes a fifth of that; without the limit, 80 KB of a
-/// text that is made for it take 17 seconds (measured).
+/// How much the expressions may search before a text is left out, in bytes, plus [`WORK_PER_BYTE`]
+/// of the text. Code that is full of passwords takes a fifth of that; without the limit, 80 KB of
+/// malicious text take 17 seconds (measured).
 const WORK: usize = 256 * 1024;
 const WORK_PER_BYTE: usize = 4;
-/// How much is kept of a text that is too slow to mask as a whole, in bytes.
+/// How much of a text that is too slow to mask as a whole is kept, in bytes.
 const SHORT: usize = 4_096;
 /// The longest name, id or other label that is stored, in bytes.
 pub const MAX_LABEL: usize = 256;
@@ -38,15 +39,16 @@ pub const MAX_LABEL: usize = 256;
 pub const MAX_PATH: usize = 4_096;
 /// The longest line of text that is stored, such as a title, in bytes.
 pub const MAX_LINE: usize = 4_096;
-/// The shortest secret together with what shows that it is one, such as `pwd=hunt`, in bytes.
+/// The length of the shortest secret with the text that identifies it, such as `pwd=hunt`, in
+/// bytes.
 const MIN_SECRET: usize = 8;
-/// What is stored of a label that cannot be masked within the limit.
+/// What is stored instead of a label that cannot be masked within the limit.
 const LEFT_OUT: &str = "[left out]";
 
 /// A text as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Text {
-    /// Masked, and cut on a character boundary.
+    /// Masked, and truncated on a character boundary.
     pub text: String,
     /// The length of the original text, in bytes.
     pub bytes: u64,
@@ -55,7 +57,7 @@ pub struct Text {
     pub is_cut: bool,
 }
 
-/// A short value that is stored whatever is captured.
+/// A short value that is stored even with `capture = "metadata"`.
 #[derive(Debug)]
 pub enum Label<'a> {
     /// A name or an id, up to [`MAX_LABEL`].
@@ -64,12 +66,12 @@ pub enum Label<'a> {
     Path(&'a mut String),
 }
 
-/// Decides what is stored of a text.
+/// Masks and truncates texts before they are stored.
 pub struct Redactor {
     keeps_text: bool,
     masks: bool,
     patterns: Vec<Regex>,
-    /// What is masked wherever it stands.
+    /// Texts that are masked wherever they occur.
     secrets: Vec<String>,
     max_bytes: usize,
 }
@@ -108,7 +110,7 @@ impl Redactor {
         })
     }
 
-    /// A redactor that keeps no text and knows no patterns of the user.
+    /// A redactor that keeps no text and has no patterns from the user.
     #[must_use]
     pub const fn metadata_only() -> Self {
         Self {
@@ -129,7 +131,7 @@ impl Redactor {
         }
     }
 
-    /// This redactor, which also masks these secrets of the user, whatever their form.
+    /// This redactor, but also masking these secrets of the user, in any form.
     #[must_use]
     pub fn hiding(self, secrets: Vec<String>) -> Self {
         Self { secrets, ..self }
@@ -164,9 +166,9 @@ impl Redactor {
         name
     }
 
-    /// The path of a transcript as it is stored, by which it is found again. So only the built-in kinds
-    /// of secrets are masked, not what the user's patterns match, and each folder by itself: the
-    /// file's name stays, and its folder is one of those of the client.
+    /// The path of a transcript as it is stored. The transcript is found again by it, so only the
+    /// built-in kinds of secrets are masked, not the user's patterns, and each folder separately:
+    /// the file's name is kept, and its folder is one of the client's.
     #[must_use]
     pub fn path<'a>(&self, path: &'a Path) -> Cow<'a, Path> {
         let built_in = Self {
@@ -183,7 +185,8 @@ impl Redactor {
         Cow::Owned(PathBuf::from(built_in.line(&parts, MAX_PATH)))
     }
 
-    /// Masks and cuts labels. One search through all of them is enough unless it finds something.
+    /// Masks and truncates labels. One search through all of them is enough unless it finds
+    /// something.
     pub fn mask_labels<'a>(&self, labels: impl IntoIterator<Item = Label<'a>>) {
         let labels: Vec<_> = labels.into_iter().collect();
         let mut all = String::new();
@@ -213,7 +216,7 @@ impl Redactor {
             .map_or_else(|| LEFT_OUT.to_owned(), |kept| kept.text)
     }
 
-    /// Whether a text certainly holds nothing that has to be masked.
+    /// Whether a text certainly contains nothing that has to be masked.
     fn is_clean(&self, text: &str) -> bool {
         self.find(text).is_some_and(|found| found.is_empty())
     }
@@ -226,8 +229,8 @@ impl Redactor {
                 let end = text.floor_char_boundary(max_bytes.saturating_add(OVERLAP));
                 let window = &text[..end];
                 let masked = replace(window, self.find(window)?);
-                // A secret that was cut with the text no longer matches, and masking may have moved
-                // its rest to before the final cut.
+                // A secret that was truncated with the text no longer matches, and masking may have
+                // moved the rest of it to before the final cut.
                 let is_cut_early = window.len() < text.len();
                 let safe = if is_cut_early {
                     masked.len().saturating_sub(OVERLAP)
@@ -272,7 +275,7 @@ pub fn is_secret(id: &str) -> bool {
     !Redactor::metadata_only().is_clean(id)
 }
 
-/// A message of this program or of a server as it is stored: at most [`MAX_LINE`] of it.
+/// A message of this program or of a server in its stored form, at most [`MAX_LINE`] long.
 #[must_use]
 pub fn message(text: &str) -> String {
     Redactor::metadata_only().line(text, MAX_LINE)
@@ -297,8 +300,8 @@ fn find(text: &str, mut work: Work) -> Option<Vec<Found>> {
     Some(found)
 }
 
-/// The text with `[redacted KIND]` in place of each secret. Secrets that overlap become one, of the
-/// kind whose rule comes first.
+/// The text with `[redacted KIND]` in place of each secret. Overlapping secrets are merged, and the
+/// kind is that of the first rule.
 fn replace(text: &str, mut found: Vec<Found>) -> Cow<'_, str> {
     found.retain(|found| !found.range.is_empty());
     if found.is_empty() {
@@ -325,7 +328,7 @@ fn replace(text: &str, mut found: Vec<Found>) -> Cow<'_, str> {
 }
 
 impl Text {
-    /// The text, cut to at most `max_bytes`.
+    /// The text, truncated to at most `max_bytes`.
     #[must_use]
     pub fn cut(mut self, max_bytes: usize) -> Self {
         let cut = self.text.floor_char_boundary(max_bytes);

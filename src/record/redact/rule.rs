@@ -8,16 +8,16 @@ use regex_lite::{Captures, Regex};
 
 use super::value;
 
-/// What of a long line is searched before and after a needle, in bytes. A match that ends where this
-/// ends is searched again in the whole line.
+/// How much of a long line before and after a needle is searched, in bytes. A match that ends at
+/// the limit is searched again in the whole line.
 const BEFORE: usize = 256;
 const AFTER: usize = 4096;
 
-/// How much faster the end of a line is found than an expression matches.
+/// By what factor finding the end of a line is faster than matching an expression.
 const FASTER: usize = 64;
 
-/// How much expressions may still search, in bytes. It is counted and not timed, so that a text is
-/// stored in the same way each time.
+/// How much the expressions may still search, in bytes. The work is counted instead of timed, so
+/// that a text is always stored in the same way.
 pub(super) struct Work(usize);
 
 impl Work {
@@ -34,7 +34,7 @@ impl Work {
 /// Where a match starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
-    /// At a needle, whatever stands before it.
+    /// At a needle, whatever precedes it.
     Needle,
     /// At a needle that no letter or digit precedes, unless it belongs to an escape such as `\n` or
     /// `%3D`.
@@ -43,21 +43,21 @@ pub(super) enum Start {
     Anywhere,
 }
 
-/// One kind of secret. The expression is compiled and run only for a line that holds one of the
-/// needles: running all expressions on all texts would take longer than the rest of a hook.
+/// One kind of secret. The expression is compiled and run only for a line that contains one of the
+/// needles, because running all expressions on all texts would take longer than the rest of a hook.
 pub(super) struct Rule {
     pub kind: &'static str,
     /// A needle in lower case also matches upper case.
     pub needles: &'static [&'static str],
     pub start: Start,
-    /// What a group `any`, `given`, `mixed` or `random` matches is the secret (see [`value`]), or
+    /// The secret is the match of the group `any`, `given`, `mixed` or `random` (see [`value`]), or
     /// the whole match if there is no such group. A group `name` is the name of a variable.
     pub expression: &'static str,
-    /// How many bytes after the line also belong to what is searched.
+    /// How many bytes after the line are searched as well.
     pub reach: usize,
     pub compiled: OnceLock<Option<Regex>>,
-    /// A text in which the secret is between « and », and one that stays as it is. `<N>` stands for
-    /// N letters and digits, `<hN>` for hexadecimal digits, `<AN>` for capitals and digits.
+    /// A text in which the secret is between « and », and a text that is not masked. `<N>` stands
+    /// for N letters and digits, `<hN>` for hexadecimal digits, `<AN>` for capitals and digits.
     #[cfg(test)]
     pub examples: (&'static str, &'static str),
 }
@@ -74,8 +74,8 @@ pub(super) struct Found {
 pub(super) struct Haystack<'a> {
     text: &'a str,
     lower: String,
-    /// The pairs of neighboring bytes that the text has, in lower case and with seven bits each:
-    /// most needles have a pair that an ordinary text does not have.
+    /// The pairs of neighboring bytes in the text, in lower case and with seven bits each. Most
+    /// needles contain a pair that an ordinary text does not contain.
     pairs: [u64; 256],
 }
 
@@ -139,7 +139,7 @@ impl Rule {
             if hit < searched || self.start == Start::Word && !starts_word(&text[..hit]) {
                 continue;
             }
-            // An expression that cannot be used leaves the text out; a test compiles all of them.
+            // If an expression is invalid, the text is left out. A test compiles all of them.
             let regex = self.regex()?;
             let line_end = memchr(b'\n', &text.as_bytes()[hit..]).map_or(text.len(), |at| hit + at);
             let end = text.floor_char_boundary(line_end.saturating_add(self.reach));
@@ -161,7 +161,7 @@ impl Rule {
             searched = match self.start {
                 Start::Needle | Start::Word => hit + 1,
                 Start::Anywhere if window.end == end => line_end,
-                // What follows may still need the end of this window as its context.
+                // The next window may need the end of this one as context.
                 Start::Anywhere => hit + AFTER / 2,
             };
             found.extend(secrets.into_iter().map(|range| Found { range, rule }));

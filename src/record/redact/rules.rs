@@ -1,8 +1,8 @@
 //! The kinds of secrets, as data: the tokens of vendors by their shape, and the values that text,
 //! code and command lines assign to passwords and keys.
 //!
-//! A token whose prefix says enough is recognized wherever it stands, the others only at the
-//! beginning of a word.
+//! A token with an unambiguous prefix is recognized anywhere, the others only at the beginning of a
+//! word.
 
 use std::sync::OnceLock;
 
@@ -49,9 +49,9 @@ rules! {
     { r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----[\s\S]{0,200}?[A-Za-z0-9+/]{16}(?:[\s\S]*?-----END [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----|[A-Za-z0-9+/=\s\\]*)" }
     "«-----BEGIN RSA PRIVATE KEY-----\n<44>\n-----END RSA PRIVATE KEY-----» x", "it starts with -----BEGIN PRIVATE KEY-----, not -----BEGIN PUBLIC KEY-----";
 
-    // Convex: the keys of this product's own users. Those of Convex Cloud say what they are for; an
+    // Convex: the keys of this product's own users. Those of Convex Cloud name their purpose. An
     // admin key is the name of an instance and at least 60 hexadecimal digits, so a name before a
-    // hash of 40 or 64 digits is one only if it says so.
+    // hash of 40 or 64 digits is one only if the context says so.
     "convex key" ["prod:", "dev:", "preview:", "project:", "prod%3a", "dev%3a", "preview%3a", "project%3a"] Word
     { r"(?i:prod|dev|preview|project)(?::|%3[Aa])[A-Za-z0-9_.:%-]+(?:\\?\||%7[Cc])(?:[A-Za-z0-9+/_=-]|%(?:2[BbFf]|3[Dd])){16,}" }
     "«prod:happy-animal-123|eyJ2<44>==» x", "dev:name | prod:a|b";
@@ -162,8 +162,8 @@ rules! {
     "secret" ["claude_code_messaging_token"] Needle
     { r#"CLAUDE_CODE_MESSAGING_TOKEN(?:\\*["'])?\]?\s*[:=,]?\s*(?:\\*["'`])?(?<given>[^\s"'`\\;,<>(){}]{6,})"# }
     "{\"CLAUDE_CODE_MESSAGING_TOKEN\":\"«abcdefghijkl»\"}", "unset CLAUDE_CODE_MESSAGING_TOKEN, then";
-    // Upper case is a variable of the environment, whose value can hold spaces in quotes and any
-    // sign without them.
+    // An upper-case name is an environment variable. With quotes, its value can contain spaces, and
+    // without quotes any punctuation.
     "secret" ["PASSW", "PASSPHRASE", "SECRET"] Needle
     { r#"(?<name>(?:PASSWORD|PASSWD|PASSPHRASE|SECRET)[A-Z0-9_]*)(?:["']?\s*[:=]\s*(?:"(?<given1>[^"\n]{4,})"|'(?<given2>[^'\n]{4,})')|=(?<given3>[^\s"'`;&,\\]{4,}))"# }
     "INSTANCE_SECRET: '«ab cd»' x", "PASSWORD_FILE=/run/secrets/db PASSWORD=$PW SECRET: 'redacted'";
@@ -191,8 +191,8 @@ mod tests {
     use crate::record::redact::masked;
     use crate::record::redact::rule::{Haystack, Work};
 
-    /// The example with random text in place of `<N>`, `<hN>` and `<AN>`: put together here so that no
-    /// scanner takes this file for a leak.
+    /// The example with random text in place of `<N>`, `<hN>` and `<AN>`: assembled here so that no
+    /// scanner mistakes this file for a leak.
     fn filled(example: &str) -> String {
         let random = |letters: &str, length: usize| -> String {
             letters.chars().cycle().take(length).collect()
@@ -219,7 +219,7 @@ mod tests {
         filled + rest
     }
 
-    /// The text that is masked and what comes of it.
+    /// The text to mask and the expected result.
     fn example(marked: &str, kind: &str) -> (String, String) {
         let marked = filled(marked);
         let (before, rest) = marked.split_once('«').unwrap();
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_names_a_secret_is_left() {
+    fn text_that_only_names_a_secret_is_not_masked() {
         for text in [
             "commit 9fceb02d0ae598e95dc970b74767f19372d61af8",
             "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",

@@ -1,6 +1,7 @@
-//! Whether the value of a password or a key is one, or a word, a path, code or a placeholder.
+//! Whether the value of a password or a key is a real secret, or a word, a path, code or a
+//! placeholder.
 
-/// Values that stand in place of a secret.
+/// Values that are placeholders for a secret.
 const PLACEHOLDERS: &[&str] = &[
     "none",
     "null",
@@ -68,7 +69,7 @@ const PLACEHOLDER_STARTS: &[&str] = &[
     "this.",
 ];
 
-/// Parts of a variable's name that say that its value is about a secret and is none:
+/// Parts of a variable's name that show that its value is about a secret but is not one:
 /// `token_count`, `PASSWORD_FILE`, `secretName`.
 const ABOUT: &[&str] = &[
     "tokens",
@@ -110,7 +111,7 @@ const ABOUT: &[&str] = &[
     "store",
 ];
 
-/// What makes a `key` a secret if it stands before it, as in `api_key` and `ACCESS-KEY`.
+/// Words that, before `key`, show that it is a secret, as in `api_key` and `ACCESS-KEY`.
 const KEYS: &[&str] = &[
     "api",
     "access",
@@ -138,11 +139,12 @@ const KEYS: &[&str] = &[
 /// Whether the value of a group is a secret. `group` says how much it takes:
 ///
 /// - `any`: every value.
-/// - `given`: everything that people set as a password, so no placeholder, path or code.
-/// - `mixed`: also with a digit or a sign, so no word.
-/// - `random`: also a part that no word or version has, such as `Ab3dEf6h`.
-/// - `login`: what stands before the `@` of a URL, so no port.
-/// - `name`: no value but the name that is assigned to, from the word that says what it is.
+/// - `given`: anything that could be set as a password, but no placeholder, path or code.
+/// - `mixed`: as before, and with a digit or punctuation, so not a word.
+/// - `random`: as before, and with a part that no word or version has, such as `Ab3dEf6h`.
+/// - `login`: what precedes the `@` of a URL, so not a port.
+/// - `name`: not a value, but the name that is assigned to, from the word that identifies a secret
+///   on.
 /// - `key`: such a name that is a secret only with certain words before it.
 ///
 /// `before` is the text before the match.
@@ -171,7 +173,7 @@ fn is_name(name: &str) -> bool {
     !ABOUT.iter().any(|part| name.contains(part))
 }
 
-/// Whether what looks like a password is a port and a path with an `@`, as in the URL of a package:
+/// Whether an apparent password is a port and a path with an `@`, as in the URL of a package:
 /// `http://localhost:4873/@scope/name`.
 fn is_port(value: &str, before: &str) -> bool {
     let is_web = before.ends_with("http") || before.ends_with("https");
@@ -247,8 +249,8 @@ fn has_both_cases(value: &str) -> bool {
     value.len() >= 16 && upper * 10 >= value.len() * 3 && lower * 10 >= value.len() * 3
 }
 
-/// Whether a part of the value mixes letters and digits as no name does: `sha256`, `oauth2`,
-/// `gpt-4o` and `2026-11-26` have none.
+/// Whether a part of the value mixes letters and digits in a way that no name does: `sha256`,
+/// `oauth2`, `gpt-4o` and `2026-11-26` have none.
 fn is_random(value: &str) -> bool {
     let parts = value.split(['-', '_', '.', ':', '/', ',']);
     let is_part = |part: &str| {

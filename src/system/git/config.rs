@@ -17,7 +17,7 @@ pub struct Entry {
     pub value: String,
 }
 
-/// The variables of a file, in its order. What is malformed is passed over.
+/// The variables of a file, in its order. Malformed lines are skipped.
 #[must_use]
 pub fn parse(text: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
@@ -49,7 +49,7 @@ pub fn parse(text: &str) -> Vec<Entry> {
     }
 }
 
-/// Reads a heading behind its bracket. Returns what follows it.
+/// Reads a heading after its opening bracket. Returns what follows it.
 fn heading<'a>(text: &'a str, section: &mut Entry) -> &'a str {
     let end = text.find([']', '"', '\n']).unwrap_or(text.len());
     section.section = text[..end].trim().to_lowercase();
@@ -75,7 +75,7 @@ fn heading<'a>(text: &'a str, section: &mut Entry) -> &'a str {
 /// Reads a value. Returns it, and what follows its line.
 fn value(text: &str) -> (String, &str) {
     let mut value = String::new();
-    // Spaces count only before something else.
+    // Trailing spaces do not count.
     let mut spaces = String::new();
     let mut is_quoted = false;
     let mut characters = text.char_indices();
@@ -88,7 +88,7 @@ fn value(text: &str) -> (String, &str) {
                 continue;
             }
             '\\' => match characters.next() {
-                // The value goes on in the next line.
+                // The value continues on the next line.
                 Some((_, '\n')) => continue,
                 Some((_, 'n')) => '\n',
                 Some((_, 't')) => '\t',
@@ -126,8 +126,8 @@ pub fn email(entries: &[Entry]) -> Option<String> {
 }
 
 /// Whether the variable names a file that is included for a repository whose Git folder is
-/// `git_folder`. Of the conditions, only that by folder is known; what another one includes is left
-/// out.
+/// `git_folder`. The condition by folder is the only supported one; includes with other conditions
+/// are ignored.
 #[must_use]
 pub fn includes(entry: &Entry, home: Option<&Path>, git_folder: Option<&Path>) -> bool {
     if entry.key != "path" {
@@ -154,7 +154,7 @@ fn is_match(pattern: &str, case_sensitive: bool, home: Option<&Path>, folder: &P
     } else {
         format!("**/{expanded}")
     };
-    // A folder stands for everything below it.
+    // A folder matches everything below it.
     let whole = if pattern.ends_with('/') {
         format!("{}/**", anchored.trim_end_matches('/'))
     } else {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_text_ends() {
+    fn parsing_malformed_text_ends() {
         for text in [
             "[",
             "[a",

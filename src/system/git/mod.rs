@@ -1,5 +1,5 @@
-//! What a working tree of Git says about itself: its remote, its commit, and its user. Read from
-//! files, because a hook starts no process.
+//! The remote, the commit and the user of a Git working tree, read from its files, because a hook
+//! must not start processes.
 
 pub mod config;
 
@@ -12,11 +12,11 @@ use super::files::read_regular;
 
 /// How many folders above the current one are searched.
 const MAX_LEVELS: usize = 64;
-/// How many files a configuration may include, one in the other; Git's own limit.
+/// How deep includes in configuration files may be nested; Git's own limit.
 const MAX_INCLUDES: u32 = 10;
 /// How many references may lead from one to the next; Git's own limit.
 const MAX_REFERENCES: u32 = 5;
-/// The largest file of Git that is read, in bytes. Packed references take some 60 bytes each.
+/// The largest file of Git that is read, in bytes. Packed references take about 60 bytes each.
 const MAX_FILE: u64 = 8 * 1024 * 1024;
 
 /// A working tree.
@@ -85,7 +85,7 @@ impl WorkTree {
             let Some(name) = value.strip_prefix("ref: ") else {
                 break;
             };
-            // Anything else could lead out of the repository.
+            // Any other name could lead out of the repository.
             let is_name = name.starts_with("refs/") && !name.contains("..");
             let name = is_name.then(|| name.to_owned())?;
             value = line(&self.own.join(&name))
@@ -103,16 +103,17 @@ impl WorkTree {
         Some(id.to_owned())
     }
 
-    /// The email address of its user, from its own configuration or from the user's (`files`, those
-    /// that count more first).
+    /// The email address of its user, from its own configuration or from the user's (`files`, in
+    /// order of precedence, highest first).
     #[must_use]
     pub fn email(&self, files: &[PathBuf], home: Option<&Path>) -> Option<String> {
         config::email(&self.configuration).or_else(|| email(files, home, Some(&self.own)))
     }
 }
 
-/// The email address of Git's user. `files` are the user's configuration files, those that count more
-/// first; `git_folder` is that of the working tree, by which files can be included.
+/// The email address of Git's user. `files` are the user's configuration files, in order of
+/// precedence, highest first; `git_folder` is that of the working tree, by which files can be
+/// included.
 #[must_use]
 pub fn email(files: &[PathBuf], home: Option<&Path>, git_folder: Option<&Path>) -> Option<String> {
     files.iter().find_map(|file| {
@@ -166,8 +167,8 @@ fn line(path: &Path) -> Option<String> {
     Some(text(path)?.lines().next()?.trim().to_owned())
 }
 
-/// The URL of a remote without password, token and query. The user of SSH stays, because it is a
-/// part of the address.
+/// The URL of a remote without password, token and query. The SSH user is kept, because it is part
+/// of the address.
 fn without_credentials(remote: &str) -> String {
     let Some(mut url) = Url::parse(remote).ok().filter(Url::has_host) else {
         return remote.to_owned();

@@ -87,13 +87,13 @@ const PROMPT: Column<ListedSession> = Column::left("PROMPT", 0, |session, _| {
     Cell::new(title(&session.document))
 });
 
-/// What tells the sessions of all machines apart; the journal has those of one machine.
+/// Columns that distinguish the sessions of several machines; the journal has those of one machine.
 fn remote(session: &ListedSession, text: Option<&str>, name: fn(&str) -> String) -> Cell {
     let is_remote = session.delivery_state.is_none();
     Cell::new(text.filter(|_| is_remote).map(name).unwrap_or_default())
 }
 
-/// What a running session does, and for how long.
+/// What a running session is doing, and for how long.
 fn activity(metadata: &Metadata, now: Millis) -> Option<String> {
     let Activity { state, since } = metadata.activity?;
     let word = match state {
@@ -116,7 +116,7 @@ fn counted(session: &ListedSession, count: fn(&Metadata) -> String) -> Cell {
     Cell::new(known(metadata, count))
 }
 
-/// A count, or the sign for one that is not known.
+/// A count, or the sign for an unknown one.
 fn known(metadata: &Metadata, count: fn(&Metadata) -> String) -> String {
     if_known(metadata.has_counts(), || count(metadata))
 }
@@ -129,8 +129,8 @@ pub(super) fn if_known(is_known: bool, count: impl FnOnce() -> String) -> String
     }
 }
 
-/// The table of sessions, and below it why some are not in Convex. `unlisted` is how many sessions
-/// that wait for delivery are not in the table.
+/// The table of sessions, and below it why some are not in Convex. `unlisted` is the number of
+/// sessions that wait for delivery but are not in the table.
 #[must_use]
 pub fn session_table(
     sessions: &[ListedSession],
@@ -215,7 +215,7 @@ pub(super) fn project(name: &str) -> String {
     escape(last.unwrap_or(name))
 }
 
-/// The owner and the name of a repository, as far as its address has both.
+/// The owner and the name of a repository, if its address has both.
 fn repository_name(address: &str) -> String {
     let bare = address.strip_suffix(".git").unwrap_or(address);
     let mut parts = bare
@@ -227,7 +227,7 @@ fn repository_name(address: &str) -> String {
     }
 }
 
-/// A model's name without the prefix that all of Claude's share and without its date.
+/// A model's name without the prefix that all Claude models share and without its date.
 pub(super) fn short_model(name: &str) -> String {
     let name = name.strip_prefix("claude-").unwrap_or(name);
     let is_date = |part: &str| part.len() == 8 && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -237,8 +237,8 @@ pub(super) fn short_model(name: &str) -> String {
     }
 }
 
-/// How long clients have worked on the session. While it runs only the largest unit is shown,
-/// because the others change faster than one can read them.
+/// How long clients have worked on the session. While it runs, only the largest unit is shown,
+/// because the others change too fast to read.
 pub(super) fn time(document: &Document, now: Millis) -> String {
     let format = match document.status {
         Status::Running => span,
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn table_fits_its_width_whatever_the_cells_hold() {
+    fn table_fits_its_width_whatever_the_cells_contain() {
         let document = json!({
             "sessionId": "0123456789", "status": "completed", "input": "日本語".repeat(100),
             "metadata": {

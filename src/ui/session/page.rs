@@ -17,7 +17,7 @@ use crate::ui::text::{
     date, dollars, duration, escape, failures, plural, span, tokens, tokens_by_kind,
 };
 
-/// How many digits of a commit are shown.
+/// How many digits of a commit ID are shown.
 const COMMIT: usize = 10;
 
 /// The page of one session.
@@ -142,7 +142,7 @@ const fn ended_by(by: EndedBy) -> &'static str {
     }
 }
 
-/// What was worked on.
+/// The project that the session worked on.
 fn project_lines(page: &mut Page<'_>, metadata: &Metadata) {
     page.line("project", &escape(&metadata.cwd));
     page.line("repository", &escaped(metadata.repository.as_ref()));
@@ -166,7 +166,7 @@ fn commits(metadata: &Metadata) -> String {
     }
 }
 
-/// What each of several models and days used.
+/// The usage by model and by day, if there are several.
 fn breakdown(page: &mut Page<'_>, metadata: &Metadata) {
     for line in by_model(metadata) {
         page.line("by model", &line);
@@ -176,7 +176,7 @@ fn breakdown(page: &mut Page<'_>, metadata: &Metadata) {
     }
 }
 
-/// What the session has cost, and who says so; empty if nobody does.
+/// The cost of the session and its source; empty if it is not known.
 fn cost_line(metadata: &Metadata) -> String {
     let Some(cost) = cost(metadata) else {
         return String::new();
@@ -192,7 +192,7 @@ fn cost_line(metadata: &Metadata) -> String {
     format!("{cost} ({source}{part})")
 }
 
-/// What each of several models used and cost.
+/// Usage and cost by model, if there are several.
 fn by_model(metadata: &Metadata) -> Vec<String> {
     let models = &metadata.usage_by_model;
     if models.len() < 2 {
@@ -207,7 +207,7 @@ fn by_model(metadata: &Metadata) -> Vec<String> {
     models.iter().map(line).collect()
 }
 
-/// What was used and charged on each of several days.
+/// Usage and cost by day, if there are several.
 fn by_day(metadata: &Metadata) -> Vec<String> {
     let mut days: BTreeMap<&str, (Usage, Option<f64>)> = BTreeMap::new();
     for entry in &metadata.usage_by_day {
@@ -247,7 +247,7 @@ fn turns(metadata: &Metadata) -> String {
     parts.join(", ")
 }
 
-/// What the time was spent on, as far as the client says so.
+/// How the time was spent, as far as the client reports it.
 fn time_spent(metadata: &Metadata) -> String {
     let parts = [
         (metadata.api_duration_ms, "in API requests"),
@@ -259,7 +259,7 @@ fn time_spent(metadata: &Metadata) -> String {
     known.collect::<Vec<_>>().join(", ")
 }
 
-/// The lines of code that tools changed, as far as the client says so.
+/// The lines of code that tools changed, as far as the client reports it.
 fn lines_changed(metadata: &Metadata) -> String {
     let parts = [
         (metadata.lines_added, "added"),
@@ -289,7 +289,7 @@ fn subagents(subagents: &SubagentDocument) -> String {
     )
 }
 
-/// What a running session does, and for how long.
+/// What a running session is doing, and for how long.
 fn activity_line(metadata: &Metadata, now: Millis) -> String {
     let Some(Activity { state, since }) = metadata.activity else {
         return String::new();

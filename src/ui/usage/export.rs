@@ -6,10 +6,10 @@ use super::models;
 use crate::record::ledger::{Amounts, Grouping, Ledger};
 use crate::ui::text::{escape, json_line};
 
-/// The names and values of the fields that tell one record from the others.
+/// The names and values of the fields that identify a record.
 type Keys<'a> = Vec<(&'static str, &'a str)>;
 
-/// The groups, each by model if that was asked for.
+/// The groups, each by model if requested.
 fn records(ledger: &Ledger, has_breakdown: bool) -> Vec<(Keys<'_>, &Amounts)> {
     let field = ledger.grouping().field();
     let mut records = Vec::new();
@@ -59,7 +59,7 @@ fn figures(amounts: &Amounts) -> Value {
         "cacheCreationInputTokens": usage.cache_creation_input_tokens,
     });
     if let Some(usd) = amounts.cost_usd {
-        // Sums of floats end in noise, far below what anything costs.
+        // Sums of floats have rounding errors, far below the smallest cost.
         figures["costUsd"] = json!((usd * 1e12).round() / 1e12);
     }
     if amounts.has_partial_cost() {
@@ -110,8 +110,8 @@ pub fn usage_csv(ledger: &Ledger, has_breakdown: bool) -> String {
     lines
 }
 
-/// A text as a cell of CSV. Spreadsheets run what looks like a formula, so that gets a quote in
-/// front.
+/// A text as a cell of CSV. Spreadsheets run text that looks like a formula, so such text is
+/// prefixed with a quote.
 fn csv_text(text: &str) -> String {
     let formula = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         "'"

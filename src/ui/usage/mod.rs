@@ -1,4 +1,4 @@
-//! Usage: the table with its bars and its line of days, JSON and CSV.
+//! Usage: the table with its bars and its sparkline, JSON and CSV.
 
 mod export;
 
@@ -16,12 +16,12 @@ use super::table::{Cell, Column, UNKNOWN, table};
 use super::text::{cost_of, cut_left, escape, plural, short_count, wrap};
 use crate::record::ledger::{Amounts, Group, Grouping, Ledger, by_cost};
 
-/// How many days the line of days has.
+/// The number of days in the sparkline.
 const DAYS: i64 = 30;
-/// How many columns the name of a group has at most.
+/// The maximum width of a group's name, in columns.
 const NAME: usize = 24;
 
-/// What is on the screen of `usage`.
+/// The content of the screen of `usage`.
 pub struct UsageScreen<'a> {
     /// The figures.
     pub ledger: &'a Ledger,
@@ -41,7 +41,7 @@ struct Row {
     style: Style,
 }
 
-/// What bars and the line of days show.
+/// What bars and the sparkline show.
 #[derive(Clone, Copy, PartialEq)]
 enum Measure {
     Cost,
@@ -49,7 +49,7 @@ enum Measure {
 }
 
 impl Measure {
-    /// Cost, unless some tokens have none.
+    /// Cost, unless the cost of some tokens is unknown.
     const fn of(total: &Amounts) -> Self {
         if total.cost_usd.is_some() && !total.is_partial {
             Self::Cost
@@ -147,7 +147,7 @@ fn cost(amounts: &Amounts) -> Option<String> {
 }
 
 impl UsageScreen<'_> {
-    /// The head, the table with a total, and remarks.
+    /// The heading, the table with a total, and remarks.
     #[must_use]
     pub fn draw(&self, screen: &Screen) -> String {
         let total = self.ledger.total();
@@ -163,7 +163,7 @@ impl UsageScreen<'_> {
         text
     }
 
-    /// What the figures are of, and a line of days.
+    /// What the figures cover, and the sparkline.
     fn head(&self, measure: Measure, screen: &Screen) -> String {
         let by = match self.ledger.grouping() {
             Grouping::AgentType => "agent type",
@@ -314,7 +314,7 @@ fn names_of_models(models: &[&str]) -> Vec<String> {
     short_names(models, short_model)
 }
 
-/// Short names for these keys; the end of the whole key where a short name would stand for two.
+/// Short names for these keys; the end of the whole key if two keys have the same short name.
 fn short_names(keys: &[&str], short: fn(&str) -> String) -> Vec<String> {
     let mut counts = BTreeMap::new();
     for key in keys {

@@ -1,4 +1,4 @@
-//! The answer: what the client itself gives as the result of a run.
+//! The answer: what the client itself returns as the result of a run.
 
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ fn answer_is_the_last_text_of_the_last_message() {
 
 #[test]
 fn answer_to_a_schema_is_the_structured_output() {
-    let asked = || {
+    let prompted = || {
         Transcript::new(1)
             .prompt("Rate the change.")
             .answer("m1", "I look at it first.", 1)
@@ -84,7 +84,7 @@ fn answer_to_a_schema_is_the_structured_output() {
     check(vec![
         row(
             "a call that ends the turn",
-            asked()
+            prompted()
                 .message(Some("m2"), &structured("so", "approve"), 10, &json!({}))
                 .attachment(&attachment)
                 .user(&result("so"), &end),
@@ -92,14 +92,14 @@ fn answer_to_a_schema_is_the_structured_output() {
         ),
         row(
             "a call of an older client, without an attachment",
-            asked()
+            prompted()
                 .message(Some("m2"), &structured("so", "approve"), 10, &json!({}))
                 .user(&result("so"), &json!({})),
             json!({"output": approved}),
         ),
         row(
             "a call that did not match the schema, and one that did",
-            asked()
+            prompted()
                 .message(Some("m2"), &structured("so1", "maybe"), 10, &json!({}))
                 .user(&json!([tool_result("so1", true)]), &json!({}))
                 .message(Some("m3"), &structured("so2", "approve"), 100, &json!({}))
@@ -109,7 +109,7 @@ fn answer_to_a_schema_is_the_structured_output() {
         ),
         row(
             "a text in a later turn",
-            asked()
+            prompted()
                 .message(Some("m2"), &structured("so", "approve"), 10, &json!({}))
                 .attachment(&attachment)
                 .user(&result("so"), &end)

@@ -1,4 +1,4 @@
-//! What was charged: the client's own figures where they cover the session, else those of the
+//! What was charged: the client's own figures if they cover the session, else those of the
 //! messages.
 
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::support::Machine;
 
 const MODEL: &str = "claude-opus-4-8";
 
-fn asked() -> Transcript {
+fn prompted() -> Transcript {
     Transcript::new(1).prompt("go")
 }
 
@@ -21,7 +21,7 @@ fn of_model(n: u64, usd: f64) -> Value {
 }
 
 #[test]
-fn clients_figures_are_the_sessions_where_they_cover_it() {
+fn clients_figures_are_shown_if_they_cover_the_session() {
     let advisor = json!({"usage": {
         "input_tokens": 1, "output_tokens": 2, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 4,
         "iterations": [
@@ -35,55 +35,55 @@ fn clients_figures_are_the_sessions_where_they_cover_it() {
     advised["id"] = json!("m1");
     advised["model"] = json!(MODEL);
     advised["content"] = json!([{"type": "text", "text": "Done."}]);
-    let advised = asked().record(&json!({"type": "assistant", "message": advised}));
+    let advised = prompted().record(&json!({"type": "assistant", "message": advised}));
     check(vec![
         row(
             "figures that are those of the messages",
-            asked().answer("m1", "Done.", 10).cost(10, 0.25),
+            prompted().answer("m1", "Done.", 10).cost(10, 0.25),
             json!({"usage": 10, "usageSource": "client", "costUsd": 0.25, "costSource": "client"}),
         ),
         row(
             "requests without a record, such as titles and compaction",
-            asked().answer("m1", "Done.", 10).cost(17, 0.004_321_999_999_999_999_5),
+            prompted().answer("m1", "Done.", 10).cost(17, 0.004_321_999_999_999_999_5),
             json!({"usage": 17, "usageSource": "client", "costUsd": 0.004_321_999_999_999_999_5, "apiMessages": 1}),
         ),
         row(
             "no messages at all",
-            asked().cost_state(&json!({"totalCostUSD": 0, "modelUsage": {}, "hasUnknownModelCost": false})),
+            prompted().cost_state(&json!({"totalCostUSD": 0, "modelUsage": {}, "hasUnknownModelCost": false})),
             json!({"usage": 0, "costUsd": 0.0, "usageByModel": []}),
         ),
         row(
             "figures that are written several times",
-            asked().answer("m1", "Done.", 10).cost(10, 0.25).prompt("again").answer("m2", "Again.", 100).cost(110, 2.5).cost(110, 2.5),
+            prompted().answer("m1", "Done.", 10).cost(10, 0.25).prompt("again").answer("m2", "Again.", 100).cost(110, 2.5).cost(110, 2.5),
             json!({"usage": 110, "usageSource": "client", "costUsd": 2.5}),
         ),
         row(
             "messages after the client's figures",
-            asked().answer("m1", "Done.", 10).cost(10, 0.25).prompt("again").answer("m2", "Again.", 100),
+            prompted().answer("m1", "Done.", 10).cost(10, 0.25).prompt("again").answer("m2", "Again.", 100),
             json!({"usage": 110}),
         ),
         row(
             "a process that was killed before one that wrote its own figures",
-            asked().answer("m1", "Done.", 10).prompt("resumed").answer("m2", "Again.", 100).cost(100, 0.5),
+            prompted().answer("m1", "Done.", 10).prompt("resumed").answer("m2", "Again.", 100).cost(100, 0.5),
             json!({"usage": 110, "usageSource": "transcript", "costUsd": 0.008_965, "costSource": "estimate"}),
         ),
         row(
             "a model without a price",
-            asked().answer("m1", "Done.", 10).cost_state(&json!({
+            prompted().answer("m1", "Done.", 10).cost_state(&json!({
                 "totalCostUSD": 0, "modelUsage": {"glm-5": of_model(10, 0.0)}, "hasUnknownModelCost": true
             })),
             json!({"costUsd": null, "costSource": null}),
         ),
         row(
             "a model with a price beside one without",
-            asked().answer("m1", "Done.", 10).cost_state(&json!({
+            prompted().answer("m1", "Done.", 10).cost_state(&json!({
                 "totalCostUSD": 0.5, "modelUsage": {MODEL: of_model(10, 0.5), "glm-5": of_model(100, 0.0)}, "hasUnknownModelCost": true
             })),
             json!({"costUsd": 0.000_815, "costSource": "estimate", "costIsPartial": true, "usage": 110}),
         ),
         row(
             "several models",
-            asked().answer("m1", "Done.", 10).cost_state(&json!({
+            prompted().answer("m1", "Done.", 10).cost_state(&json!({
                 "totalCostUSD": 0.75, "modelUsage": {MODEL: of_model(10, 0.5), "claude-haiku-4-5": of_model(100, 0.25)}, "hasUnknownModelCost": false
             })),
             json!({"usage": 110, "costUsd": 0.75, "usageByModel": [
@@ -93,16 +93,16 @@ fn clients_figures_are_the_sessions_where_they_cover_it() {
         ),
         row(
             "lines and times",
-            asked().answer("m1", "Done.", 10).cost_state(&json!({
+            prompted().answer("m1", "Done.", 10).cost_state(&json!({
                 "totalCostUSD": 0.25, "modelUsage": {MODEL: of_model(10, 0.25)}, "hasUnknownModelCost": false,
                 "totalLinesAdded": 12, "totalLinesRemoved": 3, "totalAPIDuration": 509, "totalToolDuration": 73
             })),
             json!({"linesAdded": 12, "linesRemoved": 3, "costUsd": 0.25}),
         ),
-        row("no figures of the client", asked().answer("m1", "Done.", 10), json!({"usage": 10, "usageSource": "transcript", "linesAdded": null})),
+        row("no figures of the client", prompted().answer("m1", "Done.", 10), json!({"usage": 10, "usageSource": "transcript", "linesAdded": null})),
         row(
             "figures of another shape",
-            asked().answer("m1", "Done.", 10).cost_state(&json!({"totalCostUSD": "a lot", "modelUsage": [1, 2]})),
+            prompted().answer("m1", "Done.", 10).cost_state(&json!({"totalCostUSD": "a lot", "modelUsage": [1, 2]})),
             json!({"usage": 10, "usageSource": "transcript", "costUsd": 0.000_815}),
         ),
         row(
@@ -140,12 +140,12 @@ fn details_of_usage_are_kept() {
         "cache_creation": {"ephemeral_5m_input_tokens": 33, "ephemeral_1h_input_tokens": 7}
     }});
     let message = json!({"type": "assistant", "message": message});
-    let stated = asked().answer("m1", "Done.", 10).cost_state(&json!({
+    let stated = prompted().answer("m1", "Done.", 10).cost_state(&json!({
         "totalCostUSD": 0.25, "modelUsage": {MODEL: detailed}, "hasUnknownModelCost": false
     }));
     for (condition, transcript) in [
         ("of the client", stated),
-        ("of the message", asked().record(&message)),
+        ("of the message", prompted().record(&message)),
     ] {
         let machine = Machine::new();
         place(&machine, &transcript, &transcript.bytes);
@@ -159,7 +159,7 @@ fn details_of_usage_are_kept() {
 }
 
 #[test]
-fn what_was_inherited_is_taken_out_only_where_the_client_carried_it_in() {
+fn inherited_part_is_taken_out_only_if_the_client_included_it() {
     let parent = Transcript::new(1).prompt("one").answer("m1", "One.", 10);
     let fork = |fork: Fork| parent.fork(2, fork).prompt("two").answer("m2", "Two.", 100);
     let own = json!({"usage": 17, "costUsd": 0.25, "inheritedUsage": null});
@@ -222,7 +222,7 @@ fn what_was_inherited_is_taken_out_only_where_the_client_carried_it_in() {
 #[test]
 fn figures_written_after_the_session_end_are_read_by_the_next_hook_of_any_session() {
     let machine = Machine::new();
-    let cleared = asked().answer("m1", "Done.", 10);
+    let cleared = prompted().answer("m1", "Done.", 10);
     let next = Transcript::new(2);
     hook(
         &machine,

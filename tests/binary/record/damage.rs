@@ -1,5 +1,5 @@
-//! Lines that a crash, a full disk or two processes have damaged. Every whole record counts; what
-//! is left of the others is counted as damage.
+//! Lines that a crash, a full disk or two processes have damaged. Every whole record counts; the
+//! remains of the others are counted as damage.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ fn session(damage: impl Fn(Transcript) -> Transcript) -> Transcript {
     damage(before).answer("m9", "The report is written.", 100)
 }
 
-/// The record of such a session: the damaged message is lost, nothing else.
+/// The record of such a session: only the damaged message is lost.
 fn one_lost(condition: &'static str, damage: impl Fn(Transcript) -> Transcript) -> Row {
     let record = json!({
         "usage": 101, "apiMessages": 2, "output": "The report is written.",
@@ -135,7 +135,7 @@ fn whole_records_in_a_damaged_line_count() {
 }
 
 #[test]
-fn what_is_whole_is_not_damaged() {
+fn whole_records_are_not_counted_as_damage() {
     check(vec![
         none_lost("empty lines", |before| before.raw("\n\n  \n\t\n")),
         none_lost("lines that end in CRLF", |before| before.cut(0).raw("\r\n")),
@@ -174,7 +174,7 @@ fn what_is_whole_is_not_damaged() {
     ]);
 }
 
-/// Lines above the size that is kept in memory. What is small in them counts.
+/// Lines above the size that is kept in memory. Their small parts count.
 #[test]
 fn small_parts_of_large_lines_count() {
     let image = json!({"type": "image", "source": {
@@ -182,21 +182,21 @@ fn small_parts_of_large_lines_count() {
     }});
     let text = |text: &str| json!({"type": "text", "text": text});
     let look = "Make the page look like the second picture.";
-    let asked = json!({"prompts": 1, "turns": 1, "input": look, "output": "It does now.", "usage": 1, "damagedLines": null});
+    let prompted = json!({"prompts": 1, "turns": 1, "input": look, "output": "It does now.", "usage": 1, "damagedLines": null});
     check(vec![
         row(
             "a prompt after two screenshots",
             Transcript::new(1)
                 .user(&json!([image, image, text(look)]), &json!({"origin": {"kind": "human"}}))
                 .answer("m1", "It does now.", 1),
-            asked.clone(),
+            prompted.clone(),
         ),
         row(
             "a prompt before two screenshots",
             Transcript::new(1)
                 .user(&json!([text(look), image, image]), &json!({"origin": {"kind": "human"}}))
                 .answer("m1", "It does now.", 1),
-            asked,
+            prompted,
         ),
         row(
             "a failed tool whose result has two screenshots",

@@ -1,4 +1,4 @@
-//! What was used on which day.
+//! Usage by day.
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -112,9 +112,9 @@ fn usage_counts_on_the_day_of_each_message() {
     ]);
 }
 
-/// What an older version counted has no days, and what it delivered has none either.
+/// Neither the figures that an older version counted nor the documents that it delivered have days.
 #[test]
-fn what_an_older_version_counted_counts_on_the_day_on_which_the_session_started() {
+fn figures_of_an_older_version_count_on_the_day_on_which_the_session_started() {
     let machine = Machine::new();
     let transcript = days();
     let first = transcript.line_ends()[1];
@@ -186,7 +186,7 @@ fn document_of_a_thousand_turns_in_twenty_days_is_below_16_kb() {
             "{}",
             listed.len()
         );
-        // The latest days are kept apart, and the first one.
+        // The first day and the latest ones are kept separately.
         assert_eq!(listed[0]["day"], "2026-09-01");
         assert_eq!(listed.last().unwrap()["day"], "2026-09-20");
         let length = document.to_string().len();

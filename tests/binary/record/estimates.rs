@@ -1,4 +1,4 @@
-//! The estimate of what a session has cost, where the client does not say it.
+//! The estimated cost of a session, if the client does not report it.
 
 use serde_json::{Value, json};
 
@@ -123,7 +123,7 @@ fn estimate_is_the_price_of_each_message() {
 }
 
 #[test]
-fn estimate_is_marked_on_every_screen_also_while_the_session_runs() {
+fn estimate_is_marked_on_every_screen_even_while_the_session_runs() {
     let machine = Machine::new();
     let transcript = answer(
         "claude-opus-5-5",
@@ -147,7 +147,7 @@ fn estimate_is_marked_on_every_screen_also_while_the_session_runs() {
     }
 }
 
-/// A price applies to all that was counted, as soon as the session changes.
+/// A price applies to everything that was counted, as soon as the session changes.
 #[test]
 fn prices_can_be_configured() {
     let machine = Machine::new();

@@ -1,5 +1,5 @@
-//! Which files are a session: wherever the client has put them, whatever lies beside them, and
-//! whatever becomes of them.
+//! Which files belong to a session: wherever the client has put them, whatever is beside them, and
+//! whatever happens to them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ fn session_in_two_project_folders_is_one_session() {
         import(&machine);
         assert_record(&machine, "imported", &before, record.clone());
     }
-    // The hooks name the folder in which the session is now.
+    // The hooks name the folder that the session is in now.
     for events in [&["SessionStart", "Stop", "SessionEnd"][..], &["Stop"]] {
         let machine = Machine::new();
         write(&project(&machine, WORKTREE), &before);
@@ -86,7 +86,7 @@ fn session_in_two_project_folders_is_one_session() {
 }
 
 #[test]
-fn session_that_moves_to_another_folder_goes_on() {
+fn session_that_moves_to_another_folder_continues() {
     let machine = Machine::new();
     let session = done();
     let old = write(&project(&machine, "-home-dev-proj"), &session);
@@ -100,7 +100,7 @@ fn session_that_moves_to_another_folder_goes_on() {
     assert_record(&machine, "moved", &session, record);
 }
 
-/// Clients leave a file with a record of their own in another project folder.
+/// Clients leave a file with only internal records in another project folder.
 #[test]
 fn fragment_without_a_conversation_changes_nothing() {
     let session = done();
@@ -212,8 +212,8 @@ fn folder_that_cannot_be_read_is_named_and_the_others_are_read() {
         .nobody()
         .run();
     mode(&locked, 0o755);
-    let said = output.stdout + &output.stderr;
-    assert!(said.contains("-home-dev-locked"), "{said}");
+    let printed = output.stdout + &output.stderr;
+    assert!(printed.contains("-home-dev-locked"), "{printed}");
     let listed = machine
         .sidecar(&["sessions", "--json"])
         .env("CONVEX_SIDECAR_HOME", home)
@@ -270,9 +270,9 @@ fn subagent_files_beside_the_sessions_count_for_the_session_that_they_name() {
     assert_eq!(sessions(&imported).len(), 2);
 }
 
-/// A file is a transcript by its content.
+/// Whether a file is a transcript depends on its content.
 #[test]
-fn files_that_are_no_transcripts_are_no_sessions() {
+fn files_that_are_not_transcripts_are_not_imported() {
     let machine = Machine::new();
     let folder = project(&machine, "-home-dev-proj");
     write(&folder, &done());
@@ -312,7 +312,7 @@ fn files_that_are_no_transcripts_are_no_sessions() {
 }
 
 #[test]
-fn rewritten_transcript_adds_and_never_takes_back() {
+fn rewritten_transcript_adds_and_never_removes() {
     let built = Transcript::new(1)
         .prompt("Build it.")
         .answer("m1", "Part one.", 1);
@@ -331,7 +331,7 @@ fn rewritten_transcript_adds_and_never_takes_back() {
     let shortened = [&before.bytes[..kept], &added].concat();
     let restored = [&before.bytes[..], &added].concat();
     let damaged = [&before.bytes[..kept + 50], b"\n", &added].concat();
-    // Each is what the file holds one after the other; `None` is a file that is gone.
+    // The contents of the file, one after another; `None` if the file is gone.
     let histories: [(&str, Vec<Option<&[u8]>>, &Value); 9] = [
         ("without some messages", vec![Some(&shortened)], &gone_on),
         ("with other messages only", vec![Some(&added)], &gone_on),
@@ -365,7 +365,7 @@ fn rewritten_transcript_adds_and_never_takes_back() {
         place(&machine, &before, &before.bytes);
         hook(&machine, &before.session, "Stop", &json!({}));
         for file in files {
-            // Another file takes the place of the first, as with an editor or a restore.
+            // Another file replaces the first, as with an editor or a restore.
             let path = path(&machine, &before.session);
             fs::remove_file(&path).unwrap_or_default();
             if let Some(bytes) = file {
@@ -381,7 +381,7 @@ fn rewritten_transcript_adds_and_never_takes_back() {
         );
         assert_record(&machine, how, &before, record.clone());
     }
-    // In place: the file stays the same one.
+    // In place: it is still the same file.
     for (how, bytes, record) in [
         ("shortened in place", &shortened, &gone_on),
         ("restored in place", &restored, &gone_on),

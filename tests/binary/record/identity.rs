@@ -7,7 +7,7 @@ use super::transcript::{tool_result, tool_use};
 use super::{Fork, Row, Transcript, check, row};
 
 #[test]
-fn backends_ids_that_repeat_do_not_join_messages() {
+fn repeated_ids_of_backends_do_not_join_messages() {
     check(vec![
         (
             "one message id for all sessions",
@@ -182,7 +182,7 @@ fn lines_of_one_message_are_one_message() {
 }
 
 #[test]
-fn tool_calls_are_known_by_their_block() {
+fn tool_calls_are_identified_by_their_block() {
     let both = json!([tool_use("Bash:0"), tool_use("Bash:1")]);
     check(vec![
         (
@@ -305,8 +305,8 @@ fn fork_of_a_fork(condition: &'static str, fork: Fork) -> Row {
     )
 }
 
-/// As the client (2.1.332) copies messages with one id: their records stand together, each below one
-/// of them, before the results of their tools (captured).
+/// As the client (2.1.332) copies messages with the same ID (captured): their records are together,
+/// each with another one of them as its parent, before the results of their tools.
 fn put_together(mut copy: Transcript) -> Transcript {
     let lines = copy.bytes.split(|byte| *byte == b'\n');
     let lines = lines.filter(|line| !line.is_empty());

@@ -1,5 +1,5 @@
-//! What the record says, one kind of statement a file. Each file is a table: a condition, the
-//! transcripts that have it, and what the record must say. Every row is read in several ways.
+//! What the record contains, one kind of content per file. Each file is a table: a condition, the
+//! transcripts that have it, and the expected record. Every row is read in several ways.
 
 #![expect(
     clippy::too_many_lines,
@@ -25,9 +25,9 @@ use serde_json::{Value, json};
 pub use self::transcript::{Fork, Transcript};
 use crate::support::Machine;
 
-/// The sessions of one row, each with what its record must say: fields of the document or of its
-/// metadata. `null` stands for an absent field. `usage` and `inheritedUsage` are given as the `n` of
-/// [`Transcript`], `tools` as `{name: [calls, errors]}`.
+/// The sessions of one row, each with its expected record: fields of the document or of its
+/// metadata. `null` stands for an absent field. `usage` and `inheritedUsage` are given as the `n`
+/// of [`Transcript`], `tools` as `{name: [calls, errors]}`.
 type Sessions = Vec<(Transcript, Value)>;
 
 /// A condition, and its sessions.
@@ -78,7 +78,7 @@ fn place_all(machine: &Machine, sessions: &Sessions) {
     for (transcript, _) in sessions {
         place(machine, transcript, &transcript.bytes);
         if sessions.len() > 1 {
-            // Longer than the clock by which the system dates files is behind.
+            // Longer than the lag of the clock that the system uses for file times.
             std::thread::sleep(std::time::Duration::from_millis(12));
         }
     }
@@ -112,7 +112,7 @@ fn input(machine: &Machine, session: &str, event: &str, fields: &Value) -> Strin
     input.to_string()
 }
 
-/// In which fields the records differ from the expected ones, a line for each.
+/// The fields in which the records differ from the expected ones, one line for each.
 fn differences(machine: &Machine, condition: &str, how: &str, sessions: &Sessions) -> String {
     let mut differences = String::new();
     for (transcript, expected) in sessions {

@@ -1,5 +1,5 @@
-//! Who is speaking. A prompt is what a human or the caller of the SDK said, in whatever form; the
-//! client's own words are not.
+//! Who is speaking. A prompt is what a human or the caller of the SDK said, in any form; the
+//! client's own texts are not prompts.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,11 @@ use super::{Row, Transcript, check, row};
 
 /// A session in which somebody speaks between two answers. The prompt is the first of its session,
 /// so that it is the input.
-fn said(condition: &'static str, spoken: impl Fn(Transcript) -> Transcript, input: &str) -> Row {
+fn prompt_row(
+    condition: &'static str,
+    spoken: impl Fn(Transcript) -> Transcript,
+    input: &str,
+) -> Row {
     let transcript = spoken(Transcript::new(1)).answer("m1", "Yes.", 1);
     row(
         condition,
@@ -17,7 +21,7 @@ fn said(condition: &'static str, spoken: impl Fn(Transcript) -> Transcript, inpu
 }
 
 /// A session with one prompt, after which the client itself writes something.
-fn unsaid(condition: &'static str, written: impl Fn(Transcript) -> Transcript) -> Row {
+fn client_text_row(condition: &'static str, written: impl Fn(Transcript) -> Transcript) -> Row {
     let transcript = written(
         Transcript::new(1)
             .prompt("Lead the team.")
@@ -33,7 +37,7 @@ fn user(content: Value, fields: Value) -> impl Fn(Transcript) -> Transcript {
 }
 
 #[test]
-fn what_a_human_said_is_a_prompt() {
+fn text_by_a_human_is_a_prompt() {
     let text = |text: &str| json!({"type": "text", "text": text});
     let opened = "<ide_opened_file>The user opened the file /home/dev/shop/a.ts in the IDE.</ide_opened_file>";
     let selected =
@@ -44,19 +48,19 @@ fn what_a_human_said_is_a_prompt() {
         json!({"turnOrigin": "human", "origin": {"kind": "human"}, "promptSource": "typed"});
     let of_sdk = json!({"turnOrigin": "sdk", "promptSource": "sdk"});
     check(vec![
-        said("a text", user(json!(rename), json!({})), rename),
-        said(
+        prompt_row("a text", user(json!(rename), json!({})), rename),
+        prompt_row(
             "a text block",
             user(json!([text(rename)]), json!({})),
             rename,
         ),
-        said("a typed text", user(json!(rename), typed.clone()), rename),
-        said(
+        prompt_row("a typed text", user(json!(rename), typed.clone()), rename),
+        prompt_row(
             "a text of the SDK's caller",
             user(json!(rename), of_sdk.clone()),
             rename,
         ),
-        said(
+        prompt_row(
             "the open file before a text",
             user(
                 json!([text(opened), text(rename)]),
@@ -64,12 +68,12 @@ fn what_a_human_said_is_a_prompt() {
             ),
             rename,
         ),
-        said(
+        prompt_row(
             "a selection before a text",
             user(json!([text(selected), text(rename)]), json!({})),
             rename,
         ),
-        said(
+        prompt_row(
             "the open file and a selection before a text",
             user(
                 json!([text(opened), text(selected), text(rename)]),
@@ -77,17 +81,17 @@ fn what_a_human_said_is_a_prompt() {
             ),
             rename,
         ),
-        said(
+        prompt_row(
             "the open file in the same text",
             user(json!(format!("{opened}\n{rename}")), json!({})),
             rename,
         ),
-        said(
+        prompt_row(
             "the open file behind a text",
             user(json!([text(rename), text(opened)]), json!({})),
             rename,
         ),
-        said(
+        prompt_row(
             "a reminder beside a text",
             user(
                 json!([
@@ -98,7 +102,7 @@ fn what_a_human_said_is_a_prompt() {
             ),
             rename,
         ),
-        said(
+        prompt_row(
             "a command with arguments",
             |session| {
                 let plan = json!([text("You are to implement one phase of the plan.")]);
@@ -108,12 +112,12 @@ fn what_a_human_said_is_a_prompt() {
             },
             "/implement-phase docs/plan.md 2",
         ),
-        said(
+        prompt_row(
             "a command of the SDK's caller",
             user(json!(command), json!({"turnOrigin": "sdk"})),
             "/implement-phase docs/plan.md 2",
         ),
-        said(
+        prompt_row(
             "a command without arguments",
             user(
                 json!("<command-message>sk</command-message>\n<command-name>/sk</command-name>"),
@@ -121,17 +125,17 @@ fn what_a_human_said_is_a_prompt() {
             ),
             "/sk",
         ),
-        said(
+        prompt_row(
             "a text that begins with a tag",
             user(json!("<b>bold</b> is not rendered"), json!({})),
             "<b>bold</b> is not rendered",
         ),
-        said(
+        prompt_row(
             "a typed text that begins like one of the client's",
             user(json!("<teammate-message> elements are shown raw"), typed),
             "<teammate-message> elements are shown raw",
         ),
-        said(
+        prompt_row(
             "a text that begins like a summary",
             user(json!("This session is being continued by me."), of_sdk),
             "This session is being continued by me.",
@@ -140,54 +144,54 @@ fn what_a_human_said_is_a_prompt() {
 }
 
 #[test]
-fn what_the_client_says_is_no_prompt() {
+fn text_by_the_client_is_not_a_prompt() {
     let text = |text: &str| json!([{"type": "text", "text": text}]);
     let task = "<task-notification>\n<task-id>a6b</task-id>\n<status>completed</status>\n</task-notification>";
     let summary = "This session is being continued from a previous conversation that ran out of context. The summary below covers the earlier portion of the conversation.\n\nSummary: hello.";
-    let older = |condition, text: &str| unsaid(condition, user(json!(text), json!({})));
+    let older = |condition, text: &str| client_text_row(condition, user(json!(text), json!({})));
     check(vec![
         older(
             "the message of a teammate",
             "<teammate-message teammate_id=\"bob\" color=\"blue\">\nDone.\n</teammate-message>",
         ),
         older("a notification of a task", task),
-        unsaid(
+        client_text_row(
             "a marked notification of a task",
             user(
                 json!(task),
                 json!({"turnOrigin": "task_notification", "origin": {"kind": "task-notification"}, "promptSource": "system"}),
             ),
         ),
-        unsaid(
+        client_text_row(
             "a notification with a mark and other words",
             user(
                 json!("Agent finished"),
                 json!({"turnOrigin": "task_notification"}),
             ),
         ),
-        unsaid(
+        client_text_row(
             "a scheduled prompt",
             user(
                 json!("PLAIN wake"),
                 json!({"isMeta": true, "turnOrigin": "scheduled", "promptSource": "system"}),
             ),
         ),
-        unsaid(
+        client_text_row(
             "a scheduled prompt that is not meta",
             user(json!("PLAIN wake"), json!({"turnOrigin": "scheduled"})),
         ),
-        unsaid(
+        client_text_row(
             "the message of a peer",
             user(
                 json!("hello"),
                 json!({"turnOrigin": "peer", "origin": {"kind": "peer"}}),
             ),
         ),
-        unsaid(
+        client_text_row(
             "a record of an origin that is not human",
             user(json!("hello"), json!({"origin": {"kind": "channel"}})),
         ),
-        unsaid(
+        client_text_row(
             "a record whose source is the system",
             user(json!("hello"), json!({"promptSource": "system"})),
         ),
@@ -195,14 +199,14 @@ fn what_the_client_says_is_no_prompt() {
             "a reminder",
             "<system-reminder>\nThe todo list is empty.\n</system-reminder>",
         ),
-        unsaid(
+        client_text_row(
             "a reminder in a block",
             user(
                 text("<system-reminder>\nThe todo list is empty.\n</system-reminder>"),
                 json!({}),
             ),
         ),
-        unsaid(
+        client_text_row(
             "meta text",
             user(
                 json!("Continue from where you left off."),
@@ -218,7 +222,7 @@ fn what_the_client_says_is_no_prompt() {
             "the output of the shell",
             "<bash-stdout>a.ts</bash-stdout><bash-stderr></bash-stderr>",
         ),
-        unsaid(
+        client_text_row(
             "the output of the shell in a human's turn",
             user(
                 json!("<bash-stdout>a.ts</bash-stdout><bash-stderr></bash-stderr>"),
@@ -245,7 +249,7 @@ fn what_the_client_says_is_no_prompt() {
             "the marked caveat about local commands",
             "<local-command-caveat>Caveat: The messages below were generated by the user while running local commands.</local-command-caveat>",
         ),
-        unsaid(
+        client_text_row(
             "a summary",
             user(
                 json!(summary),
@@ -253,7 +257,7 @@ fn what_the_client_says_is_no_prompt() {
             ),
         ),
         older("a summary without its mark", summary),
-        unsaid(
+        client_text_row(
             "an interruption",
             user(
                 text("[Request interrupted by user]"),
@@ -264,14 +268,14 @@ fn what_the_client_says_is_no_prompt() {
             "an interruption for a tool",
             "[Request interrupted by user for tool use]",
         ),
-        unsaid("a tool's result", |session| {
+        client_text_row("a tool's result", |session| {
             session.call("m3", "a", 0).result("a", false)
         }),
-        unsaid("a text beside a tool's result", |session| {
+        client_text_row("a text beside a tool's result", |session| {
             let content = json!([super::transcript::tool_result("a", false), {"type": "text", "text": "continue"}]);
             session.call("m3", "a", 0).user(&content, &json!({}))
         }),
-        unsaid("the text that a skill loads", |session| {
+        client_text_row("the text that a skill loads", |session| {
             session.call("m3", "a", 0).result("a", false).user(
                 &text("Base directory for this skill: /x"),
                 &json!({"isMeta": true, "sourceToolUseID": "a"}),
@@ -280,9 +284,9 @@ fn what_the_client_says_is_no_prompt() {
     ]);
 }
 
-/// A prompt that is sent while the agent works is no `user` record.
+/// A prompt that is sent while the agent works is not a `user` record.
 #[test]
-fn queued_prompts_are_prompts_of_whoever_queued_them() {
+fn queued_text_is_a_prompt_if_a_human_or_the_caller_queued_it() {
     let queued = |fields: Value| {
         move |session: Transcript| {
             let mut attachment =

@@ -1,4 +1,4 @@
-//! How a session stands: the status speaks of its last turn, `endedBy` of the process.
+//! The status of a session, which is that of its last turn; `endedBy` is about the process.
 
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ fn check(rows: Vec<Row>) {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
-/// Runs the hooks of one client process, with these between its first and its last.
+/// Runs the hooks of one client process: these, between its first and its last hook.
 fn run(machine: &Machine, transcript: &Transcript, hooks: &[(&str, Value)], end: End) {
     let client = Client::start();
     let hook = |event: &str, fields: &Value| {
@@ -78,30 +78,30 @@ fn run(machine: &Machine, transcript: &Transcript, hooks: &[(&str, Value)], end:
     super::hook(machine, &another, "SessionEnd", &json!({"reason": "other"}));
 }
 
-fn asked() -> Transcript {
+fn prompted() -> Transcript {
     Transcript::new(1).prompt("Do it.")
 }
 
 #[test]
 fn status_is_that_of_the_last_turn() {
-    let working = || asked().call("m1", "a", 1).result("a", false);
+    let working = || prompted().call("m1", "a", 1).result("a", false);
     let limit = json!({"type": "max_turns_reached", "maxTurns": 3, "turnCount": 4});
     let budget = |used: f64| json!({"type": "budget_usd", "used": used, "total": 0.004, "remaining": 0.004 - used});
     let interrupted = json!([{"type": "text", "text": "[Request interrupted by user]"}]);
     let refused = "API Error: Claude Code can't respond to this message with Opus 5.5.";
     check(vec![
-        row("an answer", asked().answer("m1", "Done.", 1), "completed", None),
-        row("a prompt without an answer", asked(), "abandoned", None),
+        row("an answer", prompted().answer("m1", "Done.", 1), "completed", None),
+        row("a prompt without an answer", prompted(), "abandoned", None),
         row("a tool's result without an answer", working(), "abandoned", None),
-        row("a tool call without a result", asked().call("m1", "a", 1), "abandoned", None),
-        row("an answered prompt and one without an answer", asked().answer("m1", "Done.", 1).prompt("And this."), "abandoned", None),
-        row("an API error", asked().api_error("API Error: 400 no"), "failed", Some("API Error: 400 no")),
-        row("an API error and an answer to the next prompt", asked().api_error("API Error: 400 no").prompt("Again.").answer("m1", "Done.", 1), "completed", None),
-        row("an answer and an API error", asked().answer("m1", "Done.", 1).prompt("Again.").api_error("API Error: 529 busy"), "failed", Some("API Error: 529 busy")),
-        row("an API error and a prompt without an answer", asked().api_error("API Error: 400 no").prompt("Again."), "abandoned", None),
+        row("a tool call without a result", prompted().call("m1", "a", 1), "abandoned", None),
+        row("an answered prompt and one without an answer", prompted().answer("m1", "Done.", 1).prompt("And this."), "abandoned", None),
+        row("an API error", prompted().api_error("API Error: 400 no"), "failed", Some("API Error: 400 no")),
+        row("an API error and an answer to the next prompt", prompted().api_error("API Error: 400 no").prompt("Again.").answer("m1", "Done.", 1), "completed", None),
+        row("an answer and an API error", prompted().answer("m1", "Done.", 1).prompt("Again.").api_error("API Error: 529 busy"), "failed", Some("API Error: 529 busy")),
+        row("an API error and a prompt without an answer", prompted().api_error("API Error: 400 no").prompt("Again."), "abandoned", None),
         row(
             "an API error that a retry mended",
-            asked()
+            prompted()
                 .record(&json!({"type": "system", "subtype": "api_error", "level": "error", "error": {"status": 529}, "retryInMs": 500}))
                 .answer("m1", "Done.", 1),
             "completed",
@@ -109,7 +109,7 @@ fn status_is_that_of_the_last_turn() {
         ),
         row(
             "a refusal",
-            asked()
+            prompted()
                 .record(&json!({"type": "system", "subtype": "model_refusal_no_fallback", "content": "", "level": "warning"}))
                 .api_error(refused),
             "failed",
@@ -119,21 +119,21 @@ fn status_is_that_of_the_last_turn() {
         row("the limit of turns, and a prompt that was answered", working().attachment(&limit).prompt("Go on.").answer("m2", "Done.", 1), "completed", None),
         row(
             "the limit of cost",
-            asked().attachment(&budget(0.0)).call("m1", "a", 1).result("a", false).attachment(&budget(0.0019)).call("m2", "b", 1).cost(2, 0.0043),
+            prompted().attachment(&budget(0.0)).call("m1", "a", 1).result("a", false).attachment(&budget(0.0019)).call("m2", "b", 1).cost(2, 0.0043),
             "failed",
             Some("Reached maximum budget ($0.004)"),
         ),
         row(
             "an answer below the limit of cost",
-            asked().attachment(&budget(0.0)).answer("m1", "Done.", 1).cost(1, 0.002),
+            prompted().attachment(&budget(0.0)).answer("m1", "Done.", 1).cost(1, 0.002),
             "completed",
             None,
         ),
-        row("an interruption", asked().user(&interrupted, &json!({})), "abandoned", None),
-        row("an interruption and an answer to the next prompt", asked().user(&interrupted, &json!({})).prompt("Go on.").answer("m1", "Done.", 1), "completed", None),
+        row("an interruption", prompted().user(&interrupted, &json!({})), "abandoned", None),
+        row("an interruption and an answer to the next prompt", prompted().user(&interrupted, &json!({})).prompt("Go on.").answer("m1", "Done.", 1), "completed", None),
         row(
             "a subagent's API error",
-            asked()
+            prompted()
                 .answer("m1", "Done.", 1)
                 .with(&json!({"isSidechain": true, "agentId": "a6"}))
                 .api_error("API Error: 400 of the subagent"),
@@ -156,7 +156,7 @@ fn stop_after_an_api_error_is_a_failure() {
     for stop in [json!({}), json!({"last_assistant_message": text})] {
         for end in [End::Hook, End::Vanished] {
             let machine = Machine::new();
-            let transcript = asked().api_error(text);
+            let transcript = prompted().api_error(text);
             run(&machine, &transcript, &[("Stop", stop.clone())], end);
             let document = machine.document(&transcript.session);
             assert_eq!(
@@ -170,10 +170,10 @@ fn stop_after_an_api_error_is_a_failure() {
 }
 
 #[test]
-fn failure_of_a_subagent_is_nobodys() {
+fn failure_of_a_subagent_does_not_fail_the_session() {
     let failure = |agent: Value| json!({"error": "unknown", "last_assistant_message": "API Error: 400 of the subagent", "agent_id": agent, "agent_type": "general-purpose"});
     let stop = json!({"last_assistant_message": "Done."});
-    let (machine, transcript) = (Machine::new(), asked().answer("m1", "Done.", 1));
+    let (machine, transcript) = (Machine::new(), prompted().answer("m1", "Done.", 1));
     for hooks in [
         vec![
             ("Stop", stop.clone()),
@@ -212,7 +212,7 @@ fn failure_of_a_subagent_is_nobodys() {
 #[test]
 fn session_whose_run_is_open_is_running() {
     let (machine, client) = (Machine::new(), Client::start());
-    let transcript = asked().answer("m1", "Done.", 1);
+    let transcript = prompted().answer("m1", "Done.", 1);
     place(&machine, &transcript, &transcript.bytes);
     for (event, fields) in [
         ("SessionStart", json!({"source": "startup"})),
@@ -233,7 +233,7 @@ fn session_whose_run_is_open_is_running() {
 #[test]
 fn session_that_was_never_used_is_kept_and_not_listed() {
     let machine = Machine::new();
-    let used = asked().answer("m1", "Done.", 1);
+    let used = prompted().answer("m1", "Done.", 1);
     run(&machine, &used, &[], End::Hook);
     let unused = Transcript::new(2).session;
     hook(
@@ -246,13 +246,13 @@ fn session_that_was_never_used_is_kept_and_not_listed() {
     assert_eq!(machine.document(&unused)["metadata"]["prompts"], 0);
     let listed = |arguments: &[&str]| machine.sidecar(arguments).run().ok().lines().count();
     assert_eq!(listed(&["sessions", "--json"]), 1);
-    // Besides them there is the session whose hook noticed that the first one has ended.
+    // In addition there is the session whose hook noticed that the first one has ended.
     assert_eq!(listed(&["sessions", "--json", "--all"]), 3);
 }
 
-/// A client that keeps no transcript (`--no-session-persistence`): what was spent is unknown.
+/// If the client keeps no transcript (`--no-session-persistence`), usage and cost are unknown.
 #[test]
-fn unknown_usage_is_not_shown_as_none() {
+fn unknown_usage_is_not_shown_as_zero() {
     let machine = Machine::new();
     let session = Transcript::new(1).session;
     hook(

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 /// The transcript of one session. Messages use `n` input tokens, `2 n` output tokens, `3 n` tokens
-/// from the cache and `4 n` to the cache; with powers of ten, a sum tells what was counted.
+/// from the cache and `4 n` to the cache; with powers of ten, a sum shows which messages were
+/// counted.
 #[derive(Clone)]
 pub struct Transcript {
     pub session: String,
@@ -77,14 +78,14 @@ impl Transcript {
         self.raw(format!("{{{}}}\n", fields.join(",")))
     }
 
-    /// These bytes as they are.
+    /// These bytes, unchanged.
     pub fn raw(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.bytes.extend_from_slice(bytes.as_ref());
         self
     }
 
-    /// Cuts off this many bytes of the last record, and its line feed. What follows is on the same
-    /// line.
+    /// Removes the last bytes, this many, of the last record, and its line feed. The next record is
+    /// on the same line.
     pub fn cut(mut self, bytes: usize) -> Self {
         self.bytes.truncate(self.bytes.len() - 1 - bytes);
         self

@@ -1,5 +1,5 @@
-//! Libraries that are loaded before libc's own and stand in for a part of the system. The C compiler
-//! that builds SQLite builds them.
+//! Libraries that are loaded before libc and stand in for a part of the system. The C compiler that
+//! builds SQLite builds them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
