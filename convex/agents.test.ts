@@ -1,6 +1,6 @@
 /**
  * The guarantee of the table of sessions: whatever is delivered, in any order and any number of
- * times, each session has one row, and that row is the newest revision.
+ * times, each session has one row, which is the newest revision.
  */
 import { convexTest } from "convex-test";
 import { expect, it } from "vitest";

@@ -1,6 +1,6 @@
 /**
- * The functions that record and read agent sessions. All are internal: prompts and answers are
- * reachable with the admin key only. The logic is in model/agents.ts.
+ * The functions that record and read agent sessions. All are internal: prompts and answers can be
+ * read only with the admin key. The logic is in model/agents.ts.
  */
 import { paginationOptsValidator, paginationResultValidator } from "convex/server";
 import { v } from "convex/values";

@@ -1,6 +1,6 @@
 /**
- * What the deployment does by itself. Each is one mutation, which does nothing where there is nothing
- * to do.
+ * What the deployment does by itself. Each job is one mutation, which does nothing if there is
+ * nothing to do.
  */
 import { cronJobs } from "convex/server";
 import { internal } from "./_generated/api";

@@ -1,6 +1,6 @@
 /**
  * The functions accept what the first version stored and sends (tests/fixtures/functions-v1), so
- * they deploy onto a deployment with its rows, and machines can be updated one after the other.
+ * they deploy onto a deployment with its rows, and machines can be updated one after another.
  */
 import { convexTest } from "convex-test";
 import { makeFunctionReference } from "convex/server";

@@ -1,7 +1,7 @@
 /**
- * The guarantee of retention: exactly the sessions go that have not changed for as many days as the
- * deployment's variable says, in batches of bounded size, and none of them comes back unless it is
- * resumed.
+ * The guarantee of retention: exactly the sessions that have not changed for the number of days in
+ * the deployment's variable are deleted, in batches of bounded size, and none of them comes back
+ * unless it is resumed.
  */
 import { convexTest } from "convex-test";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
@@ -33,7 +33,7 @@ function deployment() {
 
 type Deployment = ReturnType<typeof deployment>;
 
-/** A session that changed last so many days ago. */
+/** A session that last changed this many days ago. */
 function session(sessionId: string, days: number, fields: Partial<AgentSession> = {}) {
   const at = NOW - days * DAY;
   const noTokens = {
@@ -126,7 +126,7 @@ it("deletes exactly the expired ones of 10,000 old and 100 new sessions, in batc
 }, 120_000);
 
 /**
- * Stores sessions directly: in memory each query of a delivery looks at every document. They are not
+ * Stores sessions directly: in memory, each query of a delivery reads every document. They are not
  * in the roll-up.
  */
 async function store(t: Deployment, sessions: AgentSession[]): Promise<void> {

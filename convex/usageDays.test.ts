@@ -1,7 +1,6 @@
 /**
- * The guarantee of the roll-up: it is what a new one over the stored sessions would be, whatever was
- * delivered, repeated, reordered or deleted, and wherever that came between two pages of adding
- * older sessions.
+ * The guarantee of the roll-up: it equals a new one built from the stored sessions, whatever was
+ * delivered, repeated, reordered or deleted, even between two pages of adding older sessions.
  */
 import { convexTest } from "convex-test";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
@@ -93,7 +92,7 @@ function finish(t: Deployment): Promise<void> {
   return t.finishAllScheduledFunctions(vi.runAllTimers);
 }
 
-/** A generator of numbers that depends on its seed alone (mulberry32). */
+/** A random number generator that depends only on its seed (mulberry32). */
 function random(seed: number) {
   let state = seed;
   return (below: number) => {
@@ -110,7 +109,7 @@ function pick<T>(below: Random, values: readonly T[]): T {
   return values[below(values.length)] as T;
 }
 
-/** Of one of few projects, hosts, users and models, with and without costs and days. */
+/** A session with one of a few projects, hosts, users and models, with or without costs and days. */
 function anySession(below: Random, sessionId: string, revision: number): AgentSession {
   const startedAt = START - below(3) * DAY;
   const entries = Array.from({ length: below(4) }, (_, index) => ({
@@ -194,7 +193,7 @@ it.each<[string, Partial<AgentSession["metadata"]>, object[]]>([
     [{ day: "2026-11-20", model: "", ...tokens(10) }],
   ],
   [
-    "without a time that is one",
+    "without a valid time",
     { startedAt: 1e300, usageByModel: [] },
     [{ day: "1970-01-01", model: "opus", ...tokens(10) }],
   ],
@@ -232,7 +231,7 @@ function total(rows: object[]): Record<string, number> {
   return sums;
 }
 
-/** What the sums over the roll-up must be, from the sessions alone. */
+/** What the sums over the roll-up must be, computed from the sessions. */
 function totalOf(sessions: AgentSessionRow[]): Record<string, number> {
   const counted = sessions.map(({ metadata }) => {
     const { usage, usageByModel, usageByDay, costUsd, turns, toolCalls, toolErrors } = metadata;
@@ -250,7 +249,7 @@ function totalOf(sessions: AgentSessionRow[]): Record<string, number> {
 const seeds = Array.from({ length: 30 }, (_, seed) => seed);
 
 it.each(seeds)(
-  "is what a new roll-up would be, after any deliveries, deletions and pages (seed %s)",
+  "equals a new roll-up after any deliveries, deletions and pages (seed %s)",
   async (seed) => {
     const below = random(seed);
     const ids = Array.from({ length: 8 }, (_, index) => `s${index}`);
@@ -300,7 +299,7 @@ async function addPage(t: Deployment, cursor: string | null): Promise<string | n
   });
 }
 
-it("adds sessions of before in pages, which the first delivery schedules", async () => {
+it("adds older sessions in pages, which the first delivery schedules", async () => {
   const t = deployment();
   for (let index = 0; index < 250; index += 1) {
     const older = session({ sessionId: `s${index}`, metadata: { costUsd: 0.1 } });
@@ -317,7 +316,7 @@ it("adds sessions of before in pages, which the first delivery schedules", async
   expect(jobs.map(({ state }) => state.kind)).toEqual(["success", "success", "success"]);
 });
 
-it("adds them again from the start if that did not end, and only then", async () => {
+it("starts adding them again if that was interrupted, and only then", async () => {
   const t = deployment();
   await t.run((ctx) => ctx.db.insert("agentSessions", session({ sessionId: "older" })));
   const begun = { version: 1, generation: 1, startedAt: Date.now(), isComplete: false };
@@ -331,13 +330,13 @@ it("adds them again from the start if that did not end, and only then", async ()
   expect(await rollUp(t)).toMatchObject({ rows: [{ sessions: 2 }], isComplete: true });
 });
 
-it("is built again by functions that roll up something else", async () => {
+it("is built again by functions with another version of the roll-up", async () => {
   const t = deployment();
   await t.mutation(syncAgentSessions, {
     sessions: [session(), session({ sessionId: "s2" })],
   });
   await finish(t);
-  // As another version of these functions leaves it.
+  // As another version of these functions would leave it.
   await t.run(async (ctx) => {
     const state = await ctx.db.query("usageDaysState").unique();
     if (state) await ctx.db.patch("usageDaysState", state._id, { version: 0 });

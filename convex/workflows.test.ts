@@ -93,8 +93,8 @@ it("prefers a set field to the default that a session created, even if the setti
 });
 
 /**
- * Changes from two machines. The last one holds two settings, as the sidecar sends all that its
- * machine knows.
+ * Changes from two machines. The last one contains two settings, because the sidecar sends
+ * everything that its machine knows.
  */
 const changes: WorkflowChange[] = [
   { key: "release", task: "ship", updatedAt: 1 },

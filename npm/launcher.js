@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** Runs the executable for this system, which one of the optional dependencies holds. */
+/** Runs the executable for this system, which is in one of the optional dependencies. */
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import process from "node:process";
@@ -20,7 +20,7 @@ function findExecutable() {
   } catch {
     if (name in optionalDependencies)
       fail(
-        `could not find the package ${name}, which holds the executable for this system; install convex-sidecar ` +
+        `could not find the package ${name}, which contains the executable for this system; install convex-sidecar ` +
           "again on this system, with optional dependencies (without --omit=optional)",
       );
     const systems = Object.keys(optionalDependencies).map((other) => other.split("/")[1]);
@@ -32,7 +32,8 @@ function findExecutable() {
 }
 
 const executable = findExecutable();
-// Before it starts: a signal that arrives then waits until it has.
+// The handlers are set before the program starts, so that a signal that arrives in between is
+// passed on once it runs.
 const signals = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"];
 for (const signal of signals) process.on(signal, () => child.kill(signal));
 const child = spawn(executable, process.argv.slice(2), { stdio: "inherit" });

@@ -1,11 +1,12 @@
 /**
- * Packs the archives of a release for npm: a package for each system, which holds the executable,
- * and `convex-sidecar`, which depends on all of them and runs the one that npm installed.
+ * Packs the archives of a release for npm: a package for each system, which contains the
+ * executable, and `convex-sidecar`, which depends on all of them and runs the one that npm
+ * installed.
  *
  * usage: node npm/pack.js ARCHIVES PACKAGES [TARGET…]
  *
  * ARCHIVES is a folder with `convex-sidecar-TARGET.tar.gz`, PACKAGES the folder for the packages.
- * Without a TARGET, all of a release must be there.
+ * Without a TARGET, all archives of a release must be there.
  */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The steps of a release, one function each. .github/workflows/release.yml says which of them run
+# The steps of a release, one function each. .github/workflows/release.yml defines which of them run
 # where; tests/binary/release.rs and tests/schemas/release.test.ts run those that need no other system.
 #
 # usage: packaging/release.sh STEP [ARGUMENT…], in the root of the repository
@@ -14,12 +14,13 @@ fail() {
   exit 1
 }
 
-# check_tag TAG: whether the tag is the version.
+# check_tag TAG: checks that the tag matches the version.
 check_tag() {
   test "$1" = "v$version" || fail "the tag $1 is not v$version, the version in Cargo.toml"
 }
 
-# Looks for advisories on the crates and the npm packages, and checks the signatures of the latter.
+# Looks for advisories on the crates and the npm packages, and checks the signatures of the npm
+# packages.
 check_packages() {
   make target/tools/bin/cargo-deny
   target/tools/bin/cargo-deny --locked check advisories licenses bans sources
@@ -50,7 +51,7 @@ check_images() {
   test -s IMAGES || fail "the compose file names no images"
 }
 
-# build TARGET: builds the executable, on the system that it is for.
+# build TARGET: builds the executable, on the target system.
 build() {
   local TARGET=$1
   if [[ $TARGET == *-linux-musl ]]; then
@@ -62,14 +63,16 @@ build() {
   check_executable "$TARGET"
 }
 
-# run_tests TARGET: on the system that they are for. They start the Convex functions in Node.js.
+# run_tests TARGET: runs the tests, on the target system. They start the Convex functions in
+# Node.js.
 run_tests() {
   local TARGET=$1
   npm ci --ignore-scripts --no-audit --no-fund
   cargo +"$toolchain" test --locked --target "$TARGET" --lib --test architecture --test binary --test transcripts
 }
 
-# check_executable TARGET: whether the executable starts, and needs nothing that a system may lack.
+# check_executable TARGET: checks that the executable starts, and needs nothing that a system may
+# lack.
 check_executable() {
   local program="target/$1/release/convex-sidecar"
   test "$("$program" --version)" = "convex-sidecar $version" || fail "$program is not version $version"
@@ -94,7 +97,7 @@ pack() {
   tar -czf "$name.tar.gz" "$name"
 }
 
-# collect [TARGET…]: makes everything else of a release from the archives in this folder: their
+# collect [TARGET…]: creates everything else of a release from the archives in this folder: their
 # checksums, the packages for npm, the Homebrew formula and the Scoop manifest.
 collect() {
   sha256sum convex-sidecar-*.tar.gz > SHA256SUMS
@@ -107,8 +110,8 @@ collect() {
   done
 }
 
-# name_archives FILE: the file with this version, and with the checksum of each archive in the line
-# that follows its address.
+# name_archives FILE: prints the file with this version, and with the checksum of each archive on
+# the line after its address.
 name_archives() {
   awk -v version="$version" '
     NR == FNR { checksums[$2] = $1; next }
@@ -123,9 +126,9 @@ name_archives() {
   ' SHA256SUMS "$1"
 }
 
-# publish TAG: makes the release, publishes the packages, and puts the formula and the manifest into the
-# default branch, where Homebrew and Scoop read them. A version such as 1.2.3-rc.1 is for those who ask
-# for it.
+# publish TAG: creates the release, publishes the packages, and puts the formula and the manifest
+# into the default branch, where Homebrew and Scoop read them. A version such as 1.2.3-rc.1 is a
+# prerelease, which users have to request.
 publish() {
   local package main="./packages/convex-sidecar-$version.tgz" tag=latest kind=--latest
   case $version in *-*) tag=next kind=--prerelease ;; esac

@@ -1,7 +1,7 @@
 /**
- * Who may see the page: whoever has a token that `convex-sidecar view` made. The deployment's
- * variable CONVEX_SIDECAR_VIEW_TOKENS has one entry for each, separated by spaces:
- * `<SHA-256 of the token, hex>:<full or figures>:<when it expires, epoch milliseconds; 0 for never>`.
+ * Who may see the page: anyone who has a token that `convex-sidecar view` made. The deployment's
+ * variable CONVEX_SIDECAR_VIEW_TOKENS has one entry for each, separated by spaces: `<SHA-256 of the
+ * token, hex>:<full or figures>:<when it expires, epoch milliseconds; 0 for never>`.
  */
 import { ConvexError } from "convex/values";
 import { env } from "../_generated/server";
@@ -11,7 +11,7 @@ export type Access = "full" | "figures";
 
 /**
  * What the token shows; refuses one that is not valid. It must come before any read, so that an
- * answer to somebody without a token depends on nothing that is stored.
+ * answer to a caller without a token does not depend on stored data.
  */
 export async function requireAccess(token: string): Promise<Access> {
   const hash = hex(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(token)));
@@ -30,7 +30,7 @@ function isOver(expiresAt: number): boolean {
   return expiresAt !== 0 && !(expiresAt > Date.now());
 }
 
-/** Compares all characters, so that the time that it takes says nothing about where they differ. */
+/** Compares all characters, so that the time it takes does not reveal where they differ. */
 function isEqual(text: string, expected: string): boolean {
   let difference = text.length ^ expected.length;
   for (let index = 0; index < text.length; index += 1)

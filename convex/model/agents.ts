@@ -61,7 +61,7 @@ export async function updateAgentSession(
   return await replaceIfNewer(ctx, stored, session);
 }
 
-/** One after the other, because a batch may hold several revisions of a session. */
+/** One after another, because a batch may contain several revisions of a session. */
 export async function syncAgentSessions(
   ctx: MutationCtx,
   sessions: AgentSession[],
@@ -72,8 +72,8 @@ export async function syncAgentSessions(
 }
 
 /**
- * Deletes up to `revision` only: a late deletion must not remove a session that was recorded again
- * since.
+ * Deletes only up to `revision`: a late deletion must not remove a session that has been recorded
+ * again since.
  */
 export async function deleteAgentSession(
   ctx: MutationCtx,
@@ -122,8 +122,8 @@ export async function findAgentSessions(
 }
 
 /**
- * Newest first, of those that have changed since a time. A database reads all that an index has
- * from there on, however short the page is. A workflow that does not exist has no sessions.
+ * Newest first, of those that have changed since a time. A database reads everything that an index
+ * has from there on, however short the page is. A workflow that does not exist has no sessions.
  */
 export async function listAgentSessions(
   ctx: QueryCtx,
@@ -173,7 +173,7 @@ function isExpired({ metadata }: AgentSession): boolean {
   return limit !== null && metadata.updatedAt < limit;
 }
 
-/** As if it was stored, so that it counts as delivered; whatever is stored of it will be deleted. */
+/** Answers as if it was stored, so that it counts as delivered. If a row exists, it will be deleted. */
 function expired({ revision }: AgentSession): SessionReceipt {
   return { outcome: "expired", revision };
 }
@@ -203,7 +203,7 @@ async function replaceIfNewer(
   return { outcome: "updated", revision: session.revision };
 }
 
-/** Stores a session in place of what is stored of it, and in the roll-up. */
+/** Stores a session in place of its row, if there is one, and in the roll-up. */
 async function store(
   ctx: MutationCtx,
   stored: Doc<"agentSessions"> | null,

@@ -1,14 +1,14 @@
 /**
  * How long sessions are kept, if the deployment's variable CONVEX_SIDECAR_RETENTION_DAYS says so.
- * Nothing remembers what was deleted: a session that is as old as that is not stored when it is sent
- * again, and one that is resumed is new again.
+ * What was deleted is not remembered: a session that old is not stored when it is sent again, and a
+ * resumed one is new again.
  */
 import { internal } from "../_generated/api";
 import { env, type MutationCtx } from "../_generated/server";
 import { remove } from "./agents";
 import { expiryTime } from "./time";
 
-/** How many sessions are deleted, or workflows looked at, at once. */
+/** How many sessions are deleted, or workflows checked, at once. */
 const BATCH = { numItems: 100, maximumBytesRead: 4 * 1024 * 1024 };
 
 /**

@@ -1,12 +1,12 @@
 /**
  * Revisions, and the times at which fields were set, are times by the clock of the machine that
- * recorded them. The highest one wins, so one that lies far ahead would freeze its row until then.
+ * recorded them. The highest one wins, so one far in the future would freeze its row until then.
  */
 import { ConvexError } from "convex/values";
 
 /** In milliseconds. */
 const DAY = 24 * 60 * 60 * 1000;
-/** In milliseconds: no clock that is kept in time is ahead by more. */
+/** In milliseconds: no correct clock is ahead by more. */
 const MAX_AHEAD = DAY;
 
 /** Whether a clock can have shown this time. */
@@ -23,8 +23,8 @@ export function ensurePlausible(...times: number[]): void {
 }
 
 /**
- * When a session must have changed last in order to be kept; null if all of them are kept. What is
- * not a positive whole number of days deletes nothing.
+ * Sessions that have not changed since this time are not kept; null if all are kept. A value that
+ * is not a positive whole number of days deletes nothing.
  */
 export function expiryTime(env: Record<string, string | undefined>): number | null {
   const { CONVEX_SIDECAR_RETENTION_DAYS: days = "" } = env;

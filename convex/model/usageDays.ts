@@ -1,6 +1,6 @@
 /**
- * The roll-up of usage by day, project, host, user and model, which answers what the agents did and
- * cost without a read of every session.
+ * The roll-up of usage by day, project, host, user and model, which shows what the agents did and
+ * cost without reading every session.
  *
  * It is kept in the mutation that changes a session: what the stored row had contributed is
  * subtracted, what the new one contributes is added. So it follows every order, repetition and
@@ -14,18 +14,18 @@ import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import type { AgentSessionRow, UsageDay } from "./validators";
 
-/** A change of what is rolled up, or how, needs a higher one: the roll-up is then built again. */
+/** Must be increased if what is rolled up, or how, changes: the roll-up is then built again. */
 const VERSION = 1;
 /** How many sessions are added, and how many rows of an earlier roll-up are deleted, at once. */
 const PAGE = { numItems: 100, maximumBytesRead: 4 * 1024 * 1024 };
 /** In milliseconds. Adding 100,000 sessions takes seven minutes on a small server (estimate). */
 const RESTART_AFTER = 60 * 60 * 1000;
 /**
- * The most rows that one session contributes to, far below what a mutation may read. The rest of a
- * session with more days and models counts where the session itself does.
+ * The maximum number of rows that one session contributes to, far below what a mutation may read.
+ * The rest of a session with more days and models counts where the session itself does.
  */
 const MAX_ROWS = 500;
-/** Costs are rounded to this part of a dollar, so that sums do not depend on their order. */
+/** Costs are rounded to this fraction of a dollar, so that sums do not depend on their order. */
 const PARTS_OF_DOLLAR = 1e12;
 
 /** What is counted in a row of the roll-up. */
@@ -55,8 +55,8 @@ type Contribution = Omit<UsageDay, "generation">;
 /**
  * What one session contributes. Tokens and cost count on the day of each message and under its
  * model. What belongs to the session as a whole counts once, on the day that it started and under
- * its main model, and so does a cost that no entry accounts for. So the sums over any grouping are
- * the sums over the sessions.
+ * its main model, and so does a cost that no entry accounts for. The sums over any grouping are
+ * therefore the sums over the sessions.
  */
 export function usageDaysOf({ metadata }: Pick<AgentSessionRow, "metadata">): Contribution[] {
   const rows = new Map<string, Contribution>();
@@ -121,7 +121,7 @@ function entriesOf(metadata: AgentSessionRow["metadata"], ownDay: string, ownMod
   return [{ day: ownDay, model: ownModel, ...metadata.usage, costUsd: undefined }];
 }
 
-/** The UTC day. A time that is none, which no sidecar sends, must not make a delivery fail. */
+/** The UTC day. An invalid time, which no sidecar sends, must not make a delivery fail. */
 function dayOf(time: number): string {
   const date = new Date(time);
   return Number.isNaN(date.getTime()) ? "1970-01-01" : date.toISOString().slice(0, 10);
@@ -194,9 +194,9 @@ function findUsageDay(ctx: QueryCtx, generation: number, key: Key) {
 }
 
 /**
- * The generation of the roll-up that is kept. Where there is none, or one of another
- * {@link VERSION}, a new one is begun: the stored sessions are then added to it in pages. That is
- * begun again if it did not end.
+ * The generation of the roll-up that is kept. If there is none, or one with a different {@link
+ * VERSION}, a new one is started: the stored sessions are then added to it in pages. If that was
+ * interrupted, it is started again.
  */
 export async function generationOf(ctx: MutationCtx): Promise<number> {
   const state = await readState(ctx);

@@ -2,7 +2,7 @@
  * What a workflow is and how it changes. Changes come from several machines, late, twice or out of
  * order, so each field carries the time at which it was set, and the last write wins, per field:
  * every order of deliveries ends in the same row, and a change that was made offline is not lost
- * because another machine has changed another field since.
+ * because another machine has changed a different field since then.
  */
 import type { PaginationOptions } from "convex/server";
 import { ConvexError } from "convex/values";

@@ -16,7 +16,7 @@ class Agent:
     type: str
     """What `convex-sidecar sessions` shows as the agent."""
     workflow: str
-    """The key of the workflow that its sessions belong to; created when it is new."""
+    """The key of the workflow that its sessions belong to; created if it is new."""
     options: ClaudeAgentOptions = field(default_factory=ClaudeAgentOptions)
 
     async def run(self, prompt: str, **more) -> ResultMessage:
@@ -26,7 +26,7 @@ class Agent:
         names = {"CONVEX_SIDECAR_AGENT_TYPE": self.type, "CONVEX_SIDECAR_WORKFLOW": self.workflow}
         options = replace(options, env={**options.env, **names})
         result = None
-        # The loop runs to its end: the SDK stops Claude Code when a generator is left early.
+        # Do not leave the loop early: the SDK would stop Claude Code.
         async for message in query(prompt=prompt, options=options):
             if isinstance(message, ResultMessage):
                 result = message

@@ -7,8 +7,8 @@ import { query, type Options, type SDKResultMessage } from "@anthropic-ai/claude
 
 export class Agent {
   /**
-   * @param type what `convex-sidecar sessions` shows as the agent
-   * @param workflow the key of the workflow that its sessions belong to; created when it is new
+   * @param type what `convex-sidecar sessions` shows as the agent @param workflow the key of the
+   * workflow that its sessions belong to; created if it is new
    */
   constructor(
     readonly type: string,
@@ -31,8 +31,8 @@ export class Agent {
 }
 
 /**
- * The options of an agent that reads none of the user's settings and is still recorded. The file is
- * made by `convex-sidecar install --claude-config-dir FOLDER` and is `FOLDER/settings.json`.
+ * The options of an agent that reads none of the user's settings but is still recorded.
+ * `convex-sidecar install --claude-config-dir FOLDER` creates the file, `FOLDER/settings.json`.
  */
 export const isolated = (settings: string): Options => ({ settingSources: [], settings });
 

@@ -1,7 +1,7 @@
 // The captured fixtures record what Claude Code did once. This test runs the real client with the
 // sidecar today, for every way of installing the hooks. Three independent parties report each
 // session: the client's JSON result, the usage that the stand-in for the Messages API charged, and
-// the row in Convex. They have to agree to the token.
+// the row in Convex. They have to agree on every token.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -13,25 +13,25 @@ const RESUMED = { ...STARTED, source: "resume" };
 const bash = (calls, errors = 0) => ({ name: "Bash", calls, errors });
 
 const since = (version) => CLIENT.localeCompare(version, "en", { numeric: true }) >= 0;
-/** The versions are those of docs/hooks.md. */
+/** The versions are explained in docs/hooks.md. */
 const FORK_STARTS_WITH_ITS_OWN_ID = since("2.1.231");
 const CHARGES_ARE_CUMULATIVE = since("2.1.290");
-/** Without it no one knows which process a run belonged to, and so whether it is gone. */
+/** Without it, it is not known which process a run belonged to, and whether it is gone. */
 const OWNER_IS_KNOWN = since("2.1.145");
 const needsOwner = { skip: !OWNER_IS_KNOWN && `client ${CLIENT} does not tell a hook its owner` };
 /**
- * Clients before put messages with one id together before they send them, so the stand-in for the API
- * sees another prompt last than the one that was typed.
+ * Earlier clients put messages with the same ID together before they send them, so the prompt that
+ * the stand-in for the API sees last is not the one that was typed.
  */
 const SENDS_MESSAGES_IN_ORDER = since("2.1.332");
 const needsOrder = (hooks) =>
   hooks.gateway && !SENDS_MESSAGES_IN_ORDER
     ? { skip: `client ${CLIENT} sends messages with one id in another order` }
     : needsOwner;
-/** Clients before do not know SessionStart, and ignore a settings file that names it. */
+/** Earlier clients do not know SessionStart, and ignore a settings file that names it. */
 const RUNS_THE_HOOKS = since("1.0.128");
 
-/** Clients before start subagents and requests of their own, which leave figures that no one asked for. */
+/** Earlier clients start their own subagents and requests, which adds figures that no test expects. */
 const FIGURES_COMPARE = since("2.1.77");
 
 const INSTALLATIONS = {
@@ -44,7 +44,7 @@ const INSTALLATIONS = {
   },
 };
 
-/** Of older clients only the hooks in a settings file are tested. */
+/** With older clients, only hooks in a settings file are tested. */
 const installations = Object.entries(INSTALLATIONS).filter(
   ([name]) => OWNER_IS_KNOWN || (FIGURES_COMPARE && name === "a settings file"),
 );
@@ -258,7 +258,7 @@ test("a session that a tool call starts names the session of the tool", needsOwn
       },
     );
     assert.ok(rows.every((row) => row.status === "completed"));
-    // It works on its own session beside the other one, which goes on.
+    // It works on its own session beside the other one, which continues.
     assert.deepEqual(
       rows.map((row) => row.metadata.runs.map(withoutTimes)),
       [[STARTED], [STARTED]],
@@ -442,8 +442,8 @@ function assertClientAgrees(metadata, turns) {
 }
 
 /**
- * Where the client says what it charges, its cost is that of the record to the last digit. Clients
- * before have prices of their time. A fork's charge includes its parent's.
+ * If the client reports its charge, the record's cost equals it to the last digit. Earlier clients
+ * use the prices of their time. A fork's charge includes its parent's.
  */
 function assertCostAgrees(metadata, result, inherited = 0) {
   if (!CHARGES_ARE_CUMULATIVE) return assert.notEqual(metadata.costSource, "client");
@@ -452,7 +452,7 @@ function assertCostAgrees(metadata, result, inherited = 0) {
     for (const [name, { costUSD }] of Object.entries(result.modelUsage)) {
       const model = name.replace(/\[1m\]$/, "");
       const counted = metadata.usageByModel.find((usage) => usage.model === model);
-      // The only model of a session has the cost of the session.
+      // If a session has only one model, that model has the session's cost.
       const { length } = metadata.usageByModel;
       assert.equal(length === 1 ? metadata.costUsd : counted.costUsd, costUSD);
     }

@@ -1,6 +1,6 @@
-// Failing runs of the real client that keep no transcript, on a busy machine. Only StopFailure knows
-// of such a failure, and the client kills this hook within milliseconds. Every run must be recorded
-// as failed, with its error. Beside them the same runs without hooks, for their times.
+// Failing runs of the real client that keep no transcript, on a busy machine. Only StopFailure
+// reports such a failure, and the client kills this hook within milliseconds. Every run must be
+// recorded as failed, with its error. The same runs without hooks are timed for comparison.
 // CLIENT_TEST_RUNS sets how many runs there are of each.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -36,7 +36,7 @@ test(
       for (const [name, hooks] of Object.entries(INSTALLATIONS)) labs[name] = await startLab(hooks);
       const times = Object.fromEntries(Object.keys(labs).map((name) => [name, []]));
       const errors = {};
-      // In turns, so that the load is the same for all.
+      // In turn, so that the load is the same for all.
       for (let run = 0; run < RUNS; run++)
         for (const [name, lab] of Object.entries(labs)) {
           const started = performance.now();

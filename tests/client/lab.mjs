@@ -98,15 +98,15 @@ export async function startLab(hooks) {
     return stdout;
   }
 
-  /** What a person does who accepts the folder in a terminal. Otherwise `doctor` warns. */
+  /** As if a user had accepted the folder in a terminal. Otherwise `doctor` warns. */
   function trustFolder() {
     const projects = { [cwd]: { hasTrustDialogAccepted: true } };
     writeFileSync(join(env.HOME, ".claude.json"), JSON.stringify({ projects }));
   }
 
   /**
-   * A copy of the plugin's files: the client copies the whole folder of a marketplace, and a working
-   * copy may hold gigabytes of builds.
+   * A copy of the plugin's files: the client copies the whole folder of a marketplace, and a
+   * working copy may contain gigabytes of build output.
    */
   function copyPlugin(name) {
     const copy = folder(name);

@@ -1,6 +1,6 @@
-// A stand-in for the Messages API, so that the client test runs the real Claude Code offline, for free
-// and with the same result every time. It answers what the last human prompt asks for, and keeps
-// every request and every usage it returned: an independent account of the tokens.
+// A stand-in for the Messages API, so that the client test runs the real Claude Code offline, for
+// free and with the same result every time. It does what the last human prompt asks for, and keeps
+// every request and every usage it returned, as an independent account of the tokens.
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 
@@ -54,7 +54,7 @@ async function bodyOf(request) {
 const blocksOf = (message) =>
   typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
 const hasToolResult = (message) => blocksOf(message).some((block) => block.type === "tool_result");
-/** Newer clients run a subagent in the background and report its end in a message of its own. */
+/** Newer clients run a subagent in the background and report its end in a separate message. */
 const isNotification = (message) =>
   blocksOf(message).some(
     (block) => block.type === "text" && block.text.includes("<task-notification>"),

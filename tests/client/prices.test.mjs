@@ -1,7 +1,8 @@
-// The table of prices (src/record/prices.csv) is the client's own list. Each of its models runs one
-// session of the real client, whose requests use tokens of every kind, fast mode, another region and
-// long prompts. The estimate for the session has to be the client's `total_cost_usd`. Where they
-// differ, each request runs alone, and both figures are printed: that is how to measure a newer client.
+// Checks that the table of prices (src/record/prices.csv) is the client's own list. Each of its
+// models runs one session of the real client, whose requests use tokens of every kind, fast mode,
+// another region and long prompts. The estimate for the session has to be the client's
+// `total_cost_usd`. If they differ, each request runs alone, and both figures are printed. That is
+// how to measure the prices of a newer client.
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -17,7 +18,7 @@ const MODELS = readFileSync(TABLE, "utf8")
   .map((line) => line.split(",")[0]);
 /** `MODEL=claude-opus-5-5` measures only that one, of the table or not. */
 const { MODEL } = process.env;
-/** Ids that mean a model of the table. */
+/** IDs that stand for a model of the table. */
 const OTHER_IDS = ["claude-haiku-4-5-20251001"];
 
 const kinds = (input, output, read, fiveMinutes, hour) => ({
@@ -29,8 +30,9 @@ const kinds = (input, output, read, fiveMinutes, hour) => ({
 });
 const searches = (count) => ({ server_tool_use: { web_search_requests: count } });
 /**
- * No two kinds have the same number of tokens, so a wrong price cannot make up for another one. After
- * a long prompt the client compacts the conversation in a request of its own, so that is the last one.
+ * No two kinds have the same number of tokens, so a wrong price cannot make up for another one.
+ * After a long prompt the client compacts the conversation in a separate request, so the long
+ * prompt comes last.
  */
 const REQUESTS = {
   "all kinds of tokens": kinds(1_009, 2_003, 30_011, 4_001, 5_003),
@@ -77,7 +79,7 @@ test(`the estimate is what client ${CLIENT} charges`, async () => {
 
 const differs = ({ charged, estimated }) => !(Math.abs(charged - estimated) < 1e-9);
 
-/** Runs a session for each model and requests, and adds what the client charged and our estimate. */
+/** Runs a session for each model and its requests, and adds the client's charge and our estimate. */
 async function compare(sessions) {
   const queue = [...sessions];
   const results = [];
@@ -97,7 +99,7 @@ async function compare(sessions) {
   return results.map((session) => ({ ...session, estimated: estimates.get(session.id) }));
 }
 
-/** The costs of these sessions by the table: without the client's own figures, which would win. */
+/** The costs of these sessions by the table, without the client's own figures, which would take precedence. */
 async function estimate(ids) {
   const projects = join(lab.home, ".claude/projects");
   const copies = join(lab.home, "without cost-state");

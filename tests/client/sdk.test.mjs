@@ -1,4 +1,4 @@
-// Sessions that the Agent SDKs start, with the Claude Code that each SDK brings. The record has to
+// Sessions that the Agent SDKs start, with the Claude Code that each SDK bundles. The record has to
 // agree with the SDK's own result messages and with what the stand-in for the Messages API charged.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -19,11 +19,11 @@ const ANSWER = "Done. FINAL ANSWER 42.";
 const STARTED = { source: "startup", reason: "other", endedBy: "hook" };
 const RESUMED = { ...STARTED, source: "resume" };
 const FORKED = { ...STARTED, source: "fork" };
-/** What the SDK asks for before it runs tools without a question. */
+/** The option that the SDK requires for running tools without asking. */
 const UNATTENDED = { permissionMode: "bypassPermissions", allowDangerouslySkipPermissions: true };
 
 const WAYS = ["a settings file", "settings as an object", "a plugin", "an argument of the client"];
-/** Where an agent that reads no settings gets the hooks from, by these ways. */
+/** The ways in which an agent that reads no settings gets the hooks. */
 const isolatedWays = (lab) => {
   const file = join(lab.env.HOME, "agent/settings.json");
   const hooks = JSON.parse(readFileSync(file, "utf8"));
@@ -47,13 +47,13 @@ async function labWithAgentFolder(hooks) {
   return lab;
 }
 
-/** The two run side by side: most of a session is waiting for the start of a client. */
+/** The two run side by side, because most of a session is waiting for a client to start. */
 describe("Agent SDKs", { concurrency: 2 }, () => {
   describe("TypeScript SDK", { concurrency: 1 }, () => {
     let lab, Agent, isolated;
     before(async () => {
       lab = await labWithAgentFolder({ settings: "user" });
-      // Some functions of the SDK look for sessions below the home of this process.
+      // Some functions of the SDK search for sessions below the home of this process.
       process.env.CLAUDE_CONFIG_DIR = join(lab.env.HOME, ".claude");
       const example = join(examples, "agent-sdk-typescript/agent.ts");
       ({ Agent, isolated } = await tsImport(example, import.meta.url));
@@ -61,7 +61,7 @@ describe("Agent SDKs", { concurrency: 2 }, () => {
     after(() => lab?.stop());
 
     const options = (more) => ({ cwd: lab.cwd, env: lab.env, ...UNATTENDED, ...more });
-    /** Runs prompts, one after the result of the other, and returns the results. */
+    /** Runs prompts, each after the result of the one before, and returns the results. */
     async function run(prompts, more) {
       const results = [];
       let answered;
@@ -180,14 +180,14 @@ describe("Agent SDKs", { concurrency: 2 }, () => {
       });
     });
 
-    test("a process that startup() made and nobody used leaves nothing running", async () => {
+    test("an unused process made by startup() leaves nothing running", async () => {
       const before = await ids(lab);
       const warm = await sdk.startup({ options: options() });
       warm.close();
       await eventually(async () => {
         await lab.sidecar("sync");
         const added = (await listed(lab)).filter((row) => !before.includes(row.sessionId));
-        // The row stays; `sessions` hides it, because it has no prompt.
+        // The row is kept; `sessions` hides it, because it has no prompt.
         assert.deepEqual(
           added.map(({ status, input, metadata }) => [status, input, metadata.prompts]),
           [["completed", undefined, 0]],
@@ -227,7 +227,8 @@ describe("Agent SDKs", { concurrency: 2 }, () => {
       const hooks = Object.fromEntries(events.map((event) => [event, [{ hooks: [callback] }]]));
       await run("say hello", { settingSources: [], hooks });
       assert.equal((await listed(lab)).length, before.length);
-      // Why there is a sidecar: callbacks in the process of the SDK never hear of a session's ends.
+      // This is why there is a sidecar: callbacks in the SDK's process are never called when a
+      // session starts or ends.
       assert.deepEqual(calls, ["UserPromptSubmit", "Stop"]);
     });
   });
@@ -353,7 +354,7 @@ async function assertRecorded(lab, results, from, expected) {
   // The SDK's own usage is that of the last process; its cost is that of the session so far.
   if (results.length === 1 && row.output)
     assert.deepEqual(pickTokens(row.metadata.usage), total([last.usage]));
-  // The SDK counts the model's messages, and in what follows the first turn of a session one more.
+  // The SDK counts the model's messages. In later runs of a session it counts one more.
   if (results.length === 1 && row.output && expected.runs[0] === STARTED)
     assert.equal(row.metadata.apiMessages, last.num_turns);
   const cost = expected.cost ?? last.total_cost_usd;
@@ -437,7 +438,7 @@ async function assertAbandoned(lab, before, input) {
   );
 }
 
-/** Repeats what a process that ends on its own makes true. */
+/** Repeats a check until a process that ends on its own makes it true. */
 async function eventually(check) {
   for (let attempt = 0; ; attempt++, await sleep(250))
     try {

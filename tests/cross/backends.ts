@@ -1,8 +1,8 @@
 /**
- * Starts stand-ins for a Convex deployment (`tests/backend`) for tests that run under Wine, where Node
- * does not start. Each connection to it gets a backend of its own: it sends the options of
- * `tests/backend/main.ts` as one line of JSON, receives the line that the backend prints, and ends the
- * backend by closing. Prints its own address.
+ * Starts stand-ins for a Convex deployment (`tests/backend`) for tests that run under Wine, where
+ * Node does not start. Each connection to it gets its own backend: it sends the options of
+ * `tests/backend/main.ts` as one line of JSON, receives the line that the backend prints, and ends
+ * the backend by closing. Prints its own address.
  */
 import { spawn } from "node:child_process";
 import { type AddressInfo, createServer } from "node:net";

@@ -7,7 +7,7 @@
 # The arguments after `--` go to the tests of the binary, for example their names. It needs Node and
 # node_modules, and installs everything else, as root, from Debian's packages and PyPI. Debian's
 # compiler comes with the source of the standard library, which cargo builds here for each target
-# (`-Zbuild-std`); rustup brings the standard library of its own system only.
+# (`-Zbuild-std`); rustup would have only the standard library of this system.
 set -eu
 
 packages='rustc-web cargo-web rust-web-src'
@@ -55,12 +55,12 @@ windows() {
 	export WINEPREFIX="$cross/wine" WINEDEBUG=-all LC_ALL=C.UTF-8
 	wine=/usr/lib/wine/wine64 wineserver=/usr/lib/wine/wineserver64
 	mkdir -p "$WINEPREFIX"
-	# Each start of a program takes seconds if it has to start the server, too.
+	# Each start of a program takes seconds if it also has to start the server.
 	"$wineserver" -f -p > "$cross/wineserver.log" 2>&1 &
 	"$node" --import tsx tests/cross/backends.ts > "$cross/backends" &
 	backends=$!
 	trap 'kill "$backends"; "$wineserver" -k' EXIT
-	# What the first program starts beside itself keeps its output open, so that goes to a file.
+	# The processes that the first program starts keep its output open, so the output goes to a file.
 	"$wine" wineboot > "$cross/wineboot.log" 2>&1 < /dev/null
 	x86_64-w64-mingw32-gcc -shared -o "$WINEPREFIX/drive_c/windows/system32/bcryptprimitives.dll" \
 		tests/cross/process_prng.c -ladvapi32
@@ -73,8 +73,8 @@ windows() {
 	trap - EXIT
 }
 
-# Of the tests of the binary those that replay captured sessions, because each start of the executable
-# takes a second in the emulator.
+# Of the tests of the binary, only those that replay captured sessions run, because each start of
+# the executable takes a second in the emulator.
 arm() {
 	export TEST_EMULATOR='/usr/bin/qemu-aarch64 -L /usr/aarch64-linux-gnu'
 	export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc

@@ -15,7 +15,7 @@ const list = (folder: string, ending: string) => {
   return names.filter((name) => name.endsWith(ending)).map((name) => `${folder}${name}`);
 };
 const schema = (name: string) => JSON.parse(read(`tests/schemas/${name}.json`)) as object;
-/** The schemas use formats and keywords of their own, which are not checked here. */
+/** The schemas use their own formats and keywords, which are not checked here. */
 const OPTIONS = { strict: false, validateFormats: false, allErrors: true };
 
 function problems(validate: ValidateFunction, yaml: string): unknown[] {
@@ -139,7 +139,7 @@ describe("Dockerfile", () => {
           /\b(include_(?:str|bytes)|file)!\("((?:\.\.\/)*)(.*?)"\)/g,
         ),
       ].map(([, macro, parents, name = ""]) =>
-        // A file beside the source; all others are named from the root.
+        // A file beside the source; all others are named relative to the root.
         macro !== "file" && parents === "" ? path : name,
       ),
     );

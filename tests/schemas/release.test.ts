@@ -67,7 +67,7 @@ describe("the release workflow", () => {
       for (const run of steps(job)) expect(step(run.split(" ")[1] ?? ""), run).not.toBe("");
   });
 
-  test("builds and tests each executable on the system and processor that it is for", () => {
+  test("builds and tests each executable on its target system and processor", () => {
     const expected: Record<string, RegExp> = {
       "x86_64-unknown-linux-musl": /^ubuntu-[\d.]+$/,
       "aarch64-unknown-linux-musl": /^ubuntu-[\d.]+-arm$/,
@@ -79,7 +79,7 @@ describe("the release workflow", () => {
     expect(targets).toEqual(Object.keys(expected).sort());
     for (const { target, runner } of systems)
       expect(runner, target).toMatch(expected[target] ?? /$^/);
-    // No step is left out on some of them, but for the image, which is for Linux.
+    // Every step runs on all of them, except for the image, which is for Linux.
     for (const { run, if: condition } of build?.steps ?? [])
       expect(condition, run).toBe(run?.endsWith(" image") ? "runner.os == 'Linux'" : undefined);
     expect(step("image")).toMatch(/docker build .*\n.*docker run /);
@@ -97,7 +97,8 @@ describe("the release workflow", () => {
       "npm audit --audit-level=high",
       "npm audit signatures",
       "npm ci --ignore-scripts",
-      // The folders whose packages are used: those that setup installs, and those of the tests.
+      // The folders whose packages are used: the one that `setup` installs, and the one for the
+      // tests.
       "for folder in deployment .;",
     ])
       expect(step("check_packages")).toContain(part);
@@ -122,7 +123,7 @@ describe("the release workflow", () => {
   });
 });
 
-describe("what is made from the archives", () => {
+describe("what is created from the archives", () => {
   const folder = mkdtempSync(join(tmpdir(), "convex-sidecar-release-"));
   const VERSION = "12.34.56";
   const checksums = new Map<string, string>();
@@ -195,7 +196,7 @@ describe("what is made from the archives", () => {
       }));
     expect(new Set(found)).toEqual(new Set(expected));
     expect(text.match(/sha256/g)?.length).toBe(expected.length);
-    // What it installs is what is in the archive.
+    // The files that it installs are in the archive.
     const packed = /cp target\/"\$1"\/release\/convex-sidecar\* (.*) "\$name"/.exec(
       step("pack"),
     )?.[1];
@@ -255,11 +256,11 @@ describe("what is made from the archives", () => {
     expect(field("pkg-fmt")).toBe("tgz");
   });
 
-  test("what a release filled in is filled in again by the next one", () => {
+  test("what a release filled in is replaced by the next one", () => {
     for (const file of [FORMULA, MANIFEST]) expect(fill(file).stdout).toBe(made(file));
   });
 
-  test("an archive that is missing stops the release", () => {
+  test("a missing archive stops the release", () => {
     writeFileSync(
       join(folder, "SHA256SUMS"),
       made("SHA256SUMS").replace(/^.*aarch64-apple.*\n/m, ""),
