@@ -1,5 +1,6 @@
-# !/bin/sh Usage: convex-sidecar.sh EVENT. Plugins ship text files, not binaries, so the hooks run
-# this script: it finds the separately installed executable and execs it. Without one, the session
+#!/bin/sh
+# Usage: convex-sidecar.sh EVENT. Plugins ship text files, not binaries, so the hooks run this
+# script: it finds the separately installed executable and execs it. Without one, the session
 # must continue as if there were no plugin: exit 0, and one line for the user when a session starts.
 # The client shows a `systemMessage` to the user and not to the model; it discards stderr, and would
 # pass plain stdout to the model.

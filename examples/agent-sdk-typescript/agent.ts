@@ -7,8 +7,8 @@ import { query, type Options, type SDKResultMessage } from "@anthropic-ai/claude
 
 export class Agent {
   /**
-   * @param type what `convex-sidecar sessions` shows as the agent @param workflow the key of the
-   * workflow that its sessions belong to; created if it is new
+   * @param type what `convex-sidecar sessions` shows as the agent
+   * @param workflow the key of the workflow that its sessions belong to; created if it is new
    */
   constructor(
     readonly type: string,

@@ -1,6 +1,7 @@
-# !/bin/sh Links the executable for a target of macOS with zig. Its SDK has no frameworks, so the
-# executable is linked once to find out which of their symbols it needs, and then with stubs that
-# have these. The result shows that everything compiles and links; it is not for releases.
+#!/bin/sh
+# Links the executable for a target of macOS with zig. Its SDK has no frameworks, so the executable is
+# linked once to find out which of their symbols it needs, and then with stubs that have these. The
+# result shows that everything compiles and links; it is not for releases.
 set -eu
 target=$1
 cross=$2
