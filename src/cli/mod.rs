@@ -32,9 +32,9 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-/// Commands of similar programs that people may type by habit, and the command here that does the
+/// Commands of similar programs that users may type by habit, and the command here that does the
 /// same.
-const HABITS: [(&[&str], &str); 5] = [
+const OTHER_PROGRAMS_COMMANDS: [(&[&str], &str); 5] = [
     (
         &["list", "ls", "status", "log", "history", "ps"],
         "sessions",
@@ -62,14 +62,17 @@ impl Cli {
         } else if arguments == ["version"] {
             arguments = vec!["--version".into()];
         }
-        let habit = arguments.first().and_then(|first| {
+        let suggestion = arguments.first().and_then(|first| {
             let is_it = |(names, _): &&(&[&str], _)| names.iter().any(|name| first == name);
-            HABITS.iter().find(is_it).map(|(_, command)| *command)
+            OTHER_PROGRAMS_COMMANDS
+                .iter()
+                .find(is_it)
+                .map(|(_, command)| *command)
         });
         // Otherwise clap prints the name that the program was started with, which can be any text.
         let line = std::iter::once("convex-sidecar".into()).chain(arguments);
         Self::try_parse_from(line).map_err(|mut error| {
-            if let Some(command) = habit {
+            if let Some(command) = suggestion {
                 let command = ContextValue::Strings(vec![command.to_owned()]);
                 error.insert(ContextKind::SuggestedSubcommand, command);
             }
@@ -376,16 +379,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn habits_are_no_commands_and_lead_to_one() {
+    fn commands_of_other_programs_suggest_ours() {
         let names: Vec<_> = Cli::command()
             .get_subcommands()
             .map(|command| command.get_name().to_owned())
             .collect();
-        for (habits, command) in HABITS {
+        for (others, command) in OTHER_PROGRAMS_COMMANDS {
             assert!(names.iter().any(|name| name == command), "{command}");
-            for habit in habits {
-                assert!(names.iter().all(|name| name != habit), "{habit}");
-                let error = Cli::parse_arguments([OsString::from(habit)]).unwrap_err();
+            for other in others {
+                assert!(names.iter().all(|name| name != other), "{other}");
+                let error = Cli::parse_arguments([OsString::from(other)]).unwrap_err();
                 assert!(
                     error.to_string().contains(&format!("'{command}'")),
                     "{error}"

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::transcripts::{TranscriptDelta, count};
+use super::delta::TranscriptDelta;
+use super::transcripts::count;
 use crate::config::Config;
 use crate::journal::{Result, SessionRow, StoreOptions, Write};
 use crate::record::Millis;

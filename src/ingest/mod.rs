@@ -1,13 +1,15 @@
 //! Journal × events and transcripts: everything that changes a session's document.
 
+mod delta;
 mod events;
 mod files;
 mod import;
 mod transcripts;
 
+pub use self::delta::{TranscriptDelta, read_files};
 pub use self::events::{is_end_of_unknown_session, record_event, sweep};
 pub use self::import::{ImportedTranscript, import};
-pub use self::transcripts::{TranscriptDelta, finalize, read_files, read_transcript};
+pub use self::transcripts::{finalize, read_transcript};
 
 use crate::config::Config;
 use crate::journal::{Result, SessionRow, StoreOptions, Write};

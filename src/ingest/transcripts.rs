@@ -1,34 +1,30 @@
-//! What is new in the transcript files of a session, counted once.
+//! Counts what is new in the transcript files of a session, once.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::delta::{TranscriptDelta, read_files};
 use super::files::files_of;
 use super::{FINALIZE_WINDOW, has_just_ended, store};
 use crate::config::Config;
 use crate::journal::{Journal, MAX_LOCK_HOLD, Result, SessionRow, Write};
 use crate::record::Millis;
 use crate::record::chain::Chain;
-use crate::record::facts::{Facts, MAX_FACTS, Source};
-use crate::record::index::key;
 use crate::record::read_state::{ReadState, TranscriptState};
 use crate::system::deadline::Deadline;
-use crate::system::files::open_regular;
-use crate::transcript::beginning::{self, Origin};
-use crate::transcript::files::{SessionFile, subagent_id, subagent_type};
-use crate::transcript::reader::{self, Checkpoint, Outcome};
+use crate::transcript::files::SessionFile;
+use crate::transcript::reader::Checkpoint;
 
-/// How much of a hook's time is kept for delivery.
+/// How much of a hook's time is reserved for delivery.
 const DELIVERY_RESERVE: Duration = Duration::from_millis(200);
-/// How often a transcript is read again because another process was faster.
+/// How many times a transcript is read again because another process was faster.
 const MAX_ATTEMPTS: usize = 8;
-/// More facts than a turn brings: from here on the journal is written in bulk.
+/// More facts than a turn has: from this number on, the journal is written in bulk.
 const BULK_FACTS: usize = 512;
 
-/// Looks again at the transcripts of all sessions that are not finalized. Many may have just ended
-/// if agents run side by side. A file that was already read is opened only if its length has
-/// changed.
+/// Checks the transcripts of all sessions that are not finalized. Many may have just ended if
+/// agents run side by side. A file that was already read is opened only if its length has changed.
 pub fn finalize(
     journal: &mut Journal,
     config: &Config,
@@ -88,8 +84,8 @@ pub fn read_transcript(
     Ok(())
 }
 
-/// Reads and counts what is new. Returns `false` if the files must be read again: another process has
-/// counted meanwhile, or the session turns out to be a parent.
+/// Reads and counts what is new. Returns `false` if the files must be read again: another process
+/// has counted in the meantime, or the session turns out to be a parent.
 fn read_new(
     journal: &mut Journal,
     mut reading: Reading<'_>,
@@ -110,7 +106,7 @@ fn read_new(
     }
     loop {
         let rest = journal.write(|write| {
-            // If another process has counted since, this reading is void.
+            // If another process has counted since then, this reading is discarded.
             let Some(mut row) = write
                 .load(session_id)?
                 .filter(|row| row.read_version == read_version)
@@ -131,7 +127,7 @@ fn read_new(
     }
 }
 
-/// The reading of a session's files.
+/// A reading of a session's files.
 struct Reading<'a> {
     files: &'a [SessionFile],
     config: &'a Config,
@@ -152,9 +148,9 @@ impl Reading<'_> {
     }
 
     /// Counts one delta after another; while one is counted, the next is read. One transaction
-    /// writes a page of the dedup index once, however many deltas touch it. But it keeps others
-    /// from writing, so when one waits the rest is left to the next transaction. Returns the next
-    /// delta, if there is one.
+    /// writes a page of the dedup index once, however many deltas touch it. But it keeps other
+    /// processes from writing, so when one of them waits, the rest is left to the next transaction.
+    /// Returns the next delta, if there is one.
     fn count(
         &mut self,
         write: &Write<'_>,
@@ -184,8 +180,8 @@ impl Reading<'_> {
     }
 }
 
-/// Removes all that was counted of a session's files, so that they are read again: an older session
-/// has claimed their content.
+/// Removes everything that was counted of a session's files, so that they are read again, because
+/// an older session has claimed their content.
 fn restart(journal: &mut Journal, config: &Config, session_id: &str, now: Millis) -> Result<()> {
     journal.write(|write| {
         write.forget_transcript(session_id)?;
@@ -198,132 +194,6 @@ fn restart(journal: &mut Journal, config: &Config, session_id: &str, now: Millis
     })
 }
 
-/// What is new in a session's files.
-pub struct TranscriptDelta {
-    files: Vec<FileDelta>,
-    origin: Option<Origin>,
-    /// How much of the files was read, this delta included.
-    pub state: ReadState,
-}
-
-/// What is new in a file.
-struct FileDelta {
-    /// Its path as it is stored.
-    path: PathBuf,
-    facts: Vec<Facts>,
-    /// Where the next read starts.
-    checkpoint: Checkpoint,
-    /// Whether it was read from its beginning.
-    is_from_start: bool,
-    /// The time of the records in it that an old client copied.
-    copied_at: Option<Millis>,
-    /// The type of the subagent whose file it is, if the client says so.
-    subagent_type: Option<String>,
-}
-
-impl TranscriptDelta {
-    fn weight(&self) -> usize {
-        let facts = self.files.iter().flat_map(|file| &file.facts);
-        facts.map(Facts::weight).sum()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
-    /// Whether it holds no conversation.
-    #[must_use]
-    pub fn has_no_facts(&self) -> bool {
-        let mut facts = self.files.iter().flat_map(|file| &file.facts);
-        facts.all(|facts| facts.facts.is_empty())
-    }
-
-    /// Advances `checkpoints` to the end of this delta. Returns `false` if nothing is new.
-    pub fn advance(&self, checkpoints: &mut BTreeMap<PathBuf, Checkpoint>) -> bool {
-        let new = self.files.iter();
-        checkpoints.extend(new.map(|file| (file.path.clone(), file.checkpoint.clone())));
-        !self.is_empty()
-    }
-}
-
-/// Reads what is new in the files of a session. A file that is not the one that was read before, or
-/// is shorter now, is read from its beginning: what was counted of it stays counted. `buffer` is as in
-/// [`reader::read`].
-pub fn read_files(
-    files: &[SessionFile],
-    checkpoints: &BTreeMap<PathBuf, Checkpoint>,
-    config: &Config,
-    buffer: &mut Vec<u8>,
-    deadline: Deadline,
-) -> TranscriptDelta {
-    let mut delta = TranscriptDelta {
-        files: Vec::new(),
-        origin: None,
-        state: if checkpoints.is_empty() {
-            ReadState::Missing
-        } else {
-            ReadState::Complete
-        },
-    };
-    for (path, source) in files {
-        let Ok(file) = open_regular(path) else {
-            continue;
-        };
-        delta.state = ReadState::Complete;
-        let stored_path = config.redactor.path(path);
-        let mut from = checkpoints.get(&*stored_path).cloned().unwrap_or_default();
-        let mut read = |from: &Checkpoint| {
-            reader::read(&file, from, *source, &config.redactor, buffer, deadline)
-        };
-        let mut outcome = read(&from);
-        if matches!(outcome, Ok(Outcome::Replaced)) {
-            from = Checkpoint::default();
-            outcome = read(&from);
-        }
-        let Ok(Outcome::Read {
-            mut facts,
-            checkpoint,
-            is_all,
-        }) = outcome
-        else {
-            // Nothing is taken from a file that cannot be read; the next look tries again.
-            delta.state = ReadState::Partial;
-            continue;
-        };
-        let is_from_start = from.offset == 0;
-        let mut copied_at = None;
-        if is_from_start
-            && *source == Source::Main
-            && let Ok(beginning) = beginning::read(&file)
-        {
-            copied_at = beginning.copied_at;
-            let origins = delta.origin.into_iter().chain([beginning.origin]);
-            delta.origin = origins.min();
-        }
-        if is_from_start && let Some(id) = subagent_id(path) {
-            facts.push(Facts::of_subagent(key(b'a', id.as_bytes())));
-        }
-        if checkpoint != from || is_from_start {
-            let subagent_type = (*source == Source::Subagent)
-                .then(|| subagent_type(path))
-                .flatten();
-            delta.files.push(FileDelta {
-                path: stored_path.into_owned(),
-                facts,
-                checkpoint,
-                is_from_start,
-                copied_at,
-                subagent_type: subagent_type.map(|name| config.redactor.name(&name)),
-            });
-        }
-        if !is_all || delta.weight() > MAX_FACTS {
-            delta.state = ReadState::Partial;
-            break;
-        }
-    }
-    delta
-}
-
 /// Counts a delta in the session's figures.
 pub(super) fn count(
     write: &Write<'_>,
@@ -334,7 +204,7 @@ pub(super) fn count(
     if let Some(origin) = delta.origin {
         write.store_origin(row, origin)?;
     }
-    // Which session had a record first is decided by these, so they come before the records.
+    // These decide which session had a record first, so they come before the records.
     let mut has_marks = false;
     for facts in delta.files.iter_mut().flat_map(|file| &mut file.facts) {
         let titled = facts.titled_session.as_ref();

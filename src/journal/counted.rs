@@ -52,8 +52,8 @@ impl DedupIndex {
         Ok(())
     }
 
-    /// Removes what was counted for `session`. Returns the sessions that had copied some of what it
-    /// had first.
+    /// Removes what was counted for `session`. Returns the sessions that had copied some of the
+    /// records that it had first.
     pub fn forget(&mut self, connection: &Connection, session: i64) -> Result<BTreeSet<i64>> {
         self.write(connection)?;
         *self = Self::default();
@@ -84,7 +84,7 @@ impl DedupIndex {
         Ok(copiers)
     }
 
-    /// The pass over the page that `key` belongs to, not yet beyond `key`.
+    /// The pass over the page that `key` belongs to, which has not gone beyond `key` yet.
     fn pass(&mut self, connection: &Connection, key: i64) -> Result<&mut Pass> {
         let pass = match self.pass.take() {
             Some(pass) if pass.can_find(key) => pass,
@@ -270,7 +270,7 @@ impl Index for Counter<'_> {
             None => Vec::new(),
         };
         let is_copy = is_inherited(self.connection, &mut self.is_older, session, &shares)?;
-        // What an older session claims is no longer the other one's.
+        // A record that an older session claims no longer belongs to the other one.
         shares.retain(|share| share.session != session && (share.is_copy || is_copy));
         shares.push(Share {
             session,
@@ -284,8 +284,8 @@ impl Index for Counter<'_> {
 /// Takes over what was counted for `owner` if `session` is older, and thus had it first. The
 /// transcript of `owner` must then be read again.
 ///
-/// The client's own marks decide: of what a copied record is a copy, and in which session another one
-/// goes on. Without them, the older file is the original.
+/// The client's own marks decide: which record a copy was made of, and which session continues
+/// another one. Without marks, the older file is the original.
 fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> {
     let is_fork_of = "WITH RECURSIVE ancestors (id) AS (
                         SELECT session_id FROM sessions WHERE id = ?1
@@ -353,7 +353,7 @@ mod tests {
         xxhash_rust::xxh3::xxh3_64(&number.to_le_bytes())
     }
 
-    /// Counts records. Returns what was known of them before.
+    /// Counts records. Returns what was known about them before.
     fn count(journal: &mut Journal, session: &str, keys: impl Iterator<Item = u64>) -> Vec<Seen> {
         journal
             .write(|write| {

@@ -1,4 +1,4 @@
-//! The records of some stretches: what is known of each, and what is to be remembered.
+//! The records of some stretches: what is known about each, and what has to be remembered.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -20,7 +20,7 @@ impl Hasher for KeyHasher {
     }
 }
 
-/// What is known of the records of some stretches, and what is to be remembered of them.
+/// What is known about the records of some stretches, and what has to be remembered.
 pub(super) struct Batch<'a, I> {
     index: &'a mut I,
     pub(super) prices: &'a Prices,
@@ -58,7 +58,7 @@ impl<'a, I: Index> Batch<'a, I> {
         Ok(seen)
     }
 
-    /// Whether the session has counted a record, which may be none of its own.
+    /// Whether the session has counted a record, which may belong to another session.
     pub(super) fn is_counted(&mut self, key: Key) -> Result<bool, I::Error> {
         match self.records.get(&key) {
             Some((seen, _)) => Ok(seen.known.is_some()),
@@ -72,7 +72,7 @@ impl<'a, I: Index> Batch<'a, I> {
         *is_changed = true;
     }
 
-    /// Takes a record for history, although no session is known that had it first.
+    /// Marks a record as history, although no session is known that had it first.
     pub(super) fn inherit(&mut self, key: Key) -> Result<(), I::Error> {
         self.get(key)?;
         if let Some((seen, _)) = self.records.get_mut(&key) {

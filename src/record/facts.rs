@@ -1,5 +1,5 @@
-//! The facts of a stretch of transcript, before it is known which of them are inherited or were
-//! counted before.
+//! The facts of a stretch of transcript, before it is known which of them are inherited or already
+//! counted.
 //!
 //! A stretch can be read twice, overlap with another one, or be history that a fork copied from
 //! another session. So each fact names the record that it comes from by the id that the client gave
@@ -52,13 +52,14 @@ impl Span {
     }
 }
 
-/// One record, and what it says.
+/// The relevant content of one record.
 #[derive(Debug, PartialEq)]
 pub struct Fact {
     /// The key of the record: its `uuid`, or that of the record of which it is a copy
     /// (`forkedFrom.messageUuid`).
     pub key: Key,
-    /// The key of its own `uuid`, if it is a copy under another one: copies name each other by these.
+    /// The key of its own `uuid`, if it is a copy under another one, because copies refer to each
+    /// other by these.
     pub copy: Option<Key>,
     /// The key of the record before it in the conversation; 0 for none.
     pub parent: Key,
@@ -66,14 +67,14 @@ pub struct Fact {
     pub at: Option<Millis>,
     /// Whether it belongs to the session's own conversation, not to a subagent's.
     pub is_main: bool,
-    /// What it says.
+    /// The content.
     pub what: What,
 }
 
-/// What a record says.
+/// The content of a record.
 #[derive(Debug, PartialEq)]
 pub enum What {
-    /// A human, or the caller of the SDK, said something.
+    /// A prompt from a human or from the caller of the SDK.
     Prompt {
         /// `None` if no text is kept.
         text: Option<Box<Text>>,
@@ -88,15 +89,15 @@ pub enum What {
     },
     /// A part of an API message; most messages take several records.
     Reply(Box<Reply>),
-    /// The API failed, the model refused, or a limit was reached: what the user saw.
+    /// The API failed, the model refused, or a limit was reached. The text is what the user saw.
     Error(Option<Box<Text>>),
-    /// Results of tool calls: the ids of those that failed.
+    /// Results of tool calls, with the IDs of the calls that failed.
     Failures(Vec<Key>),
     /// The conversation was compacted.
     Compaction,
     /// The turn has ended: the client ran the Stop hooks.
     TurnEnd,
-    /// The file of a subagent begins with a copy of what its parent said last.
+    /// The file of a subagent begins with a copy of its parent's last messages.
     ForkContext,
 }
 
@@ -113,16 +114,16 @@ pub struct Reply {
     pub usage: Usage,
     /// What the price of the message depends on.
     pub rate: Rate,
-    /// What models that the API asked for advice used on top of that.
+    /// What other models used in addition, which the API consulted for advice.
     pub advisors: Vec<(usize, Usage, Rate)>,
     /// The tool calls, with the names of the tools as indexes into [`Facts::names`].
     pub calls: Vec<(Key, usize)>,
     /// Whether it ends with a text, or with the structured output of a run with a schema. Otherwise
-    /// results of tools are due.
+    /// tool results will follow.
     pub is_answer: bool,
-    /// The subagent that wrote it, if it stands in the main file.
+    /// The subagent that wrote it, if it is in the main file.
     pub agent: Option<Key>,
-    /// Whether a `user` record stands between this record and the reply before it in the file.
+    /// Whether there is a `user` record between this record and the reply before it in the file.
     pub follows_user: bool,
 }
 
@@ -187,7 +188,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StepKind {
-    /// Somebody said something.
+    /// A prompt.
     Prompt,
     /// The model called tools.
     ToolUse,
@@ -242,8 +243,8 @@ pub fn is_before(at: Option<Millis>, other: Option<Millis>) -> bool {
     at.zip(other).is_some_and(|(at, other)| at < other)
 }
 
-/// A field of which the latest value counts. Not every record has it, and the client may write old
-/// records a second time.
+/// A field whose latest value counts. Not every record has it, and the client may write old records
+/// again.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dated {
     at: Option<Millis>,
@@ -262,7 +263,7 @@ impl Dated {
         self.text.clone()
     }
 
-    /// Sets the value unless it is older than the present one.
+    /// Sets the value unless it is older than the current one.
     pub fn set(&mut self, at: Option<Millis>, text: &str) {
         if is_before(at, self.at) {
             return;
@@ -274,7 +275,7 @@ impl Dated {
     }
 }
 
-/// State records, and fields of any record, of which the latest value counts.
+/// State records, and fields of any record, whose latest value counts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the names are the client's")]
@@ -287,7 +288,7 @@ pub struct Latest {
     pub version: Dated,
     pub entrypoint: Dated,
     pub permission_mode: Dated,
-    /// The most that the run may cost, in US dollars.
+    /// The maximum cost of the run, in US dollars.
     pub max_budget_usd: Option<f64>,
 }
 
@@ -327,20 +328,20 @@ pub struct Facts {
     pub latest: Latest,
     /// The session that the last custom title names.
     pub titled_session: Option<String>,
-    /// Titles that older clients wrote for any session, each with the key of the record that tells
-    /// which.
+    /// Titles that older clients wrote for any session, each with the key of a record that
+    /// identifies the session.
     pub summaries: Vec<(Key, Text)>,
     /// What the client charged so far, each with the number of facts before it.
     pub charges: Vec<(usize, Charge)>,
     /// The session that these records say they were copied from.
     pub forked_from: Option<String>,
-    /// The sessions in which this one goes on.
+    /// The sessions that continue this one.
     pub continued_in: BTreeSet<String>,
     /// The pull requests that the client linked to the session.
     pub pull_requests: BTreeSet<PullRequest>,
     /// Whether a `user` record stands after the last reply, on the main chain and on others.
     pub ends_with_user: [bool; 2],
-    /// Lines of which a part is not JSON.
+    /// Lines that are partly not JSON.
     pub damaged_lines: u64,
     /// Lines that were too long to be parsed.
     pub skipped_lines: u64,

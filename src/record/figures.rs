@@ -1,8 +1,8 @@
 //! The figures of one session, updated with each stretch of its transcript files that is read.
 //!
 //! However the files are cut between reads, in whatever order they come, and however often, the
-//! figures equal those of one full read: each record counts once, and what has an order is ordered by
-//! time.
+//! figures equal those of one full read: each record counts once, and whatever has an order is
+//! ordered by time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ use super::redact::Text;
 use super::usage::Usage;
 use super::{Millis, charge};
 
-/// How many titles are kept until it is known whether they are of this session.
+/// How many titles are kept until it is known whether they belong to this session.
 const MAX_SUMMARIES: usize = 16;
 
 /// The figures and texts of one session, from its transcript files.
@@ -49,8 +49,8 @@ pub struct Figures {
     pub subagent_types: BTreeMap<String, SubagentFigures>,
     /// Token counts by model.
     pub usage_by_model: UsageByModel,
-    /// The same by day. Messages without a time, and what versions before this field counted, are
-    /// missing.
+    /// The same by day. Messages without a time are missing, and so is what versions before this
+    /// field counted.
     #[serde(skip_serializing_if = "Days::is_empty")]
     pub days: Days,
     /// Token counts of messages that another session had first.
@@ -76,7 +76,7 @@ pub struct Figures {
     /// The pull requests that the client linked to the session.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub pull_requests: BTreeSet<PullRequest>,
-    /// Lines of which a part is not JSON.
+    /// Lines that are partly not JSON.
     pub damaged_lines: u64,
     /// Lines that were too long to be parsed.
     pub skipped_lines: u64,
@@ -84,7 +84,8 @@ pub struct Figures {
     pub(super) summaries: Vec<(Key, Text)>,
     /// The ids of the subagents.
     pub(super) agents: BTreeSet<Key>,
-    /// What the session had used before its files were read again. What it shows never shrinks.
+    /// The usage from before the session's files were read again, because the figures shown must
+    /// never shrink.
     pub(super) floor: UsageByModel,
 }
 
@@ -277,8 +278,8 @@ impl Figures {
             return Ok(());
         }
         let seen = batch.get(fact.key)?;
-        // Behind a gateway that gives all messages one id, the client puts their records together when
-        // it copies them. The session that had them first knows better.
+        // Behind a gateway that gives all messages one id, the client puts their records together
+        // when it copies them. What the session that had them first has counted is more reliable.
         let known = match seen.known.or(seen.original) {
             Some(Known::Part(message)) => Some(message),
             known => known.and_then(Known::usage).map(|_| fact.key),
@@ -313,8 +314,8 @@ impl Figures {
         Ok(())
     }
 
-    /// Counts what a message of a model, a day and a type of subagent has used beyond what is known of
-    /// it. Returns whether it is history that a fork copied.
+    /// Counts the usage of a message of a model, on a day and of a type of subagent, beyond what is
+    /// already known. Returns whether it is history that a fork copied.
     fn count_message<I: Index>(
         &mut self,
         (message, model, day, kind): (Key, &str, Option<Day>, Option<&str>),

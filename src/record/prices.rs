@@ -1,8 +1,8 @@
-//! What models cost: an estimate where the client does not say what it charged.
+//! What models cost: an estimate if the client does not report what it charged.
 //!
-//! A price depends on the single request: how fast it was, where it ran, and with one model, how long
-//! its prompt was. So tokens are counted by their [`Rate`], and a price is only applied when a
-//! document is put together. Another price then applies to all that was counted.
+//! A price depends on the single request: how fast it was, where it ran, and with one model, how
+//! long its prompt was. So tokens are counted by their [`Rate`], and prices are applied only when a
+//! document is assembled. A new price then applies to everything that was counted.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const LOWEST_STEP: u64 = 100_000;
 /// What a web search costs, in picodollars.
 const WEB_SEARCH: u128 = 10_000_000_000;
 
-/// What the price of a request depends on.
+/// The properties of a request that its price depends on.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -36,7 +36,7 @@ impl Rate {
     /// A long prompt, for a model that then costs more.
     const LONG: Self = Self(4);
 
-    /// This rate, and also `other` if that is so.
+    /// This rate, combined with `other` if the condition holds.
     #[must_use]
     pub const fn with(self, other: Self, is_so: bool) -> Self {
         Self(if is_so {
@@ -46,13 +46,13 @@ impl Rate {
         })
     }
 
-    /// What either of two lines of a message says.
+    /// The union of the rates that two lines of a message state.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether `other` is a part of this one.
+    /// Whether this rate includes `other`.
     #[must_use]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -62,7 +62,7 @@ impl Rate {
 /// The prices of all models.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Prices {
-    /// By the ids of models, before those of the table.
+    /// Configured prices by model ID, which override the table.
     configured: BTreeMap<String, Price>,
 }
 
@@ -93,7 +93,7 @@ pub struct ConfiguredPrice {
 }
 
 impl ConfiguredPrice {
-    /// The price, unless one of its numbers is none.
+    /// The price, unless one of its numbers is invalid.
     fn price(&self) -> Option<Price> {
         let Self { input, output, .. } = *self;
         let or_input = |price: Option<f64>| price.unwrap_or(input);
@@ -118,8 +118,7 @@ impl ConfiguredPrice {
 }
 
 impl Prices {
-    /// The table with these prices instead of its own. Returns the first model whose price is not a
-    /// price.
+    /// The table, overridden by these prices. The error is the first model whose price is invalid.
     pub fn new(configured: &BTreeMap<String, ConfiguredPrice>) -> Result<Self, &String> {
         let prices = configured.iter().map(|(model, price)| {
             let price = price.price().ok_or(model)?;
@@ -155,7 +154,7 @@ impl Prices {
 }
 
 impl Price {
-    /// What tokens cost at a rate, in picodollars.
+    /// The cost of tokens at a rate, in picodollars.
     #[must_use]
     pub fn cost(&self, usage: Usage, rate: Rate) -> u64 {
         let kinds = self.long.filter(|_| rate.has(Rate::LONG));
@@ -188,9 +187,9 @@ impl Price {
     }
 }
 
-/// The name of a model without what a provider adds: `us.anthropic.claude-haiku-4-5-20251001-v1:0`
-/// of Bedrock, `claude-haiku-4-5@20251001` of Vertex and `claude-haiku-4-5-20251001` are all
-/// `claude-haiku-4-5`.
+/// The name of a model without the additions of a provider:
+/// `us.anthropic.claude-haiku-4-5-20251001-v1:0` of Bedrock, `claude-haiku-4-5@20251001` of Vertex
+/// and `claude-haiku-4-5-20251001` are all `claude-haiku-4-5`.
 fn base_name(model: &str) -> &str {
     let name = model.rsplit('/').next().unwrap_or(model);
     let name = match name.rfind("anthropic.") {
@@ -230,7 +229,7 @@ fn in_table(name: &str) -> Option<Price> {
     Some(Price { kinds, fast, long })
 }
 
-/// Picodollars per token, given dollars per million of them. `None` if that is not a price.
+/// Picodollars per token, given dollars per million of them. `None` if that is not a valid price.
 fn per_token(dollars_per_million: f64) -> Option<u64> {
     let price = dollars_per_million * PICODOLLARS;
     #[expect(
@@ -301,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn configured_price_comes_before_the_table() {
+    fn configured_price_overrides_the_table() {
         let configured: BTreeMap<String, ConfiguredPrice> = serde_json::from_value(serde_json::json!({
             "glm-5": {"input": 0.6, "output": 2.2},
             "claude-opus-5-5": {"input": 2.0, "output": 10, "cache_read": 0.1, "cache_write_5m": 2.5, "cache_write_1h": 4, "fast": 6}

@@ -1,4 +1,4 @@
-//! What the first records of a transcript say about the whole file.
+//! What the first records of a transcript reveal about the whole file.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -23,13 +23,13 @@ const SUBAGENT_FOLDERS_SINCE: [u64; 3] = [2, 1, 2];
 /// The beginning of a transcript.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Beginning {
-    /// The session that the records name.
+    /// The session ID in the records.
     pub session_id: Option<String>,
-    /// The client that wrote them.
+    /// The version of the client that wrote them.
     pub version: Option<String>,
     /// The folder that it worked in.
     pub cwd: Option<String>,
-    /// Of two sessions that hold the same records, the one with the earlier origin had them first,
+    /// Of two sessions with the same records, the one with the earlier origin had them first,
     /// unless the records themselves say otherwise.
     pub origin: Origin,
     /// The time of the records that an old client copied from the session that it resumed.
@@ -39,8 +39,8 @@ pub struct Beginning {
 /// When a session began, in epoch milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
-    /// The time of the first record. A record without an id is not copied into a fork, so its time
-    /// counts more than that of a message, which may be a copy.
+    /// The time of the first record. A record without an ID is not copied into a fork, so its time
+    /// is more reliable than that of a message, which may be a copy.
     pub first_record_at: Millis,
     /// When the file was created.
     pub created_at: Millis,
@@ -57,7 +57,7 @@ fn is_older(version: &str, than: [u64; 3]) -> bool {
     [(); 3].map(|()| parts.next().unwrap_or(0)) < than
 }
 
-/// Reads the beginning of the file at `path`; nothing is known of one that cannot be read.
+/// Reads the beginning of the file at `path`; empty if the file cannot be read.
 #[must_use]
 pub fn of(path: &Path) -> Beginning {
     open_regular(path)
@@ -88,12 +88,13 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         } else if first_copied.is_none() {
             first_copied = envelope.at;
         } else if first_copied == envelope.at && is_answer {
-            // A model does not answer in the millisecond of the prompt.
+            // A model does not answer in the same millisecond as the prompt, so the records are
+            // copies.
             beginning.copied_at = first_copied;
         }
         has_answer |= is_answer;
         let is_known = beginning.session_id.is_some() && beginning.version.is_some();
-        // Behind an answer, nothing more is to be learned.
+        // The records after an answer reveal nothing more.
         if is_known && (first.is_some() || has_answer) {
             break;
         }

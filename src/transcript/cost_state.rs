@@ -19,7 +19,8 @@ impl CostState<'_> {
             let name = model.split_once('[').map_or(&*model, |(name, _)| name);
             let charge = ModelCharge {
                 usage,
-                // The client charges a model without a price like another one.
+                // For a model that it has no price for, the client charges the price of another
+                // one.
                 cost_usd: cost_usd.filter(|_| !has_unknown_price),
             };
             Some((name.to_owned(), charge))

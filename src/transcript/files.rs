@@ -13,9 +13,9 @@ use crate::record::facts::Source;
 use crate::system::files::read_regular;
 use crate::system::json::{Scalar, parse_object};
 
-/// How deep below `subagents/` files are searched for.
+/// How many levels below `subagents/` are searched for files.
 const MAX_DEPTH: usize = 8;
-/// The most subagent files of one session.
+/// The maximum number of subagent files of one session.
 const MAX_FILES: usize = 10_000;
 /// The most that is read of `agent-<id>.meta.json`, in bytes.
 const MAX_META: u64 = 64 * 1024;
@@ -123,8 +123,8 @@ fn subagent_files(main: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// `<folder>/agent-<id>.jsonl`, by the session that their records name: where older clients wrote
-/// subagents.
+/// `<folder>/agent-<id>.jsonl`, by the session ID in their records. Older clients wrote subagents
+/// there.
 #[must_use]
 pub fn subagents_beside(folder: &Path) -> BTreeMap<String, Vec<PathBuf>> {
     let mut by_session: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();

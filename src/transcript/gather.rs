@@ -25,10 +25,10 @@ pub struct Gatherer<'a> {
     text_bytes: usize,
     /// Whether a text was masked, which can take long.
     has_masked: bool,
-    /// Whether a `user` record stands after the last reply, on the main chain and on others.
+    /// Whether there is a `user` record after the last reply, on the main chain and on others.
     is_after_user: [bool; 2],
-    /// Whether the next line is the rest of one of which a record was taken. It counts as it would
-    /// as a part of the whole line.
+    /// Whether the next line is the rest of a line of which a record was already read. It counts as
+    /// it would as part of the whole line.
     pub(super) is_in_rest: bool,
 }
 
@@ -42,7 +42,7 @@ struct LastAnswer {
 }
 
 impl<'a> Gatherer<'a> {
-    /// A gatherer that masks and cuts text with `redactor`.
+    /// A gatherer that masks and truncates text with `redactor`.
     #[must_use]
     pub fn new(redactor: &'a Redactor) -> Self {
         Self {
@@ -181,7 +181,8 @@ impl<'a> Gatherer<'a> {
                     .push(fact(What::Prompt { text, is_command }));
             }
             Record::Prompt { .. } if source == Source::Main => {
-                // Without an id of the subagent, the first record of each has no parent.
+                // If the subagent has no ID, it is recognized by its first record, which has no
+                // parent.
                 let by_id = |id: &str| self::key(b'a', id.as_bytes());
                 let agent = envelope.agent_id.as_deref().map(by_id);
                 let agent = agent.or_else(|| envelope.parent_uuid.is_none().then_some(key));
@@ -259,7 +260,7 @@ impl<'a> Gatherer<'a> {
         self.has_masked = true;
     }
 
-    /// A part of an API message. `main` holds the key and the time of the record if it is on the main
+    /// A part of an API message. `main` is the key and the time of the record if it is on the main
     /// chain.
     fn reply(
         &mut self,
@@ -288,7 +289,7 @@ impl<'a> Gatherer<'a> {
         reply
     }
 
-    /// Adds a content block of a reply. `main` holds the key and the time of the record if it is on
+    /// Adds a content block of a reply. `main` is the key and the time of the record if it is on
     /// the main chain.
     fn add_block(
         &mut self,
@@ -350,7 +351,7 @@ impl<'a> Gatherer<'a> {
     }
 }
 
-/// Whether what a record names can be another session.
+/// Whether an ID in a record can be that of another session.
 fn can_be_session(id: &str) -> bool {
     is_session_id(id) && !is_secret(id)
 }

@@ -1,6 +1,6 @@
-//! One line of a transcript, and the record that it stands for.
+//! One line of a transcript, and the record in it.
 //!
-//! A line is malformed only if it is not a JSON object: what a record lacks is left out.
+//! A line is malformed only if it is not a JSON object; missing fields are left out.
 
 use std::borrow::Cow;
 use std::mem::take;
@@ -19,10 +19,10 @@ use crate::system::json::{Scalar, parse_object};
 const SYNTHETIC: &str = "<synthetic>";
 /// The tool by which the model gives the answer of a run with a schema.
 const STRUCTURED_OUTPUT: &str = "StructuredOutput";
-/// How titles begin that are no titles: the request for one failed.
+/// How a title begins if the request for one failed, so that it is not a title.
 const FAILED_TITLES: [&str; 2] = ["API Error", "Invalid API key"];
 
-/// What any record may say about where and when it was written.
+/// Fields of any record about where and when it was written.
 #[derive(Debug, Default)]
 pub struct Envelope<'a> {
     /// The id of the record. A copy in the transcript of a fork keeps it, or names it in `copied_from`.
@@ -79,25 +79,25 @@ pub struct AssistantMessage<'a> {
     pub usage: Usage,
     /// What the price of the message depends on.
     pub rate: Rate,
-    /// What models that the API asked for advice used on top of that.
+    /// What other models used in addition, which the API consulted for advice.
     pub advisors: Vec<(Cow<'a, str>, Usage, Rate)>,
     /// The content blocks of this line.
     pub blocks: Vec<Block<'a>>,
 }
 
-/// What a line records, as far as it matters here.
+/// The relevant content of a line.
 #[derive(Debug)]
 pub enum Record<'a> {
-    /// A human, or the caller of the SDK, said something.
+    /// A prompt from a human or from the caller of the SDK.
     Prompt {
         /// What they typed.
         text: Cow<'a, str>,
         /// Whether it is a command, which the client expands in the next record.
         is_command: bool,
     },
-    /// A `user` record that nobody typed.
+    /// A `user` record that is not a prompt.
     NotTyped,
-    /// Results of tool calls: the ids of the calls that failed.
+    /// Results of tool calls, with the IDs of the calls that failed.
     ToolErrors(Vec<Cow<'a, str>>),
     /// A part of an API message; most messages take several lines.
     Assistant(AssistantMessage<'a>),
@@ -106,7 +106,7 @@ pub enum Record<'a> {
         /// The text that the user saw.
         text: Cow<'a, str>,
     },
-    /// How much the run may cost.
+    /// The budget of the run.
     Budget {
         /// US dollars.
         usd: f64,
@@ -115,7 +115,7 @@ pub enum Record<'a> {
     CompactBoundary,
     /// The turn has ended: the client ran the Stop hooks.
     TurnEnd,
-    /// The file of a subagent begins with a copy of what its parent said last.
+    /// The file of a subagent begins with a copy of its parent's last messages.
     ForkContext,
     /// A title of the session.
     Title {
@@ -140,7 +140,7 @@ pub enum Record<'a> {
         /// Its URL.
         url: Cow<'a, str>,
     },
-    /// The session goes on in another one.
+    /// Another session continues this one.
     ContinuedIn(Cow<'a, str>),
     /// Anything else.
     Other,

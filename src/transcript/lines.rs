@@ -10,10 +10,11 @@ use super::shrink::Shrinker;
 use crate::record::facts::Source;
 use crate::system::deadline::Deadline;
 
-/// The longest line that is parsed as it is, in bytes. Longer ones hold images, which are left out.
+/// The longest line that is parsed as it is, in bytes. Longer ones contain images, which are left
+/// out.
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
-/// The longest line that is read at all, in bytes: twice the longest one that was seen. What follows in
-/// the file is passed over, because a line without an end would be read again by every hook.
+/// The longest line that is read at all, in bytes: twice the longest one that was seen. The rest of
+/// the file is skipped, because every hook would read a line without an end again.
 pub(super) const MAX_PASSED: u64 = 128 * 1024 * 1024;
 /// How much is read at once, in bytes.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -23,7 +24,7 @@ pub(super) const CHUNK: usize = 64 * 1024;
 pub enum End {
     /// At the end of the input.
     Input,
-    /// The next line starts behind the bound.
+    /// The next line starts after the bound.
     Bound,
     /// The deadline was over, or there were too many facts.
     Cut,
@@ -31,9 +32,9 @@ pub enum End {
     Endless,
 }
 
-/// Adds the facts of all whole lines that start within `bound` bytes. Returns how many bytes they
-/// take, with what was passed over of a line that is too long to be kept. `buffer` can be used again for
-/// another input; it grows if a line does not fit in.
+/// Adds the facts of all whole lines that start within `bound` bytes. Returns their number of
+/// bytes, including the skipped part of a line that is too long to be kept. `buffer` can be reused
+/// for another input; it grows if a line does not fit.
 ///
 /// The last line counts without its line feed if it is a whole JSON object, because a copied file
 /// may lack it.

@@ -1,9 +1,10 @@
 //! The transcript: the client's own log of a session, one JSON record per line.
 //!
-//! [`files`] finds the files, [`beginning`] looks at how one begins, [`reader`] reads what is new in one of them, [`lines`] cuts that into
-//! lines, [`relevance`] passes over lines that cannot matter, [`line`] turns a line into a record
-//! ([`wire`] is its JSON, `prompt` knows who speaks), and [`gather`] turns records into facts (`recovery` finds those in a damaged line). [`hook_times`] reads what the client measured. Only [`files`], [`beginning`] and
-//! [`reader`] touch the disk.
+//! [`files`] finds the files, [`beginning`] reads how one begins, [`reader`] reads what is new in
+//! one of them, [`lines`] splits that into lines, [`relevance`] skips lines that cannot matter,
+//! [`line`] turns a line into a record ([`wire`] is its JSON, `prompt` tells who is speaking), and
+//! [`gather`] turns records into facts (`recovery` finds those in a damaged line). [`hook_times`]
+//! reads what the client measured. Only [`files`], [`beginning`] and [`reader`] touch the disk.
 
 pub mod beginning;
 mod cost_state;

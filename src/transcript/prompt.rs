@@ -1,14 +1,14 @@
 //! Who is speaking in a `user` record, and what they typed.
 //!
 //! The client writes much into these records that nobody typed: results, reminders, notifications,
-//! messages of teammates, summaries. Newer clients say who speaks (`turnOrigin`, `origin`, `isMeta`);
-//! of older ones only the words at the beginning of the text tell.
+//! messages of teammates, summaries. Newer clients state who is speaking (`turnOrigin`, `origin`,
+//! `isMeta`); with older ones, only the words at the beginning of the text tell.
 
 use std::borrow::Cow;
 
 use super::wire::Content;
 
-/// How texts begin that nobody typed as a prompt.
+/// Beginnings of texts that nobody typed as a prompt.
 const NOT_TYPED: [&str; 17] = [
     // A command that the client runs itself, such as /compact. One that becomes a prompt begins with
     // `<command-message>`.
@@ -40,10 +40,10 @@ const CONTEXT: [&str; 6] = [
     "post-tool-use-hook",
 ];
 
-/// What a record says about who speaks.
+/// The fields of a record that tell who is speaking.
 #[derive(Debug, Default)]
 pub struct Speaker<'a> {
-    /// `turnOrigin`: `human`, `sdk`, or what else began the turn.
+    /// `turnOrigin`: `human`, `sdk`, or whatever else began the turn.
     pub turn_origin: Option<&'a str>,
     /// `origin.kind`.
     pub origin: Option<&'a str>,
@@ -94,7 +94,7 @@ pub fn typed<'a>(content: Content<'a>, speaker: &Speaker<'_>) -> Option<Typed<'a
         });
     }
     let begin = text.trim_start();
-    // What the shell has answered stands in the turn of the human who asked it.
+    // The output of a shell command is part of the turn of the human who ran it.
     let is_of_shell = begin.starts_with("<bash-");
     let is_by_client =
         is_of_shell || !is_typed && NOT_TYPED.iter().any(|words| begin.starts_with(words));

@@ -1,6 +1,7 @@
 //! Reads what was appended to a transcript file since the last read.
 //!
-//! A [`Checkpoint`] holds where the last read stopped. The deadline can end a read after any line.
+//! A [`Checkpoint`] records where the last read stopped. The deadline can end a read after any
+//! line.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -16,18 +17,20 @@ use crate::record::facts::{Facts, MAX_FACTS, Source};
 use crate::record::redact::Redactor;
 use crate::system::deadline::Deadline;
 
-/// The smallest buffer, in bytes. The new lines of a turn mostly fit in.
+/// The smallest buffer, in bytes. The new lines of a turn usually fit.
 const MIN_BUFFER: usize = 16 * 1024;
 /// How much new transcript is read by several threads, in bytes. This much takes more than a
-/// millisecond to read, and starting a thread some 50 µs.
+/// millisecond to read, and starting a thread takes about 50 µs.
 const PARALLEL: u64 = 4 * 1024 * 1024;
-/// The most that a thread takes at once, in bytes.
+/// The largest segment that a thread reads at once, in bytes.
 const MAX_SEGMENT: u64 = 8 * 1024 * 1024;
-/// How many segments a shorter stretch is cut into, so that no thread waits long for the last one.
+/// How many segments a shorter stretch is divided into, so that no thread waits long for the last
+/// one.
 const SEGMENTS: u64 = 8;
-/// More threads than this would only wait for memory, and the agent needs the machine, too.
+/// The maximum number of threads. More would only wait for memory, and the agent also needs the
+/// machine.
 const MAX_THREADS: usize = 4;
-/// How much of the beginning of a file identifies it, in bytes: its first record holds ids and a
+/// How much of the beginning of a file identifies it, in bytes: its first record contains IDs and a
 /// time.
 const HEAD: u64 = 1_024;
 
@@ -35,7 +38,7 @@ const HEAD: u64 = 1_024;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Everything before this byte was read. A line starts here, or this is within a line that is
-    /// passed over.
+    /// skipped.
     pub offset: u64,
     /// The file's inode; 0 on systems without them.
     pub inode: u64,
@@ -55,7 +58,8 @@ pub enum Outcome {
         /// Whether nothing is left except a last line that is only half written.
         is_all: bool,
     },
-    /// The file is not that of the checkpoint, or was truncated: it has to be read from its start.
+    /// The file is not that of the checkpoint, or was truncated, so it has to be read from its
+    /// start.
     Replaced,
 }
 
@@ -169,10 +173,10 @@ impl Read for At<'_> {
 struct Round<'a> {
     file: &'a File,
     from: u64,
-    /// Whether the first line is the rest of one of which a record was taken.
+    /// Whether the first line is the rest of a line of which a record was already read.
     is_rest: bool,
     length: u64,
-    /// How much a thread takes at once, in bytes.
+    /// How much a thread reads at once, in bytes.
     segment: u64,
     source: Source,
     redactor: &'a Redactor,
@@ -181,7 +185,7 @@ struct Round<'a> {
     next: AtomicU64,
     /// How many facts were gathered.
     facts: AtomicUsize,
-    /// Whether a line is too long, so that nothing behind it counts.
+    /// Whether a line is too long, so that nothing after it counts.
     is_endless: AtomicBool,
 }
 
@@ -252,8 +256,8 @@ impl Round<'_> {
         Ok((facts, offset, is_all))
     }
 
-    /// Takes one segment after the other, until none is left or the deadline is over. The segments
-    /// that were taken, by all threads together, have no gaps.
+    /// Reads one segment after another, until none is left or the deadline is over. There are no
+    /// gaps between the segments that all threads have read.
     fn read_segments(&self) -> io::Result<Vec<(u64, Segment)>> {
         let mut segments = Vec::new();
         let mut buffer = Vec::new();
@@ -319,10 +323,11 @@ impl Round<'_> {
 enum Start {
     /// At this byte, with a line.
     Line(u64),
-    /// At the offset, with the rest of a line of which a record was taken: it lacked its line feed.
+    /// At the offset, with the rest of a line of which a record was already read, because its line
+    /// feed was missing.
     Rest,
-    /// Nowhere: the offset is within a line that is passed over, and this is how far it was passed
-    /// over now.
+    /// Nowhere: the offset is within a line that is skipped. This is how far it has been skipped
+    /// now.
     Passed(u64),
 }
 
@@ -341,7 +346,7 @@ fn start(file: &File, offset: u64, length: u64, deadline: Deadline) -> io::Resul
     if around[0] == b'\n' {
         return Ok(Start::Line(offset));
     }
-    // What was read to its end without a line feed ends with a brace.
+    // If a line without a line feed was read to its end, it ended with a brace.
     if around[0] == b'}' || around[1].is_ascii_whitespace() || around[1] == b'{' {
         return Ok(Start::Rest);
     }
@@ -393,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn line_without_an_end_is_passed_over_once() {
+    fn line_without_an_end_is_skipped_once() {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("t.jsonl");
         let redactor = Redactor::new(true, &[], 1_000).unwrap();

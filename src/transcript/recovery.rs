@@ -8,7 +8,7 @@ use super::line;
 use crate::record::facts::Source;
 use crate::system::json::repair;
 
-/// How a record begins. What a damaged line holds behind such a beginning may be whole.
+/// How a record begins. A damaged line may contain a whole record after such a beginning.
 const RECORD: [&[u8]; 7] = [
     br#"{"parentUuid":"#,
     br#"{"type":""#,
@@ -18,7 +18,7 @@ const RECORD: [&[u8]; 7] = [
     br#"{"isSidechain":"#,
     br#"{"message":{"#,
 ];
-/// How many of each beginning are tried in a damaged line.
+/// How many occurrences of each beginning are tried in a damaged line.
 const MAX_BEGINNINGS: usize = 512;
 
 impl Gatherer<'_> {
@@ -33,7 +33,7 @@ impl Gatherer<'_> {
         let mut is_damaged = false;
         let mut at = 0;
         for start in beginnings {
-            // A beginning can also be a part of the record before it.
+            // A beginning can also be part of the record before it.
             if start < at {
                 continue;
             }
@@ -50,7 +50,8 @@ impl Gatherer<'_> {
         self.facts.damaged_lines += u64::from(is_damaged);
     }
 
-    /// Adds a record of a damaged line. What lacks the ids of a record is a part of one.
+    /// Adds a record of a damaged line. An object without the IDs of a record is only a part of
+    /// one.
     fn add_recovered(&mut self, json: &[u8], source: Source) {
         let repaired = repair(json);
         let parsed = line::parse(json).ok();

@@ -1,11 +1,11 @@
-//! Recognizes lines that cannot hold a fact, by their first bytes. Nine tenths of a transcript are
-//! successful tool results, attachments, snapshots and progress, and are never parsed.
+//! Recognizes lines that cannot contain a fact, by their first bytes. Nine tenths of a transcript
+//! are successful tool results, attachments, snapshots and progress, and are never parsed.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-/// The types of records that can hold a fact.
+/// The types of records that can contain a fact.
 const RELEVANT_TYPES: [&[u8]; 11] = [
     b"user",
     b"assistant",
@@ -19,7 +19,7 @@ const RELEVANT_TYPES: [&[u8]; 11] = [
     b"cost-state",
     b"pr-link",
 ];
-/// The types of attachments that can hold a fact.
+/// The types of attachments that can contain a fact.
 const RELEVANT_ATTACHMENTS: [&[u8]; 3] = [b"queued_command", b"max_turns_reached", b"budget_usd"];
 /// The beginning of a record with tool results, up to the first result.
 const TOOL_RESULTS: &[u8] = br#""type":"user","message":{"role":"user","content":[{"#;
@@ -32,37 +32,37 @@ const RECORD: &[u8] = br#"{"parentUuid":"#;
 /// How much of the beginning or the end of a line is searched, in bytes.
 const PREFIX: usize = 512;
 
-/// What a line can hold, by its first bytes.
+/// What a line can contain, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relevance {
     /// It has to be parsed.
     MayHoldFact,
     /// It is a `user` record with successful results of tools.
     Results,
-    /// It is certain to hold no fact.
+    /// It certainly contains no fact.
     None,
 }
 
-/// What a whole line can hold.
+/// What a whole line can contain.
 ///
 /// This relies on the order in which clients (1.0.60 to 2.1.332) write the keys of these records; a
-/// line with another order is parsed. A quotation mark inside a JSON string is escaped, so what is
-/// searched for cannot be part of a string.
+/// line with another order is parsed. A quotation mark inside a JSON string is escaped, so the text
+/// that is searched for cannot be part of a string.
 #[must_use]
 pub fn of(line: &[u8]) -> Relevance {
     match of_first_record(line) {
         // Clients that write side by side leave out the line feed between two records, and a crash
         // cuts one off in its middle.
-        Relevance::None | Relevance::Results if holds_another_record(line) => {
+        Relevance::None | Relevance::Results if contains_another_record(line) => {
             Relevance::MayHoldFact
         }
         relevance => relevance,
     }
 }
 
-/// Whether a record stands behind another one on its line. In a whole record a comma stands between
-/// two objects, and the ids of a record are not in a record.
-fn holds_another_record(line: &[u8]) -> bool {
+/// Whether there is a record after another one on the same line. Within a record there is a comma
+/// between two objects, and the IDs of a record do not occur.
+fn contains_another_record(line: &[u8]) -> bool {
     OBJECT
         .find_iter(line)
         .any(|at| at > 0 && (line[at - 1] == b'}' || line[at..].starts_with(RECORD)))
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_lines_that_cannot_hold_a_fact_are_irrelevant() {
+    fn only_lines_that_cannot_contain_a_fact_are_irrelevant() {
         const HEAD: &str = r#"{"parentUuid":"a","isSidechain":false,"promptId":"p","type":"user","message":{"role":"user","content":[{"#;
         const TAIL: &str = r#"}]},"uuid":"u","timestamp":"2026-11-22T10:00:00.000Z","toolUseResult":{"is_error":false}}"#;
         let result = |end: &str| {
@@ -170,7 +170,7 @@ mod tests {
             &format!("{success}{success}"),
             &format!("{}{success}", &success[..150]),
             r#"{"type":"mode"}{"type":"user"}"#,
-            // A record inside another record is not the record.
+            // The fields of an object inside a record do not count.
             &success.replace(r#""promptId":"p","#, r#""data":{"x":1},"#),
         ] {
             assert_eq!(of(line.as_bytes()), Relevance::MayHoldFact, "{line}");

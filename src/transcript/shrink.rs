@@ -1,5 +1,5 @@
-//! Shortens a line that is too long to be held: it holds images, and what is small beside them (a
-//! prompt, a token count) still counts.
+//! Shortens a line that is too long for memory. Such a line contains images, and the small fields
+//! beside them (a prompt, a token count) still count.
 
 use memchr::memchr2;
 
@@ -16,7 +16,7 @@ pub struct Shrinker {
     kept: usize,
     /// Whether the rest of the string is left out.
     is_full: bool,
-    /// How much of the buffer was looked at.
+    /// How much of the buffer was processed.
     done: usize,
 }
 
@@ -70,7 +70,7 @@ impl Shrinker {
     }
 }
 
-/// The last place up to `at` where no character is cut.
+/// The last character boundary up to `at`.
 fn floor_char_boundary(bytes: &[u8], mut at: usize) -> usize {
     while at > 0 && bytes[at] & 0xC0 == 0x80 {
         at -= 1;

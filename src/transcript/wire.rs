@@ -59,7 +59,7 @@ pub struct Origin<'a> {
     pub kind: Scalar<'a>,
 }
 
-/// Of which record a record is a copy.
+/// The record that a record is a copy of.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
 pub struct ForkedFrom<'a> {
@@ -67,7 +67,8 @@ pub struct ForkedFrom<'a> {
     pub message_uuid: Scalar<'a>,
 }
 
-/// What the client adds to the conversation on its own, and prompts that came while it worked.
+/// Attachments that the client adds to the conversation on its own, and prompts that came while it
+/// worked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
 pub struct Attachment<'a> {

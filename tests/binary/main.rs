@@ -42,7 +42,6 @@ mod file_system;
 mod forget;
 mod forms;
 mod gate;
-mod habits;
 mod hook;
 mod hostile;
 mod import;
@@ -97,6 +96,7 @@ mod store;
 mod stories;
 #[cfg(target_os = "linux")]
 mod stranger;
+mod suggestions;
 mod summary;
 mod support;
 #[cfg(unix)] // Names that are not Unicode, and Docker.

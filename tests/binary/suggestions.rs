@@ -22,15 +22,15 @@ fn help_and_version_are_also_commands() {
 #[test]
 fn commands_of_other_programs_lead_to_ours() {
     let machine = Machine::new();
-    for (habit, command) in [
+    for (name, command) in [
         ("list", "sessions"),
         ("status", "sessions"),
         ("cost", "usage"),
     ] {
-        let output = machine.sidecar(&[habit]).run();
-        assert_eq!((output.status, output.stdout.as_str()), (64, ""), "{habit}");
+        let output = machine.sidecar(&[name]).run();
+        assert_eq!((output.status, output.stdout.as_str()), (64, ""), "{name}");
         let tip = format!("'{command}'");
-        assert!(output.stderr.contains(&tip), "{habit}: {}", output.stderr);
+        assert!(output.stderr.contains(&tip), "{name}: {}", output.stderr);
     }
 }
 
