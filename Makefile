@@ -36,11 +36,11 @@ view-test: node_modules
 
 # The real Claude Code, from npm, against a stand-in for the Messages API: the versions of
 # tests/client/package.json, two side by side. CLIENT=2.1.x tries another one. Then both Agent SDKs,
-# with the clients that they bring. CLIENT_TEST_RUNS=50 repeats the failing runs more often. Last, the table of
-# prices beside what the first client charges.
+# with the clients that they bundle. CLIENT_TEST_RUNS=50 repeats the failing runs more often. Last,
+# it compares the table of prices with what the first client charges.
 CLIENT ?= 2.1.332 2.1.197 2.1.100 2.0.50
-# Those that a hostile repository is tried with: 2.1.144 is the last one that does not set CLAUDECODE for
-# hooks.
+# The clients that are tested with a hostile repository: 2.1.144 is the last one that does not set
+# CLAUDECODE for hooks.
 ATTACKED ?= 2.1.332 2.1.197 2.1.144 2.0.50
 client-test: node_modules tests/client/node_modules $(SDK_EXAMPLE)/node_modules target/agent-sdk/installed
 	npx tsc --noEmit --project $(SDK_EXAMPLE)
@@ -72,13 +72,13 @@ cost:
 	cargo bench --locked --bench side_by_side -- cost
 
 # Builds the executable for other systems and runs their tests under Wine and qemu. Installs what it
-# needs with apt-get. CROSS="x86_64-pc-windows-gnu" builds for that one only.
+# needs with apt-get. CROSS="x86_64-pc-windows-gnu" builds only for that target.
 CROSS ?= x86_64-pc-windows-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-apple-darwin
 cross: node_modules
 	sh tests/cross/run.sh $(CROSS)
 
-# The part of it that CI runs: for Windows the unit tests, and of the tests of the binary those of
-# what differs there (processes, locks, files, crowds, the certificate check).
+# The part of `cross` that CI runs: the unit tests under Wine, and the tests of the binary for what
+# differs on Windows (processes, locks, files, crowds, the certificate check).
 cross-windows: node_modules
 	sh tests/cross/run.sh x86_64-pc-windows-gnu -- windows:: crowd:: killed:: disk:: doctor_rules:: hostile:: key::
 
@@ -132,7 +132,7 @@ target/rivals/python/installed: $(RIVALS)/requirements.txt
 $(CARGO_DENY):
 	cargo install --locked --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny
 
-# `cargo clean` removes cargo's target folder, which need not be `target`.
+# `cargo clean` removes cargo's target folder, which may not be `target`.
 clean:
 	cargo clean
 	rm -rf target node_modules tests/client/node_modules $(SDK_EXAMPLE)/node_modules

@@ -3,8 +3,8 @@
 //! - On Linux, GCC's unwinder is linked statically if the compiler has it as an archive. Rust links
 //!   the shared library, and loading it at each start took a twentieth of the time of a hook
 //!   (measured).
-//! - On Windows, DLLs that most hooks call nothing of are loaded when something in them is called
-//!   first.
+//! - On Windows, DLLs that most hooks do not use are loaded only when one of their functions is
+//!   called.
 
 #![expect(
     clippy::disallowed_methods,
@@ -14,7 +14,7 @@
 use std::path::Path;
 use std::process::Command;
 
-/// DLLs that libraries link for what only some commands, or only calls by https, need.
+/// DLLs that libraries link, but that only some commands or only calls over https need.
 const LOADED_LATE: [&str; 8] = [
     "combase", "crypt32", "ole32", "oleaut32", "pdh", "powrprof", "psapi", "shell32",
 ];
@@ -22,7 +22,7 @@ const LOADED_LATE: [&str; 8] = [
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
-    // Only the linker of MSVC, which releases are built with, can do that.
+    // Only MSVC's linker, which is used for releases, can do that.
     if is("CARGO_CFG_TARGET_OS", "windows") && is("CARGO_CFG_TARGET_ENV", "msvc") {
         for library in LOADED_LATE {
             println!("cargo:rustc-link-arg-bins=/DELAYLOAD:{library}.dll");
@@ -40,7 +40,7 @@ fn main() {
         return;
     };
     let path = String::from_utf8_lossy(&output.stdout);
-    // A compiler that does not have it prints the bare name.
+    // A compiler without the archive prints only its name.
     if let Some(folder) = Path::new(path.trim())
         .parent()
         .filter(|folder| folder.is_absolute())

@@ -1,5 +1,5 @@
-# Installs the archives of a release with Homebrew; this repository is its own tap. A release puts its
-# version and the checksums of its archives here (packaging/release.sh).
+# Installs the archives of a release with Homebrew; this repository is its own tap. A release writes
+# its version and the checksums of its archives here (packaging/release.sh).
 class ConvexSidecar < Formula
   desc "Records Claude Code and Agent SDK sessions in your own Convex database"
   homepage "https://github.com/convex-sidecar/convex-sidecar"

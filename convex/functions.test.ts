@@ -1,7 +1,7 @@
 /**
- * What must hold for every function, including ones added later: only the admin key reaches it, and
- * it has validators for its arguments and its return value. Anyone who can reach the port can call
- * a public function. The only ones are the page's queries, which check a token first
+ * What must be true for every function, including ones added later: only the admin key reaches it,
+ * and it has validators for its arguments and its return value. Anyone who can reach the port can
+ * call a public function. The only ones are the page's queries, which check a token first
  * (view.test.ts).
  */
 import { expect, it } from "vitest";

@@ -1,6 +1,6 @@
 /**
- * The page at the address of the deployment's HTTP actions. It holds no data: everything comes from
- * the queries in view.ts, which ask for a token.
+ * The page at the address of the deployment's HTTP actions. It contains no data: everything comes
+ * from the queries in view.ts, which ask for a token.
  */
 import { httpRouter } from "convex/server";
 import { env, httpAction } from "./_generated/server";

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Usage: demo.sh EXECUTABLE. Sends the hooks of a captured session of the real client to `hook`, and
-# shows what the journal in a temporary home holds then. Needs no server.
+# shows the result from the journal in a temporary home. Needs no server.
 set -eu
 sidecar=$(realpath "$1")
 capture=$(dirname "$(realpath "$0")")/fixtures/claude-code-2.1.197/print-mode

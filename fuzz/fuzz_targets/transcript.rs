@@ -1,5 +1,5 @@
 //! Arbitrary bytes as a transcript: nothing panics, a cut between two reads does not change the
-//! figures, and no line that holds a fact is taken for irrelevant.
+//! figures, and no line with a fact is considered irrelevant.
 
 #![no_main]
 
@@ -21,7 +21,7 @@ use convex_sidecar::transcript::relevance::{self, Relevance};
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
-    /// One buffer for all reads, as in the program: no read may see what an earlier one left there.
+    /// One buffer for all reads, as in the program: no read may see the remains of an earlier one.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -72,7 +72,7 @@ fn figures(stretches: Vec<Facts>) -> Figures {
     figures
 }
 
-/// Whether a line holds a fact, according to the parser.
+/// Whether a line contains a fact, according to the parser.
 fn has_fact(line: &[u8]) -> bool {
     match line::parse(line) {
         Ok((_, Record::ToolErrors(ids))) => !ids.is_empty(),
@@ -81,7 +81,7 @@ fn has_fact(line: &[u8]) -> bool {
     }
 }
 
-/// Whether the client can have written the line: it does not escape the letters of its keys.
+/// Whether the client could have written the line: it does not escape letters in its keys.
 fn is_plain(line: &[u8]) -> bool {
     !line.windows(2).any(|pair| pair == b"\\u")
 }
@@ -106,7 +106,8 @@ fuzz_target!(|bytes: &[u8]| {
     let (whole, _) = read(bytes, &redactor);
     let (first, taken) = read(&bytes[..bytes.len() * usize::from(cut) / 256], &redactor);
     let (second, _) = read(&bytes[taken..], &redactor);
-    // An object with garbage behind it on its line is not a record, but is one if it is cut there.
+    // An object with garbage after it on its line is not a record, but it becomes one if the line
+    // is cut there.
     if whole.damaged_lines == 0 && second.damaged_lines == 0 {
         let (whole, cut) = (figures(vec![whole]), figures(vec![first, second]));
         assert_eq!(

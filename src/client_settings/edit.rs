@@ -84,7 +84,7 @@ pub fn is_original(before: &str, text: &str) -> bool {
             .is_ok_and(|without| uninstall(text).is_ok_and(|text| text == without))
 }
 
-/// Whether the file holds no settings.
+/// Whether the file contains no settings.
 #[must_use]
 pub fn is_empty(text: &str) -> bool {
     is_blank(text) || Json::parse(text).is_ok_and(|json| json.items(json.root).is_empty())
@@ -333,7 +333,7 @@ impl<'a> Style<'a> {
         if self.is_tight { "," } else { ", " }
     }
 
-    /// Pretty JSON on one line. Each of its lines holds at most one member.
+    /// Pretty JSON on one line. Each of its lines has at most one member.
     fn on_one_line(self, pretty: &str) -> String {
         let join = |line: &str| match line.trim_start() {
             line if self.is_tight => line.replacen("\": ", "\":", 1),

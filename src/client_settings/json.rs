@@ -36,7 +36,7 @@ pub struct Member<'a> {
     pub value: Node<'a>,
 }
 
-/// Whether the text holds nothing, not even an object.
+/// Whether the text contains nothing, not even an object.
 pub fn is_blank(text: &str) -> bool {
     text.trim_start_matches(BOM)
         .trim_matches(WHITESPACE)

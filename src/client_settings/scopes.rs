@@ -98,7 +98,7 @@ pub struct Settings {
 pub fn read_all(environment: &Environment) -> Vec<(Scope, Result<Settings>)> {
     let mut all: Vec<(Scope, Result<Settings>)> = Vec::new();
     for scope in Scope::OWN {
-        // Without a home folder there are no settings of the user.
+        // Without a home folder, the user has no settings.
         if scope == Scope::User && config::client_folder(environment).is_none() {
             continue;
         }

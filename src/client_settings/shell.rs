@@ -1,6 +1,6 @@
 //! The shell commands of hooks: whether one runs our program, and how its path is quoted.
 //!
-//! Users add to a command (a variable in front, `|| true` at the end), so it is read word by word,
+//! Users add to a command (a variable before it, `|| true` after it), so it is read word by word,
 //! and only the word that names the program is ever replaced.
 
 use std::ops::Range;

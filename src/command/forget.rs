@@ -75,7 +75,7 @@ fn copies(config: &Config) -> Option<String> {
         .collect();
     (!names.is_empty()).then(|| {
         format!(
-            "a damaged journal that was set aside can still hold it; delete {}",
+            "a damaged journal that was set aside may still contain it; delete {}",
             names.join(" ")
         )
     })

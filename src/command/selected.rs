@@ -23,7 +23,7 @@ pub(super) fn filter(config: &Config, selected: &Selected) -> Filter {
     }
 }
 
-/// The arguments of the query that lists these sessions, as far as Convex selects them.
+/// The arguments of the query that lists these sessions, with the filters that Convex applies.
 pub(super) fn query_arguments(filter: &Filter) -> Value {
     let mut args = json!({});
     if let Some(status) = filter.status {

@@ -85,7 +85,7 @@ fn uninstall(options: &Uninstall, client: &Environment) -> Result<bool> {
     } else {
         file.remove()?;
         print_line(&format!(
-            "{path}: removed, because it held only convex-sidecar's hooks"
+            "{path}: removed, because it contained only convex-sidecar's hooks"
         ))?;
     }
     if is_restored {

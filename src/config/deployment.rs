@@ -188,7 +188,7 @@ pub(super) fn choose(
 }
 
 fn check_url(text: &str, allow_insecure_http: bool) -> Result<Url> {
-    // The text is not repeated, because it may hold a password.
+    // The text is not repeated, because it may contain a password.
     let url = Url::parse(text.trim()).map_err(|error| {
         anyhow!(
             "could not parse the deployment's URL: {error}; it should look like http://127.0.0.1:3210"

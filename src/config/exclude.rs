@@ -23,7 +23,7 @@ impl Excluded {
             let pattern = match text.strip_prefix('~') {
                 Some(rest) if rest.is_empty() || rest.starts_with(['/', '\\']) => {
                     let home =
-                        home.context("the home folder is not known, which `~` stands for")?;
+                        home.context("`~` cannot be used, because the home folder is not known")?;
                     Pattern::escape(&home.to_string_lossy()) + rest
                 }
                 _ => text.clone(),

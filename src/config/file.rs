@@ -119,7 +119,7 @@ impl File {
 }
 
 /// Parses the text. A syntax error names its line and what is wrong, but never repeats the line,
-/// which may hold the key.
+/// which may contain the key.
 pub(super) fn parse(text: &str) -> Result<File> {
     toml::from_str(text).map_err(|error| syntax_error(text, &error))
 }
@@ -161,7 +161,7 @@ pub fn with_deployment(text: &str, deployment: &Deployment) -> Result<String> {
     let mut replacements: Vec<(Range<usize>, String)> = Vec::new();
     let mut lines = String::new();
     for (_, name, old, value) in fields.into_iter().filter(|(has_value, ..)| !has_value) {
-        // Neither value can hold a quote.
+        // Neither value can contain a quote.
         match old {
             Some(old) => replacements.push((old.span(), format!("'{value}'"))),
             None => lines.extend([name, " = '", value, "'\n"]),

@@ -1,4 +1,4 @@
-//! An admin key, and what people paste in its place.
+//! An admin key, and what users paste instead of one.
 
 use std::fmt;
 

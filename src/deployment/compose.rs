@@ -305,7 +305,7 @@ impl<'a> Compose<'a> {
         }
         dotenvy::from_path_iter(&path)
             .and_then(Iterator::collect)
-            // The error would repeat the line, which may hold a password.
+            // The error would repeat the line, which may contain a password.
             .map_err(|_| {
                 anyhow!(
                     "could not parse {}; each line must be NAME=VALUE",

@@ -24,7 +24,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// Whether it holds its ports.
+    /// Whether it occupies its ports.
     #[must_use]
     pub fn is_up(&self) -> bool {
         ["running", "restarting", "paused"].contains(&self.state.as_str())

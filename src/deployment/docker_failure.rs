@@ -21,7 +21,7 @@ pub enum Cause {
     PortTaken(Option<u16>),
     /// The registry refuses a login that it does not require.
     LoginRefused,
-    /// The program that holds the logins to registries does not work.
+    /// The program that stores the logins to registries does not work.
     CredentialHelper,
     /// There is no image for this processor.
     NoPlatform,

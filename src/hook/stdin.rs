@@ -15,7 +15,7 @@ pub const MAX_BYTES: usize = 16 * 1024 * 1024;
 const SILENCE: Duration = Duration::from_millis(900);
 /// How long stdin may be silent before the time for which signals are held back starts.
 const SHORT_WAIT: Duration = Duration::from_millis(20);
-/// How much is read at once, in bytes: as much as a pipe holds.
+/// How much is read at once, in bytes: the capacity of a pipe.
 const CHUNK: usize = 64 * 1024;
 
 /// Reads one JSON value from stdin without waiting for the end of the input. The client writes at

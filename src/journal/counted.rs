@@ -23,7 +23,7 @@ use crate::record::index::{Index, Key, Known, Seen};
 /// The length at which a page is split, in bytes; an entry takes about 24. All lengths from 600 to
 /// 1,900 were equally fast (measured); four of these fit into a page of SQLite (4 KiB).
 const MAX_PAGE: usize = 960;
-/// How much is held in memory before changed pages are written, in bytes.
+/// How much is kept in memory before changed pages are written, in bytes.
 const MAX_HELD: usize = 12 * 1024 * 1024;
 
 /// The pages that a transaction has read, by the first key that belongs to them.
@@ -32,7 +32,7 @@ pub(super) struct DedupIndex {
     pages: BTreeMap<i64, Page>,
     /// The length of all entries, in bytes.
     bytes: usize,
-    /// The current pass; it holds the entries of its page.
+    /// The current pass, which has the entries of its page.
     pass: Option<Pass>,
     /// A buffer for the next pass.
     spare: Vec<u8>,

@@ -1,7 +1,7 @@
 //! The journal: a durable store of everything that is known about the sessions on this machine, and
 //! how much of it Convex has confirmed. The only user of SQLite.
 //!
-//! State, not events, is delivered: a session's row holds its latest document and a revision that
+//! State, not events, is delivered: a session's row has its latest document and a revision that
 //! grows with every change. The session is due while `revision > delivered_revision`. A week
 //! offline therefore costs one request per session, and there is no queue that can overflow.
 

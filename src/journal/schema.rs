@@ -14,7 +14,7 @@ use crate::system::signals;
 
 /// The version of [`SCHEMA`], stored in `user_version`.
 pub(super) const VERSION: i64 = 2;
-/// The current schema. An index is named `<table>_by_<column>`, or `<table>_<state>` if it holds
+/// The current schema. An index is named `<table>_by_<column>`, or `<table>_<state>` if it contains
 /// only rows in that state.
 ///
 /// - `sessions`: one row per session. It is due while `revision > delivered_revision`.
@@ -24,7 +24,7 @@ pub(super) const VERSION: i64 = 2;
 ///   older session has claimed what it had counted as its own; then its transcript is read again.
 /// - `transcripts`: where the reading of each file of a session stopped, and the state of its
 ///   [`chain`](crate::record::chain).
-/// - `forks`: which session is a fork of which, as far as the client says so.
+/// - `forks`: which session is a fork of which, according to the client.
 /// - `counted`: every record that was counted on this machine, in pages from key `low` to key
 ///   `high` ([`counted`](super::counted)).
 /// - `workflows`: what was set on this machine. A row is due while `updated_at > delivered_at`.

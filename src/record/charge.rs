@@ -125,7 +125,7 @@ pub struct Charges {
 pub struct Shown {
     /// Token counts by model, with the cost of each.
     pub by_model: BTreeMap<String, ModelCharge>,
-    /// The client's own figures, if they cover the session; `by_model` then holds them.
+    /// The client's own figures, if they cover the session; `by_model` then contains them.
     pub charge: Option<Charge>,
     /// Whether the charge covers only a part of the session.
     pub is_partial: bool,
@@ -340,7 +340,7 @@ mod tests {
                 (15, Some(15.0), false),
                 "requests without a record",
             ),
-            (15, true, 20, (20, Some(15.0), true), "it went on"),
+            (15, true, 20, (20, Some(15.0), true), "it continued"),
             (
                 15,
                 false,

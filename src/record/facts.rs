@@ -45,7 +45,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// Widens the span so that it holds `at`.
+    /// Widens the span so that it includes `at`.
     pub fn include(&mut self, at: Option<Millis>) {
         self.first = self.first.into_iter().chain(at).min();
         self.last = self.last.max(at);
@@ -339,7 +339,7 @@ pub struct Facts {
     pub continued_in: BTreeSet<String>,
     /// The pull requests that the client linked to the session.
     pub pull_requests: BTreeSet<PullRequest>,
-    /// Whether a `user` record stands after the last reply, on the main chain and on others.
+    /// Whether there is a `user` record after the last reply, on the main chain and on others.
     pub ends_with_user: [bool; 2],
     /// Lines that are partly not JSON.
     pub damaged_lines: u64,

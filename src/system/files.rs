@@ -95,7 +95,7 @@ pub fn read_text(path: &Path) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// The space that is left on the disk of a folder, in bytes, as far as the system says.
+/// The space that is left on the disk of a folder, in bytes, if the system reports it.
 #[must_use]
 pub fn free_space(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
@@ -118,7 +118,7 @@ pub fn owner(path: &Path) -> Option<u32> {
     owner
 }
 
-/// Whether the file exists and nobody but its owner can read it, as far as its mode says.
+/// Whether the file exists and only its owner can read it, according to its mode.
 #[must_use]
 pub fn is_private(path: &Path) -> bool {
     let Ok(metadata) = fs::metadata(path) else {
@@ -253,7 +253,7 @@ impl TextFile {
             .with_context(|| format!("could not write {}", self.path.display()))
     }
 
-    /// Whether nobody but its owner can read the file.
+    /// Whether only its owner can read the file.
     #[must_use]
     pub fn is_private(&self) -> bool {
         is_private(&self.target)

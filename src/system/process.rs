@@ -214,7 +214,7 @@ impl Process {
         })
     }
 
-    /// The path of its program, if this user may know it.
+    /// The path of its program, if this user may read it.
     #[cfg(target_os = "linux")]
     #[must_use]
     pub fn program(&self) -> Option<String> {
@@ -224,7 +224,7 @@ impl Process {
         Some(path.trim_end_matches(" (deleted)").to_owned())
     }
 
-    /// Its command line, as far as this user may know it: up to 4 KiB.
+    /// Its command line, if this user may read it, up to 4 KiB.
     #[cfg(target_os = "linux")]
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
@@ -232,7 +232,7 @@ impl Process {
         text.split('\0').map(str::to_owned).collect()
     }
 
-    /// The environment that it was started with, if this user may know it.
+    /// The environment that it was started with, if this user may read it.
     #[cfg(target_os = "linux")]
     #[must_use]
     pub fn environment(&self) -> Option<StartEnvironment> {
@@ -280,7 +280,7 @@ impl Process {
         }
     }
 
-    /// The path of its program, if this user may know it.
+    /// The path of its program, if this user may read it.
     #[cfg(not(target_os = "linux"))]
     #[must_use]
     pub fn program(&self) -> Option<String> {
@@ -293,7 +293,7 @@ impl Process {
         .flatten()
     }
 
-    /// Its command line, as far as this user may know it.
+    /// Its command line, if this user may read it.
     #[cfg(not(target_os = "linux"))]
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
@@ -307,7 +307,7 @@ impl Process {
         inspect(self.pid, details, |process| texts(process.cmd())).unwrap_or_default()
     }
 
-    /// The environment that it was started with, if this user may know it.
+    /// The environment that it was started with, if this user may read it.
     #[cfg(not(target_os = "linux"))]
     #[must_use]
     pub fn environment(&self) -> Option<StartEnvironment> {

@@ -1,8 +1,9 @@
 //! Who is speaking in a `user` record, and what they typed.
 //!
-//! The client writes much into these records that nobody typed: results, reminders, notifications,
-//! messages of teammates, summaries. Newer clients state who is speaking (`turnOrigin`, `origin`,
-//! `isMeta`); with older ones, only the words at the beginning of the text tell.
+//! The client writes many texts into these records that nobody typed: results, reminders,
+//! notifications, messages of teammates, summaries. Newer clients state who is speaking
+//! (`turnOrigin`, `origin`, `isMeta`); with older ones, only the words at the beginning of the text
+//! tell.
 
 use std::borrow::Cow;
 
@@ -51,7 +52,7 @@ pub struct Speaker<'a> {
     pub is_marked: bool,
 }
 
-/// What somebody typed.
+/// What a user typed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Typed<'a> {
     /// The text; empty if it is only an image.

@@ -1,4 +1,4 @@
-//! Tables and pages for people.
+//! Tables and pages for users.
 //!
 //! Everything that comes from a session is escaped before it is printed: prompts, answers, paths
 //! and branches can contain terminal control sequences.

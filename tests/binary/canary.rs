@@ -102,7 +102,7 @@ fn text(place: usize) -> String {
 fn assert_no_canary(bytes: &[u8], what: &str) {
     let found: Vec<_> = (0..PLACES)
         .flat_map(canaries)
-        .filter(|canary| holds(bytes, canary.needle.as_bytes()))
+        .filter(|canary| contains_bytes(bytes, canary.needle.as_bytes()))
         .map(|canary| canary.text.escape_debug().to_string())
         .collect();
     assert!(
@@ -113,7 +113,7 @@ fn assert_no_canary(bytes: &[u8], what: &str) {
     );
 }
 
-fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+fn contains_bytes(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
 }
 
@@ -264,7 +264,7 @@ fn assert_no_secret_on(machine: &Machine, backend: &Backend) {
         );
     }
     let requests = requests(backend);
-    assert!(holds(&requests, SESSION.as_bytes()));
+    assert!(contains_bytes(&requests, SESSION.as_bytes()));
     assert_no_canary(&requests, "requests");
 }
 

@@ -397,7 +397,7 @@ fn journal_of_a_newer_version_is_not_changed() {
 
 #[test]
 fn unreadable_configuration_keeps_figures_and_sends_nothing() {
-    // `None` stands for a folder in place of the file.
+    // `None` means a folder in place of the file.
     for (what, text) in [
         ("a folder", None),
         ("not TOML", Some("url = \n")),

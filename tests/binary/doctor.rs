@@ -58,7 +58,7 @@ fn failed(machine: &Machine) -> Vec<Value> {
 pub const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "Stop", "SessionEnd"];
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A machine whose user settings hold what `install` writes, with this change.
+/// A machine whose user settings contain what `install` writes, with this change.
 fn installed(machine: Machine, change: impl FnOnce(&mut Value)) -> Machine {
     installed_on(machine.linked(), change)
 }

@@ -280,5 +280,5 @@ fn journals_that_were_set_aside_are_named() {
             .all(|name| name.contains("-wal") || text.contains(name)),
         "{text}"
     );
-    assert!(text.contains("can still hold it; delete"), "{text}");
+    assert!(text.contains("may still contain it; delete"), "{text}");
 }

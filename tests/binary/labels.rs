@@ -250,7 +250,7 @@ fn kept(machine: &Machine, backend: &Backend) -> Vec<(String, Vec<u8>)> {
     kept
 }
 
-fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+fn contains_bytes(bytes: &[u8], needle: &[u8]) -> bool {
     memchr::memmem::find(bytes, needle).is_some()
 }
 
@@ -304,7 +304,7 @@ fn no_field_of_a_hook_or_a_record_keeps_a_secret() {
                 }
             }
             for (place, bytes) in kept(&machine, &backend) {
-                if holds(&bytes, NEEDLE) {
+                if contains_bytes(&bytes, NEEDLE) {
                     wrong.push(format!("{name}: in {place}"));
                 }
             }
@@ -365,7 +365,7 @@ fn workflow_keeps_no_secret() {
         .ok();
     assert!(shown.contains("release-[redacted github]"), "{shown}");
     for (place, bytes) in kept(&machine, &backend) {
-        assert!(!holds(&bytes, NEEDLE), "{place}");
+        assert!(!contains_bytes(&bytes, NEEDLE), "{place}");
     }
 }
 
@@ -518,7 +518,7 @@ fn text_that_is_slow_to_mask_is_left_out() {
         let files = std::fs::read_dir(machine.sidecar_home()).unwrap();
         for file in files {
             assert!(
-                !holds(&std::fs::read(file.unwrap().path()).unwrap(), NEEDLE),
+                !contains_bytes(&std::fs::read(file.unwrap().path()).unwrap(), NEEDLE),
                 "{text}"
             );
         }

@@ -16,7 +16,7 @@
         reason = "tests that need a Unix shell, links, modes or Docker are left out"
     )
 )]
-#![allow(missing_docs, reason = "tests say by their names what they hold")]
+#![allow(missing_docs, reason = "the names of tests say what they check")]
 
 mod adds_up;
 #[cfg(unix)] // Stand-ins for Docker, which are shell scripts (`site`).

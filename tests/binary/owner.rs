@@ -67,7 +67,7 @@ const VARIATIONS: [Variation; 24] = [
         ..PLAIN
     },
     Variation {
-        name: "by a dispatcher whose name holds that of the client",
+        name: "by a dispatcher whose name contains that of the client",
         hook: |hook| hook.dispatcher("claude-hooks"),
         ..PLAIN
     },

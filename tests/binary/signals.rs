@@ -43,7 +43,7 @@ fn wait_until_held(child: &Child) {
         }
         sleep(Duration::from_millis(2));
     }
-    panic!("the hook holds no signals back");
+    panic!("the hook does not hold signals back");
 }
 
 /// Waits for the end of a process that got a signal at `since`.

@@ -227,7 +227,7 @@ impl Drop for Site {
         let argv = self.argv().join("\n");
         assert!(
             ![KEY, FOREIGN].iter().any(|key| argv.contains(key)) || std::thread::panicking(),
-            "a command line holds the key"
+            "a command line contains the key"
         );
     }
 }

@@ -124,7 +124,7 @@ fn program(path: &Path, environment: &Environment) -> Option<Client> {
         .map(|folder| folder.join("package.json"))
         .find_map(|file| npm(&file, "version"))
         .or_else(|| Client::new(name(&real), path))
-        // `claude/local` holds a script that starts the package beside it.
+        // `claude/local` contains a script that starts the package beside it.
         .or_else(|| {
             npm(
                 &path.parent()?.join("node_modules").join(NPM_CLIENT),

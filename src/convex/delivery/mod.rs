@@ -49,7 +49,7 @@ const WORKFLOW: Upsert = Upsert {
     update: "workflows:updateWorkflow",
 };
 
-/// Whether to go on sending: `Break` if nothing gets through.
+/// Whether to go on sending: `Break` if the deployment accepts nothing.
 type Flow = ControlFlow<()>;
 
 /// Receives a description of each step, for `--verbose`. It never contains the admin key.

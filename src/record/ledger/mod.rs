@@ -53,7 +53,7 @@ impl Grouping {
         Self::Status,
     ];
 
-    /// The name of the field that holds a group's key.
+    /// The name of the field with a group's key.
     #[must_use]
     pub const fn field(self) -> &'static str {
         match self {

@@ -110,7 +110,7 @@ fn estimate_is_the_price_of_each_message() {
             json!({"costUsd": null, "usageSource": "client"}),
         ),
         row(
-            "a session that went on after the client's figures, and cost no less than these",
+            "a session that continued after the client's figures, and cost no less than these",
             Transcript::new(1).prompt("go").answer("m1", "Done.", 10).cost(10, 5.0).prompt("on").answer("m2", "Again.", 100),
             estimate(5.0),
         ),

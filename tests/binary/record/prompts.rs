@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{Row, Transcript, check, row};
 
-/// A session in which somebody speaks between two answers. The prompt is the first of its session,
-/// so that it is the input.
+/// A session with this text and an answer. The text is the first prompt of the session, so it is
+/// the input.
 fn prompt_row(
     condition: &'static str,
     spoken: impl Fn(Transcript) -> Transcript,
