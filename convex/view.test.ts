@@ -55,6 +55,13 @@ function sent(sessionId: string, fields: Partial<AgentSession> = {}, at = NOW): 
   return { ...EVERY_FIELD, sessionId, revision: 1, status: "completed", metadata, ...fields };
 }
 
+/** As it is stored, without a workflow. */
+function withoutKey(session: AgentSession): Omit<AgentSession, "workflowKey"> {
+  const { workflowKey, ...stored } = session;
+  expect(workflowKey).toBeDefined();
+  return stored;
+}
+
 /** Every query of the page, with this token. */
 function calls(t: Deployment, token: string): Record<string, () => Promise<unknown>> {
   return {
@@ -99,32 +106,86 @@ it.each([undefined, "", " ", ":full:0", `${FULL}:full:0`])(
 
 it("refuses a token once it has expired", async () => {
   const t = deployment();
-  expect(await t.query(sessions, { token: FULL, since: 0 })).toEqual([]);
+  const none = { sessions: [] };
+  expect(await t.query(sessions, { token: FULL, since: 0 })).toEqual(none);
   vi.setSystemTime(NOW + DAY);
   await expect(t.query(sessions, { token: FULL, since: 0 })).rejects.toThrow();
-  expect(await t.query(sessions, { token: FIGURES, since: 0 })).toEqual([]);
+  expect(await t.query(sessions, { token: FIGURES, since: 0 })).toEqual(none);
 });
 
-it("lists sessions newest first from a time on, by status, and those that run", async () => {
+function ids(list: { sessions: { sessionId: string }[] }): string[] {
+  return list.sessions.map(({ sessionId }) => sessionId);
+}
+
+it("lists finished sessions newest first from a time on, by status, and those that run", async () => {
   const t = deployment();
   await t.mutation(internal.agents.syncAgentSessions, {
     sessions: [
       sent("old", {}, NOW - 9 * DAY),
+      sent("abandoned", { status: "abandoned" }, NOW - 3 * DAY),
       sent("failed", { status: "failed" }, NOW - 2),
       sent("running", { status: "running" }, NOW - 1),
       sent("new"),
     ],
   });
-  const since = NOW - DAY;
-  const ids = (rows: { sessionId: string }[]) => rows.map(({ sessionId }) => sessionId);
-  expect(ids(await t.query(sessions, { token: FULL, since }))).toEqual([
-    "new",
-    "running",
-    "failed",
-  ]);
-  const failed = { token: FULL, since, status: "failed" as const };
-  expect(ids(await t.query(sessions, failed))).toEqual(["failed"]);
-  expect(ids(await t.query(running, { token: FULL, since }))).toEqual(["running"]);
+  for (const now of [undefined, NOW, NOW - 5 * DAY, NOW + 5 * DAY]) {
+    const range = { token: FULL, since: NOW - 5 * DAY, ...(now !== undefined && { now }) };
+    expect(ids(await t.query(sessions, range))).toEqual(["new", "failed", "abandoned"]);
+    expect(ids(await t.query(sessions, { ...range, status: "failed" }))).toEqual(["failed"]);
+    expect(ids(await t.query(sessions, { ...range, before: NOW }))).toEqual([
+      "failed",
+      "abandoned",
+    ]);
+    expect(ids(await t.query(running, range))).toEqual(["running"]);
+  }
+});
+
+it("finds those of a project, person or machine, and says if there can be more", async () => {
+  const t = deployment();
+  const of = (index: number, fields: object) => {
+    const at = NOW - index * 60_000;
+    const { metadata } = sent("", {}, at);
+    return sent(`s${index}`, { metadata: { ...metadata, ...fields } });
+  };
+  const rare = { repository: "https://example.com/rare", user: "ann", host: "attic" };
+  const many = Array.from({ length: 700 }, (_, index) =>
+    of(index, index % 350 === 349 ? rare : {}),
+  );
+  await t.run(async (ctx) => {
+    for (const session of many) await ctx.db.insert("agentSessions", withoutKey(session));
+  });
+  const range = { token: FULL, since: NOW - 30 * DAY, now: NOW };
+  for (const filter of [{ project: rare.repository }, { user: "ann" }, { host: "attic" }]) {
+    const found: string[] = [];
+    let before: number | undefined;
+    let answers = 0;
+    do {
+      const page = { ...range, ...filter, ...(before !== undefined && { before }) };
+      const list = await t.query(sessions, page);
+      found.push(...ids(list));
+      before = list.older;
+      answers += 1;
+    } while (before !== undefined);
+    expect(found).toEqual(["s349", "s699"]);
+    expect(answers).toBe(3);
+  }
+  const folder = of(0, { repository: undefined, cwd: "/folder" });
+  await t.mutation(internal.agents.createAgentSession, { ...folder, sessionId: "f" });
+  expect(ids(await t.query(sessions, { ...range, project: "/folder" }))).toEqual(["f"]);
+});
+
+it("goes on with older sessions where a list has ended", async () => {
+  const t = deployment();
+  const many = Array.from({ length: 120 }, (_, index) =>
+    sent(`s${index}`, {}, NOW - index * 3_600_000),
+  );
+  await t.mutation(internal.agents.syncAgentSessions, { sessions: many });
+  const range = { token: FULL, since: 0, now: NOW };
+  const first = await t.query(sessions, range);
+  const second = await t.query(sessions, { ...range, before: first.older ?? 0 });
+  const third = await t.query(sessions, { ...range, before: second.older ?? 0 });
+  expect([first, second, third].flatMap(ids)).toEqual(many.map(({ sessionId }) => sessionId));
+  expect(third.older).toBeUndefined();
 });
 
 it("shows a session in full, except where its transcript is", async () => {
@@ -137,30 +198,64 @@ it("shows a session in full, except where its transcript is", async () => {
   expect(await t.query(session, { token: FULL, sessionId: "unknown" })).toBeNull();
 });
 
-it("shows no text to a token for figures", async () => {
+it("shows no text to a token for figures, but figures and the names that they are grouped by", async () => {
   const t = deployment();
   const secret = "what somebody wrote";
-  const texts = { input: secret, output: secret, error: secret };
   const { metadata } = sent("s");
+  const texts = { input: secret, output: secret, error: secret, workflowKey: secret };
+  const written = {
+    title: secret,
+    cwd: secret,
+    gitBranch: secret,
+    worktree: secret,
+    entrypoint: secret,
+    permissionMode: secret,
+    tags: [secret],
+    commitStart: secret,
+    pullRequests: [{ number: 1, url: secret }],
+    runs: [{ startedAt: 1, source: secret, reason: secret }],
+    transcript: { ...metadata.transcript, path: secret },
+  };
+  for (const status of ["running", "failed"] as const) {
+    const fields = { ...texts, status, metadata: { ...metadata, ...written } };
+    await t.mutation(internal.agents.createAgentSession, sent(status, fields));
+    const answer = JSON.stringify(
+      await Promise.all([
+        ...Object.values(calls(t, FIGURES)).map((call) => call()),
+        t.query(session, { token: FIGURES, sessionId: status }),
+      ]),
+    );
+    expect(answer).not.toContain(secret);
+    for (const name of ["repository", "user", "host", "model"] as const)
+      expect(answer).toContain(JSON.stringify(metadata[name]));
+  }
+  const shown = await t.query(session, { token: FIGURES, sessionId: "failed" });
+  expect(shown?.metadata).toMatchObject({
+    usage: metadata.usage,
+    costUsd: metadata.costUsd,
+    cwd: "",
+  });
+  expect(JSON.stringify(await t.query(sessions, { token: FULL, since: 0 }))).toContain(secret);
+});
+
+it("says whether tokens are known", async () => {
+  const t = deployment();
+  const { metadata } = sent("s");
+  const transcript = { path: "", state: "missing" as const, bytes: 0 };
   await t.mutation(
     internal.agents.createAgentSession,
-    sent("s", { ...texts, status: "running", metadata: { ...metadata, title: secret } }),
+    sent("unknown", { metadata: { ...metadata, transcript } }),
   );
-  const answers = Object.entries(calls(t, FIGURES)).map(async ([name, call]) => {
-    const answer = JSON.stringify(await call());
-    expect(answer, name).not.toContain(secret);
-    expect(answer.length, name).toBeGreaterThan(100);
-  });
-  await Promise.all(answers);
-  const listed = await t.query(sessions, { token: FULL, since: 0 });
-  expect(JSON.stringify(listed)).toContain(secret);
+  await t.mutation(internal.agents.createAgentSession, sent("known", {}, NOW - 1));
+  const list = await t.query(sessions, { token: FULL, since: 0 });
+  expect(list.sessions.map((of) => of.isCounted)).toEqual([false, true]);
 });
 
 it("cuts texts, and never within a character", async () => {
   const t = deployment();
   const input = `${"x".repeat(299)}${"😀".repeat(40_000)}`;
   await t.mutation(internal.agents.createAgentSession, sent("s", { input }));
-  const [listed] = await t.query(sessions, { token: FULL, since: 0 });
+  const [listed] = (await t.query(sessions, { token: FULL, since: 0 })).sessions;
   expect(listed?.input).toBe(`${"x".repeat(299)}…`);
   const shown = await t.query(session, { token: FULL, sessionId: "s" });
   expect(shown?.input?.length).toBeLessThanOrEqual(65_537);
@@ -171,13 +266,15 @@ it("reads a bounded number of sessions, whatever their size", async () => {
   const t = deployment();
   const many = Array.from({ length: 150 }, (_, index) => sent(`s${index}`, {}, NOW - index));
   await t.mutation(internal.agents.syncAgentSessions, { sessions: many });
-  expect(await t.query(sessions, { token: FULL, since: 0 })).toHaveLength(100);
+  expect((await t.query(sessions, { token: FULL, since: 0 })).sessions).toHaveLength(50);
   const output = "x".repeat(900_000);
   for (let index = 1; index < 9; index += 1) {
     const large = sent(`large${index}`, { output }, NOW + index);
     await t.mutation(internal.agents.createAgentSession, large);
   }
-  expect((await t.query(sessions, { token: FULL, since: 0 })).length).toBeLessThan(10);
+  const list = await t.query(sessions, { token: FULL, since: 0 });
+  expect(list.sessions.length).toBeLessThan(10);
+  expect(list.older).toBeDefined();
 });
 
 it("sums usage by day, project, model, user and host, of everything or a part", async () => {
@@ -202,13 +299,11 @@ it("sums usage by day, project, model, user and host, of everything or a part", 
   const range = { token: FIGURES, since: "2026-11-25", until: "2026-11-26" };
   const all = await t.query(days, range);
   expect(all.days).toMatchObject([
-    { name: "2026-11-25", sessions: 0, costUsd: 1.5, outputTokens: 4 },
-    { name: "2026-11-26", sessions: 2, costUsd: 1.5, outputTokens: 4, turns: 6 },
+    { name: "2026-11-25", sessions: 0, costUsd: 1.5, tokens: 20 },
+    { name: "2026-11-26", sessions: 2, costUsd: 1.5, tokens: 20 },
   ]);
-  expect(all.hosts).toMatchObject([
-    { name: "server", costUsd: 2 },
-    { name: "laptop", costUsd: 1 },
-  ]);
+  const hosts = Object.fromEntries(all.hosts.map(({ name, costUsd }) => [name, costUsd]));
+  expect(hosts).toEqual({ server: 2, laptop: 1 });
   expect([all.projects.length, all.models.length, all.isComplete]).toEqual([1, 1, true]);
   const server = await t.query(days, { ...range, host: "server" });
   expect(server.days).toMatchObject([{ costUsd: 1 }, { costUsd: 1, sessions: 1 }]);

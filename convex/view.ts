@@ -9,21 +9,31 @@ import { requireAccess } from "./model/access";
 import { sessionStatus } from "./model/validators";
 import * as View from "./model/view";
 
+/** What a list is about: bounds in time, and a part of the sessions. */
+const selection = {
+  token: v.string(),
+  since: v.number(),
+  now: v.optional(v.number()),
+  project: v.optional(v.string()),
+  user: v.optional(v.string()),
+  host: v.optional(v.string()),
+};
+
 export const running = query({
-  args: { token: v.string(), since: v.number() },
-  returns: v.array(View.listedSession),
-  handler: async (ctx, { token, since }) => {
+  args: selection,
+  returns: View.sessionList,
+  handler: async (ctx, { token, ...selected }) => {
     const access = await requireAccess(token);
-    return await View.listSessions(ctx, access, { since, status: "running" });
+    return await View.listSessions(ctx, access, { ...selected, status: "running" });
   },
 });
 
 export const sessions = query({
-  args: { token: v.string(), since: v.number(), status: v.optional(sessionStatus) },
-  returns: v.array(View.listedSession),
-  handler: async (ctx, { token, ...filter }) => {
+  args: { ...selection, before: v.optional(v.number()), status: v.optional(sessionStatus) },
+  returns: View.sessionList,
+  handler: async (ctx, { token, ...selected }) => {
     const access = await requireAccess(token);
-    return await View.listSessions(ctx, access, filter);
+    return await View.listSessions(ctx, access, selected);
   },
 });
 

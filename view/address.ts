@@ -3,7 +3,7 @@
  * token comes in the fragment, which no server sees, and stays in this tab.
  */
 const TOKEN = "convex-sidecar-token";
-const NAMES = ["project", "user", "host", "status", "days", "session"] as const;
+const NAMES = ["project", "user", "host", "status", "days", "before", "session"] as const;
 
 export type Filters = Partial<Record<(typeof NAMES)[number], string>>;
 

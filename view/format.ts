@@ -31,14 +31,23 @@ export function plural(number: number, noun: string): string {
 /** `~` marks an estimate, `≥` a cost of which a part is not known. */
 export function cost({ costUsd, isEstimate, isPartial }: Cost): string {
   if (costUsd === undefined) return "–";
-  const digits = costUsd !== 0 && Math.abs(costUsd) < 0.1 ? 4 : 2;
-  const text = costUsd.toLocaleString(undefined, {
+  return `${isPartial ? "≥ " : ""}${isEstimate ? "~" : ""}${dollars(costUsd)}`;
+}
+
+function dollars(amount: number): string {
+  const isSmall = amount !== 0 && Math.abs(amount) < 0.1;
+  const digits = Math.abs(amount) >= 1000 ? 0 : isSmall ? 4 : 2;
+  return amount.toLocaleString(undefined, {
     style: "currency",
     currency: "USD",
     minimumFractionDigits: digits,
     maximumFractionDigits: digits,
   });
-  return `${isPartial ? "≥ " : ""}${isEstimate ? "~" : ""}${text}`;
+}
+
+/** An amount on the scale of a chart. */
+export function roundDollars(amount: number): string {
+  return amount > 0 && amount < 1 ? dollars(amount) : `$${count(amount)}`;
 }
 
 export function duration(ms: number | undefined): string {
@@ -56,9 +65,24 @@ export function time(at: number): string {
   return new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
+/** Like {@link time}, without what is clear: the year, and the day if it is today. */
+export function shortTime(at: number, now: number): string {
+  const date = new Date(at);
+  const hour = { hour: "numeric", minute: "2-digit" } as const;
+  if (date.toDateString() === new Date(now).toDateString())
+    return date.toLocaleTimeString(undefined, hour);
+  return date.toLocaleString(undefined, { month: "short", day: "numeric", ...hour });
+}
+
 /** The UTC day so many days before a time, as the roll-up names it. */
 export function utcDay(at: number, daysBefore = 0): string {
   return new Date(at - daysBefore * DAY).toISOString().slice(0, 10);
+}
+
+/** A UTC day, such as `Nov 26`. */
+export function shortDay(day: string): string {
+  const options = { month: "short", day: "numeric", timeZone: "UTC" } as const;
+  return new Date(day).toLocaleDateString(undefined, options);
 }
 
 /** The last part of a path or of the address of a repository. */

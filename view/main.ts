@@ -10,13 +10,17 @@ import {
 } from "convex/server";
 import type { api } from "../convex/_generated/api";
 import { addressOf, dropToken, readFilters, takeToken, type Filters } from "./address";
-import { barChart } from "./chart";
 import { byId, h, show, type Child } from "./dom";
-import { allTokens, cost, count, plural, short, utcDay, type Cost } from "./format";
-import { listedRow, projectOf, runningRow, sessionInFull, table, type Listed } from "./sessions";
-
-type Days = FunctionReturnType<typeof api.view.days>;
-type Group = Days["days"][number];
+import { count, plural, short, time, utcDay } from "./format";
+import {
+  link,
+  listedRow,
+  runningRow,
+  sessionInFull,
+  type Listed,
+  type SessionList,
+} from "./sessions";
+import { breakdown, charts, joined, NO_DAYS, totalCard, totalCards, type Days } from "./usage";
 
 const HOUR = 60 * 60 * 1000;
 const DAY = 24 * HOUR;
@@ -25,6 +29,8 @@ const RUNNING_DAYS = 7;
 const RANGES = ["1", "7", "30", "90"];
 const STATUSES = ["completed", "failed", "abandoned"] as const;
 const LAST_DAY = "9999-12-31";
+/** The last time that a `Date` knows. */
+const MAX_TIME = 8.64e15;
 
 const queries = {
   running: makeFunctionReference<"query">("view:running") as typeof api.view.running,
@@ -35,13 +41,15 @@ const queries = {
 
 const deployment = document.querySelector<HTMLMetaElement>("meta[name=deployment]")?.content ?? "";
 let filters: Filters = readFilters();
-let runningSessions: Listed[] = [];
-let listedSessions: Listed[] | undefined;
+let running: SessionList = { sessions: [] };
 let stop: (() => void)[] = [];
-/** Shows the session of an address. */
-let open: (address: string) => void = () => undefined;
+let goTo: (address: string) => void = () => undefined;
 
 const token = takeToken();
+// Another link in the address of an open page does not load it again.
+window.addEventListener("hashchange", () => {
+  if (location.hash.includes("token=")) location.reload();
+});
 if (token === null) {
   end(
     "There is no token in this address. Run `convex-sidecar view` and open the link that it prints.",
@@ -51,10 +59,13 @@ if (token === null) {
 /** Says why there is nothing to see. */
 function end(why: string): void {
   byId("content").hidden = true;
+  (byId("session") as HTMLDialogElement).close();
+  show(byId("connection"));
   show(byId("notice"), h("p", {}, why));
 }
 
 function start(client: ConvexClient, token: string): void {
+  let isOver = false;
   const watch = <Q extends FunctionReference<"query">>(
     panel: string,
     query: Q,
@@ -62,7 +73,9 @@ function start(client: ConvexClient, token: string): void {
     draw: (answer: FunctionReturnType<Q>) => void,
   ) => {
     const failed = (error: Error & { data?: { code?: string } }) => {
+      if (isOver) return;
       if (error.data?.code === "NO_ACCESS") {
+        isOver = true;
         dropToken();
         void client.close();
         end("This link is not valid any more. Ask for a new one, or run `convex-sidecar view`.");
@@ -73,40 +86,66 @@ function start(client: ConvexClient, token: string): void {
   };
 
   const subscribe = () => {
-    for (const unsubscribe of stop) unsubscribe();
+    const previous = stop;
     stop = [];
     const now = Math.floor(Date.now() / HOUR) * HOUR;
-    const days = Number(filters.days ?? 30);
+    const days = rangeOf(filters);
     const { project, user, host } = filters;
     const only = {
+      token,
       ...(project !== undefined && { project }),
       ...(user !== undefined && { user }),
       ...(host !== undefined && { host }),
     };
-    const status = STATUSES.find((name) => name === filters.status);
-    watch("running", queries.running, { token, since: now - RUNNING_DAYS * DAY }, (answer) => {
-      runningSessions = answer;
+    watch("running", queries.running, { ...only, since: now - RUNNING_DAYS * DAY, now }, (list) => {
+      running = list;
       drawRunning();
     });
-    const selection = { token, since: now - days * DAY, ...(status && { status }) };
-    watch("sessions", queries.sessions, selection, (answer) => {
-      listedSessions = answer;
-      drawSessions();
+    const status = STATUSES.find((name) => name === filters.status);
+    const before = beforeOf(filters);
+    const selection = {
+      ...only,
+      since: now - days * DAY,
+      now,
+      ...(status && { status }),
+      ...(before !== undefined && { before }),
+    };
+    watch("sessions", queries.sessions, selection, drawSessions);
+    // Today changes with every answer and the days before hardly ever, so each is a query of its own.
+    const watchDays = (panel: string, length: number, draw: (days: Days) => void) => {
+      let today: Days | undefined;
+      let past = length > 1 ? undefined : NO_DAYS;
+      const drawBoth = () => {
+        if (today && past) draw(joined(past, today));
+      };
+      const current = { ...only, since: utcDay(Date.now()), until: LAST_DAY };
+      watch(panel, queries.days, current, (answer) => {
+        today = answer;
+        drawBoth();
+      });
+      if (past) return;
+      const since = utcDay(Date.now(), length - 1);
+      watch(panel, queries.days, { ...only, since, until: utcDay(Date.now(), 1) }, (answer) => {
+        past = answer;
+        drawBoth();
+      });
+    };
+    watchDays("totals", 30, (answer) => {
+      show(byId("totals"), ...totalCards(answer, Date.now()));
     });
-    const since = utcDay(Date.now(), 29);
-    watch("totals", queries.days, { token, since, until: LAST_DAY, ...only }, drawTotals);
-    const range = { token, since: utcDay(Date.now(), days - 1), until: LAST_DAY, ...only };
-    watch("charts", queries.days, range, (answer) => {
-      drawCharts(answer, days);
-      drawGroups(answer);
+    watchDays("charts", days, (answer) => {
+      show(byId("charts"), ...charts(answer, days, Date.now()));
+      drawBreakdowns(answer);
       drawFilters(answer);
     });
     watchSession();
+    // After the new ones, so that what is still shown is not asked for again.
+    for (const unsubscribe of previous) unsubscribe();
   };
 
+  const dialog = byId("session") as HTMLDialogElement;
   const watchSession = () => {
     const { session } = filters;
-    const dialog = byId("session") as HTMLDialogElement;
     if (session === undefined) {
       dialog.close();
       return;
@@ -116,22 +155,16 @@ function start(client: ConvexClient, token: string): void {
       dialog.showModal();
     }
     watch("session-content", queries.session, { token, sessionId: session }, (answer) => {
-      if (answer) show(byId("session-content"), ...sessionInFull(answer));
-      else
-        show(
-          byId("session-content"),
-          h("p", {}, "There is no session with this ID, or it was deleted."),
-        );
+      const none = "There is no session with this ID, or it was deleted.";
+      show(byId("session-content"), ...(answer ? sessionInFull(answer) : [h("p", {}, none)]));
     });
   };
 
-  const goTo = (address: string) => {
+  goTo = (address: string) => {
     history.pushState(null, "", address);
     filters = readFilters();
     subscribe();
   };
-  open = goTo;
-  const dialog = byId("session") as HTMLDialogElement;
   dialog.addEventListener("close", () => {
     if (filters.session !== undefined) goTo(addressOf(filters, { session: undefined }));
   });
@@ -145,18 +178,18 @@ function start(client: ConvexClient, token: string): void {
   for (const name of ["project", "user", "host", "status", "days"] as const) {
     const select = byId(name) as HTMLSelectElement;
     select.addEventListener("change", () => {
-      goTo(addressOf(filters, { [name]: select.value }));
+      goTo(addressOf(filters, { [name]: select.value, before: undefined }));
     });
   }
   client.subscribeToConnectionState(({ isWebSocketConnected, hasEverConnected }) => {
-    const isLost = hasEverConnected && !isWebSocketConnected;
-    show(
-      byId("connection"),
-      isLost ? "The connection is lost; trying again. What you see may be old." : "",
-    );
+    if (isOver || !hasEverConnected) return;
+    byId("connection").className = isWebSocketConnected ? "live" : "lost";
+    const lost = "The connection is lost; trying again. What you see may be old.";
+    show(byId("connection"), isWebSocketConnected ? "live" : lost);
   });
   let hour = Math.floor(Date.now() / HOUR);
   setInterval(() => {
+    if (isOver) return;
     const current = Math.floor(Date.now() / HOUR);
     if (current === hour) drawRunning();
     else subscribe();
@@ -165,121 +198,81 @@ function start(client: ConvexClient, token: string): void {
   subscribe();
 }
 
-function isSelected(session: Listed): boolean {
-  const { project, user, host } = filters;
-  return (
-    [undefined, projectOf(session)].includes(project) &&
-    [undefined, session.metadata.user ?? ""].includes(user) &&
-    [undefined, session.metadata.host].includes(host)
-  );
+/** In days. */
+function rangeOf({ days = "" }: Filters): number {
+  return RANGES.includes(days) ? Number(days) : 30;
+}
+
+/** The time before which sessions are listed. */
+function beforeOf({ before }: Filters): number | undefined {
+  const at = Number(before);
+  return at > 0 && at < MAX_TIME ? at : undefined;
 }
 
 function drawRunning(): void {
+  const { sessions, older } = running;
   const now = Date.now();
-  const rows = runningSessions
-    .filter(isSelected)
-    .map((of) => runningRow(of, addressOf(filters, { session: of.sessionId }), now, open));
+  const rows = sessions.map((of) => runningRow(of, sessionAddress(of), now, goTo));
   show(
     byId("running"),
     rows.length > 0 ? h("ul", {}, ...rows) : h("p", { class: "empty" }, "No session is running."),
+    older !== undefined && h("p", { class: "empty" }, "There are more."),
   );
+  const working = sessions.filter((of) => of.metadata.activity?.state === "working").length;
+  const number = `${count(sessions.length)}${older === undefined ? "" : "+"}`;
+  const more = sessions.length === 0 ? "nothing at the moment" : `${count(working)} working`;
+  show(byId("running-total"), totalCard("Running", number, more));
 }
 
-function drawSessions(): void {
-  if (!listedSessions) return;
-  const rows = listedSessions
-    .filter((of) => of.status !== "running" && isSelected(of))
-    .map((of) => listedRow(of, addressOf(filters, { session: of.sessionId }), open));
-  const isFiltered = Object.keys(filters).some((name) => name !== "session");
+function sessionAddress({ sessionId }: Listed): string {
+  return addressOf(filters, { session: sessionId });
+}
+
+function drawSessions({ sessions, older }: SessionList): void {
+  const now = Date.now();
+  const rows = sessions.map((of) => listedRow(of, sessionAddress(of), now, goTo));
+  const { project, user, host } = filters;
+  const before = beforeOf(filters);
+  const isSearch = [project, user, host].some((name) => name !== undefined);
+  const isFiltered = isSearch || [filters.status, filters.days, before].some(Boolean);
   const empty = isFiltered
     ? "No session matches these filters."
     : "No session has finished in this time. `convex-sidecar doctor` on a machine says whether its sessions arrive.";
+  const newest = addressOf(filters, { before: undefined });
   show(
     byId("sessions"),
-    rows.length > 0 ? h("ul", {}, ...rows) : h("p", { class: "empty" }, empty),
-  );
-}
-
-type Sum = Required<Cost> & { sessions: number; tokens: number };
-
-function sum(groups: Group[]): Sum {
-  const total = (valueOf: (of: Group) => number) =>
-    groups.reduce((sum, of) => sum + valueOf(of), 0);
-  return {
-    sessions: total((of) => of.sessions),
-    tokens: total(allTokens),
-    costUsd: total((of) => of.costUsd),
-    isEstimate: groups.some((of) => of.isEstimate),
-    isPartial: groups.some((of) => of.isPartial),
-  };
-}
-
-function drawTotals({ days }: Days): void {
-  const since = (before: number) => {
-    const first = utcDay(Date.now(), before);
-    return sum(days.filter(({ name }) => name >= first));
-  };
-  const total = (title: string, of: Sum) =>
-    h(
-      "div",
-      { class: "total" },
-      h("h3", {}, title),
-      h("p", { class: "large" }, cost(of)),
-      h("p", {}, `${plural(of.sessions, "session")}, ${count(of.tokens)} tokens`),
-    );
-  show(
-    byId("totals"),
-    total("Today", since(0)),
-    total("7 days", since(6)),
-    total("30 days", since(29)),
-  );
-}
-
-function drawCharts({ days, isComplete }: Days, length: number): void {
-  const known = new Map(days.map((day) => [day.name, day]));
-  const names = Array.from({ length }, (_, index) => utcDay(Date.now(), length - 1 - index));
-  const bars = (valueOf: (of: Group) => number, labelOf: (of: Group) => string) =>
-    names.map((day) => {
-      const found = known.get(day);
-      return { day, value: found ? valueOf(found) : 0, label: found ? labelOf(found) : "nothing" };
-    });
-  show(
-    byId("charts"),
-    barChart(
-      "Cost by day (UTC)",
-      bars(({ costUsd }) => costUsd, cost),
-    ),
-    barChart(
-      "Tokens by day (UTC)",
-      bars(allTokens, (of) => count(allTokens(of))),
-    ),
-    !isComplete &&
+    before !== undefined &&
       h(
         "p",
         { class: "empty" },
-        "Older sessions are still being added up, or are too many to show.",
+        `Before ${time(before)}. `,
+        link(newest, "newest", "Back to the newest", goTo),
+      ),
+    rows.length > 0
+      ? h("ul", {}, ...rows)
+      : older === undefined && h("p", { class: "empty" }, empty),
+    older !== undefined &&
+      h(
+        "p",
+        { class: "empty" },
+        isSearch && `Only those since ${time(older)} were searched. `,
+        link(addressOf(filters, { before: String(older) }), "older", "Older sessions", goTo),
       ),
   );
 }
 
-function drawGroups({ projects, models, users, hosts }: Days): void {
-  const by = (title: string, groups: Group[], nameOf = (name: string) => name): Child =>
-    table(
-      title,
-      ["", "Sessions", "Tokens", "Cost"],
-      groups.map((of) => [
-        nameOf(of.name) || "unknown",
-        count(of.sessions),
-        count(allTokens(of)),
-        cost(of),
-      ]),
-    );
+function drawBreakdowns({ projects, models, users, hosts }: Days): void {
+  const choice = (name: "project" | "user" | "host", labelOf = (value: string) => value) =>
+    function shown(value: string): Child {
+      const address = addressOf(filters, { [name]: value, before: undefined });
+      return link(address, `${name} ${value}`, labelOf(value), goTo);
+    };
   show(
     byId("groups"),
-    by("Projects", projects, short),
-    by("Models", models),
-    by("People", users),
-    by("Machines", hosts),
+    breakdown("Projects", projects, choice("project", short)),
+    breakdown("Models", models, (name) => name),
+    breakdown("People", users, choice("user")),
+    breakdown("Machines", hosts, choice("host")),
   );
 }
 
@@ -298,16 +291,13 @@ function drawFilters({ projects, users, hosts }: Days): void {
       ...[...listed].map((value): [string, string] => [value, labelOf(value)]),
     ]);
   };
-  const names = (groups: Group[]) => groups.map(({ name }) => name);
+  const names = (groups: Days["projects"]) => groups.map(({ name }) => name);
   options("project", "All projects", names(projects), short);
   options("user", "All people", names(users));
   options("host", "All machines", names(hosts));
   options("status", "Any status", [...STATUSES]);
-  const labels = RANGES.map((range): [string, string] => [
-    range,
-    range === "1" ? "1 day" : `${range} days`,
-  ]);
-  setOptions(byId("days"), filters.days ?? "30", labels);
+  const labels = RANGES.map((range): [string, string] => [range, plural(Number(range), "day")]);
+  setOptions(byId("days"), String(rangeOf(filters)), labels);
 }
 
 /** Leaves a menu alone that has these options already, because it may be open. */

@@ -2,111 +2,126 @@
 import type { FunctionReturnType } from "convex/server";
 import type { api } from "../convex/_generated/api";
 import { h, type Child } from "./dom";
-import { allTokens, cost, count, duration, plural, short, time } from "./format";
+import { allTokens, cost, count, duration, plural, short, shortTime, time } from "./format";
 
-export type Listed = FunctionReturnType<typeof api.view.sessions>[number];
+export type SessionList = FunctionReturnType<typeof api.view.sessions>;
+export type Listed = SessionList["sessions"][number];
 export type Shown = NonNullable<FunctionReturnType<typeof api.view.session>>;
 
-/** Opens the session of an address without loading the page again. */
-export type Open = (address: string) => void;
+/** Shows an address without loading the page again. */
+export type GoTo = (address: string) => void;
 
-export function projectOf({ metadata }: Pick<Listed, "metadata">): string {
+type Any = Listed | Shown;
+
+export function projectOf({ metadata }: Any): string {
   return metadata.repository ?? metadata.cwd;
 }
 
-function costOf({ metadata }: Pick<Listed, "metadata">): string {
+function costOf({ metadata }: Any): string {
   const { costUsd, costSource, costIsPartial = false } = metadata;
   return cost({ costUsd, isEstimate: costSource === "estimate", isPartial: costIsPartial });
 }
 
-function link(address: string, key: string, text: string, open: Open): HTMLElement {
+/** What no transcript tells is unknown, not 0. */
+function tokensOf({ isCounted, metadata }: Any): string {
+  return isCounted ? `${count(allTokens(metadata.usage))} tokens` : "– tokens";
+}
+
+export function link(address: string, key: string, text: string, goTo: GoTo): HTMLElement {
   const follow = (event: Event) => {
+    if (event instanceof MouseEvent && (event.ctrlKey || event.metaKey || event.shiftKey)) return;
     event.preventDefault();
-    open(address);
+    goTo(address);
   };
   return h("a", { href: address, "data-key": key, click: follow }, text);
 }
 
 /** What a session is about: its prompt, or its title, or at least its id. */
 function subject({ input, metadata, sessionId }: Listed): string {
-  return input ?? metadata.title ?? sessionId;
+  return input ?? metadata.title ?? `Session ${sessionId.slice(0, 8)}`;
 }
 
-export function runningRow(of: Listed, address: string, now: number, open: Open): HTMLElement {
-  const { activity, startedAt } = of.metadata;
+export function runningRow(of: Listed, address: string, now: number, goTo: GoTo): HTMLElement {
+  const { activity, startedAt, updatedAt } = of.metadata;
   const state = activity?.state ?? "running";
-  const since = duration(now - (activity?.since ?? startedAt));
-  return h(
-    "li",
-    { class: "session" },
-    h("p", { class: "text" }, link(address, `running ${of.sessionId}`, subject(of), open)),
-    h(
-      "p",
-      { class: "facts" },
-      h("span", { class: `state ${state}` }, `${state} for ${since}`),
-      ...facts([
-        short(projectOf(of)),
-        of.metadata.user,
-        of.metadata.host,
-        `${count(allTokens(of.metadata.usage))} tokens`,
-        `${costOf(of)} so far`,
-        `started ${time(startedAt)}`,
-      ]),
-    ),
-  );
+  return row(of, `running ${of.sessionId}`, address, goTo, {
+    state: [state, duration(now - (activity?.since ?? startedAt))],
+    cost: of.metadata.costUsd === undefined ? "no cost yet" : `${costOf(of)} so far`,
+    time: `open for ${duration(now - startedAt)}`,
+    when: h("span", { title: time(updatedAt) }, `last seen ${shortTime(updatedAt, now)}`),
+  });
 }
 
-export function listedRow(of: Listed, address: string, open: Open): HTMLElement {
+export function listedRow(of: Listed, address: string, now: number, goTo: GoTo): HTMLElement {
+  const { durationMs, updatedAt } = of.metadata;
+  return row(of, of.sessionId, address, goTo, {
+    state: [of.status],
+    cost: costOf(of),
+    time: duration(durationMs),
+    when: h("span", { title: time(updatedAt) }, shortTime(updatedAt, now)),
+  });
+}
+
+interface Columns {
+  /** The state, and for how long. */
+  state: [string, string?];
+  cost: string;
+  time: string;
+  when: Child;
+}
+
+function row(of: Listed, key: string, address: string, goTo: GoTo, columns: Columns): HTMLElement {
   const { metadata, status, error } = of;
+  const { title } = metadata;
+  const [state, since] = columns.state;
   return h(
     "li",
     { class: "session" },
-    h("p", { class: "text" }, link(address, of.sessionId, subject(of), open)),
-    status === "failed" && error !== undefined && h("p", { class: "error text" }, error),
+    h("p", { class: "status" }, pill(state), since !== undefined && h("span", {}, `for ${since}`)),
     h(
-      "p",
-      { class: "facts" },
-      h("span", { class: `state ${status}` }, status),
-      ...facts([
+      "div",
+      {},
+      h("p", { class: "text" }, link(address, key, subject(of), goTo)),
+      status === "failed" && error !== undefined && h("p", { class: "error text" }, error),
+      facts([
+        title !== undefined && title !== subject(of) ? title : undefined,
         short(projectOf(of)),
         metadata.user,
         metadata.host,
+        metadata.model,
         plural(metadata.turns, "turn"),
-        `${count(allTokens(metadata.usage))} tokens`,
-        costOf(of),
-        duration(metadata.durationMs),
-        time(metadata.updatedAt),
       ]),
     ),
+    h("p", { class: "figures" }, h("strong", {}, columns.cost), h("span", {}, tokensOf(of))),
+    h("p", { class: "figures" }, h("strong", {}, columns.time), h("span", {}, columns.when)),
   );
 }
 
-function facts(texts: (string | undefined)[]): Child[] {
-  return texts.filter((text) => text !== undefined).map((text) => h("span", {}, text));
+function pill(state: string): HTMLElement {
+  return h("span", { class: `state ${state}` }, state);
+}
+
+function facts(texts: (string | undefined)[]): HTMLElement {
+  const known = texts.filter((text) => text !== undefined && text !== "");
+  return h("p", { class: "facts" }, ...known.map((text) => h("span", {}, text ?? "")));
 }
 
 export function sessionInFull(of: Shown): Child[] {
   const { metadata } = of;
   return [
-    h("h2", { id: "session-title" }, metadata.title ?? of.sessionId),
-    fields([
-      ["Status", of.status],
-      ["Project", projectOf(of)],
-      ["Person", metadata.user],
-      ["Machine", metadata.host],
-      ["Branch", metadata.gitBranch],
-      ["Workflow", of.workflowKey],
-      ["Model", metadata.model],
-      ["Started", time(metadata.startedAt)],
-      ["Ended", metadata.completedAt === undefined ? undefined : time(metadata.completedAt)],
-      ["Open for", duration(metadata.durationMs)],
-      ["Cost", costOf(of)],
-      ["Turns", String(metadata.turns)],
-      ["Tool calls", `${metadata.toolCalls}, ${metadata.toolErrors} failed`],
-      ["Tags", metadata.tags?.join(", ")],
-      ["Session", of.sessionId],
-    ]),
-    text("Why it failed", of.error),
+    h("h2", { id: "session-title" }, metadata.title ?? `Session ${of.sessionId.slice(0, 8)}`),
+    h("p", { class: "status" }, pill(of.status)),
+    facts([short(projectOf(of)), metadata.user, metadata.host, metadata.model]),
+    h(
+      "dl",
+      { class: "stats" },
+      ...stat("Cost", costOf(of)),
+      ...stat("Tokens", of.isCounted ? count(allTokens(metadata.usage)) : "–"),
+      ...stat("Turns", count(metadata.turns)),
+      ...stat("Tool calls", of.isCounted ? toolCalls(metadata) : "–"),
+      ...stat("Open for", duration(metadata.durationMs)),
+    ),
+    text("Why it failed", of.error, "error"),
     text("Prompt", of.input),
     text("Answer", of.output),
     table(
@@ -138,35 +153,64 @@ export function sessionInFull(of: Shown): Child[] {
     table(
       "Pull requests",
       ["Number", "Address"],
-      (metadata.pullRequests ?? []).map(({ number, url }) => [`#${number}`, url]),
+      (metadata.pullRequests ?? []).map(({ number, url }) => [`#${number}`, webLink(url)]),
     ),
+    h("h3", {}, "Details"),
+    fields([
+      ["Project", projectOf(of)],
+      ["Folder", metadata.cwd],
+      ["Branch", metadata.gitBranch],
+      ["Workflow", of.workflowKey],
+      ["Tags", metadata.tags?.join(", ")],
+      ["Started", time(metadata.startedAt)],
+      ["Ended", metadata.completedAt === undefined ? undefined : time(metadata.completedAt)],
+      ["Last change", time(metadata.updatedAt)],
+      ["Client", metadata.clientVersion],
+      ["Session", of.sessionId],
+    ]),
   ];
 }
 
+function toolCalls({ toolCalls, toolErrors }: Shown["metadata"]): string {
+  return toolErrors === 0 ? count(toolCalls) : `${count(toolCalls)} (${count(toolErrors)} failed)`;
+}
+
+function stat(name: string, value: string): HTMLElement[] {
+  return [h("div", {}, h("dt", {}, name), h("dd", {}, value))];
+}
+
+/** A link to the web only: an address can be anything that a session says. */
+function webLink(address: string): Child {
+  if (!/^https?:\/\//.test(address)) return address;
+  return h("a", { href: address, target: "_blank", rel: "noreferrer" }, address);
+}
+
 function fields(pairs: [string, string | undefined][]): HTMLElement {
-  const known = pairs.filter(([, value]) => value !== undefined);
-  return h("dl", {}, ...known.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+  const known = pairs.filter(([, value]) => value !== undefined && value !== "");
+  const items = known.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]);
+  return h("dl", { class: "fields" }, ...items);
 }
 
-function text(title: string, value: string | undefined): Child {
-  return (
-    value !== undefined && h("section", {}, h("h3", {}, title), h("pre", { tabindex: 0 }, value))
-  );
+function text(title: string, value: string | undefined, kind = ""): Child {
+  if (value === undefined) return null;
+  return h("div", {}, h("h3", {}, title), h("pre", { tabindex: 0, class: kind }, value));
 }
 
-export function table(title: string, head: string[], rows: string[][]): Child {
+/** Where there is no room for it, it can be scrolled, also with the keyboard. */
+function table(title: string, head: string[], rows: Child[][]): Child {
   if (rows.length === 0) return null;
+  const body = rows.map(([name, ...cells]) =>
+    h("tr", {}, h("th", { scope: "row" }, name), ...cells.map((cell) => h("td", {}, cell))),
+  );
   return h(
-    "table",
-    {},
-    h("caption", {}, title),
-    h("thead", {}, h("tr", {}, ...head.map((name) => h("th", { scope: "col" }, name)))),
+    "div",
+    { class: "scroll", role: "group", "aria-label": title, tabindex: 0 },
     h(
-      "tbody",
+      "table",
       {},
-      ...rows.map(([name = "", ...cells]) =>
-        h("tr", {}, h("th", { scope: "row" }, name), ...cells.map((cell) => h("td", {}, cell))),
-      ),
+      h("caption", {}, title),
+      h("thead", {}, h("tr", {}, ...head.map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, ...body),
     ),
   );
 }

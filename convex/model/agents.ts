@@ -143,7 +143,7 @@ export async function listAgentSessions(
 }
 
 /** The sessions that have changed since a time, from the index that fits. */
-export function sessionsByIndex(
+function sessionsByIndex(
   ctx: QueryCtx,
   since: number,
   status?: SessionStatus,

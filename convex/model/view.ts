@@ -1,63 +1,73 @@
 /**
  * What the page shows. Every read is bounded, and texts are cut, because a page that stays open reads
- * again whenever something changes. Bounds in time come from the page, which rounds them, so that
- * Convex can answer several pages and repeated reads from its cache.
+ * again whenever something that it has read changes. Running sessions change with every hook; a list
+ * of finished ones reads none of them, so that it is read again only when a session ends.
+ *
+ * Bounds in time come from the page, which rounds them, so that Convex can answer several pages and
+ * repeated reads from its cache.
  */
-import { v, type Infer } from "convex/values";
+import { getDocumentSize, v, type Infer } from "convex/values";
 import type { Doc } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import type { Access } from "./access";
-import { findSession, sessionsByIndex } from "./agents";
-import { agentSession, usageDay, type SessionStatus } from "./validators";
+import { findSession } from "./agents";
+import { agentSession, type SessionStatus } from "./validators";
 import { readUsageDays } from "./usageDays";
 
-/** The most sessions in a list. With the texts that a query may read, it can be fewer. */
-const LIST = { numItems: 100, cursor: null, maximumBytesRead: 4 * 1024 * 1024 };
+/** The most sessions in a list, and the most that are read to find them. */
+const MAX_LISTED = 50;
+const MAX_SEARCHED = 300;
+/** In bytes. A session has up to 1 MiB, and a query may read 16 MiB. */
+const MAX_SEARCHED_BYTES = 4 * 1024 * 1024;
 /** In characters: a line of a list, and a text in full. */
 const MAX_LINE = 300;
 const MAX_TEXT = 65_536;
 /** The most rows of the roll-up that one answer is about. */
 const MAX_USAGE_DAYS = 4000;
-/** The most entries by which an answer breaks down; those with the highest cost come first. */
-const MAX_GROUPS = 30;
+/**
+ * In milliseconds: how far back each range of a search goes. SQLite reads all that an index has in a
+ * range, however few rows are taken from it, so the first ranges are short.
+ */
+const SPANS = [6, 24, 72, 216, 720].map((hours) => hours * 60 * 60 * 1000);
+const FINISHED: SessionStatus[] = ["completed", "failed", "abandoned"];
 
 const { metadata } = agentSession.fields;
+/** Whether tokens, tool calls and cost are known, and not 0 only because no transcript was read. */
+const isCounted = v.boolean();
 
 /** A session in a list. Texts are absent for a token that shows only figures. */
-export const listedSession = v.object({
+const listedSession = v.object({
   ...agentSession.pick("sessionId", "agentType", "status", "input", "error").fields,
+  isCounted,
   metadata: metadata
     .pick("startedAt", "completedAt", "updatedAt", "durationMs", "host", "cwd", "model", "title")
-    .extend(
-      metadata.pick("activity", "prompts", "turns", "toolCalls", "toolErrors", "usage").fields,
-    )
-    .extend(metadata.pick("costUsd", "costSource", "costIsPartial", "user", "repository").fields),
+    .extend(metadata.pick("activity", "turns", "usage", "costUsd", "costSource").fields)
+    .extend(metadata.pick("costIsPartial", "user", "repository").fields),
+});
+
+/** Sessions, the one that changed last first. */
+export const sessionList = v.object({
+  sessions: v.array(listedSession),
+  /** A list of those that changed before this time goes on from here; absent if there are none. */
+  older: v.optional(v.number()),
 });
 
 /** A session in full. Where its transcript is stays on its machine. */
 export const shownSession = agentSession
   .omit("metadata", "revision")
-  .extend({ metadata: metadata.omit("transcript") });
+  .extend({ isCounted, metadata: metadata.omit("transcript") });
 
-const figures = usageDay.pick(
-  "sessions",
-  "turns",
-  "toolCalls",
-  "toolErrors",
-  "inputTokens",
-  "outputTokens",
-  "cacheReadInputTokens",
-  "cacheCreationInputTokens",
-  "costUsd",
-);
-const FIGURES = Object.keys(figures.fields) as (keyof Infer<typeof figures>)[];
-const group = figures.extend({
+const group = v.object({
   name: v.string(),
+  sessions: v.number(),
+  tokens: v.number(),
+  costUsd: v.number(),
+  /** Whether a part of the cost is an estimate, and whether a part of it is not known. */
   isEstimate: v.boolean(),
   isPartial: v.boolean(),
 });
 
-/** Usage by day, oldest first, and by everything else, the highest cost first. */
+/** Usage by day, oldest first, and by everything else, in no order. */
 export const shownDays = v.object({
   days: v.array(group),
   projects: v.array(group),
@@ -68,29 +78,99 @@ export const shownDays = v.object({
 });
 
 type Group = Infer<typeof group>;
+type ListedSession = Infer<typeof listedSession>;
+type ShownSession = Infer<typeof shownSession>;
 
-/** The newest sessions that have changed since a time. */
+/** From `since` on, and before `before`; `now` is about the time of the page. */
+interface Range {
+  since: number;
+  before?: number;
+  now?: number;
+}
+
+interface Selection extends Range {
+  status?: SessionStatus;
+  project?: string;
+  user?: string;
+  host?: string;
+}
+
+/** Sessions of a status, or finished ones. */
 export async function listSessions(
   ctx: QueryCtx,
   access: Access,
-  { since, status }: { since: number; status?: SessionStatus },
-): Promise<Infer<typeof listedSession>[]> {
-  const { page } = await sessionsByIndex(ctx, since, status).order("desc").paginate(LIST);
-  return page.map((row) => toListed(row, access));
+  { status, project, user, host, ...range }: Selection,
+): Promise<Infer<typeof sessionList>> {
+  const sessions: ListedSession[] = [];
+  let searched = 0;
+  let bytes = 0;
+  for await (const row of newestFirst(ctx, status ? [status] : FINISHED, range)) {
+    const { metadata } = row;
+    const isFull = sessions.length === MAX_LISTED || searched === MAX_SEARCHED;
+    if (isFull || bytes > MAX_SEARCHED_BYTES) return { sessions, older: metadata.updatedAt + 1 };
+    searched += 1;
+    bytes += getDocumentSize(row);
+    const isSelected =
+      [undefined, metadata.repository ?? metadata.cwd].includes(project) &&
+      [undefined, metadata.user ?? ""].includes(user) &&
+      [undefined, metadata.host].includes(host);
+    if (isSelected) sessions.push(toListed(row, access));
+  }
+  return { sessions };
 }
 
-function toListed(
-  { sessionId, agentType, status, input, error, metadata: of }: Doc<"agentSessions">,
-  access: Access,
-): Infer<typeof listedSession> {
-  const listed: Infer<typeof listedSession> = {
+async function* newestFirst(
+  ctx: QueryCtx,
+  statuses: SessionStatus[],
+  { since, before = Infinity, now = Infinity }: Range,
+) {
+  const last = Math.min(before, now);
+  const bounds = SPANS.map((span) => last - span).filter((bound) => bound > since);
+  const starts = Number.isFinite(last) ? [...bounds, since] : [since];
+  for (const [index, start] of starts.entries()) {
+    const end = starts[index - 1] ?? before;
+    const ranges = statuses.map((status) =>
+      ctx.db
+        .query("agentSessions")
+        .withIndex("by_status_and_updatedAt", (q) =>
+          q.eq("status", status).gte("metadata.updatedAt", start).lt("metadata.updatedAt", end),
+        )
+        .order("desc"),
+    );
+    yield* merged(ranges);
+  }
+}
+
+/** The rows of several ranges, the newest first. It reads one row of each range in advance. */
+async function* merged(ranges: AsyncIterable<Doc<"agentSessions">>[]) {
+  const readers = ranges.map((range) => range[Symbol.asyncIterator]());
+  const heads = await Promise.all(
+    readers.map(async (reader) => ({ reader, next: await reader.next() })),
+  );
+  for (;;) {
+    let newest: { head: (typeof heads)[number]; row: Doc<"agentSessions"> } | undefined;
+    for (const head of heads) {
+      if (head.next.done) continue;
+      const row = head.next.value;
+      if (!newest || row.metadata.updatedAt > newest.row.metadata.updatedAt) newest = { head, row };
+    }
+    if (!newest) return;
+    yield newest.row;
+    newest.head.next = await newest.head.reader.next();
+  }
+}
+
+function toListed(row: Doc<"agentSessions">, access: Access): ListedSession {
+  const { sessionId, agentType, status, input, error, metadata: of } = row;
+  const listed: ListedSession = {
     sessionId,
     agentType,
     status,
-    metadata: pick(of, Object.keys(listedSession.fields.metadata.fields) as (keyof typeof of)[]),
+    isCounted: hasCounts(row),
+    metadata: pick(of, listedSession.fields.metadata.fields),
   };
   if (access === "figures") {
-    delete listed.metadata.title;
+    listed.metadata = withoutTexts(listed.metadata);
     return listed;
   }
   if (input !== undefined) listed.input = cut(input, MAX_LINE);
@@ -104,29 +184,57 @@ export async function showSession(
   ctx: QueryCtx,
   access: Access,
   sessionId: string,
-): Promise<Infer<typeof shownSession> | null> {
+): Promise<ShownSession | null> {
   const row = await findSession(ctx, sessionId);
   if (!row) return null;
-  const names = Object.keys(shownSession.fields.metadata.fields) as (keyof typeof row.metadata)[];
   const { agentType, status, input, output, error } = row;
-  const shown: Infer<typeof shownSession> = {
+  const shown: ShownSession = {
     sessionId,
     agentType,
     status,
-    metadata: pick(row.metadata, names),
+    isCounted: hasCounts(row),
+    metadata: pick(row.metadata, shownSession.fields.metadata.fields),
   };
+  if (access === "figures") {
+    shown.metadata = withoutTexts(shown.metadata);
+    return shown;
+  }
   const { workflowId } = row.metadata;
   const workflow = workflowId && (await ctx.db.get("workflows", workflowId));
   if (workflow) shown.workflowKey = workflow.key;
-  if (access === "figures") {
-    delete shown.metadata.title;
-    return shown;
-  }
   if (input !== undefined) shown.input = cut(input, MAX_TEXT);
   if (output !== undefined) shown.output = cut(output, MAX_TEXT);
   if (error !== undefined) shown.error = cut(error, MAX_TEXT);
   return shown;
 }
+
+function hasCounts({ metadata: { transcript } }: Doc<"agentSessions">): boolean {
+  return transcript.state !== "missing" || transcript.bytes > 0;
+}
+
+/**
+ * What is left for a token that shows only figures: figures, times, ids, and the names that usage is
+ * grouped by. The folder is such a name only if there is no repository.
+ */
+function withoutTexts<M extends Partial<Metadata> & Pick<Metadata, "cwd">>(of: M): M {
+  const kept = pick(of, FIGURES) as Partial<Metadata>;
+  kept.cwd = of.repository === undefined ? of.cwd : "";
+  if (kept.runs) kept.runs = kept.runs.map((run) => pick(run, RUN_FIGURES));
+  return kept as M;
+}
+
+type Metadata = ShownSession["metadata"];
+
+const FIGURES = metadata
+  .pick("startedAt", "completedAt", "updatedAt", "durationMs", "activity", "runs")
+  .extend(metadata.pick("host", "user", "repository", "model", "models", "tools").fields)
+  .extend(metadata.pick("prompts", "turns", "apiMessages", "toolCalls", "toolErrors").fields)
+  .extend(metadata.pick("compactions", "subagents", "usage", "usageByModel", "usageByDay").fields)
+  .extend(metadata.pick("inheritedUsage", "costUsd", "costSource", "costIsPartial").fields)
+  .extend(
+    metadata.pick("linesAdded", "linesRemoved", "apiDurationMs", "toolDurationMs").fields,
+  ).fields;
+const RUN_FIGURES = metadata.fields.runs.element.pick("startedAt", "endedAt", "endedBy").fields;
 
 /** Usage from one day to another, both included, of everything or of one project, person or host. */
 export async function showDays(
@@ -137,13 +245,12 @@ export async function showDays(
   const selected = rows
     .slice(0, MAX_USAGE_DAYS)
     .filter((row) => FILTERS.every((name) => [undefined, row[name]].includes(filter[name])));
-  const by = (name: "day" | "project" | "model" | "user" | "host") => grouped(selected, name);
   return {
-    days: by("day").sort((one, other) => (one.name < other.name ? -1 : 1)),
-    projects: by("project").sort(byCost).slice(0, MAX_GROUPS),
-    models: by("model").sort(byCost).slice(0, MAX_GROUPS),
-    users: by("user").sort(byCost).slice(0, MAX_GROUPS),
-    hosts: by("host").sort(byCost).slice(0, MAX_GROUPS),
+    days: grouped(selected, "day").sort((one, other) => (one.name < other.name ? -1 : 1)),
+    projects: grouped(selected, "project"),
+    models: grouped(selected, "model"),
+    users: grouped(selected, "user"),
+    hosts: grouped(selected, "host"),
     isComplete: isComplete && rows.length <= MAX_USAGE_DAYS,
   };
 }
@@ -157,8 +264,11 @@ function grouped(
 ): Group[] {
   const groups = new Map<string, Group>();
   for (const row of rows) {
-    const group = groups.get(row[name]) ?? emptyGroup(row[name]);
-    for (const figure of FIGURES) group[figure] += row[figure];
+    const group = groups.get(row[name]) ?? { ...NOTHING, name: row[name] };
+    group.sessions += row.sessions;
+    group.tokens += row.inputTokens + row.outputTokens;
+    group.tokens += row.cacheReadInputTokens + row.cacheCreationInputTokens;
+    group.costUsd += row.costUsd;
     group.isEstimate ||= row.activeSessionsWithEstimate > 0;
     group.isPartial ||= row.activeSessionsWithUnknownCost > 0;
     groups.set(group.name, group);
@@ -166,18 +276,12 @@ function grouped(
   return [...groups.values()];
 }
 
-function emptyGroup(name: string): Group {
-  const nothing = Object.fromEntries(FIGURES.map((figure) => [figure, 0]));
-  return { name, ...(nothing as Infer<typeof figures>), isEstimate: false, isPartial: false };
-}
+const NOTHING = { sessions: 0, tokens: 0, costUsd: 0, isEstimate: false, isPartial: false };
 
-function byCost(one: Group, other: Group): number {
-  return other.costUsd - one.costUsd || other.outputTokens - one.outputTokens;
-}
-
-function pick<T extends object, K extends keyof T>(fields: T, names: K[]): Pick<T, K> {
-  const kept = names.filter((name) => fields[name] !== undefined);
-  return Object.fromEntries(kept.map((name) => [name, fields[name]])) as Pick<T, K>;
+/** The fields with these names. */
+function pick<T extends object, N extends object>(of: T, names: N): Pick<T, keyof T & keyof N> {
+  const kept = Object.entries(of).filter(([name, value]) => name in names && value !== undefined);
+  return Object.fromEntries(kept) as Pick<T, keyof T & keyof N>;
 }
 
 /** Not within a surrogate pair, which Convex cannot answer with. */

@@ -17,7 +17,7 @@ const TOKEN = "token";
 const sessions = makeFunctionReference<
   "query",
   { token: string; since: number },
-  { sessionId: string; status: string }[]
+  { sessions: { sessionId: string; status: string }[] }
 >("view:sessions");
 
 let backend: Backend;
@@ -71,15 +71,15 @@ it("shows a change at once, and nothing any more once the token is revoked", asy
   client.onUpdate(
     sessions,
     { token: TOKEN, since: 0 },
-    (rows) => shown.push(rows.map(({ sessionId, status }) => `${sessionId} ${status}`)),
+    (list) => shown.push(list.sessions.map(({ sessionId, status }) => `${sessionId} ${status}`)),
     (error) => failed.push(error),
   );
   await vi.waitFor(() => {
     expect(shown).toEqual([[]]);
   });
-  await deliver({ sessionId: "s", status: "running", revision: 1 });
+  await deliver({ sessionId: "s", status: "failed", revision: 1 });
   await vi.waitFor(() => {
-    expect(shown.at(-1)).toEqual(["s running"]);
+    expect(shown.at(-1)).toEqual(["s failed"]);
   });
   await deliver({ sessionId: "s", status: "completed", revision: 2 });
   await vi.waitFor(() => {

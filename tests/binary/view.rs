@@ -6,7 +6,7 @@ use crate::support::{Backend, Machine};
 
 /// The answer of a query of the page to this token.
 fn sessions(backend: &Backend, token: &str) -> String {
-    backend.query("view:sessions", &json!({"token": token, "since": 0}))
+    backend.query("view:running", &json!({"token": token, "since": 0}))
 }
 
 fn link(machine: &Machine, options: &[&str]) -> String {

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { invented } from "./invented";
 import { picture, Site } from "./site";
 
 const MAX_PAGE = 120 * 1024;
@@ -56,7 +57,8 @@ describe("the page", () => {
     await shows(page, "Paint the fence");
     console.log(`from mutation to row: ${Date.now() - sent} ms`);
     const running = page.locator("#running");
-    expect(await running.textContent()).toContain("working");
+    for (const part of ["working", "for 0 s", "10 tokens", "$0.25 so far", "open for 1 min"])
+      expect(await running.textContent()).toContain(part);
     await site.store("s-running", { input: "Paint the fence" });
     await page.locator("#running", { hasNotText: "Paint the fence" }).waitFor();
     await page.locator("#sessions", { hasText: "Paint the fence" }).waitFor();
@@ -70,15 +72,23 @@ describe("the page", () => {
     }
     const page = await site.open();
     await shows(page, "Mend the till");
-    const started = Date.now();
-    await runHook(program, {
-      session_id: "s-hook",
-      hook_event_name: "UserPromptSubmit",
-      prompt: "Sweep the yard",
-      cwd: tmpdir(),
-    });
-    await shows(page, "Sweep the yard");
-    console.log(`from hook to row: ${Date.now() - started} ms`);
+    const times: number[] = [];
+    for (let attempt = 0; attempt < 15 && times.length < 5; attempt += 1) {
+      const prompt = `Sweep yard ${attempt}`;
+      const event = {
+        session_id: `s-hook-${attempt}`,
+        hook_event_name: "UserPromptSubmit",
+        prompt,
+      };
+      const started = Date.now();
+      // A hook does not wait long for a busy server, and then delivers later.
+      if (!(await runHook(program, { ...event, cwd: tmpdir() }))) continue;
+      await shows(page, prompt);
+      times.push(Date.now() - started);
+    }
+    expect(times).toHaveLength(5);
+    const [, , median] = times.sort((one, other) => one - other);
+    console.log(`from the start of a hook to the row, median of 5: ${median} ms`);
   });
 
   it("filters by project, person, machine and status, in the address", async () => {
@@ -141,6 +151,10 @@ describe("the page", () => {
     const page = await site.open({ search: "?session=s-hostile" });
     const dialog = page.getByRole("dialog");
     await dialog.getByText("long long").first().waitFor();
+    const text = (await page.textContent("body")) ?? "";
+    expect(text).toContain(hostile);
+    expect(text).toContain("\\u{1b}[31mred\\u{1b}[0m \\u{202e} right to left");
+    expect(text).not.toMatch(/[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/);
     expect(await page.locator("img, #session script, #sessions script").count()).toBe(0);
     expect(await page.locator("a[href^='javascript:']").count()).toBe(0);
     expect(await page.title()).not.toContain("owned");
@@ -148,11 +162,43 @@ describe("the page", () => {
     expect(scrollWidth).toBeLessThanOrEqual(clientWidth);
   });
 
+  it("goes on with older sessions, and back", async () => {
+    // Behind those of the other tests.
+    const at = Date.now() - 60 * 60 * 1000;
+    const sessions = Array.from({ length: 60 }, (_, index) =>
+      invented(index, at - index, { input: `Count to ${index}` }, { host: "many" }),
+    );
+    await site.mutate("agents:syncAgentSessions", { sessions });
+    const page = await site.open({ search: "?host=many" });
+    await page.getByText("Count to 0", { exact: true }).waitFor();
+    expect(await page.locator("#sessions li").count()).toBe(50);
+    await page.getByRole("link", { name: "Older sessions" }).click();
+    await page.getByText("Count to 59", { exact: true }).waitFor();
+    expect(await page.locator("#sessions li").count()).toBe(10);
+    await page.getByRole("link", { name: "Back to the newest" }).click();
+    await page.getByText("Count to 0", { exact: true }).waitFor();
+  });
+
+  it("shows everything for a filter that it does not know", async () => {
+    const page = await site.open({ search: "?days=many&status=odd&before=soon&session=" });
+    await shows(page, "Mend the till");
+    await page.locator("#charts svg").first().waitFor();
+    expect(await page.getByLabel("Time").inputValue()).toBe("30");
+  });
+
+  it("takes the token of another link in the same tab", async () => {
+    const page = await site.open({ token: "wrong" });
+    await shows(page, "not valid");
+    await page.evaluate(`location.hash = "token=${site.token}"`);
+    await shows(page, "Mend the till");
+    expect(page.url()).not.toContain(site.token);
+  });
+
   it.each([
     ["narrow", { width: 360 }],
     ["dark", { scheme: "dark" as const }],
   ])("fits when it is %s", async (name, look) => {
-    const page = await site.open(look);
+    const page = await site.open({ ...look, search: "?host=here" });
     await shows(page, "Mend the till");
     const { scrollWidth, clientWidth, scrollHeight } = await sizeOf(page);
     expect(scrollWidth).toBeLessThanOrEqual(clientWidth);
@@ -229,7 +275,8 @@ async function sizeOf(page: Page): Promise<Size> {
   return await page.evaluate<Size>(`(({ ${names} }) => ({ ${names} }))(document.documentElement)`);
 }
 
-function runHook(program: string, input: object): Promise<void> {
+/** Runs a hook on a machine of its own. Returns whether it has delivered. */
+function runHook(program: string, input: object): Promise<boolean> {
   const home = mkdtempSync(join(tmpdir(), "view-"));
   const env = {
     HOME: home,
@@ -237,10 +284,9 @@ function runHook(program: string, input: object): Promise<void> {
     CONVEX_SELF_HOSTED_URL: site.backend.url,
     CONVEX_SELF_HOSTED_ADMIN_KEY: site.backend.adminKey,
   };
-  return new Promise((resolve, reject) => {
-    const child = execFile(program, ["hook", "--strict"], { env }, (error, _, stderr) => {
-      if (error) reject(new Error(stderr));
-      else resolve();
+  return new Promise((resolve) => {
+    const child = execFile(program, ["hook", "--strict"], { env }, (error) => {
+      resolve(error === null);
     });
     child.stdin?.end(JSON.stringify(input));
   });

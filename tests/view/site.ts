@@ -3,7 +3,7 @@
  * the one that CHROMIUM names.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { chromium, type Browser, type Page } from "playwright-core";
 import { deployed } from "../backend/deployed";
@@ -11,6 +11,7 @@ import { startBackend, type Backend } from "../backend/server";
 
 const DOCUMENT = new URL("../../src/record/every_field.json", import.meta.url);
 const SCREENSHOTS = fileURLToPath(new URL("../../target/view/", import.meta.url));
+const DOCS = fileURLToPath(new URL("../../docs/pictures/", import.meta.url));
 
 export interface Metadata {
   startedAt: number;
@@ -107,9 +108,10 @@ export class Site {
 
   /** Opens the page in a browser window of its own. */
   async open(options: Partial<Look> = {}): Promise<Page> {
-    const { width = 1200, scheme = "light", token = this.token, search = "", bypassCSP } = options;
+    const { width = 1200, height = 900, scheme = "light", token = this.token } = options;
+    const { search = "", bypassCSP } = options;
     const context = await this.#browser.newContext({
-      viewport: { width, height: 900 },
+      viewport: { width, height },
       colorScheme: scheme,
       ...(bypassCSP && { bypassCSP }),
     });
@@ -127,6 +129,7 @@ export class Site {
 
 interface Look {
   width: number;
+  height: number;
   scheme: "light" | "dark";
   token: string;
   /** The query in the address. */
@@ -135,8 +138,18 @@ interface Look {
   bypassCSP: boolean;
 }
 
-/** Keeps a picture of the page. */
-export async function picture(page: Page, name: string): Promise<void> {
+/** Keeps a picture of the whole page, or of what the window shows. */
+export async function picture(page: Page, name: string, fullPage = true): Promise<Buffer> {
   mkdirSync(SCREENSHOTS, { recursive: true });
-  await page.screenshot({ path: `${SCREENSHOTS}${name}.png`, fullPage: true });
+  return await page.screenshot({ path: `${SCREENSHOTS}${name}.png`, fullPage });
+}
+
+/** Also puts it into docs/pictures if UPDATE_PICTURES=1. */
+export async function documentedPicture(page: Page, name: string): Promise<Buffer> {
+  const png = await picture(page, name, false);
+  if (process.env["UPDATE_PICTURES"] === "1") {
+    mkdirSync(DOCS, { recursive: true });
+    writeFileSync(`${DOCS}${name}.png`, png);
+  }
+  return png;
 }
