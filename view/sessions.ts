@@ -36,9 +36,10 @@ export function link(address: string, key: string, text: string, goTo: GoTo): HT
   return h("a", { href: address, "data-key": key, click: follow }, text);
 }
 
-/** What a session is about: its prompt, or its title, or at least its id. */
-function subject({ input, metadata, sessionId }: Listed): string {
-  return input ?? metadata.title ?? `Session ${sessionId.slice(0, 8)}`;
+/** What a session is about: its last prompt if it is running, its first one, its title, or its ID. */
+function subject({ status, input, metadata, sessionId }: Listed): string {
+  const current = status === "running" ? metadata.lastPrompt : undefined;
+  return current ?? input ?? metadata.title ?? `Session ${sessionId.slice(0, 8)}`;
 }
 
 export function runningRow(of: Listed, address: string, now: number, goTo: GoTo): HTMLElement {
@@ -122,7 +123,8 @@ export function sessionInFull(of: Shown): Child[] {
       ...stat("Open for", duration(metadata.durationMs)),
     ),
     text("Why it failed", of.error, "error"),
-    text("Prompt", of.input),
+    text("Last prompt", metadata.lastPrompt),
+    text(metadata.lastPrompt === undefined ? "Prompt" : "First prompt", of.input),
     text("Answer", of.output),
     table(
       "Usage by model",
@@ -140,6 +142,15 @@ export function sessionInFull(of: Shown): Child[] {
       "Tools",
       ["Tool", "Calls", "Failed"],
       metadata.tools.map(({ name, calls, errors }) => [name, count(calls), count(errors)]),
+    ),
+    table(
+      "Subagents",
+      ["Type", "Started", "Tokens"],
+      (metadata.subagentTypes ?? []).map((type) => [
+        type.name,
+        count(type.calls),
+        count(allTokens(type)),
+      ]),
     ),
     table(
       "Runs",

@@ -71,9 +71,7 @@ const sessionMetadata = {
   tools: v.array(v.object({ name: v.string(), calls: v.number(), errors: v.number() })),
   compactions: v.number(),
   subagents: v.number(),
-  subagentTypes: v.optional(
-    v.array(v.object({ name: v.string(), calls: v.number(), ...usage })),
-  ),
+  subagentTypes: v.optional(v.array(v.object({ name: v.string(), calls: v.number(), ...usage }))),
   usage: v.object(usage),
   usageSource: v.optional(v.union(v.literal("client"), v.literal("transcript"))),
   usageByModel: v.array(v.object(modelUsage)),

@@ -41,7 +41,9 @@ const listedSession = v.object({
   isCounted,
   metadata: metadata
     .pick("startedAt", "completedAt", "updatedAt", "durationMs", "host", "cwd", "model", "title")
-    .extend(metadata.pick("activity", "turns", "usage", "costUsd", "costSource").fields)
+    .extend(
+      metadata.pick("activity", "lastPrompt", "turns", "usage", "costUsd", "costSource").fields,
+    )
     .extend(metadata.pick("costIsPartial", "user", "repository").fields),
 });
 
@@ -175,7 +177,9 @@ function toListed(row: Doc<"agentSessions">, access: Access): ListedSession {
   }
   if (input !== undefined) listed.input = cut(input, MAX_LINE);
   if (error !== undefined) listed.error = cut(error, MAX_LINE);
-  if (of.title !== undefined) listed.metadata.title = cut(of.title, MAX_LINE);
+  const { title, lastPrompt } = of;
+  if (title !== undefined) listed.metadata.title = cut(title, MAX_LINE);
+  if (lastPrompt !== undefined) listed.metadata.lastPrompt = cut(lastPrompt, MAX_LINE);
   return listed;
 }
 
@@ -229,7 +233,16 @@ const FIGURES = metadata
   .pick("startedAt", "completedAt", "updatedAt", "durationMs", "activity", "runs")
   .extend(metadata.pick("host", "user", "repository", "model", "models", "tools").fields)
   .extend(metadata.pick("prompts", "turns", "apiMessages", "toolCalls", "toolErrors").fields)
-  .extend(metadata.pick("compactions", "subagents", "usage", "usageByModel", "usageByDay").fields)
+  .extend(
+    metadata.pick(
+      "compactions",
+      "subagents",
+      "subagentTypes",
+      "usage",
+      "usageByModel",
+      "usageByDay",
+    ).fields,
+  )
   .extend(metadata.pick("inheritedUsage", "costUsd", "costSource", "costIsPartial").fields)
   .extend(
     metadata.pick("linesAdded", "linesRemoved", "apiDurationMs", "toolDurationMs").fields,

@@ -172,13 +172,13 @@ export function inventedNow(now: number): AgentSession[] {
     seed: number,
     state: "working" | "waiting" | "background",
     minutes: number,
-    [project, person, input]: [string, number, string],
+    [project, person, lastPrompt]: [string, number, string],
   ) => {
     const since = now - minutes * MINUTE;
     const [user, host] = pick(PEOPLE, person);
     const repository = `https://github.com/acme/${project}.git`;
-    const metadata = { user, host, repository, activity: { state, since } };
-    return invented(seed, since, { status: "running", input }, metadata);
+    const metadata = { user, host, repository, activity: { state, since }, lastPrompt };
+    return invented(seed, since, { status: "running" }, metadata);
   };
   const checkout = pick(PROMPTS, 0);
   const [user, host] = pick(PEOPLE, 0);

@@ -51,8 +51,12 @@ describe("the page", () => {
     const sent = Date.now();
     await site.store(
       "s-running",
-      { input: "Paint the fence", status: "running" },
-      { activity: { state: "working", since: sent }, completedAt: undefined },
+      { input: "Buy paint", status: "running" },
+      {
+        activity: { state: "working", since: sent },
+        completedAt: undefined,
+        lastPrompt: "Paint the fence",
+      },
     );
     await shows(page, "Paint the fence");
     console.log(`from mutation to row: ${Date.now() - sent} ms`);
