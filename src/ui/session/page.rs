@@ -253,10 +253,7 @@ fn time_spent(metadata: &Metadata) -> String {
         (metadata.api_duration_ms, "in API requests"),
         (metadata.tool_duration_ms, "in tools"),
     ];
-    let known = parts
-        .into_iter()
-        .filter_map(|(time, what)| Some(format!("{} {what}", duration(time?))));
-    known.collect::<Vec<_>>().join(", ")
+    known_parts(parts, duration)
 }
 
 /// The lines of code that tools changed, as far as the client reports it.
@@ -265,9 +262,13 @@ fn lines_changed(metadata: &Metadata) -> String {
         (metadata.lines_added, "added"),
         (metadata.lines_removed, "removed"),
     ];
+    known_parts(parts, |lines| lines.to_string())
+}
+
+fn known_parts<T>(parts: [(Option<T>, &str); 2], text: impl Fn(T) -> String) -> String {
     let known = parts
         .into_iter()
-        .filter_map(|(lines, what)| Some(format!("{} {what}", lines?)));
+        .filter_map(|(part, what)| Some(format!("{} {what}", text(part?))));
     known.collect::<Vec<_>>().join(", ")
 }
 
