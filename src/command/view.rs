@@ -22,7 +22,13 @@ pub fn run(options: &View) -> Result<()> {
         return print("all links are revoked; open pages stop showing data\n");
     }
     let address = query(&config, "agents:getPageAddress", &json!({})).map_err(without_page)?;
-    let Some(address) = address.as_str().filter(|address| !address.is_empty()) else {
+    // Anything else could be a program, which the system would run instead of a browser.
+    let is_web = |address: &&str| {
+        ["http://", "https://"]
+            .iter()
+            .any(|web| address.starts_with(web))
+    };
+    let Some(address) = address.as_str().filter(is_web) else {
         bail!(
             "{} does not say where it serves HTTP actions; set CONVEX_SITE_ORIGIN for the backend",
             deployment.name()
@@ -53,27 +59,39 @@ fn without_page(error: Error) -> Error {
 
 /// Opens the link in a browser, if there is one. The link is printed anyway.
 fn open(link: &str, environment: &Environment) {
-    let has_screen = cfg!(any(windows, target_os = "macos"))
-        || ["DISPLAY", "WAYLAND_DISPLAY"]
-            .iter()
-            .any(|name| environment.contains_key(*name));
-    let mut command = if cfg!(windows) {
-        let mut command = Command::new("rundll32");
-        command.arg("url.dll,FileProtocolHandler");
-        command
-    } else {
-        let name = if cfg!(target_os = "macos") {
-            "open"
-        } else {
-            "xdg-open"
-        };
-        let Some(program) = config::executables(name, environment).next() else {
-            return;
-        };
-        Command::new(program)
-    };
-    if has_screen {
-        command.arg(link).stdin(Stdio::null());
+    let mut openers = openers(environment).iter();
+    let found = openers.find_map(|(name, arguments)| {
+        let program = config::executables(name, environment).next()?;
+        Some((program, arguments))
+    });
+    if let Some((program, arguments)) = found {
+        let mut command = Command::new(program);
+        command.args(*arguments).arg(link).stdin(Stdio::null());
+        // A browser that starts with it must not end with the terminal.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    }
+}
+
+/// A program that opens a link, and its arguments before the link.
+type Opener = (&'static str, &'static [&'static str]);
+
+/// In order. None of them is a shell, such as `start` of Windows, for which `&` in a link would end
+/// the command.
+fn openers(environment: &Environment) -> &'static [Opener] {
+    const RUNDLL32: &[&str] = &["url.dll,FileProtocolHandler"];
+    let has = |names: &[&str]| names.iter().any(|name| environment.contains_key(*name));
+    if cfg!(windows) {
+        &[("rundll32", RUNDLL32)]
+    } else if cfg!(target_os = "macos") {
+        &[("open", &[])]
+    } else if has(&["WSL_DISTRO_NAME"]) {
+        // The browser of Windows.
+        &[("wslview", &[]), ("rundll32.exe", RUNDLL32)]
+    } else if has(&["DISPLAY", "WAYLAND_DISPLAY", "BROWSER"]) {
+        &[("xdg-open", &[])]
+    } else {
+        &[]
     }
 }

@@ -97,3 +97,70 @@ fn link_that_is_never_valid_is_refused() {
         nowhere.stderr
     );
 }
+
+/// In a terminal, which `script` of util-linux provides.
+#[cfg(target_os = "linux")]
+#[test]
+fn link_is_opened_in_the_browser_of_the_system_if_there_is_one() {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::{Command, Stdio};
+    use std::thread::sleep;
+    use std::time::{Duration, Instant};
+
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let programs = machine.home().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let opened = machine.home().join("opened");
+    for name in ["xdg-open", "wslview", "rundll32.exe"] {
+        let path = programs.join(name);
+        let log = opened.display();
+        fs::write(&path, format!("#!/bin/sh\necho {name} \"$@\" >{log}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    // The link that is printed, and the command that opened it.
+    let view = |variables: &[(&str, &str)], is_opened: bool| {
+        let _ = fs::remove_file(&opened);
+        let program = env!("CARGO_BIN_EXE_convex-sidecar");
+        let output = Command::new("/usr/bin/script")
+            .args(["--quiet", "--return", "--command"])
+            .args([&format!("{program} view"), "/dev/null"])
+            .env_clear()
+            .envs(machine.environment())
+            .env("PATH", &programs)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .expect("this needs script, of util-linux");
+        let printed = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        assert!(printed.contains("/#token="), "{printed}");
+        let start = Instant::now();
+        let patience = Duration::from_millis(if is_opened { 20_000 } else { 300 });
+        let mut command = String::new();
+        while !command.ends_with('\n') && start.elapsed() < patience {
+            sleep(Duration::from_millis(20));
+            command = fs::read_to_string(&opened).unwrap_or_default();
+        }
+        (printed, command)
+    };
+
+    for name in ["DISPLAY", "WAYLAND_DISPLAY", "BROWSER"] {
+        let (link, command) = view(&[(name, ":0")], true);
+        assert_eq!(command, format!("xdg-open {link}\n"), "{name}");
+    }
+    let wsl = [("WSL_DISTRO_NAME", "Debian"), ("DISPLAY", ":0")];
+    let (link, command) = view(&wsl, true);
+    assert_eq!(command, format!("wslview {link}\n"));
+    fs::remove_file(programs.join("wslview")).unwrap();
+    let (link, command) = view(&wsl, true);
+    assert_eq!(
+        command,
+        format!("rundll32.exe url.dll,FileProtocolHandler {link}\n")
+    );
+    let (_, command) = view(&[], false);
+    assert_eq!(command, "", "without a screen");
+    fs::remove_file(programs.join("xdg-open")).unwrap();
+    let (_, command) = view(&[("DISPLAY", ":0")], false);
+    assert_eq!(command, "", "without xdg-open");
+}
