@@ -112,16 +112,16 @@ fn link_is_opened_in_the_browser_of_the_system_if_there_is_one() {
     let machine = backend.machine();
     let programs = machine.home().join("programs");
     fs::create_dir(&programs).unwrap();
-    let opened = machine.home().join("opened");
+    let log_file = machine.home().join("opened");
     for name in ["xdg-open", "wslview", "rundll32.exe"] {
         let path = programs.join(name);
-        let log = opened.display();
+        let log = log_file.display();
         fs::write(&path, format!("#!/bin/sh\necho {name} \"$@\" >{log}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     // The link that is printed, and the command that opened it.
     let view = |variables: &[(&str, &str)], is_opened: bool| {
-        let _ = fs::remove_file(&opened);
+        let _ = fs::remove_file(&log_file);
         let program = env!("CARGO_BIN_EXE_convex-sidecar");
         let output = Command::new("/usr/bin/script")
             .args(["--quiet", "--return", "--command"])
@@ -140,7 +140,7 @@ fn link_is_opened_in_the_browser_of_the_system_if_there_is_one() {
         let mut command = String::new();
         while !command.ends_with('\n') && start.elapsed() < patience {
             sleep(Duration::from_millis(20));
-            command = fs::read_to_string(&opened).unwrap_or_default();
+            command = fs::read_to_string(&log_file).unwrap_or_default();
         }
         (printed, command)
     };
