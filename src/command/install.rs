@@ -81,7 +81,7 @@ fn install(options: &Install, client: &Environment) -> Result<bool> {
     Ok(true)
 }
 
-/// Refuses root in the home of another user, as under `sudo` where that keeps HOME: the hooks of that
+/// Refuses root in the home of another user, as with `sudo` if it keeps HOME: the hooks of that
 /// user could neither read the configuration nor write the journal, and would record nothing.
 pub(super) fn ensure_own_home(environments: &[Environment]) -> Result<()> {
     if !is_root() {
@@ -92,7 +92,7 @@ pub(super) fn ensure_own_home(environments: &[Environment]) -> Result<()> {
         .flat_map(|environment| HOME_VARIABLES.map(|name| (name, environment.get(name))));
     for (name, folder) in variables {
         let folder = folder.map(String::as_str).unwrap_or_default();
-        // A folder that is not there yet is created in one that is.
+        // If the folder does not exist yet, it will be created in the nearest one that does.
         let owner = Path::new(folder).ancestors().find_map(owner);
         ensure!(
             owner.is_none_or(|owner| owner == 0),

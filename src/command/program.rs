@@ -164,7 +164,7 @@ pub(super) fn remove_copy(clients: &[Environment]) -> Result<Option<PathBuf>> {
         )
     })?;
     let _ = fs::remove_file(copy.with_extension("old"));
-    // What else is in these folders stays.
+    // Other files in these folders are kept.
     for folder in copy.ancestors().skip(1).take(2) {
         let _ = fs::remove_dir(folder);
     }

@@ -1,4 +1,4 @@
-//! Additional headers of requests, as access proxies ask for them.
+//! Additional headers of requests, for access proxies.
 
 use std::collections::BTreeMap;
 

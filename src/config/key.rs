@@ -101,7 +101,7 @@ mod tests {
     const KEY: &str = "convex-self-hosted|0123456789abcdef";
 
     #[test]
-    fn what_is_pasted_in_place_of_a_key_is_named_and_not_repeated() {
+    fn text_pasted_instead_of_a_key_is_named_and_not_repeated() {
         for (text, problem) in [
             (
                 format!("CONVEX_SELF_HOSTED_ADMIN_KEY={KEY}"),

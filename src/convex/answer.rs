@@ -39,7 +39,7 @@ pub enum Verdict {
         /// The refusal.
         failure: Failure,
     },
-    /// The function refused a revision or a time that lies far ahead of the deployment's clock.
+    /// The function refused a revision or a time that is far ahead of the deployment's clock.
     TimeIsAhead {
         /// The time there.
         now: Millis,
@@ -219,8 +219,8 @@ fn http_error(status: u16, answer: Option<&Answer<'_>>) -> String {
     format!("HTTP {status}{code}{message}")
 }
 
-/// A server's text on one line, cut to [`MAX_MESSAGE`], and without the request id, which would
-/// make every message different.
+/// A server's text on one line, truncated to [`MAX_MESSAGE`], and without the request id, which
+/// would make every message different.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
     let text = text

@@ -1,4 +1,4 @@
-//! Docker Compose, as far as `setup` needs it.
+//! The parts of Docker Compose that `setup` needs.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -100,10 +100,10 @@ impl<'a> Compose<'a> {
         )
     }
 
-    /// Warns of variables that would configure the containers, and that other programs use, too,
-    /// such as `POSTGRES_URL`. Compose prefers the environment to `.env`, so the containers would
-    /// get the database of another project, and the next run from another shell would switch them
-    /// back.
+    /// Warns about variables that would configure the containers but are also used by other
+    /// programs, such as `POSTGRES_URL`. Compose prefers the environment to `.env`, so the
+    /// containers would get the database of another project, and the next run from another shell
+    /// would switch them back.
     #[must_use]
     pub fn stray_variables(&self, environment: &Environment) -> Option<String> {
         let names = bundle::container_variables().iter().copied();

@@ -51,7 +51,7 @@ pub const CHECKED: Version = [1, 48, 0];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag(String);
 
-/// How one tag compares to another.
+/// How one tag's date compares to another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Age {
     /// It is the same.

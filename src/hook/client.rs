@@ -51,7 +51,7 @@ pub fn origin(config: &Config, event: &Event) -> Origin {
 
 /// The process of the client that runs this hook, if it is known.
 ///
-/// A client that names its process (`CLAUDE_PID`) names its session, too, so both are its own if
+/// A client that names its process (`CLAUDE_PID`) also names its session, so both are its own if
 /// the session is that of the event. If they name another session, the client inherited them from a
 /// client that it runs in; then the nearest ancestor that is known to be a client counts.
 fn find(variables: &ClientVariables, session_id: &str) -> Option<Process> {

@@ -1,4 +1,4 @@
-//! What a hook is given: the HookInput on stdin, the client that runs it, and the project that the
+//! What a hook receives: the HookInput on stdin, the client that runs it, and the project that the
 //! client works on.
 
 pub mod client;
@@ -15,7 +15,7 @@ use self::stdin::MAX_BYTES;
 pub enum InputError {
     /// There was nothing but white space.
     Empty,
-    /// The JSON value did not end, before stdin did or in time.
+    /// The JSON value was not complete before stdin ended or time ran out.
     Incomplete,
     /// It is larger than [`MAX_BYTES`].
     TooLarge,

@@ -18,8 +18,8 @@ const SHORT_WAIT: Duration = Duration::from_millis(20);
 /// How much is read at once, in bytes: the capacity of a pipe.
 const CHUNK: usize = 64 * 1024;
 
-/// Reads one JSON value from stdin without waiting for the end of the input. The client writes at
-/// once but does not always close the pipe (claude-code#79508).
+/// Reads one JSON value from stdin without waiting for the end of the input. The client writes
+/// immediately but does not always close the pipe (claude-code#79508).
 pub fn read_value(deadline: Deadline) -> Result<Vec<u8>, InputError> {
     read_value_from(arrivals(), deadline)
 }

@@ -14,7 +14,7 @@ use crate::transcript::beginning::{self, Origin};
 use crate::transcript::files::{SessionFile, subagent_id, subagent_type};
 use crate::transcript::reader::{self, Checkpoint, Outcome};
 
-/// What is new in a session's files.
+/// The new parts of a session's files.
 pub struct TranscriptDelta {
     pub(super) files: Vec<FileDelta>,
     pub(super) origin: Option<Origin>,
@@ -22,7 +22,7 @@ pub struct TranscriptDelta {
     pub state: ReadState,
 }
 
-/// What is new in a file.
+/// The new part of a file.
 pub(super) struct FileDelta {
     /// Its path as it is stored.
     pub(super) path: PathBuf,

@@ -2,7 +2,8 @@
 
 use rusqlite::params;
 
-use super::{Journal, Result, Write, failure, query_one};
+use super::sql::{failure, query_one};
+use super::{Journal, Result, Write};
 use crate::record::Millis;
 use crate::record::failure::{Failure, FailureKind};
 use crate::record::redact::message;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use rusqlite::params;
 
 use super::sessions::SessionRow;
-use super::{Journal, Result, Write, json, query_all, query_one, unsigned};
+use super::sql::{json, query_all, query_one, unsigned};
+use super::{Journal, Result, Write};
 use crate::record::Millis;
 use crate::record::chain::Chain;
 use crate::transcript::beginning::Origin;

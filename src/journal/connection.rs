@@ -1,5 +1,5 @@
-//! Connections to the journal's file: how long they wait for other processes, and what they do where
-//! a write-ahead log does not work.
+//! Connections to the journal's file: how long they wait for other processes, and what they do if a
+//! write-ahead log does not work.
 //!
 //! A write-ahead log needs memory that processes share, which network file systems and some FUSE
 //! file systems do not support. SQLite reports that when it reads the file. The journal is then
@@ -20,9 +20,9 @@ use crate::system::deadline::Deadline;
 use crate::system::files::create_private_file;
 use crate::system::signals;
 
-/// How long a write waits for the lock, and then for a writer that does not queue, at most. An event
-/// that is not journaled is lost, which is worse than a late hook; and the client gives a hook ten
-/// seconds.
+/// The longest time that a write waits for the lock, and then for a writer that does not queue. An
+/// event that is not journaled is lost, which is worse than a late hook; and the client gives a
+/// hook ten seconds.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(3_200);
 /// The longest pause between two tries to lock the file, as a power of two in milliseconds.
 const MAX_PAUSE: i32 = 5;

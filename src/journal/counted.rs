@@ -16,8 +16,8 @@ use rusqlite::{Connection, params};
 
 use super::error::{Error, Result};
 use super::page::{Entry, Page, Pass, Rewrite, Share, entries, first, pack, unpack};
-use super::query_one;
 use super::sessions::mark_stale;
+use super::sql::query_one;
 use crate::record::index::{Index, Key, Known, Seen};
 
 /// The length at which a page is split, in bytes; an entry takes about 24. All lengths from 600 to

@@ -2,9 +2,10 @@
 
 use rusqlite::{Row, named_params};
 
+use super::Journal;
 use super::error::Result;
 use super::sessions::SessionEntry;
-use super::{Journal, json};
+use super::sql::json;
 use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::ledger::SessionUsage;

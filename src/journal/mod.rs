@@ -19,6 +19,7 @@ mod page;
 mod recovery;
 mod schema;
 mod sessions;
+mod sql;
 mod workflows;
 mod writers;
 
@@ -27,8 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, Params, Row, TransactionBehavior};
-use serde::de::DeserializeOwned;
+use rusqlite::{Connection, TransactionBehavior};
 
 pub use self::backoff::{Backoff, LONGEST_WAIT};
 pub use self::connection::can_lock;
@@ -43,7 +43,6 @@ use self::recovery::{ensure_in_place, ensure_own};
 pub use self::sessions::{SessionEntry, SessionRow, StoreOptions};
 pub use self::workflows::WorkflowEntry;
 pub use self::writers::Writer;
-use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
 use crate::system::files::create_private_file;
 
@@ -260,8 +259,8 @@ impl Journal {
         std::thread::sleep(WAKE_UP);
     }
 
-    /// Leaves nothing of deleted rows in the journal's files. Fails while another process uses the
-    /// journal.
+    /// Removes all traces of deleted rows from the journal's files. Fails while another process
+    /// uses the journal.
     pub fn scrub(&self) -> Result<()> {
         self.connection.execute_batch("VACUUM")?;
         // This pragma returns a row.
@@ -347,57 +346,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// All rows of a query.
-fn query_all<T>(
-    connection: &Connection,
-    sql: &str,
-    parameters: impl Params,
-    from_row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(parameters, from_row)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// The first row of a query, if there is one.
-fn query_one<T>(
-    connection: &Connection,
-    sql: &str,
-    parameters: impl Params,
-    from_row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Option<T>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_row(parameters, from_row).optional()?)
-}
-
-/// The failure stored as its message in this column and its kind in the next.
-fn failure(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Failure>> {
-    let message: Option<String> = row.get(index)?;
-    let kind: Option<String> = row.get(index + 1)?;
-    Ok(message.map(|message| {
-        let kind = kind.map_or(FailureKind::Failing, |kind| FailureKind::from_name(&kind));
-        Failure { kind, message }
-    }))
-}
-
-fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
-    serde_json::from_str(row.get_ref(index)?.as_str()?).map_err(|error| {
-        let kind = rusqlite::types::Type::Text;
-        rusqlite::Error::FromSqlConversionFailure(index, kind, Box::new(error))
-    })
-}
-
-/// SQLite's integers are signed, so hashes and sizes are stored as the signed number with the same
-/// bits.
-fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
-    row.get::<_, i64>(index).map(i64::cast_unsigned)
-}
-
-/// A number of rows for `LIMIT`.
-fn row_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -439,7 +387,7 @@ mod tests {
             assert!(!journal.has_log());
             journal.set_deadline(Deadline::never()).unwrap();
             let mode = |name| {
-                let value = |row: &Row<'_>| row.get::<_, rusqlite::types::Value>(0);
+                let value = |row: &rusqlite::Row<'_>| row.get::<_, rusqlite::types::Value>(0);
                 journal
                     .connection
                     .pragma_query_value(None, name, value)

@@ -2,7 +2,8 @@
 
 use rusqlite::params;
 
-use super::{Journal, Result, Write, query_all, row_limit};
+use super::sql::{query_all, row_limit};
+use super::{Journal, Result, Write};
 use crate::record::Millis;
 use crate::record::redact::message;
 

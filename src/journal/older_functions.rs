@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use rusqlite::params;
 
-use super::{Journal, Result, Write, json, query_one};
+use super::sql::{json, query_one};
+use super::{Journal, Result, Write};
 use crate::record::Millis;
 
 /// What is known about functions that are older than this program.

@@ -5,8 +5,9 @@ use rusqlite::{Params, Row, params};
 
 use super::backoff::has_come;
 use super::sessions::{LEASE, SessionEntry};
+use super::sql::{query_all, query_one, row_limit, unsigned};
 use super::workflows::WorkflowEntry;
-use super::{Journal, Result, Write, query_all, query_one, row_limit, unsigned};
+use super::{Journal, Result, Write};
 use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::failure::Failure;
@@ -42,7 +43,7 @@ pub struct OutboxCounts {
 pub struct Recipient<'a> {
     /// The deployment.
     pub deployment: &'a str,
-    /// Whether it also gets what belongs to no deployment yet.
+    /// Whether it also gets what does not belong to a deployment yet.
     pub takes_unassigned: bool,
 }
 
@@ -92,7 +93,7 @@ impl Journal {
         Ok(self.connection.query_row(sql, [deployment], counts)?)
     }
 
-    /// This session, if it is due at `deployment` and does not wait for a retry. A lease is
+    /// This session, if it is due for `deployment` and does not wait for a retry. A lease is
     /// ignored: it is this process's own ([`Write::store`]), or that of a process that may have an
     /// older revision.
     pub fn due(

@@ -162,7 +162,8 @@ fn is_open_elsewhere(error: &io::Error) -> bool {
 
 /// Renames the files of a journal, all or none of them.
 fn rename_all(path: &Path, aside: &Path) -> io::Result<()> {
-    // The journal goes last: SQLite would write the others into a new one.
+    // The journal itself is renamed last; otherwise SQLite would apply the other files to a new
+    // one.
     let files = ["-wal", "-journal", ""]
         .map(|suffix| (with_suffix(path, suffix), with_suffix(aside, suffix)));
     for (index, (from, to)) in files.iter().enumerate() {

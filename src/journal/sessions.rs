@@ -3,7 +3,8 @@
 use rusqlite::{Connection, Row, named_params, params};
 use serde::de::IgnoredAny;
 
-use super::{Journal, Result, Write, failure, json, query_all, query_one, row_limit, unsigned};
+use super::sql::{failure, json, query_all, query_one, row_limit, unsigned};
+use super::{Journal, Result, Write};
 use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::failure::Failure;

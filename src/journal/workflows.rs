@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::{Journal, Result, Write, failure, json, query_all, query_one};
+use super::sql::{failure, json, query_all, query_one};
+use super::{Journal, Result, Write};
 use crate::record::Millis;
 use crate::record::failure::Failure;
 use crate::record::workflow::Workflow;

@@ -3,7 +3,8 @@
 
 use rusqlite::params;
 
-use super::{Journal, Result, Write, query_all, query_one};
+use super::sql::{query_all, query_one};
+use super::{Journal, Result, Write};
 use crate::record::Millis;
 use crate::record::redact::message;
 

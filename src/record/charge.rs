@@ -1,8 +1,8 @@
 //! What the client charged for a session, and how much of that is shown.
 //!
-//! The client's `cost-state` record counts every request, also those that leave no other record:
-//! titles, summaries, refusals, empty answers (`docs/hooks.md`). It is written when a client exits,
-//! so it is missing after a crash, and it lags behind in a session that continues.
+//! The client's `cost-state` record counts every request, including those that leave no other
+//! record: titles, summaries, refusals, empty answers (`docs/hooks.md`). It is written when a
+//! client exits, so it is missing after a crash, and it lags behind in a session that continues.
 
 use std::collections::BTreeMap;
 
@@ -34,8 +34,8 @@ pub struct Charge {
     pub lines_added: Option<u64>,
     /// Lines of code that tools removed.
     pub lines_removed: Option<u64>,
-    /// When the record was written, estimated from the records before it, because it has no time of
-    /// its own.
+    /// When the record was written, computed from the client's start and duration, because the
+    /// record itself has no time.
     pub at: Millis,
 }
 
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn charge_is_shown_where_it_covers_what_was_counted() {
+    fn charge_is_shown_if_it_covers_what_was_counted() {
         let none = UsageByModel::new();
         for (charged, grown, counted_tokens, expected, why) in [
             (10, false, 10, (10, Some(10.0), false), "nothing else"),

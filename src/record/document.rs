@@ -11,7 +11,7 @@ use super::run::EndedBy;
 use super::session::Status;
 use super::usage::Usage;
 
-/// A document with every field, JSON: an example to test readers and functions with.
+/// A document with every field, as JSON, for tests of readers and functions.
 pub const EVERY_FIELD: &str = include_str!("every_field.json");
 
 /// One session as Convex stores it; the field names are the contract with `convex/schema.ts`.

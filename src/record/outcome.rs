@@ -17,7 +17,7 @@ const MAX_REORDERING: Millis = 2_000;
 pub enum Outcome {
     /// With an answer.
     Answered,
-    /// In an error, in a refusal or at a limit: what the user saw.
+    /// In an error, in a refusal or at a limit, with the text that the user saw.
     Failed(Text),
     /// Not at all.
     Unanswered,

@@ -74,8 +74,8 @@ impl Run {
         }
     }
 
-    /// Whether a SessionStart with this source can belong to this run, which an event that overtook
-    /// it opened.
+    /// Whether a SessionStart with this source can belong to this run, which was opened by an event
+    /// that arrived earlier.
     fn may_have_started_by(&self, source: Option<&str>, now: Millis) -> bool {
         self.end.is_none()
             || source == Some("startup")

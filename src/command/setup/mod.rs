@@ -5,14 +5,15 @@
 //! written only after the server has accepted it.
 
 mod dry_run;
+mod source;
 mod upgrade;
 
-use std::io::Read;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use self::source::{Source, check_configured, given, uses_docker};
 use self::upgrade::Plan;
 use super::install::{self, print_line};
 use super::{doctor, load_config};
@@ -129,64 +130,6 @@ fn step<T>(name: &str, doing: &str, work: impl FnOnce() -> Result<(T, String)>) 
         start.elapsed().as_secs_f64()
     ))?;
     Ok(value)
-}
-
-/// Refuses what would have no effect, because the environment overrides the file, and what would
-/// lose a key.
-fn check_configured(options: &Setup, config: &Config, environment: &Environment) -> Result<()> {
-    let uses_configured = options.skip_docker && !options.admin_key_stdin;
-    ensure!(
-        uses_configured || !config::has_deployment(environment),
-        "could not set up a different deployment, because the environment overrides {}; unset CONVEX_SELF_HOSTED_URL and \
-         CONVEX_SELF_HOSTED_ADMIN_KEY, or set up theirs with `convex-sidecar setup --skip-docker`",
-        config.file.display()
-    );
-    let elsewhere = config
-        .configured()
-        .filter(|configured| !configured.is_loopback());
-    if let Some(elsewhere) = elsewhere.filter(|_| uses_docker(options)) {
-        bail!(
-            "could not set up a deployment on this machine, because {} has the key to {}; set that up with `convex-sidecar setup \
-             --skip-docker`, or remove `url` and `admin_key` from the file",
-            config.file.display(),
-            elsewhere.name()
-        );
-    }
-    Ok(())
-}
-
-/// Where the deployment comes from.
-enum Source<'a> {
-    /// From containers that this starts.
-    Containers(Compose<'a>),
-    /// An existing one, which the user names.
-    Given(Deployment),
-}
-
-const fn uses_docker(options: &Setup) -> bool {
-    !options.skip_docker && options.url.is_none()
-}
-
-fn given(options: &Setup, config: &Config, environment: &Environment) -> Result<Deployment> {
-    if !options.admin_key_stdin {
-        let missing = "could not set up a deployment without containers; pass one with `--url URL --admin-key-stdin`";
-        return config.require_deployment().cloned().context(missing);
-    }
-    let mut key = String::new();
-    std::io::stdin()
-        .read_to_string(&mut key)
-        .context("could not read the admin key from stdin")?;
-    ensure!(
-        !key.trim().is_empty(),
-        "could not read the admin key from stdin, which is empty; pipe it in, as in `… --admin-key-stdin < FILE`"
-    );
-    let port = || {
-        environment
-            .get("CONVEX_PORT")
-            .map_or(BACKEND_PORT, String::as_str)
-    };
-    let url = options.url.clone().unwrap_or_else(|| local_url(port()));
-    config.deployment_at(&url, &key)
 }
 
 fn unpack(bundle: &Bundle) -> Result<((), String)> {

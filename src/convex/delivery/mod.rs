@@ -23,13 +23,13 @@ use crate::record::failure::Failure;
 use crate::system::deadline::Deadline;
 
 /// The maximum number of sessions in one request. With [`MAX_BATCH_BYTES`] a request stays far
-/// below Convex's limits of 16 MiB a request and one second a function.
+/// below Convex's limits of 16 MiB per request and one second per function.
 const MAX_BATCH_SESSIONS: usize = 32;
 /// The maximum size of the documents in one request, in bytes.
 const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// How many other sessions, and how many outbox entries, a hook sends along with its own session.
 const HOOK_EXTRAS: usize = 16;
-/// How long a hook may take for more than its own session, because the agent waits for it.
+/// How long a hook may spend on anything but its own session, because the agent waits for it.
 const HOOK_EXTRAS_BUDGET: Duration = Duration::from_millis(400);
 /// The wait after the first failure, in milliseconds. It doubles with each further one.
 const FIRST_BACKOFF: Millis = 5_000;
@@ -82,7 +82,7 @@ pub struct Report {
     pub refused: usize,
     /// The results of deletions, by session.
     pub deletions: BTreeMap<String, Deletion>,
-    /// Why nothing gets through, or why the last document was refused.
+    /// Why nothing could be delivered, or why the last document was refused.
     pub problem: Option<String>,
 }
 
@@ -308,7 +308,7 @@ impl<'a> Delivery<'a> {
     }
 }
 
-/// The first call by which a session is delivered.
+/// The first call for delivering a session.
 pub fn first_call(entry: &SessionEntry) -> Result<Call> {
     let function = if entry.delivered_revision > 0 {
         SESSION.update

@@ -104,7 +104,7 @@ pub struct Amounts {
     pub usage: Usage,
     /// The sum of the costs that are known; `None` if none is.
     pub cost_usd: Option<f64>,
-    /// Whether a part of the cost is an estimate.
+    /// Whether part of the cost is an estimate.
     pub is_estimate: bool,
     /// Whether there are tokens whose cost is not known, so that the cost is a lower bound.
     pub is_partial: bool,

@@ -64,7 +64,7 @@ rules! {
     "convex key" ["|ey", "%7cey"] Anywhere { r"\b[A-Za-z][A-Za-z0-9:_-]*(?:\\?\||%7[Cc])eyJ[A-Za-z0-9+/_=-]{16,}" }
     "key «shop|eyJ2<44>=» x", "table|eyJhbGciOi";
 
-    // Vendors of models and of what agents use.
+    // Vendors of models and of services that agents use.
     "anthropic" ["sk-ant-"] Needle { r"sk-ant-[A-Za-z0-9_-]{16,}" } "_«sk-ant-api03-<44>» x", "sk-ant-none";
     "openrouter" ["sk-or-"] Needle { r"sk-or-(?:v[0-9]+-)?[A-Za-z0-9_-]{20,}" } "x=«sk-or-v1-<h64>».", "task-or-other";
     "openai" ["sk-"] Word { r"sk-(?:(?:proj|svcacct|admin|None|lf)-[A-Za-z0-9_-]{20,}|[A-Za-z0-9]{20,})" }
