@@ -53,7 +53,7 @@ async function store(t: Deployment): Promise<void> {
   });
 }
 
-/** A row without ids, which differ between deployments. */
+/** A row without IDs, which differ between deployments. */
 function withoutIds({ metadata, ...row }: Doc<"agentSessions"> & { workflowKey?: string }) {
   return {
     ...omit(row, "_id", "_creationTime", "workflowKey"),

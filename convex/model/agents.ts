@@ -106,7 +106,7 @@ export async function getAgentSession(
 }
 
 /**
- * The sessions whose id starts with `prefix`: at most `limit`, and never more than a query may
+ * The sessions whose ID starts with `prefix`: at most `limit`, and never more than a query may
  * read.
  */
 export async function findAgentSessions(

@@ -1,6 +1,6 @@
 /**
  * The shapes of the record: the schema stores them, the functions accept and return them. A session
- * is sent with the key of its workflow and stored with the workflow's id; that is the only
+ * is sent with the key of its workflow and stored with the workflow's ID; that is the only
  * difference between the two.
  */
 import { v, type Infer } from "convex/values";

@@ -1,4 +1,4 @@
-//! Arbitrary bytes on stdin: nothing panics, an accepted session id is safe in a path and a query,
+//! Arbitrary bytes on stdin: nothing panics, an accepted session ID is safe in a path and a query,
 //! and the end of the value does not depend on how the bytes arrive.
 
 #![no_main]

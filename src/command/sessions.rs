@@ -50,7 +50,7 @@ fn filter(config: &Config, options: &Sessions) -> Filter {
     }
 }
 
-/// The ids of the sessions of the journal, each with a tab and its prompt.
+/// The IDs of the sessions of the journal, each with a tab and its prompt.
 fn ids(config: &Config, filter: &Filter) -> Result<String> {
     let journal = Journal::open(&config.journal)?;
     let context = DeliveryContext::new(&journal, &config.deployment)?;

@@ -78,7 +78,7 @@ fn last() -> Filter {
     }
 }
 
-/// The session of the journal whose id is `prefix` or starts with it; an error if several do.
+/// The session of the journal whose ID is `prefix` or starts with it; an error if several do.
 pub(super) fn find(
     journal: &Journal,
     config: &Config,
@@ -94,7 +94,7 @@ pub(super) fn find(
     Ok(found.into_iter().next())
 }
 
-/// The session in Convex whose id is `prefix` or starts with it; an error if several do.
+/// The session in Convex whose ID is `prefix` or starts with it; an error if several do.
 pub(super) fn find_remote(config: &Config, prefix: &str) -> Result<Option<Value>> {
     check(prefix)?;
     let answer = query(
@@ -107,7 +107,7 @@ pub(super) fn find_remote(config: &Config, prefix: &str) -> Result<Option<Value>
             "could not read the answer from agents:findAgentSessions; `npx convex deploy` updates the functions"
         );
     };
-    // The rows are ordered by id, so an id that is the whole prefix comes first.
+    // The rows are ordered by ID, so an ID that is the whole prefix comes first.
     if found.len() > 1 && found[0]["sessionId"] != prefix {
         return ambiguous(prefix, found.iter().map(listed_row).collect::<Result<_>>()?);
     }

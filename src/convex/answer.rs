@@ -173,7 +173,7 @@ fn function_error(answer: &Answer<'_>) -> Verdict {
 
 /// The field that a validator does not know, if that is what the text is about.
 ///
-/// The name is on the first line, or on the second, below a request id. The path of the object that
+/// The name is on the first line, or on the second, below a request ID. The path of the object that
 /// has the field follows, unless that is the whole document. Then comes the object itself, which
 /// can contain any text. A path in a batch starts with the position of the document in it.
 fn unknown_field(text: &str) -> Option<String> {
@@ -219,7 +219,7 @@ fn http_error(status: u16, answer: Option<&Answer<'_>>) -> String {
     format!("HTTP {status}{code}{message}")
 }
 
-/// A server's text on one line, truncated to [`MAX_MESSAGE`], and without the request id, which
+/// A server's text on one line, truncated to [`MAX_MESSAGE`], and without the request ID, which
 /// would make every message different.
 #[must_use]
 pub fn excerpt(text: &str) -> String {

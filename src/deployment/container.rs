@@ -40,7 +40,7 @@ impl Container {
 }
 
 impl Compose<'_> {
-    /// The ids of the running containers.
+    /// The IDs of the running containers.
     pub fn running(&self) -> Result<BTreeSet<String>> {
         let ids = self.run(&["ps", "--quiet"], "could not list the containers")?;
         Ok(ids.lines().map(str::to_owned).collect())

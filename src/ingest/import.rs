@@ -13,7 +13,7 @@ use crate::record::session::Session;
 
 /// A transcript that was found in the client's folder.
 pub struct ImportedTranscript<'a> {
-    /// The session's id, from the file's name.
+    /// The session's ID, from the file's name.
     pub session_id: &'a str,
     /// The file.
     pub path: &'a Path,

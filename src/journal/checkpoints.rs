@@ -27,7 +27,7 @@ impl Journal {
         })
     }
 
-    /// [`SessionRow::read_version`] of all sessions, by session id.
+    /// [`SessionRow::read_version`] of all sessions, by session ID.
     pub fn read_versions(&self) -> Result<HashMap<String, i64>> {
         let sql = "SELECT session_id, read_version FROM sessions";
         let rows = query_all(&self.connection, sql, [], |row| {

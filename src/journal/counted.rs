@@ -199,7 +199,7 @@ impl<'a> Counter<'a> {
         }
     }
 
-    /// The ids of the sessions that had records of this one before it.
+    /// The IDs of the sessions that had records of this one before it.
     pub fn parents(&self) -> Result<BTreeSet<String>> {
         let parents = self.is_older.iter().filter(|(_, is_older)| !**is_older);
         let sql = "SELECT session_id FROM sessions WHERE id = ?";

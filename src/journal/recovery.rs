@@ -135,8 +135,8 @@ pub fn set_aside(path: &Path, identity: u64) -> Result<Option<PathBuf>> {
     }
 }
 
-/// A name for a damaged journal that does not exist yet for any of its files. A file can get the
-/// identity of one that was copied and removed, and renaming it must not replace the copy.
+/// A name for a damaged journal that none of its files has yet. A file can get the identity of one
+/// that was copied and removed, and renaming it must not replace the copy.
 fn free_name(path: &Path, identity: u64) -> PathBuf {
     let names = (1_u32..).map(|number| {
         let number = if number == 1 {

@@ -90,7 +90,7 @@ pub struct StoreOptions<'a> {
 /// A session as it is listed and delivered.
 #[derive(Debug, Clone)]
 pub struct SessionEntry {
-    /// The session id.
+    /// The session ID.
     pub session_id: String,
     /// The document as it is sent, JSON.
     pub document: String,
@@ -151,7 +151,7 @@ impl Journal {
         query_one(&self.connection, &sql, [session_id], SessionEntry::from_row)
     }
 
-    /// The sessions whose id starts with `prefix`, in the order of their ids, at most `limit`.
+    /// The sessions whose ID starts with `prefix`, in the order of their IDs, at most `limit`.
     pub fn by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionEntry>> {
         let columns = SessionEntry::COLUMNS;
         let sql = format!(

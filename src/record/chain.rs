@@ -1,8 +1,8 @@
 //! How the records of one file belong together: which of them are one API message, which call a
 //! failure belongs to, and which prompt a reply answers.
 //!
-//! Backends choose the ids of messages and tool calls, and gateways repeat them: one id for all
-//! messages, or one per position (`Bash:0`). So an id counts only together with the records
+//! Backends choose the IDs of messages and tool calls, and gateways repeat them: one ID for all
+//! messages, or one per position (`Bash:0`). So an ID counts only together with the records
 //! around it. The state between two reads is stored with the checkpoint of the file.
 
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub struct Chain {
     /// When the last prompt was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     prompted_at: Option<Millis>,
-    /// The ids of the last prompt, if it is a command whose expansion may follow.
+    /// The IDs of the last prompt, if it is a command whose expansion may follow.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     command: Vec<Key>,
     /// Whether there is a `user` record after the last reply, on the main chain and on others.
@@ -233,7 +233,7 @@ impl OpenMessage {
     /// Whether a reply is part of this message.
     ///
     /// A new request needs something new to send: a `user` record. Without one in between, a reply
-    /// with the same id is the same message. With one, it is the same only if its parent says so:
+    /// with the same ID is the same message. With one, it is the same only if its parent says so:
     /// tools can return while the model is still writing.
     fn is_continued_by(&self, fact: &Fact, reply: &Reply) -> bool {
         let has_same_request = match (self.request, reply.request) {

@@ -14,7 +14,7 @@ const MAX_SESSION_ID: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
-    /// The client's session id: ASCII letters, digits, `-` and `_` only, so that it is safe in a
+    /// The client's session ID: ASCII letters, digits, `-` and `_` only, so that it is safe in a
     /// path or a query.
     pub session_id: String,
     /// The path of the transcript, according to the client. The file may not exist yet, or ever.
@@ -26,7 +26,7 @@ pub struct Event {
     /// The client's permission mode, for events that have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permission_mode: Option<String>,
-    /// The client's id of the turn, for events of clients that have it.
+    /// The client's ID of the turn, for events of clients that have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_id: Option<String>,
     /// What happened.

@@ -2,7 +2,7 @@
 //! counted.
 //!
 //! A stretch can be read twice, overlap with another one, or be history that a fork copied from
-//! another session. So each fact names the record that it comes from by the id that the client gave
+//! another session. So each fact names the record that it comes from by the ID that the client gave
 //! it, and [`super::figures`] counts each record once.
 
 use std::collections::BTreeSet;
@@ -104,9 +104,9 @@ pub enum What {
 /// A part of an API message.
 #[derive(Debug, PartialEq)]
 pub struct Reply {
-    /// The id of the message, which a backend chose: it may be missing, or the same for all messages.
+    /// The ID of the message, which a backend chose: it may be missing, or the same for all messages.
     pub id: Option<Key>,
-    /// The id of the request.
+    /// The ID of the request.
     pub request: Option<Key>,
     /// The model that wrote it, as an index into [`Facts::names`].
     pub model: usize,

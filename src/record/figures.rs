@@ -44,7 +44,7 @@ pub struct Figures {
     pub compactions: u64,
     /// Subagents that were started.
     pub subagents: u64,
-    /// Those of which the type is known, by type.
+    /// The subagents whose type is known, by type.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub subagent_types: BTreeMap<String, SubagentFigures>,
     /// Token counts by model.
@@ -82,7 +82,7 @@ pub struct Figures {
     pub skipped_lines: u64,
     /// Titles of this or another session, each with the key of a record of that session.
     pub(super) summaries: Vec<(Key, Text)>,
-    /// The ids of the subagents.
+    /// The IDs of the subagents.
     pub(super) agents: BTreeSet<Key>,
     /// The usage from before the session's files were read again, because the figures shown must
     /// never shrink.
@@ -278,7 +278,7 @@ impl Figures {
             return Ok(());
         }
         let seen = batch.get(fact.key)?;
-        // Behind a gateway that gives all messages one id, the client puts their records together
+        // Behind a gateway that gives all messages one ID, the client puts their records together
         // when it copies them. What the session that had them first has counted is more reliable.
         let known = match seen.known.or(seen.original) {
             Some(Known::Part(message)) => Some(message),

@@ -6,11 +6,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::prices::Rate;
 use super::usage::{COUNTS, Usage};
 
-/// The 64-bit hash of a client's id and its kind. The chance that two of a million ids collide is 3
+/// The 64-bit hash of a client's ID and its kind. The chance that two of a million IDs collide is 3
 /// in 10⁸.
 pub type Key = u64;
 
-/// The key of an id. `kind` is `u` for a record, `m` for a message, `r` for a request, `t` for a tool
+/// The key of an ID. `kind` is `u` for a record, `m` for a message, `r` for a request, `t` for a tool
 /// call and `a` for a subagent. Only keys of records are in the index.
 #[must_use]
 pub fn key(kind: u8, id: &[u8]) -> Key {

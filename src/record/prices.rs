@@ -16,7 +16,7 @@ const TABLE: &str = include_str!("prices.csv");
 /// Picodollars (10⁻¹² dollars) per token, of which a price in dollars per million tokens has a
 /// million.
 const PICODOLLARS: f64 = 1e6;
-/// No price of the table has a step at fewer prompt tokens than this.
+/// No price in the table changes at fewer prompt tokens than this.
 const LOWEST_STEP: u64 = 100_000;
 /// What a web search costs, in picodollars.
 const WEB_SEARCH: u128 = 10_000_000_000;

@@ -18,7 +18,7 @@ pub struct Checkout {
     pub repository: Option<String>,
     /// The name of the working tree, if it is not the repository's main one.
     pub worktree: Option<String>,
-    /// The id of the commit.
+    /// The ID of the commit.
     pub commit: Option<String>,
 }
 

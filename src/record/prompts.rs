@@ -1,6 +1,6 @@
 //! Prompts as hooks report them, for a session without a transcript.
 //!
-//! The client names the turn of a prompt by an id (`prompt_id`); prompts that are typed while the
+//! The client names the turn of a prompt by an ID (`prompt_id`); prompts that are typed while the
 //! agent works belong to the same turn. A hook can fire twice, so a prompt is known by its turn and
 //! its text. Clients before `prompt_id` do not name turns; there, a repeated text is a new prompt
 //! only after a Stop.

@@ -12,15 +12,14 @@ const SAME_START: Millis = 10_000;
 /// The client process on whose behalf a hook runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// Process id.
+    /// Process ID.
     pub pid: u32,
     /// When it started: clock ticks since boot on Linux (as in `/proc/PID/stat`), epoch seconds
     /// elsewhere.
     pub start_time: u64,
-    /// Where the process id is valid: the machine (its name, on macOS the id of its hardware), on Linux
-    /// with boot and process namespace. Several
-    /// containers can write to a journal on a shared volume, and none of them can see the others'
-    /// processes.
+    /// Where the process ID is valid: the machine (its name, on macOS the ID of its hardware), on
+    /// Linux with boot and process namespace. Several containers can write to a journal on a shared
+    /// volume, and none of them can see the others' processes.
     pub place: String,
 }
 

@@ -69,7 +69,7 @@ pub(super) struct TurnEnd {
 /// A turn with an ID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Turn {
-    /// The client's id of it.
+    /// The client's ID of it.
     pub(super) id: String,
     /// When its first prompt was submitted. Prompts that are typed while the agent works also
     /// belong to it.
@@ -87,7 +87,7 @@ pub(super) struct HookAnswer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
-    /// The client's session id.
+    /// The client's session ID.
     pub session_id: String,
     /// The kind of agent: `claude-code`, or the user's name for it.
     pub agent_type: String,
@@ -119,7 +119,7 @@ pub struct Session {
     pub(super) model: Option<String>,
     pub(super) title: Option<Text>,
     pub(super) prompt: Option<Text>,
-    /// The last prompt of several.
+    /// The last prompt, if there were several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) last_prompt: Option<Text>,
     /// When the last prompt was submitted, by its hook.

@@ -107,7 +107,7 @@ pub fn free_space(folder: &Path) -> Option<u64> {
     free
 }
 
-/// The id of the user who owns this file or folder, if the system has such ids.
+/// The ID of the user who owns this file or folder, if the system has such ids.
 #[must_use]
 pub fn owner(path: &Path) -> Option<u32> {
     let metadata = fs::metadata(path).ok()?;

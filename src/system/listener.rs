@@ -15,7 +15,7 @@ use std::ops::Range;
 const MAX_TABLE: u64 = 8 * 1024 * 1024;
 /// The state of a listening socket.
 const LISTEN: &str = "0A";
-/// The first id of an ordinary user; those below belong to the system.
+/// The first ID of an ordinary user; those below belong to the system.
 const FIRST_USER: u32 = 1_000;
 /// The IDs that systemd assigns to services while they run.
 const SERVICES: Range<u32> = 61_184..65_520;
@@ -28,7 +28,7 @@ const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
 /// Another user's program on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stranger {
-    /// The program of the ordinary user with this id.
+    /// The program of the ordinary user with this ID.
     User(u32),
     /// It is not known whose: too many programs listen to check all of them.
     Hidden,
@@ -181,7 +181,7 @@ fn owners(ranges: &str, users: &str, id: u32) -> impl Iterator<Item = u32> {
     })
 }
 
-/// The id of a user in the text of `/etc/passwd`.
+/// The ID of a user in the text of `/etc/passwd`.
 fn id_of(users: &str, name: &str) -> Option<u32> {
     let mut users = users.lines().map(|line| line.split(':'));
     users.find_map(|mut fields| {

@@ -1,7 +1,7 @@
 //! Processes of this machine, and whether they are still alive.
 //!
 //! A client that is killed fires no event; the only sign of its end is that its process is gone. A
-//! process is identified by its id and its start time, because ids are reused.
+//! process is identified by its ID and its start time, because IDs are reused.
 
 #![expect(
     clippy::disallowed_methods,
@@ -29,7 +29,7 @@ const MAX_ANCESTORS: usize = 1_000;
 /// A live process.
 #[derive(Debug, Clone)]
 pub struct Process {
-    /// Its id.
+    /// Its ID.
     pub pid: u32,
     /// The name of its program, on Linux its first 15 bytes; the process can change it.
     pub name: String,

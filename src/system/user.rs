@@ -1,6 +1,6 @@
 //! The user who runs this process.
 
-/// The id of the user whose permissions this process has, if the system has such ids.
+/// The ID of the user whose permissions this process has, if the system has such ids.
 #[must_use]
 pub fn current_user() -> Option<u32> {
     #[cfg(unix)]

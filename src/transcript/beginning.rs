@@ -14,8 +14,8 @@ use crate::system::files::open_regular;
 
 /// How much is read, in bytes.
 const LENGTH: u64 = 32 * 1024;
-/// The first version that resumes a session under its own id. Older ones copied the conversation
-/// into a new file, under new ids and with the time of the copy.
+/// The first version that resumes a session under its own ID. Older ones copied the conversation
+/// into a new file, under new IDs and with the time of the copy.
 const SESSIONS_KEEP_THEIR_ID_SINCE: [u64; 3] = [1, 0, 128];
 /// The first version whose subagents have a folder of their own.
 const SUBAGENT_FOLDERS_SINCE: [u64; 3] = [2, 1, 2];

@@ -17,7 +17,7 @@ use crate::system::json::{Scalar, parse_object};
 const MAX_DEPTH: usize = 8;
 /// The maximum number of subagent files of one session.
 const MAX_FILES: usize = 10_000;
-/// The most that is read of `agent-<id>.meta.json`, in bytes.
+/// How much of `agent-<id>.meta.json` is read, in bytes.
 const MAX_META: u64 = 64 * 1024;
 
 /// A file of a session.
@@ -75,7 +75,7 @@ pub fn with_subagents(main: PathBuf) -> Vec<SessionFile> {
         .collect()
 }
 
-/// The id in `agent-<id>.jsonl`.
+/// The ID in `agent-<id>.jsonl`.
 #[must_use]
 pub fn subagent_id(path: &Path) -> Option<&str> {
     path.file_name()?
@@ -84,8 +84,8 @@ pub fn subagent_id(path: &Path) -> Option<&str> {
         .strip_suffix(".jsonl")
 }
 
-/// The type of the subagent whose transcript this is, by `agent-<id>.meta.json` beside it. Clients
-/// before 2.1 do not write that file.
+/// The type of the subagent whose transcript this is, from `agent-<id>.meta.json` beside it.
+/// Clients before 2.1 do not write that file.
 #[must_use]
 pub fn subagent_type(path: &Path) -> Option<String> {
     #[derive(Deserialize)]

@@ -8,7 +8,7 @@ const SUMMARY: &str = "stop_hook_summary";
 /// A hook as the client measured it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HookTime {
-    /// The id of the record, which a fork copies.
+    /// The ID of the record, which a fork copies.
     pub record: String,
     /// The command as the client names it: that of the entry, and its arguments.
     pub command: String,

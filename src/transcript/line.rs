@@ -25,11 +25,11 @@ const FAILED_TITLES: [&str; 2] = ["API Error", "Invalid API key"];
 /// Fields of any record about where and when it was written.
 #[derive(Debug, Default)]
 pub struct Envelope<'a> {
-    /// The id of the record. A copy in the transcript of a fork keeps it, or names it in `copied_from`.
+    /// The ID of the record. A copy in the transcript of a fork keeps it, or names it in `copied_from`.
     pub uuid: Option<Cow<'a, str>>,
-    /// The id of the record before it in the conversation.
+    /// The ID of the record before it in the conversation.
     pub parent_uuid: Option<Cow<'a, str>>,
-    /// The id of the record that this one is a copy of.
+    /// The ID of the record that this one is a copy of.
     pub copied_from: Option<Cow<'a, str>>,
     /// The session of that record.
     pub forked_from: Option<Cow<'a, str>>,
@@ -39,7 +39,7 @@ pub struct Envelope<'a> {
     pub at: Option<Millis>,
     /// Whether it belongs to a subagent.
     pub is_sidechain: bool,
-    /// The id of the subagent, if the client names it.
+    /// The ID of the subagent, if the client names it.
     pub agent_id: Option<Cow<'a, str>>,
     /// The working directory.
     pub cwd: Option<Cow<'a, str>>,
@@ -69,9 +69,9 @@ pub enum Block<'a> {
 /// A part of an API message.
 #[derive(Debug)]
 pub struct AssistantMessage<'a> {
-    /// The id of the message, the same on all its lines, if the backend gave one.
+    /// The ID of the message, the same on all its lines, if the backend gave one.
     pub id: Option<Cow<'a, str>>,
-    /// The id of the request, likewise.
+    /// The ID of the request, likewise.
     pub request: Option<Cow<'a, str>>,
     /// The model that wrote it.
     pub model: Cow<'a, str>,
@@ -126,7 +126,7 @@ pub enum Record<'a> {
     },
     /// A title of the session that has this record.
     Summary {
-        /// The id of the record.
+        /// The ID of the record.
         leaf: Cow<'a, str>,
         /// The title.
         text: Cow<'a, str>,

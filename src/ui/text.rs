@@ -97,7 +97,7 @@ pub fn json_line(value: &Value) -> String {
     line
 }
 
-/// A session id in tables: its first eight characters.
+/// A session ID in tables: its first eight characters.
 #[must_use]
 pub fn short_id(session_id: &str) -> String {
     escape(&session_id.chars().take(8).collect::<String>())

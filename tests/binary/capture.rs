@@ -106,7 +106,7 @@ impl Capture {
         self.folder().join(name).exists()
     }
 
-    /// The expected record of each of its sessions, by session id.
+    /// The expected record of each of its sessions, by session ID.
     pub fn expected(&self) -> Map<String, Value> {
         let mut sessions = read(self.client, "expected.json")[&self.name]
             .as_object_mut()

@@ -55,7 +55,7 @@ fn unreachable_server_is_not_tried_until_the_backoff_is_over() {
     );
 }
 
-/// As captured from `claude mcp list`: a new id, no SessionStart, no transcript.
+/// As captured from `claude mcp list`: a new ID, no SessionStart, no transcript.
 #[cfg(target_os = "linux")]
 #[test]
 fn session_end_without_start_is_ignored() {

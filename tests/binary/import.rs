@@ -19,7 +19,7 @@ fn machine() -> Machine {
     machine.env("HOME", &home)
 }
 
-/// All documents in the order of their session ids, without what differs between imports.
+/// All documents in the order of their session IDs, without what differs between imports.
 fn documents(machine: &Machine) -> Vec<Value> {
     let mut documents = machine.documents();
     for document in &mut documents {
@@ -29,7 +29,7 @@ fn documents(machine: &Machine) -> Vec<Value> {
     documents
 }
 
-/// The stand-in that answered client 2.1.332 gave the same message ids in each capture, as gateways
+/// The stand-in that answered client 2.1.332 gave the same message IDs in each capture, as gateways
 /// do. All captures are on one machine here.
 #[test]
 fn imported_sessions_have_the_figures_of_hooks_but_no_runs() {
@@ -138,7 +138,7 @@ fn interrupted_import_continues_and_delivers_each_session_once_in_batches() {
                 .home()
                 .join(format!(".claude/projects/p{}", number % 5));
             std::fs::create_dir_all(&project).unwrap();
-            // One prompt, and 40 KB of messages whose ids only this session has.
+            // One prompt, and 40 KB of messages whose IDs only this session has.
             let mut lines = format!(
                 "{{\"type\":\"user\",\"uuid\":\"u{number}\",\"timestamp\":\"2026-11-22T23:00:00.000Z\",\"message\":{{\"content\":\"prompt {number}\"}}}}\n"
             );

@@ -28,7 +28,7 @@ const ADDED: [&str; 8] = [
     "forkedFrom",
 ];
 
-/// A machine with a captured session, and the id of that session.
+/// A machine with a captured session, and the ID of that session.
 fn recorded(machine: Machine) -> (Machine, String) {
     let capture = Capture::new("parallel-tools");
     capture.place_transcripts(&machine);

@@ -36,7 +36,7 @@ const TIMEOUT_MS = 60_000;
  *   `stopFailure` adds that event, which is not installed by default
  *   `absent` leaves out the executable that they run
  *   `cwd` is the folder that the client is started in, below its home
- *   `gateway` gives all answers of the API the same id
+ *   `gateway` gives all answers of the API the same ID
  */
 export async function startLab(hooks) {
   const home = realpathSync(mkdtempSync(join(tmpdir(), "lab-")));

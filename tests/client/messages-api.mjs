@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 
 /**
- * @param gateway whether all answers have the same id, as those of some gateways; the ids of the
+ * @param gateway whether all answers have the same ID, as those of some gateways; the IDs of the
  *   real API are unique
  * @returns the URL for the client, all request bodies so far, and all messages so far as {model,
  * usage, subagent}

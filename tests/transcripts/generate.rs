@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// The transcript files of a session: the main one, and those of its subagents by id.
+/// The transcript files of a session: the main one, and those of its subagents by ID.
 #[derive(Clone, Default)]
 pub struct Files {
     pub session: String,
@@ -90,7 +90,7 @@ pub enum By {
     QueuedBySdk,
 }
 
-/// The ids of messages and tool calls, which the backend chooses.
+/// The IDs of messages and tool calls, which the backend chooses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Ids {
     Unique,
@@ -116,7 +116,7 @@ pub struct Style {
     /// from new ones.
     pub is_timed: bool,
     pub ids: Ids,
-    /// Whether messages have the id of their request.
+    /// Whether messages have the ID of their request.
     pub has_requests: bool,
 }
 
@@ -129,7 +129,7 @@ pub enum Fork {
     Background,
     /// `/branch`: the same records, each with its origin.
     Branch,
-    /// `forkSession()` of the SDK: new ids, each with its origin.
+    /// `forkSession()` of the SDK: new IDs, each with its origin.
     Sdk,
 }
 
@@ -157,7 +157,7 @@ const TOOLS: [&str; 4] = ["Bash", "Read", "mcp__x__y", "\u{1f980}"];
 /// The subagents with their own files, by their paths below `subagents`.
 pub const AGENTS: [&str; 2] = ["a1b2", "workflows/x/deep"];
 /// The number of chains: the main one, two sidechains in the main file (one of an older client, one
-/// with an id), and one in the file of each subagent.
+/// with an ID), and one in the file of each subagent.
 const CHAINS: usize = 3 + AGENTS.len();
 const NOT_HUMAN: [&str; 7] = [
     "<command-name>/clear",
@@ -389,7 +389,7 @@ struct Record {
     envelope: String,
     /// Its other fields, each followed by a comma.
     fields: Vec<u8>,
-    /// Whether the id is the first of its fields, as some older clients wrote it.
+    /// Whether the ID is the first of its fields, as some older clients wrote it.
     is_id_first: bool,
 }
 
@@ -838,7 +838,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes a record of a chain. Returns its id.
+    /// Writes a record of a chain. Returns its ID.
     fn record(&mut self, chain: usize, fields: Vec<u8>) -> String {
         let number = self.id();
         let record = Record {

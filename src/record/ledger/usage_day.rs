@@ -5,9 +5,8 @@ use serde::Deserialize;
 use super::session::Entry;
 use super::{Amounts, Grouping, Labels};
 
-/// A row of the sums that the server keeps: what sessions of one project, host and user did with one
-/// model on one day. See
-/// `convex/model/usageDays.ts`.
+/// A row of the sums that the server keeps: what sessions of one project, host and user did with
+/// one model on one day. See `convex/model/usageDays.ts`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UsageDay {

@@ -33,7 +33,7 @@ const WORK: usize = 256 * 1024;
 const WORK_PER_BYTE: usize = 4;
 /// How much of a text that is too slow to mask as a whole is kept, in bytes.
 const SHORT: usize = 4_096;
-/// The longest name, id or other label that is stored, in bytes.
+/// The longest name, ID or other label that is stored, in bytes.
 pub const MAX_LABEL: usize = 256;
 /// The longest path that is stored, in bytes: the limit of Linux.
 pub const MAX_PATH: usize = 4_096;
@@ -60,7 +60,7 @@ pub struct Text {
 /// A short value that is stored even with `capture = "metadata"`.
 #[derive(Debug)]
 pub enum Label<'a> {
-    /// A name or an id, up to [`MAX_LABEL`].
+    /// A name or an ID, up to [`MAX_LABEL`].
     Name(&'a mut String),
     /// A path, up to [`MAX_PATH`].
     Path(&'a mut String),
@@ -269,7 +269,7 @@ impl Redactor {
     }
 }
 
-/// Whether an id has the form of a secret. It cannot be masked, so it cannot be used.
+/// Whether an ID has the form of a secret. It cannot be masked, so it cannot be used.
 #[must_use]
 pub fn is_secret(id: &str) -> bool {
     !Redactor::metadata_only().is_clean(id)

@@ -143,8 +143,8 @@ const KEYS: &[&str] = &[
 /// - `mixed`: as before, and with a digit or punctuation, so not a word.
 /// - `random`: as before, and with a part that no word or version has, such as `Ab3dEf6h`.
 /// - `login`: what precedes the `@` of a URL, so not a port.
-/// - `name`: not a value, but the name that is assigned to, from the word that identifies a secret
-///   on.
+/// - `name`: not a value, but the name that is assigned to, starting at the word that identifies a
+///   secret.
 /// - `key`: such a name that is a secret only with certain words before it.
 ///
 /// `before` is the text before the match.

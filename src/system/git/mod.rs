@@ -77,7 +77,7 @@ impl WorkTree {
         }
     }
 
-    /// The id of the current commit; `None` if there is none yet.
+    /// The ID of the current commit; `None` if there is none yet.
     #[must_use]
     pub fn commit(&self) -> Option<String> {
         let mut value = line(&self.own.join("HEAD"))?;

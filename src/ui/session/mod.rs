@@ -169,7 +169,7 @@ pub(super) fn failure(document: &Document) -> Option<&str> {
     lines.find(|line| !line.trim().is_empty())
 }
 
-/// One line for each session: id, status and the start of the prompt.
+/// One line for each session: ID, status and the start of the prompt.
 #[must_use]
 pub fn session_lines(sessions: &[ListedSession]) -> String {
     let line = |ListedSession { document, .. }: &ListedSession| {
@@ -185,7 +185,7 @@ pub fn session_lines(sessions: &[ListedSession]) -> String {
     sessions.iter().map(line).collect()
 }
 
-/// One line for each session: id, a tab, and the start of the prompt.
+/// One line for each session: ID, a tab, and the start of the prompt.
 #[must_use]
 pub fn session_ids(sessions: &[ListedSession]) -> String {
     let mut lines = String::new();

@@ -1,5 +1,5 @@
 //! Which records are one message, one tool call, or the history of another session. Gateways and
-//! backends choose message ids and tool-call ids as they like; the client's own ids decide.
+//! backends choose message IDs and tool-call IDs as they like; the client's own IDs decide.
 
 use serde_json::{Value, json};
 
@@ -240,7 +240,7 @@ fn tool_calls_are_identified_by_their_block() {
     ]);
 }
 
-/// A history with two prompts and answers under one gateway's id.
+/// A history with two prompts and answers under one gateway's ID.
 fn history() -> Transcript {
     Transcript::new(1)
         .prompt("Build it.")

@@ -23,12 +23,12 @@ pub enum Fork {
     Session,
     /// `/branch`: the same records, each with the session that it was copied from.
     Branch,
-    /// `forkSession()` of the SDK: new ids, each with the record that it was copied from.
+    /// `forkSession()` of the SDK: new IDs, each with the record that it was copied from.
     Sdk,
 }
 
 impl Transcript {
-    /// An empty transcript. The number makes its ids unique.
+    /// An empty transcript. The number makes its IDs unique.
     pub fn new(number: u32) -> Self {
         Self {
             session: format!("5e550000-0000-4000-8000-{number:012}"),
@@ -40,12 +40,12 @@ impl Transcript {
         }
     }
 
-    /// The id of the last record.
+    /// The ID of the last record.
     pub fn last(&self) -> Value {
         self.parent.clone()
     }
 
-    /// Makes the record with this id the parent of the next one.
+    /// Makes the record with this ID the parent of the next one.
     pub fn below(mut self, parent: Value) -> Self {
         self.parent = parent;
         self
@@ -133,7 +133,7 @@ impl Transcript {
         self.record(&json!({"type": "attachment", "attachment": attachment}))
     }
 
-    /// One line of a message: of the message with this id, if there is one.
+    /// One line of a message: of the message with this ID, if there is one.
     pub fn message(self, id: Option<&str>, content: &Value, n: u64, fields: &Value) -> Self {
         let mut message = json!({
             "type": "message", "role": "assistant", "model": "claude-opus-4-8", "content": content,
