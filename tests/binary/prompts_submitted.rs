@@ -221,8 +221,8 @@ fn running_session_shows_its_last_prompt() {
         hook(&machine, &prompt(text, Some("b")));
         assert_eq!(last(), shown);
     }
-    let list = machine.sidecar(&["sessions"]).run();
-    assert!(list.stdout.contains("and now"), "{}", list.stdout);
+    let sessions = machine.sidecar(&["sessions"]).run();
+    assert!(sessions.stdout.contains("and now"), "{}", sessions.stdout);
     assert_eq!(machine.document(SESSION)["input"], "go");
     hook(&machine, &end());
     assert_eq!(last(), Value::Null);
