@@ -14,7 +14,7 @@ import { findSession } from "./agents";
 import { agentSession, type SessionStatus } from "./validators";
 import { readUsageDays } from "./usageDays";
 
-/** The most sessions in a list, and the most that are read to find them. */
+/** The maximum number of sessions in a list, and that are read to find them. */
 const MAX_LISTED = 50;
 const MAX_SEARCHED = 300;
 /** In bytes. A session has up to 1 MiB, and a query may read 16 MiB. */
@@ -50,7 +50,7 @@ const listedSession = v.object({
 /** Sessions, the one that changed last first. */
 export const sessionList = v.object({
   sessions: v.array(listedSession),
-  /** A list of those that changed before this time goes on from here; absent if there are none. */
+  /** A list of those that changed before this time continues from here; absent if there are none. */
   older: v.optional(v.number()),
 });
 
@@ -69,7 +69,7 @@ const group = v.object({
   isPartial: v.boolean(),
 });
 
-/** Usage by day, oldest first, and by everything else, in no order. */
+/** Usage by day, oldest first, and by everything else, in no particular order. */
 export const shownDays = v.object({
   days: v.array(group),
   projects: v.array(group),

@@ -22,7 +22,7 @@ pub fn run(options: &View) -> Result<()> {
         return print("all links are revoked; open pages stop showing data\n");
     }
     let address = query(&config, "agents:getPageAddress", &json!({})).map_err(without_page)?;
-    // Anything else could be a program, which the system would run instead of a browser.
+    // Anything else could be a program, which the system would run instead of opening a browser.
     let is_web = |address: &&str| {
         ["http://", "https://"]
             .iter()
@@ -77,8 +77,8 @@ fn open(link: &str, environment: &Environment) {
 /// A program that opens a link, and its arguments before the link.
 type Opener = (&'static str, &'static [&'static str]);
 
-/// In order. None of them is a shell, such as `start` of Windows, for which `&` in a link would end
-/// the command.
+/// In order of preference. None of them is a shell command, such as Windows' `start`, in which `&`
+/// in a link would end the command.
 fn openers(environment: &Environment) -> &'static [Opener] {
     const RUNDLL32: &[&str] = &["url.dll,FileProtocolHandler"];
     let has = |names: &[&str]| names.iter().any(|name| environment.contains_key(*name));
