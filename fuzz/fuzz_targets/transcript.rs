@@ -54,8 +54,8 @@ impl Index for Records {
 
     fn look_up(&mut self, key: Key) -> Result<Seen, Infallible> {
         Ok(Seen {
-            is_inherited: false,
             known: self.0.get(&key).copied(),
+            ..Seen::default()
         })
     }
 
