@@ -155,6 +155,12 @@ fn commands_of_the_skill_run() {
     let input: serde_json::Value = serde_json::from_str(&hooks[0].json).unwrap();
     let session = input["session_id"].as_str().unwrap().to_owned();
     let skill = std::fs::read_to_string(root().join("skills/sessions/SKILL.md")).unwrap();
+    // The client reads the name and the description from these lines, one field a line.
+    assert!(
+        skill.starts_with("---\nname: sessions\ndescription: "),
+        "{skill}"
+    );
+    assert_eq!(skill.lines().nth(3), Some("---"), "{skill}");
     let (_, script) = skill.split_once("```sh\n").unwrap();
     let (script, _) = script.split_once("```").unwrap();
     let mut client = machine.client().start();
