@@ -56,10 +56,12 @@ impl Document {
         let completed_at = completed_at(session, figures);
         let (prompts, turns) = prompts_and_turns(session, figures, transcript);
         let activity = session.activity();
-        let last_prompt = session.last_prompt.as_ref().filter(|_| activity.is_some());
-        let last_prompt = last_prompt
-            .map(|prompt| cut(&prompt.text, MAX_LINE))
-            .filter(|prompt| input.as_ref().is_none_or(|input| input.text != *prompt));
+        let last_prompt = session.last_prompt.as_ref().filter(|last| {
+            // Less of it is kept than of the first one, which a hook can report twice.
+            let is_same =
+                |first: &Text| first.bytes == last.bytes && first.text.starts_with(&last.text);
+            activity.is_some() && !input.is_some_and(is_same)
+        });
         let metadata = Metadata {
             started_at,
             completed_at,
@@ -78,7 +80,7 @@ impl Document {
             models: spent.models,
             title: title(session, figures),
             activity,
-            last_prompt,
+            last_prompt: last_prompt.map(|prompt| prompt.text.clone()),
             runs: runs(&session.runs),
             transcript: TranscriptDocument {
                 path: session.transcript_path.clone().unwrap_or_default(),

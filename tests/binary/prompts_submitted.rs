@@ -229,6 +229,19 @@ fn running_session_shows_its_last_prompt() {
 }
 
 #[test]
+fn first_prompt_that_is_reported_twice_is_not_the_last_one() {
+    for text in ["go", &"y".repeat(5_000)] {
+        let machine = Machine::new();
+        hook(&machine, &start("startup"));
+        for _ in 0..2 {
+            hook(&machine, &prompt(text, Some("a")));
+        }
+        let document = machine.document(SESSION);
+        assert_eq!(document["metadata"]["lastPrompt"], Value::Null);
+    }
+}
+
+#[test]
 fn notice_of_a_background_task_is_not_the_prompt() {
     let machine = Machine::new();
     hook(
