@@ -9,14 +9,18 @@ import { requireAccess } from "./model/access";
 import { sessionStatus } from "./model/validators";
 import * as View from "./model/view";
 
+const filter = {
+  project: v.optional(v.string()),
+  user: v.optional(v.string()),
+  host: v.optional(v.string()),
+};
+
 /** What a list is about: bounds in time, and a part of the sessions. */
 const selection = {
   token: v.string(),
   since: v.number(),
   now: v.optional(v.number()),
-  project: v.optional(v.string()),
-  user: v.optional(v.string()),
-  host: v.optional(v.string()),
+  ...filter,
 };
 
 export const running = query({
@@ -47,14 +51,7 @@ export const session = query({
 });
 
 export const days = query({
-  args: {
-    token: v.string(),
-    since: v.string(),
-    until: v.string(),
-    project: v.optional(v.string()),
-    user: v.optional(v.string()),
-    host: v.optional(v.string()),
-  },
+  args: { token: v.string(), since: v.string(), until: v.string(), ...filter },
   returns: View.shownDays,
   handler: async (ctx, { token, ...filter }) => {
     await requireAccess(token);

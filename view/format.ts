@@ -1,5 +1,6 @@
 /** Figures and times for people. */
-const DAY = 24 * 60 * 60 * 1000;
+export const HOUR = 60 * 60 * 1000;
+export const DAY = 24 * HOUR;
 
 export interface Tokens {
   inputTokens: number;
@@ -65,7 +66,7 @@ export function time(at: number): string {
   return new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
-/** Like {@link time}, without what is clear: the year, and the day if it is today. */
+/** Like {@link time}, without what goes without saying: the year, and the day if it is today. */
 export function shortTime(at: number, now: number): string {
   const date = new Date(at);
   const hour = { hour: "numeric", minute: "2-digit" } as const;

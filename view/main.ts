@@ -1,6 +1,6 @@
 /**
  * The page: it subscribes to the queries of convex/view.ts and draws each answer in a panel of its
- * own, so that an error of one does not take the others along.
+ * own, so that an error in one does not affect the others.
  */
 import { ConvexClient } from "convex/browser";
 import {
@@ -11,7 +11,7 @@ import {
 import type { api } from "../convex/_generated/api";
 import { addressOf, dropToken, readFilters, takeToken, type Filters } from "./address";
 import { byId, h, show, type Child } from "./dom";
-import { count, plural, short, time, utcDay } from "./format";
+import { count, DAY, HOUR, plural, short, time, utcDay } from "./format";
 import {
   link,
   listedRow,
@@ -22,14 +22,12 @@ import {
 } from "./sessions";
 import { breakdown, charts, joined, NO_DAYS, totalCard, totalCards, type Days } from "./usage";
 
-const HOUR = 60 * 60 * 1000;
-const DAY = 24 * HOUR;
 /** A session that has run for longer without a sign of life is not shown as running. */
 const RUNNING_DAYS = 7;
 const RANGES = ["1", "7", "30", "90"];
 const STATUSES = ["completed", "failed", "abandoned"] as const;
 const LAST_DAY = "9999-12-31";
-/** The last time that a `Date` knows. */
+/** The latest time that a `Date` can hold. */
 const MAX_TIME = 8.64e15;
 
 const queries = {
@@ -78,7 +76,7 @@ function start(client: ConvexClient, token: string): void {
         isOver = true;
         dropToken();
         void client.close();
-        end("This link is not valid any more. Ask for a new one, or run `convex-sidecar view`.");
+        end("This link is no longer valid. Ask for a new one, or run `convex-sidecar view`.");
       } else
         show(byId(panel), h("p", { class: "error" }, `This could not be read: ${error.message}`));
     };
@@ -300,7 +298,7 @@ function drawFilters({ projects, users, hosts }: Days): void {
   setOptions(byId("days"), String(rangeOf(filters)), labels);
 }
 
-/** Leaves a menu alone that has these options already, because it may be open. */
+/** Leaves a menu alone if it already has these options, because it may be open. */
 function setOptions(menu: HTMLElement, chosen: string, options: [string, string][]): void {
   const drawn = JSON.stringify([chosen, options]);
   if (menu.dataset["drawn"] === drawn) return;

@@ -22,7 +22,7 @@ function costOf({ metadata }: Any): string {
   return cost({ costUsd, isEstimate: costSource === "estimate", isPartial: costIsPartial });
 }
 
-/** What no transcript tells is unknown, not 0. */
+/** Without a transcript, the number of tokens is unknown, not 0. */
 function tokensOf({ isCounted, metadata }: Any): string {
   return isCounted ? `${count(allTokens(metadata.usage))} tokens` : "– tokens";
 }

@@ -39,12 +39,25 @@ const isCounted = v.boolean();
 const listedSession = v.object({
   ...agentSession.pick("sessionId", "agentType", "status", "input", "error").fields,
   isCounted,
-  metadata: metadata
-    .pick("startedAt", "completedAt", "updatedAt", "durationMs", "host", "cwd", "model", "title")
-    .extend(
-      metadata.pick("activity", "lastPrompt", "turns", "usage", "costUsd", "costSource").fields,
-    )
-    .extend(metadata.pick("costIsPartial", "user", "repository").fields),
+  metadata: metadata.pick(
+    "startedAt",
+    "completedAt",
+    "updatedAt",
+    "durationMs",
+    "host",
+    "cwd",
+    "model",
+    "title",
+    "activity",
+    "lastPrompt",
+    "turns",
+    "usage",
+    "costUsd",
+    "costSource",
+    "costIsPartial",
+    "user",
+    "repository",
+  ),
 });
 
 /** Sessions, the one that changed last first. */
@@ -90,11 +103,8 @@ interface Range {
   now?: number;
 }
 
-interface Selection extends Range {
+interface Selection extends Range, Filter {
   status?: SessionStatus;
-  project?: string;
-  user?: string;
-  host?: string;
 }
 
 /** Sessions of a status, or finished ones. */
@@ -229,24 +239,39 @@ function withoutTexts<M extends Partial<Metadata> & Pick<Metadata, "cwd">>(of: M
 
 type Metadata = ShownSession["metadata"];
 
-const FIGURES = metadata
-  .pick("startedAt", "completedAt", "updatedAt", "durationMs", "activity", "runs")
-  .extend(metadata.pick("host", "user", "repository", "model", "models", "tools").fields)
-  .extend(metadata.pick("prompts", "turns", "apiMessages", "toolCalls", "toolErrors").fields)
-  .extend(
-    metadata.pick(
-      "compactions",
-      "subagents",
-      "subagentTypes",
-      "usage",
-      "usageByModel",
-      "usageByDay",
-    ).fields,
-  )
-  .extend(metadata.pick("inheritedUsage", "costUsd", "costSource", "costIsPartial").fields)
-  .extend(
-    metadata.pick("linesAdded", "linesRemoved", "apiDurationMs", "toolDurationMs").fields,
-  ).fields;
+const FIGURES = metadata.pick(
+  "startedAt",
+  "completedAt",
+  "updatedAt",
+  "durationMs",
+  "activity",
+  "runs",
+  "host",
+  "user",
+  "repository",
+  "model",
+  "models",
+  "tools",
+  "prompts",
+  "turns",
+  "apiMessages",
+  "toolCalls",
+  "toolErrors",
+  "compactions",
+  "subagents",
+  "subagentTypes",
+  "usage",
+  "usageByModel",
+  "usageByDay",
+  "inheritedUsage",
+  "costUsd",
+  "costSource",
+  "costIsPartial",
+  "linesAdded",
+  "linesRemoved",
+  "apiDurationMs",
+  "toolDurationMs",
+).fields;
 const RUN_FIGURES = metadata.fields.runs.element.pick("startedAt", "endedAt", "endedBy").fields;
 
 /** Usage from one day to another, both included, of everything or of one project, person or host. */

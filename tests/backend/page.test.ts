@@ -64,7 +64,7 @@ it("serves the page, which connects only to its deployment", async () => {
   expect((await fetch(`${backend.siteUrl}/other`)).status).toBe(404);
 });
 
-it("shows a change at once, and nothing any more once the token is revoked", async () => {
+it("shows a change at once, and nothing after the token is revoked", async () => {
   await allow(TOKEN);
   const shown: string[][] = [];
   const failed: unknown[] = [];
