@@ -56,12 +56,6 @@ impl Document {
         let completed_at = completed_at(session, figures);
         let (prompts, turns) = prompts_and_turns(session, figures, transcript);
         let activity = session.activity();
-        let last_prompt = session.last_prompt.as_ref().filter(|last| {
-            // Less of it is kept than of the first one, which a hook can report twice.
-            let is_same =
-                |first: &Text| first.bytes == last.bytes && first.text.starts_with(&last.text);
-            activity.is_some() && !input.is_some_and(is_same)
-        });
         let metadata = Metadata {
             started_at,
             completed_at,
@@ -80,7 +74,7 @@ impl Document {
             models: spent.models,
             title: title(session, figures),
             activity,
-            last_prompt: last_prompt.map(|prompt| prompt.text.clone()),
+            last_prompt: activity.and(last_prompt(session, input)),
             runs: runs(&session.runs),
             transcript: TranscriptDocument {
                 path: session.transcript_path.clone().unwrap_or_default(),
@@ -144,6 +138,15 @@ impl Document {
             metadata,
         }
     }
+}
+
+/// What a session was asked last, unless that is the first prompt.
+fn last_prompt(session: &Session, first: Option<&Text>) -> Option<String> {
+    let last = session.last_prompt.as_ref()?;
+    // Less of the last one is kept than of the first one, which a hook can report twice.
+    let is_first =
+        first.is_some_and(|first| first.bytes == last.bytes && first.text.starts_with(&last.text));
+    (!is_first).then(|| last.text.clone())
 }
 
 /// The numbers of prompts and turns, from the hooks until a transcript has been read.
