@@ -174,6 +174,21 @@ it("finds those of a project, person or machine, and says if there can be more",
   expect(ids(await t.query(sessions, { ...range, project: "/folder" }))).toEqual(["f"]);
 });
 
+it("lists what is older than many sessions that changed in the same millisecond", async () => {
+  const t = deployment();
+  const many = Array.from({ length: 102 }, (_, index) =>
+    sent(`s${index}`, {}, index === 0 ? NOW : NOW - 1 - Math.floor(index / 101)),
+  );
+  await t.mutation(internal.agents.syncAgentSessions, { sessions: many });
+  const range = { token: FULL, since: 0, now: NOW };
+  const first = await t.query(sessions, range);
+  const second = await t.query(sessions, { ...range, before: first.older ?? 0 });
+  const third = await t.query(sessions, { ...range, before: second.older ?? 0 });
+  expect([first, second].map(({ sessions }) => sessions.length)).toEqual([50, 50]);
+  expect(ids(third)).toEqual(["s101"]);
+  expect(third.older).toBeUndefined();
+});
+
 it("goes on with older sessions where a list has ended", async () => {
   const t = deployment();
   const many = Array.from({ length: 120 }, (_, index) =>

@@ -116,10 +116,16 @@ export async function listSessions(
   const sessions: ListedSession[] = [];
   let searched = 0;
   let bytes = 0;
+  let newest: number | undefined;
   for await (const row of newestFirst(ctx, status ? [status] : FINISHED, range)) {
     const { metadata } = row;
     const isFull = sessions.length === MAX_LISTED || searched === MAX_SEARCHED;
-    if (isFull || bytes > MAX_SEARCHED_BYTES) return { sessions, older: metadata.updatedAt + 1 };
+    if (isFull || bytes > MAX_SEARCHED_BYTES) {
+      // The next list begins with the other sessions of this millisecond. If all of this list changed
+      // in it, they are skipped, because that list would be the same.
+      return { sessions, older: metadata.updatedAt + (metadata.updatedAt === newest ? 0 : 1) };
+    }
+    newest ??= metadata.updatedAt;
     searched += 1;
     bytes += getDocumentSize(row);
     const isSelected =
