@@ -46,6 +46,11 @@ impl Event {
         }
     }
 
+    /// Whether its hook reads the transcript.
+    pub const fn reads_transcript(self) -> bool {
+        matches!(self, Self::Stop | Self::SessionEnd)
+    }
+
     /// The input of the hook, shaped like captured ones.
     pub fn input(self, session: &str, transcript: &Path) -> String {
         let (name, value) = match self {

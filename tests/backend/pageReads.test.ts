@@ -1,6 +1,6 @@
 /**
- * What the page's queries read: a bounded number of documents and index entries, however many
- * sessions are stored. And what an open page costs, which docs/view.md says; with UPDATE_DOCS=1 the
+ * What the page's queries and `sessions --remote` read: a bounded number of documents and index
+ * entries, however many sessions are stored. And what an open page costs, which docs/view.md says; with UPDATE_DOCS=1 the
  * figures there are written again.
  */
 import { createHash } from "node:crypto";
@@ -94,7 +94,7 @@ function added(sum: UsageDay, row: UsageDay): UsageDay {
   return Object.fromEntries(fields) as UsageDay;
 }
 
-/** The queries of the page, each with its arguments and the most that it may read. */
+/** The queries, each with its arguments and the most that it may read. */
 type Call = [name: string, run: (t: Deployment) => Promise<unknown>, bound: typeof LIST];
 
 const RECENT = { token: TOKEN, since: NOW - DAYS * DAY, now: NOW };
@@ -138,6 +138,16 @@ const calls: Call[] = [
     (t) => t.query(api.view.days, { token: TOKEN, since: TODAY, until: TODAY, project: "none" }),
     { documents: 200, entries: 200 },
   ],
+  ...([undefined, "failed"] as const).map((status): Call => [
+    `sessions --remote, ${status ?? "any status"}`,
+    (t) =>
+      t.query(internal.agents.listAgentSessions, {
+        since: NOW - 3 * DAY,
+        ...(status && { status }),
+        paginationOpts: { numItems: 20, cursor: null },
+      }),
+    { documents: 20, entries: 1_100 },
+  ]),
 ];
 
 it(

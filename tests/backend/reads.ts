@@ -73,7 +73,7 @@ function watch(): void {
       const isChange = ["1.0/replace", "1.0/shallowMerge", "1.0/remove"].includes(operation);
       if (recording && isChange) recordWrite(table, await stored(argument));
       const answer = (await convex.asyncSyscall(operation, argument)) as string;
-      if (recording && operation === "1.0/queryPage") throw new Error("pages are not recorded");
+      if (operation === "1.0/queryPage") recordPage(argument, answer);
       if (operation === "1.0/queryStreamNext") recordDocument(argument, answer);
       if (operation === "1.0/get") {
         const bounds: Bound[] = [{ type: "Eq", fieldPath: "_id", value: id ?? null }];
@@ -94,7 +94,8 @@ function parsed(answer: unknown): Document | null {
   return jsonToConvex(JSON.parse(answer as string) as JSONValue) as Document | null;
 }
 
-function recordRange(argument: string, answer: string): void {
+/** The range of an index that a query begins to read. */
+function rangeOf(argument: string): Read {
   const { query } = JSON.parse(argument) as {
     query: {
       source: { tableName: string; order: string | null; indexName?: string; range?: Bound[] };
@@ -102,9 +103,21 @@ function recordRange(argument: string, answer: string): void {
   };
   const { tableName, indexName = tableName, order, range: bounds = [] } = query.source;
   const [table = ""] = indexName.split(".");
-  const read = { table, isDescending: order === "desc", bounds, documents: [], isOver: false };
+  return { table, isDescending: order === "desc", bounds, documents: [], isOver: false };
+}
+
+function recordRange(argument: string, answer: string): void {
+  const read = rangeOf(argument);
   recording?.reads.push(read);
   recording?.streams.set((JSON.parse(answer) as { queryId: number }).queryId, read);
+}
+
+function recordPage(argument: string, answer: string): void {
+  const { page, isDone } = jsonToConvex(JSON.parse(answer) as JSONValue) as {
+    page: Document[];
+    isDone: boolean;
+  };
+  recording?.reads.push({ ...rangeOf(argument), documents: page, isOver: isDone });
 }
 
 function recordDocument(argument: string, answer: string): void {
