@@ -145,21 +145,35 @@ pub(super) fn rows(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
             changed_since: Some(now - days * DAY),
             ..filter.clone()
         };
-        match rows_since(config, &recent) {
-            Ok(rows) if rows.len() < filter.limit => {}
-            // Functions that are older than the program do not know the lower bound.
-            Err(error) if is_refused(&error) => break,
-            result => return result,
+        let rows = rows_since(config, &recent)?;
+        if rows.len() >= filter.limit {
+            return Ok(rows);
         }
     }
     rows_since(config, filter)
 }
 
+/// Functions that are older than the program do not know the lower bound, and list everything.
 fn rows_since(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
-    let path = "agents:listAgentSessions";
-    let args = selected::query_arguments(filter);
-    query_list(config, path, &args, filter.limit, |row| {
-        filter.lists(|| Document::deserialize(row))
+    let since = filter.changed_since.unwrap_or(Millis::MIN);
+    let list = |filter: &Filter| {
+        let path = "agents:listAgentSessions";
+        let args = selected::query_arguments(filter);
+        query_list(config, path, &args, filter.limit, |row| {
+            let updated_at = row["metadata"]["updatedAt"].as_i64();
+            updated_at.is_none_or(|at| at >= since) && filter.lists(|| Document::deserialize(row))
+        })
+    };
+    list(filter).or_else(|error| {
+        let everything = Filter {
+            changed_since: None,
+            ..filter.clone()
+        };
+        if is_refused(&error) && filter.changed_since.is_some() {
+            list(&everything)
+        } else {
+            Err(error)
+        }
     })
 }
 

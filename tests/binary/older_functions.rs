@@ -255,6 +255,20 @@ fn doctor_says_that_functions_are_older_until_they_are_deployed() {
     assert_eq!(remote(&machine, &id), machine.document(&id));
 }
 
+#[test]
+fn older_functions_list_sessions_that_changed_lately() {
+    let backend = Backend::start();
+    let (machine, id) = recorded(backend.machine());
+    backend.forget_fields(&["since"]);
+    let listed = |args: &[&str]| {
+        let args = [&["sessions", "--remote", "--json"], args].concat();
+        let printed = machine.sidecar(&args).run().ok();
+        printed.lines().filter(|line| line.contains(&id)).count()
+    };
+    let found = [&[][..], &["--since", "1d"], &["--since", "2999-01-01"]].map(listed);
+    assert_eq!(found, [1, 1, 0]);
+}
+
 /// A row as a newer version of this program writes it: with fields of every kind that this one does
 /// not know.
 #[test]
