@@ -96,6 +96,8 @@ fn answer(body: &str) -> String {
         .split("\"revision\":")
         .skip(1)
         .map(|rest| {
+            // Python's `json` puts a space after the colon.
+            let rest = rest.trim_start();
             let end = rest.find(|char: char| !char.is_ascii_digit());
             let revision = &rest[..end.unwrap_or(rest.len())];
             format!(r#"{{"outcome":"created","revision":{revision}.0}}"#)

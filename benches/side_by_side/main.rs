@@ -130,10 +130,16 @@ fn main() {
         );
     }
     match cost {
-        Some(Ok(table)) => check_or_update(
-            &table,
-            arguments.is_empty() || std::env::var_os(UPDATE_COST).is_some(),
-        ),
+        Some(Ok((table, skipping))) => {
+            if !skipping.is_empty() {
+                let hooks = skipping.join("; ");
+                println!(
+                    "Too low, because the machine is busy and these hooks skip work: {hooks}."
+                );
+            }
+            let is_update = arguments.is_empty() || std::env::var_os(UPDATE_COST).is_some();
+            check_or_update(&table, is_update, skipping.is_empty());
+        }
         Some(Err(missing)) => {
             println!("The cost of a hook was not counted: {missing}.");
             // A check that could not run must not look like one that passed.
@@ -143,9 +149,13 @@ fn main() {
     }
 }
 
-/// Writes docs/cost.md, or checks the table against it.
-fn check_or_update(table: &str, is_update: bool) {
+/// Writes docs/cost.md, or checks the table against it. Too low figures are not written.
+fn check_or_update(table: &str, is_update: bool, is_complete: bool) {
     println!("{table}");
+    if is_update && !is_complete {
+        eprintln!("docs/cost.md was not written");
+        std::process::exit(1);
+    }
     if is_update {
         return write(
             "cost.md",
