@@ -158,7 +158,7 @@ impl Reading<'_> {
         mut delta: TranscriptDelta,
     ) -> Result<Option<TranscriptDelta>> {
         let hold = Deadline::never().within(MAX_LOCK_HOLD);
-        loop {
+        while !row.is_stale {
             let has_more = delta.state == ReadState::Partial
                 && delta.advance(&mut self.checkpoints)
                 && !self.deadline.is_over();
@@ -177,6 +177,7 @@ impl Reading<'_> {
                 next => return Ok(next),
             }
         }
+        Ok(None)
     }
 }
 
@@ -222,6 +223,11 @@ pub(super) fn count(
     if has_marks {
         row.is_stale = write.is_stale(row)?;
     }
+    if row.is_stale {
+        // Some of what was counted belongs to this session after all, or to another one, so the files
+        // are read again from their beginning.
+        return Ok(());
+    }
     let mut chains = Vec::with_capacity(delta.files.len());
     for file in &delta.files {
         let mut chain = if file.is_from_start {
@@ -265,10 +271,11 @@ fn find_base(write: &Write<'_>, row: &mut SessionRow) -> Result<()> {
     if !row.figures.is_unmarked_fork() {
         return Ok(());
     }
-    for parent in row.figures.parents.clone() {
-        if let Some(parent) = write.load(&parent)? {
-            row.figures.find_base(&parent.figures);
-        }
-    }
+    let owners = row.figures.parents.iter();
+    let owners = owners
+        .map(|owner| write.load(owner))
+        .collect::<Result<Vec<_>>>()?;
+    let figures = owners.iter().flatten().map(|owner| &owner.figures);
+    row.figures.find_base(figures);
     Ok(())
 }

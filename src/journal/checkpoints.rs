@@ -1,11 +1,11 @@
 //! How far the transcript files of each session were read, and which have to be read again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use rusqlite::params;
 
-use super::sessions::SessionRow;
+use super::sessions::{SessionRow, mark_stale};
 use super::sql::{json, query_all, query_one, unsigned};
 use super::{Journal, Result, Write};
 use crate::record::Millis;
@@ -138,23 +138,21 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Removes what was read and counted of the session's files, so that they are read again.
+    /// Removes what was read and counted of the session's files. They are read again, and so are
+    /// those of sessions that had copied some of it.
     pub fn forget_transcript(&self, session_id: &str) -> Result<()> {
-        self.uncount(session_id).map(drop)
-    }
-
-    /// Removes what was read and counted of the session's files. Returns the sessions that had
-    /// copied some of it.
-    pub(super) fn uncount(&self, session_id: &str) -> Result<BTreeSet<i64>> {
         let sql = "SELECT id FROM sessions WHERE session_id = ?";
         let row: Option<i64> = query_one(self.connection, sql, [session_id], |row| row.get(0))?;
         let Some(row) = row else {
-            return Ok(BTreeSet::new());
+            return Ok(());
         };
         self.connection
             .execute("DELETE FROM transcripts WHERE session = ?", [row])?;
         self.connection
             .execute("UPDATE sessions SET is_stale = 0 WHERE id = ?", [row])?;
-        self.dedup_index.borrow_mut().forget(self.connection, row)
+        for copier in self.dedup_index.borrow_mut().forget(self.connection, row)? {
+            mark_stale(self.connection, copier)?;
+        }
+        Ok(())
     }
 }

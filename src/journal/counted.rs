@@ -183,6 +183,8 @@ pub struct Counter<'a> {
     session: i64,
     /// Whether this session is older than another, by that session's row.
     is_older: HashMap<i64, bool>,
+    /// The sessions that have copies of records which this one has claimed from another.
+    copiers: BTreeSet<i64>,
 }
 
 impl<'a> Counter<'a> {
@@ -196,6 +198,7 @@ impl<'a> Counter<'a> {
             dedup_index,
             session,
             is_older: HashMap::new(),
+            copiers: BTreeSet::new(),
         }
     }
 
@@ -270,8 +273,16 @@ impl Index for Counter<'_> {
             None => Vec::new(),
         };
         let is_copy = is_inherited(self.connection, &mut self.is_older, session, &shares)?;
-        // A record that an older session claims no longer belongs to the other one.
+        // A record that an older session claims no longer belongs to the other one, and those that
+        // have copied it have another parent.
+        let is_of_other = |share: &Share| !share.is_copy && share.session != session;
+        let is_claimed = !is_copy && shares.iter().any(is_of_other);
         shares.retain(|share| share.session != session && (share.is_copy || is_copy));
+        for copier in shares.iter().filter(|_| is_claimed) {
+            if self.copiers.insert(copier.session) {
+                mark_stale(self.connection, copier.session)?;
+            }
+        }
         shares.push(Share {
             session,
             is_copy,

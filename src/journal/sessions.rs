@@ -291,9 +291,7 @@ impl Write<'_> {
         let sql = "SELECT revision FROM sessions WHERE session_id = ?";
         let revision: Option<i64> =
             query_one(self.connection, sql, [session_id], |row| row.get(0))?;
-        for copier in self.uncount(session_id)? {
-            mark_stale(self.connection, copier)?;
-        }
+        self.forget_transcript(session_id)?;
         let sql = "DELETE FROM sessions WHERE session_id = ?";
         self.connection.execute(sql, [session_id])?;
         deployment.map_or(Ok(()), |deployment| {

@@ -155,19 +155,18 @@ impl Charges {
 
     /// Finds the state of a parent from which this session's charge started. The client carries the
     /// parent's charge into a fork that it makes with `--fork-session` or `/bg`, but not into one
-    /// that has marks of its origin. `inherited` is what the copied messages used: the fork starts
-    /// from the first state that has all of it.
-    pub fn find_base(&mut self, parent: &Self, inherited: Usage) {
+    /// that has marks of its origin. `of_parent` is what the copied messages used that were the
+    /// parent's own: the fork starts from the first state that has all of it.
+    pub fn find_base(&mut self, parent: &Self, of_parent: Usage) {
         let Some(total) = self.last().map(Charge::usage) else {
             return;
         };
+        let carried = parent.base.as_ref().map(Charge::usage).unwrap_or_default();
         let is_base = |state: &&Charge| {
             let usage = state.usage();
-            usage.covers(inherited) && total.covers(usage)
+            usage.minus(carried).covers(of_parent) && total.covers(usage)
         };
-        if let Some(state) = parent.states.iter().find(is_base) {
-            self.base = Some(state.clone());
-        }
+        self.base = parent.states.iter().find(is_base).cloned();
     }
 
     /// What is shown, given the messages that were `counted`, and those that were `inherited`
@@ -388,6 +387,17 @@ mod tests {
         // The client did not carry anything over.
         let fork = charges(vec![state(9, &[("m", 5)])], false);
         assert_eq!(shown(&fork, &own, &inherited), (5, Some(5.0), false));
+    }
+
+    #[test]
+    fn fork_of_a_fork_starts_from_a_state_with_the_own_part_of_its_parent() {
+        // Of 30 copied tokens the parent had used 5 itself; the client had carried 20 into it.
+        let mut parent = charges(vec![state(1, &[("m", 22)]), state(2, &[("m", 25)])], false);
+        parent.base = Some(state(0, &[("m", 20)]));
+        let mut fork = charges(vec![state(9, &[("m", 26)])], false);
+        fork.find_base(&parent, used(5));
+        let (own, inherited) = (counted(&[("m", 1)]), counted(&[("m", 30)]));
+        assert_eq!(shown(&fork, &own, &inherited), (1, Some(1.0), false));
     }
 
     #[test]

@@ -33,15 +33,21 @@ impl Figures {
         counted
     }
 
-    /// Finds what the client had charged for the parent of this fork when it made the fork.
-    pub fn find_base(&mut self, parent: &Self) {
-        let inherited = self.inherited.unwrap_or_default();
-        self.charges.find_base(&parent.charges, inherited);
+    /// Finds what the client had charged for the parent of this fork when it made the fork. Of the
+    /// sessions that had the copied messages first, the parent is the one that had copied most of
+    /// them itself.
+    pub fn find_base<'a>(&mut self, owners: impl Iterator<Item = &'a Self>) {
+        let copied = |owner: &&Self| owner.inherited.unwrap_or_default().tokens();
+        if let Some(parent) = owners.max_by_key(copied) {
+            let inherited = self.inherited.unwrap_or_default();
+            let of_parent = inherited.minus(parent.inherited.unwrap_or_default());
+            self.charges.find_base(&parent.charges, of_parent);
+        }
     }
 
     /// Whether the inherited part has no mark of its origin, so that the client charges it again.
     #[must_use]
     pub fn is_unmarked_fork(&self) -> bool {
-        self.forked_from.is_none() && !self.inherited_by_model.is_empty()
+        self.forked_from.is_none() && !self.parents.is_empty()
     }
 }

@@ -39,8 +39,8 @@ pub struct Beginning {
 /// When a session began, in epoch milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
-    /// The time of the first record. A record without an ID is not copied into a fork, so its time
-    /// is more reliable than that of a message, which may be a copy.
+    /// The time of the first record. If it has no ID, it was not copied into a fork; the first message
+    /// may be a copy.
     pub first_record_at: Millis,
     /// When the file was created.
     pub created_at: Millis,
@@ -84,7 +84,7 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         if envelope.uuid.is_none() {
             // `continued-in` is written at the end of a session.
             let is_last = matches!(record, Record::ContinuedIn(_));
-            first = first.or(envelope.at.filter(|_| !is_last && !has_answer));
+            first = first.or(envelope.at.filter(|_| !is_last && first_copied.is_none()));
         } else if first_copied.is_none() {
             first_copied = envelope.at;
         } else if first_copied == envelope.at && is_answer {
@@ -116,6 +116,20 @@ pub fn read(file: &File) -> io::Result<Beginning> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn only_a_record_before_the_first_message_tells_when_a_session_began() {
+        let own = r#"{"type":"queue-operation","operation":"enqueue","timestamp":"2026-11-22T10:00:05.000Z"}"#;
+        let message = r#"{"type":"user","uuid":"u","timestamp":"2026-11-22T10:00:01.000Z","message":{"content":"a"}}"#;
+        let began = |lines: [&str; 2]| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(lines.join("\n").as_bytes()).unwrap();
+            let first = of(file.path()).origin.first_record_at;
+            first % 60_000 / 1_000
+        };
+        assert_eq!((began([own, message]), began([message, own])), (5, 1));
+    }
 
     #[test]
     fn only_old_clients_have_subagents_beside() {

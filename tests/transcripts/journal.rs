@@ -12,6 +12,9 @@ use crate::machine::Machine;
 use crate::oracle::Truth;
 use crate::world::{self, Charge, Plan, World};
 
+/// How often all files are read until nothing moves from one session to another.
+const ROUNDS: usize = 4;
+
 /// What happens to a main file after it was read: other programs rewrite, truncate, delete and
 /// restore transcripts.
 #[derive(Debug, Clone)]
@@ -69,8 +72,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    #[ignore = "still fails where a fork without marks is read before its parent; `make transcripts` runs it"]
-    fn sessions_read_in_any_order_give_the_records_of_one_read(plans in world::plans(), reads in reads()) {
+    #[ignore = "one in a thousand fails, where a fork is read before the charge of its parent; `make transcripts` runs it"]
+    fn sessions_that_grow_in_any_order_give_the_records_of_one_read(plans in world::plans(), reads in reads()) {
+        check(&plans, &Reads { changes: Vec::new(), ..reads })?;
+    }
+
+    #[test]
+    #[ignore = "still fails where a file was changed before its session is read again from the beginning; `make transcripts` runs it"]
+    fn sessions_whose_files_change_give_the_records_of_one_read(plans in world::plans(), reads in reads()) {
         check(&plans, &reads)?;
     }
 }
@@ -117,8 +126,9 @@ fn check(plans: &[Plan], reads: &Reads) -> Result<(), TestCaseError> {
     if reads.is_reversed {
         order.reverse();
     }
-    // The part that a fork has copied moves to its parent when the parent is read.
-    for &session in order.iter().chain(&order) {
+    // The part that a fork has copied moves to its parent when the parent is read, and from there to
+    // the parent's parent.
+    for &session in order.iter().cycle().take(ROUNDS * order.len()) {
         let expected = &world.sessions[session];
         machine.grow(session, &expected.files, expected.ends());
         read(&mut machine, session, &mut used, &world)?;
@@ -126,7 +136,7 @@ fn check(plans: &[Plan], reads: &Reads) -> Result<(), TestCaseError> {
     assert_true(&mut machine, &world, "in pieces")?;
 
     let mut whole = Machine::new(&world);
-    for &session in order.iter().chain(&order) {
+    for &session in order.iter().cycle().take(ROUNDS * order.len()) {
         let expected = &world.sessions[session];
         whole.grow(session, &expected.files, expected.ends());
         whole.read(session);
