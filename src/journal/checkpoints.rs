@@ -1,10 +1,11 @@
 //! How far the transcript files of each session were read, and which have to be read again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use rusqlite::params;
 
+use super::counted::is_older;
 use super::sessions::{SessionRow, mark_stale};
 use super::sql::{json, query_all, query_one, unsigned};
 use super::{Journal, Result, Write};
@@ -138,21 +139,35 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Removes what was read and counted of the session's files. They are read again, and so are
-    /// those of sessions that had copied some of it.
+    /// Removes what was read and counted of the session's files, so that they are read again, and
+    /// then those of younger sessions that had copied some of it.
     pub fn forget_transcript(&self, session_id: &str) -> Result<()> {
-        let sql = "SELECT id FROM sessions WHERE session_id = ?";
-        let row: Option<i64> = query_one(self.connection, sql, [session_id], |row| row.get(0))?;
-        let Some(row) = row else {
+        let Some(session) = self.row_id(session_id)? else {
             return Ok(());
         };
-        self.connection
-            .execute("DELETE FROM transcripts WHERE session = ?", [row])?;
-        self.connection
-            .execute("UPDATE sessions SET is_stale = 0 WHERE id = ?", [row])?;
-        for copier in self.dedup_index.borrow_mut().forget(self.connection, row)? {
-            mark_stale(self.connection, copier)?;
+        for copier in self.uncount(session)? {
+            if is_older(self.connection, session, copier)? {
+                mark_stale(self.connection, copier)?;
+            }
         }
         Ok(())
+    }
+
+    /// The session's row.
+    pub(super) fn row_id(&self, session_id: &str) -> Result<Option<i64>> {
+        let sql = "SELECT id FROM sessions WHERE session_id = ?";
+        query_one(self.connection, sql, [session_id], |row| row.get(0))
+    }
+
+    /// Removes what was read and counted of the session's files. Returns the sessions that had
+    /// copied some of it.
+    pub(super) fn uncount(&self, session: i64) -> Result<BTreeSet<i64>> {
+        self.connection
+            .execute("DELETE FROM transcripts WHERE session = ?", [session])?;
+        let sql = "UPDATE sessions SET is_stale = 0 WHERE id = ?";
+        self.connection.execute(sql, [session])?;
+        self.dedup_index
+            .borrow_mut()
+            .forget(self.connection, session)
     }
 }

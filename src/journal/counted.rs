@@ -294,10 +294,19 @@ impl Index for Counter<'_> {
 
 /// Takes over what was counted for `owner` if `session` is older, and thus had it first. The
 /// transcript of `owner` must then be read again.
+fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> {
+    let is_older = is_older(connection, session, owner)?;
+    if is_older {
+        mark_stale(connection, owner)?;
+    }
+    Ok(is_older)
+}
+
+/// Whether a session is older than another, which is never so both ways round.
 ///
 /// The client's own marks decide: which record a copy was made of, and which session continues
 /// another one. Without marks, the older file is the original.
-fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> {
+pub(super) fn is_older(connection: &Connection, session: i64, other: i64) -> Result<bool> {
     let is_fork_of = "WITH RECURSIVE ancestors (id) AS (
                         SELECT session_id FROM sessions WHERE id = ?1
                         UNION SELECT forks.parent FROM forks JOIN ancestors ON forks.child = ancestors.id)
@@ -306,21 +315,16 @@ fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> 
         query_one(connection, is_fork_of, [child, parent], |row| row.get(0))
             .map(|found: Option<i64>| found.is_some())
     };
-    let is_older = if is_fork(session, owner)? {
-        false
-    } else if is_fork(owner, session)? {
-        true
-    } else {
-        let sql = "SELECT (younger.first_record_at, younger.created_at) > (older.first_record_at, older.created_at) FROM sessions AS younger, sessions AS older
-                   WHERE older.id = ? AND younger.id = ?";
-        query_one(connection, sql, [session, owner], |row| row.get(0))?
-            .flatten()
-            .unwrap_or(false)
-    };
-    if is_older {
-        mark_stale(connection, owner)?;
+    if is_fork(session, other)? {
+        return Ok(false);
     }
-    Ok(is_older)
+    if is_fork(other, session)? {
+        return Ok(true);
+    }
+    let sql = "SELECT (younger.first_record_at, younger.created_at) > (older.first_record_at, older.created_at) FROM sessions AS younger, sessions AS older
+               WHERE older.id = ? AND younger.id = ?";
+    let is_older = query_one(connection, sql, [session, other], |row| row.get(0))?;
+    Ok(is_older.flatten().unwrap_or(false))
 }
 
 #[cfg(test)]

@@ -291,7 +291,11 @@ impl Write<'_> {
         let sql = "SELECT revision FROM sessions WHERE session_id = ?";
         let revision: Option<i64> =
             query_one(self.connection, sql, [session_id], |row| row.get(0))?;
-        self.forget_transcript(session_id)?;
+        if let Some(session) = self.row_id(session_id)? {
+            for copier in self.uncount(session)? {
+                mark_stale(self.connection, copier)?;
+            }
+        }
         let sql = "DELETE FROM sessions WHERE session_id = ?";
         self.connection.execute(sql, [session_id])?;
         deployment.map_or(Ok(()), |deployment| {
