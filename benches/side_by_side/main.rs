@@ -134,7 +134,7 @@ fn main() {
             if !skipping.is_empty() {
                 let hooks = skipping.join("; ");
                 println!(
-                    "Too low, because the machine is busy and these hooks skip work: {hooks}."
+                    "The figures of these hooks are too low, because they skipped work on a busy machine: {hooks}."
                 );
             }
             let is_update = arguments.is_empty() || std::env::var_os(UPDATE_COST).is_some();
@@ -149,7 +149,7 @@ fn main() {
     }
 }
 
-/// Writes docs/cost.md, or checks the table against it. Too low figures are not written.
+/// Writes docs/cost.md, or checks the table against it. Figures that are too low are not written.
 fn check_or_update(table: &str, is_update: bool, is_complete: bool) {
     println!("{table}");
     if is_update && !is_complete {

@@ -121,8 +121,8 @@ export async function listSessions(
     const { metadata } = row;
     const isFull = sessions.length === MAX_LISTED || searched === MAX_SEARCHED;
     if (isFull || bytes > MAX_SEARCHED_BYTES) {
-      // The next list begins with the other sessions of this millisecond. If all of this list changed
-      // in it, they are skipped, because that list would be the same.
+      // The next list begins with the other sessions of this millisecond. If this whole list changed
+      // in it, they are skipped, because the next list would be the same.
       return { sessions, older: metadata.updatedAt + (metadata.updatedAt === newest ? 0 : 1) };
     }
     newest ??= metadata.updatedAt;

@@ -153,7 +153,8 @@ pub(super) fn rows(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
     rows_since(config, filter)
 }
 
-/// Functions that are older than the program do not know the lower bound, and list everything.
+/// The first rows in Convex that match the filter, in one query. Functions that are older than the
+/// program do not know the lower bound, so all their rows are read, and filtered here.
 fn rows_since(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
     let since = filter.changed_since.unwrap_or(Millis::MIN);
     let list = |filter: &Filter| {

@@ -51,3 +51,56 @@ impl Figures {
         self.forked_from.is_none() && !self.parents.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::charge::{Charge, ModelCharge};
+    use crate::record::usage::Usage;
+
+    fn used(input_tokens: u64) -> Usage {
+        Usage {
+            input_tokens,
+            ..Usage::default()
+        }
+    }
+
+    /// A session that had copied messages which used `inherited`, with what it was charged.
+    fn session(parents: &[&str], inherited: u64, charged: u64) -> Figures {
+        let model = ModelCharge {
+            usage: used(charged),
+            cost_usd: None,
+        };
+        let mut figures = Figures {
+            parents: parents.iter().map(|&parent| parent.to_owned()).collect(),
+            inherited: Some(used(inherited)),
+            ..Figures::default()
+        };
+        figures.charges.add(Charge {
+            by_model: [("m".to_owned(), model)].into(),
+            ..Charge::default()
+        });
+        figures
+    }
+
+    fn shown(fork: &Figures) -> u64 {
+        let shown = fork.charges.shown(&fork.counted(), &UsageByModel::new());
+        shown.by_model["m"].usage.input_tokens
+    }
+
+    #[test]
+    fn charge_of_a_fork_starts_from_the_owner_that_had_copied_most() {
+        let (root, parent) = (session(&[], 0, 30), session(&["root"], 10, 15));
+        let mut fork = session(&["root", "parent"], 25, 40);
+        fork.find_base([&parent, &root].into_iter());
+        assert_eq!(shown(&fork), 25);
+    }
+
+    #[test]
+    fn fork_that_copied_only_prompts_is_charged_beyond_its_parent() {
+        let mut fork = session(&["parent"], 0, 3);
+        assert!(fork.is_unmarked_fork());
+        fork.find_base(std::iter::once(&session(&[], 0, 1)));
+        assert_eq!(shown(&fork), 2);
+    }
+}

@@ -1,7 +1,7 @@
 /**
  * What the page's queries and `sessions --remote` read: a bounded number of documents and index
- * entries, however many sessions are stored. And what an open page costs, which docs/view.md says; with UPDATE_DOCS=1 the
- * figures there are written again.
+ * entries, however many sessions are stored. And what an open page costs, which docs/view.md says;
+ * with UPDATE_DOCS=1 the figures there are written again.
  */
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
