@@ -329,7 +329,7 @@ pub(super) fn is_older(connection: &Connection, session: i64, other: i64) -> Res
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ErrorKind, Journal, StoreOptions};
+    use super::super::{ErrorKind, Journal, StoreOptions, Write};
     use super::*;
     use crate::record::prices::Prices;
     use crate::record::session::Session;
@@ -406,6 +406,36 @@ mod tests {
             next = page.high.checked_add(1);
         }
         assert_eq!(next, None);
+    }
+
+    #[test]
+    fn copies_are_read_again_when_their_owner_changes_or_is_read_again() {
+        let is_stale =
+            |journal: &Journal, session| journal.load(session).unwrap().unwrap().is_stale;
+        let mut journal = journal(&["a", "b", "c"]);
+        // They are read in another order than that of their ages.
+        for session in ["b", "c", "a"] {
+            assert!(!is_stale(&journal, "c"));
+            count(&mut journal, session, 0..10);
+        }
+        assert_eq!(
+            ["a", "b", "c"].map(|session| is_stale(&journal, session)),
+            [false, true, true]
+        );
+        for session in ["b", "c"] {
+            let forget = |write: &Write<'_>| write.forget_transcript(session);
+            journal.write(forget).unwrap();
+            count(&mut journal, session, 0..10);
+        }
+        assert_eq!(
+            ["b", "c"].map(|session| is_stale(&journal, session)),
+            [false, false]
+        );
+        journal.write(|write| write.forget_transcript("a")).unwrap();
+        assert_eq!(
+            ["a", "b", "c"].map(|session| is_stale(&journal, session)),
+            [false, true, true]
+        );
     }
 
     #[test]
