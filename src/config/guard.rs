@@ -103,7 +103,7 @@ pub fn enforce() -> io::Result<Vec<OsString>> {
     }
     let own = own_variables();
     let starter = starter(&own);
-    let (changes, is_unknown) = check(&own, &starter, home().as_deref(), user_settings);
+    let (changes, is_unknown) = check(&own, &starter, home, user_settings);
     if changes.is_empty() {
         return Ok(arguments);
     }
@@ -168,7 +168,7 @@ fn checked_by(argument: Option<&OsString>) -> Option<Checked> {
 fn check(
     own: &Variables,
     starter: &Starter,
-    home: Option<&Path>,
+    home: impl FnOnce() -> Option<PathBuf>,
     user_settings: impl FnOnce(&Variables) -> Environment,
 ) -> (Vec<(String, Option<OsString>)>, bool) {
     let guarded = own.iter().filter(|(name, _)| is_guarded(name));
@@ -193,9 +193,10 @@ fn check(
             (changes.collect(), false)
         }
         Starter::UnknownClient => {
+            let home = home();
             let changes: Vec<_> = guarded
                 .filter_map(|(name, value)| {
-                    let home = home.filter(|_| name.eq_ignore_ascii_case(HOME));
+                    let home = home.as_deref().filter(|_| name.eq_ignore_ascii_case(HOME));
                     let is_right = home.is_some_and(|home| is_same_folder(home, Path::new(value)));
                     let right = home.map(|home| home.as_os_str().to_owned());
                     (!is_right).then(|| (name.clone(), right))

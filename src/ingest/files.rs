@@ -12,13 +12,15 @@ use crate::transcript::files::{
 use crate::transcript::reader::Checkpoint;
 
 /// The files of a session. While it runs, only the known files and those of subagents are checked.
-/// Otherwise the client may have written parts of it elsewhere. `None` if the client did not say
-/// where its transcript is.
+/// Otherwise the client may have written parts of it elsewhere. Without a path of its transcript, a
+/// session has no files.
 pub(super) fn files_of(
     row: &SessionRow,
     checkpoints: &BTreeMap<PathBuf, Checkpoint>,
-) -> Option<Vec<SessionFile>> {
-    let stated = local_path(row.session.transcript_path.as_deref()?);
+) -> Vec<SessionFile> {
+    let Some(stated) = row.session.transcript_path.as_deref().map(local_path) else {
+        return Vec::new();
+    };
     let is_known = row.session.runs.is_open() && !row.is_stale && checkpoints.contains_key(&stated);
     let fragments = if is_known && stated.is_file() {
         vec![stated]
@@ -51,5 +53,5 @@ pub(super) fn files_of(
             files.push((path.clone(), source));
         }
     }
-    Some(files)
+    files
 }

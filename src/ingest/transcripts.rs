@@ -13,7 +13,7 @@ use crate::record::Millis;
 use crate::record::chain::Chain;
 use crate::record::read_state::{ReadState, TranscriptState};
 use crate::system::deadline::Deadline;
-use crate::transcript::files::SessionFile;
+use crate::transcript::files::{SessionFile, local_path};
 use crate::transcript::reader::Checkpoint;
 
 /// How much of a hook's time is reserved for delivery.
@@ -31,20 +31,17 @@ pub fn finalize(
     now: Millis,
     deadline: Deadline,
 ) -> Result<()> {
-    let is_unchanged = |(path, read): &(PathBuf, Checkpoint)| {
-        std::fs::metadata(path).map_or(true, |file| file.len() == read.offset)
+    let is_unchanged = |(path, read): &(String, u64)| {
+        std::fs::metadata(local_path(path)).map_or(true, |file| file.len() == *read)
     };
-    for (session_id, is_recent) in journal.unfinalized(now, FINALIZE_WINDOW)? {
+    for session in journal.unfinalized(now, FINALIZE_WINDOW)? {
         if deadline.is_over() {
             break;
         }
-        if is_recent {
-            let files = journal.checkpoints(&session_id)?;
-            if !files.is_empty() && files.iter().all(is_unchanged) {
-                continue;
-            }
+        if session.is_recent && session.files.iter().all(is_unchanged) {
+            continue;
         }
-        read_transcript(journal, config, &session_id, now, deadline)?;
+        read_transcript(journal, config, &session.session_id, now, deadline)?;
     }
     Ok(())
 }
@@ -64,9 +61,7 @@ pub fn read_transcript(
             return Ok(());
         };
         let checkpoints = journal.checkpoints(session_id)?.into_iter().collect();
-        let Some(files) = files_of(&row, &checkpoints) else {
-            return Ok(());
-        };
+        let files = files_of(&row, &checkpoints);
         if row.is_stale && !files.is_empty() {
             restart(journal, config, session_id, now)?;
             continue;

@@ -14,6 +14,17 @@ use crate::record::chain::Chain;
 use crate::transcript::beginning::Origin;
 use crate::transcript::reader::Checkpoint;
 
+/// A session whose transcript has to be checked again.
+#[derive(Debug)]
+pub struct Unfinalized {
+    pub session_id: String,
+    /// Whether only its last records can be missing.
+    pub is_recent: bool,
+    /// Its files, and how many bytes of each were read. If none was, the transcript that the client
+    /// stated.
+    pub files: Vec<(String, u64)>,
+}
+
 impl Journal {
     /// Where the reading of each of the session's files stopped.
     pub fn checkpoints(&self, session_id: &str) -> Result<Vec<(PathBuf, Checkpoint)>> {
@@ -38,13 +49,30 @@ impl Journal {
     }
 
     /// Sessions whose transcript has to be checked again: they have ended since the last check, or
-    /// were read in part. Each with whether it has changed within this time before `now` and is not
-    /// stale, so that only records written since then can be missing.
-    pub fn unfinalized(&self, now: Millis, recent: Millis) -> Result<Vec<(String, bool)>> {
-        let sql = "SELECT session_id, abs(?1 - updated_at) < ?2 AND NOT is_stale FROM sessions WHERE NOT is_finalized";
-        query_all(&self.connection, sql, [now, recent], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+    /// were read in part. Those that have changed within the time `recent` before `now`, and are not
+    /// stale, can only lack records written since then.
+    pub fn unfinalized(&self, now: Millis, recent: Millis) -> Result<Vec<Unfinalized>> {
+        let sql = "SELECT session_id, abs(?1 - updated_at) < ?2 AND NOT is_stale,
+                          coalesce(path, sessions.session ->> '$.transcriptPath'), coalesce(offset, 0)
+                   FROM sessions LEFT JOIN transcripts ON transcripts.session = sessions.id
+                   WHERE NOT is_finalized ORDER BY id";
+        let rows = query_all(&self.connection, sql, [now, recent], |row| {
+            let path: Option<String> = row.get(2)?;
+            let read = unsigned(row, 3)?;
+            Ok(Unfinalized {
+                session_id: row.get(0)?,
+                is_recent: row.get(1)?,
+                files: path.map(|path| (path, read)).into_iter().collect(),
+            })
+        })?;
+        let mut sessions: Vec<Unfinalized> = Vec::new();
+        for row in rows {
+            match sessions.last_mut() {
+                Some(last) if last.session_id == row.session_id => last.files.extend(row.files),
+                _ => sessions.push(row),
+            }
+        }
+        Ok(sessions)
     }
 }
 
