@@ -77,6 +77,12 @@ impl Wire<'_> {
             return malformed("`hook_event_name` is missing or not a string");
         };
         let kind = match name {
+            // A subagent's turn is not one of the session.
+            "UserPromptSubmit" | "Stop" | "StopFailure" if self.agent_id.text().is_some() => {
+                EventKind::Other {
+                    name: name.to_owned(),
+                }
+            }
             "SessionStart" => EventKind::SessionStart {
                 source: self.source.owned(),
                 model: self.model.owned(),
@@ -88,10 +94,6 @@ impl Wire<'_> {
             "Stop" => EventKind::Stop {
                 last_assistant_message: self.last_assistant_message.owned(),
                 has_background_tasks: !self.background_tasks.0.is_empty(),
-            },
-            // The mode of a subagent says nothing about the session.
-            "StopFailure" if self.agent_id.text().is_some() => EventKind::Other {
-                name: name.to_owned(),
             },
             // From the most to the least informative: what the user saw, the details, a short code.
             "StopFailure" => EventKind::StopFailure {

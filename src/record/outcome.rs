@@ -9,7 +9,8 @@ use super::figures::Figures;
 use super::redact::Text;
 use super::session::{Session, TurnEnd};
 
-/// How much later a hook may be recorded than one that fired after it, in milliseconds.
+/// How much later a hook may be recorded than one that fired after it, in milliseconds. Only needed
+/// for clients that do not name the turns.
 const MAX_REORDERING: Millis = 2_000;
 
 /// How the last turn ended.
@@ -33,6 +34,9 @@ impl Outcome {
         let stepped_at = step.and_then(|step| step.at);
         let end = session.turn_end.as_ref();
         let end = end.filter(|end| stepped_at.is_none_or(|at| at <= end.at));
+        if step.is_none() && session.has_open_turn() == Some(true) {
+            return Self::Unanswered;
+        }
         if let Some(TurnEnd {
             error: Some(error), ..
         }) = end
@@ -46,7 +50,11 @@ impl Outcome {
             (Some(end), Some(StepKind::Prompt | StepKind::ToolUse)) if asked_after(end.at) => {
                 Self::Unanswered
             }
-            (Some(end), None) if asked_after(end.at + MAX_REORDERING) => Self::Unanswered,
+            (Some(end), None)
+                if session.has_open_turn().is_none() && asked_after(end.at + MAX_REORDERING) =>
+            {
+                Self::Unanswered
+            }
             // Clients up to 2.1.50 fire Stop after an API error, and its text may be the error.
             (Some(_), Some(StepKind::Error(error))) if session.has_answer_other_than(error) => {
                 Self::Answered

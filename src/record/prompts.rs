@@ -40,18 +40,19 @@ impl HookPrompts {
         *self == Self::default()
     }
 
-    /// Adds a prompt, unless it is known.
-    pub(super) fn submit(&mut self, turn_id: Option<&str>, text: &str) {
+    /// Adds a prompt. Returns whether it was unknown.
+    pub(super) fn submit(&mut self, turn_id: Option<&str>, text: &str) -> bool {
         let text = key(b'x', text.as_bytes());
         let turn = turn_id.map_or_else(|| self.unnamed_turn(), turn_key);
         let prompt = HookPrompt { turn, text };
         if self.known.contains(&prompt) {
-            return;
+            return false;
         }
         let is_new_turn = !self.has_prompt_of(turn);
         self.prompts += 1;
         self.turns += u64::from(is_new_turn && self.ended.contains(&turn));
         keep(&mut self.known, prompt);
+        true
     }
 
     /// Notes the end of a turn: that of the last prompt if the client does not name it.
@@ -65,6 +66,16 @@ impl HookPrompts {
         }
         self.turns += u64::from(self.has_prompt_of(turn));
         keep(&mut self.ended, turn);
+    }
+
+    /// Whether a turn is known to have ended.
+    pub(super) fn has_ended(&self, turn_id: &str) -> bool {
+        self.ended.contains(&turn_key(turn_id))
+    }
+
+    /// Whether a prompt of this turn is known.
+    pub(super) fn has_begun(&self, turn_id: &str) -> bool {
+        self.has_prompt_of(turn_key(turn_id))
     }
 
     /// The turn of a prompt if the client does not name it: the one after the last end.
@@ -100,7 +111,7 @@ mod tests {
             let (turn, text) = rest.split_once(' ').unwrap_or((rest, ""));
             let turn = Some(turn).filter(|turn| *turn != "-");
             match kind {
-                ">" => prompts.submit(turn, text),
+                ">" => _ = prompts.submit(turn, text),
                 _ => prompts.end(turn),
             }
         }

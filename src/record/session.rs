@@ -236,47 +236,90 @@ impl Session {
                 // The hook also fires for these notices from the client, and the agent works on
                 // them.
                 let is_notice = |text: &&String| text.starts_with("<task-notification");
+                let mut is_repeated = false;
                 if let Some(text) = prompt.as_ref().filter(|text| !is_notice(text)) {
-                    self.prompts.submit(event.prompt_id.as_deref(), text);
+                    let is_new = self.prompts.submit(event.prompt_id.as_deref(), text);
+                    is_repeated = !is_new && event.prompt_id.is_some();
                     if self.prompt.is_none() {
                         self.prompt = keep(prompt);
-                    } else if self.asked_at <= Some(now) {
+                    } else if self.asked_at <= Some(now) && !is_repeated {
                         self.last_prompt = redactor.keep_line(text);
                     }
                 }
-                if self.last_turn.as_ref().map(|turn| &turn.id) != event.prompt_id.as_ref() {
-                    self.last_turn = event.prompt_id.clone().map(|id| Turn { id, began_at: now });
+                if !is_repeated {
+                    self.ask(event.prompt_id.as_ref(), now);
                 }
-                self.asked_at = self.asked_at.max(Some(now));
                 self.runs.touch(owner, now);
             }
             EventKind::Stop {
                 last_assistant_message,
                 has_background_tasks,
             } => {
-                self.turn_end = Some(TurnEnd {
-                    at: now,
-                    error: None,
-                    has_background_tasks: *has_background_tasks,
-                });
-                self.prompts.end(event.prompt_id.as_deref());
-                if let Some(text) = keep(last_assistant_message) {
-                    self.answer = Some(HookAnswer { at: now, text });
-                }
+                let answer = keep(last_assistant_message);
+                self.end_turn(
+                    event.prompt_id.as_deref(),
+                    answer,
+                    TurnEnd {
+                        at: now,
+                        error: None,
+                        has_background_tasks: *has_background_tasks,
+                    },
+                );
                 self.runs.touch(owner, now);
             }
             EventKind::StopFailure { error } => {
-                self.turn_end = Some(TurnEnd {
-                    at: now,
-                    error: Some(redactor.keep(error).unwrap_or_default()),
-                    has_background_tasks: false,
-                });
-                self.prompts.end(event.prompt_id.as_deref());
+                self.end_turn(
+                    event.prompt_id.as_deref(),
+                    None,
+                    TurnEnd {
+                        at: now,
+                        error: Some(redactor.keep(error).unwrap_or_default()),
+                        has_background_tasks: false,
+                    },
+                );
                 self.runs.touch(owner, now);
             }
             EventKind::Other { .. } => self.runs.touch(owner, now),
         }
         self.runs.is_open_for(owner)
+    }
+
+    /// Notes that a prompt was submitted.
+    fn ask(&mut self, turn_id: Option<&String>, now: Millis) {
+        if self.last_turn.as_ref().map(|turn| &turn.id) != turn_id {
+            self.last_turn = turn_id.cloned().map(|id| Turn { id, began_at: now });
+        }
+        self.asked_at = self.asked_at.max(Some(now));
+    }
+
+    /// Notes the end of a turn. A late hook of an earlier turn than the last one neither ends that
+    /// nor replaces its answer.
+    fn end_turn(&mut self, turn_id: Option<&str>, answer: Option<Text>, mut end: TurnEnd) {
+        let is_repeated = turn_id.is_some_and(|id| self.prompts.has_ended(id));
+        self.prompts.end(turn_id);
+        if let (Some(id), Some(last)) = (turn_id, &self.last_turn)
+            && last.id != id
+            && (is_repeated || self.prompts.has_begun(id))
+        {
+            let has_later_end = self
+                .turn_end
+                .as_ref()
+                .is_some_and(|end| end.at >= last.began_at);
+            if is_repeated || has_later_end {
+                return;
+            }
+            end.at = end.at.min(last.began_at - 1);
+        }
+        if let Some(text) = answer {
+            self.answer = Some(HookAnswer { at: end.at, text });
+        }
+        self.turn_end = Some(end);
+    }
+
+    /// Whether the last prompt has no answer, as far as the client names the turns.
+    pub(super) fn has_open_turn(&self) -> Option<bool> {
+        let turn = self.last_turn.as_ref()?;
+        Some(!self.prompts.has_ended(&turn.id))
     }
 
     /// The time of an event that arrives at `now`, later than that of earlier events. If the clock

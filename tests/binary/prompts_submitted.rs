@@ -241,6 +241,101 @@ fn first_prompt_that_is_reported_twice_is_not_the_last_one() {
     }
 }
 
+/// Hooks of other programs delay ours, and the client fires some of them twice.
+#[test]
+fn late_and_repeated_hooks_of_a_turn_change_nothing_that_came_later() {
+    let asked = |turn: &str| prompt("go", Some(turn));
+    let answered = |turn: &str, text: &str| json!({"hook_event_name": "Stop", "last_assistant_message": text, "prompt_id": turn});
+    let failed = |turn: &str| json!({"hook_event_name": "StopFailure", "error": "unknown", "last_assistant_message": "E", "prompt_id": turn});
+    let agent = |mut event: Value| {
+        event["agent_id"] = "a1".into();
+        event
+    };
+    let (first, second) = (answered("1", "First."), answered("2", "Second."));
+    for (events, status, output) in [
+        (
+            vec![
+                asked("1"),
+                failed("1"),
+                asked("2"),
+                second.clone(),
+                failed("1"),
+            ],
+            "completed",
+            json!("Second."),
+        ),
+        (
+            vec![
+                asked("1"),
+                first.clone(),
+                asked("2"),
+                second.clone(),
+                first.clone(),
+            ],
+            "completed",
+            json!("Second."),
+        ),
+        (
+            vec![asked("1"), asked("2"), second.clone(), first.clone()],
+            "completed",
+            json!("Second."),
+        ),
+        (
+            vec![asked("1"), asked("2"), first.clone(), second.clone()],
+            "completed",
+            json!("Second."),
+        ),
+        (
+            vec![asked("1"), second.clone(), asked("2")],
+            "completed",
+            json!("Second."),
+        ),
+        (
+            vec![asked("1"), first.clone(), asked("1")],
+            "completed",
+            json!("First."),
+        ),
+        // The second prompt got no answer.
+        (
+            vec![asked("1"), first.clone(), asked("2")],
+            "abandoned",
+            json!("First."),
+        ),
+        (
+            vec![asked("1"), asked("2"), first.clone()],
+            "abandoned",
+            json!("First."),
+        ),
+        (
+            vec![asked("1"), failed("1"), asked("2")],
+            "abandoned",
+            json!(null),
+        ),
+        // Hooks of subagents.
+        (
+            vec![asked("1"), first.clone(), agent(answered("3", "Sub."))],
+            "completed",
+            json!("First."),
+        ),
+        (
+            vec![asked("1"), first, agent(asked("3"))],
+            "completed",
+            json!("First."),
+        ),
+    ] {
+        let machine = Machine::new();
+        hook(&machine, &start("startup"));
+        events.iter().for_each(|event| _ = hook(&machine, event));
+        hook(&machine, &end());
+        let document = machine.document(SESSION);
+        assert_eq!(
+            (&document["status"], &document["output"]),
+            (&json!(status), &output),
+            "{events:?}"
+        );
+    }
+}
+
 #[test]
 fn notice_of_a_background_task_is_not_the_prompt() {
     let machine = Machine::new();
