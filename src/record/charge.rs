@@ -169,14 +169,14 @@ impl Charges {
         self.base = parent.states.iter().find(is_base).cloned();
     }
 
-    /// What is shown, given the messages that were `counted`, and those that were `inherited`
-    /// without a mark of their origin.
+    /// What is shown, given the messages that were `counted`, and the inherited ones that the client
+    /// may have `carried` into the charge.
     ///
     /// The client's figures cover a session if none of them is below what was counted. In a session
     /// that has continued since then, the larger figure is shown. Otherwise a client was killed
     /// before it wrote its figures: what was counted is shown, and the cost is unknown.
     #[must_use]
-    pub fn shown(&self, counted: &UsageByModel, inherited: &UsageByModel) -> Shown {
+    pub fn shown(&self, counted: &UsageByModel, carried: &UsageByModel) -> Shown {
         let as_counted = || {
             counted
                 .iter()
@@ -188,13 +188,13 @@ impl Charges {
                 ..Shown::default()
             };
         };
-        let charge = self.own(last, counted, inherited);
+        let charge = self.own(last, counted, carried);
         // Without a message of its own, a session whose charge is below what it copied may not be a
         // fork at all: its supposed parent may turn out to be its child.
         let is_doubtful = total(counted.values()).tokens() == 0
-            && !inherited.is_empty()
+            && !carried.is_empty()
             && self.base.is_none()
-            && !covers(&last.by_model, inherited);
+            && !covers(&last.by_model, carried);
         let is_covered = covers(&charge.by_model, counted) && !is_doubtful;
         if !is_covered && !self.has_grown {
             return Shown {
@@ -221,20 +221,20 @@ impl Charges {
     }
 
     /// The part of a charge that is not the parent's.
-    fn own(&self, charge: &Charge, counted: &UsageByModel, inherited: &UsageByModel) -> Charge {
+    fn own(&self, charge: &Charge, counted: &UsageByModel, carried: &UsageByModel) -> Charge {
         if let Some(base) = &self.base {
             return charge.beyond(base);
         }
         let mut both = counted.clone();
-        for (model, usage) in inherited {
+        for (model, usage) in carried {
             both.entry(model.clone()).or_default().add(*usage);
         }
-        if inherited.is_empty() || !covers(&charge.by_model, &both) {
+        if total(carried.values()).tokens() == 0 || !covers(&charge.by_model, &both) {
             return charge.clone();
         }
         // The parent's charge is not known, so the rest is not known either.
         let base = Charge {
-            by_model: inherited
+            by_model: carried
                 .iter()
                 .map(|(model, &usage)| (model.clone(), uncharged(usage)))
                 .collect(),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Millis;
-use super::charge::{Charge, Shown, UsageByModel, total};
+use super::charge::{Charge, Shown, total};
 use super::days::{EntriesByDay, day_of, limit, name, shares};
 use super::document::{CostSource, DayUsage, ModelUsage};
 use super::figures::Figures;
@@ -40,12 +40,8 @@ pub(super) struct Spent {
 impl Spent {
     /// What a session that started at `started_at` has used and cost, from its figures.
     pub fn of(figures: &Figures, started_at: Millis, prices: &Prices) -> Self {
-        let inherited = if figures.is_unmarked_fork() {
-            &figures.inherited_by_model
-        } else {
-            &UsageByModel::new()
-        };
-        let shown = figures.charges.shown(&figures.counted(), inherited);
+        let charges = &figures.charges;
+        let shown = charges.shown(&figures.counted(), &figures.carried());
         let used = shown
             .by_model
             .iter()

@@ -57,6 +57,9 @@ pub struct Figures {
     pub inherited: Option<Usage>,
     /// The same by model.
     pub inherited_by_model: UsageByModel,
+    /// The part of it that can also be in the client's charge for a fork, if the parent is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) carried_by_model: Option<UsageByModel>,
     /// The sessions that had them.
     pub parents: BTreeSet<String>,
     /// The session that the client says this one was copied from.

@@ -42,7 +42,20 @@ impl Figures {
             let inherited = self.inherited.unwrap_or_default();
             let of_parent = inherited.minus(parent.inherited.unwrap_or_default());
             self.charges.find_base(&parent.charges, of_parent);
+            let not_carried = minus(&parent.inherited_by_model, &parent.carried());
+            self.carried_by_model = Some(minus(&self.inherited_by_model, &not_carried));
         }
+    }
+
+    /// The inherited part that the client may have charged again. What a parent with a mark of its
+    /// origin had inherited is not carried into the charge of its forks either.
+    #[must_use]
+    pub fn carried(&self) -> UsageByModel {
+        if !self.is_unmarked_fork() {
+            return UsageByModel::new();
+        }
+        let carried = self.carried_by_model.as_ref();
+        carried.unwrap_or(&self.inherited_by_model).clone()
     }
 
     /// Whether the inherited part has no mark of its origin, so that the client charges it again.
@@ -52,10 +65,19 @@ impl Figures {
     }
 }
 
+/// `usage` without the part `less`.
+fn minus(usage: &UsageByModel, less: &UsageByModel) -> UsageByModel {
+    let usage = usage.iter().map(|(model, usage)| {
+        let less = less.get(model).copied().unwrap_or_default();
+        (model.clone(), usage.minus(less))
+    });
+    usage.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::charge::{Charge, ModelCharge};
+    use crate::record::charge::{Charge, Charges, ModelCharge};
     use crate::record::usage::Usage;
 
     fn used(input_tokens: u64) -> Usage {
@@ -74,6 +96,7 @@ mod tests {
         let mut figures = Figures {
             parents: parents.iter().map(|&parent| parent.to_owned()).collect(),
             inherited: Some(used(inherited)),
+            inherited_by_model: [("m".to_owned(), used(inherited))].into(),
             ..Figures::default()
         };
         figures.charges.add(Charge {
@@ -84,7 +107,7 @@ mod tests {
     }
 
     fn shown(fork: &Figures) -> u64 {
-        let shown = fork.charges.shown(&fork.counted(), &UsageByModel::new());
+        let shown = fork.charges.shown(&fork.counted(), &fork.carried());
         shown.by_model["m"].usage.input_tokens
     }
 
@@ -102,5 +125,18 @@ mod tests {
         assert!(fork.is_unmarked_fork());
         fork.find_base(std::iter::once(&session(&[], 0, 1)));
         assert_eq!(shown(&fork), 2);
+    }
+
+    #[test]
+    fn charge_of_a_fork_is_without_its_parent_before_the_charge_of_that_is_known() {
+        // The parent is a branch, so the client has not charged it for the 10 that it had copied.
+        let root = session(&[], 0, 10);
+        let mut parent = session(&["root"], 10, 0);
+        parent.charges = Charges::default();
+        parent.forked_from = Some("root".to_owned());
+        let mut fork = session(&["root", "parent"], 25, 18);
+        fork.usage_by_model = [("m".to_owned(), used(3))].into();
+        fork.find_base([&parent, &root].into_iter());
+        assert_eq!(shown(&fork), 3);
     }
 }
