@@ -4,6 +4,7 @@
 //! can set the environment. A project's `.env.local` is never read, because a repository must not
 //! be able to redirect the record or the key.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -58,27 +59,38 @@ impl Deployment {
     /// The text with the key and the values of the headers masked, in case a server repeated them.
     #[must_use]
     pub fn hidden_in(&self, text: &str) -> String {
-        let values = self.headers.values();
-        let values = values.filter_map(|value| value.to_str().ok());
-        values
-            .filter(|value| value.len() >= SHORTEST_SECRET)
-            .fold(self.key.hidden_in(text), |text, value| {
-                text.replace(value, "…")
-            })
+        let values = self.header_values();
+        let whole = values.filter(|value| value.len() >= SHORTEST_SECRET);
+        let parts = self.secrets();
+        let mut secrets: Vec<_> = whole.chain(parts.iter().map(String::as_str)).collect();
+        secrets.sort_by_key(|secret| Reverse(secret.len()));
+        let masked = self.key.hidden_in(text);
+        secrets
+            .iter()
+            .fold(masked, |text, secret| text.replace(secret, "…"))
     }
 
-    /// The parts of the key and the headers that must not be stored: the whole values, and the key
-    /// without its instance, because a text may encode the bar between the two differently.
+    /// The parts of the key and the headers that must not be stored: the whole values, the key
+    /// without its instance, because a text may encode the bar between the two differently, and each
+    /// word of a header, such as `Bearer …`.
     #[must_use]
     pub fn secrets(&self) -> Vec<String> {
         let key = self.key.expose();
         let part = key.rsplit('|').next().unwrap_or_default();
-        let values = self.headers.values();
-        let values = values.filter_map(|value| value.to_str().ok());
-        let all = [key, part].into_iter().chain(values);
+        let words = self.header_values().flat_map(str::split_whitespace);
+        let all = [key, part]
+            .into_iter()
+            .chain(self.header_values())
+            .chain(words);
         all.filter(|secret| secret.len() >= SHORTEST_STORED_SECRET)
             .map(str::to_owned)
             .collect()
+    }
+
+    fn header_values(&self) -> impl Iterator<Item = &str> {
+        self.headers
+            .values()
+            .filter_map(|value| value.to_str().ok())
     }
 
     /// The URL as the journal stores it.

@@ -52,7 +52,13 @@ enum Capture {
 impl File {
     /// Reads the file. If there is none, everything has its default.
     pub fn read(path: &Path) -> Result<Self> {
-        match read_text(path).with_context(|| format!("could not read {}", path.display()))? {
+        let text = read_text(path).with_context(|| format!("could not read {}", path.display()))?;
+        ensure!(
+            text.is_some() || path.symlink_metadata().is_err(),
+            "could not read {}: it is a link to a file that does not exist",
+            path.display()
+        );
+        match text {
             Some(text) => {
                 parse(&text).with_context(|| format!("could not parse {}", path.display()))
             }

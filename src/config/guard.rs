@@ -12,18 +12,20 @@
 //! again in a corrected environment. An argument marks that second run, because settings cannot set
 //! arguments.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::anyhow;
+use serde::Deserialize;
 
 use super::environment::{DISABLED, Environment, HOME, KEY, SIDECAR_HOME, URL};
 use super::paths::client_folder;
 use super::starter::{Starter, Variables, own_variables, starter, texts, value};
 use crate::system::files::read_regular;
+use crate::system::json::{Lenient, parse_object, repair};
 
 /// Variables that decide whether and where the record is kept and sent.
 const DECISIVE: [&str; 8] = [
@@ -58,7 +60,7 @@ const PREFIXES: [&str; 4] = ["CONVEX_", "RESOLV_", "RUST_", "TOKIO_"];
 const MAX_NAMES: usize = 16;
 const MAX_NAME: usize = 64;
 /// More than anyone writes into a settings file, in bytes.
-const MAX_SETTINGS: u64 = 1 << 20;
+const MAX_SETTINGS: u64 = 16 << 20;
 
 /// The argument of a process whose environment was checked.
 const ARGUMENT: &str = "--checked-environment=";
@@ -219,19 +221,27 @@ fn is_guarded(name: &str) -> bool {
         || OTHERS.contains(&name.as_str())
 }
 
+/// The part of a settings file of the client that is read here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Settings {
+    env: Lenient<BTreeMap<String, serde_json::Value>>,
+}
+
 /// The `env` of the user's own settings, for a client with these variables. A repository cannot
 /// write that file, so what it sets counts.
 fn user_settings(client: &Variables) -> Environment {
     let read = || {
         let path = client_folder(&texts(client))?.join("settings.json");
         let text = read_regular(&path, MAX_SETTINGS).ok()?;
-        let settings: serde_json::Value = serde_json::from_slice(&text).ok()?;
-        let variables = settings.get("env")?.as_object()?.iter();
-        let texts = variables.map(|(name, value)| {
+        // The client also reads what is not strict JSON.
+        let text = repair(&text).unwrap_or(text);
+        let Settings { env } = parse_object(&text).ok()?;
+        let texts = env.0?.into_iter().map(|(name, value)| {
             let text = value
                 .as_str()
                 .map_or_else(|| value.to_string(), str::to_owned);
-            (name.clone(), text)
+            (name, text)
         });
         Some(texts.collect())
     };

@@ -5,6 +5,8 @@
 //! text (`REDACT_LOGS_TO_CLIENT`), so the verdict is based on the status and `errorData` where
 //! possible. This is the only module that interprets the text of an answer.
 
+use std::ops::RangeInclusive;
+
 use serde::Deserialize;
 use serde_json::Number;
 use serde_json::value::RawValue;
@@ -19,6 +21,9 @@ const MAX_MESSAGE: usize = 500;
 const NO_FUNCTION: &str = "Could not find public function";
 /// Convex's text about a paused deployment.
 const PAUSED: &str = "while this deployment is paused";
+/// The times that a deployment's clock can show, in milliseconds: this program did not exist before
+/// 2025-12-01, and floats represent larger integers only in part.
+const POSSIBLE_TIMES: RangeInclusive<f64> = 1_764_547_200_000.0..=9_007_199_254_740_991.0;
 /// What remains of a text that a deployment hides.
 const HIDDEN: &str = "Server Error";
 /// Convex's text about a field that a validator does not know; the field's name follows.
@@ -145,7 +150,7 @@ fn function_error(answer: &Answer<'_>) -> Verdict {
         .unwrap_or_default();
     match data.code.as_str() {
         "SESSION_NOT_FOUND" | "WORKFLOW_NOT_FOUND" => return Verdict::NotFound,
-        "TIME_IS_AHEAD" => {
+        "TIME_IS_AHEAD" if POSSIBLE_TIMES.contains(&data.now) => {
             return Verdict::TimeIsAhead {
                 now: data.now as Millis,
                 failure: Failure::refused(

@@ -1,6 +1,6 @@
 //! Reads from Convex, for commands.
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Error, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::answer::{Verdict, whole};
@@ -10,6 +10,8 @@ use crate::system::deadline::Deadline;
 
 /// The maximum number of rows in one page.
 const PAGE: usize = 100;
+/// The maximum number of pages without a row, one after the other, that still end.
+const MAX_EMPTY_PAGES: usize = 1_000;
 
 /// The value of a query; `null` if it found nothing.
 pub fn query(config: &Config, path: &'static str, args: &Value) -> Result<Value> {
@@ -36,13 +38,12 @@ pub fn query_list(
     limit: usize,
     is_listed: impl Fn(&Value) -> bool,
 ) -> Result<Vec<Value>> {
-    let deployment = config.require_deployment()?;
+    let mut pages = Pages::new(config.require_deployment()?, path, args, PAGE.min(limit));
     let mut rows = Vec::new();
-    let mut cursor = Some(Value::Null);
-    while let Some(from) = cursor.filter(|_| rows.len() < limit) {
-        let (page, mut answer) = query_page(deployment, path, args, PAGE.min(limit), &from)?;
+    while rows.len() < limit
+        && let Some((page, _)) = pages.next()?
+    {
         rows.extend(page.into_iter().filter(&is_listed));
-        cursor = next(&mut answer);
     }
     rows.truncate(limit);
     Ok(rows)
@@ -57,15 +58,13 @@ pub fn query_each(
     size: usize,
     mut each: impl FnMut(Value) -> Result<()>,
 ) -> Result<Value> {
-    let mut cursor = Value::Null;
-    loop {
-        let (page, mut answer) = query_page(deployment, path, args, size, &cursor)?;
+    let mut pages = Pages::new(deployment, path, args, size);
+    let mut last = Value::Null;
+    while let Some((page, answer)) = pages.next()? {
         page.into_iter().try_for_each(&mut each)?;
-        match next(&mut answer) {
-            Some(next) => cursor = next,
-            None => return Ok(answer),
-        }
+        last = answer;
     }
+    Ok(last)
 }
 
 /// The number of rows of a paginated query without arguments.
@@ -78,26 +77,59 @@ pub fn count(deployment: &Deployment, path: &'static str) -> Result<usize> {
     Ok(count)
 }
 
-/// One page of a paginated query, and the rest of its answer.
-fn query_page(
-    deployment: &Deployment,
+/// The pages of a paginated query.
+struct Pages<'a> {
+    deployment: &'a Deployment,
     path: &'static str,
-    args: &Value,
+    args: &'a Value,
     size: usize,
-    cursor: &Value,
-) -> Result<(Vec<Value>, Value)> {
-    let mut args = args.clone();
-    args["paginationOpts"] = json!({ "numItems": size, "cursor": cursor });
-    let mut answer = query_at(deployment, path, &args)?;
-    let Value::Array(page) = answer["page"].take() else {
-        bail!("could not read the answer from {path}; `npx convex deploy` updates the functions");
-    };
-    Ok((page, answer))
+    /// Where the next page starts; `None` after the last one.
+    cursor: Option<Value>,
+    /// How many pages without a row came last.
+    empty: usize,
 }
 
-/// Where the next page starts, if there is one.
-fn next(answer: &mut Value) -> Option<Value> {
-    (answer["isDone"] == Value::Bool(false)).then(|| answer["continueCursor"].take())
+impl<'a> Pages<'a> {
+    const fn new(
+        deployment: &'a Deployment,
+        path: &'static str,
+        args: &'a Value,
+        size: usize,
+    ) -> Self {
+        Self {
+            deployment,
+            path,
+            args,
+            size,
+            cursor: Some(Value::Null),
+            empty: 0,
+        }
+    }
+
+    /// The rows of the next page, and the rest of the answer.
+    fn next(&mut self) -> Result<Option<(Vec<Value>, Value)>> {
+        let (Some(cursor), path) = (self.cursor.take(), self.path) else {
+            return Ok(None);
+        };
+        let mut args = self.args.clone();
+        args["paginationOpts"] = json!({ "numItems": self.size, "cursor": cursor });
+        let mut answer = query_at(self.deployment, path, &args)?;
+        let Value::Array(page) = answer["page"].take() else {
+            bail!(
+                "could not read the answer from {path}; `npx convex deploy` updates the functions"
+            );
+        };
+        if answer["isDone"] == Value::Bool(false) {
+            let next = answer["continueCursor"].take();
+            self.empty = if page.is_empty() { self.empty + 1 } else { 0 };
+            ensure!(
+                next != cursor && self.empty <= MAX_EMPTY_PAGES,
+                "the pages of {path} have no end; the answer did not come from Convex"
+            );
+            self.cursor = Some(next);
+        }
+        Ok(Some((page, answer)))
+    }
 }
 
 /// Turns Convex's floats (`1.0`) into integers if they are whole, as in the journal.

@@ -58,6 +58,11 @@ pub(super) fn ensure_own(path: &Path) -> Result<()> {
     if !path.is_file() {
         return refuse("it is not a regular file".to_owned());
     }
+    // SQLite opens its rollback journal and would wait for a pipe.
+    let rollback = with_suffix(path, "-journal");
+    if rollback.exists() && !rollback.is_file() {
+        return refuse(format!("{} is not a regular file", rollback.display()));
+    }
     let Some(user) = current_user() else {
         return Ok(());
     };

@@ -20,12 +20,17 @@ const SHELLS: [&str; 7] = ["sh", "bash", "dash", "zsh", "fish", "ksh", "busybox"
 const MAX_REGISTRATION: u64 = 65_536;
 
 /// The process that a client names as its own. A hook that was detached from its client is not its
-/// descendant. Without a registration the number can be that of a process in another namespace.
+/// descendant. Without a registration the number can be that of a process in another namespace. A
+/// repository's settings can name another ancestor, which counts only if no client is known below
+/// it.
 #[must_use]
 pub fn named(pid: u32, registry: &Registry<'_>) -> Option<Process> {
-    process::ancestors()
-        .find(|process| process.pid == pid)
-        .or_else(|| Process::find(pid).filter(|process| registry.has(process)))
+    let Some(ancestor) = process::ancestors().find(|process| process.pid == pid) else {
+        return Process::find(pid).filter(|process| registry.has(process));
+    };
+    let mut between = process::ancestors().take_while(|process| process.pid != pid);
+    let is_client = |process: &Process| is_client(process, registry);
+    (is_client(&ancestor) || !between.any(|process| is_client(&process))).then_some(ancestor)
 }
 
 /// The clients among these processes.

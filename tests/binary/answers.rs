@@ -314,7 +314,7 @@ fn headers_pass_an_access_proxy_with_every_request() {
 fn header_that_a_server_echoes_is_in_no_message() {
     let gate = Gate::open(None);
     let machine = Machine::new().deployment(&gate.url, KEY).secret(SECRET);
-    machine.write_config(&format!("headers = {{ X-Access = '{SECRET}' }}\n"));
+    machine.write_config(&format!("headers = {{ X-Access = 'Bearer {SECRET}' }}\n"));
     let page = format!("<title>no {SECRET}</title>");
     let failure = format!(r#"{{"code":"X","message":"no {SECRET}"}}"#);
     for fault in [

@@ -233,6 +233,33 @@ fn transcript_that_is_not_a_regular_file_is_not_opened() {
     );
 }
 
+/// SQLite opens the rollback journal before it opens the database.
+#[cfg(unix)]
+#[test]
+fn rollback_journal_that_is_a_pipe_is_not_opened() {
+    let machine = Machine::new();
+    machine.sidecar(&["sessions"]).run();
+    let pipe = machine.sidecar_home().join("journal.db-journal");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let input = json!({"session_id": SESSION, "hook_event_name": "Stop"}).to_string();
+    machine.sidecar(&["hook"]).stdin(&*input).run().silent();
+    let doctor = machine.sidecar(&["doctor"]).run();
+    assert!(
+        doctor.stdout.contains("is not a regular file"),
+        "{}",
+        doctor.stdout
+    );
+    std::fs::remove_file(pipe).unwrap();
+    machine.sidecar(&["hook"]).stdin(input).run().silent();
+    assert_eq!(machine.document(SESSION)["sessionId"], SESSION);
+}
+
 #[test]
 fn bad_input_writes_nothing_outside_the_home_and_the_next_hook_works() {
     let long = "x".repeat(10_000);

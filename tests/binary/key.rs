@@ -19,8 +19,11 @@ fn stop() -> String {
 fn key_that_a_server_echoes_is_in_no_message() {
     let gate = Gate::open(None);
     let machine = Machine::new().deployment(&gate.url, SECRET);
+    let (name, part) = SECRET.split_once('|').unwrap();
     for body in [
         format!(r#"{{"code":"BadAdminKey","message":"{SECRET} is not the key"}}"#),
+        format!(r#"{{"code":"BadAdminKey","message":"{part} is not the key"}}"#),
+        format!(r#"{{"status":"error","errorMessage":"{name}%7C{part}"}}"#),
         format!(r#"{{"status":"error","errorMessage":"Convex {SECRET} {SECRET}"}}"#),
     ] {
         for status in [200, 400, 401, 500] {
@@ -32,7 +35,10 @@ fn key_that_a_server_echoes_is_in_no_message() {
                 &["sessions"],
                 &["show", "s"],
             ] {
-                machine.sidecar(args).stdin(stop()).run();
+                let run = machine.sidecar(args).stdin(stop()).run();
+                for output in [&run.stdout, &run.stderr] {
+                    assert!(!output.contains(part), "{args:?}: {output}");
+                }
             }
         }
     }

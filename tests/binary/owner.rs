@@ -29,7 +29,7 @@ const PLAIN: Variation = Variation {
     hook: |hook| hook,
 };
 
-const VARIATIONS: [Variation; 24] = [
+const VARIATIONS: [Variation; 25] = [
     PLAIN,
     Variation {
         name: "with CLAUDE_PID",
@@ -144,6 +144,14 @@ const VARIATIONS: [Variation; 24] = [
         name: "with the CLAUDE_PID of another namespace",
         hook: |hook| {
             hook.env("CLAUDE_PID", "4194304")
+                .env("CLAUDE_CODE_SESSION_ID", SESSION)
+        },
+        ..PLAIN
+    },
+    Variation {
+        name: "with another CLAUDE_PID, from a repository's settings",
+        hook: |hook| {
+            hook.env("CLAUDE_PID", "1")
                 .env("CLAUDE_CODE_SESSION_ID", SESSION)
         },
         ..PLAIN

@@ -325,7 +325,9 @@ fn late_and_repeated_hooks_of_a_turn_change_nothing_that_came_later() {
     ] {
         let machine = Machine::new();
         hook(&machine, &start("startup"));
-        events.iter().for_each(|event| _ = hook(&machine, event));
+        for event in &events {
+            hook(&machine, event);
+        }
         hook(&machine, &end());
         let document = machine.document(SESSION);
         assert_eq!(

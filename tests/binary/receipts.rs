@@ -136,6 +136,82 @@ fn receipt_for_something_else_is_not_a_confirmation() {
     }
 }
 
+/// An answer can neither damage the journal nor count as a confirmation.
+#[test]
+fn impossible_time_of_a_server_changes_nothing() {
+    for now in ["-1e300", "1e300", "0", "-5", "9007199254740993", "\"x\""] {
+        let gate = Gate::open(None);
+        gate.set(Fault::status(
+            200,
+            &format!(r#"{{"status":"error","errorMessage":"x","errorData":{{"code":"TIME_IS_AHEAD","now":{now}}}}}"#),
+        ));
+        let machine = Machine::new().deployment(&gate.url, KEY);
+        machine
+            .sidecar(&["workflow", "set", "w", "--task", "N"])
+            .run();
+        let before = machine
+            .sidecar(&["workflow", "show", "w", "--json"])
+            .run()
+            .ok();
+        hook(&machine, "one", "mine");
+        hook(&machine, "two", "mine");
+        let sync = machine.sidecar(&["sync"]).run();
+        assert_eq!(sync.status, 1, "{now}: {}", sync.stderr);
+        assert!(!is_delivered(&machine), "{now}");
+        let table = machine.sidecar(&["sessions", "--json"]).run().ok();
+        assert_eq!(table.lines().count(), 2, "{now}: {table}");
+        let after = machine
+            .sidecar(&["workflow", "show", "w", "--json"])
+            .run()
+            .ok();
+        assert_eq!(before, after, "{now}");
+    }
+}
+
+#[test]
+fn receipt_without_the_time_of_a_workflow_is_not_a_confirmation() {
+    for value in [
+        json!(null),
+        json!([]),
+        json!("<html>"),
+        json!({ "outcome": "unchanged", "updatedAt": 1 }),
+    ] {
+        let gate = Gate::open(None);
+        let answer = json!({ "status": "success", "value": value });
+        gate.set(Fault::status(200, &answer.to_string()));
+        let machine = Machine::new().deployment(&gate.url, KEY);
+        machine
+            .sidecar(&["workflow", "set", "w", "--task", "N"])
+            .run();
+        let sync = machine.sidecar(&["sync"]).run();
+        assert!(
+            sync.status == 1 && sync.stderr.contains("did not confirm"),
+            "{value}: {}",
+            sync.stderr
+        );
+    }
+}
+
+#[test]
+fn pages_without_an_end_are_refused() {
+    for (cursor, page) in [
+        (json!("same"), json!([{ "key": "w" }])),
+        (json!(null), json!([])),
+    ] {
+        let gate = Gate::open(None);
+        let value = json!({ "page": page, "isDone": false, "continueCursor": cursor });
+        let answer = json!({ "status": "success", "value": value });
+        gate.set(Fault::status(200, &answer.to_string()));
+        let machine = Machine::new().deployment(&gate.url, KEY);
+        let list = machine.sidecar(&["workflow", "list", "--remote"]).run();
+        assert!(
+            list.status == 1 && list.stderr.contains("have no end"),
+            "{cursor}: {}",
+            list.stderr
+        );
+    }
+}
+
 #[test]
 fn forget_says_what_became_of_the_session() {
     let backend = Backend::start();

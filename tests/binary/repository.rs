@@ -425,7 +425,11 @@ fn variables_of_the_users_own_settings_count() {
         let settings = json!({"env": {URL: own.url, KEY: own.key, "CONVEX_SIDECAR_WORKFLOW": 7}});
         let folder = machine.home().join(folder);
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("settings.json"), settings.to_string()).unwrap();
+        // The client reads more than strict JSON.
+        let settings = settings
+            .to_string()
+            .replacen('{', r#"{"x":["\ud83d",1e999],"#, 1);
+        std::fs::write(folder.join("settings.json"), format!("\u{feff}{settings}")).unwrap();
         let client = machine.client();
         let mut client = if folder.ends_with(".claude") {
             client

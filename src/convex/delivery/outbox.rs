@@ -7,6 +7,7 @@ use super::receipt::{self, Deletion};
 use super::{Call, Delivery, Flow, Verdict, WORKFLOW, backoff};
 use crate::convex::client::Convex;
 use crate::journal::{OutboxEntry, Recipient};
+use crate::record::failure::Failure;
 
 impl Delivery<'_> {
     /// Sets workflows and deletes sessions, deletions first.
@@ -25,7 +26,17 @@ impl Delivery<'_> {
                 entry = OutboxEntry::Set(Box::new(set));
                 verdict = self.send_outbox_entry(&entry)?;
             }
-            match verdict.into_failure() {
+            let failure = match (&entry, verdict) {
+                (OutboxEntry::Set(set), Verdict::Success(receipt))
+                    if !receipt::is_workflow_stored(&receipt, set.workflow.updated_at) =>
+                {
+                    Some(Failure::refused(
+                        "the deployment did not confirm that it stores this",
+                    ))
+                }
+                (_, verdict) => verdict.into_failure(),
+            };
+            match failure {
                 None => self.journal.write(|write| {
                     write.confirm_outbox_entry(&entry, name)?;
                     write.clear_backoff(name)

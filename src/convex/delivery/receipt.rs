@@ -33,6 +33,21 @@ pub fn stored_revision(receipt: &str) -> Option<i64> {
     whole(&receipt.revision)
 }
 
+/// The receipt for a workflow.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WorkflowReceipt {
+    updated_at: Number,
+}
+
+/// Whether Convex stores a workflow that was changed at this time, or a later state of it.
+#[must_use]
+pub fn is_workflow_stored(receipt: &str, updated_at: i64) -> bool {
+    let receipt = serde_json::from_str::<WorkflowReceipt>(receipt).ok();
+    let stored = receipt.and_then(|receipt| whole(&receipt.updated_at));
+    stored.is_some_and(|stored| stored >= updated_at)
+}
+
 /// Whether Convex stores all of these sessions as they were sent.
 #[must_use]
 pub fn are_stored(verdict: &Verdict, entries: &[SessionEntry]) -> bool {

@@ -63,7 +63,7 @@ impl Delivery<'_> {
                     Some(stored) if stored > entry.revision => stored + 1,
                     _ => break,
                 },
-                Verdict::TimeIsAhead { now, .. } => now,
+                Verdict::TimeIsAhead { now, .. } if now < entry.revision => now,
                 other => {
                     let failure = other.into_failure().unwrap_or_else(not_stored);
                     return if failure.is_refusal() {
