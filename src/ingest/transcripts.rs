@@ -270,7 +270,8 @@ fn find_base(write: &Write<'_>, row: &mut SessionRow) -> Result<()> {
     let owners = owners
         .map(|owner| write.load(owner))
         .collect::<Result<Vec<_>>>()?;
-    let figures = owners.iter().flatten().map(|owner| &owner.figures);
-    row.figures.find_base(figures);
+    let owners = owners.iter().flatten();
+    row.figures
+        .find_base(owners.map(|owner| (owner.session.session_id.as_str(), &owner.figures)));
     Ok(())
 }

@@ -110,8 +110,10 @@ impl Document {
             damaged_lines: Some(figures.damaged_lines).filter(|&lines| lines > 0),
             forked_from: figures
                 .forked_from
-                .clone()
-                .or_else(|| figures.parents.first().cloned()),
+                .as_ref()
+                .or(figures.parent.as_ref())
+                .or(figures.parents.first())
+                .cloned(),
             parent_session_id: session.parent_session_id.clone(),
             user: session.user.clone(),
             repository: session.project.repository.clone(),

@@ -57,6 +57,9 @@ pub struct Figures {
     pub inherited: Option<Usage>,
     /// The same by model.
     pub inherited_by_model: UsageByModel,
+    /// The session that it was copied from, if the client does not say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) parent: Option<String>,
     /// The part of it that can also be in the client's charge for a fork, if the parent is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) carried_by_model: Option<UsageByModel>,

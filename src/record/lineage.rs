@@ -36,9 +36,10 @@ impl Figures {
     /// Finds what the client had charged for the parent of this fork when it made the fork. Of the
     /// sessions that had the copied messages first, the parent is the one that had copied most of
     /// them itself.
-    pub fn find_base<'a>(&mut self, owners: impl Iterator<Item = &'a Self>) {
-        let copied = |owner: &&Self| owner.inherited.unwrap_or_default().tokens();
-        if let Some(parent) = owners.max_by_key(copied) {
+    pub fn find_base<'a>(&mut self, owners: impl Iterator<Item = (&'a str, &'a Self)>) {
+        let copied = |(_, owner): &(&str, &Self)| owner.inherited.unwrap_or_default().tokens();
+        if let Some((id, parent)) = owners.max_by_key(copied) {
+            self.parent = Some(id.to_owned());
             let inherited = self.inherited.unwrap_or_default();
             let of_parent = inherited.minus(parent.inherited.unwrap_or_default());
             self.charges.find_base(&parent.charges, of_parent);
@@ -115,15 +116,15 @@ mod tests {
     fn charge_of_a_fork_starts_from_the_owner_that_had_copied_most() {
         let (root, parent) = (session(&[], 0, 30), session(&["root"], 10, 15));
         let mut fork = session(&["root", "parent"], 25, 40);
-        fork.find_base([&parent, &root].into_iter());
-        assert_eq!(shown(&fork), 25);
+        fork.find_base([("parent", &parent), ("root", &root)].into_iter());
+        assert_eq!((shown(&fork), fork.parent.as_deref()), (25, Some("parent")));
     }
 
     #[test]
     fn fork_that_copied_only_prompts_is_charged_beyond_its_parent() {
         let mut fork = session(&["parent"], 0, 3);
         assert!(fork.is_unmarked_fork());
-        fork.find_base(std::iter::once(&session(&[], 0, 1)));
+        fork.find_base(std::iter::once(("parent", &session(&[], 0, 1))));
         assert_eq!(shown(&fork), 2);
     }
 
@@ -136,7 +137,7 @@ mod tests {
         parent.forked_from = Some("root".to_owned());
         let mut fork = session(&["root", "parent"], 25, 18);
         fork.usage_by_model = [("m".to_owned(), used(3))].into();
-        fork.find_base([&parent, &root].into_iter());
+        fork.find_base([("parent", &parent), ("root", &root)].into_iter());
         assert_eq!(shown(&fork), 3);
     }
 }

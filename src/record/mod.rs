@@ -26,6 +26,7 @@ pub mod redact;
 pub mod run;
 pub mod selection;
 pub mod session;
+mod turn;
 pub mod usage;
 pub mod workflow;
 

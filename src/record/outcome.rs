@@ -7,7 +7,8 @@ use super::Millis;
 use super::facts::StepKind;
 use super::figures::Figures;
 use super::redact::Text;
-use super::session::{Session, TurnEnd};
+use super::session::Session;
+use super::turn::TurnEnd;
 
 /// How much later a hook may be recorded than one that fired after it, in milliseconds. Only needed
 /// for clients that do not name the turns.

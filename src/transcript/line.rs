@@ -185,9 +185,13 @@ impl<'a> Line<'a> {
     fn pull_request(&mut self) -> Record<'a> {
         match take(&mut self.pr_url).into_text() {
             Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
-                Record::PullRequest {
-                    number: self.pr_number.count(),
-                    url,
+                let in_url = url
+                    .rsplit('/')
+                    .next()
+                    .and_then(|number| number.parse().ok());
+                match (self.pr_number.count(), in_url) {
+                    (0, None | Some(0)) => Record::Other,
+                    (0, Some(number)) | (number, _) => Record::PullRequest { number, url },
                 }
             }
             _ => Record::Other,

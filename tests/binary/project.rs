@@ -228,6 +228,9 @@ fn import_names_user_and_repository_but_no_commits() {
         json!({"type": "pr-link", "sessionId": id, "prNumber": 7, "prRepository": "acme/shop",
             "prUrl": "https://github.com/acme/shop/pull/7", "timestamp": "2026-07-01T10:00:02.000Z"}),
         json!({"type": "pr-link", "sessionId": id, "prNumber": 8, "prUrl": "javascript:alert(1)"}),
+        // Without a number, that in the address counts.
+        json!({"type": "pr-link", "sessionId": id, "prUrl": "https://github.com/acme/shop/pull/9"}),
+        json!({"type": "pr-link", "sessionId": id, "prUrl": "https://github.com/acme/shop"}),
     ];
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     machine.write(&format!(".claude/projects/shop/{id}.jsonl"), &text, 0o600);
@@ -238,6 +241,9 @@ fn import_names_user_and_repository_but_no_commits() {
     assert_eq!(metadata["commitStart"], Value::Null);
     assert_eq!(
         metadata["pullRequests"],
-        json!([{"number": 7, "url": "https://github.com/acme/shop/pull/7"}])
+        json!([
+            {"number": 7, "url": "https://github.com/acme/shop/pull/7"},
+            {"number": 9, "url": "https://github.com/acme/shop/pull/9"}
+        ])
     );
 }
