@@ -93,7 +93,7 @@ fuzz:
 lint: node_modules $(CARGO_DENY)
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	CUSTOM_LIBFUZZER_PATH=none cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
+	CUSTOM_LIBFUZZER_PATH=/none/libfuzzer.a cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 	$(CARGO_DENY) --locked check licenses bans sources
 	npm run --silent typecheck
 	npm run --silent lint
