@@ -14,13 +14,10 @@ use url::{Host, Url};
 
 use super::environment::{DEPLOY_KEY, Environment, KEY, URL};
 use super::file::File;
-use super::key::AdminKey;
+use super::key::{AdminKey, SHORTEST_PART};
 
 /// The shortest value of a header that is masked, in bytes; shorter ones occur in ordinary words.
 const SHORTEST_SECRET: usize = 4;
-/// The shortest secret that is masked in stored text, in bytes; ordinary text does not contain a
-/// word of this length by chance.
-const SHORTEST_STORED_SECRET: usize = 8;
 
 /// A Convex deployment and the key to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,9 +57,10 @@ impl Deployment {
     #[must_use]
     pub fn hidden_in(&self, text: &str) -> String {
         let values = self.header_values();
-        let whole = values.filter(|value| value.len() >= SHORTEST_SECRET);
-        let parts = self.secrets();
-        let mut secrets: Vec<_> = whole.chain(parts.iter().map(String::as_str)).collect();
+        let values = values.filter(|value| value.len() >= SHORTEST_SECRET);
+        let words = self.header_words();
+        let words = words.filter(|word| word.len() >= SHORTEST_PART);
+        let mut secrets: Vec<_> = values.chain(words).collect();
         secrets.sort_by_key(|secret| Reverse(secret.len()));
         let masked = self.key.hidden_in(text);
         secrets
@@ -70,21 +68,20 @@ impl Deployment {
             .fold(masked, |text, secret| text.replace(secret, "…"))
     }
 
-    /// The parts of the key and the headers that must not be stored: the whole values, the key
-    /// without its instance, because a text may encode the bar between the two differently, and each
-    /// word of a header, such as `Bearer …`.
+    /// The parts of the key and the headers that must not be stored: the whole values, the secret
+    /// part of the key, and each word of a header, such as that after `Bearer`.
     #[must_use]
     pub fn secrets(&self) -> Vec<String> {
-        let key = self.key.expose();
-        let part = key.rsplit('|').next().unwrap_or_default();
-        let words = self.header_values().flat_map(str::split_whitespace);
-        let all = [key, part]
-            .into_iter()
-            .chain(self.header_values())
-            .chain(words);
-        all.filter(|secret| secret.len() >= SHORTEST_STORED_SECRET)
+        let key = [self.key.expose(), self.key.secret()];
+        let all = key.into_iter().chain(self.header_values());
+        all.chain(self.header_words())
+            .filter(|secret| secret.len() >= SHORTEST_PART)
             .map(str::to_owned)
             .collect()
+    }
+
+    fn header_words(&self) -> impl Iterator<Item = &str> {
+        self.header_values().flat_map(str::split_whitespace)
     }
 
     fn header_values(&self) -> impl Iterator<Item = &str> {

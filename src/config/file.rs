@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use http::HeaderMap;
 use serde::Deserialize;
 use toml::Spanned;
@@ -16,6 +16,7 @@ use super::exclude::Excluded;
 use super::headers;
 use crate::record::prices::{ConfiguredPrice, Prices};
 use crate::record::redact::Redactor;
+use crate::system::access::{self, Need};
 use crate::system::files::read_text;
 
 /// How much of an output is kept unless configured, in bytes: enough for a long answer, and far
@@ -53,11 +54,11 @@ impl File {
     /// Reads the file. If there is none, everything has its default.
     pub fn read(path: &Path) -> Result<Self> {
         let text = read_text(path).with_context(|| format!("could not read {}", path.display()))?;
-        ensure!(
-            text.is_some() || path.symlink_metadata().is_err(),
-            "could not read {}: it is a link to a file that does not exist",
-            path.display()
-        );
+        if text.is_none()
+            && let Some(obstacle) = access::obstacle(path, Need::Read)
+        {
+            bail!("could not read {}: {}", path.display(), obstacle.finding);
+        }
         match text {
             Some(text) => {
                 parse(&text).with_context(|| format!("could not parse {}", path.display()))

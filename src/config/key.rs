@@ -4,6 +4,10 @@ use std::fmt;
 
 use anyhow::{Result, bail, ensure};
 
+/// The shortest part of a secret that is masked, in bytes; ordinary text does not contain a word of
+/// this length by chance.
+pub(super) const SHORTEST_PART: usize = 8;
+
 /// An admin key. It is never shown, neither in messages nor by `{:?}`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminKey(String);
@@ -62,14 +66,25 @@ impl AdminKey {
         format!("Convex {}", self.0)
     }
 
-    /// The text with the key masked, in case a server repeated it.
+    /// The text with the key masked, in case a program or a server repeated it, or the part of it
+    /// that is secret.
     #[must_use]
     pub fn hidden_in(&self, text: &str) -> String {
         if self.0.is_empty() {
-            text.to_owned()
-        } else {
-            text.replace(&self.0, "…")
+            return text.to_owned();
         }
+        let text = text.replace(&self.0, "…");
+        let secret = self.secret();
+        if secret.len() >= SHORTEST_PART {
+            text.replace(secret, "…")
+        } else {
+            text
+        }
+    }
+
+    /// The key without the name of the instance. A text may encode the bar between the two.
+    pub(super) fn secret(&self) -> &str {
+        self.0.rsplit('|').next().unwrap_or_default()
     }
 
     /// The key itself, for `config.toml` and the environment of a child only.

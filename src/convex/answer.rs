@@ -5,14 +5,12 @@
 //! text (`REDACT_LOGS_TO_CLIENT`), so the verdict is based on the status and `errorData` where
 //! possible. This is the only module that interprets the text of an answer.
 
-use std::ops::RangeInclusive;
-
 use serde::Deserialize;
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use crate::record::Millis;
 use crate::record::failure::{Failure, FailureKind};
+use crate::record::{FIRST_RELEASE, Millis};
 
 /// How much of a server's text is repeated in a message, in bytes.
 const MAX_MESSAGE: usize = 500;
@@ -21,9 +19,6 @@ const MAX_MESSAGE: usize = 500;
 const NO_FUNCTION: &str = "Could not find public function";
 /// Convex's text about a paused deployment.
 const PAUSED: &str = "while this deployment is paused";
-/// The times that a deployment's clock can show, in milliseconds: this program did not exist before
-/// 2025-12-01, and floats represent larger integers only in part.
-const POSSIBLE_TIMES: RangeInclusive<f64> = 1_764_547_200_000.0..=9_007_199_254_740_991.0;
 /// What remains of a text that a deployment hides.
 const HIDDEN: &str = "Server Error";
 /// Convex's text about a field that a validator does not know; the field's name follows.
@@ -101,7 +96,7 @@ struct Answer<'a> {
 #[serde(default)]
 struct ErrorData {
     code: String,
-    now: f64,
+    now: Option<Number>,
 }
 
 /// What an answer with this HTTP status and body means.
@@ -137,10 +132,6 @@ pub fn verdict(status: u16, body: &[u8]) -> Verdict {
     Verdict::Failed(Failure::new(kind, http_error(status, answer.as_ref())))
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a time in milliseconds; Convex's numbers are floats"
-)]
 fn function_error(answer: &Answer<'_>) -> Verdict {
     let text = answer.error_message.as_deref().unwrap_or_default();
     // Functions that are not ours can throw any value.
@@ -148,11 +139,14 @@ fn function_error(answer: &Answer<'_>) -> Verdict {
         .error_data
         .and_then(|data| serde_json::from_str::<ErrorData>(data.get()).ok())
         .unwrap_or_default();
-    match data.code.as_str() {
-        "SESSION_NOT_FOUND" | "WORKFLOW_NOT_FOUND" => return Verdict::NotFound,
-        "TIME_IS_AHEAD" if POSSIBLE_TIMES.contains(&data.now) => {
+    // No clock shows an earlier time, so it was not our function that answered.
+    let now = data.now.as_ref().and_then(whole);
+    let now = now.filter(|now| *now >= FIRST_RELEASE);
+    match (data.code.as_str(), now) {
+        ("SESSION_NOT_FOUND" | "WORKFLOW_NOT_FOUND", _) => return Verdict::NotFound,
+        ("TIME_IS_AHEAD", Some(now)) => {
             return Verdict::TimeIsAhead {
-                now: data.now as Millis,
+                now,
                 failure: Failure::refused(
                     "its time lies more than a day ahead of the deployment's clock; set this machine's clock",
                 ),

@@ -10,7 +10,7 @@ use crate::system::deadline::Deadline;
 
 /// The maximum number of rows in one page.
 const PAGE: usize = 100;
-/// The maximum number of pages without a row, one after the other, that still end.
+/// How many pages in a row may have no rows.
 const MAX_EMPTY_PAGES: usize = 1_000;
 
 /// The value of a query; `null` if it found nothing.

@@ -12,8 +12,8 @@ use crate::transcript::files::{
 use crate::transcript::reader::Checkpoint;
 
 /// The files of a session. While it runs, only the known files and those of subagents are checked.
-/// Otherwise the client may have written parts of it elsewhere. Without a path of its transcript, a
-/// session has no files.
+/// Otherwise the client may have written parts of it elsewhere. A session whose transcript
+/// is nowhere according to the client has no files.
 pub(super) fn files_of(
     row: &SessionRow,
     checkpoints: &BTreeMap<PathBuf, Checkpoint>,

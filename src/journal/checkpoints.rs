@@ -20,8 +20,8 @@ pub struct Unfinalized {
     pub session_id: String,
     /// Whether only its last records can be missing.
     pub is_recent: bool,
-    /// Its files, and how many bytes of each were read. If none was, the transcript that the client
-    /// stated.
+    /// Its files, and how many bytes of each were read. If none was, the transcript according
+    /// to the client.
     pub files: Vec<(String, u64)>,
 }
 

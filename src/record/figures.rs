@@ -57,14 +57,14 @@ pub struct Figures {
     pub inherited: Option<Usage>,
     /// The same by model.
     pub inherited_by_model: UsageByModel,
-    /// The session that it was copied from, if the client does not say so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) parent: Option<String>,
-    /// The part of it that can also be in the client's charge for a fork, if the parent is known.
+    /// The inherited part that can also be in the client's charge for a fork, if the parent is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) carried_by_model: Option<UsageByModel>,
     /// The sessions that had them.
     pub parents: BTreeSet<String>,
+    /// The one of them that this session is a fork of, if the client does not say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) parent: Option<String>,
     /// The session that the client says this one was copied from.
     pub forked_from: Option<String>,
     /// What the client charged.

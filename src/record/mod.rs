@@ -32,3 +32,6 @@ pub mod workflow;
 
 /// Epoch milliseconds.
 pub type Millis = i64;
+
+/// This program did not exist before this time: 2025-12-01.
+pub const FIRST_RELEASE: Millis = 1_764_547_200_000;

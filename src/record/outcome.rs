@@ -10,8 +10,8 @@ use super::redact::Text;
 use super::session::Session;
 use super::turn::TurnEnd;
 
-/// How much later a hook may be recorded than one that fired after it, in milliseconds. Only needed
-/// for clients that do not name the turns.
+/// How much later a hook may be recorded than one that fired after it, in milliseconds. It is
+/// needed only for clients that do not name the turns.
 const MAX_REORDERING: Millis = 2_000;
 
 /// How the last turn ended.
@@ -35,7 +35,8 @@ impl Outcome {
         let stepped_at = step.and_then(|step| step.at);
         let end = session.turn_end.as_ref();
         let end = end.filter(|end| stepped_at.is_none_or(|at| at <= end.at));
-        if step.is_none() && session.has_open_turn() == Some(true) {
+        let has_open_turn = session.has_open_turn();
+        if step.is_none() && has_open_turn == Some(true) {
             return Self::Unanswered;
         }
         if let Some(TurnEnd {
@@ -52,7 +53,7 @@ impl Outcome {
                 Self::Unanswered
             }
             (Some(end), None)
-                if session.has_open_turn().is_none() && asked_after(end.at + MAX_REORDERING) =>
+                if has_open_turn.is_none() && asked_after(end.at + MAX_REORDERING) =>
             {
                 Self::Unanswered
             }

@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Millis;
 use super::document::{Activity, ActivityState};
 use super::event::{Event, EventKind};
 use super::outcome::Outcome;
@@ -14,12 +13,11 @@ use super::prompts::HookPrompts;
 use super::redact::{Label, Redactor, Text, is_secret};
 use super::run::{Owner, Runs};
 use super::turn::{HookAnswer, Turn, TurnEnd};
+use super::{FIRST_RELEASE, Millis};
 
 /// How much earlier than one that was recorded before a hook can have started, in milliseconds: much
 /// longer than the client lets a hook run.
 const LONGEST_DELAY: Millis = 60_000;
-/// This program did not exist before this time: 2025-12-01.
-const FIRST_RELEASE: Millis = 1_764_547_200_000;
 
 /// The status of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,7 +218,7 @@ impl Session {
                     }
                 }
                 if !is_repeated {
-                    self.ask(event.prompt_id.as_ref(), now);
+                    self.note_prompt(event.prompt_id.as_ref(), now);
                 }
                 self.runs.touch(owner, now);
             }

@@ -35,16 +35,16 @@ pub(super) struct HookAnswer {
 }
 
 impl Session {
-    /// Notes that a prompt was submitted.
-    pub(super) fn ask(&mut self, turn_id: Option<&String>, now: Millis) {
+    /// Notes that a prompt was submitted, which may begin a turn.
+    pub(super) fn note_prompt(&mut self, turn_id: Option<&String>, now: Millis) {
         if self.last_turn.as_ref().map(|turn| &turn.id) != turn_id {
             self.last_turn = turn_id.cloned().map(|id| Turn { id, began_at: now });
         }
         self.asked_at = self.asked_at.max(Some(now));
     }
 
-    /// Notes the end of a turn. A late hook of an earlier turn than the last one neither ends that
-    /// nor replaces its answer.
+    /// Notes the end of a turn. A late hook of an earlier turn neither ends the last turn nor
+    /// replaces its answer.
     pub(super) fn end_turn(
         &mut self,
         turn_id: Option<&str>,
@@ -72,7 +72,7 @@ impl Session {
         self.turn_end = Some(end);
     }
 
-    /// Whether the last prompt has no answer, as far as the client names the turns.
+    /// Whether the last turn has not ended; `None` if the client does not name its turns.
     pub(super) fn has_open_turn(&self) -> Option<bool> {
         let turn = self.last_turn.as_ref()?;
         Some(!self.prompts.has_ended(&turn.id))

@@ -35,6 +35,9 @@ pub fn obstacle(path: &Path, need: Need) -> Option<Obstacle> {
     for part in parts.into_iter().rev() {
         match access(part, Access::EXISTS) {
             Ok(()) => last = part,
+            Err(Errno::NOENT) if need != Need::Run && part.is_symlink() => {
+                return Some(dangling(part));
+            }
             Err(Errno::NOENT) if need != Need::Write => return None,
             Err(Errno::NOENT) => break,
             // The folder before it cannot be searched.
@@ -49,6 +52,18 @@ pub fn obstacle(path: &Path, need: Need) -> Option<Obstacle> {
     };
     let error = access(last, needed).err()?;
     Some(describe(path, last, need, error))
+}
+
+#[cfg(unix)]
+fn dangling(link: &Path) -> Obstacle {
+    Obstacle {
+        finding: format!(
+            "{} is a link to something that does not exist",
+            link.display()
+        ),
+        remedy: "create what it points to, for example by mounting the disk, or remove the link"
+            .to_owned(),
+    }
 }
 
 #[cfg(unix)]

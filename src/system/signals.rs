@@ -49,11 +49,6 @@ mod unix {
         STATE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The signal of a file that has reached a size limit. A write then fails like one on a full disk.
-    fn file_size() -> SigSet {
-        SigSet::from_iter([Signal::SIGXFSZ])
-    }
-
     fn signals() -> SigSet {
         SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
     }
@@ -61,7 +56,9 @@ mod unix {
     /// Holds the signals back until [`release`]. This must be called before any thread is started,
     /// because threads inherit the mask.
     pub fn hold() {
-        let _ = file_size().thread_block();
+        // Without this signal, a write beyond a limit of file sizes fails like one on a full disk.
+        // It is never released.
+        let _ = SigSet::from_iter([Signal::SIGXFSZ]).thread_block();
         let before = signals().thread_swap_mask(SigmaskHow::SIG_BLOCK);
         state().before = before.ok();
     }

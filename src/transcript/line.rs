@@ -189,10 +189,9 @@ impl<'a> Line<'a> {
                     .rsplit('/')
                     .next()
                     .and_then(|number| number.parse().ok());
-                match (self.pr_number.count(), in_url) {
-                    (0, None | Some(0)) => Record::Other,
-                    (0, Some(number)) | (number, _) => Record::PullRequest { number, url },
-                }
+                let numbers = [Some(self.pr_number.count()), in_url];
+                let number = numbers.into_iter().flatten().find(|number| *number > 0);
+                number.map_or(Record::Other, |number| Record::PullRequest { number, url })
             }
             _ => Record::Other,
         }

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 #[cfg(target_os = "linux")]
 use crate::gate::TlsServer;
 use crate::gate::{Fault, Gate};
+#[cfg(target_os = "linux")]
+use crate::support::fifo;
 use crate::support::{Backend, Machine, Sidecar, by_system, json_lines, root};
 
 const HOOKS: usize = by_system(50, 10);
@@ -559,8 +561,7 @@ fn unreadable_certificates_delay_delivery() {
     let url = gate.url.replace("http://", "https://");
     let machine = Machine::new().deployment(&url, "convex-self-hosted|5ec4e7");
     let pipe = machine.home().join("certificates.pem");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.unwrap().success());
+    fifo(&pipe);
     let machine = machine.env("SSL_CERT_FILE", pipe.to_str().unwrap());
     run_hook(
         machine.sidecar(&["hook"]),

@@ -4,11 +4,12 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::Machine;
+#[cfg(unix)]
+use crate::support::fifo;
 
 const SESSION: &str = "5e55104a-0000-4000-8000-00000000000a";
 /// The promised limit of memory, in KiB.
@@ -173,22 +174,16 @@ fn bytes_that_are_not_text_are_skipped_or_replaced() {
 #[test]
 fn transcript_that_is_not_a_regular_file_is_not_opened() {
     let machine = Machine::new();
-    let fifo = machine.home().join("fifo");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let pipe = machine.home().join("fifo");
+    fifo(&pipe);
     let link = machine.home().join("link");
-    std::os::unix::fs::symlink(&fifo, &link).unwrap();
+    std::os::unix::fs::symlink(&pipe, &link).unwrap();
     let folder = machine.home().join("folder.jsonl");
     std::fs::create_dir(&folder).unwrap();
     let around = machine.home().join("around");
     std::os::unix::fs::symlink(&around, &around).unwrap();
     for path in [
-        fifo.as_path(),
+        pipe.as_path(),
         &link,
         &folder,
         &around,
@@ -211,13 +206,7 @@ fn transcript_that_is_not_a_regular_file_is_not_opened() {
     let main = machine.home().join("s.jsonl");
     let subagents = machine.home().join("s/subagents");
     std::fs::create_dir_all(subagents.join("agent-c.jsonl")).unwrap();
-    assert!(
-        Command::new("mkfifo")
-            .arg(subagents.join("agent-a.jsonl"))
-            .status()
-            .unwrap()
-            .success()
-    );
+    fifo(&subagents.join("agent-a.jsonl"));
     std::os::unix::fs::symlink("/dev/zero", subagents.join("agent-b.jsonl")).unwrap();
     std::os::unix::fs::symlink(&subagents, subagents.join("around")).unwrap();
     std::fs::write(&main, answer("m1", "one")).unwrap();
@@ -240,13 +229,7 @@ fn rollback_journal_that_is_a_pipe_is_not_opened() {
     let machine = Machine::new();
     machine.sidecar(&["sessions"]).run();
     let pipe = machine.sidecar_home().join("journal.db-journal");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .unwrap()
-            .success()
-    );
+    fifo(&pipe);
     let input = json!({"session_id": SESSION, "hook_event_name": "Stop"}).to_string();
     machine.sidecar(&["hook"]).stdin(&*input).run().silent();
     let doctor = machine.sidecar(&["doctor"]).run();

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Capture, Machine, Output, place_executable, root};
+use crate::support::{Capture, Machine, Output, fifo, place_executable, root};
 
 const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "Stop", "SessionEnd"];
 
@@ -457,10 +457,7 @@ fn path_that_is_not_a_readable_file_is_refused_and_not_touched() {
             |path| fs::create_dir(path).unwrap(),
             "it is a folder; move it",
         ),
-        (
-            |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
-            "it is not a regular file; move it",
-        ),
+        (fifo, "it is not a regular file; move it"),
         (
             |path| symlink("settings.json", path).unwrap(),
             "its symbolic links form a loop",

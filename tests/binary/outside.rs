@@ -3,12 +3,11 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::Machine;
+use crate::support::{Machine, fifo};
 
 const SECRET: &str = r#"{"auths":{"r":{"auth":"c2VjcmV0"}}}"#;
 
@@ -139,11 +138,6 @@ fn private_file_of_a_project_has_no_backup_in_the_working_tree() {
         let path = repo.join(".claude").join(name);
         assert_eq!(std::fs::read_to_string(path).unwrap(), text);
     }
-}
-
-fn fifo(path: &Path) {
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
 /// Each reads different files; the last one takes a while.

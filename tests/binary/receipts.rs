@@ -29,6 +29,15 @@ fn hook(machine: &Machine, id: &str, answer: &str) {
         .silent();
 }
 
+/// A machine whose server answers every call with this value.
+fn answered_with(value: &Value) -> (Gate, Machine) {
+    let gate = Gate::open(None);
+    let answer = json!({ "status": "success", "value": value });
+    gate.set(Fault::status(200, &answer.to_string()));
+    let machine = Machine::new().deployment(&gate.url, KEY);
+    (gate, machine)
+}
+
 /// The row in Convex.
 fn row(machine: &Machine, id: &str) -> Value {
     let shown = machine.sidecar(&["show", id, "--remote", "--json"]).run();
@@ -120,10 +129,7 @@ fn receipt_for_something_else_is_not_a_confirmation() {
         json!([]),
         Value::Null,
     ] {
-        let gate = Gate::open(None);
-        let answer = json!({ "status": "success", "value": value });
-        gate.set(Fault::status(200, &answer.to_string()));
-        let machine = Machine::new().deployment(&gate.url, KEY);
+        let (_gate, machine) = answered_with(&value);
         hook(&machine, "one", "mine");
         assert!(!is_delivered(&machine), "{value}");
         let sync = machine.sidecar(&["sync"]).run();
@@ -176,10 +182,7 @@ fn receipt_without_the_time_of_a_workflow_is_not_a_confirmation() {
         json!("<html>"),
         json!({ "outcome": "unchanged", "updatedAt": 1 }),
     ] {
-        let gate = Gate::open(None);
-        let answer = json!({ "status": "success", "value": value });
-        gate.set(Fault::status(200, &answer.to_string()));
-        let machine = Machine::new().deployment(&gate.url, KEY);
+        let (_gate, machine) = answered_with(&value);
         machine
             .sidecar(&["workflow", "set", "w", "--task", "N"])
             .run();
@@ -198,11 +201,8 @@ fn pages_without_an_end_are_refused() {
         (json!("same"), json!([{ "key": "w" }])),
         (json!(null), json!([])),
     ] {
-        let gate = Gate::open(None);
         let value = json!({ "page": page, "isDone": false, "continueCursor": cursor });
-        let answer = json!({ "status": "success", "value": value });
-        gate.set(Fault::status(200, &answer.to_string()));
-        let machine = Machine::new().deployment(&gate.url, KEY);
+        let (_gate, machine) = answered_with(&value);
         let list = machine.sidecar(&["workflow", "list", "--remote"]).run();
         assert!(
             list.status == 1 && list.stderr.contains("have no end"),

@@ -409,6 +409,13 @@ pub fn place_executable(path: &Path) {
     }
 }
 
+/// A pipe at `path`. Whoever opens it waits.
+#[cfg(unix)]
+pub fn fifo(path: &Path) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
 pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

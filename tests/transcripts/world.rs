@@ -82,8 +82,6 @@ pub enum Charge {
 /// A session's files, and the record that they must give.
 pub struct ExpectedSession {
     pub files: Files,
-    /// The session whose charge the client has carried into this one's.
-    pub charged_parent: Option<usize>,
     /// The lengths of its files when all sessions have ended for the first time.
     pub middle: [usize; 1 + AGENTS.len()],
     pub truth: Truth,
@@ -136,8 +134,8 @@ struct Charged {
     carried: Usages,
     /// Whether it covers the session.
     is_whole: bool,
-    /// The parent, if the client includes its charge.
-    parent: Option<usize>,
+    /// Whether the client includes the parent's charge.
+    is_unmarked_fork: bool,
     /// Whether the parent's charge was only partial, so that the two parts cannot be told apart.
     is_unclear: bool,
 }
@@ -160,7 +158,7 @@ pub fn build(plans: &[Plan]) -> World {
             Some((parent, fork)) => {
                 if [Fork::Session, Fork::Background].contains(&fork) {
                     let of_parent = &charged[parent];
-                    own.parent = Some(parent);
+                    own.is_unmarked_fork = true;
                     own.is_unclear =
                         of_parent.is_unclear || of_parent.stated.is_some() && !of_parent.is_whole;
                     own.carried = of_parent.stated.clone().unwrap_or_default();
@@ -184,7 +182,7 @@ pub fn build(plans: &[Plan]) -> World {
         let exit = match plan.first_exit {
             // If a fork includes its parent's charge, that charge must be exact.
             Exit::Charged { .. } => Exit::Charged { extra: 0 },
-            Exit::PartlyCharged if charged[number].parent.is_some() => Exit::Killed,
+            Exit::PartlyCharged if charged[number].is_unmarked_fork => Exit::Killed,
             exit => exit,
         };
         state_charges(&mut writers, &mut charged, number, exit);
@@ -198,7 +196,7 @@ pub fn build(plans: &[Plan]) -> World {
         writers[number].write_all(&plan.later);
         writers[number].pause();
         let exit = match plan.later_exit {
-            Exit::Charged { .. } if charged[number].parent.is_some() => Exit::Charged { extra: 0 },
+            Exit::Charged { .. } if charged[number].is_unmarked_fork => Exit::Charged { extra: 0 },
             Exit::PartlyCharged => Exit::Killed,
             exit => exit,
         };
@@ -309,7 +307,7 @@ fn expect_session(
                 .usage_by_model
                 .values()
                 .for_each(|usage| add(&mut truth.usage, *usage));
-            if charged.parent.is_some() && charged.carried.is_empty() {
+            if charged.is_unmarked_fork && charged.carried.is_empty() {
                 // Whether the parent cost nothing or an unknown amount is not recorded.
                 Charge::Any
             } else {
@@ -320,7 +318,6 @@ fn expect_session(
     };
     ExpectedSession {
         files,
-        charged_parent: charged.parent,
         middle,
         truth,
         charge,

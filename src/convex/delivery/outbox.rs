@@ -31,7 +31,7 @@ impl Delivery<'_> {
                     if !receipt::is_workflow_stored(&receipt, set.workflow.updated_at) =>
                 {
                     Some(Failure::refused(
-                        "the deployment did not confirm that it stores this",
+                        "the deployment did not confirm that it has stored the workflow",
                     ))
                 }
                 (_, verdict) => verdict.into_failure(),
