@@ -18,6 +18,8 @@ use crate::transcript::reader::{self, Checkpoint, Outcome};
 pub struct TranscriptDelta {
     pub(super) files: Vec<FileDelta>,
     pub(super) origin: Option<Origin>,
+    /// Whether the session's main chain is in several files.
+    pub(super) has_several_parts: bool,
     /// How much of the files was read, this delta included.
     pub state: ReadState,
 }
@@ -75,6 +77,11 @@ pub fn read_files(
     let mut delta = TranscriptDelta {
         files: Vec::new(),
         origin: None,
+        has_several_parts: files
+            .iter()
+            .filter(|(_, kind)| *kind == Source::Main)
+            .count()
+            > 1,
         state: if checkpoints.is_empty() {
             ReadState::Missing
         } else {

@@ -235,17 +235,19 @@ pub(super) fn count(
         }
         chains.push(chain);
     }
+    let latest = if delta.has_several_parts {
+        write.latest_chain(row)?
+    } else {
+        None
+    };
     let (paths, facts): (Vec<_>, Vec<_>) = delta
         .files
         .into_iter()
         .map(|file| ((file.path, file.checkpoint), file.facts))
         .unzip();
     let mut counter = write.counter(row);
-    row.figures.absorb(
-        chains.iter_mut().zip(facts).collect(),
-        &mut counter,
-        &config.prices,
-    )?;
+    row.figures
+        .absorb((&mut chains, facts), latest, &mut counter, &config.prices)?;
     let parents = counter.parents()?;
     drop(counter);
     row.figures.parents.extend(parents);

@@ -85,6 +85,12 @@ impl Write<'_> {
         Ok(chain.unwrap_or_default())
     }
 
+    /// The chain of the file in which the session's conversation was last.
+    pub fn latest_chain(&self, row: &SessionRow) -> Result<Option<Chain>> {
+        let sql = "SELECT chain FROM transcripts WHERE session = ? ORDER BY chain ->> '$.seenAt' DESC LIMIT 1";
+        query_one(self.connection, sql, [row.stored.id], |row| json(row, 0))
+    }
+
     /// Remembers where the reading of one of the session's files stopped, and in what state.
     pub fn store_checkpoint(
         &self,

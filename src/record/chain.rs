@@ -47,6 +47,9 @@ pub struct Chain {
     /// The type of the subagent whose file it is, if the client says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subagent_type: Option<String>,
+    /// The time of the last record of the main chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seen_at: Option<Millis>,
 }
 
 /// A message that may have more records.
@@ -79,6 +82,23 @@ impl Chain {
             copied_at,
             ..Self::default()
         }
+    }
+
+    /// Goes on where the reading of another file of the session stopped, if the next record, which
+    /// was written `at`, comes after that: the client writes to another project folder while it
+    /// works in a worktree.
+    pub(super) fn go_on_from(&mut self, other: &Self, at: Option<Millis>) {
+        if other.seen_at <= self.seen_at || is_before(at, other.seen_at) {
+            return;
+        }
+        self.open.clone_from(&other.open);
+        self.prompt = other.prompt;
+        self.prompted_at = other.prompted_at;
+        self.command.clone_from(&other.command);
+        self.seen_at = other.seen_at;
+        // What was written there after the last reply is not known, so only its parent tells whether
+        // a reply goes on with a message.
+        self.is_after_user[0] = true;
     }
 
     /// Whether a reply was copied from the parent of a subagent: all replies before the first

@@ -357,6 +357,40 @@ impl Facts {
         }
     }
 
+    /// The time of the first fact, if it has one.
+    #[must_use]
+    pub fn begins_at(&self) -> Option<Millis> {
+        self.facts.first().and_then(|fact| fact.at)
+    }
+
+    /// Whether some of them belong to the main chain.
+    #[must_use]
+    pub fn has_main_chain(&self) -> bool {
+        self.facts.iter().any(|fact| fact.is_main)
+    }
+
+    /// Takes the first `count` facts, with what the client had charged by then. What holds for the
+    /// whole stretch remains.
+    #[must_use]
+    pub fn take(&mut self, count: usize) -> Self {
+        let rest = self.facts.split_off(count);
+        let facts = std::mem::replace(&mut self.facts, rest);
+        let later = self.charges.partition_point(|(place, _)| *place <= count);
+        let later = self.charges.split_off(later);
+        let charges = std::mem::replace(&mut self.charges, later);
+        for (place, _) in &mut self.charges {
+            *place -= count;
+        }
+        let is_in = |(record, _): &mut (Key, Answer)| facts.iter().any(|fact| fact.key == *record);
+        Self {
+            names: self.names.clone(),
+            answer: self.answer.take_if(is_in),
+            facts,
+            charges,
+            ..Self::default()
+        }
+    }
+
     /// The number of facts, plus the size of their texts: a measure of the memory in use.
     #[must_use]
     pub fn weight(&self) -> usize {

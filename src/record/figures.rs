@@ -19,6 +19,7 @@ use super::facts::{
 };
 use super::index::{Index, Key, Known, key};
 use super::names::{MAX_MODELS, MAX_SUBAGENT_TYPES, MAX_TOOLS, entry, entry_name};
+use super::order::in_order;
 use super::prices::Prices;
 use super::project::add_pull_requests;
 use super::redact::Text;
@@ -96,21 +97,26 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Counts the facts of some files, each with the state of its chain, in the order in which they
-    /// were read.
+    /// Counts the facts of some files, each with the state of its chain. `latest` is the chain of the
+    /// file that the conversation was in last, if the session has several.
     pub fn absorb<I: Index>(
         &mut self,
-        files: Vec<(&mut Chain, Vec<Facts>)>,
+        (chains, files): (&mut [Chain], Vec<Vec<Facts>>),
+        mut latest: Option<Chain>,
         index: &mut I,
         prices: &Prices,
     ) -> Result<(), I::Error> {
-        let stretches = files.iter().flat_map(|(_, stretches)| stretches);
-        let facts = stretches.flat_map(|facts| &facts.facts);
+        let facts = files.iter().flatten().flat_map(|facts| &facts.facts);
         let keys = facts.flat_map(|fact| std::iter::once(fact.key).chain(fact.copy));
         let mut batch = Batch::new(index, keys, prices)?;
-        for (chain, stretches) in files {
-            for facts in stretches {
-                self.absorb_stretch(facts, chain, &mut batch)?;
+        for (file, facts) in in_order(files) {
+            let is_main = facts.has_main_chain();
+            if let Some(latest) = latest.as_ref().filter(|_| is_main) {
+                chains[file].go_on_from(latest, facts.begins_at());
+            }
+            self.absorb_stretch(facts, &mut chains[file], &mut batch)?;
+            if is_main && chains.len() > 1 {
+                latest = Some(chains[file].clone());
             }
         }
         for (record, text) in std::mem::take(&mut self.summaries) {
@@ -194,6 +200,9 @@ impl Figures {
     ) -> Result<(), I::Error> {
         if chain.copied_at.is_some() && chain.copied_at == fact.at {
             batch.inherit(fact.key)?;
+        }
+        if fact.is_main {
+            chain.seen_at = chain.seen_at.max(fact.at);
         }
         match &fact.what {
             What::Reply(reply) => return self.absorb_reply(&fact, reply, names, chain, batch),

@@ -16,6 +16,7 @@ pub mod index;
 pub mod ledger;
 mod lineage;
 pub mod names;
+mod order;
 pub mod outcome;
 pub mod period;
 pub mod prices;

@@ -41,7 +41,8 @@ pub fn local_path(stated: &str) -> PathBuf {
 }
 
 /// The transcript of a session and its parts in other folders of the client's projects
-/// (`<projects>/<folder>/<session>.jsonl`), each once, however many links lead to it.
+/// (`<projects>/<folder>/<session>.jsonl`), each once, however many links lead to it. The oldest is
+/// first.
 #[must_use]
 pub fn fragments(stated: &Path, session_id: &str) -> Vec<PathBuf> {
     let name = format!("{session_id}.jsonl");
@@ -59,11 +60,15 @@ pub fn fragments(stated: &Path, session_id: &str) -> Vec<PathBuf> {
     let mut others: Vec<_> = others.filter(|path| path.is_file()).collect();
     others.sort();
     let mut seen = BTreeSet::new();
-    std::iter::once(stated.to_owned())
+    let mut files: Vec<_> = std::iter::once(stated.to_owned())
         .filter(|path| path.is_file())
         .chain(others)
         .filter(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())))
-        .collect()
+        .collect();
+    if files.len() > 1 {
+        files.sort_by_cached_key(|path| beginning::of(path).origin.first_record_at);
+    }
+    files
 }
 
 /// A transcript and those of its subagents.

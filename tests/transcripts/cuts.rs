@@ -23,7 +23,7 @@ use proptest::sample::Index;
 use proptest::test_runner::RngAlgorithm;
 
 use crate::adds_up::assert_adds_up;
-use crate::generate::{self, AGENTS, Deviation, Files, Op, Style, bound, cuts, ops, style};
+use crate::generate::{self, AGENTS, Deviation, Files, Ids, Op, Style, bound, cuts, ops, style};
 use crate::oracle::{self, Truth};
 
 /// The client finishes a message before it begins the next one, and repeats a line only
@@ -118,26 +118,31 @@ impl OneSession {
             }
             all.push(stretch);
         }
-        let files = self.chains.iter_mut().zip(all).collect();
+        let files = (&mut self.chains[..], all);
         self.figures
-            .absorb(files, &mut self.records, &Prices::default())
+            .absorb(files, None, &mut self.records, &Prices::default())
             .unwrap();
     }
 
     fn document(&self) -> Document {
         let bytes = self.offsets.iter().map(|&offset| offset as u64).sum();
-        let transcript = TranscriptState {
-            state: ReadState::Complete,
-            bytes,
-        };
-        Document::new(
-            &Session::new("s", "host", 0),
-            &self.figures,
-            transcript,
-            MAX_OUTPUT,
-            &Prices::default(),
-        )
+        document_of(&self.figures, bytes)
     }
+}
+
+fn document_of(figures: &Figures, bytes: u64) -> Document {
+    let transcript = TranscriptState {
+        state: ReadState::Complete,
+        bytes,
+    };
+    let session = Session::new("s", "host", 0);
+    Document::new(
+        &session,
+        figures,
+        transcript,
+        MAX_OUTPUT,
+        &Prices::default(),
+    )
 }
 
 fn redactor() -> Redactor {
@@ -207,6 +212,54 @@ fn check(
     Ok(())
 }
 
+/// Asserts that a conversation which continues in another folder, and comes back, gives the record of
+/// one file.
+fn check_folders(ops: &[Op], style: &Style, changes: &[Index]) -> Result<(), TestCaseError> {
+    let mut files = generate::write(ops, style);
+    for (_, subagent) in &mut files.subagents {
+        subagent.clear();
+    }
+    let lines: Vec<_> = files.main.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut parts = [Vec::new(), Vec::new()];
+    for (number, line) in lines.iter().enumerate() {
+        let changes = changes.iter().map(|change| change.index(lines.len()));
+        let folder = changes.filter(|change| *change <= number).count() % 2;
+        parts[folder].extend_from_slice(line);
+    }
+    let redactor = redactor();
+    let stretches = parts.iter().map(|part| {
+        let mut gatherer = Gatherer::new(&redactor);
+        let mut buffer = Vec::new();
+        let never = Deadline::never();
+        read_lines(
+            &**part,
+            u64::MAX,
+            &mut buffer,
+            Source::Main,
+            &mut gatherer,
+            never,
+        )
+        .unwrap();
+        vec![gatherer.finish()]
+    });
+    let (mut figures, mut records) = (Figures::default(), Records::default());
+    let files_read = (
+        &mut [Chain::default(), Chain::default()][..],
+        stretches.collect(),
+    );
+    figures
+        .absorb(files_read, None, &mut records, &Prices::default())
+        .unwrap();
+    let whole = one_read(&files);
+    prop_assert_eq!(
+        document_of(&figures, 0),
+        document_of(&whole.figures, 0),
+        "{}",
+        dump(&files)
+    );
+    Ok(())
+}
+
 fn config(cases: u32) -> ProptestConfig {
     // The default random number generator takes an eighth of the time in an unoptimized build.
     ProptestConfig {
@@ -246,6 +299,21 @@ proptest! {
     #[test]
     fn repeated_lines_give_one_record(ops in ops(16, Deviation { repeated: 12, ..CLIENT }), style in style(), cuts in cuts(4)) {
         check(&ops, &Style { is_timed: true, ..style }, &cuts, u64::MAX)?;
+    }
+
+    #[test]
+    fn conversation_in_two_folders_gives_one_record(ops in ops(16, CLIENT), style in style(), changes in proptest::collection::vec(any::<Index>(), 1..4)) {
+        // State records have no time, a line that is written again does not tell where it was first, and
+        // the clients that wrote subagents into the main file did not change the folder.
+        let is_moved = |op: &Op| match op {
+            Op::Again { .. } | Op::Title { .. } | Op::Unknown { .. } => false,
+            Op::Answer { chain, .. } | Op::Results { chain, .. } => *chain == 0,
+            _ => true,
+        };
+        let ops: Vec<_> = ops.into_iter().filter(is_moved).collect();
+        // Without a reply there, nothing tells that something was written in the other folder.
+        let ids = if changes.len() > 1 { Ids::Unique } else { style.ids };
+        check_folders(&ops, &Style { is_timed: true, ids, ..style }, &changes)?;
     }
 
     #[test]
