@@ -132,7 +132,7 @@ target/rivals/python/installed: $(RIVALS)/requirements.txt
 	-python3 -m venv $(@D) && $(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $< && touch $@
 
 $(CARGO_DENY):
-	cargo install --locked --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny
+	cargo install --locked --debug --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny
 
 # `cargo clean` removes cargo's target folder, which may not be `target`.
 clean:

@@ -30,7 +30,7 @@ use crate::record::read_state::ReadState;
 use crate::system::deadline::Deadline;
 use crate::system::process;
 use crate::transcript::beginning;
-use crate::transcript::files::{SessionFile, subagent_id, subagents_beside, with_subagents};
+use crate::transcript::files::{SessionFile, subagent_id, subagents_beside, subagents_in};
 use crate::transcript::reader::Checkpoint;
 use crate::ui::{escape, plural};
 
@@ -111,7 +111,7 @@ fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcr
     let mut recognized_in = BTreeMap::new();
     let mut transcripts = Vec::new();
     for (session_id, mut files) in find_files(folder) {
-        files.sort();
+        files.sort_by(|(path, source), other| (source, path).cmp(&(&other.1, &other.0)));
         let read_version = versions.remove(&session_id);
         // A file whose name is not that of its session is a copy that somebody made.
         let is_copy = |(path, _): &SessionFile| {
@@ -163,7 +163,7 @@ fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcr
 /// folder that cannot be read is reported, and the others are read.
 fn find_files(folder: &Path) -> BTreeMap<String, Vec<SessionFile>> {
     let mut sessions: BTreeMap<String, Vec<SessionFile>> = BTreeMap::new();
-    let mut beside: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    let mut subagents: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     // Each folder with the number of levels below it to search. Links come last, because a link can
     // lead to a folder that is read anyway, or back to one above it.
     let mut folders = vec![(folder.to_owned(), usize::MAX)];
@@ -193,6 +193,10 @@ fn find_files(folder: &Path) -> BTreeMap<String, Vec<SessionFile>> {
             has_subagents |= subagent_id(&path).is_some();
             match name.strip_suffix(".jsonl") {
                 None if metadata.is_dir() && name != "subagents" && depth > 0 => {
+                    let files = subagents_in(&path.join("subagents"));
+                    if is_session_id(name) && !files.is_empty() {
+                        subagents.entry(name.to_owned()).or_default().extend(files);
+                    }
                     if path.is_symlink() {
                         linked.push((path, MAX_LINKED_DEPTH.min(depth - 1)));
                     } else {
@@ -202,21 +206,19 @@ fn find_files(folder: &Path) -> BTreeMap<String, Vec<SessionFile>> {
                 Some(id)
                     if metadata.is_file() && is_session_id(id) && subagent_id(&path).is_none() =>
                 {
-                    sessions
-                        .entry(id.to_owned())
-                        .or_default()
-                        .extend(with_subagents(path));
+                    let files = sessions.entry(id.to_owned()).or_default();
+                    files.push((path, Source::Main));
                 }
                 _ => {}
             }
         }
         if has_subagents {
             for (session_id, files) in subagents_beside(&folder) {
-                beside.entry(session_id).or_default().extend(files);
+                subagents.entry(session_id).or_default().extend(files);
             }
         }
     }
-    for (session_id, files) in beside {
+    for (session_id, files) in subagents {
         let files = files.into_iter().map(|path| (path, Source::Subagent));
         sessions.entry(session_id).or_default().extend(files);
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::Config;
 use crate::record::Millis;
 use crate::record::facts::{Facts, MAX_FACTS, Source};
-use crate::record::index::key;
+use crate::record::index::{Key, key};
 use crate::record::read_state::ReadState;
 use crate::system::deadline::Deadline;
 use crate::system::files::open_regular;
@@ -35,7 +35,9 @@ pub(super) struct FileDelta {
     pub(super) is_from_start: bool,
     /// The time of the records in it that an old client copied.
     pub(super) copied_at: Option<Millis>,
-    /// The type of the subagent whose file it is, if the client says so.
+    /// The subagent whose file it is.
+    pub(super) agent: Option<Key>,
+    /// Its type, if the client says so.
     pub(super) subagent_type: Option<String>,
 }
 
@@ -88,6 +90,13 @@ pub fn read_files(
             ReadState::Complete
         },
     };
+    let mut files: Vec<_> = files.iter().collect();
+    if delta.has_several_parts {
+        files.sort_by_cached_key(|(path, source)| {
+            let is_main = *source == Source::Main;
+            (*source, is_main.then(|| beginning::of(path).origin))
+        });
+    }
     for (path, source) in files {
         let Ok(file) = open_regular(path) else {
             continue;
@@ -104,7 +113,7 @@ pub fn read_files(
             outcome = read(&from);
         }
         let Ok(Outcome::Read {
-            mut facts,
+            facts,
             checkpoint,
             is_all,
         }) = outcome
@@ -123,9 +132,6 @@ pub fn read_files(
             let origins = delta.origin.into_iter().chain([beginning.origin]);
             delta.origin = origins.min();
         }
-        if is_from_start && let Some(id) = subagent_id(path) {
-            facts.push(Facts::of_subagent(key(b'a', id.as_bytes())));
-        }
         if checkpoint != from || is_from_start {
             let subagent_type = (*source == Source::Subagent)
                 .then(|| subagent_type(path))
@@ -136,6 +142,7 @@ pub fn read_files(
                 checkpoint,
                 is_from_start,
                 copied_at,
+                agent: subagent_id(path).map(|id| key(b'a', id.as_bytes())),
                 subagent_type: subagent_type.map(|name| config.redactor.name(&name)),
             });
         }

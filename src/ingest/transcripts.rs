@@ -230,6 +230,7 @@ pub(super) fn count(
         } else {
             write.chain(row, &file.path.to_string_lossy())?
         };
+        chain.agent = file.agent;
         if file.subagent_type.is_some() {
             chain.subagent_type.clone_from(&file.subagent_type);
         }

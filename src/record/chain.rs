@@ -44,6 +44,9 @@ pub struct Chain {
     /// The time of the records that an old client copied into the file of a resumed session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) copied_at: Option<Millis>,
+    /// The subagent whose file it is.
+    #[serde(skip)]
+    pub agent: Option<Key>,
     /// The type of the subagent whose file it is, if the client says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subagent_type: Option<String>,

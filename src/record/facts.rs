@@ -81,8 +81,8 @@ pub enum What {
         /// Whether it is a command, which the client expands in the next record.
         is_command: bool,
     },
-    /// A prompt that the main agent gave to a subagent, in the main file: clients up to 2.0.25 wrote
-    /// subagents there.
+    /// A prompt that the main agent gave to a subagent, in its file or in the main one: clients up to
+    /// 2.0.25 wrote subagents there.
     Sidechain {
         /// The key of the subagent.
         agent: Key,
@@ -322,8 +322,6 @@ pub struct Facts {
     pub facts: Vec<Fact>,
     /// The last text, and the key of its record.
     pub answer: Option<(Key, Answer)>,
-    /// The subagent whose file this is.
-    pub subagent: Option<Key>,
     /// The latest state.
     pub latest: Latest,
     /// The session that the last custom title names.
@@ -348,15 +346,6 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The fact that the file of this subagent exists.
-    #[must_use]
-    pub fn of_subagent(id: Key) -> Self {
-        Self {
-            subagent: Some(id),
-            ..Self::default()
-        }
-    }
-
     /// The time of the first fact, if it has one.
     #[must_use]
     pub fn begins_at(&self) -> Option<Millis> {

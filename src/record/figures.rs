@@ -143,9 +143,6 @@ impl Figures {
             }
             None => false,
         };
-        if let Some(agent) = facts.subagent {
-            self.add_subagent(agent, chain);
-        }
         let all = std::mem::take(&mut facts.facts);
         let mut charges = std::mem::take(&mut facts.charges).into_iter().peekable();
         for (place, fact) in all.into_iter().enumerate() {
@@ -228,7 +225,7 @@ impl Figures {
             }
             What::Sidechain { agent } => {
                 if batch.is_new(fact.key)? {
-                    self.add_subagent(*agent, chain);
+                    self.add_subagent(chain.agent.unwrap_or(*agent), chain);
                 }
             }
             What::Prompt { is_command, .. } => {
@@ -315,7 +312,7 @@ impl Figures {
         if is_new {
             self.span.include(fact.at);
             self.charges.has_grown |= fact.is_main;
-            if let Some(agent) = reply.agent {
+            if let Some(agent) = chain.agent.or(reply.agent) {
                 self.add_subagent(agent, chain);
             }
             for (_, name) in &reply.calls {

@@ -41,8 +41,8 @@ pub fn local_path(stated: &str) -> PathBuf {
 }
 
 /// The transcript of a session and its parts in other folders of the client's projects
-/// (`<projects>/<folder>/<session>.jsonl`), each once, however many links lead to it. The oldest is
-/// first.
+/// (`<projects>/<folder>/<session>.jsonl`), each once, however many links lead to it. Some folders
+/// have only transcripts of its subagents.
 #[must_use]
 pub fn fragments(stated: &Path, session_id: &str) -> Vec<PathBuf> {
     let name = format!("{session_id}.jsonl");
@@ -57,24 +57,24 @@ pub fn fragments(stated: &Path, session_id: &str) -> Vec<PathBuf> {
         .flatten()
         .flatten()
         .map(|folder| folder.path().join(&name));
-    let mut others: Vec<_> = others.filter(|path| path.is_file()).collect();
+    let mut others: Vec<_> = others.collect();
     others.sort();
+    let real_path = |path: &PathBuf| {
+        let in_real_folder = || Some(path.parent()?.canonicalize().ok()?.join(&name));
+        path.canonicalize().ok().or_else(in_real_folder)
+    };
     let mut seen = BTreeSet::new();
-    let mut files: Vec<_> = std::iter::once(stated.to_owned())
-        .filter(|path| path.is_file())
+    std::iter::once(stated.to_owned())
         .chain(others)
-        .filter(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())))
-        .collect();
-    if files.len() > 1 {
-        files.sort_by_cached_key(|path| beginning::of(path).origin.first_record_at);
-    }
-    files
+        .filter(|path| path.is_file() || subagent_folder(path).is_dir())
+        .filter(|path| seen.insert(real_path(path)))
+        .collect()
 }
 
 /// A transcript and those of its subagents.
 #[must_use]
 pub fn with_subagents(main: PathBuf) -> Vec<SessionFile> {
-    let subagents = subagent_files(&main).into_iter();
+    let subagents = subagents_in(&subagent_folder(&main)).into_iter();
     std::iter::once((main, Source::Main))
         .chain(subagents.map(|path| (path, Source::Subagent)))
         .collect()
@@ -103,11 +103,16 @@ pub fn subagent_type(path: &Path) -> Option<String> {
     meta.agent_type.owned()
 }
 
-/// `<session>/subagents/**/agent-<id>.jsonl` beside `<session>.jsonl`, sorted. Links are not
-/// followed.
-fn subagent_files(main: &Path) -> Vec<PathBuf> {
+/// `<session>/subagents` beside `<session>.jsonl`.
+fn subagent_folder(main: &Path) -> PathBuf {
+    main.with_extension("").join("subagents")
+}
+
+/// `**/agent-<id>.jsonl` in a folder `<session>/subagents`, sorted. Links are not followed.
+#[must_use]
+pub fn subagents_in(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let mut folders = vec![(main.with_extension("").join("subagents"), 0)];
+    let mut folders = vec![(folder.to_owned(), 0)];
     while let Some((folder, depth)) = folders.pop() {
         let Ok(entries) = std::fs::read_dir(folder) else {
             continue;

@@ -180,7 +180,7 @@ impl<'a> Gatherer<'a> {
                     .facts
                     .push(fact(What::Prompt { text, is_command }));
             }
-            Record::Prompt { .. } if source == Source::Main => {
+            Record::Prompt { .. } => {
                 // If the subagent has no ID, it is recognized by its first record, which has no
                 // parent.
                 let by_id = |id: &str| self::key(b'a', id.as_bytes());
@@ -198,7 +198,7 @@ impl<'a> Gatherer<'a> {
                     self.facts.latest.model.set(at, &message.model);
                 }
                 let mut reply = self.reply(message, is_main.then_some((key, at)));
-                if source == Source::Main && !is_main {
+                if !is_main {
                     let agent = envelope.agent_id.as_deref();
                     reply.agent = agent.map(|id| self::key(b'a', id.as_bytes()));
                 }
@@ -234,8 +234,7 @@ impl<'a> Gatherer<'a> {
             Record::ContinuedIn(session) if can_be_session(&session) => {
                 self.facts.continued_in.insert(session.into_owned());
             }
-            Record::Prompt { .. }
-            | Record::NotTyped
+            Record::NotTyped
             | Record::ToolErrors(_)
             | Record::ContinuedIn(_)
             | Record::Error { .. }

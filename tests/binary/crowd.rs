@@ -16,8 +16,8 @@ fn event(index: usize) -> String {
     let session = format!("crowd-{}", index % SESSIONS);
     match index / SESSIONS {
         0 => json!({"session_id": session, "hook_event_name": "SessionStart", "source": "startup"}),
-        1 => json!({"session_id": session, "hook_event_name": "UserPromptSubmit", "prompt": "go on"}),
-        2 => json!({"session_id": session, "hook_event_name": "Stop", "last_assistant_message": "done"}),
+        1 => json!({"session_id": session, "hook_event_name": "UserPromptSubmit", "prompt": "go on", "prompt_id": "p"}),
+        2 => json!({"session_id": session, "hook_event_name": "Stop", "last_assistant_message": "done", "prompt_id": "p"}),
         _ => json!({"session_id": session, "hook_event_name": "SessionEnd", "reason": "other"}),
     }
     .to_string()

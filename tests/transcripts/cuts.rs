@@ -87,14 +87,6 @@ impl OneSession {
                 Some(index) => (&files.subagents[index].1, Source::Subagent),
             };
             let mut stretch = Vec::new();
-            if let Some((path, _)) = index
-                .checked_sub(1)
-                .filter(|_| length > 0)
-                .map(|index| &files.subagents[index])
-            {
-                let id = path.rsplit('/').next().unwrap();
-                stretch.push(Facts::of_subagent(key(b'a', id.as_bytes())));
-            }
             loop {
                 let mut gatherer = Gatherer::new(redactor);
                 let input = &bytes[self.offsets[index]..length];

@@ -75,11 +75,8 @@ impl Machine {
     fn read(&mut self, session: usize, files: &Files) -> Truth {
         let mut reading = Reading::new(self, session);
         reading.file(&files.main, true);
-        for (path, bytes) in &files.subagents {
+        for (_, bytes) in &files.subagents {
             if !bytes.is_empty() {
-                reading
-                    .subagents
-                    .insert(path.rsplit('/').next().unwrap().to_owned());
                 reading.file(bytes, false);
             }
         }
