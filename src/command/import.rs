@@ -273,6 +273,7 @@ fn read(
         let mut checkpoints = transcript.checkpoints.clone();
         loop {
             let delta = ingest::read_files(
+                &transcript.session_id,
                 &transcript.files,
                 &checkpoints,
                 config,

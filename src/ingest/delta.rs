@@ -70,6 +70,7 @@ impl TranscriptDelta {
 /// is shorter now, is read from its beginning: what was counted of it stays counted. `buffer` is as in
 /// [`reader::read`].
 pub fn read_files(
+    session_id: &str,
     files: &[SessionFile],
     checkpoints: &BTreeMap<PathBuf, Checkpoint>,
     config: &Config,
@@ -105,7 +106,15 @@ pub fn read_files(
         let stored_path = config.redactor.path(path);
         let mut from = checkpoints.get(&*stored_path).cloned().unwrap_or_default();
         let mut read = |from: &Checkpoint| {
-            reader::read(&file, from, *source, &config.redactor, buffer, deadline)
+            reader::read(
+                &file,
+                from,
+                *source,
+                session_id,
+                &config.redactor,
+                buffer,
+                deadline,
+            )
         };
         let mut outcome = read(&from);
         if matches!(outcome, Ok(Outcome::Replaced)) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::delta::TranscriptDelta;
-use super::transcripts::count;
+use super::transcripts::{count, update_forks};
 use crate::config::Config;
 use crate::journal::{Result, SessionRow, StoreOptions, Write};
 use crate::record::Millis;
@@ -85,5 +85,6 @@ pub fn import(
     });
     count(write, config, &mut row, delta)?;
     store(&mut row)?;
+    update_forks(write, config, &row, now)?;
     Ok(Some(row.read_version))
 }

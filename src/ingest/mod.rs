@@ -28,17 +28,23 @@ fn store(
     deployment: Option<&str>,
     now: Millis,
 ) -> Result<()> {
-    let is_finalized =
-        row.transcript.state != ReadState::Partial && !has_just_ended(&row.session, now);
     let options = StoreOptions {
         deployment,
+        ..store_options(row, config, now)
+    };
+    write.store(row, &options)
+}
+
+fn store_options<'a>(row: &SessionRow, config: &'a Config, now: Millis) -> StoreOptions<'a> {
+    StoreOptions {
+        deployment: None,
         max_output: config.max_output_bytes,
         prices: &config.prices,
         now,
         changed_at: now,
-        is_finalized,
-    };
-    write.store(row, &options)
+        is_finalized: row.transcript.state != ReadState::Partial
+            && !has_just_ended(&row.session, now),
+    }
 }
 
 /// Whether the client may still be writing the session's last records. An end far in the future was

@@ -1,14 +1,14 @@
 //! Counts what is new in the transcript files of a session, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::delta::{TranscriptDelta, read_files};
 use super::files::files_of;
-use super::{FINALIZE_WINDOW, has_just_ended, store};
+use super::{FINALIZE_WINDOW, has_just_ended, store, store_options};
 use crate::config::Config;
-use crate::journal::{Journal, MAX_LOCK_HOLD, Result, SessionRow, Write};
+use crate::journal::{Journal, MAX_LOCK_HOLD, Result, SessionRow, StoreOptions, Write};
 use crate::record::Millis;
 use crate::record::chain::Chain;
 use crate::record::read_state::{ReadState, TranscriptState};
@@ -67,6 +67,7 @@ pub fn read_transcript(
             continue;
         }
         let reading = Reading {
+            session_id,
             files: &files,
             config,
             deadline,
@@ -110,6 +111,7 @@ fn read_new(
             };
             let rest = reading.count(write, &mut row, delta)?;
             store(write, &mut row, reading.config, None, now)?;
+            update_forks(write, reading.config, &row, now)?;
             (read_version, is_stale) = (row.read_version, row.is_stale);
             Ok(Some(rest))
         })?;
@@ -124,6 +126,7 @@ fn read_new(
 
 /// A reading of a session's files.
 struct Reading<'a> {
+    session_id: &'a str,
     files: &'a [SessionFile],
     config: &'a Config,
     deadline: Deadline,
@@ -134,6 +137,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn read(&self) -> TranscriptDelta {
         read_files(
+            self.session_id,
             self.files,
             &self.checkpoints,
             self.config,
@@ -195,18 +199,14 @@ pub(super) fn count(
     write: &Write<'_>,
     config: &Config,
     row: &mut SessionRow,
-    mut delta: TranscriptDelta,
+    delta: TranscriptDelta,
 ) -> Result<()> {
     if let Some(origin) = delta.origin {
         write.store_origin(row, origin)?;
     }
     // These decide which session had a record first, so they come before the records.
     let mut has_marks = false;
-    for facts in delta.files.iter_mut().flat_map(|file| &mut file.facts) {
-        let titled = facts.titled_session.as_ref();
-        if titled.is_some_and(|titled| *titled != row.session.session_id) {
-            facts.latest.custom_title = None;
-        }
+    for facts in delta.files.iter().flat_map(|file| &file.facts) {
         has_marks |= facts.forked_from.is_some() || !facts.continued_in.is_empty();
         if let Some(parent) = &facts.forked_from {
             write.store_fork(&row.session.session_id, parent)?;
@@ -251,7 +251,11 @@ pub(super) fn count(
         .absorb((&mut chains, facts), latest, &mut counter, &config.prices)?;
     let parents = counter.parents()?;
     drop(counter);
-    row.figures.parents.extend(parents);
+    for parent in parents {
+        if row.figures.parents.insert(parent.clone()) {
+            write.store_copy(row, &parent)?;
+        }
+    }
     find_base(write, row)?;
     for ((path, checkpoint), chain) in paths.iter().zip(&chains) {
         write.store_checkpoint(row, &path.to_string_lossy(), checkpoint, chain)?;
@@ -276,5 +280,36 @@ fn find_base(write: &Write<'_>, row: &mut SessionRow) -> Result<()> {
     let owners = owners.iter().flatten();
     row.figures
         .find_base(owners.map(|owner| (owner.session.session_id.as_str(), &owner.figures)));
+    Ok(())
+}
+
+/// Updates the forks of a session that has just been counted: what they were charged starts from
+/// a charge of that session.
+pub(super) fn update_forks(
+    write: &Write<'_>,
+    config: &Config,
+    row: &SessionRow,
+    now: Millis,
+) -> Result<()> {
+    let mut changed = vec![row.session.session_id.clone()];
+    let mut seen = BTreeSet::new();
+    while let Some(session_id) = changed.pop() {
+        for fork in write.copiers(&session_id)? {
+            let Some(mut fork) = write.load(&fork)?.filter(|_| seen.insert(fork)) else {
+                continue;
+            };
+            let before = fork.figures.clone();
+            find_base(write, &mut fork)?;
+            if fork.figures != before {
+                // It did not change itself, so its time of change stays the same.
+                let options = StoreOptions {
+                    changed_at: fork.updated_at(),
+                    ..store_options(&fork, config, now)
+                };
+                write.store(&mut fork, &options)?;
+                changed.push(fork.session.session_id);
+            }
+        }
+    }
     Ok(())
 }

@@ -135,6 +135,21 @@ impl Write<'_> {
         Ok(())
     }
 
+    /// Remembers that the session has copies of records of a parent.
+    pub fn store_copy(&self, row: &SessionRow, parent: &str) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO copies (parent, child) SELECT id, ? FROM sessions WHERE session_id = ?";
+        let mut insert = self.connection.prepare_cached(sql)?;
+        insert.execute(params![row.stored.id, parent])?;
+        Ok(())
+    }
+
+    /// The IDs of the sessions that have copies of records of this one.
+    pub fn copiers(&self, session_id: &str) -> Result<Vec<String>> {
+        let sql = "SELECT child.session_id FROM sessions AS parent JOIN copies ON copies.parent = parent.id
+                   JOIN sessions AS child ON child.id = copies.child WHERE parent.session_id = ?";
+        query_all(self.connection, sql, [session_id], |row| row.get(0))
+    }
+
     /// How many bytes of the session's files were read.
     pub fn bytes_read(&self, row: &SessionRow) -> Result<u64> {
         let sql = "SELECT coalesce(sum(offset), 0) FROM transcripts WHERE session = ?";
@@ -198,6 +213,8 @@ impl Write<'_> {
     pub(super) fn uncount(&self, session: i64) -> Result<BTreeSet<i64>> {
         self.connection
             .execute("DELETE FROM transcripts WHERE session = ?", [session])?;
+        self.connection
+            .execute("DELETE FROM copies WHERE child = ?", [session])?;
         let sql = "UPDATE sessions SET is_stale = 0 WHERE id = ?";
         self.connection.execute(sql, [session])?;
         self.dedup_index

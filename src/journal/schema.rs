@@ -25,6 +25,7 @@ pub(super) const VERSION: i64 = 2;
 /// - `transcripts`: where the reading of each file of a session stopped, and the state of its
 ///   [`chain`](crate::record::chain).
 /// - `forks`: which session is a fork of which, according to the client.
+/// - `copies`: which session has copies of records that another one had first.
 /// - `counted`: every record that was counted on this machine, in pages from key `low` to key
 ///   `high` ([`counted`](super::counted)).
 /// - `workflows`: what was set on this machine. A row is due while `updated_at > delivered_at`.
@@ -80,6 +81,11 @@ CREATE TABLE forks (
   child  TEXT NOT NULL,
   parent TEXT NOT NULL,
   PRIMARY KEY (child, parent)
+) WITHOUT ROWID;
+CREATE TABLE copies (
+  parent INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  child  INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  PRIMARY KEY (parent, child)
 ) WITHOUT ROWID;
 CREATE TABLE counted (
   low     INTEGER PRIMARY KEY,
@@ -153,6 +159,11 @@ CREATE TABLE forks (
   child  TEXT NOT NULL,
   parent TEXT NOT NULL,
   PRIMARY KEY (child, parent)
+) WITHOUT ROWID;
+CREATE TABLE copies (
+  parent INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  child  INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  PRIMARY KEY (parent, child)
 ) WITHOUT ROWID;
 UPDATE sessions SET figures = json_set(figures, '$.firstPrompt', json_object('text', json_extract(figures, '$.input')))
   WHERE json_extract(figures, '$.input') IS NOT NULL;

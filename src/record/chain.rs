@@ -68,6 +68,9 @@ struct OpenMessage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     day: Option<Day>,
     is_main: bool,
+    /// The subagent that wrote it, if it is in the main file and says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agent: Option<Key>,
     /// Whether there is a `user` record after its last record.
     is_followed: bool,
     /// Its last records.
@@ -146,6 +149,7 @@ impl Chain {
                 model: names[reply.model].clone(),
                 day: fact.at.map(day_of),
                 is_main: fact.is_main,
+                agent: reply.agent,
                 is_followed: false,
                 records: Vec::new(),
                 calls: Vec::new(),
@@ -257,17 +261,18 @@ impl OpenMessage {
     ///
     /// A new request needs something new to send: a `user` record. Without one in between, a reply
     /// with the same ID is the same message. With one, it is the same only if its parent says so:
-    /// tools can return while the model is still writing.
+    /// tools can return while the model is still writing. The same holds for subagents without a
+    /// name, which may have written the records in between.
     fn is_continued_by(&self, fact: &Fact, reply: &Reply) -> bool {
         let has_same_request = match (self.request, reply.request) {
             (Some(ours), Some(theirs)) => ours == theirs,
-            _ => true,
+            _ => self.id.is_some(),
         };
-        self.id.is_some()
-            && self.id == reply.id
-            && self.is_main == fact.is_main
+        let is_next = !self.is_followed && (self.is_main || self.agent.is_some());
+        self.id == reply.id
             && has_same_request
-            && (!self.is_followed || self.records.contains(&fact.parent))
+            && (self.is_main, self.agent) == (fact.is_main, reply.agent)
+            && (is_next || self.records.contains(&fact.parent))
     }
 }
 
@@ -301,6 +306,7 @@ mod tests {
             follows_user: line.follows_user,
         };
         let fact = Fact {
+            is_marked: false,
             key: line.record,
             copy: None,
             parent: line.parent,

@@ -134,12 +134,14 @@ pub struct Shown {
 impl Charges {
     /// Adds a state. A state that was read before adds nothing.
     pub fn add(&mut self, charge: Charge) {
-        let place = self.states.partition_point(|state| state.at <= charge.at);
+        let order = |state: &Charge| (state.at, state.usage().tokens());
+        let is_before = |state: &Charge| order(state) <= order(&charge);
+        let place = self.states.partition_point(is_before);
         match place
             .checked_sub(1)
             .and_then(|last| self.states.get_mut(last))
         {
-            Some(last) if last.at == charge.at || last.usage() == charge.usage() => *last = charge,
+            Some(last) if last.usage() == charge.usage() => *last = charge,
             _ => self.states.insert(place, charge),
         }
         if self.states.len() > MAX_STATES {
@@ -155,18 +157,26 @@ impl Charges {
 
     /// Finds the state of a parent from which this session's charge started. The client carries the
     /// parent's charge into a fork that it makes with `--fork-session` or `/bg`, but not into one
-    /// that has marks of its origin. `of_parent` is what the copied messages used that were the
-    /// parent's own: the fork starts from the first state that has all of it.
-    pub fn find_base(&mut self, parent: &Self, of_parent: Usage) {
+    /// that has marks of its origin. `copied` is what the copied messages used that were the
+    /// parent's own, and `of_parent` what all of its own used. If it went on after the fork, the fork
+    /// starts from the first state that has all that was copied. Otherwise it starts from the last
+    /// one, because requests without a message may have come in between.
+    pub fn find_base(&mut self, parent: &Self, copied: Usage, of_parent: Usage) {
         let Some(total) = self.last().map(Charge::usage) else {
             return;
         };
         let carried = parent.base.as_ref().map(Charge::usage).unwrap_or_default();
         let is_base = |state: &&Charge| {
             let usage = state.usage();
-            usage.minus(carried).covers(of_parent) && total.covers(usage)
+            usage.minus(carried).covers(copied) && total.covers(usage)
         };
-        self.base = parent.states.iter().find(is_base).cloned();
+        let mut states = parent.states.iter();
+        let base = if copied.covers(of_parent) {
+            states.rfind(is_base)
+        } else {
+            states.find(is_base)
+        };
+        self.base = base.cloned();
     }
 
     /// What is shown, given the messages that were `counted`, and the inherited ones that the client
@@ -382,7 +392,11 @@ mod tests {
             ],
             false,
         );
-        fork.find_base(&parent, used(20));
+        fork.find_base(&parent, used(20), used(80));
+        assert_eq!(shown(&fork, &own, &inherited), (6, Some(6.0), false));
+        // It did not continue: all that was charged was charged before the fork.
+        let parent = charges(vec![state(1, &[("m", 22)]), state(2, &[("m", 25)])], false);
+        fork.find_base(&parent, used(20), used(20));
         assert_eq!(shown(&fork, &own, &inherited), (6, Some(6.0), false));
         // The client did not carry anything over.
         let fork = charges(vec![state(9, &[("m", 5)])], false);
@@ -395,7 +409,7 @@ mod tests {
         let mut parent = charges(vec![state(1, &[("m", 22)]), state(2, &[("m", 25)])], false);
         parent.base = Some(state(0, &[("m", 20)]));
         let mut fork = charges(vec![state(9, &[("m", 26)])], false);
-        fork.find_base(&parent, used(5));
+        fork.find_base(&parent, used(5), used(5));
         let (own, inherited) = (counted(&[("m", 1)]), counted(&[("m", 30)]));
         assert_eq!(shown(&fork, &own, &inherited), (1, Some(1.0), false));
     }

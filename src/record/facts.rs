@@ -67,6 +67,8 @@ pub struct Fact {
     pub at: Option<Millis>,
     /// Whether it belongs to the session's own conversation, not to a subagent's.
     pub is_main: bool,
+    /// Whether it says which record it is a copy of.
+    pub is_marked: bool,
     /// The content.
     pub what: What,
 }
@@ -324,8 +326,6 @@ pub struct Facts {
     pub answer: Option<(Key, Answer)>,
     /// The latest state.
     pub latest: Latest,
-    /// The session that the last custom title names.
-    pub titled_session: Option<String>,
     /// Titles that older clients wrote for any session, each with the key of a record that
     /// identifies the session.
     pub summaries: Vec<(Key, Text)>,

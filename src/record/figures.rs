@@ -68,6 +68,9 @@ pub struct Figures {
     pub(super) parent: Option<String>,
     /// The session that the client says this one was copied from.
     pub forked_from: Option<String>,
+    /// Whether it has copies that do not say so: it is a fork of a fork.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) has_unmarked_copies: bool,
     /// What the client charged.
     pub charges: Charges,
     /// The first prompt that is not inherited.
@@ -233,6 +236,7 @@ impl Figures {
                     return Ok(());
                 }
                 let seen = batch.get(fact.key)?;
+                self.has_unmarked_copies |= seen.is_inherited && !fact.is_marked;
                 let is_command = *is_command;
                 match (seen.known, seen.is_inherited) {
                     (None, is_inherited) => {
@@ -298,6 +302,7 @@ impl Figures {
         };
         let message = chain.add_reply(fact, reply, names, known);
         if seen.is_inherited {
+            self.has_unmarked_copies |= !fact.is_marked;
             batch.inherit(message)?;
         }
         if seen.known.is_none() && message != fact.key {

@@ -1,7 +1,7 @@
 //! What a session shares with its parents: the part of its figures that is history, and what is
 //! kept when its files are read again because an older session had that part first.
 
-use super::charge::UsageByModel;
+use super::charge::{UsageByModel, total};
 use super::figures::Figures;
 
 impl Figures {
@@ -41,8 +41,9 @@ impl Figures {
         if let Some((id, parent)) = owners.max_by_key(copied) {
             self.parent = Some(id.to_owned());
             let inherited = self.inherited.unwrap_or_default();
-            let of_parent = inherited.minus(parent.inherited.unwrap_or_default());
-            self.charges.find_base(&parent.charges, of_parent);
+            let copied = inherited.minus(parent.inherited.unwrap_or_default());
+            let of_parent = total(parent.usage_by_model.values());
+            self.charges.find_base(&parent.charges, copied, of_parent);
             let not_carried = minus(&parent.inherited_by_model, &parent.carried());
             self.carried_by_model = Some(minus(&self.inherited_by_model, &not_carried));
         }
@@ -59,10 +60,23 @@ impl Figures {
         carried.unwrap_or(&self.inherited_by_model).clone()
     }
 
-    /// Whether the inherited part has no mark of its origin, so that the client charges it again.
+    /// Whether a part of what is inherited has no mark of its origin, so that the client charges it
+    /// again. A fork of a fork keeps the marks of its parent.
     #[must_use]
     pub fn is_unmarked_fork(&self) -> bool {
-        self.forked_from.is_none() && !self.parents.is_empty()
+        let has_unmarked_copies = self.forked_from.is_none() || self.has_unmarked_copies;
+        has_unmarked_copies && !self.parents.is_empty()
+    }
+
+    /// The session that this one is a fork of.
+    #[must_use]
+    pub fn origin(&self) -> Option<&String> {
+        let marked = self
+            .forked_from
+            .as_ref()
+            .filter(|_| !self.is_unmarked_fork());
+        let found = self.parent.as_ref().or(self.parents.first());
+        marked.or(found).or(self.forked_from.as_ref())
     }
 }
 

@@ -20,6 +20,8 @@ use crate::system::json::repair;
 pub struct Gatherer<'a> {
     pub(super) facts: Facts,
     redactor: &'a Redactor,
+    /// The session whose state counts; any session's if `None`.
+    session_id: Option<&'a str>,
     /// The last answer, not masked yet: masking is slow, and most of them are superseded.
     answer: Option<LastAnswer>,
     text_bytes: usize,
@@ -48,12 +50,21 @@ impl<'a> Gatherer<'a> {
         Self {
             facts: Facts::default(),
             redactor,
+            session_id: None,
             answer: None,
             text_bytes: 0,
             has_masked: false,
             is_after_user: [false; 2],
             is_in_rest: false,
         }
+    }
+
+    /// The same for the files of this session. They can have copies of another one's state: its
+    /// title, charge or pull requests.
+    #[must_use]
+    pub const fn of_session(mut self, session_id: &'a str) -> Self {
+        self.session_id = Some(session_id);
+        self
     }
 
     /// Whether the facts should be handed over, so that memory stays bounded.
@@ -167,6 +178,7 @@ impl<'a> Gatherer<'a> {
             parent: envelope.parent_uuid.as_deref().map_or(0, of),
             at,
             is_main,
+            is_marked: envelope.forked_from.is_some(),
             what,
         };
         let is_user = matches!(
@@ -211,9 +223,9 @@ impl<'a> Gatherer<'a> {
             Record::CompactBoundary => self.facts.facts.push(fact(What::Compaction)),
             Record::TurnEnd if is_main => self.facts.facts.push(fact(What::TurnEnd)),
             Record::ForkContext => self.facts.facts.push(fact(What::ForkContext)),
-            Record::Title { is_custom, text } => {
-                self.add_title(is_custom, &text, envelope);
-            }
+            Record::Title { .. } | Record::Charge(_) | Record::PullRequest { .. }
+                if self.is_of_another(envelope) => {}
+            Record::Title { is_custom, text } => self.add_title(is_custom, &text),
             Record::Summary { leaf, text } => {
                 let text = self.redactor.keep_line(&text);
                 self.has_masked = true;
@@ -244,11 +256,13 @@ impl<'a> Gatherer<'a> {
         self.is_after_user[usize::from(!is_main)] |= is_user;
     }
 
-    fn add_title(&mut self, is_custom: bool, text: &str, envelope: &Envelope<'_>) {
-        if is_custom {
-            let session = envelope.session_id.as_deref();
-            self.facts.titled_session = session.map(str::to_owned);
-        }
+    /// Whether a record names another session.
+    fn is_of_another(&self, envelope: &Envelope<'_>) -> bool {
+        let named = envelope.session_id.as_deref().zip(self.session_id);
+        named.is_some_and(|(named, ours)| named != ours)
+    }
+
+    fn add_title(&mut self, is_custom: bool, text: &str) {
         let latest = &mut self.facts.latest;
         let title = if is_custom {
             &mut latest.custom_title

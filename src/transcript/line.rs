@@ -209,7 +209,7 @@ impl<'a> Line<'a> {
             let failed = blocks.into_iter().filter(|block| block.is_error.is_true());
             return Record::ToolErrors(
                 failed
-                    .filter_map(|block| block.tool_use_id.into_text())
+                    .map(|block| block.tool_use_id.into_text().unwrap_or_default())
                     .collect(),
             );
         }
@@ -240,13 +240,14 @@ impl<'a> Line<'a> {
                     origin: origin.and_then(|origin| origin.kind.text()),
                     is_marked: attachment.is_meta.is_true() || self.is_meta.is_true(),
                 };
-                prompt::typed(attachment.prompt, &speaker).map_or(Record::Other, |typed| {
+                prompt::typed(attachment.prompt, &speaker).map_or(Record::NotTyped, |typed| {
                     Record::Prompt {
                         text: typed.text,
                         is_command: false,
                     }
                 })
             }
+            Some("queued_command") => Record::NotTyped,
             Some("max_turns_reached") => {
                 let turns = attachment.max_turns.count();
                 Record::Error {
@@ -342,7 +343,7 @@ impl<'a> wire::Block<'a> {
         match self.kind.text()? {
             "text" => self.text.into_text().map(Block::Text),
             "tool_use" | "server_tool_use" => Some(Block::ToolUse {
-                id: self.id.into_text()?,
+                id: self.id.into_text().unwrap_or_default(),
                 name: self.name.into_text()?,
             }),
             _ => None,

@@ -80,6 +80,7 @@ pub fn read(
     file: &File,
     from: &Checkpoint,
     source: Source,
+    session_id: &str,
     redactor: &Redactor,
     buffer: &mut Vec<u8>,
     deadline: Deadline,
@@ -120,6 +121,7 @@ pub fn read(
         length,
         segment: (length - start).div_ceil(SEGMENTS).clamp(1, MAX_SEGMENT),
         source,
+        session_id,
         redactor,
         deadline,
         next: AtomicU64::new(0),
@@ -179,6 +181,7 @@ struct Round<'a> {
     /// How much a thread reads at once, in bytes.
     segment: u64,
     source: Source,
+    session_id: &'a str,
     redactor: &'a Redactor,
     deadline: Deadline,
     /// The next segment that no thread has taken.
@@ -204,7 +207,7 @@ impl Round<'_> {
             .unwrap_or(2 * CHUNK)
             .clamp(MIN_BUFFER, 2 * CHUNK);
         buffer.resize(buffer.len().max(wanted), 0);
-        let mut gatherer = Gatherer::new(self.redactor);
+        let mut gatherer = Gatherer::new(self.redactor).of_session(self.session_id);
         gatherer.is_in_rest = self.is_rest;
         let input = At {
             file: self.file,
@@ -280,7 +283,7 @@ impl Round<'_> {
 
     /// Reads the lines that start between `start` and the end of its segment.
     fn read_segment(&self, start: u64, buffer: &mut Vec<u8>) -> io::Result<Segment> {
-        let mut gatherer = Gatherer::new(self.redactor);
+        let mut gatherer = Gatherer::new(self.redactor).of_session(self.session_id);
         let mut input = At {
             file: self.file,
             position: start,
@@ -405,7 +408,15 @@ mod tests {
         let read = |from: &Checkpoint| {
             let file = open_regular(&path).unwrap();
             let (mut buffer, deadline) = (Vec::new(), Deadline::never());
-            let outcome = super::read(&file, from, Source::Main, &redactor, &mut buffer, deadline);
+            let outcome = super::read(
+                &file,
+                from,
+                Source::Main,
+                "s",
+                &redactor,
+                &mut buffer,
+                deadline,
+            );
             let Ok(Outcome::Read {
                 facts,
                 checkpoint,
@@ -457,6 +468,7 @@ mod tests {
                 &opened,
                 &from,
                 Source::Main,
+                "s",
                 &redactor,
                 &mut buffer,
                 deadline,
@@ -528,6 +540,7 @@ mod tests {
                 &file,
                 &checkpoint,
                 Source::Main,
+                "s",
                 &redactor,
                 &mut Vec::new(),
                 Deadline::never(),

@@ -9,7 +9,7 @@ use crate::record::facts::Source;
 use crate::system::json::repair;
 
 /// How a record begins. A damaged line may contain a whole record after such a beginning.
-const RECORD: [&[u8]; 7] = [
+const RECORD: [&[u8]; 16] = [
     br#"{"parentUuid":"#,
     br#"{"type":""#,
     br#"{"uuid":""#,
@@ -17,6 +17,15 @@ const RECORD: [&[u8]; 7] = [
     br#"{"timestamp":""#,
     br#"{"isSidechain":"#,
     br#"{"message":{"#,
+    br#"{"cwd":""#,
+    br#"{"version":""#,
+    br#"{"userType":""#,
+    br#"{"entrypoint":""#,
+    br#"{"gitBranch":""#,
+    br#"{"requestId":""#,
+    br#"{"promptId":""#,
+    br#"{"agentId":""#,
+    br#"{"rowSource":""#,
 ];
 /// How many occurrences of each beginning are tried in a damaged line.
 const MAX_BEGINNINGS: usize = 512;

@@ -243,14 +243,16 @@ impl<'a> Reading<'a> {
         }
         match record["type"].as_str().unwrap() {
             "user" => {
-                let chain = chain(record, place);
                 self.results(&message["content"], place);
-                for open in self.open.iter_mut().filter(|open| open.chain == chain) {
-                    open.is_before_user = true;
-                }
+                self.ask_again(&chain(record, place));
                 self.prompt(prompt_text(record), place);
             }
-            "attachment" => self.prompt(queued(&record["attachment"]), place),
+            "attachment" => {
+                if record["attachment"]["type"] == "queued_command" {
+                    self.ask_again(&chain(record, place));
+                }
+                self.prompt(queued(&record["attachment"]), place);
+            }
             "assistant" if record["isApiErrorMessage"] == true => self.api_error(message, place),
             "assistant" if message["model"] != "<synthetic>" && message["model"].is_string() => {
                 self.reply(record, place);
@@ -259,6 +261,13 @@ impl<'a> Reading<'a> {
                 self.truth.compactions += u64::from(place.counts());
             }
             _ => {}
+        }
+    }
+
+    /// Something new is sent to the model.
+    fn ask_again(&mut self, chain: &(bool, String)) {
+        for open in self.open.iter_mut().filter(|open| open.chain == *chain) {
+            open.is_before_user = true;
         }
     }
 
@@ -374,9 +383,12 @@ impl<'a> Reading<'a> {
             .to_owned();
         let (chain, request) = (chain(record, place), record["requestId"].clone());
         let is_same = |open: &Open| {
-            let is_same_request =
-                open.request.is_null() || request.is_null() || open.request == request;
-            !id.is_empty() && open.id == id && open.chain == chain && is_same_request
+            let is_same_request = if open.request.is_null() || request.is_null() {
+                !id.is_empty()
+            } else {
+                open.request == request
+            };
+            open.id == id && open.chain == chain && is_same_request
         };
         let is_named = |open: &Open| is_same(open) && open.records.contains(&place.parent);
         let is_last = |open: &Open| is_same(open) && !open.is_before_user;

@@ -158,7 +158,14 @@ fn not_recorded(
         }
         // `import` does not record a file without a conversation either.
         let files = [(path.clone(), Source::Main)];
-        let delta = ingest::read_files(&files, &BTreeMap::new(), config, &mut buffer, deadline);
+        let delta = ingest::read_files(
+            session_id,
+            &files,
+            &BTreeMap::new(),
+            config,
+            &mut buffer,
+            deadline,
+        );
         if !delta.has_no_facts() {
             missing.insert(session_id);
         }

@@ -206,6 +206,61 @@ fn inherited_part_is_taken_out_only_if_the_client_included_it() {
             ],
         ),
         (
+            "a fork of a branch, with the marks of that",
+            {
+                let branch = fork(Fork::Branch);
+                let of_branch = branch.fork(3, Fork::Branch).bytes;
+                let mut of_branch = String::from_utf8(of_branch).unwrap();
+                // What the branch had copied keeps its mark, and what it had added gets none.
+                for (id, mark) in [(1, Some(1)), (2, Some(1)), (3, None), (4, None)] {
+                    let id = format!("{id:08}-0000-4000-8000-{:012}", if id < 3 { 1 } else { 2 });
+                    let marked = format!(r#""forkedFrom":{{"messageUuid":"{id}","sessionId":"{}"}},"#, branch.session);
+                    assert!(of_branch.contains(&marked), "{marked}\n{of_branch}");
+                    let kept = mark.map_or_else(String::new, |_| marked.replace(&branch.session, &parent.session));
+                    of_branch = of_branch.replace(&marked, &kept);
+                }
+                let mut copy = branch.fork(3, Fork::Session);
+                copy.bytes = of_branch.into_bytes();
+                vec![
+                    (parent.clone(), own.clone()),
+                    (branch.cost(105, 0.75), json!({"usage": 105, "costUsd": 0.75})),
+                    (
+                        copy.prompt("three").answer("m3", "Three.", 1_000).cost(1_105, 1.0),
+                        json!({"usage": 1_000, "inheritedUsage": 110, "costUsd": 0.25}),
+                    ),
+                ]
+            },
+        ),
+        (
+            "a fork of a session whose last process only made requests without a record",
+            vec![
+                (
+                    parent.clone().cost(30, 0.5),
+                    json!({"usage": 30, "costUsd": 0.5}),
+                ),
+                (
+                    fork(Fork::Session).cost(130, 1.5),
+                    json!({"usage": 100, "inheritedUsage": 10, "costUsd": 1.0}),
+                ),
+            ],
+        ),
+        (
+            "the state of another session",
+            vec![(
+                parent
+                    .clone()
+                    .cost_state(&json!({
+                        "sessionId": "5e550000-0000-4000-8000-000000000009", "totalCostUSD": 9,
+                        "modelUsage": {MODEL: of_model(900, 9.0)}, "hasUnknownModelCost": false
+                    }))
+                    .state(&json!({"type": "ai-title", "aiTitle": "Not mine", "sessionId": "other"}))
+                    .state(&json!({"type": "custom-title", "customTitle": "Mine", "sessionId": "5e550000-0000-4000-8000-000000000001"}))
+                    .state(&json!({"type": "custom-title", "customTitle": "Not mine", "sessionId": "other"}))
+                    .state(&json!({"type": "pr-link", "prNumber": 3, "prUrl": "https://h/a/pull/3", "sessionId": "other"})),
+                json!({"usage": 17, "costUsd": 0.25, "title": "Mine", "pullRequests": null}),
+            )],
+        ),
+        (
             "a fork that was killed",
             vec![
                 (parent, own),

@@ -96,6 +96,22 @@ fn whole_records_in_a_damaged_line_count() {
             json!({"usage": 111, "apiMessages": 3, "output": "The report is written.", "damagedLines": 1}),
         ),
         row(
+            "a record that begins with another field after one that is cut off",
+            session(|before| {
+                let whole = before.clone().answer("m2", "whole", 10).bytes;
+                let whole: serde_json::Value =
+                    serde_json::from_slice(&whole[before.bytes.len()..]).unwrap();
+                let fields = whole.as_object().unwrap();
+                let others = fields.iter().filter(|(name, _)| *name != "cwd");
+                let others: Vec<_> = others
+                    .map(|(name, value)| format!(",\"{name}\":{value}"))
+                    .collect();
+                let whole = format!("{{\"cwd\":{}{}}}\n", fields["cwd"], others.concat());
+                before.answer("m3", "cut off", 1_000).cut(30).raw(whole)
+            }),
+            json!({"usage": 111, "apiMessages": 3, "output": "The report is written.", "damagedLines": 1}),
+        ),
+        row(
             "three damaged lines",
             session(|before| {
                 let before = before.answer("m2", "lost", 10).cut(40).raw("\n");

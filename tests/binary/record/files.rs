@@ -85,6 +85,32 @@ fn session_in_two_project_folders_is_one_session() {
     }
 }
 
+/// The call that enters a worktree is in the old folder, and its result in the new one.
+#[test]
+fn turn_that_changes_the_folder_is_one_turn() {
+    let session = Transcript::new(1)
+        .prompt("Begin here.")
+        .answer("m1", "I enter.", 1)
+        .call("m1", "a", 1)
+        .result("a", true)
+        .answer("m2", "Done.", 10);
+    let record = json!({"usage": 11, "apiMessages": 2, "turns": 1, "tools": {"Bash": [1, 1]}, "output": "Done."});
+    for end in session.line_ends() {
+        let (mut before, mut after) = (session.clone(), session.clone());
+        after.bytes = before.bytes.split_off(end);
+        let (imported, hooked) = (Machine::new(), Machine::new());
+        write(&project(&hooked, "-home-dev-proj"), &before);
+        hook(&hooked, &session.session, "SessionStart", &json!({}));
+        write(&project(&hooked, WORKTREE), &after);
+        hook(&hooked, &session.session, "Stop", &json!({}));
+        write(&project(&imported, "-home-dev-proj"), &before);
+        write(&project(&imported, WORKTREE), &after);
+        import(&imported);
+        assert_record(&imported, "imported", &session, record.clone());
+        assert_record(&hooked, "with hooks", &session, record.clone());
+    }
+}
+
 #[test]
 fn session_that_moves_to_another_folder_continues() {
     let machine = Machine::new();
@@ -268,6 +294,62 @@ fn subagent_files_beside_the_sessions_count_for_the_session_that_they_name() {
         assert_record(&hooked, "with hooks", transcript, record);
     }
     assert_eq!(sessions(&imported).len(), 2);
+}
+
+/// The client starts a subagent in a worktree, in whose folder the session has no file; it leaves
+/// files without an answer, and copies those of a session for its fork.
+#[test]
+fn subagent_files_count_in_any_folder_if_they_have_a_record_of_their_own() {
+    let session = done();
+    let agent = |n: u64| {
+        let mut agent = Transcript::new(u32::try_from(n).unwrap());
+        agent.session.clone_from(&session.session);
+        let agent = agent.with(&json!({"isSidechain": true, "agentId": format!("a{n}")}));
+        agent.prompt("SUBTASK").answer("s1", "Done.", n).bytes
+    };
+    let summary = r#"{"type":"summary","summary":"Plain.","leafUuid":"u"}"#;
+    let files = [
+        (WORKTREE, &session, "agent-a10.jsonl", agent(10)),
+        ("-home-dev-proj", &session, "agent-a100.jsonl", agent(100)),
+        ("-home-dev-proj", &session, "agent-a1.jsonl", Vec::new()),
+        ("-home-dev-proj", &session, "agent-a2.jsonl", summary.into()),
+    ];
+    let place_all = |machine: &Machine| {
+        for (folder, session, name, bytes) in &files {
+            let folder = project(machine, folder).join(&session.session);
+            fs::create_dir_all(folder.join("subagents")).unwrap();
+            fs::write(folder.join("subagents").join(name), bytes).unwrap();
+        }
+        write(&project(machine, "-home-dev-proj"), &session);
+    };
+    let record = json!({"usage": 111, "subagents": 2, "output": "Begun.", "prompts": 1});
+    let (imported, hooked) = (Machine::new(), Machine::new());
+    place_all(&imported);
+    import(&imported);
+    assert_record(&imported, "imported", &session, record.clone());
+    let fork = session
+        .fork(2, super::Fork::Session)
+        .prompt("Fork.")
+        .answer("f1", "Forked.", 1_000);
+    let folder = project(&imported, "-home-dev-proj");
+    write(&folder, &fork);
+    fs::create_dir_all(folder.join(&fork.session).join("subagents")).unwrap();
+    fs::write(
+        folder
+            .join(&fork.session)
+            .join("subagents/agent-a100.jsonl"),
+        agent(100),
+    )
+    .unwrap();
+    import(&imported);
+    let forked =
+        json!({"usage": 1_000, "inheritedUsage": 101, "subagents": 0, "output": "Forked."});
+    assert_record(&imported, "imported", &fork, forked);
+    place_all(&hooked);
+    for event in ["Stop", "SessionEnd"] {
+        hook(&hooked, &session.session, event, &json!({}));
+    }
+    assert_record(&hooked, "with hooks", &session, record);
 }
 
 /// Whether a file is a transcript depends on its content.

@@ -49,6 +49,46 @@ fn repeated_ids_of_backends_do_not_join_messages() {
             json!({"usage": 111, "apiMessages": 3, "turns": 1, "output": "Done.", "tools": {"Bash": [2, 1]}}),
         ),
         row(
+            "one message id before and after the news of a background task",
+            Transcript::new(1)
+                .prompt("go")
+                .answer("relay", "Begun.", 1)
+                .attachment(&json!({
+                    "type": "queued_command", "prompt": "<task-notification>done</task-notification>",
+                    "commandMode": "task-notification", "origin": {"kind": "task-notification"}
+                }))
+                .answer("relay", "Done.", 10),
+            json!({"usage": 11, "apiMessages": 2, "prompts": 1, "output": "Done."}),
+        ),
+        row(
+            "one message id for two subagents that write by turns into the main file",
+            {
+                let begun = Transcript::new(1).prompt("go").call("relay", "a", 1);
+                let main = begun.last();
+                let aside = |transcript: Transcript, above: &Value| {
+                    let aside = transcript.with(&json!({"isSidechain": true}));
+                    aside.below(above.clone())
+                };
+                let one = aside(begun, &Value::Null).prompt("SUBTASK one");
+                let asked_one = one.last();
+                let two = aside(one, &Value::Null).prompt("SUBTASK two");
+                let asked_two = two.last();
+                let one = aside(two, &asked_one).call("relay", "b", 10);
+                let called_one = one.last();
+                let two = aside(one, &asked_two).call("relay", "c", 100);
+                let called_two = two.last();
+                let one = aside(two, &called_one).result("b", false);
+                let seen_one = one.last();
+                let two = aside(one, &called_two).result("c", true);
+                let seen_two = two.last();
+                let one = aside(two, &seen_one).answer("relay", "One.", 1_000);
+                let two = aside(one, &seen_two).answer("relay", "Two.", 10_000);
+                let two = two.with(&json!({"isSidechain": false})).below(main);
+                two.result("a", false).answer("relay", "Done.", 100_000)
+            },
+            json!({"usage": 111_111, "apiMessages": 6, "subagents": 2, "output": "Done."}),
+        ),
+        row(
             "message ids by position in the turn",
             Transcript::new(1)
                 .prompt("one")
@@ -170,6 +210,20 @@ fn lines_of_one_message_are_one_message() {
             json!({"usage": 10, "apiMessages": 1}),
         ),
         row(
+            "lines without a message ID that are of one request",
+            {
+                let line = |text: &str| json!([{"type": "text", "text": text}]);
+                let request = |id: &str| json!({"requestId": id});
+                Transcript::new(1)
+                    .prompt("go")
+                    .message(None, &line("I look."), 10, &request("r1"))
+                    .message(None, &json!([tool_use("a")]), 10, &request("r1"))
+                    .result("a", false)
+                    .message(None, &line("Done."), 100, &request("r2"))
+            },
+            json!({"usage": 110, "apiMessages": 2, "output": "Done."}),
+        ),
+        row(
             "a line that is written twice",
             {
                 let once = Transcript::new(1).prompt("go").answer("msg", "Done.", 10);
@@ -225,6 +279,17 @@ fn tool_calls_are_identified_by_their_block() {
                     &json!({}),
                 ),
             json!({"tools": {"Bash": [2, 1]}}),
+        ),
+        row(
+            "a call without an ID",
+            {
+                let call = json!([{"type": "tool_use", "name": "Bash", "input": {}}]);
+                let result = json!([{"type": "tool_result", "content": "no", "is_error": true}]);
+                let called = Transcript::new(1).prompt("go");
+                let called = called.message(Some("m"), &call, 1, &json!({}));
+                called.user(&result, &json!({}))
+            },
+            json!({"tools": {"Bash": [1, 1]}, "prompts": 1}),
         ),
         row(
             "a result that is written twice",

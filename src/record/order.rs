@@ -1,0 +1,50 @@
+//! The order in which the facts of several files are counted.
+
+use std::collections::VecDeque;
+
+use super::Millis;
+use super::facts::Facts;
+
+/// The stretches of some files, each with the number of its file, in the order in which they are
+/// counted. A conversation can continue in another file and come back, so those of the main chain
+/// are in the order of their times, and split where necessary. The files of subagents are
+/// independent.
+pub(super) fn in_order(files: Vec<Vec<Facts>>) -> Vec<(usize, Facts)> {
+    let (mut main, mut others) = (Vec::new(), Vec::new());
+    for (file, stretches) in files.into_iter().enumerate() {
+        if stretches.iter().any(Facts::has_main_chain) {
+            main.push((file, VecDeque::from(stretches)));
+        } else {
+            others.extend(stretches.into_iter().map(|facts| (file, facts)));
+        }
+    }
+    let mut ordered = Vec::new();
+    while let Some(next) = (0..main.len()).min_by_key(|&file| begins_at(&main[file].1)) {
+        let others = main.iter().enumerate().filter(|(file, _)| *file != next);
+        let until = others.filter_map(|(_, (_, stretches))| begins_at(stretches));
+        let until = until.min().unwrap_or(Millis::MAX);
+        let (file, stretches) = &mut main[next];
+        let Some(first) = stretches.front_mut() else {
+            main.remove(next);
+            continue;
+        };
+        let later = |at: Millis| at > until;
+        let count = first
+            .facts
+            .iter()
+            .position(|fact| fact.at.is_some_and(later));
+        let facts = match count {
+            Some(count) => first.take(count.max(1)),
+            None => stretches.pop_front().unwrap_or_default(),
+        };
+        ordered.push((*file, facts));
+    }
+    ordered.extend(others);
+    ordered
+}
+
+/// When the next fact was written. One without a time follows the one before it, and an empty queue
+/// comes first, so that it is removed.
+fn begins_at(stretches: &VecDeque<Facts>) -> Option<Millis> {
+    stretches.front().and_then(Facts::begins_at)
+}
