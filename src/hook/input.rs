@@ -4,12 +4,15 @@
 //! Its shape follows the types of `@anthropic-ai/claude-agent-sdk` and captured input
 //! (`tests/fixtures/claude-code-2.1.197`). [`Event`] is what the rest of the program uses.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::InputError;
 use crate::record::event::{Event, EventKind, is_session_id};
 use crate::record::redact::{Redactor, is_secret};
+use crate::record::typed::{typed_text, without_context};
 use crate::system::json::{List, Scalar, parse_object, repair};
 
 /// A hook input of any event.
@@ -89,7 +92,8 @@ impl Wire<'_> {
                 title: self.session_title.owned(),
             },
             "UserPromptSubmit" => EventKind::UserPromptSubmit {
-                prompt: self.prompt.owned(),
+                prompt: self.typed(),
+                title: self.session_title.owned(),
             },
             "Stop" => EventKind::Stop {
                 last_assistant_message: self.last_assistant_message.owned(),
@@ -121,6 +125,19 @@ impl Wire<'_> {
             prompt_id: self.prompt_id.owned(),
             kind,
         })
+    }
+}
+
+impl Wire<'_> {
+    /// The prompt, if somebody typed it. The hook also fires for the client's own notices.
+    fn typed(&self) -> Option<String> {
+        let is_known = match self.source.text() {
+            Some("user" | "sdk") => true,
+            Some(_) => return None,
+            None => false,
+        };
+        let text = without_context(Cow::Borrowed(self.prompt.text()?));
+        typed_text(text, false, is_known).map(|typed| typed.text.into_owned())
     }
 }
 

@@ -321,6 +321,6 @@ mod tests {
         std::fs::copy(old, &path).unwrap();
         let migrated = objects(&Journal::open(&path).unwrap());
         assert_eq!(migrated, objects(&Journal::in_memory().unwrap()));
-        assert_eq!(migrated.len(), 15);
+        assert_eq!(migrated.len(), 16);
     }
 }

@@ -47,8 +47,10 @@ pub enum EventKind {
         model: Option<String>,
         title: Option<String>,
     },
+    /// Without a prompt if nobody typed it.
     UserPromptSubmit {
         prompt: Option<String>,
+        title: Option<String>,
     },
     Stop {
         last_assistant_message: Option<String>,
@@ -108,8 +110,9 @@ impl Event {
                 model: model.clone(),
                 title: keep(title),
             },
-            EventKind::UserPromptSubmit { prompt } => EventKind::UserPromptSubmit {
+            EventKind::UserPromptSubmit { prompt, title } => EventKind::UserPromptSubmit {
                 prompt: keep(prompt),
+                title: keep(title),
             },
             EventKind::Stop {
                 last_assistant_message,

@@ -13,6 +13,7 @@ use super::Millis;
 use super::charge::Charge;
 use super::document::PullRequest;
 use super::index::{Key, key};
+use super::latest::Latest;
 use super::prices::Rate;
 use super::redact::Text;
 use super::usage::Usage;
@@ -22,6 +23,11 @@ use super::usage::Usage;
 pub const MAX_FACTS: usize = 12_288;
 /// How much text is gathered before it is handed over, in bytes.
 pub const MAX_TEXT: usize = 4 * 1024 * 1024;
+
+/// How many of the latest turns are remembered.
+const MAX_TURNS: usize = 8;
+/// The tool by which the model gives the answer of a run with a schema.
+pub const STRUCTURED_OUTPUT: &str = "StructuredOutput";
 
 /// The approximate size of a fact in memory, in bytes.
 const BYTES_PER_FACT: usize = 160;
@@ -93,6 +99,10 @@ pub enum What {
     Reply(Box<Reply>),
     /// The API failed, the model refused, or a limit was reached. The text is what the user saw.
     Error(Option<Box<Text>>),
+    /// The user interrupted the turn.
+    Interruption,
+    /// The maximum cost of the run, in US dollars. It follows the prompt.
+    Budget(f64),
     /// Results of tool calls, with the IDs of the calls that failed.
     Failures(Vec<Key>),
     /// The conversation was compacted.
@@ -177,6 +187,20 @@ impl Answer {
     }
 }
 
+/// The key of the client's ID of a turn.
+#[must_use]
+pub fn turn_key(prompt_id: &str) -> Key {
+    key(b'p', prompt_id.as_bytes())
+}
+
+/// Adds a turn to the latest ones.
+pub fn remember_turn(turns: &mut Vec<Key>, turn: Key) {
+    turns.retain(|known| *known != turn);
+    turns.push(turn);
+    let surplus = turns.len().saturating_sub(MAX_TURNS);
+    turns.drain(..surplus);
+}
+
 /// The last step of the conversation on the main chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
@@ -196,6 +220,8 @@ pub enum StepKind {
     ToolUse,
     /// The model answered.
     Answer,
+    /// The user interrupted the turn.
+    Interruption,
     /// The API failed, the model refused, or a limit was reached.
     Error(Text),
 }
@@ -245,76 +271,6 @@ pub fn is_before(at: Option<Millis>, other: Option<Millis>) -> bool {
     at.zip(other).is_some_and(|(at, other)| at < other)
 }
 
-/// A field whose latest value counts. Not every record has it, and the client may write old records
-/// again.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Dated {
-    at: Option<Millis>,
-    text: Option<String>,
-}
-
-impl Dated {
-    /// The value, to be masked.
-    pub const fn text_mut(&mut self) -> Option<&mut String> {
-        self.text.as_mut()
-    }
-
-    /// The latest value.
-    #[must_use]
-    pub fn text(&self) -> Option<String> {
-        self.text.clone()
-    }
-
-    /// Sets the value unless it is older than the current one.
-    pub fn set(&mut self, at: Option<Millis>, text: &str) {
-        if is_before(at, self.at) {
-            return;
-        }
-        self.at = at.max(self.at);
-        if self.text.as_deref() != Some(text) {
-            self.text = Some(text.to_owned());
-        }
-    }
-}
-
-/// State records, and fields of any record, whose latest value counts.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "the names are the client's")]
-pub struct Latest {
-    pub custom_title: Option<Text>,
-    pub ai_title: Option<Text>,
-    pub model: Dated,
-    pub cwd: Dated,
-    pub git_branch: Dated,
-    pub version: Dated,
-    pub entrypoint: Dated,
-    pub permission_mode: Dated,
-    /// The maximum cost of the run, in US dollars.
-    pub max_budget_usd: Option<f64>,
-}
-
-impl Latest {
-    /// Updates each field that `later` has.
-    pub fn update(&mut self, later: Self) {
-        self.custom_title = later.custom_title.or(self.custom_title.take());
-        self.ai_title = later.ai_title.or(self.ai_title.take());
-        self.max_budget_usd = later.max_budget_usd.or(self.max_budget_usd);
-        for (ours, theirs) in [
-            (&mut self.model, later.model),
-            (&mut self.cwd, later.cwd),
-            (&mut self.git_branch, later.git_branch),
-            (&mut self.version, later.version),
-            (&mut self.entrypoint, later.entrypoint),
-            (&mut self.permission_mode, later.permission_mode),
-        ] {
-            if let Some(text) = theirs.text {
-                ours.set(theirs.at, &text);
-            }
-        }
-    }
-}
-
 /// The facts of a stretch of transcript.
 #[derive(Debug, Default, PartialEq)]
 pub struct Facts {
@@ -322,6 +278,8 @@ pub struct Facts {
     pub names: Vec<String>,
     /// The records that count, in the order of the file.
     pub facts: Vec<Fact>,
+    /// The latest turns, by their keys.
+    pub turns: Vec<Key>,
     /// The last text, and the key of its record.
     pub answer: Option<(Key, Answer)>,
     /// The latest state.

@@ -10,21 +10,22 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
 use super::chain::Chain;
+use super::charge;
 use super::charge::{Charges, UsageByModel};
 use super::days::{Day, Days};
 use super::document::PullRequest;
 use super::facts::{
-    Answer, DatedText, Fact, Facts, Latest, Reply, Span, Step, StepKind, SubagentFigures,
-    ToolFigures, What, is_before,
+    Answer, DatedText, Fact, Facts, Reply, STRUCTURED_OUTPUT, Span, Step, StepKind,
+    SubagentFigures, ToolFigures, What, is_before, remember_turn,
 };
 use super::index::{Index, Key, Known, key};
+use super::latest::Latest;
 use super::names::{MAX_MODELS, MAX_SUBAGENT_TYPES, MAX_TOOLS, entry, entry_name};
 use super::order::in_order;
 use super::prices::Prices;
 use super::project::add_pull_requests;
 use super::redact::Text;
 use super::usage::Usage;
-use super::{Millis, charge};
 
 /// How many titles are kept until it is known whether they belong to this session.
 const MAX_SUMMARIES: usize = 16;
@@ -81,6 +82,12 @@ pub struct Figures {
     pub last_step: Option<Step>,
     /// From the first to the last step or message that is not inherited.
     pub span: Span,
+    /// The maximum cost of the last turn's run, in US dollars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_budget_usd: Option<f64>,
+    /// The latest turns in the transcript, by their keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) turn_keys: Vec<Key>,
     /// The latest state.
     pub latest: Latest,
     /// The pull requests that the client linked to the session.
@@ -166,6 +173,9 @@ impl Figures {
         {
             self.answer = Some(answer.after(self.answer.take()));
         }
+        for turn in facts.turns {
+            remember_turn(&mut self.turn_keys, turn);
+        }
         self.latest.update(facts.latest);
         self.summaries.extend(facts.summaries);
         let surplus = self.summaries.len().saturating_sub(MAX_SUMMARIES);
@@ -207,6 +217,16 @@ impl Figures {
         match &fact.what {
             What::Reply(reply) => return self.absorb_reply(&fact, reply, names, chain, batch),
             What::ForkContext => chain.has_fork_context = true,
+            What::Budget(usd) => {
+                if batch.is_new(fact.key)? {
+                    self.max_budget_usd = Some(*usd);
+                }
+            }
+            What::Interruption => {
+                if batch.is_new(fact.key)? {
+                    self.set_step(fact.at, StepKind::Interruption);
+                }
+            }
             What::TurnEnd => {
                 let last = self.last_step.as_ref().map(|step| &step.kind);
                 if last == Some(&StepKind::ToolUse) && batch.is_new(fact.key)? {
@@ -217,10 +237,11 @@ impl Figures {
             What::Failures(calls) => {
                 if batch.is_new(fact.key)? {
                     for &call in calls {
-                        if let Some(tool) = chain
-                            .call(call, fact.parent)
-                            .and_then(|name| self.tools.get_mut(name))
-                        {
+                        let name = chain.call(call, fact.parent);
+                        if name == Some(STRUCTURED_OUTPUT) {
+                            self.refuse_answer(fact.at);
+                        }
+                        if let Some(tool) = name.and_then(|name| self.tools.get_mut(name)) {
                             tool.errors += 1;
                         }
                     }
@@ -265,21 +286,6 @@ impl Figures {
             }
         }
         Ok(())
-    }
-
-    fn absorb_prompt(&mut self, fact: Fact) {
-        let What::Prompt { text, .. } = fact.what else {
-            return;
-        };
-        self.prompts += 1;
-        let first = self.first_prompt.as_ref().map(|first| first.at);
-        if first.is_none_or(|first| is_before(fact.at, first)) {
-            self.first_prompt = Some(DatedText {
-                at: fact.at,
-                text: text.map(|text| *text),
-            });
-        }
-        self.set_step(fact.at, StepKind::Prompt);
     }
 
     fn absorb_reply<I: Index>(
@@ -376,28 +382,5 @@ impl Figures {
             }
         }
         Ok(is_inherited)
-    }
-
-    /// Counts a turn, if the prompt that is answered now was not counted before.
-    fn count_turn<I: Index>(
-        &mut self,
-        chain: &mut Chain,
-        batch: &mut Batch<'_, I>,
-    ) -> Result<(), I::Error> {
-        if let Some(prompt) = chain.answer()
-            && batch.get(prompt)?.known != Some(Known::Prompt { is_answered: true })
-        {
-            batch.put(prompt, Known::Prompt { is_answered: true });
-            self.turns += 1;
-        }
-        Ok(())
-    }
-
-    fn set_step(&mut self, at: Option<Millis>, kind: StepKind) {
-        self.span.include(at);
-        let last = self.last_step.as_ref().and_then(|step| step.at);
-        if !is_before(at, last) {
-            self.last_step = Some(Step { at, kind });
-        }
     }
 }

@@ -13,6 +13,7 @@ pub mod facts;
 pub mod failure;
 pub mod figures;
 pub mod index;
+pub mod latest;
 pub mod ledger;
 mod lineage;
 pub mod names;
@@ -27,7 +28,9 @@ pub mod redact;
 pub mod run;
 pub mod selection;
 pub mod session;
+mod steps;
 mod turn;
+pub mod typed;
 pub mod usage;
 pub mod workflow;
 

@@ -4,7 +4,7 @@
 //! the answer to the transcript yet, and hooks may be missing (`docs/hooks.md`).
 
 use super::Millis;
-use super::facts::StepKind;
+use super::facts::{StepKind, turn_key};
 use super::figures::Figures;
 use super::redact::Text;
 use super::session::Session;
@@ -36,7 +36,14 @@ impl Outcome {
         let end = session.turn_end.as_ref();
         let end = end.filter(|end| stepped_at.is_none_or(|at| at <= end.at));
         let has_open_turn = session.has_open_turn();
-        if step.is_none() && has_open_turn == Some(true) {
+        // The client writes the transcript later than it runs hooks. If the user goes back to an
+        // earlier prompt, the turn of the last one never ends, and another one does.
+        let is_unread = session.last_turn.as_ref().is_some_and(|turn| {
+            let has_turns = step.is_none() || !figures.turn_keys.is_empty();
+            has_turns && !figures.turn_keys.contains(&turn_key(&turn.id))
+        });
+        let ended_at = session.turn_end.as_ref().map(|end| end.at);
+        if has_open_turn == Some(true) && is_unread && ended_at < session.asked_at {
             return Self::Unanswered;
         }
         if let Some(TurnEnd {
@@ -62,8 +69,8 @@ impl Outcome {
                 Self::Answered
             }
             (_, Some(StepKind::Error(error))) => Self::Failed(error.clone()),
+            (_, Some(StepKind::Interruption)) | (None, Some(StepKind::Prompt)) => Self::Unanswered,
             (Some(_), _) | (None, Some(StepKind::Answer)) => Self::Answered,
-            (None, Some(StepKind::Prompt)) => Self::Unanswered,
             (None, Some(StepKind::ToolUse)) => {
                 over_budget(figures).map_or(Self::Unanswered, Self::Failed)
             }
@@ -85,7 +92,7 @@ impl Outcome {
 /// The client's message for a run that ended because it exceeded its budget. No record says so, so
 /// it is inferred from the limit and the cost.
 fn over_budget(figures: &Figures) -> Option<Text> {
-    let limit = figures.latest.max_budget_usd?;
+    let limit = figures.max_budget_usd?;
     let cost = figures.charges.last()?.cost_usd?;
     let text = format!("Reached maximum budget (${limit})");
     let text = Text {

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::facts::turn_key;
 use super::index::{Key, key};
 
 /// How many of the latest prompts and ends of turns are remembered.
@@ -86,10 +87,6 @@ impl HookPrompts {
     fn has_prompt_of(&self, turn: Key) -> bool {
         self.known.iter().any(|prompt| prompt.turn == turn)
     }
-}
-
-fn turn_key(id: &str) -> Key {
-    key(b'p', id.as_bytes())
 }
 
 fn keep<T>(items: &mut VecDeque<T>, item: T) {

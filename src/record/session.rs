@@ -193,8 +193,7 @@ impl Session {
                 title,
             } => {
                 set(&mut self.model, model.as_ref());
-                let title = title.as_deref().and_then(|title| redactor.keep_line(title));
-                set(&mut self.title, title.as_ref());
+                self.set_title(title.as_deref(), redactor);
                 self.runs.start(owner, source.as_deref(), now);
             }
             EventKind::SessionEnd { reason } => {
@@ -203,12 +202,10 @@ impl Session {
                 // SessionStart may have arrived before this event.
                 return !matches!(reason.as_deref(), Some("clear" | "resume"));
             }
-            EventKind::UserPromptSubmit { prompt } => {
-                // The hook also fires for these notices from the client, and the agent works on
-                // them.
-                let is_notice = |text: &&String| text.starts_with("<task-notification");
+            EventKind::UserPromptSubmit { prompt, title } => {
+                self.set_title(title.as_deref(), redactor);
                 let mut is_repeated = false;
-                if let Some(text) = prompt.as_ref().filter(|text| !is_notice(text)) {
+                if let Some(text) = prompt {
                     let is_new = self.prompts.submit(event.prompt_id.as_deref(), text);
                     is_repeated = !is_new && event.prompt_id.is_some();
                     if self.prompt.is_none() {
@@ -278,6 +275,11 @@ impl Session {
             *at = now - Millis::try_from(later).unwrap_or_default();
         }
         now
+    }
+
+    fn set_title(&mut self, title: Option<&str>, redactor: &Redactor) {
+        let title = title.and_then(|title| redactor.keep_line(title));
+        set(&mut self.title, title.as_ref());
     }
 
     /// Adds the user and the project of the session.

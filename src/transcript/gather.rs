@@ -4,29 +4,30 @@ use std::borrow::Cow;
 
 use super::line::{self, Block, Envelope, Record};
 use super::relevance::{self, Relevance};
+use super::state::can_be_session;
 use crate::record::Millis;
-use crate::record::document::PullRequest;
-use crate::record::event::is_session_id;
 use crate::record::facts::{
-    Answer, Dated, Fact, Facts, MAX_FACTS, MAX_TEXT, Reply, Source, What, is_before,
+    Answer, Fact, Facts, MAX_FACTS, MAX_TEXT, Reply, Source, What, is_before, remember_turn,
+    turn_key,
 };
 use crate::record::index::{Key, key};
+use crate::record::latest::Dated;
 use crate::record::names::intern;
-use crate::record::redact::{Label, Redactor, Text, is_secret};
+use crate::record::redact::{Label, Redactor, Text};
 use crate::system::json::repair;
 
 /// Gathers facts from lines.
 #[derive(Debug)]
 pub struct Gatherer<'a> {
     pub(super) facts: Facts,
-    redactor: &'a Redactor,
+    pub(super) redactor: &'a Redactor,
     /// The session whose state counts; any session's if `None`.
-    session_id: Option<&'a str>,
+    pub(super) session_id: Option<&'a str>,
     /// The last answer, not masked yet: masking is slow, and most of them are superseded.
     answer: Option<LastAnswer>,
     text_bytes: usize,
     /// Whether a text was masked, which can take long.
-    has_masked: bool,
+    pub(super) has_masked: bool,
     /// Whether there is a `user` record after the last reply, on the main chain and on others.
     is_after_user: [bool; 2],
     /// Whether the next line is the rest of a line of which a record was already read. It counts as
@@ -39,7 +40,8 @@ struct LastAnswer {
     record: Key,
     at: Option<Millis>,
     text: String,
-    is_structured: bool,
+    /// The call that gave it, if it is structured output.
+    structured_by: Option<Key>,
     earlier: Vec<Key>,
 }
 
@@ -86,7 +88,7 @@ impl<'a> Gatherer<'a> {
             let kept = Answer {
                 at: answer.at,
                 text,
-                is_structured: answer.is_structured,
+                is_structured: answer.structured_by.is_some(),
                 earlier: answer.earlier,
             };
             Some((answer.record, kept))
@@ -172,6 +174,12 @@ impl<'a> Gatherer<'a> {
             self.add_envelope(envelope);
         }
         let at = envelope.at;
+        if let Some(id) = &envelope.prompt_id
+            && is_main
+            && matches!(record, Record::Prompt { .. } | Record::NotTyped)
+        {
+            remember_turn(&mut self.facts.turns, turn_key(id));
+        }
         let fact = |what| Fact {
             key,
             copy: Some(own).filter(|&own| own != key),
@@ -183,7 +191,7 @@ impl<'a> Gatherer<'a> {
         };
         let is_user = matches!(
             record,
-            Record::Prompt { .. } | Record::NotTyped | Record::ToolErrors(_)
+            Record::Prompt { .. } | Record::NotTyped | Record::Interruption | Record::ToolErrors(_)
         );
         match record {
             Record::Prompt { text, is_command } if is_main => {
@@ -218,59 +226,27 @@ impl<'a> Gatherer<'a> {
             }
             Record::ToolErrors(ids) if !ids.is_empty() => {
                 let ids = ids.iter().map(|id| self::key(b't', id.as_bytes()));
-                self.facts.facts.push(fact(What::Failures(ids.collect())));
+                let ids: Vec<_> = ids.collect();
+                let has_failed = |answer: &mut LastAnswer| {
+                    answer.structured_by.is_some_and(|call| ids.contains(&call))
+                };
+                self.answer.take_if(has_failed);
+                self.facts.facts.push(fact(What::Failures(ids)));
             }
             Record::CompactBoundary => self.facts.facts.push(fact(What::Compaction)),
             Record::TurnEnd if is_main => self.facts.facts.push(fact(What::TurnEnd)),
             Record::ForkContext => self.facts.facts.push(fact(What::ForkContext)),
-            Record::Title { .. } | Record::Charge(_) | Record::PullRequest { .. }
-                if self.is_of_another(envelope) => {}
-            Record::Title { is_custom, text } => self.add_title(is_custom, &text),
-            Record::Summary { leaf, text } => {
-                let text = self.redactor.keep_line(&text);
-                self.has_masked = true;
-                self.facts
-                    .summaries
-                    .extend(text.map(|text| (of(&leaf), text)));
-            }
-            Record::Charge(charge) => {
-                let charge = charge.renamed(|model| self.redactor.name(model));
-                self.facts.charges.push((self.facts.facts.len(), charge));
-            }
-            Record::Budget { usd } => self.facts.latest.max_budget_usd = Some(usd),
-            Record::PullRequest { number, url } => {
-                let url = self.redactor.name(&url);
-                let pull_request = PullRequest { number, url };
-                self.facts.pull_requests.insert(pull_request);
-            }
-            Record::ContinuedIn(session) if can_be_session(&session) => {
-                self.facts.continued_in.insert(session.into_owned());
-            }
+            Record::Budget { usd } if is_main => self.facts.facts.push(fact(What::Budget(usd))),
+            Record::Interruption if is_main => self.facts.facts.push(fact(What::Interruption)),
             Record::NotTyped
+            | Record::Budget { .. }
+            | Record::Interruption
             | Record::ToolErrors(_)
-            | Record::ContinuedIn(_)
             | Record::Error { .. }
-            | Record::TurnEnd
-            | Record::Other => {}
+            | Record::TurnEnd => {}
+            state => self.add_state(envelope, state),
         }
         self.is_after_user[usize::from(!is_main)] |= is_user;
-    }
-
-    /// Whether a record names another session.
-    fn is_of_another(&self, envelope: &Envelope<'_>) -> bool {
-        let named = envelope.session_id.as_deref().zip(self.session_id);
-        named.is_some_and(|(named, ours)| named != ours)
-    }
-
-    fn add_title(&mut self, is_custom: bool, text: &str) {
-        let latest = &mut self.facts.latest;
-        let title = if is_custom {
-            &mut latest.custom_title
-        } else {
-            &mut latest.ai_title
-        };
-        *title = self.redactor.keep_line(text).or(title.take());
-        self.has_masked = true;
     }
 
     /// A part of an API message. `main` is the key and the time of the record if it is on the main
@@ -310,21 +286,31 @@ impl<'a> Gatherer<'a> {
         reply: &mut Reply,
         main: Option<(Key, Option<Millis>)>,
     ) {
-        let (text, is_structured) = match block {
+        let (text, structured_by) = match block {
             Block::ToolUse { id, name } => {
                 reply.is_answer = false;
                 let name = intern(&mut self.facts.names, &name);
                 reply.calls.push((key(b't', id.as_bytes()), name));
                 return;
             }
-            Block::StructuredOutput(json) => (Cow::Borrowed(json), true),
+            Block::StructuredOutput(json) => {
+                let call = reply.calls.last().map(|(call, _)| *call);
+                (Cow::Borrowed(json), call)
+            }
             Block::Text(text) if text.trim().is_empty() => return,
-            Block::Text(text) => (text, false),
+            Block::Text(text) => (text, None),
         };
         reply.is_answer = true;
         let Some((record, at)) = main else {
             return;
         };
+        // The text beside a structured output only comments on it.
+        let is_beside = |answer: &LastAnswer| {
+            answer.record == record && answer.structured_by.is_some() && structured_by.is_none()
+        };
+        if self.answer.as_ref().is_some_and(is_beside) {
+            return;
+        }
         if !is_before(at, self.answer.as_ref().and_then(|answer| answer.at)) {
             let mut earlier = Vec::new();
             if let Some(before) = self.answer.take() {
@@ -335,7 +321,7 @@ impl<'a> Gatherer<'a> {
                 record,
                 at,
                 text: text.into_owned(),
-                is_structured,
+                structured_by,
                 earlier,
             });
         }
@@ -362,9 +348,4 @@ impl<'a> Gatherer<'a> {
         self.text_bytes += text.text.len();
         Some(Box::new(text))
     }
-}
-
-/// Whether an ID in a record can be that of another session.
-fn can_be_session(id: &str) -> bool {
-    is_session_id(id) && !is_secret(id)
 }

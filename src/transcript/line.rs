@@ -11,14 +11,13 @@ use super::prompt;
 use super::wire::{self, Content, CostState, Line, Message};
 use crate::record::Millis;
 use crate::record::charge::Charge;
+use crate::record::facts::STRUCTURED_OUTPUT;
 use crate::record::prices::Rate;
 use crate::record::usage::Usage;
 use crate::system::json::{Scalar, parse_object};
 
 /// The model name of messages that the client wrote itself, such as API errors.
 const SYNTHETIC: &str = "<synthetic>";
-/// The tool by which the model gives the answer of a run with a schema.
-const STRUCTURED_OUTPUT: &str = "StructuredOutput";
 /// How a title begins if the request for one failed, so that it is not a title.
 const FAILED_TITLES: [&str; 2] = ["API Error", "Invalid API key"];
 
@@ -51,6 +50,8 @@ pub struct Envelope<'a> {
     pub entrypoint: Option<Cow<'a, str>>,
     /// The client's permission mode.
     pub permission_mode: Option<Cow<'a, str>>,
+    /// The client's ID of the turn.
+    pub prompt_id: Option<Cow<'a, str>>,
 }
 
 /// One content block of an assistant message.
@@ -97,6 +98,8 @@ pub enum Record<'a> {
     },
     /// A `user` record that is not a prompt.
     NotTyped,
+    /// The user interrupted the turn.
+    Interruption,
     /// Results of tool calls, with the IDs of the calls that failed.
     ToolErrors(Vec<Cow<'a, str>>),
     /// A part of an API message; most messages take several lines.
@@ -222,10 +225,15 @@ impl<'a> Line<'a> {
                 || self.prompt_source.text() == Some("system")
                 || self.row_source.text() == Some("harness"),
         };
-        prompt::typed(content, &speaker).map_or(Record::NotTyped, |typed| Record::Prompt {
-            text: typed.text,
-            is_command: typed.is_command,
-        })
+        let is_interruption = prompt::is_interruption(&content);
+        match prompt::typed(content, &speaker) {
+            Some(typed) => Record::Prompt {
+                text: typed.text,
+                is_command: typed.is_command,
+            },
+            None if is_interruption => Record::Interruption,
+            None => Record::NotTyped,
+        }
     }
 
     fn attachment(&mut self) -> Record<'a> {
@@ -334,6 +342,7 @@ impl<'a> Line<'a> {
             version: self.version.into_text(),
             entrypoint: self.entrypoint.into_text(),
             permission_mode: self.permission_mode.into_text(),
+            prompt_id: self.prompt_id.into_text(),
         }
     }
 }
@@ -356,29 +365,6 @@ impl<'a> wire::Block<'a> {
             self.kind.text() == Some("tool_use") && self.name.text() == Some(STRUCTURED_OUTPUT);
         let input = self.input.filter(|_| is_output)?;
         Some(Block::StructuredOutput(input.get()))
-    }
-}
-
-impl wire::Usage<'_> {
-    fn rate(&self) -> Rate {
-        let rate = Rate::default().with(Rate::FAST, self.speed.text() == Some("fast"));
-        rate.with(Rate::US, self.inference_geo.text() == Some("us"))
-    }
-
-    fn counts(&self) -> Usage {
-        let cache = self.cache_creation.0.as_ref();
-        let details = self.output_tokens_details.0.as_ref();
-        let tools = self.server_tool_use.0.as_ref();
-        Usage {
-            input_tokens: self.input_tokens.count(),
-            output_tokens: self.output_tokens.count(),
-            cache_read_input_tokens: self.cache_read_input_tokens.count(),
-            cache_creation_input_tokens: self.cache_creation_input_tokens.count(),
-            thinking_tokens: details.map_or(0, |details| details.thinking_tokens.count()),
-            cache_creation_1h_input_tokens: cache
-                .map_or(0, |cache| cache.ephemeral_1h_input_tokens.count()),
-            web_search_requests: tools.map_or(0, |tools| tools.web_search_requests.count()),
-        }
     }
 }
 

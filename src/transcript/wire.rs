@@ -11,6 +11,8 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::record::prices::Rate;
+use crate::record::usage;
 use crate::system::json::{Lenient, List, Scalar};
 
 /// One line.
@@ -35,6 +37,7 @@ pub struct Line<'a> {
     pub version: Scalar<'a>,
     pub entrypoint: Scalar<'a>,
     pub permission_mode: Scalar<'a>,
+    pub prompt_id: Scalar<'a>,
     pub origin: Lenient<Origin<'a>>,
     pub turn_origin: Scalar<'a>,
     pub prompt_source: Scalar<'a>,
@@ -234,5 +237,30 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
         Ok(Content::Other)
+    }
+}
+
+impl Usage<'_> {
+    /// What the price of a message with this usage depends on.
+    pub fn rate(&self) -> Rate {
+        let rate = Rate::default().with(Rate::FAST, self.speed.text() == Some("fast"));
+        rate.with(Rate::US, self.inference_geo.text() == Some("us"))
+    }
+
+    /// The token counts.
+    pub fn counts(&self) -> usage::Usage {
+        let cache = self.cache_creation.0.as_ref();
+        let details = self.output_tokens_details.0.as_ref();
+        let tools = self.server_tool_use.0.as_ref();
+        usage::Usage {
+            input_tokens: self.input_tokens.count(),
+            output_tokens: self.output_tokens.count(),
+            cache_read_input_tokens: self.cache_read_input_tokens.count(),
+            cache_creation_input_tokens: self.cache_creation_input_tokens.count(),
+            thinking_tokens: details.map_or(0, |details| details.thinking_tokens.count()),
+            cache_creation_1h_input_tokens: cache
+                .map_or(0, |cache| cache.ephemeral_1h_input_tokens.count()),
+            web_search_requests: tools.map_or(0, |tools| tools.web_search_requests.count()),
+        }
     }
 }

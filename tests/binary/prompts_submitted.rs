@@ -350,6 +350,64 @@ fn notice_of_a_background_task_is_not_the_prompt() {
     assert_eq!(machine.document(SESSION)["input"], "go");
 }
 
+/// The client passes on what nobody typed, and what it puts beside a prompt.
+#[test]
+fn only_what_somebody_typed_is_a_prompt() {
+    for (submitted, source, typed) in [
+        (
+            "<ide_opened_file>a.ts</ide_opened_file>\ngo",
+            None,
+            json!("go"),
+        ),
+        (
+            "go\n<system-reminder>Plan.</system-reminder>",
+            None,
+            json!("go"),
+        ),
+        (
+            "<teammate-message teammate_id=\"x\">hi</teammate-message>",
+            None,
+            json!(null),
+        ),
+        ("<command-name>/model</command-name>", None, json!(null)),
+        ("<tick> is a tag", None, json!(null)),
+        ("<tick> is a tag", Some("user"), json!("<tick> is a tag")),
+        ("hi there", Some("sdk"), json!("hi there")),
+        ("hi there", Some("peer"), json!(null)),
+    ] {
+        let machine = Machine::new();
+        hook(&machine, &start("startup"));
+        let mut event = prompt(submitted, Some("a"));
+        event["source"] = json!(source);
+        hook(&machine, &event);
+        hook(
+            &machine,
+            &json!({"hook_event_name": "Stop", "last_assistant_message": "Done.", "prompt_id": "a"}),
+        );
+        hook(&machine, &end());
+        let document = machine.document(SESSION);
+        let prompts = u64::from(!typed.is_null());
+        assert_eq!(
+            (&document["input"], &document["metadata"]["prompts"]),
+            (&typed, &json!(prompts)),
+            "{submitted}, {source:?}"
+        );
+    }
+}
+
+#[test]
+fn title_of_a_later_hook_replaces_the_one_of_the_start() {
+    let machine = Machine::new();
+    let mut begun = start("startup");
+    begun["session_title"] = json!("First");
+    hook(&machine, &begun);
+    let mut asked = prompt("go", Some("a"));
+    asked["session_title"] = json!("Renamed");
+    hook(&machine, &asked);
+    hook(&machine, &prompt("go on", Some("b")));
+    assert_eq!(machine.document(SESSION)["metadata"]["title"], "Renamed");
+}
+
 /// The transcript names the same prompts, and others that this machine's hooks did not see.
 #[test]
 fn prompts_count_without_a_transcript_and_never_twice_with_one() {

@@ -108,6 +108,27 @@ fn answer_to_a_schema_is_the_structured_output() {
             json!({"output": approved}),
         ),
         row(
+            "a call that did not match the schema, and no other",
+            prompted()
+                .message(Some("m2"), &structured("so1", "maybe"), 10, &json!({}))
+                .user(&json!([tool_result("so1", true)]), &json!({})),
+            json!({"output": null}),
+        ),
+        row(
+            "a call with a text after it in the message",
+            {
+                let mut blocks = structured("so", "approve");
+                blocks
+                    .as_array_mut()
+                    .unwrap()
+                    .push(json!({"type": "text", "text": "Given."}));
+                prompted()
+                    .message(Some("m2"), &blocks, 10, &json!({}))
+                    .user(&result("so"), &end)
+            },
+            json!({"output": approved}),
+        ),
+        row(
             "a text in a later turn",
             prompted()
                 .message(Some("m2"), &structured("so", "approve"), 10, &json!({}))

@@ -130,6 +130,34 @@ fn status_is_that_of_the_last_turn() {
             None,
         ),
         row("an interruption", prompted().user(&interrupted, &json!({})), "abandoned", None),
+        row("an interruption of an answer", prompted().answer("m1", "I beg", 1).user(&interrupted, &json!({})), "abandoned", None),
+        row(
+            "an interruption of a tool",
+            prompted().call("m1", "a", 1).result("a", true).user(&json!([{"type": "text", "text": "[Request interrupted by user for tool use]"}]), &json!({})),
+            "abandoned",
+            None,
+        ),
+        row(
+            "the limit of cost of an earlier process",
+            prompted()
+                .attachment(&budget(0.0))
+                .call("m1", "a", 1)
+                .cost(1, 0.0043)
+                .prompt("Go on without a limit.")
+                .call("m2", "b", 1)
+                .result("b", false)
+                .cost(2, 0.006),
+            "abandoned",
+            None,
+        ),
+        row(
+            "a structured output that did not match its schema",
+            prompted()
+                .message(Some("m1"), &json!([{"type": "tool_use", "id": "so", "name": "StructuredOutput", "input": {"v": 1}}]), 1, &json!({}))
+                .result("so", true),
+            "abandoned",
+            None,
+        ),
         row("an interruption and an answer to the next prompt", prompted().user(&interrupted, &json!({})).prompt("Go on.").answer("m1", "Done.", 1), "completed", None),
         row(
             "a subagent's API error",
@@ -165,6 +193,42 @@ fn stop_after_an_api_error_is_a_failure() {
                 "{stop}"
             );
             assert_eq!(document.get("output"), None, "{stop}");
+        }
+    }
+}
+
+/// The client writes the transcript later than it runs hooks, and not at all if it is killed.
+#[test]
+fn prompt_that_the_transcript_lacks_is_unanswered() {
+    let asked = |turn: &str| {
+        (
+            "UserPromptSubmit",
+            json!({"prompt": "go", "prompt_id": turn}),
+        )
+    };
+    let answered = |turn: &str| {
+        let fields = json!({"last_assistant_message": "Done.", "prompt_id": turn});
+        ("Stop", fields)
+    };
+    for (hooks, status) in [
+        (vec![asked("a"), answered("a"), asked("b")], "abandoned"),
+        (
+            vec![asked("a"), answered("a"), asked("b"), answered("b")],
+            "completed",
+        ),
+        // The user went back to an earlier prompt.
+        (
+            vec![asked("a"), answered("a"), asked("b"), answered("c")],
+            "completed",
+        ),
+    ] {
+        for end in [End::Hook, End::Vanished] {
+            let machine = Machine::new();
+            let transcript = Transcript::new(1).with(&json!({"promptId": "a"}));
+            let transcript = transcript.prompt("go").answer("m1", "Done.", 1);
+            run(&machine, &transcript, &hooks, end);
+            let document = machine.document(&transcript.session);
+            assert_eq!(document["status"], status, "{hooks:?}");
         }
     }
 }

@@ -1,0 +1,61 @@
+//! Prompts, turns, and the last step of a session's conversation.
+
+use super::Millis;
+use super::batch::Batch;
+use super::chain::Chain;
+use super::facts::{Answer, DatedText, Fact, Step, StepKind, What, is_before};
+use super::figures::Figures;
+use super::index::{Index, Known};
+
+impl Figures {
+    pub(super) fn absorb_prompt(&mut self, fact: Fact) {
+        let What::Prompt { text, .. } = fact.what else {
+            return;
+        };
+        self.prompts += 1;
+        let first = self.first_prompt.as_ref().map(|first| first.at);
+        if first.is_none_or(|first| is_before(fact.at, first)) {
+            self.first_prompt = Some(DatedText {
+                at: fact.at,
+                text: text.map(|text| *text),
+            });
+        }
+        self.set_step(fact.at, StepKind::Prompt);
+    }
+
+    /// Counts a turn, if the prompt that is answered now was not counted before.
+    pub(super) fn count_turn<I: Index>(
+        &mut self,
+        chain: &mut Chain,
+        batch: &mut Batch<'_, I>,
+    ) -> Result<(), I::Error> {
+        if let Some(prompt) = chain.answer()
+            && batch.get(prompt)?.known != Some(Known::Prompt { is_answered: true })
+        {
+            batch.put(prompt, Known::Prompt { is_answered: true });
+            self.turns += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes back the structured output that the client has refused. The model may try again.
+    pub(super) fn refuse_answer(&mut self, at: Option<Millis>) {
+        let is_refused = |answer: &mut Answer| !is_before(at, answer.at);
+        self.answer.take_if(is_refused);
+        let is_refused = |step: &&mut Step| !is_before(at, step.at);
+        if let Some(step) = self.last_step.as_mut().filter(is_refused) {
+            step.kind = StepKind::ToolUse;
+        }
+    }
+
+    pub(super) fn set_step(&mut self, at: Option<Millis>, kind: StepKind) {
+        self.span.include(at);
+        let last = self.last_step.as_ref().and_then(|step| step.at);
+        if !is_before(at, last) {
+            if kind == StepKind::Prompt {
+                self.max_budget_usd = None;
+            }
+            self.last_step = Some(Step { at, kind });
+        }
+    }
+}
