@@ -184,7 +184,8 @@ impl Charges {
     ///
     /// The client's figures cover a session if none of them is below what was counted. In a session
     /// that has continued since then, the larger figure is shown. Otherwise a client was killed
-    /// before it wrote its figures: what was counted is shown, and the cost is unknown.
+    /// before it wrote its figures, and the next one began again from zero: what was counted is
+    /// shown, but no less than was ever charged, and the cost is unknown.
     #[must_use]
     pub fn shown(&self, counted: &UsageByModel, carried: &UsageByModel) -> Shown {
         let as_counted = || {
@@ -207,8 +208,18 @@ impl Charges {
             && !covers(&last.by_model, carried);
         let is_covered = covers(&charge.by_model, counted) && !is_doubtful;
         if !is_covered && !self.has_grown {
+            let mut by_model: BTreeMap<_, _> = as_counted().collect();
+            let states = self.states.iter().filter(|_| !is_doubtful);
+            for (model, charge) in
+                states.flat_map(|state| self.own(state, counted, carried).by_model)
+            {
+                // If the names of the models differ, the two cannot be merged.
+                if let Some(shown) = by_model.get_mut(&model) {
+                    shown.usage = shown.usage.max(charge.usage);
+                }
+            }
             return Shown {
-                by_model: as_counted().collect(),
+                by_model,
                 ..Shown::default()
             };
         }

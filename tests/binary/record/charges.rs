@@ -68,6 +68,17 @@ fn clients_figures_are_shown_if_they_cover_the_session() {
             json!({"usage": 110, "usageSource": "transcript", "costUsd": 0.008_965, "costSource": "estimate"}),
         ),
         row(
+            "requests without a record before a process that was killed",
+            {
+                let more = json!({"inputTokens": 17, "outputTokens": 20, "cacheReadInputTokens": 900, "cacheCreationInputTokens": 40, "costUSD": 0.25});
+                let charged = prompted().answer("m1", "Done.", 10).cost_state(&json!({
+                    "totalCostUSD": 0.25, "modelUsage": {MODEL: more}, "hasUnknownModelCost": false
+                }));
+                charged.prompt("again").answer("m2", "Killed.", 100).prompt("resumed").answer("m3", "Done.", 1).cost(1, 0.5)
+            },
+            json!({"usage": [111, 222, 900, 444], "usageSource": "transcript"}),
+        ),
+        row(
             "a model without a price",
             prompted().answer("m1", "Done.", 10).cost_state(&json!({
                 "totalCostUSD": 0, "modelUsage": {"glm-5": of_model(10, 0.0)}, "hasUnknownModelCost": true
