@@ -67,8 +67,9 @@ impl Index for Records {
 
 /// The figures that an empty journal gives for these stretches.
 fn figures(stretches: Vec<Facts>) -> Figures {
-    let (mut figures, mut chain) = (Figures::default(), Chain::default());
-    let Ok(()) = figures.absorb(vec![(&mut chain, stretches)], &mut Records::default(), &Prices::default());
+    let mut figures = Figures::default();
+    let file = (&mut [Chain::default()][..], vec![stretches]);
+    let Ok(()) = figures.absorb(file, None, &mut Records::default(), &Prices::default());
     figures
 }
 
