@@ -223,7 +223,9 @@ impl Figures {
                 }
             }
             What::Interruption => {
-                if batch.is_new(fact.key)? {
+                let last = self.last_step.as_ref().map(|step| &step.kind);
+                let has_failed = matches!(last, Some(StepKind::Error(_)));
+                if batch.is_new(fact.key)? && !has_failed {
                     self.set_step(fact.at, StepKind::Interruption);
                 }
             }

@@ -56,7 +56,9 @@ impl Outcome {
         match (end, step.map(|step| &step.kind)) {
             // A prompt after the Stop that is also in the transcript. Without a transcript the two
             // hooks may only have arrived in the wrong order.
-            (Some(end), Some(StepKind::Prompt | StepKind::ToolUse)) if asked_after(end.at) => {
+            (Some(end), Some(StepKind::Prompt | StepKind::ToolUse | StepKind::Interruption))
+                if asked_after(end.at) =>
+            {
                 Self::Unanswered
             }
             (Some(end), None)
@@ -69,7 +71,7 @@ impl Outcome {
                 Self::Answered
             }
             (_, Some(StepKind::Error(error))) => Self::Failed(error.clone()),
-            (_, Some(StepKind::Interruption)) | (None, Some(StepKind::Prompt)) => Self::Unanswered,
+            (None, Some(StepKind::Prompt | StepKind::Interruption)) => Self::Unanswered,
             (Some(_), _) | (None, Some(StepKind::Answer)) => Self::Answered,
             (None, Some(StepKind::ToolUse)) => {
                 over_budget(figures).map_or(Self::Unanswered, Self::Failed)

@@ -131,6 +131,7 @@ fn status_is_that_of_the_last_turn() {
         ),
         row("an interruption", prompted().user(&interrupted, &json!({})), "abandoned", None),
         row("an interruption of an answer", prompted().answer("m1", "I beg", 1).user(&interrupted, &json!({})), "abandoned", None),
+        row("an interruption after an API error", prompted().api_error("API Error: 400 no").user(&interrupted, &json!({})), "failed", Some("API Error: 400 no")),
         row(
             "an interruption of a tool",
             prompted().call("m1", "a", 1).result("a", true).user(&json!([{"type": "text", "text": "[Request interrupted by user for tool use]"}]), &json!({})),
@@ -195,6 +196,18 @@ fn stop_after_an_api_error_is_a_failure() {
             assert_eq!(document.get("output"), None, "{stop}");
         }
     }
+}
+
+#[test]
+fn stop_after_an_interruption_is_an_answer() {
+    let machine = Machine::new();
+    let interrupted = json!([{"type": "text", "text": "[Request interrupted by user]"}]);
+    let transcript = prompted()
+        .answer("m1", "I beg", 1)
+        .user(&interrupted, &json!({}));
+    let stop = ("Stop", json!({"last_assistant_message": "Done."}));
+    run(&machine, &transcript, &[stop], End::Hook);
+    assert_eq!(machine.document(&transcript.session)["status"], "completed");
 }
 
 /// The client writes the transcript later than it runs hooks, and not at all if it is killed.
