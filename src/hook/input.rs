@@ -126,9 +126,7 @@ impl Wire<'_> {
             kind,
         })
     }
-}
 
-impl Wire<'_> {
     /// The prompt, if somebody typed it. The hook also fires for the client's own notices.
     fn typed(&self) -> Option<String> {
         let is_known = match self.source.text() {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::delta::TranscriptDelta;
+use super::store_options;
 use super::transcripts::{count, update_forks};
 use crate::config::Config;
 use crate::journal::{Result, SessionRow, StoreOptions, Write};
@@ -50,10 +51,6 @@ pub fn import(
         let is_from_hooks = !row.session.runs.is_empty();
         let last = row.figures.span.last.unwrap_or(modified_at);
         let options = StoreOptions {
-            deployment: None,
-            max_output: config.max_output_bytes,
-            prices: &config.prices,
-            now,
             // If a document only gains fields that an earlier version of this program did not
             // write, its time of change stays the same, so that a deployment that deletes old
             // sessions still considers it old.
@@ -63,6 +60,7 @@ pub fn import(
                 last
             },
             is_finalized: row.transcript.state != ReadState::Partial,
+            ..store_options(row, config, now)
         };
         write.store(row, &options)
     };

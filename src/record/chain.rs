@@ -7,10 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Millis;
 use super::days::{Day, day_of};
 use super::facts::{Fact, Reply, is_before};
 use super::index::Key;
+use super::{Millis, keep_last};
 
 /// How many messages may be open at once. Older clients wrote the messages of several subagents into
 /// the main file, line by line.
@@ -90,10 +90,10 @@ impl Chain {
         }
     }
 
-    /// Goes on where the reading of another file of the session stopped, if the next record, which
-    /// was written `at`, comes after that: the client writes to another project folder while it
-    /// works in a worktree.
-    pub(super) fn go_on_from(&mut self, other: &Self, at: Option<Millis>) {
+    /// Continues where the reading of another file of the session stopped, if the next record, which
+    /// was written `at`, is later: the client writes to another project folder while it works in a
+    /// worktree.
+    pub(super) fn continue_from(&mut self, other: &Self, at: Option<Millis>) {
         if other.seen_at <= self.seen_at || is_before(at, other.seen_at) {
             return;
         }
@@ -103,7 +103,7 @@ impl Chain {
         self.command.clone_from(&other.command);
         self.seen_at = other.seen_at;
         // What was written there after the last reply is not known, so only its parent tells whether
-        // a reply goes on with a message.
+        // a reply continues a message.
         self.is_after_user[0] = true;
     }
 
@@ -158,14 +158,12 @@ impl Chain {
         message.is_followed = false;
         message.records.push(fact.key);
         message.records.extend(fact.copy);
-        let surplus = message.records.len().saturating_sub(MAX_RECORDS);
-        message.records.drain(..surplus);
+        keep_last(&mut message.records, MAX_RECORDS);
         let calls = reply.calls.iter();
         message
             .calls
             .extend(calls.map(|&(id, name)| (id, names[name].clone())));
-        let surplus = message.calls.len().saturating_sub(MAX_CALLS);
-        message.calls.drain(..surplus);
+        keep_last(&mut message.calls, MAX_CALLS);
         if self.open.len() == MAX_OPEN {
             self.open.remove(0);
         }

@@ -158,7 +158,7 @@ impl Charges {
     /// Finds the state of a parent from which this session's charge started. The client carries the
     /// parent's charge into a fork that it makes with `--fork-session` or `/bg`, but not into one
     /// that has marks of its origin. `copied` is what the copied messages used that were the
-    /// parent's own, and `of_parent` what all of its own used. If it went on after the fork, the fork
+    /// parent's own, and `of_parent` what all of its own used. If it continued after the fork, the fork
     /// starts from the first state that has all that was copied. Otherwise it starts from the last
     /// one, because requests without a message may have come in between.
     pub fn find_base(&mut self, parent: &Self, copied: Usage, of_parent: Usage) {

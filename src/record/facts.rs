@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::Millis;
 use super::charge::Charge;
 use super::document::PullRequest;
 use super::index::{Key, key};
@@ -17,6 +16,7 @@ use super::latest::Latest;
 use super::prices::Rate;
 use super::redact::Text;
 use super::usage::Usage;
+use super::{Millis, keep_last};
 
 /// How many facts are gathered before they are handed over, so that memory does not grow with the
 /// file.
@@ -182,8 +182,7 @@ impl Answer {
     /// Adds texts to those before an answer.
     pub fn remember(earlier: &mut Vec<Key>, texts: impl IntoIterator<Item = Key>) {
         earlier.extend(texts);
-        let surplus = earlier.len().saturating_sub(Self::MAX_EARLIER);
-        earlier.drain(..surplus);
+        keep_last(earlier, Self::MAX_EARLIER);
     }
 }
 
@@ -197,8 +196,7 @@ pub fn turn_key(prompt_id: &str) -> Key {
 pub fn remember_turn(turns: &mut Vec<Key>, turn: Key) {
     turns.retain(|known| *known != turn);
     turns.push(turn);
-    let surplus = turns.len().saturating_sub(MAX_TURNS);
-    turns.drain(..surplus);
+    keep_last(turns, MAX_TURNS);
 }
 
 /// The last step of the conversation on the main chain.
@@ -316,10 +314,10 @@ impl Facts {
         self.facts.iter().any(|fact| fact.is_main)
     }
 
-    /// Takes the first `count` facts, with what the client had charged by then. What holds for the
-    /// whole stretch remains.
+    /// Splits off the first `count` facts, with what the client had charged by then. What holds for
+    /// the whole stretch stays behind.
     #[must_use]
-    pub fn take(&mut self, count: usize) -> Self {
+    pub fn split_to(&mut self, count: usize) -> Self {
         let rest = self.facts.split_off(count);
         let facts = std::mem::replace(&mut self.facts, rest);
         let later = self.charges.partition_point(|(place, _)| *place <= count);

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
 use super::chain::Chain;
-use super::charge;
 use super::charge::{Charges, UsageByModel};
 use super::days::{Day, Days};
 use super::document::PullRequest;
@@ -26,6 +25,7 @@ use super::prices::Prices;
 use super::project::add_pull_requests;
 use super::redact::Text;
 use super::usage::Usage;
+use super::{charge, keep_last};
 
 /// How many titles are kept until it is known whether they belong to this session.
 const MAX_SUMMARIES: usize = 16;
@@ -69,7 +69,7 @@ pub struct Figures {
     pub(super) parent: Option<String>,
     /// The session that the client says this one was copied from.
     pub forked_from: Option<String>,
-    /// Whether it has copies that do not say so: it is a fork of a fork.
+    /// Whether some of its copies do not say so. A fork of a branch has both kinds.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) has_unmarked_copies: bool,
     /// What the client charged.
@@ -122,7 +122,7 @@ impl Figures {
         for (file, facts) in in_order(files) {
             let is_main = facts.has_main_chain();
             if let Some(latest) = latest.as_ref().filter(|_| is_main) {
-                chains[file].go_on_from(latest, facts.begins_at());
+                chains[file].continue_from(latest, facts.begins_at());
             }
             self.absorb_stretch(facts, &mut chains[file], &mut batch)?;
             if is_main && chains.len() > 1 {
@@ -178,8 +178,7 @@ impl Figures {
         }
         self.latest.update(facts.latest);
         self.summaries.extend(facts.summaries);
-        let surplus = self.summaries.len().saturating_sub(MAX_SUMMARIES);
-        self.summaries.drain(..surplus);
+        keep_last(&mut self.summaries, MAX_SUMMARIES);
         add_pull_requests(&mut self.pull_requests, facts.pull_requests);
         self.forked_from = facts.forked_from.or(self.forked_from.take());
         self.damaged_lines += facts.damaged_lines;

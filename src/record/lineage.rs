@@ -61,7 +61,7 @@ impl Figures {
     }
 
     /// Whether a part of what is inherited has no mark of its origin, so that the client charges it
-    /// again. A fork of a fork keeps the marks of its parent.
+    /// again. A fork of a branch keeps the marks of the branch.
     #[must_use]
     pub fn is_unmarked_fork(&self) -> bool {
         let has_unmarked_copies = self.forked_from.is_none() || self.has_unmarked_copies;

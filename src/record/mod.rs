@@ -39,3 +39,8 @@ pub type Millis = i64;
 
 /// This program did not exist before this time: 2025-12-01.
 pub const FIRST_RELEASE: Millis = 1_764_547_200_000;
+
+/// Removes the first items, so that at most `count` remain.
+fn keep_last<T>(items: &mut Vec<T>, count: usize) {
+    items.drain(..items.len().saturating_sub(count));
+}

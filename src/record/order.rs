@@ -34,7 +34,7 @@ pub(super) fn in_order(files: Vec<Vec<Facts>>) -> Vec<(usize, Facts)> {
             .iter()
             .position(|fact| fact.at.is_some_and(later));
         let facts = match count {
-            Some(count) => first.take(count.max(1)),
+            Some(count) => first.split_to(count.max(1)),
             None => stretches.pop_front().unwrap_or_default(),
         };
         ordered.push((*file, facts));

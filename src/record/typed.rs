@@ -1,7 +1,7 @@
 //! What a human, or the caller of the SDK, typed.
 //!
 //! The client passes on many texts as if they were prompts that nobody typed: results, reminders,
-//! notifications, messages of teammates, summaries. Their beginnings tell.
+//! notifications, messages of teammates, summaries. The beginning of a text shows that.
 
 use std::borrow::Cow;
 

@@ -61,8 +61,8 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    /// The same for the files of this session. They can have copies of another one's state: its
-    /// title, charge or pull requests.
+    /// Ignores the titles, charges and pull requests of other sessions, which the files of this one
+    /// may contain.
     #[must_use]
     pub const fn of_session(mut self, session_id: &'a str) -> Self {
         self.session_id = Some(session_id);

@@ -8,7 +8,7 @@ use crate::record::index::key;
 use crate::record::redact::is_secret;
 
 impl Gatherer<'_> {
-    /// Adds a state record. The files of a session can have copies of another one's state.
+    /// Adds a state record. The files of a session may contain another one's state.
     pub(super) fn add_state(&mut self, envelope: &Envelope<'_>, record: Record<'_>) {
         let named = envelope.session_id.as_deref().zip(self.session_id);
         let is_of_another = named.is_some_and(|(named, ours)| named != ours);

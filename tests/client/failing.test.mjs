@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { after, before, test } from "node:test";
 import { CLIENT, startLab } from "./lab.mjs";
 
-const RUNS = Number(process.env.CLIENT_TEST_RUNS ?? 3);
+const RUNS = Number(process.env.CLIENT_TEST_RUNS ?? 5);
 /** StopFailure is known from this version on. */
 const SINCE = "2.1.78";
 const isKnown = CLIENT.localeCompare(SINCE, "en", { numeric: true }) >= 0;

@@ -297,12 +297,12 @@ proptest! {
     fn conversation_in_two_folders_gives_one_record(ops in ops(16, CLIENT), style in style(), changes in proptest::collection::vec(any::<Index>(), 1..4)) {
         // State records have no time, a line that is written again does not tell where it was first, and
         // the clients that wrote subagents into the main file did not change the folder.
-        let is_moved = |op: &Op| match op {
+        let can_be_elsewhere = |op: &Op| match op {
             Op::Again { .. } | Op::Title { .. } | Op::Unknown { .. } => false,
             Op::Answer { chain, .. } | Op::Results { chain, .. } => *chain == 0,
             _ => true,
         };
-        let ops: Vec<_> = ops.into_iter().filter(is_moved).collect();
+        let ops: Vec<_> = ops.into_iter().filter(can_be_elsewhere).collect();
         // Without a reply there, nothing tells that something was written in the other folder.
         let ids = if changes.len() > 1 { Ids::Unique } else { style.ids };
         check_folders(&ops, &Style { is_timed: true, ids, ..style }, &changes)?;

@@ -223,11 +223,13 @@ fn inherited_part_is_taken_out_only_if_the_client_included_it() {
                 let of_branch = branch.fork(3, Fork::Branch).bytes;
                 let mut of_branch = String::from_utf8(of_branch).unwrap();
                 // What the branch had copied keeps its mark, and what it had added gets none.
-                for (id, mark) in [(1, Some(1)), (2, Some(1)), (3, None), (4, None)] {
-                    let id = format!("{id:08}-0000-4000-8000-{:012}", if id < 3 { 1 } else { 2 });
+                for (record, owner) in [(1, &parent), (2, &parent), (3, &branch), (4, &branch)] {
+                    let is_copy = owner.session == parent.session;
+                    let number = if is_copy { 1 } else { 2 };
+                    let id = format!("{record:08}-0000-4000-8000-{number:012}");
                     let marked = format!(r#""forkedFrom":{{"messageUuid":"{id}","sessionId":"{}"}},"#, branch.session);
                     assert!(of_branch.contains(&marked), "{marked}\n{of_branch}");
-                    let kept = mark.map_or_else(String::new, |_| marked.replace(&branch.session, &parent.session));
+                    let kept = if is_copy { marked.replace(&branch.session, &parent.session) } else { String::new() };
                     of_branch = of_branch.replace(&marked, &kept);
                 }
                 let mut copy = branch.fork(3, Fork::Session);

@@ -309,16 +309,19 @@ fn subagent_files_count_in_any_folder_if_they_have_a_record_of_their_own() {
     };
     let summary = r#"{"type":"summary","summary":"Plain.","leafUuid":"u"}"#;
     let files = [
-        (WORKTREE, &session, "agent-a10.jsonl", agent(10)),
-        ("-home-dev-proj", &session, "agent-a100.jsonl", agent(100)),
-        ("-home-dev-proj", &session, "agent-a1.jsonl", Vec::new()),
-        ("-home-dev-proj", &session, "agent-a2.jsonl", summary.into()),
+        (WORKTREE, "agent-a10.jsonl", agent(10)),
+        ("-home-dev-proj", "agent-a100.jsonl", agent(100)),
+        ("-home-dev-proj", "agent-a1.jsonl", Vec::new()),
+        ("-home-dev-proj", "agent-a2.jsonl", summary.into()),
     ];
+    let place_agent = |machine: &Machine, folder: &str, session: &str, name: &str, bytes: &[u8]| {
+        let folder = project(machine, folder).join(session).join("subagents");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), bytes).unwrap();
+    };
     let place_all = |machine: &Machine| {
-        for (folder, session, name, bytes) in &files {
-            let folder = project(machine, folder).join(&session.session);
-            fs::create_dir_all(folder.join("subagents")).unwrap();
-            fs::write(folder.join("subagents").join(name), bytes).unwrap();
+        for (folder, name, bytes) in &files {
+            place_agent(machine, folder, &session.session, name, bytes);
         }
         write(&project(machine, "-home-dev-proj"), &session);
     };
@@ -331,16 +334,9 @@ fn subagent_files_count_in_any_folder_if_they_have_a_record_of_their_own() {
         .fork(2, super::Fork::Session)
         .prompt("Fork.")
         .answer("f1", "Forked.", 1_000);
-    let folder = project(&imported, "-home-dev-proj");
-    write(&folder, &fork);
-    fs::create_dir_all(folder.join(&fork.session).join("subagents")).unwrap();
-    fs::write(
-        folder
-            .join(&fork.session)
-            .join("subagents/agent-a100.jsonl"),
-        agent(100),
-    )
-    .unwrap();
+    write(&project(&imported, "-home-dev-proj"), &fork);
+    let (folder, name, bytes) = &files[1];
+    place_agent(&imported, folder, &fork.session, name, bytes);
     import(&imported);
     let forked =
         json!({"usage": 1_000, "inheritedUsage": 101, "subagents": 0, "output": "Forked."});

@@ -61,7 +61,7 @@ fn repeated_ids_of_backends_do_not_join_messages() {
             json!({"usage": 11, "apiMessages": 2, "prompts": 1, "output": "Done."}),
         ),
         row(
-            "one message id for two subagents that write by turns into the main file",
+            "one message id for two subagents that take turns writing to the main file",
             {
                 let begun = Transcript::new(1).prompt("go").call("relay", "a", 1);
                 let main = begun.last();
