@@ -1,15 +1,22 @@
 //! Arbitrary bytes on stdin: nothing panics, an accepted session ID is safe in a path and a query,
 //! and the end of the value does not depend on how the bytes arrive.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use convex_sidecar::hook::{input, stdin};
 use convex_sidecar::record::event::{EventKind, is_session_id};
 use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::system::deadline::Deadline;
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() {
+    convex_sidecar_fuzz::run_on_files(check);
+}
+
+fn check(bytes: &[u8]) {
     let redactor = Redactor::metadata_only();
     let read = |length| {
         let mut pieces = bytes.chunks(length).map(<[u8]>::to_vec);
@@ -23,4 +30,4 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(!matches!(event.kind, EventKind::Other { ref name } if name.is_empty()));
         }
     }
-});
+}

@@ -1,7 +1,7 @@
 //! Arbitrary bytes as a transcript: nothing panics, a cut between two reads does not change the
 //! figures, and no line with a fact is considered irrelevant.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,7 +18,6 @@ use convex_sidecar::transcript::gather::Gatherer;
 use convex_sidecar::transcript::line::{self, Record};
 use convex_sidecar::transcript::lines::read_lines;
 use convex_sidecar::transcript::relevance::{self, Relevance};
-use libfuzzer_sys::fuzz_target;
 
 thread_local! {
     /// One buffer for all reads, as in the program: no read may see the remains of an earlier one.
@@ -87,7 +86,15 @@ fn is_plain(line: &[u8]) -> bool {
     !line.windows(2).any(|pair| pair == b"\\u")
 }
 
-fuzz_target!(|bytes: &[u8]| {
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() {
+    convex_sidecar_fuzz::run_on_files(check);
+}
+
+fn check(bytes: &[u8]) {
     let Ok(redactor) = Redactor::new(true, &[], 1_000) else {
         return;
     };
@@ -120,4 +127,4 @@ fuzz_target!(|bytes: &[u8]| {
             (cut.subagents, cut.compactions)
         );
     }
-});
+}

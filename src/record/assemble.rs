@@ -169,8 +169,6 @@ fn output(
     max_output: usize,
 ) -> Option<Text> {
     let from_transcript = figures.answer.as_ref();
-    let stepped_at = figures.last_step.as_ref().and_then(|step| step.at);
-    let is_final = |answer: &Answer| answer.is_structured && answer.at == stepped_at;
     // Old clients fire Stop after an API error, with the error as the answer; and the Stop of an
     // earlier turn may arrive late.
     let is_of_this_turn = |text: &Text| {
@@ -182,7 +180,7 @@ fn output(
     match answer.filter(|answer| is_of_this_turn(&answer.text)) {
         Some(answer)
             if from_transcript.is_none_or(|written| {
-                !is_final(written) && written.at.is_none_or(|at| at <= answer.at)
+                !written.is_final() && written.at.is_none_or(|at| at <= answer.at)
             }) =>
         {
             Some(answer.text.clone())

@@ -300,6 +300,7 @@ mod tests {
             advisors: Vec::new(),
             calls: vec![(7, 0)],
             is_answer: false,
+            ends_turn: false,
             agent: None,
             follows_user: line.follows_user,
         };

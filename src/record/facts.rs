@@ -133,6 +133,9 @@ pub struct Reply {
     /// Whether it ends with a text, or with the structured output of a run with a schema. Otherwise
     /// tool results will follow.
     pub is_answer: bool,
+    /// Whether the model has finished the message, and calls no tool in it. Clients up to 2.0.50
+    /// (measured) do not always say so.
+    pub ends_turn: bool,
     /// The subagent that wrote it, if it is in the main file.
     pub agent: Option<Key>,
     /// Whether there is a `user` record between this record and the reply before it in the file.
@@ -150,7 +153,10 @@ pub struct Answer {
     /// Whether it is the structured output of a run with a schema.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_structured: bool,
-    /// The keys of the texts before it.
+    /// Whether there is a prompt after it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_past: bool,
+    /// The keys of the other texts before it, or after a structured output.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Key>,
 }
@@ -158,6 +164,12 @@ pub struct Answer {
 impl Answer {
     /// How many texts before an answer are remembered.
     const MAX_EARLIER: usize = 8;
+
+    /// Whether no text of the same turn replaces it.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        self.is_structured && !self.is_past
+    }
 
     /// The key of a text.
     #[must_use]
@@ -216,8 +228,10 @@ pub enum StepKind {
     Prompt,
     /// The model called tools.
     ToolUse,
-    /// The model answered.
+    /// The model answered, as far as was written.
     Answer,
+    /// The model finished its answer.
+    WholeAnswer,
     /// The user interrupted the turn.
     Interruption,
     /// The API failed, the model refused, or a limit was reached.
@@ -228,10 +242,10 @@ impl StepKind {
     /// The kind of a reply.
     #[must_use]
     pub const fn of(reply: &Reply) -> Self {
-        if reply.is_answer {
-            Self::Answer
-        } else {
-            Self::ToolUse
+        match (reply.is_answer, reply.ends_turn) {
+            (true, true) => Self::WholeAnswer,
+            (true, false) => Self::Answer,
+            (false, _) => Self::ToolUse,
         }
     }
 }

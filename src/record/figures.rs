@@ -15,7 +15,7 @@ use super::days::{Day, Days};
 use super::document::PullRequest;
 use super::facts::{
     Answer, DatedText, Fact, Facts, Reply, STRUCTURED_OUTPUT, Span, Step, StepKind,
-    SubagentFigures, ToolFigures, What, is_before, remember_turn,
+    SubagentFigures, ToolFigures, What, remember_turn,
 };
 use super::index::{Index, Key, Known, key};
 use super::latest::Latest;
@@ -146,13 +146,6 @@ impl Figures {
         chain: &mut Chain,
         batch: &mut Batch<'_, I>,
     ) -> Result<(), I::Error> {
-        let answer_is_new = match &facts.answer {
-            Some((record, _)) => {
-                let seen = batch.get(*record)?;
-                !seen.is_inherited && seen.known.is_none()
-            }
-            None => false,
-        };
         let all = std::mem::take(&mut facts.facts);
         let mut charges = std::mem::take(&mut facts.charges).into_iter().peekable();
         for (place, fact) in all.into_iter().enumerate() {
@@ -162,16 +155,19 @@ impl Figures {
             if let Some(copy) = fact.copy {
                 batch.is_new(copy)?;
             }
+            let mut answer = facts.answer.take_if(|(record, _)| *record == fact.key);
+            if answer.is_some() {
+                let seen = batch.get(fact.key)?;
+                answer.take_if(|_| seen.is_inherited || seen.known.is_some());
+            }
             self.absorb_fact(fact, &facts.names, chain, batch)?;
+            if let Some((_, answer)) = answer {
+                self.add_answer(answer);
+            }
         }
         charges.for_each(|(_, charge)| self.add_charge(charge));
         for (ours, theirs) in chain.is_after_user.iter_mut().zip(facts.ends_with_user) {
             *ours |= theirs;
-        }
-        if let Some((_, answer)) = facts.answer.filter(|_| answer_is_new)
-            && !is_before(answer.at, self.answer.as_ref().and_then(|answer| answer.at))
-        {
-            self.answer = Some(answer.after(self.answer.take()));
         }
         for turn in facts.turns {
             remember_turn(&mut self.turn_keys, turn);
@@ -223,15 +219,16 @@ impl Figures {
             }
             What::Interruption => {
                 let last = self.last_step.as_ref().map(|step| &step.kind);
-                let has_failed = matches!(last, Some(StepKind::Error(_)));
-                if batch.is_new(fact.key)? && !has_failed {
+                let has_ended = matches!(last, Some(StepKind::Error(_) | StepKind::WholeAnswer));
+                if batch.is_new(fact.key)? && !has_ended {
                     self.set_step(fact.at, StepKind::Interruption);
                 }
             }
             What::TurnEnd => {
                 let last = self.last_step.as_ref().map(|step| &step.kind);
-                if last == Some(&StepKind::ToolUse) && batch.is_new(fact.key)? {
-                    self.set_step(fact.at, StepKind::Answer);
+                let is_open = matches!(last, Some(StepKind::ToolUse | StepKind::Answer));
+                if is_open && batch.is_new(fact.key)? {
+                    self.set_step(fact.at, StepKind::WholeAnswer);
                 }
             }
             What::Compaction => self.compactions += u64::from(batch.is_new(fact.key)?),

@@ -72,7 +72,7 @@ impl Outcome {
             }
             (_, Some(StepKind::Error(error))) => Self::Failed(error.clone()),
             (None, Some(StepKind::Prompt | StepKind::Interruption)) => Self::Unanswered,
-            (Some(_), _) | (None, Some(StepKind::Answer)) => Self::Answered,
+            (Some(_), _) | (None, Some(StepKind::Answer | StepKind::WholeAnswer)) => Self::Answered,
             (None, Some(StepKind::ToolUse)) => {
                 over_budget(figures).map_or(Self::Unanswered, Self::Failed)
             }

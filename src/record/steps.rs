@@ -20,7 +20,26 @@ impl Figures {
                 text: text.map(|text| *text),
             });
         }
+        if let Some(answer) = &mut self.answer {
+            answer.is_past |= !is_before(fact.at, answer.at);
+        }
         self.set_step(fact.at, StepKind::Prompt);
+    }
+
+    /// Takes the last answer of a stretch of transcript. A text in the turn of a structured output
+    /// only comments on it.
+    pub(super) fn add_answer(&mut self, answer: Answer) {
+        match &mut self.answer {
+            Some(before) if before.is_final() && !answer.is_structured => {
+                let text = Answer::key_of(&answer.text.text);
+                Answer::remember(
+                    &mut before.earlier,
+                    answer.earlier.into_iter().chain([text]),
+                );
+            }
+            Some(before) if is_before(answer.at, before.at) => {}
+            before => *before = Some(answer.after(before.take())),
+        }
     }
 
     /// Counts a turn, if the prompt that is answered now was not counted before.

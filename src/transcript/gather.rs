@@ -42,6 +42,8 @@ struct LastAnswer {
     text: String,
     /// The call that gave it, if it is structured output.
     structured_by: Option<Key>,
+    /// Whether there is a prompt after it.
+    is_past: bool,
     earlier: Vec<Key>,
 }
 
@@ -89,6 +91,7 @@ impl<'a> Gatherer<'a> {
                 at: answer.at,
                 text,
                 is_structured: answer.structured_by.is_some(),
+                is_past: false,
                 earlier: answer.earlier,
             };
             Some((answer.record, kept))
@@ -196,6 +199,9 @@ impl<'a> Gatherer<'a> {
         match record {
             Record::Prompt { text, is_command } if is_main => {
                 let text = self.keep(&text);
+                if let Some(answer) = &mut self.answer {
+                    answer.is_past |= !is_before(at, answer.at);
+                }
                 self.facts
                     .facts
                     .push(fact(What::Prompt { text, is_command }));
@@ -269,6 +275,7 @@ impl<'a> Gatherer<'a> {
                 .collect(),
             calls: Vec::new(),
             is_answer: false,
+            ends_turn: message.ends_turn,
             agent: None,
             follows_user: std::mem::take(&mut self.is_after_user[usize::from(main.is_none())]),
         };
@@ -304,14 +311,13 @@ impl<'a> Gatherer<'a> {
         let Some((record, at)) = main else {
             return;
         };
-        // The text beside a structured output only comments on it.
-        let is_beside = |answer: &LastAnswer| {
-            answer.record == record && answer.structured_by.is_some() && structured_by.is_none()
-        };
-        if self.answer.as_ref().is_some_and(is_beside) {
-            return;
-        }
-        if !is_before(at, self.answer.as_ref().and_then(|answer| answer.at)) {
+        // A text in the turn of a structured output only comments on it.
+        let is_final = |answer: &&mut LastAnswer| answer.structured_by.is_some() && !answer.is_past;
+        if let Some(answer) = self.answer.as_mut().filter(is_final)
+            && structured_by.is_none()
+        {
+            Answer::remember(&mut answer.earlier, [Answer::key_of(&text)]);
+        } else if !is_before(at, self.answer.as_ref().and_then(|answer| answer.at)) {
             let mut earlier = Vec::new();
             if let Some(before) = self.answer.take() {
                 earlier = before.earlier;
@@ -322,6 +328,7 @@ impl<'a> Gatherer<'a> {
                 at,
                 text: text.into_owned(),
                 structured_by,
+                is_past: false,
                 earlier,
             });
         }

@@ -18,6 +18,8 @@ use crate::system::json::{Scalar, parse_object};
 
 /// The model name of messages that the client wrote itself, such as API errors.
 const SYNTHETIC: &str = "<synthetic>";
+/// The reasons for which a message stops before the turn ends.
+const GOES_ON: [&str; 2] = ["tool_use", "pause_turn"];
 /// How a title begins if the request for one failed, so that it is not a title.
 const FAILED_TITLES: [&str; 2] = ["API Error", "Invalid API key"];
 
@@ -84,6 +86,8 @@ pub struct AssistantMessage<'a> {
     pub advisors: Vec<(Cow<'a, str>, Usage, Rate)>,
     /// The content blocks of this line.
     pub blocks: Vec<Block<'a>>,
+    /// Whether the model has finished the message, and calls no tool in it.
+    pub ends_turn: bool,
 }
 
 /// The relevant content of a line.
@@ -305,6 +309,8 @@ impl<'a> Line<'a> {
         if model.as_deref() == Some(SYNTHETIC) || is_empty {
             return Record::Other;
         }
+        let stop_reason = message.stop_reason.text();
+        let ends_turn = stop_reason.is_some_and(|reason| !GOES_ON.contains(&reason));
         let usage = message.usage.0.unwrap_or_default();
         let model = model.unwrap_or(Cow::Borrowed("unknown"));
         let advisors = usage.iterations.0.iter().flat_map(|iteration| &iteration.0);
@@ -323,6 +329,7 @@ impl<'a> Line<'a> {
                 .collect(),
             model,
             blocks,
+            ends_turn,
         })
     }
 

@@ -93,6 +93,7 @@ pub struct Message<'a> {
     pub model: Scalar<'a>,
     pub usage: Lenient<Usage<'a>>,
     pub content: Content<'a>,
+    pub stop_reason: Scalar<'a>,
 }
 
 /// The token counts of a message, or of one of the requests that the API made for it.

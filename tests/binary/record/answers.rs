@@ -129,6 +129,14 @@ fn answer_to_a_schema_is_the_structured_output() {
             json!({"output": approved}),
         ),
         row(
+            "a text in a later message of the turn",
+            prompted()
+                .message(Some("m2"), &structured("so", "approve"), 10, &json!({}))
+                .user(&result("so"), &json!({}))
+                .answer("m3", "Given.", 100),
+            json!({"output": approved}),
+        ),
+        row(
             "a text in a later turn",
             prompted()
                 .message(Some("m2"), &structured("so", "approve"), 10, &json!({}))

@@ -131,6 +131,16 @@ fn status_is_that_of_the_last_turn() {
         ),
         row("an interruption", prompted().user(&interrupted, &json!({})), "abandoned", None),
         row("an interruption of an answer", prompted().answer("m1", "I beg", 1).user(&interrupted, &json!({})), "abandoned", None),
+        row("an interruption of the Stop hooks after an answer", prompted().whole_answer("m1", "Done.", 1).user(&interrupted, &json!({})), "completed", None),
+        row("an interruption of the turn after an answer", prompted().whole_answer("m1", "Done.", 1).prompt("And this.").user(&interrupted, &json!({})), "abandoned", None),
+        row(
+            "an interruption of tools that follow a text",
+            prompted()
+                .stopped_message(Some("m1"), &json!([{"type": "text", "text": "I look."}]), (1, Some("tool_use")), &json!({}))
+                .user(&interrupted, &json!({})),
+            "abandoned",
+            None,
+        ),
         row("an interruption after an API error", prompted().api_error("API Error: 400 no").user(&interrupted, &json!({})), "failed", Some("API Error: 400 no")),
         row(
             "an interruption of a tool",

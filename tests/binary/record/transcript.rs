@@ -135,8 +135,20 @@ impl Transcript {
 
     /// One line of a message: of the message with this ID, if there is one.
     pub fn message(self, id: Option<&str>, content: &Value, n: u64, fields: &Value) -> Self {
+        self.stopped_message(id, content, (n, None), fields)
+    }
+
+    /// One line of a message, with the reason for which the model stopped.
+    pub fn stopped_message(
+        self,
+        id: Option<&str>,
+        content: &Value,
+        (n, stop_reason): (u64, Option<&str>),
+        fields: &Value,
+    ) -> Self {
         let mut message = json!({
             "type": "message", "role": "assistant", "model": "claude-opus-4-8", "content": content,
+            "stop_reason": stop_reason,
             "usage": {
                 "input_tokens": n, "output_tokens": 2 * n,
                 "cache_read_input_tokens": 3 * n, "cache_creation_input_tokens": 4 * n
@@ -155,6 +167,12 @@ impl Transcript {
     pub fn answer(self, id: &str, text: &str, n: u64) -> Self {
         let content = json!([{"type": "text", "text": text}]);
         self.message(Some(id), &content, n, &json!({}))
+    }
+
+    /// The last line of a message that ends the turn.
+    pub fn whole_answer(self, id: &str, text: &str, n: u64) -> Self {
+        let content = json!([{"type": "text", "text": text}]);
+        self.stopped_message(Some(id), &content, (n, Some("end_turn")), &json!({}))
     }
 
     /// A line of a message with a call of `Bash`.

@@ -1,0 +1,19 @@
+//! What the fuzz targets are when libFuzzer does not run them (`--cfg fuzzing`, set by cargo-fuzz):
+//! programs that try the files that are named on the command line, such as those in `artifacts/`.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program that reads its arguments and files"
+)]
+
+/// Runs `target` on the content of each file.
+///
+/// # Panics
+///
+/// If a file cannot be read, or if the target finds a fault.
+pub fn run_on_files(target: fn(&[u8])) {
+    for path in std::env::args_os().skip(1) {
+        let bytes = std::fs::read(&path).expect("a readable file");
+        target(&bytes);
+    }
+}
