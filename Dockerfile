@@ -9,6 +9,7 @@ COPY .cargo .cargo
 COPY benches benches
 COPY convex convex
 COPY deployment deployment
+COPY fuzz fuzz
 COPY src src
 RUN cargo build --locked --release
 

@@ -11,6 +11,8 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # CARGO_TARGET_DIR and cargo's configuration can move it.
 executable = $$(cargo build --locked --quiet --message-format=json $(1) | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 
+SIDE_BY_SIDE = CONVEX_SIDECAR_BIN="$(call executable,--release)" cargo run --locked --release --package side-by-side --
+
 .PHONY: demo test transcripts view-test client-test bench cost cross cross-windows fuzz lint format clean
 
 # Records a captured session of the real client in a temporary home and shows it.
@@ -64,12 +66,12 @@ client-test: node_modules tests/client/node_modules $(SDK_EXAMPLE)/node_modules 
 # Compares the cost with that of alternatives; writes docs/benchmarks.md and docs/cost.md.
 # ONLY="hooks crowd" runs only those sections and writes nothing.
 bench: node_modules target/rivals/npm/node_modules target/rivals/python/installed
-	cargo bench --locked --bench side_by_side -- $(ONLY)
+	$(SIDE_BY_SIDE) $(ONLY)
 
 # Counts what a hook costs (strace, valgrind) and fails if that exceeds docs/cost.md. With
 # UPDATE_COST=1 it updates that file instead.
 cost:
-	cargo bench --locked --bench side_by_side -- cost
+	$(SIDE_BY_SIDE) cost
 
 # Builds the executable for other systems and runs their tests under Wine and qemu. Installs what it
 # needs with apt-get. CROSS="x86_64-pc-windows-gnu" builds only for that target.
@@ -130,7 +132,7 @@ target/rivals/python/installed: $(RIVALS)/requirements.txt
 	-python3 -m venv $(@D) && $(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $< && touch $@
 
 $(CARGO_DENY):
-	cargo install --locked --debug --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny
+	CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny
 
 # `cargo clean` removes cargo's target folder, which may not be `target`.
 clean:

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::loopback::Loopback;
-use crate::sidecar::{EXECUTABLE, Event, Home, KEY, fresh};
+use crate::sidecar::{Event, Home, KEY, executable, fresh};
 use crate::table::{count, table};
 use crate::transcripts::{self, Tally};
 
@@ -92,7 +92,7 @@ pub fn counted(scratch: &Path) -> Result<(String, Vec<&'static str>), String> {
         "peak memory, KiB",
         "requests",
     ];
-    let size = count(std::fs::metadata(EXECUTABLE).unwrap().len());
+    let size = count(std::fs::metadata(executable()).unwrap().len());
     let table = table(&headings, rows.into_iter());
     let text = format!("{table}\nThe executable is {size} bytes.\n");
     Ok((text, skipping))
@@ -218,7 +218,7 @@ impl<'a> Stage<'a> {
     /// Runs the hook under a tool. Returns the tool's stderr.
     fn under(&self, tool: &str, arguments: &[&str], home: &Home) -> Result<String, String> {
         let mut command = Command::new(tool);
-        command.args(arguments).args([EXECUTABLE, "hook"]);
+        command.args(arguments).arg(executable()).arg("hook");
         home.set_up(&mut command);
         home.name_client(&mut command, &self.session);
         let child = command

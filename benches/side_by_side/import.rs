@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::backend::Backend;
 use crate::loopback::{self, Loopback};
-use crate::sidecar::{EXECUTABLE, Event, Home, KEY, fresh};
+use crate::sidecar::{Event, Home, KEY, executable, fresh};
 use crate::table::{Column, beside, count, millis, table};
 use crate::timing::{Contender, in_turn, timed};
 use crate::transcripts::{self, Numbers};
@@ -32,7 +32,10 @@ pub fn import(scratch: &Path) -> String {
     };
     let on_one_core = || {
         let mut command = Command::new("taskset");
-        command.args(["--cpu-list", "0", EXECUTABLE, "import"]);
+        command
+            .args(["--cpu-list", "0"])
+            .arg(executable())
+            .arg("import");
         home.set_up(&mut command);
         command
     };

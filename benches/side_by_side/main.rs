@@ -3,7 +3,7 @@
 //!
 //! `make bench` installs the rivals, runs all sections, and writes docs/benchmarks.md and
 //! docs/cost.md. With the names of sections as arguments, only those run and nothing is written:
-//! `cargo bench --bench side_by_side -- hooks crowd`. The section `cost` then fails if a figure
+//! `make bench ONLY="hooks crowd"`. The section `cost` then fails if a figure
 //! exceeds the one in docs/cost.md (`make cost`).
 
 #![expect(
@@ -179,7 +179,8 @@ fn check_or_update(table: &str, is_update: bool, is_complete: bool) {
 
 /// A temporary folder on the disk. The system's own may be in memory, where `fsync` costs nothing.
 fn scratch() -> TempDir {
-    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    let executable = sidecar::executable();
+    TempDir::new_in(executable.parent().unwrap()).unwrap()
 }
 
 fn report(section: &Section) -> String {

@@ -10,13 +10,19 @@ use serde_json::{Value, json};
 
 use crate::timing::timed;
 
-pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_convex-sidecar");
 /// A key in the format of `generate_admin_key.sh`.
 pub const KEY: &str = "convex-self-hosted|01c046ab1512d9306a6abda3eedec5dfe862f1fe0f66a5aee774fb9ae3fda87706facaf682b9d4f9209a05e038cbd6e9b8";
 
 /// The repository.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// The executable, which `CONVEX_SIDECAR_BIN` names.
+pub fn executable() -> PathBuf {
+    let path = std::env::var_os("CONVEX_SIDECAR_BIN");
+    path.expect("CONVEX_SIDECAR_BIN is set, as by `make bench`")
+        .into()
 }
 
 /// An empty folder of this name.
@@ -153,7 +159,7 @@ impl Home {
     }
 
     pub fn sidecar(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(EXECUTABLE);
+        let mut command = Command::new(executable());
         command.args(args);
         self.set_up(&mut command);
         command

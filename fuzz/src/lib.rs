@@ -3,7 +3,8 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "a program that reads its arguments and files"
+    clippy::expect_used,
+    reason = "a program that reads files and fails by panicking"
 )]
 
 /// Runs `target` on the content of each file.
