@@ -230,6 +230,32 @@ fn sessions_with_a_workflow_key_share_one_workflow() {
     );
 }
 
+/// That is how a turn that the transcript lacks is known (`record/outcome.rs`).
+#[test]
+fn prompt_id_of_hooks_is_the_prompt_id_in_the_transcript() {
+    let mut turns = 0;
+    for capture in Capture::all() {
+        let machine = Machine::new();
+        capture.place_transcripts(&machine);
+        for hook in capture.hooks(&machine) {
+            let input: Value = serde_json::from_str(&hook.json).unwrap();
+            let id = input["prompt_id"].as_str();
+            let ends_or_begins = ["UserPromptSubmit", "Stop", "StopFailure"];
+            let Some(id) = id.filter(|_| ends_or_begins.contains(&hook.event.as_str())) else {
+                continue;
+            };
+            let path = input["transcript_path"].as_str().unwrap();
+            // A client without persistence writes no transcript.
+            if let Ok(transcript) = std::fs::read_to_string(path) {
+                let field = format!(r#""promptId":"{id}""#);
+                assert!(transcript.contains(&field), "{}: {id}", capture.name);
+                turns += 1;
+            }
+        }
+    }
+    assert!(turns > 100, "{turns}");
+}
+
 #[test]
 fn wiped_deployment_gets_its_rows_back() {
     let backend = Backend::start();
