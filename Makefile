@@ -11,6 +11,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # CARGO_TARGET_DIR and cargo's configuration can move it.
 executable = $$(cargo build --locked --quiet --message-format=json $(1) | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 
+# Runs the comparison with the release executable.
 SIDE_BY_SIDE = CONVEX_SIDECAR_BIN="$(call executable,--release)" cargo run --locked --release --package side-by-side --
 
 .PHONY: demo test transcripts view-test client-test bench cost cross cross-windows fuzz lint format clean
@@ -131,6 +132,7 @@ target/rivals/npm/node_modules: $(RIVALS)/package.json $(RIVALS)/package-lock.js
 target/rivals/python/installed: $(RIVALS)/requirements.txt
 	-python3 -m venv $(@D) && $(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $< && touch $@
 
+# Without optimization, because building it takes longer than running it.
 $(CARGO_DENY):
 	CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny
 

@@ -1,5 +1,5 @@
-//! What the fuzz targets are when libFuzzer does not run them (`--cfg fuzzing`, set by cargo-fuzz):
-//! programs that try the files that are named on the command line, such as those in `artifacts/`.
+//! Without `--cfg fuzzing`, which cargo-fuzz sets, the fuzz targets are programs that run on the files
+//! named on the command line, such as those in `artifacts/`.
 
 #![expect(
     clippy::disallowed_methods,

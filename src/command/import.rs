@@ -30,7 +30,9 @@ use crate::record::read_state::ReadState;
 use crate::system::deadline::Deadline;
 use crate::system::process;
 use crate::transcript::beginning;
-use crate::transcript::files::{SessionFile, subagent_id, subagents_beside, subagents_in};
+use crate::transcript::files::{
+    SessionFile, main_file, subagent_id, subagents_beside, subagents_in,
+};
 use crate::transcript::reader::Checkpoint;
 use crate::ui::{escape, plural};
 
@@ -70,7 +72,8 @@ pub fn run(options: &Import) -> Result<()> {
     );
     let mut journal = Journal::open(&config.journal)?;
     journal.prepare_for_bulk()?;
-    let transcripts = find(folder, &journal, &config)?;
+    // Hooks in other folders read the same files.
+    let transcripts = find(&std::path::absolute(folder)?, &journal, &config)?;
     let bytes = transcripts.iter().map(|transcript| transcript.bytes).sum();
     let bar = ProgressBar::new(bytes).with_style(ProgressStyle::with_template(
         "{bar:30} {msg} sessions  {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
@@ -111,7 +114,8 @@ fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcr
     let mut recognized_in = BTreeMap::new();
     let mut transcripts = Vec::new();
     for (session_id, mut files) in find_files(folder) {
-        files.sort_by(|(path, source), other| (source, path).cmp(&(&other.1, &other.0)));
+        // The main file comes first, because the checks below look at the beginnings in this order.
+        files.sort_by(|(a, a_source), (b, b_source)| (a_source, a).cmp(&(b_source, b)));
         let read_version = versions.remove(&session_id);
         // A file whose name is not that of its session is a copy that somebody made.
         let is_copy = |(path, _): &SessionFile| {
@@ -193,9 +197,11 @@ fn find_files(folder: &Path) -> BTreeMap<String, Vec<SessionFile>> {
             has_subagents |= subagent_id(&path).is_some();
             match name.strip_suffix(".jsonl") {
                 None if metadata.is_dir() && name != "subagents" && depth > 0 => {
-                    let files = subagents_in(&path.join("subagents"));
-                    if is_session_id(name) && !files.is_empty() {
-                        subagents.entry(name.to_owned()).or_default().extend(files);
+                    if is_session_id(name) {
+                        let files = subagents_in(&path.join("subagents"));
+                        if !files.is_empty() {
+                            subagents.entry(name.to_owned()).or_default().extend(files);
+                        }
                     }
                     if path.is_symlink() {
                         linked.push((path, MAX_LINKED_DEPTH.min(depth - 1)));
@@ -320,9 +326,10 @@ fn count(
             });
             for (index, delta) in iter::once(first).chain(more) {
                 let transcript = &transcripts[index];
+                let path = main_file(&transcript.files[0], &transcript.session_id);
                 let imported = ImportedTranscript {
                     session_id: &transcript.session_id,
-                    path: &transcript.files[0].0,
+                    path: &path,
                     host: &host,
                     modified_at: transcript.modified_at,
                     user: transcript.recognized.0.as_deref(),

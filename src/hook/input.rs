@@ -127,7 +127,7 @@ impl Wire<'_> {
         })
     }
 
-    /// The prompt, if somebody typed it. The hook also fires for the client's own notices.
+    /// The prompt, or `None` if nobody typed it: the hook also fires for the client's own notices.
     fn typed(&self) -> Option<String> {
         let is_known = match self.source.text() {
             Some("user" | "sdk") => true,

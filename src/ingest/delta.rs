@@ -18,7 +18,7 @@ use crate::transcript::reader::{self, Checkpoint, Outcome};
 pub struct TranscriptDelta {
     pub(super) files: Vec<FileDelta>,
     pub(super) origin: Option<Origin>,
-    /// Whether the session's main chain is in several files.
+    /// Whether the session's main chain may be in several files.
     pub(super) has_several_parts: bool,
     /// How much of the files was read, this delta included.
     pub state: ReadState,
@@ -82,7 +82,7 @@ pub fn read_files(
         origin: None,
         has_several_parts: files
             .iter()
-            .filter(|(_, kind)| *kind == Source::Main)
+            .filter(|(_, source)| *source == Source::Main)
             .count()
             > 1,
         state: if checkpoints.is_empty() {
@@ -92,6 +92,7 @@ pub fn read_files(
         },
     };
     let mut files: Vec<_> = files.iter().collect();
+    // If not everything can be read now, the parts are read in the order in which they were begun.
     if delta.has_several_parts {
         files.sort_by_cached_key(|(path, source)| {
             let is_main = *source == Source::Main;

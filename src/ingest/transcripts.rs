@@ -1,6 +1,6 @@
 //! Counts what is new in the transcript files of a session, once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ const DELIVERY_RESERVE: Duration = Duration::from_millis(200);
 const MAX_ATTEMPTS: usize = 8;
 /// More facts than a turn has: from this number on, the journal is written in bulk.
 const BULK_FACTS: usize = 512;
+/// How many forks are updated at once. Some may be updated several times, because the figures of all
+/// their parents can change.
+const MAX_FORK_UPDATES: usize = 1_000;
 
 /// Checks the transcripts of all sessions that are not finalized. Many may have just ended if
 /// agents run side by side. A file that was already read is opened only if its length has changed.
@@ -283,8 +286,8 @@ fn find_base(write: &Write<'_>, row: &mut SessionRow) -> Result<()> {
     Ok(())
 }
 
-/// Updates the forks of a session that has just been counted: what they were charged starts from
-/// a charge of that session.
+/// Updates the forks of a session that has just been counted, because their charges start from one
+/// of its charges.
 pub(super) fn update_forks(
     write: &Write<'_>,
     config: &Config,
@@ -292,16 +295,17 @@ pub(super) fn update_forks(
     now: Millis,
 ) -> Result<()> {
     let mut changed = vec![row.session.session_id.clone()];
-    let mut seen = BTreeSet::new();
+    let mut updates = 0;
     while let Some(session_id) = changed.pop() {
         for fork in write.copiers(&session_id)? {
-            let Some(mut fork) = write.load(&fork)?.filter(|_| seen.insert(fork)) else {
+            let Some(mut fork) = write.load(&fork)? else {
                 continue;
             };
             let before = fork.figures.clone();
             find_base(write, &mut fork)?;
-            if fork.figures != before {
-                // It did not change itself, so its time of change stays the same.
+            if fork.figures != before && updates < MAX_FORK_UPDATES {
+                updates += 1;
+                // The fork itself did not change, so its time of change stays the same.
                 let options = StoreOptions {
                     changed_at: fork.updated_at(),
                     ..store_options(&fork, config, now)

@@ -108,7 +108,7 @@ impl Document {
             lines_added: charge.and_then(|charge| charge.lines_added),
             lines_removed: charge.and_then(|charge| charge.lines_removed),
             damaged_lines: Some(figures.damaged_lines).filter(|&lines| lines > 0),
-            forked_from: figures.origin().cloned(),
+            forked_from: figures.fork_parent().cloned(),
             parent_session_id: session.parent_session_id.clone(),
             user: session.user.clone(),
             repository: session.project.repository.clone(),

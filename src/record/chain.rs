@@ -44,7 +44,7 @@ pub struct Chain {
     /// The time of the records that an old client copied into the file of a resumed session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) copied_at: Option<Millis>,
-    /// The subagent whose file it is.
+    /// The subagent whose file it is; not stored, because the name of the file has it.
     #[serde(skip)]
     pub agent: Option<Key>,
     /// The type of the subagent whose file it is, if the client says so.
@@ -68,7 +68,7 @@ struct OpenMessage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     day: Option<Day>,
     is_main: bool,
-    /// The subagent that wrote it, if it is in the main file and says so.
+    /// The subagent that wrote it, if the record names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     agent: Option<Key>,
     /// Whether there is a `user` record after its last record.
@@ -90,9 +90,9 @@ impl Chain {
         }
     }
 
-    /// Continues where the reading of another file of the session stopped, if the next record, which
-    /// was written `at`, is later: the client writes to another project folder while it works in a
-    /// worktree.
+    /// Continues where the reading of another file of the session stopped, if the next record,
+    /// written `at`, is later. While the client works in a worktree, it writes to another project
+    /// folder.
     pub(super) fn continue_from(&mut self, other: &Self, at: Option<Millis>) {
         if other.seen_at <= self.seen_at || is_before(at, other.seen_at) {
             return;
@@ -102,8 +102,8 @@ impl Chain {
         self.prompted_at = other.prompted_at;
         self.command.clone_from(&other.command);
         self.seen_at = other.seen_at;
-        // What was written there after the last reply is not known, so only its parent tells whether
-        // a reply continues a message.
+        // It is not known what follows the last reply in that file, so a reply continues a message
+        // only if its parent says so.
         self.is_after_user[0] = true;
     }
 
@@ -259,8 +259,8 @@ impl OpenMessage {
     ///
     /// A new request needs something new to send: a `user` record. Without one in between, a reply
     /// with the same ID is the same message. With one, it is the same only if its parent says so:
-    /// tools can return while the model is still writing. The same holds for subagents without a
-    /// name, which may have written the records in between.
+    /// tools can return while the model is still writing. The same holds for subagents without an
+    /// ID, because another one may have written the records in between.
     fn is_continued_by(&self, fact: &Fact, reply: &Reply) -> bool {
         let has_same_request = match (self.request, reply.request) {
             (Some(ours), Some(theirs)) => ours == theirs,
@@ -305,7 +305,7 @@ mod tests {
             follows_user: line.follows_user,
         };
         let fact = Fact {
-            is_marked: false,
+            has_fork_mark: false,
             key: line.record,
             copy: None,
             parent: line.parent,

@@ -135,8 +135,9 @@ impl Charges {
     /// Adds a state. A state that was read before adds nothing.
     pub fn add(&mut self, charge: Charge) {
         let order = |state: &Charge| (state.at, state.usage().tokens());
-        let is_before = |state: &Charge| order(state) <= order(&charge);
-        let place = self.states.partition_point(is_before);
+        // Of two states with the same time, the smaller is the earlier one: charges only grow.
+        let is_not_after = |state: &Charge| order(state) <= order(&charge);
+        let place = self.states.partition_point(is_not_after);
         match place
             .checked_sub(1)
             .and_then(|last| self.states.get_mut(last))
@@ -157,10 +158,10 @@ impl Charges {
 
     /// Finds the state of a parent from which this session's charge started. The client carries the
     /// parent's charge into a fork that it makes with `--fork-session` or `/bg`, but not into one
-    /// that has marks of its origin. `copied` is what the copied messages used that were the
-    /// parent's own, and `of_parent` what all of its own used. If it continued after the fork, the fork
-    /// starts from the first state that has all that was copied. Otherwise it starts from the last
-    /// one, because requests without a message may have come in between.
+    /// that has marks of its origin. `of_parent` is what the parent's own messages used, and `copied` what
+    /// those of them used that were copied. If the parent continued after the fork, the fork starts
+    /// from the first state that covers what was copied. Otherwise it starts from the last such
+    /// state, because it also includes requests that left no message.
     pub fn find_base(&mut self, parent: &Self, copied: Usage, of_parent: Usage) {
         let Some(total) = self.last().map(Charge::usage) else {
             return;
@@ -185,7 +186,7 @@ impl Charges {
     /// The client's figures cover a session if none of them is below what was counted. In a session
     /// that has continued since then, the larger figure is shown. Otherwise a client was killed
     /// before it wrote its figures, and the next one began again from zero: what was counted is
-    /// shown, but no less than was ever charged, and the cost is unknown.
+    /// shown, but no less than any of the charges, and the cost is unknown.
     #[must_use]
     pub fn shown(&self, counted: &UsageByModel, carried: &UsageByModel) -> Shown {
         let as_counted = || {
@@ -209,7 +210,12 @@ impl Charges {
         let is_covered = covers(&charge.by_model, counted) && !is_doubtful;
         if !is_covered && !self.has_grown {
             let mut by_model: BTreeMap<_, _> = as_counted().collect();
-            let states = self.states.iter().filter(|_| !is_doubtful);
+            let states = if is_doubtful {
+                &[][..]
+            } else {
+                &self.states[..]
+            };
+            let states = states.iter();
             for (model, charge) in
                 states.flat_map(|state| self.own(state, counted, carried).by_model)
             {

@@ -47,7 +47,7 @@ pub enum EventKind {
         model: Option<String>,
         title: Option<String>,
     },
-    /// Without a prompt if nobody typed it.
+    /// `prompt` is `None` if nobody typed it.
     UserPromptSubmit {
         prompt: Option<String>,
         title: Option<String>,

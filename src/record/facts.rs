@@ -73,8 +73,8 @@ pub struct Fact {
     pub at: Option<Millis>,
     /// Whether it belongs to the session's own conversation, not to a subagent's.
     pub is_main: bool,
-    /// Whether it says which record it is a copy of.
-    pub is_marked: bool,
+    /// Whether it says which session it was copied from (`forkedFrom`).
+    pub has_fork_mark: bool,
     /// The content.
     pub what: What,
 }
@@ -89,8 +89,8 @@ pub enum What {
         /// Whether it is a command, which the client expands in the next record.
         is_command: bool,
     },
-    /// A prompt that the main agent gave to a subagent, in its file or in the main one: clients up to
-    /// 2.0.25 wrote subagents there.
+    /// A prompt that the main agent gave to a subagent, in its own file, or in the main one, where
+    /// clients up to 2.0.25 wrote subagents.
     Sidechain {
         /// The key of the subagent.
         agent: Key,
@@ -101,7 +101,7 @@ pub enum What {
     Error(Option<Box<Text>>),
     /// The user interrupted the turn.
     Interruption,
-    /// The maximum cost of the run, in US dollars. It follows the prompt.
+    /// The maximum cost of the run, in US dollars. The client writes it after the prompt.
     Budget(f64),
     /// Results of tool calls, with the IDs of the calls that failed.
     Failures(Vec<Key>),
@@ -133,10 +133,10 @@ pub struct Reply {
     /// Whether it ends with a text, or with the structured output of a run with a schema. Otherwise
     /// tool results will follow.
     pub is_answer: bool,
-    /// Whether the model has finished the message, and calls no tool in it. Clients up to 2.0.50
-    /// (measured) do not always say so.
+    /// Whether the message has a stop reason that ends the turn. Clients up to 2.0.50 (measured) do not
+    /// always write one.
     pub ends_turn: bool,
-    /// The subagent that wrote it, if it is in the main file.
+    /// The subagent that wrote it, if the record names it.
     pub agent: Option<Key>,
     /// Whether there is a `user` record between this record and the reply before it in the file.
     pub follows_user: bool,
@@ -156,7 +156,7 @@ pub struct Answer {
     /// Whether there is a prompt after it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_past: bool,
-    /// The keys of the other texts before it, or after a structured output.
+    /// The keys of the texts before it; for a structured output, also of those after it in its turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Key>,
 }
@@ -165,7 +165,7 @@ impl Answer {
     /// How many texts before an answer are remembered.
     const MAX_EARLIER: usize = 8;
 
-    /// Whether no text of the same turn replaces it.
+    /// Whether it is the structured output of the last turn, which no text replaces.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         self.is_structured && !self.is_past
@@ -228,7 +228,7 @@ pub enum StepKind {
     Prompt,
     /// The model called tools.
     ToolUse,
-    /// The model answered, as far as was written.
+    /// The model wrote a text, and nothing says yet that it has finished.
     Answer,
     /// The model finished its answer.
     WholeAnswer,
@@ -270,7 +270,7 @@ pub struct ToolFigures {
 /// What the subagents of one type used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubagentFigures {
-    /// How many were started.
+    /// How many ran.
     pub calls: u64,
     /// Token counts of their messages.
     #[serde(flatten)]
@@ -334,9 +334,9 @@ impl Facts {
     pub fn split_to(&mut self, count: usize) -> Self {
         let rest = self.facts.split_off(count);
         let facts = std::mem::replace(&mut self.facts, rest);
-        let later = self.charges.partition_point(|(place, _)| *place <= count);
-        let later = self.charges.split_off(later);
-        let charges = std::mem::replace(&mut self.charges, later);
+        let place = self.charges.partition_point(|(place, _)| *place <= count);
+        let rest = self.charges.split_off(place);
+        let charges = std::mem::replace(&mut self.charges, rest);
         for (place, _) in &mut self.charges {
             *place -= count;
         }

@@ -44,7 +44,7 @@ pub struct Figures {
     pub tools: BTreeMap<String, ToolFigures>,
     /// Compactions of the conversation.
     pub compactions: u64,
-    /// Subagents that were started.
+    /// Subagents with a prompt or an answer of their own in the transcript.
     pub subagents: u64,
     /// The subagents whose type is known, by type.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -64,12 +64,13 @@ pub struct Figures {
     pub(super) carried_by_model: Option<UsageByModel>,
     /// The sessions that had them.
     pub parents: BTreeSet<String>,
-    /// The one of them that this session is a fork of, if the client does not say so.
+    /// The one of them that this session is a fork of, as found from the copied records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) parent: Option<String>,
     /// The session that the client says this one was copied from.
     pub forked_from: Option<String>,
-    /// Whether some of its copies do not say so. A fork of a branch has both kinds.
+    /// Whether some of the copied records have no mark of their session. A fork of a branch has both
+    /// kinds.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) has_unmarked_copies: bool,
     /// What the client charged.
@@ -158,7 +159,8 @@ impl Figures {
             let mut answer = facts.answer.take_if(|(record, _)| *record == fact.key);
             if answer.is_some() {
                 let seen = batch.get(fact.key)?;
-                answer.take_if(|_| seen.is_inherited || seen.known.is_some());
+                // One that is inherited, or was counted before, is not a new answer.
+                answer = answer.filter(|_| !seen.is_inherited && seen.known.is_none());
             }
             self.absorb_fact(fact, &facts.names, chain, batch)?;
             if let Some((_, answer)) = answer {
@@ -218,6 +220,8 @@ impl Figures {
                 }
             }
             What::Interruption => {
+                // After a whole answer it only interrupted the Stop hooks, and an error remains what
+                // the user saw last.
                 let last = self.last_step.as_ref().map(|step| &step.kind);
                 let has_ended = matches!(last, Some(StepKind::Error(_) | StepKind::WholeAnswer));
                 if batch.is_new(fact.key)? && !has_ended {
@@ -236,8 +240,8 @@ impl Figures {
                 if batch.is_new(fact.key)? {
                     for &call in calls {
                         let name = chain.call(call, fact.parent);
-                        if name == Some(STRUCTURED_OUTPUT) {
-                            self.refuse_answer(fact.at);
+                        if fact.is_main && name == Some(STRUCTURED_OUTPUT) {
+                            self.withdraw_answer(fact.at);
                         }
                         if let Some(tool) = name.and_then(|name| self.tools.get_mut(name)) {
                             tool.errors += 1;
@@ -255,7 +259,7 @@ impl Figures {
                     return Ok(());
                 }
                 let seen = batch.get(fact.key)?;
-                self.has_unmarked_copies |= seen.is_inherited && !fact.is_marked;
+                self.has_unmarked_copies |= seen.is_inherited && !fact.has_fork_mark;
                 let is_command = *is_command;
                 match (seen.known, seen.is_inherited) {
                     (None, is_inherited) => {
@@ -306,7 +310,7 @@ impl Figures {
         };
         let message = chain.add_reply(fact, reply, names, known);
         if seen.is_inherited {
-            self.has_unmarked_copies |= !fact.is_marked;
+            self.has_unmarked_copies |= !fact.has_fork_mark;
             batch.inherit(message)?;
         }
         if seen.known.is_none() && message != fact.key {

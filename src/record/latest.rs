@@ -1,4 +1,4 @@
-//! The latest value of what a transcript says again and again: titles, the model, the folder.
+//! The latest values of what a transcript repeats: titles, the model, the folder.
 
 use serde::{Deserialize, Serialize};
 

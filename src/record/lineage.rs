@@ -64,13 +64,14 @@ impl Figures {
     /// again. A fork of a branch keeps the marks of the branch.
     #[must_use]
     pub fn is_unmarked_fork(&self) -> bool {
-        let has_unmarked_copies = self.forked_from.is_none() || self.has_unmarked_copies;
-        has_unmarked_copies && !self.parents.is_empty()
+        let is_partly_unmarked = self.forked_from.is_none() || self.has_unmarked_copies;
+        is_partly_unmarked && !self.parents.is_empty()
     }
 
-    /// The session that this one is a fork of.
+    /// The session that this one is a fork of. In a fork of a branch the marks name the parent of the
+    /// branch, so what was found from the copies counts more.
     #[must_use]
-    pub fn origin(&self) -> Option<&String> {
+    pub fn fork_parent(&self) -> Option<&String> {
         let marked = self
             .forked_from
             .as_ref()

@@ -10,18 +10,18 @@ use super::facts::Facts;
 /// are in the order of their times, and split where necessary. The files of subagents are
 /// independent.
 pub(super) fn in_order(files: Vec<Vec<Facts>>) -> Vec<(usize, Facts)> {
-    let (mut main, mut others) = (Vec::new(), Vec::new());
+    let (mut main, mut subagents) = (Vec::new(), Vec::new());
     for (file, stretches) in files.into_iter().enumerate() {
         if stretches.iter().any(Facts::has_main_chain) {
             main.push((file, VecDeque::from(stretches)));
         } else {
-            others.extend(stretches.into_iter().map(|facts| (file, facts)));
+            subagents.extend(stretches.into_iter().map(|facts| (file, facts)));
         }
     }
     let mut ordered = Vec::new();
     while let Some(next) = (0..main.len()).min_by_key(|&file| begins_at(&main[file].1)) {
-        let others = main.iter().enumerate().filter(|(file, _)| *file != next);
-        let until = others.filter_map(|(_, (_, stretches))| begins_at(stretches));
+        let rest = main.iter().enumerate().filter(|(file, _)| *file != next);
+        let until = rest.filter_map(|(_, (_, stretches))| begins_at(stretches));
         let until = until.min().unwrap_or(Millis::MAX);
         let (file, stretches) = &mut main[next];
         let Some(first) = stretches.front_mut() else {
@@ -39,7 +39,7 @@ pub(super) fn in_order(files: Vec<Vec<Facts>>) -> Vec<(usize, Facts)> {
         };
         ordered.push((*file, facts));
     }
-    ordered.extend(others);
+    ordered.extend(subagents);
     ordered
 }
 

@@ -36,11 +36,12 @@ impl Outcome {
         let end = session.turn_end.as_ref();
         let end = end.filter(|end| stepped_at.is_none_or(|at| at <= end.at));
         let has_open_turn = session.has_open_turn();
-        // The client writes the transcript later than it runs hooks. If the user goes back to an
-        // earlier prompt, the turn of the last one never ends, and another one does.
+        // The client runs hooks before it writes the transcript, so the last turn may not be in it
+        // yet. A Stop after the last prompt belongs to another turn: the user went back to an
+        // earlier prompt. Old clients do not name the turns in the transcript.
         let is_unread = session.last_turn.as_ref().is_some_and(|turn| {
-            let has_turns = step.is_none() || !figures.turn_keys.is_empty();
-            has_turns && !figures.turn_keys.contains(&turn_key(&turn.id))
+            let can_tell = step.is_none() || !figures.turn_keys.is_empty();
+            can_tell && !figures.turn_keys.contains(&turn_key(&turn.id))
         });
         let ended_at = session.turn_end.as_ref().map(|end| end.at);
         if has_open_turn == Some(true) && is_unread && ended_at < session.asked_at {

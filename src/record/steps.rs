@@ -57,12 +57,12 @@ impl Figures {
         Ok(())
     }
 
-    /// Takes back the structured output that the client has refused. The model may try again.
-    pub(super) fn refuse_answer(&mut self, at: Option<Millis>) {
-        let is_refused = |answer: &mut Answer| !is_before(at, answer.at);
-        self.answer.take_if(is_refused);
-        let is_refused = |step: &&mut Step| !is_before(at, step.at);
-        if let Some(step) = self.last_step.as_mut().filter(is_refused) {
+    /// Withdraws a structured output that the client rejected. The model may try again.
+    pub(super) fn withdraw_answer(&mut self, at: Option<Millis>) {
+        let is_withdrawn = |answer: &mut Answer| !is_before(at, answer.at);
+        self.answer.take_if(is_withdrawn);
+        let is_withdrawn = |step: &&mut Step| !is_before(at, step.at);
+        if let Some(step) = self.last_step.as_mut().filter(is_withdrawn) {
             step.kind = StepKind::ToolUse;
         }
     }
@@ -71,6 +71,7 @@ impl Figures {
         self.span.include(at);
         let last = self.last_step.as_ref().and_then(|step| step.at);
         if !is_before(at, last) {
+            // The limit of the run, if there is one, follows the prompt.
             if kind == StepKind::Prompt {
                 self.max_budget_usd = None;
             }

@@ -1,7 +1,7 @@
 //! What a human, or the caller of the SDK, typed.
 //!
-//! The client passes on many texts as if they were prompts that nobody typed: results, reminders,
-//! notifications, messages of teammates, summaries. The beginning of a text shows that.
+//! The client also passes on many texts that nobody typed: results, reminders, notifications,
+//! messages from teammates, summaries. Their beginnings tell them apart.
 
 use std::borrow::Cow;
 
@@ -48,8 +48,8 @@ pub struct Typed<'a> {
     pub is_command: bool,
 }
 
-/// What was typed, given a text [`without_context`]; `None` if nobody typed it. `is_known` says that
-/// the client names a human or the SDK as the one who speaks.
+/// What was typed, given a text [`without_context`]; `None` if nobody typed it. `is_known` is
+/// whether the client says that a human or the SDK is speaking.
 #[must_use]
 pub fn typed_text(text: Cow<'_, str>, has_image: bool, is_known: bool) -> Option<Typed<'_>> {
     if let Some(command) = command(&text) {

@@ -41,8 +41,8 @@ pub fn local_path(stated: &str) -> PathBuf {
 }
 
 /// The transcript of a session and its parts in other folders of the client's projects
-/// (`<projects>/<folder>/<session>.jsonl`), each once, however many links lead to it. Some folders
-/// have only transcripts of its subagents.
+/// (`<projects>/<folder>/<session>.jsonl`), each once, however many links lead to it. A part may
+/// not exist itself: some folders have only transcripts of its subagents.
 #[must_use]
 pub fn fragments(stated: &Path, session_id: &str) -> Vec<PathBuf> {
     let name = format!("{session_id}.jsonl");
@@ -78,6 +78,22 @@ pub fn with_subagents(main: PathBuf) -> Vec<SessionFile> {
     std::iter::once((main, Source::Main))
         .chain(subagents.map(|path| (path, Source::Subagent)))
         .collect()
+}
+
+/// The main file of the session that has this file. It may not exist: some folders have only
+/// transcripts of its subagents.
+#[must_use]
+pub fn main_file((path, source): &SessionFile, session_id: &str) -> PathBuf {
+    if *source == Source::Main {
+        return path.clone();
+    }
+    let own = Path::new(session_id).join("subagents");
+    let mut folders = path.ancestors();
+    let project = folders
+        .find(|folder| folder.ends_with(&own))
+        .and_then(|folder| folder.parent()?.parent())
+        .or_else(|| path.parent());
+    project.unwrap_or(path).join(format!("{session_id}.jsonl"))
 }
 
 /// The ID in `agent-<id>.jsonl`.

@@ -91,6 +91,7 @@ impl<'a> Gatherer<'a> {
                 at: answer.at,
                 text,
                 is_structured: answer.structured_by.is_some(),
+                // `Figures::absorb_prompt` sets it, because the prompt may have been counted before.
                 is_past: false,
                 earlier: answer.earlier,
             };
@@ -189,7 +190,7 @@ impl<'a> Gatherer<'a> {
             parent: envelope.parent_uuid.as_deref().map_or(0, of),
             at,
             is_main,
-            is_marked: envelope.forked_from.is_some(),
+            has_fork_mark: envelope.forked_from.is_some(),
             what,
         };
         let is_user = matches!(
@@ -300,6 +301,7 @@ impl<'a> Gatherer<'a> {
                 reply.calls.push((key(b't', id.as_bytes()), name));
                 return;
             }
+            // The call is the block before it (`line.rs`).
             Block::StructuredOutput(json) => {
                 let call = reply.calls.last().map(|(call, _)| *call);
                 (Cow::Borrowed(json), call)

@@ -18,8 +18,8 @@ use crate::system::json::{Scalar, parse_object};
 
 /// The model name of messages that the client wrote itself, such as API errors.
 const SYNTHETIC: &str = "<synthetic>";
-/// The reasons for which a message stops before the turn ends.
-const GOES_ON: [&str; 2] = ["tool_use", "pause_turn"];
+/// Stop reasons after which the turn continues.
+const CONTINUES: [&str; 2] = ["tool_use", "pause_turn"];
 /// How a title begins if the request for one failed, so that it is not a title.
 const FAILED_TITLES: [&str; 2] = ["API Error", "Invalid API key"];
 
@@ -86,7 +86,7 @@ pub struct AssistantMessage<'a> {
     pub advisors: Vec<(Cow<'a, str>, Usage, Rate)>,
     /// The content blocks of this line.
     pub blocks: Vec<Block<'a>>,
-    /// Whether the model has finished the message, and calls no tool in it.
+    /// Whether the message has a stop reason that ends the turn.
     pub ends_turn: bool,
 }
 
@@ -100,7 +100,7 @@ pub enum Record<'a> {
         /// Whether it is a command, which the client expands in the next record.
         is_command: bool,
     },
-    /// A `user` record that is not a prompt.
+    /// A `user` record or a queued command that nobody typed. It is also sent to the model.
     NotTyped,
     /// The user interrupted the turn.
     Interruption,
@@ -310,7 +310,7 @@ impl<'a> Line<'a> {
             return Record::Other;
         }
         let stop_reason = message.stop_reason.text();
-        let ends_turn = stop_reason.is_some_and(|reason| !GOES_ON.contains(&reason));
+        let ends_turn = stop_reason.is_some_and(|reason| !CONTINUES.contains(&reason));
         let usage = message.usage.0.unwrap_or_default();
         let model = model.unwrap_or(Cow::Borrowed("unknown"));
         let advisors = usage.iterations.0.iter().flat_map(|iteration| &iteration.0);

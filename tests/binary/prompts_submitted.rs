@@ -350,7 +350,7 @@ fn notice_of_a_background_task_is_not_the_prompt() {
     assert_eq!(machine.document(SESSION)["input"], "go");
 }
 
-/// The client passes on what nobody typed, and what it puts beside a prompt.
+/// The client also passes on texts that nobody typed, and context that it adds to a prompt.
 #[test]
 fn only_what_somebody_typed_is_a_prompt() {
     for (submitted, source, typed) in [
@@ -396,7 +396,7 @@ fn only_what_somebody_typed_is_a_prompt() {
 }
 
 #[test]
-fn title_of_a_later_hook_replaces_the_one_of_the_start() {
+fn title_of_a_later_hook_replaces_that_of_session_start() {
     let machine = Machine::new();
     let mut begun = start("startup");
     begun["session_title"] = json!("First");

@@ -230,7 +230,7 @@ fn sessions_with_a_workflow_key_share_one_workflow() {
     );
 }
 
-/// That is how a turn that the transcript lacks is known (`record/outcome.rs`).
+/// `record/outcome.rs` relies on this to find out that the transcript lacks a turn.
 #[test]
 fn prompt_id_of_hooks_is_the_prompt_id_in_the_transcript() {
     let mut turns = 0;

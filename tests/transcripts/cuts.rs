@@ -204,8 +204,8 @@ fn check(
     Ok(())
 }
 
-/// Asserts that a conversation which continues in another folder, and comes back, gives the record of
-/// one file.
+/// Asserts that a conversation that continues in another folder and comes back gives the same record
+/// as one file.
 fn check_folders(ops: &[Op], style: &Style, changes: &[Index]) -> Result<(), TestCaseError> {
     let mut files = generate::write(ops, style);
     for (_, subagent) in &mut files.subagents {
@@ -303,7 +303,7 @@ proptest! {
             _ => true,
         };
         let ops: Vec<_> = ops.into_iter().filter(can_be_elsewhere).collect();
-        // Without a reply there, nothing tells that something was written in the other folder.
+        // If IDs repeat, only a reply in the other folder shows that something was written there.
         let ids = if changes.len() > 1 { Ids::Unique } else { style.ids };
         check_folders(&ops, &Style { is_timed: true, ids, ..style }, &changes)?;
     }

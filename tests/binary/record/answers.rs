@@ -157,6 +157,18 @@ fn answer_to_a_schema_is_the_structured_output() {
                 .message(Some("m2"), &structured("so", "approve"), 10, &json!({})),
             json!({"output": "Delegated."}),
         ),
+        row(
+            "a call in a sidechain that did not match the schema",
+            Transcript::new(1)
+                .prompt("go")
+                .answer("m1", "Delegated.", 1)
+                .below(Value::Null)
+                .with(&json!({"isSidechain": true}))
+                .prompt("SUBTASK")
+                .message(Some("m2"), &structured("so", "maybe"), 10, &json!({}))
+                .user(&json!([tool_result("so", true)]), &json!({})),
+            json!({"output": "Delegated."}),
+        ),
     ]);
 }
 

@@ -217,7 +217,7 @@ fn inherited_part_is_taken_out_only_if_the_client_included_it() {
             ],
         ),
         (
-            "a fork of a branch, with the marks of that",
+            "a fork of a branch, which keeps the branch's marks",
             {
                 let branch = fork(Fork::Branch);
                 let of_branch = branch.fork(3, Fork::Branch).bytes;

@@ -296,8 +296,8 @@ fn subagent_files_beside_the_sessions_count_for_the_session_that_they_name() {
     assert_eq!(sessions(&imported).len(), 2);
 }
 
-/// The client starts a subagent in a worktree, in whose folder the session has no file; it leaves
-/// files without an answer, and copies those of a session for its fork.
+/// The client can start a subagent in a worktree whose folder has no file of the session, leave files
+/// without an answer, and copy a session's subagent files for its fork.
 #[test]
 fn subagent_files_count_in_any_folder_if_they_have_a_record_of_their_own() {
     let session = done();
@@ -345,7 +345,18 @@ fn subagent_files_count_in_any_folder_if_they_have_a_record_of_their_own() {
     for event in ["Stop", "SessionEnd"] {
         hook(&hooked, &session.session, event, &json!({}));
     }
-    assert_record(&hooked, "with hooks", &session, record);
+    assert_record(&hooked, "with hooks", &session, record.clone());
+
+    // The file of a subagent is not the transcript of the session.
+    let late = Machine::new();
+    place_agent(&late, folder, &session.session, name, bytes);
+    import(&late);
+    let path = late.document(&session.session)["metadata"]["transcript"]["path"].take();
+    let main = project(&late, folder).join(format!("{}.jsonl", session.session));
+    assert_eq!(path, main.to_str().unwrap());
+    place_all(&late);
+    import(&late);
+    assert_record(&late, "with the main file later", &session, record);
 }
 
 /// Whether a file is a transcript depends on its content.

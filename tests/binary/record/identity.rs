@@ -49,7 +49,7 @@ fn repeated_ids_of_backends_do_not_join_messages() {
             json!({"usage": 111, "apiMessages": 3, "turns": 1, "output": "Done.", "tools": {"Bash": [2, 1]}}),
         ),
         row(
-            "one message id before and after the news of a background task",
+            "one message id before and after the notice of a background task",
             Transcript::new(1)
                 .prompt("go")
                 .answer("relay", "Begun.", 1)
@@ -210,7 +210,7 @@ fn lines_of_one_message_are_one_message() {
             json!({"usage": 10, "apiMessages": 1}),
         ),
         row(
-            "lines without a message ID that are of one request",
+            "lines of one request without a message ID",
             {
                 let line = |text: &str| json!([{"type": "text", "text": text}]);
                 let request = |id: &str| json!({"requestId": id});

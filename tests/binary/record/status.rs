@@ -149,7 +149,7 @@ fn status_is_that_of_the_last_turn() {
             None,
         ),
         row(
-            "the limit of cost of an earlier process",
+            "the cost limit of an earlier process",
             prompted()
                 .attachment(&budget(0.0))
                 .call("m1", "a", 1)
@@ -167,6 +167,16 @@ fn status_is_that_of_the_last_turn() {
                 .message(Some("m1"), &json!([{"type": "tool_use", "id": "so", "name": "StructuredOutput", "input": {"v": 1}}]), 1, &json!({}))
                 .result("so", true),
             "abandoned",
+            None,
+        ),
+        row(
+            "a subagent's structured output that did not match its schema",
+            prompted()
+                .answer("m1", "Done.", 1)
+                .with(&json!({"isSidechain": true, "agentId": "a6"}))
+                .message(Some("m2"), &json!([{"type": "tool_use", "id": "so", "name": "StructuredOutput", "input": {"v": 1}}]), 1, &json!({}))
+                .result("so", true),
+            "completed",
             None,
         ),
         row("an interruption and an answer to the next prompt", prompted().user(&interrupted, &json!({})).prompt("Go on.").answer("m1", "Done.", 1), "completed", None),
