@@ -94,6 +94,7 @@ pub fn run(options: &Import) -> Result<()> {
     for session_id in again {
         ingest::read_transcript(&mut journal, &config, &session_id, now, Deadline::never())?;
     }
+    ingest::sweep(&mut journal, &config, now)?;
     ingest::finalize(&mut journal, &config, now, Deadline::never())?;
     bar.finish_and_clear();
     print(&format!(

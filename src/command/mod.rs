@@ -31,9 +31,11 @@ use serde_json::Value;
 
 use crate::config::{self, Config};
 use crate::convex::delivery_state::DeliveryContext;
-use crate::journal::SessionEntry;
+use crate::ingest;
+use crate::journal::{Journal, SessionEntry};
 use crate::record::Millis;
 use crate::record::document::Document;
+use crate::system::deadline::Deadline;
 use crate::ui::{self, ListedSession, Screen};
 
 /// How long a command waits for a delivery that `sync` can also do later.
@@ -60,6 +62,17 @@ fn load_config() -> Result<Config> {
         Some(problem) => Err(problem),
         None => Ok(config),
     }
+}
+
+/// The journal, in which the sessions of clients that were killed are ended first.
+fn open_journal(config: &Config) -> Result<Journal> {
+    let mut journal = Journal::open(&config.journal)?;
+    let now = now().0;
+    let deadline = Deadline::never().within(PATIENCE);
+    // If nothing can be written, what is recorded is shown.
+    let _ = ingest::sweep(&mut journal, config, now)
+        .and_then(|()| ingest::finalize(&mut journal, config, now, deadline));
+    Ok(journal)
 }
 
 /// The screen behind stdout.

@@ -6,12 +6,12 @@ use anyhow::{Error, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{listed, listed_row, load_config, now, print, screen, selected, write};
+use super::{listed, listed_row, load_config, now, open_journal, print, screen, selected, write};
 use crate::cli::sessions::Sessions;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::convex::query::query_list;
-use crate::journal::{Filter, Journal};
+use crate::journal::Filter;
 use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::failure::Failure;
@@ -52,7 +52,7 @@ fn filter(config: &Config, options: &Sessions) -> Filter {
 
 /// The IDs of the sessions of the journal, each with a tab and its prompt.
 fn ids(config: &Config, filter: &Filter) -> Result<String> {
-    let journal = Journal::open(&config.journal)?;
+    let journal = open_journal(config)?;
     let context = DeliveryContext::new(&journal, &config.deployment)?;
     let sessions = journal.entries(filter)?.into_iter();
     let sessions = sessions.map(|entry| listed(&context, &entry));
@@ -64,7 +64,7 @@ fn documents(config: &Config, options: &Sessions, filter: &Filter) -> Result<Str
     if options.remote {
         return Ok(rows(config, filter)?.iter().map(ui::json_line).collect());
     }
-    let journal = Journal::open(&config.journal)?;
+    let journal = open_journal(config)?;
     journal
         .entries(filter)?
         .iter()
@@ -101,7 +101,7 @@ fn table(config: &Config, options: &Sessions, filter: &Filter, screen: &Screen) 
 
 /// The sessions of the journal, and how many others wait for delivery.
 fn local(config: &Config, filter: &Filter) -> Result<(Vec<ListedSession>, u64)> {
-    let journal = Journal::open(&config.journal)?;
+    let journal = open_journal(config)?;
     let context = DeliveryContext::new(&journal, &config.deployment)?;
     let entries = journal.entries(filter)?;
     let waiting = entries.iter().filter(|entry| !entry.is_delivered()).count() as u64;
@@ -129,7 +129,7 @@ fn has_unused(config: &Config, options: &Sessions, filter: &Filter) -> Result<bo
     Ok(if options.remote {
         !rows(config, &all)?.is_empty()
     } else {
-        !Journal::open(&config.journal)?.entries(&all)?.is_empty()
+        !open_journal(config)?.entries(&all)?.is_empty()
     })
 }
 

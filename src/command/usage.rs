@@ -4,12 +4,12 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{load_config, now, print, print_error, screen, selected};
+use super::{load_config, now, open_journal, print, print_error, screen, selected};
 use crate::cli::WrongUsage;
 use crate::cli::sessions::Usage;
 use crate::config::Config;
 use crate::convex::query::query_each;
-use crate::journal::{Filter, Journal};
+use crate::journal::Filter;
 use crate::record::document::Document;
 use crate::record::ledger::{Grouping, Ledger, SessionUsage, UsageDay};
 use crate::record::period::{Period, day_of, start_of};
@@ -39,7 +39,7 @@ pub fn run(options: &Usage) -> Result<()> {
     let is_complete = if options.remote {
         remote(&config, filter, &mut ledger)?
     } else {
-        let journal = Journal::open(&config.journal)?;
+        let journal = open_journal(&config)?;
         journal.each_usage(&filter, |session| ledger.add_session(session))?;
         true
     };

@@ -183,10 +183,10 @@ impl Charges {
     /// What is shown, given the messages that were `counted`, and the inherited ones that the client
     /// may have `carried` into the charge.
     ///
-    /// The client's figures cover a session if none of them is below what was counted. In a session
-    /// that has continued since then, the larger figure is shown. Otherwise a client was killed
-    /// before it wrote its figures, and the next one began again from zero: what was counted is
-    /// shown, but no less than any of the charges, and the cost is unknown.
+    /// The client's figures cover a session if none of them is below what was counted, and no message
+    /// came after them. In a session that has continued since then, the larger figure is shown.
+    /// Otherwise a client was killed before it wrote its figures, and the next one began again from
+    /// zero: what was counted is shown, but no less than any of the charges, and the cost is unknown.
     #[must_use]
     pub fn shown(&self, counted: &UsageByModel, carried: &UsageByModel) -> Shown {
         let as_counted = || {
@@ -207,21 +207,26 @@ impl Charges {
             && !carried.is_empty()
             && self.base.is_none()
             && !covers(&last.by_model, carried);
-        let is_covered = covers(&charge.by_model, counted) && !is_doubtful;
-        if !is_covered && !self.has_grown {
+        let is_above = covers(&charge.by_model, counted) && !is_doubtful;
+        // Under other names, new messages cannot be told from those that were charged.
+        let has_grown = self.has_grown && (!is_above || shares_a_model(&charge.by_model, counted));
+        let is_covered = is_above && !has_grown;
+        if !is_covered && !has_grown {
             let mut by_model: BTreeMap<_, _> = as_counted().collect();
             let states = if is_doubtful {
                 &[][..]
             } else {
                 &self.states[..]
             };
-            let states = states.iter();
-            for (model, charge) in
-                states.flat_map(|state| self.own(state, counted, carried).by_model)
-            {
-                // If the names of the models differ, the two cannot be merged.
-                if let Some(shown) = by_model.get_mut(&model) {
-                    shown.usage = shown.usage.max(charge.usage);
+            let is_own = carried.is_empty() || self.base.is_some();
+            for state in states {
+                let charge = self.own(state, counted, carried).by_model;
+                let has_others = is_own && names_other_models(&charge, counted);
+                for (model, charge) in charge {
+                    if has_others || counted.contains_key(&model) {
+                        let shown = by_model.entry(model).or_default();
+                        shown.usage = shown.usage.max(charge.usage);
+                    }
                 }
             }
             return Shown {
@@ -231,8 +236,7 @@ impl Charges {
         }
         let mut by_model = charge.by_model.clone();
         if !is_covered {
-            // If the names of the models differ, the two cannot be merged.
-            if total(counted.values()).covers(charge.usage()) {
+            if !names_other_models(&charge.by_model, counted) {
                 by_model.retain(|model, _| counted.contains_key(model));
             }
             for (model, usage) in counted {
@@ -287,6 +291,27 @@ fn covers(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bo
             .all(|(model, usage)| charged[model].usage.covers(*usage));
     }
     total(charged.values().map(|charge| &charge.usage)).covers(total(counted.values()))
+}
+
+/// Whether a charge and what was counted name the same model.
+fn shares_a_model(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bool {
+    counted.keys().any(|model| charged.contains_key(model))
+}
+
+/// Whether the models that only the charge names are others than those that only the messages name:
+/// the client's side requests leave no message. Otherwise a gateway may have named the same ones
+/// differently.
+fn names_other_models(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bool {
+    let uncounted = charged
+        .iter()
+        .filter(|(model, _)| !counted.contains_key(*model));
+    let uncounted = total(uncounted.map(|(_, charge)| &charge.usage));
+    let mut uncharged = counted
+        .iter()
+        .filter(|(model, _)| !charged.contains_key(*model))
+        .map(|(_, usage)| usage)
+        .peekable();
+    uncharged.peek().is_none() || !total(uncharged).covers(uncounted)
 }
 
 /// The sum of all counts.
@@ -385,11 +410,55 @@ mod tests {
     }
 
     #[test]
+    fn requests_without_a_message_and_later_messages_are_both_shown() {
+        let none = UsageByModel::new();
+        let one = |models: &[(&str, u64)]| vec![state(1, models)];
+        for (states, grown, messages, expected, why) in [
+            (
+                one(&[("m", 10), ("side", 3)]),
+                true,
+                counted(&[("m", 20)]),
+                (23, Some(13.0), true),
+                "more messages than all that was charged",
+            ),
+            (
+                one(&[("m", 20)]),
+                true,
+                counted(&[("m", 11)]),
+                (20, Some(20.0), true),
+                "fewer messages than requests without one",
+            ),
+            (
+                one(&[("m", 10), ("side", 12)]),
+                true,
+                counted(&[("m", 10), ("other", 5)]),
+                (27, Some(22.0), true),
+                "another model",
+            ),
+            (
+                vec![
+                    state(1, &[("m", 10), ("side", 3)]),
+                    state(2, &[("m", 10), ("side", 2)]),
+                ],
+                false,
+                counted(&[("m", 30)]),
+                (33, None, false),
+                "a client was killed in between",
+            ),
+        ] {
+            let charges = charges(states, grown);
+            assert_eq!(shown(&charges, &messages, &none), expected, "{why}");
+        }
+    }
+
+    #[test]
     fn other_names_of_models_are_compared_by_their_totals() {
         let none = UsageByModel::new();
         let answered = counted(&[("glm", 10)]);
         let covering = charges(vec![state(1, &[("asked", 12)])], false);
         assert_eq!(shown(&covering, &answered, &none), (12, Some(12.0), false));
+        let continued = charges(vec![state(1, &[("asked", 12)])], true);
+        assert_eq!(shown(&continued, &answered, &none), (12, Some(12.0), false));
         let behind = charges(vec![state(1, &[("asked", 8)])], true);
         assert_eq!(shown(&behind, &answered, &none), (10, Some(8.0), true));
     }

@@ -242,10 +242,13 @@ impl StepKind {
     /// The kind of a reply.
     #[must_use]
     pub const fn of(reply: &Reply) -> Self {
-        match (reply.is_answer, reply.ends_turn) {
-            (true, true) => Self::WholeAnswer,
-            (true, false) => Self::Answer,
-            (false, _) => Self::ToolUse,
+        // A message can end the turn without a text, such as one that has only thinking.
+        if reply.ends_turn && reply.calls.is_empty() {
+            Self::WholeAnswer
+        } else if reply.is_answer {
+            Self::Answer
+        } else {
+            Self::ToolUse
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The latest values of what a transcript repeats: titles, the model, the folder.
+//! The latest values of what a transcript repeats, such as titles and the model, and the first folder.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::Millis;
 use super::facts::is_before;
 use super::redact::Text;
 
-/// A field whose latest value counts. Not every record has it, and the client may write old records
+/// A field of which one value counts, by its time. Not every record has it, and the client may write old records
 /// again.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dated {
@@ -20,10 +20,18 @@ impl Dated {
         self.text.as_mut()
     }
 
-    /// The latest value.
+    /// The value.
     #[must_use]
     pub fn text(&self) -> Option<String> {
         self.text.clone()
+    }
+
+    /// Sets the value if it is older than the current one.
+    pub fn set_first(&mut self, at: Option<Millis>, text: &str) {
+        if self.text.is_none() || is_before(at, self.at) {
+            self.at = at;
+            self.text = Some(text.to_owned());
+        }
     }
 
     /// Sets the value unless it is older than the current one.
@@ -38,7 +46,8 @@ impl Dated {
     }
 }
 
-/// State records, and fields of any record, whose latest value counts.
+/// State records, and fields of any record, whose latest value counts. Of the folder it is the first
+/// one: an agent changes folders, and the session belongs to the one that it started in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the names are the client's")]
@@ -58,9 +67,11 @@ impl Latest {
     pub fn update(&mut self, later: Self) {
         self.custom_title = later.custom_title.or(self.custom_title.take());
         self.ai_title = later.ai_title.or(self.ai_title.take());
+        if let Some(cwd) = later.cwd.text {
+            self.cwd.set_first(later.cwd.at, &cwd);
+        }
         for (ours, theirs) in [
             (&mut self.model, later.model),
-            (&mut self.cwd, later.cwd),
             (&mut self.git_branch, later.git_branch),
             (&mut self.version, later.version),
             (&mut self.entrypoint, later.entrypoint),

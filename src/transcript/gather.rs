@@ -338,8 +338,10 @@ impl<'a> Gatherer<'a> {
 
     fn add_envelope(&mut self, envelope: &Envelope<'_>) {
         let latest = &mut self.facts.latest;
+        if let Some(cwd) = &envelope.cwd {
+            latest.cwd.set_first(envelope.at, cwd);
+        }
         for (ours, theirs) in [
-            (&mut latest.cwd, &envelope.cwd),
             (&mut latest.git_branch, &envelope.git_branch),
             (&mut latest.version, &envelope.version),
             (&mut latest.entrypoint, &envelope.entrypoint),

@@ -129,6 +129,9 @@ rules! {
     "token" ["figd_", "rubygems_", "tskey-", "pul-", "CCIPAT_", "NRAK-", "xkeysib-", "phx_", "re_", "napi_", "nfp_", "rnd_", "fm2_", "fo1_", "CFPAT-"] Word
     { r"(?:figd_[A-Za-z0-9_-]{40,}|rubygems_[0-9a-f]{48}|tskey-[a-z]+-[A-Za-z0-9-]{20,}|pul-[0-9a-f]{40}|CCIPAT_[A-Za-z0-9_]{40,}|NRAK-[A-Z0-9]{27}|xkeysib-[0-9a-f]{64}-[A-Za-z0-9]{16}|phx_[A-Za-z0-9_]{40,}|re_[A-Za-z0-9]{8,}_[A-Za-z0-9]{20,}|napi_[a-z0-9]{60,}|nfp_[A-Za-z0-9]{36,}|rnd_[A-Za-z0-9]{28,}|f[mo][12]_[A-Za-z0-9+/=_-]{40,}|CFPAT-[A-Za-z0-9_-]{43})" }
     "«re_<8>_<24>»", "re_export rnd_seed napi_create_function_and_more pul-request";
+    "token" ["ops_eyj", "HRKU-AA", "sqp_", "squ_", "sqa_", "sgp_", "sq0atp-", "sq0csp-", "tfp_", "pnu_", "rdme_", "dt0c01.", "aio_", "shippo_", "sha256~", "LTAI", "AKCp", "EZAK"] Word
+    { r"(?:ops_eyJ[A-Za-z0-9+/=_-]{60,}|HRKU-AA[A-Za-z0-9_-]{40,}|sq[pua]_[0-9a-f]{40}|sgp_(?:[A-Za-z0-9]+_)?[0-9a-fA-F]{40}|sq0(?:atp|csp)-[A-Za-z0-9_-]{22,}|tfp_[A-Za-z0-9_.=-]{40,}|pnu_[A-Za-z0-9]{36}|rdme_[a-z0-9]{60,}|dt0c01\.[A-Z0-9]{24}\.[A-Z0-9]{64}|aio_[A-Za-z0-9]{28}|shippo_(?:live|test)_[0-9a-f]{40}|sha256~[A-Za-z0-9_-]{43}|LTAI[A-Za-z0-9]{20}|AKCp[A-Za-z0-9]{60,}|EZAK[A-Za-z0-9]{54})" }
+    "«sqp_<h40>»", "aio_open sha256~x sgp_x pnu_value tfp_ sq0atp- LTAIR AKCpx";
     "jwt" ["eyj"] Needle { r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*" } "«eyJ<20>.eyJ<30>.<43>»", "eyJ2 eyJhbGciOi";
 
     // Headers and command lines.

@@ -155,6 +155,27 @@ fn text_by_the_client_is_not_a_prompt() {
             "<teammate-message teammate_id=\"bob\" color=\"blue\">\nDone.\n</teammate-message>",
         ),
         older("a notification of a task", task),
+        older("the answer to an unknown skill", "Unknown skill: rebase"),
+        older(
+            "the answer to a wrong command",
+            "Commands are in the form `/command [args]`",
+        ),
+        older(
+            "the answer to a skill for the model",
+            "This skill can only be invoked by Claude, not directly by users.",
+        ),
+        older(
+            "the notice that the model called a skill",
+            "<command-message>The \"pdf\" skill is running</command-message>\n<command-name>pdf</command-name>",
+        ),
+        older(
+            "the activity of a pull request",
+            "<github-webhook-activity>\nPR: acme/shop#17\n</github-webhook-activity>",
+        ),
+        older(
+            "the update of a resource",
+            "<mcp-resource-update server=\"x\" uri=\"file:///a\">\n</mcp-resource-update>",
+        ),
         client_text_row(
             "a marked notification of a task",
             user(

@@ -132,6 +132,12 @@ fn status_is_that_of_the_last_turn() {
         row("an interruption", prompted().user(&interrupted, &json!({})), "abandoned", None),
         row("an interruption of an answer", prompted().answer("m1", "I beg", 1).user(&interrupted, &json!({})), "abandoned", None),
         row("an interruption of the Stop hooks after an answer", prompted().whole_answer("m1", "Done.", 1).user(&interrupted, &json!({})), "completed", None),
+        row(
+            "a message that ends the turn with thinking only",
+            working().stopped_message(Some("m2"), &json!([{"type": "thinking", "thinking": "Hm.", "signature": "s"}]), (1, Some("end_turn")), &json!({})),
+            "completed",
+            None,
+        ),
         row("an interruption of the turn after an answer", prompted().whole_answer("m1", "Done.", 1).prompt("And this.").user(&interrupted, &json!({})), "abandoned", None),
         row(
             "an interruption of tools that follow a text",
