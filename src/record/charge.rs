@@ -211,43 +211,46 @@ impl Charges {
         // Under other names, new messages cannot be told from those that were charged.
         let has_grown = self.has_grown && (!is_above || shares_a_model(&charge.by_model, counted));
         let is_covered = is_above && !has_grown;
-        if !is_covered && !has_grown {
-            let mut by_model: BTreeMap<_, _> = as_counted().collect();
-            let states = if is_doubtful {
-                &[][..]
-            } else {
-                &self.states[..]
-            };
-            let is_own = carried.is_empty() || self.base.is_some();
-            for state in states {
-                let charge = self.own(state, counted, carried).by_model;
-                let has_others = is_own && names_other_models(&charge, counted);
-                for (model, charge) in charge {
-                    if has_others || counted.contains_key(&model) {
-                        let shown = by_model.entry(model).or_default();
-                        shown.usage = shown.usage.max(charge.usage);
-                    }
-                }
-            }
+        if is_covered {
             return Shown {
-                by_model,
-                ..Shown::default()
+                by_model: charge.by_model.clone(),
+                charge: Some(charge),
+                is_partial: false,
             };
         }
-        let mut by_model = charge.by_model.clone();
-        if !is_covered {
+        let mut by_model = BTreeMap::new();
+        if has_grown {
+            by_model = charge.by_model.clone();
             if !names_other_models(&charge.by_model, counted) {
                 by_model.retain(|model, _| counted.contains_key(model));
             }
-            for (model, usage) in counted {
-                let shown = by_model.entry(model.clone()).or_default();
-                shown.usage = shown.usage.max(*usage);
+        }
+        let mut add = |model: &String, usage: Usage| {
+            let shown: &mut ModelCharge = by_model.entry(model.clone()).or_default();
+            shown.usage = shown.usage.max(usage);
+        };
+        for (model, usage) in counted {
+            add(model, *usage);
+        }
+        let states = if is_doubtful {
+            &[][..]
+        } else {
+            &self.states[..]
+        };
+        let is_own = carried.is_empty() || self.base.is_some();
+        for state in states {
+            let charge = self.own(state, counted, carried).by_model;
+            let has_others = is_own && names_other_models(&charge, counted);
+            for (model, charge) in &charge {
+                if has_others || counted.contains_key(model) {
+                    add(model, charge.usage);
+                }
             }
         }
         Shown {
             by_model,
-            charge: Some(charge),
-            is_partial: !is_covered,
+            charge: has_grown.then_some(charge),
+            is_partial: has_grown,
         }
     }
 
@@ -444,6 +447,16 @@ mod tests {
                 counted(&[("m", 30)]),
                 (33, None, false),
                 "a client was killed in between",
+            ),
+            (
+                vec![
+                    state(1, &[("m", 10), ("side", 3)]),
+                    state(2, &[("m", 10), ("side", 2)]),
+                ],
+                true,
+                counted(&[("m", 40)]),
+                (43, Some(12.0), true),
+                "a client was killed in between, and the session continued",
             ),
         ] {
             let charges = charges(states, grown);
