@@ -36,6 +36,10 @@ fn clients_figures_are_shown_if_they_cover_the_session() {
     advised["model"] = json!(MODEL);
     advised["content"] = json!([{"type": "text", "text": "Done."}]);
     let advised = prompted().record(&json!({"type": "assistant", "message": advised}));
+    let with_title = prompted().answer("m1", "Done.", 10).cost_state(&json!({
+        "totalCostUSD": 0.26, "hasUnknownModelCost": false,
+        "modelUsage": {MODEL: of_model(10, 0.25), "claude-haiku-4-5": of_model(3, 0.01)}
+    }));
     check(vec![
         row(
             "figures that are those of the messages",
@@ -77,6 +81,16 @@ fn clients_figures_are_shown_if_they_cover_the_session() {
                 charged.prompt("again").answer("m2", "Killed.", 100).prompt("resumed").answer("m3", "Done.", 1).cost(1, 0.5)
             },
             json!({"usage": [111, 222, 900, 444], "usageSource": "transcript"}),
+        ),
+        row(
+            "requests of another model without a record, and more messages than all that was charged",
+            with_title.clone().prompt("again").answer("m2", "Again.", 100),
+            json!({"usage": 113, "usageSource": "client"}),
+        ),
+        row(
+            "requests of another model without a record before a process that was killed",
+            with_title.prompt("again").answer("m2", "Killed.", 100).prompt("resumed").answer("m3", "Done.", 1).cost(1, 0.5),
+            json!({"usage": 114, "usageSource": "transcript"}),
         ),
         row(
             "a model without a price",

@@ -359,6 +359,19 @@ fn subagent_files_count_in_any_folder_if_they_have_a_record_of_their_own() {
     assert_record(&late, "with the main file later", &session, record);
 }
 
+#[test]
+fn imported_session_belongs_to_the_folder_that_it_started_in() {
+    let machine = Machine::new();
+    let transcript = Transcript::new(1)
+        .prompt("go")
+        .with(&json!({"cwd": "/home/dev/proj/web"}))
+        .answer("m1", "Done.", 1);
+    write(&project(&machine, "-home-dev-proj"), &transcript);
+    import(&machine);
+    let cwd = machine.document(&transcript.session)["metadata"]["cwd"].take();
+    assert_eq!(cwd, "/home/dev/proj");
+}
+
 /// Whether a file is a transcript depends on its content.
 #[test]
 fn files_that_are_not_transcripts_are_not_imported() {
