@@ -149,6 +149,10 @@ impl Config {
         let secrets = deployment.as_ref().ok().and_then(Option::as_ref);
         let redactor = redactor.hiding(secrets.map(Deployment::secrets).unwrap_or_default());
         let variable = |name: &str| environment.get(name).cloned();
+        let label = |name: &str| {
+            let label = environment.get(name)?.trim();
+            (!label.is_empty()).then(|| label.to_owned())
+        };
         Self {
             deployment,
             redactor,
@@ -156,12 +160,12 @@ impl Config {
             prices,
             projects: projects(environment),
             labels: Labels {
-                agent_type: variable(AGENT_TYPE),
-                workflow_key: variable(WORKFLOW),
+                agent_type: label(AGENT_TYPE),
+                workflow_key: label(WORKFLOW),
                 tags: environment.get(TAGS).map(|list| tags(list)),
             },
             user: (problem.is_none() && file.keeps_user()).then(|| User {
-                name: variable(USER),
+                name: label(USER),
                 git_configuration: git_configuration(environment),
                 home: variable(HOME).map(PathBuf::from),
             }),
@@ -246,6 +250,19 @@ mod tests {
 
     fn problem(pairs: &[(&str, &str)], text: &str) -> String {
         format!("{:#}", config(pairs, text).deployment.unwrap_err())
+    }
+
+    #[test]
+    fn labels_have_no_space_around_them() {
+        let labels = [
+            (AGENT_TYPE, " "),
+            (WORKFLOW, " rel 1 "),
+            (TAGS, " a=1 , b "),
+        ];
+        let labels = config(&labels, "").labels;
+        assert_eq!(labels.agent_type, None);
+        assert_eq!(labels.workflow_key.as_deref(), Some("rel 1"));
+        assert_eq!(labels.tags, Some(vec!["a=1".to_owned(), "b".to_owned()]));
     }
 
     #[test]
