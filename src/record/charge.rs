@@ -221,8 +221,9 @@ impl Charges {
         let mut by_model = BTreeMap::new();
         if has_grown {
             by_model = charge.by_model.clone();
-            if !names_other_models(&charge.by_model, counted) {
-                by_model.retain(|model, _| counted.contains_key(model));
+            let has_same_names = shares_a_model(&charge.by_model, counted);
+            if !has_same_names && total(counted.values()).covers(charge.usage()) {
+                by_model.clear();
             }
         }
         let mut add = |model: &String, usage: Usage| {
@@ -232,15 +233,16 @@ impl Charges {
         for (model, usage) in counted {
             add(model, *usage);
         }
-        let states = if is_doubtful {
+        // In a fork whose start is not known, an earlier state may be the parent's.
+        let is_own = carried.is_empty() || self.base.is_some();
+        let states = if is_doubtful || has_grown && !is_own {
             &[][..]
         } else {
             &self.states[..]
         };
-        let is_own = carried.is_empty() || self.base.is_some();
         for state in states {
             let charge = self.own(state, counted, carried).by_model;
-            let has_others = is_own && names_other_models(&charge, counted);
+            let has_others = is_own && shares_a_model(&charge, counted);
             for (model, charge) in &charge {
                 if has_others || counted.contains_key(model) {
                     add(model, charge.usage);
@@ -296,25 +298,11 @@ fn covers(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bo
     total(charged.values().map(|charge| &charge.usage)).covers(total(counted.values()))
 }
 
-/// Whether a charge and what was counted name the same model.
+/// Whether a charge and what was counted name a model alike. Then the models that only the charge
+/// names are those of the client's side requests, which leave no message. Otherwise a gateway may
+/// have named them differently.
 fn shares_a_model(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bool {
     counted.keys().any(|model| charged.contains_key(model))
-}
-
-/// Whether the models that only the charge names are others than those that only the messages name:
-/// the client's side requests leave no message. Otherwise a gateway may have named the same ones
-/// differently.
-fn names_other_models(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bool {
-    let uncounted = charged
-        .iter()
-        .filter(|(model, _)| !counted.contains_key(*model));
-    let uncounted = total(uncounted.map(|(_, charge)| &charge.usage));
-    let mut uncharged = counted
-        .iter()
-        .filter(|(model, _)| !charged.contains_key(*model))
-        .map(|(_, usage)| usage)
-        .peekable();
-    uncharged.peek().is_none() || !total(uncharged).covers(uncounted)
 }
 
 /// The sum of all counts.
