@@ -93,14 +93,14 @@ fuzz:
 	cd fuzz && nice cargo +nightly fuzz run hook_input corpus/hook_input ../$(CAPTURED) -- -max_total_time=150 -max_len=2048 -detect_leaks=0
 
 lint: node_modules $(CARGO_DENY)
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO_DENY) --locked check licenses bans sources
 	npm run --silent typecheck
 	npm run --silent lint
 
 format: node_modules
-	cargo fmt
+	cargo fmt --all
 	npm run --silent format
 
 node_modules: package-lock.json

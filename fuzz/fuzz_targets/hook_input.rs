@@ -8,13 +8,7 @@ use convex_sidecar::record::event::{EventKind, is_session_id};
 use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::system::deadline::Deadline;
 
-#[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
-
-#[cfg(not(fuzzing))]
-fn main() {
-    convex_sidecar_fuzz::run_on_files(check);
-}
+convex_sidecar_fuzz::target!(check);
 
 fn check(bytes: &[u8]) {
     let redactor = Redactor::metadata_only();

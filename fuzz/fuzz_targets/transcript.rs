@@ -86,13 +86,7 @@ fn is_plain(line: &[u8]) -> bool {
     !line.windows(2).any(|pair| pair == b"\\u")
 }
 
-#[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
-
-#[cfg(not(fuzzing))]
-fn main() {
-    convex_sidecar_fuzz::run_on_files(check);
-}
+convex_sidecar_fuzz::target!(check);
 
 fn check(bytes: &[u8]) {
     let Ok(redactor) = Redactor::new(true, &[], 1_000) else {

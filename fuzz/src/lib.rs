@@ -7,6 +7,20 @@
     reason = "a program that reads files and fails by panicking"
 )]
 
+/// The entry point of a target, which calls `check` with the input.
+#[macro_export]
+macro_rules! target {
+    ($check:path) => {
+        #[cfg(fuzzing)]
+        libfuzzer_sys::fuzz_target!(|bytes: &[u8]| $check(bytes));
+
+        #[cfg(not(fuzzing))]
+        fn main() {
+            $crate::run_on_files($check);
+        }
+    };
+}
+
 /// Runs `target` on the content of each file.
 ///
 /// # Panics

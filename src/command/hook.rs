@@ -185,8 +185,7 @@ fn follow_up(
         EventKind::SessionStart { .. } => deadline.within(START_BUDGET),
         _ => deadline,
     };
-    ingest::sweep(journal, config, now)?;
-    ingest::finalize(journal, config, now, deadline)?;
+    ingest::sweep_and_finalize(journal, config, now, deadline)?;
     if options.verbose {
         trace(
             options,

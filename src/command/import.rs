@@ -94,8 +94,7 @@ pub fn run(options: &Import) -> Result<()> {
     for session_id in again {
         ingest::read_transcript(&mut journal, &config, &session_id, now, Deadline::never())?;
     }
-    ingest::sweep(&mut journal, &config, now)?;
-    ingest::finalize(&mut journal, &config, now, Deadline::never())?;
+    ingest::sweep_and_finalize(&mut journal, &config, now, Deadline::never())?;
     bar.finish_and_clear();
     print(&format!(
         "{} read from {}\n",
@@ -115,7 +114,7 @@ fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcr
     let mut recognized_in = BTreeMap::new();
     let mut transcripts = Vec::new();
     for (session_id, mut files) in find_files(folder) {
-        // The main file comes first, because the checks below look at the beginnings in this order.
+        // The main file comes first: its path is recorded, and its beginning counts.
         files.sort_by(|(a, a_source), (b, b_source)| (a_source, a).cmp(&(b_source, b)));
         let read_version = versions.remove(&session_id);
         // A file whose name is not that of its session is a copy that somebody made.

@@ -38,7 +38,7 @@ use crate::record::document::Document;
 use crate::system::deadline::Deadline;
 use crate::ui::{self, ListedSession, Screen};
 
-/// How long a command waits for a delivery that `sync` can also do later.
+/// How long a command spends on what `sync` can also do later.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Epoch milliseconds, and a random value from 0 to 1 that differs between machines at the same
@@ -67,11 +67,10 @@ fn load_config() -> Result<Config> {
 /// The journal, in which the sessions of clients that were killed are ended first.
 fn open_journal(config: &Config) -> Result<Journal> {
     let mut journal = Journal::open(&config.journal)?;
-    let now = now().0;
+    let (now, _) = now();
     let deadline = Deadline::never().within(PATIENCE);
     // If nothing can be written, what is recorded is shown.
-    let _ = ingest::sweep(&mut journal, config, now)
-        .and_then(|()| ingest::finalize(&mut journal, config, now, deadline));
+    let _ = ingest::sweep_and_finalize(&mut journal, config, now, deadline);
     Ok(journal)
 }
 

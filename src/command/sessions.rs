@@ -11,7 +11,7 @@ use crate::cli::sessions::Sessions;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
 use crate::convex::query::query_list;
-use crate::journal::Filter;
+use crate::journal::{Filter, Journal};
 use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::failure::Failure;
@@ -52,7 +52,7 @@ fn filter(config: &Config, options: &Sessions) -> Filter {
 
 /// The IDs of the sessions of the journal, each with a tab and its prompt.
 fn ids(config: &Config, filter: &Filter) -> Result<String> {
-    let journal = open_journal(config)?;
+    let journal = Journal::open(&config.journal)?;
     let context = DeliveryContext::new(&journal, &config.deployment)?;
     let sessions = journal.entries(filter)?.into_iter();
     let sessions = sessions.map(|entry| listed(&context, &entry));
@@ -129,7 +129,7 @@ fn has_unused(config: &Config, options: &Sessions, filter: &Filter) -> Result<bo
     Ok(if options.remote {
         !rows(config, &all)?.is_empty()
     } else {
-        !open_journal(config)?.entries(&all)?.is_empty()
+        !Journal::open(&config.journal)?.entries(&all)?.is_empty()
     })
 }
 

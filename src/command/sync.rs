@@ -26,8 +26,7 @@ pub fn run(options: Sync) -> Result<()> {
     let config = load_config()?;
     let mut journal = Journal::open(&config.journal)?;
     let (now, jitter) = now();
-    ingest::sweep(&mut journal, &config, now)?;
-    ingest::finalize(&mut journal, &config, now, Deadline::never())?;
+    ingest::sweep_and_finalize(&mut journal, &config, now, Deadline::never())?;
     if options.summary {
         // The summary is written first, because the delivery can fail.
         write_summary(&summary(&journal, &config, now)?)?;

@@ -61,7 +61,7 @@ pub fn is_end_of_unknown_session(
 }
 
 /// Ends the runs whose process is gone.
-pub fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<()> {
+pub(super) fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<()> {
     for (session_id, owners) in journal.open_owners()? {
         if !owners.iter().any(process::is_gone) {
             continue;

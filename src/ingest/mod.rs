@@ -7,18 +7,30 @@ mod import;
 mod transcripts;
 
 pub use self::delta::{TranscriptDelta, read_files};
-pub use self::events::{is_end_of_unknown_session, record_event, sweep};
+pub use self::events::{is_end_of_unknown_session, record_event};
 pub use self::import::{ImportedTranscript, import};
 pub use self::transcripts::{finalize, read_transcript};
 
 use crate::config::Config;
-use crate::journal::{Result, SessionRow, StoreOptions, Write};
+use crate::journal::{Journal, Result, SessionRow, StoreOptions, Write};
 use crate::record::Millis;
 use crate::record::read_state::ReadState;
 use crate::record::session::Session;
+use crate::system::deadline::Deadline;
 
 /// How long a transcript may still grow after the end of its session, in milliseconds.
 const FINALIZE_WINDOW: Millis = 5_000;
+
+/// Ends the runs whose client is gone, and reads the rest of the transcripts of ended sessions.
+pub fn sweep_and_finalize(
+    journal: &mut Journal,
+    config: &Config,
+    now: Millis,
+    deadline: Deadline,
+) -> Result<()> {
+    events::sweep(journal, config, now)?;
+    finalize(journal, config, now, deadline)
+}
 
 /// Stores the session. If it has only just ended, its transcript is checked again later.
 fn store(

@@ -189,14 +189,12 @@ impl Charges {
     /// zero: what was counted is shown, but no less than any of the charges, and the cost is unknown.
     #[must_use]
     pub fn shown(&self, counted: &UsageByModel, carried: &UsageByModel) -> Shown {
-        let as_counted = || {
-            counted
-                .iter()
-                .map(|(model, &usage)| (model.clone(), uncharged(usage)))
-        };
         let Some(last) = self.last() else {
+            let by_model = counted.iter();
             return Shown {
-                by_model: as_counted().collect(),
+                by_model: by_model
+                    .map(|(model, &usage)| (model.clone(), uncharged(usage)))
+                    .collect(),
                 ..Shown::default()
             };
         };
@@ -208,10 +206,10 @@ impl Charges {
             && self.base.is_none()
             && !covers(&last.by_model, carried);
         let is_above = covers(&charge.by_model, counted) && !is_doubtful;
+        let has_same_names = shares_a_model(&charge.by_model, counted);
         // Under other names, new messages cannot be told from those that were charged.
-        let has_grown = self.has_grown && (!is_above || shares_a_model(&charge.by_model, counted));
-        let is_covered = is_above && !has_grown;
-        if is_covered {
+        let has_grown = self.has_grown && (has_same_names || !is_above);
+        if is_above && !has_grown {
             return Shown {
                 by_model: charge.by_model.clone(),
                 charge: Some(charge),
@@ -219,12 +217,10 @@ impl Charges {
             };
         }
         let mut by_model = BTreeMap::new();
-        if has_grown {
-            by_model = charge.by_model.clone();
-            let has_same_names = shares_a_model(&charge.by_model, counted);
-            if !has_same_names && total(counted.values()).covers(charge.usage()) {
-                by_model.clear();
-            }
+        // Under other names, a charge that the messages cover is probably theirs.
+        let is_theirs = !has_same_names && total(counted.values()).covers(charge.usage());
+        if has_grown && !is_theirs {
+            by_model.clone_from(&charge.by_model);
         }
         let mut add = |model: &String, usage: Usage| {
             let shown: &mut ModelCharge = by_model.entry(model.clone()).or_default();
@@ -404,6 +400,10 @@ mod tests {
     fn requests_without_a_message_and_later_messages_are_both_shown() {
         let none = UsageByModel::new();
         let one = |models: &[(&str, u64)]| vec![state(1, models)];
+        let two = || {
+            let later = state(2, &[("m", 10), ("side", 2)]);
+            vec![state(1, &[("m", 10), ("side", 3)]), later]
+        };
         for (states, grown, messages, expected, why) in [
             (
                 one(&[("m", 10), ("side", 3)]),
@@ -427,20 +427,14 @@ mod tests {
                 "another model",
             ),
             (
-                vec![
-                    state(1, &[("m", 10), ("side", 3)]),
-                    state(2, &[("m", 10), ("side", 2)]),
-                ],
+                two(),
                 false,
                 counted(&[("m", 30)]),
                 (33, None, false),
                 "a client was killed in between",
             ),
             (
-                vec![
-                    state(1, &[("m", 10), ("side", 3)]),
-                    state(2, &[("m", 10), ("side", 2)]),
-                ],
+                two(),
                 true,
                 counted(&[("m", 40)]),
                 (43, Some(12.0), true),

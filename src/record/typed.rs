@@ -63,9 +63,8 @@ pub struct Typed<'a> {
 #[must_use]
 pub fn typed_text(text: Cow<'_, str>, has_image: bool, is_known: bool) -> Option<Typed<'_>> {
     let begin = text.trim_start();
-    let is_by_client =
-        || NOT_TYPED.iter().any(|words| begin.starts_with(words)) || is_unknown_command(begin);
-    let is_by_client = !is_known && is_by_client();
+    let is_by_client = !is_known
+        && (NOT_TYPED.iter().any(|words| begin.starts_with(words)) || is_unknown_command(begin));
     if let Some(command) = command(&text).filter(|_| !is_by_client) {
         return Some(Typed {
             text: Cow::Owned(command),

@@ -14,6 +14,16 @@ fn structured(call: &str, verdict: &str) -> Value {
     json!([{"type": "tool_use", "id": call, "name": "StructuredOutput", "input": {"verdict": verdict, "score": 8}}])
 }
 
+/// The main agent's answer, and after it the prompt of a subagent.
+fn delegated() -> Transcript {
+    Transcript::new(1)
+        .prompt("go")
+        .answer("m1", "Delegated.", 1)
+        .below(Value::Null)
+        .with(&json!({"isSidechain": true}))
+        .prompt("SUBTASK")
+}
+
 #[test]
 fn answer_is_the_last_text_of_the_last_message() {
     check(vec![
@@ -44,12 +54,7 @@ fn answer_is_the_last_text_of_the_last_message() {
         ),
         row(
             "a subagent that answers after the main agent",
-            Transcript::new(1)
-                .prompt("go")
-                .answer("m1", "Delegated.", 1)
-                .below(Value::Null)
-                .with(&json!({"isSidechain": true}))
-                .prompt("SUBTASK")
+            delegated()
                 .answer("m2", "of the subagent", 10),
             json!({"output": "Delegated."}),
         ),
@@ -148,23 +153,12 @@ fn answer_to_a_schema_is_the_structured_output() {
         ),
         row(
             "a call in a sidechain",
-            Transcript::new(1)
-                .prompt("go")
-                .answer("m1", "Delegated.", 1)
-                .below(Value::Null)
-                .with(&json!({"isSidechain": true}))
-                .prompt("SUBTASK")
-                .message(Some("m2"), &structured("so", "approve"), 10, &json!({})),
+            delegated().message(Some("m2"), &structured("so", "approve"), 10, &json!({})),
             json!({"output": "Delegated."}),
         ),
         row(
             "a call in a sidechain that did not match the schema",
-            Transcript::new(1)
-                .prompt("go")
-                .answer("m1", "Delegated.", 1)
-                .below(Value::Null)
-                .with(&json!({"isSidechain": true}))
-                .prompt("SUBTASK")
+            delegated()
                 .message(Some("m2"), &structured("so", "maybe"), 10, &json!({}))
                 .user(&json!([tool_result("so", true)]), &json!({})),
             json!({"output": "Delegated."}),
