@@ -163,13 +163,16 @@ impl Charges {
     /// from the first state that covers what was copied. Otherwise it starts from the last such
     /// state, because it also includes requests that left no message.
     pub fn find_base(&mut self, parent: &Self, copied: Usage, of_parent: Usage) {
-        let Some(total) = self.last().map(Charge::usage) else {
+        let Some(last) = self.last() else {
             return;
         };
         let carried = parent.base.as_ref().map(Charge::usage).unwrap_or_default();
+        let includes = |(model, charge): (&String, &ModelCharge)| {
+            let ours = last.by_model.get(model).copied().unwrap_or_default();
+            ours.usage.covers(charge.usage)
+        };
         let is_base = |state: &&Charge| {
-            let usage = state.usage();
-            usage.minus(carried).covers(copied) && total.covers(usage)
+            state.usage().minus(carried).covers(copied) && state.by_model.iter().all(includes)
         };
         let mut states = parent.states.iter();
         let base = if copied.covers(of_parent) {

@@ -144,6 +144,21 @@ mod tests {
     }
 
     #[test]
+    fn state_of_a_parent_with_a_model_that_the_fork_lacks_came_after_the_fork() {
+        let mut parent = session(&[], 0, 1);
+        let mut later = parent.charges.last().unwrap().clone();
+        let side_request = ModelCharge {
+            usage: used(1),
+            cost_usd: None,
+        };
+        later.by_model.insert("side".to_owned(), side_request);
+        parent.charges.add(later);
+        let mut fork = session(&["parent"], 1, 40);
+        fork.find_base(std::iter::once(("parent", &parent)));
+        assert_eq!(shown(&fork), 39);
+    }
+
+    #[test]
     fn charge_of_a_fork_is_without_its_parent_before_the_charge_of_that_is_known() {
         // The parent is a branch, so the client has not charged it for the 10 that it had copied.
         let root = session(&[], 0, 10);

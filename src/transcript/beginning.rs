@@ -40,7 +40,8 @@ pub struct Beginning {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     /// The time of the first record. If it has no ID, it was not copied into a fork; the first message
-    /// may be a copy.
+    /// may be a copy. After all others if its mark says that it is a copy: whoever has it without a
+    /// mark had it first.
     pub first_record_at: Millis,
     /// When the file was created.
     pub created_at: Millis,
@@ -69,6 +70,7 @@ pub fn of(path: &Path) -> Beginning {
 pub fn read(file: &File) -> io::Result<Beginning> {
     let mut beginning = Beginning::default();
     let (mut first, mut first_copied, mut has_answer) = (None, None, false);
+    let mut is_marked = None;
     for line in BufReader::new(At { file, position: 0 }.take(LENGTH)).split(b'\n') {
         let line = line?;
         // The first record of a damaged line is enough.
@@ -81,6 +83,9 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         beginning.session_id = beginning.session_id.or_else(|| text(envelope.session_id));
         beginning.version = beginning.version.or_else(|| text(envelope.version));
         beginning.cwd = beginning.cwd.or_else(|| text(envelope.cwd));
+        if envelope.uuid.is_some() {
+            is_marked = is_marked.or(Some(envelope.forked_from.is_some()));
+        }
         if envelope.uuid.is_none() {
             // `continued-in` is written at the end of a session.
             let is_last = matches!(record, Record::ContinuedIn(_));
@@ -95,7 +100,7 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         has_answer |= is_answer;
         let is_known = beginning.session_id.is_some() && beginning.version.is_some();
         // The records after an answer reveal nothing more.
-        if is_known && (first.is_some() || has_answer) {
+        if is_known && (first.is_some() && is_marked.is_some() || has_answer) {
             break;
         }
     }
@@ -105,7 +110,10 @@ pub fn read(file: &File) -> io::Result<Beginning> {
     let created = file.metadata()?.created().ok();
     let since = created.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     beginning.origin = Origin {
-        first_record_at: first.or(first_copied).unwrap_or(Millis::MAX),
+        first_record_at: first
+            .or(first_copied)
+            .filter(|_| is_marked != Some(true))
+            .unwrap_or(Millis::MAX),
         created_at: since
             .and_then(|since| Millis::try_from(since.as_millis()).ok())
             .unwrap_or_default(),
@@ -129,6 +137,14 @@ mod tests {
             first % 60_000 / 1_000
         };
         assert_eq!((began([own, message]), began([message, own])), (5, 1));
+    }
+
+    #[test]
+    fn session_that_begins_with_a_marked_copy_is_younger_than_any_without() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let copy = r#"{"type":"user","uuid":"u","timestamp":"2026-11-22T10:00:01.000Z","message":{"content":"a"},"forkedFrom":{"sessionId":"s","messageUuid":"u"}}"#;
+        file.write_all(copy.as_bytes()).unwrap();
+        assert_eq!(of(file.path()).origin.first_record_at, Millis::MAX);
     }
 
     #[test]

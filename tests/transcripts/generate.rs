@@ -473,7 +473,8 @@ impl<'a> Writer<'a> {
             };
             record.original = match fork {
                 Fork::Branch | Fork::Sdk => Some((self.session.clone(), record.id.clone())),
-                Fork::Session | Fork::Background => None,
+                // The client keeps the marks of a branch (measured with 2.1.197 and 2.1.332).
+                Fork::Session | Fork::Background => record.original,
             };
             record.id = renamed(&record.id);
             record.parent = record.parent.as_ref().map(renamed);

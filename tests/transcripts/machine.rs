@@ -30,7 +30,7 @@ impl Machine {
             .iter()
             .map(|expected| expected.files.session.clone());
         let machine = Self::with_sessions(sessions);
-        if world.has_forks_without_marks {
+        if world.has_forks_without_marks || world.has_forks_marked_in_parents {
             for (_, path) in &machine.sessions {
                 replace(path, Some(b""));
                 // Longer than the lag of the clock that the system uses for file times.

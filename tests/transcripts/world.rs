@@ -100,6 +100,8 @@ pub struct World {
     /// Whether some forks have no mark of their origin, so that only the ages of the files tell
     /// them from their parents.
     pub has_forks_without_marks: bool,
+    /// Whether some forks are marked only in their parents, which may be read later.
+    pub has_forks_marked_in_parents: bool,
 }
 
 impl World {
@@ -205,16 +207,17 @@ pub fn build(plans: &[Plan]) -> World {
     }
     let files: Vec<_> = writers.iter().map(Writer::files).collect();
     let truths = oracle::read_all(&files);
-    let has_forks_without_marks = plans
-        .iter()
-        .skip(1)
-        .any(|plan| matches!(plan.fork, Some((_, Fork::Session))));
+    let has_forks = |kind: Fork| {
+        let mut forks = plans.iter().skip(1).filter_map(|plan| plan.fork.as_ref());
+        forks.any(|(_, fork)| *fork == kind)
+    };
     let sessions = files.into_iter().zip(middles).zip(truths).zip(&charged);
     let sessions = sessions
         .map(|(((files, middle), truth), charged)| expect_session(files, middle, truth, charged));
     World {
         sessions: sessions.collect(),
-        has_forks_without_marks,
+        has_forks_without_marks: has_forks(Fork::Session),
+        has_forks_marked_in_parents: has_forks(Fork::Background),
     }
 }
 
