@@ -66,7 +66,11 @@ pub fn read_transcript(
         let checkpoints = journal.checkpoints(session_id)?.into_iter().collect();
         let files = files_of(&row, &checkpoints);
         if row.is_stale && !files.is_empty() {
-            restart(journal, config, session_id, now)?;
+            if are_whole(&files, &checkpoints) {
+                restart(journal, config, session_id, now)?;
+            } else {
+                journal.write(|write| write.keep_counted(session_id))?;
+            }
             continue;
         }
         let reading = Reading {
@@ -81,6 +85,17 @@ pub fn read_transcript(
         }
     }
     Ok(())
+}
+
+/// Whether everything that was read of a session's files is still there, if only in another folder.
+fn are_whole(files: &[SessionFile], checkpoints: &BTreeMap<PathBuf, Checkpoint>) -> bool {
+    checkpoints.iter().all(|(read, checkpoint)| {
+        let same_name = files
+            .iter()
+            .filter(|(path, _)| path.file_name() == read.file_name());
+        let mut lengths = same_name.filter_map(|(path, _)| std::fs::metadata(path).ok());
+        lengths.any(|file| file.len() >= checkpoint.offset)
+    })
 }
 
 /// Reads and counts what is new. Returns `false` if the files must be read again: another process

@@ -188,6 +188,14 @@ impl Write<'_> {
         Ok(())
     }
 
+    /// Keeps what was counted of the session's files, although an older session has claimed some of
+    /// it, because the files can no longer be read again.
+    pub fn keep_counted(&self, session_id: &str) -> Result<()> {
+        let sql = "UPDATE sessions SET is_stale = 0 WHERE session_id = ?";
+        self.connection.prepare_cached(sql)?.execute([session_id])?;
+        Ok(())
+    }
+
     /// Removes what was read and counted of the session's files, so that they are read again, and
     /// then those of younger sessions that had copied some of it.
     pub fn forget_transcript(&self, session_id: &str) -> Result<()> {

@@ -165,7 +165,10 @@ impl Chain {
             .extend(calls.map(|&(id, name)| (id, names[name].clone())));
         keep_last(&mut message.calls, MAX_CALLS);
         if self.open.len() == MAX_OPEN {
-            self.open.remove(0);
+            // The messages of a subagent do not push out the main chain's, nor the other way round.
+            let is_alike = |open: &OpenMessage| open.is_main == message.is_main;
+            let oldest = self.open.iter().position(is_alike);
+            self.open.remove(oldest.unwrap_or_default());
         }
         let key = message.key;
         self.open.push(message);
@@ -220,10 +223,9 @@ impl Chain {
         self.command.contains(&fact.parent)
     }
 
-    /// Begins a turn: no earlier message continues. `prompt` is `None` if it was answered before or
-    /// belongs to another session.
+    /// Begins a turn. `prompt` is `None` if it was answered before or belongs to another session.
     pub(super) fn begin_turn(&mut self, fact: &Fact, is_command: bool, prompt: Option<Key>) {
-        self.close_messages();
+        self.interrupt_messages();
         self.prompt = None;
         self.prompted_at = None;
         self.repeat_prompt(fact, is_command, prompt);
@@ -239,12 +241,20 @@ impl Chain {
         if is_command {
             self.command = std::iter::once(fact.key).chain(fact.copy).collect();
         }
-        self.prompt = prompt.or(self.prompt);
+        self.prompt = prompt;
     }
 
-    /// An error ends the messages before it.
-    pub(super) fn close_messages(&mut self) {
-        self.open.retain(|open| !open.is_main);
+    /// A prompt or an error comes after the messages of the main chain. Only if it is that of
+    /// another client on the same session, the last message may have more records, whose parents say
+    /// so.
+    pub(super) fn interrupt_messages(&mut self) {
+        let last = self.open.iter().rposition(|open| open.is_main);
+        let mut places = 0..;
+        self.open
+            .retain(|open| places.next() == last || !open.is_main);
+        for open in self.open.iter_mut().filter(|open| open.is_main) {
+            open.is_followed = true;
+        }
         self.command.clear();
     }
 

@@ -12,7 +12,7 @@ use super::Millis;
 use super::names::{MAX_MODELS, entry};
 use super::usage::Usage;
 
-/// How many states of a session's charge are kept: a fork starts from one of them.
+/// How many states of a session's charge are kept, because a fork starts from one of them.
 const MAX_STATES: usize = 16;
 
 /// Token counts by model.
@@ -114,6 +114,9 @@ impl Charge {
 pub struct Charges {
     /// The latest states, in the order in which they were written.
     states: Vec<Charge>,
+    /// The largest counts of the states before them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    earlier: Option<Charge>,
     /// The state of the parent from which this session's charge started.
     base: Option<Charge>,
     /// Whether messages were counted after the last state.
@@ -134,10 +137,15 @@ pub struct Shown {
 impl Charges {
     /// Adds a state. A state that was read before adds nothing.
     pub fn add(&mut self, charge: Charge) {
+        if self.states.contains(&charge) {
+            return;
+        }
         let order = |state: &Charge| (state.at, state.usage().tokens());
         // Of two states with the same time, the smaller is the earlier one: charges only grow.
         let is_not_after = |state: &Charge| order(state) <= order(&charge);
         let place = self.states.partition_point(is_not_after);
+        // One that is older than all that are kept may have been read before.
+        self.has_grown &= place == 0 && self.states.len() == MAX_STATES;
         match place
             .checked_sub(1)
             .and_then(|last| self.states.get_mut(last))
@@ -146,7 +154,11 @@ impl Charges {
             _ => self.states.insert(place, charge),
         }
         if self.states.len() > MAX_STATES {
-            self.states.remove(0);
+            let earlier = self.earlier.get_or_insert_default();
+            for (model, charge) in self.states.remove(0).by_model {
+                let largest = entry(&mut earlier.by_model, &model, MAX_MODELS);
+                largest.usage = largest.usage.max(charge.usage);
+            }
         }
     }
 
@@ -158,8 +170,8 @@ impl Charges {
 
     /// Finds the state of a parent from which this session's charge started. The client carries the
     /// parent's charge into a fork that it makes with `--fork-session` or `/bg`, but not into one
-    /// that has marks of its origin. `of_parent` is what the parent's own messages used, and `copied` what
-    /// those of them used that were copied. If the parent continued after the fork, the fork starts
+    /// that has marks of its origin. `of_parent` is what the parent's own messages used, and
+    /// `copied` what those of them used that were copied. If the parent continued after the fork, the fork starts
     /// from the first state that covers what was copied. Otherwise it starts from the last such
     /// state, because it also includes requests that left no message.
     pub fn find_base(&mut self, parent: &Self, copied: Usage, of_parent: Usage) {
@@ -183,13 +195,14 @@ impl Charges {
         self.base = base.cloned();
     }
 
-    /// What is shown, given the messages that were `counted`, and the inherited ones that the client
-    /// may have `carried` into the charge.
+    /// What is shown, given the messages that were `counted`, and the inherited ones that the
+    /// client may have `carried` into the charge.
     ///
-    /// The client's figures cover a session if none of them is below what was counted, and no message
-    /// came after them. In a session that has continued since then, the larger figure is shown.
-    /// Otherwise a client was killed before it wrote its figures, and the next one began again from
-    /// zero: what was counted is shown, but no less than any of the charges, and the cost is unknown.
+    /// The client's figures cover a session if none of them is below what was counted, and no
+    /// message came after them. In a session that has continued since then, the larger figure is
+    /// shown. Otherwise a client was killed before it wrote its figures, and the next one began
+    /// again from zero: what was counted is shown, but never less than any charge, and the cost is
+    /// unknown.
     #[must_use]
     pub fn shown(&self, counted: &UsageByModel, carried: &UsageByModel) -> Shown {
         let Some(last) = self.last() else {
@@ -205,14 +218,14 @@ impl Charges {
         // Without a message of its own, a session whose charge is below what it copied may not be a
         // fork at all: its supposed parent may turn out to be its child.
         let is_doubtful = total(counted.values()).tokens() == 0
-            && !carried.is_empty()
+            && total(carried.values()).tokens() > 0
             && self.base.is_none()
             && !covers(&last.by_model, carried);
-        let is_above = covers(&charge.by_model, counted) && !is_doubtful;
+        let covers_messages = covers(&charge.by_model, counted) && !is_doubtful;
         let has_same_names = shares_a_model(&charge.by_model, counted);
-        // Under other names, new messages cannot be told from those that were charged.
-        let has_grown = self.has_grown && (has_same_names || !is_above);
-        if is_above && !has_grown {
+        // If the names differ, new messages cannot be told apart from those that were charged.
+        let has_continued = self.has_grown && (has_same_names || !covers_messages);
+        if covers_messages && !has_continued {
             return Shown {
                 by_model: charge.by_model.clone(),
                 charge: Some(charge),
@@ -220,10 +233,17 @@ impl Charges {
             };
         }
         let mut by_model = BTreeMap::new();
-        // Under other names, a charge that the messages cover is probably theirs.
-        let is_theirs = !has_same_names && total(counted.values()).covers(charge.usage());
-        if has_grown && !is_theirs {
+        if has_continued && has_same_names {
             by_model.clone_from(&charge.by_model);
+        } else if has_continued {
+            // The names cannot be matched, so only what was charged beyond the messages is added.
+            let rest = charge.usage().minus(total(counted.values()));
+            let models = charge.by_model.iter();
+            if let Some((model, _)) = models.max_by_key(|(_, charge)| charge.usage.tokens())
+                && rest != Usage::default()
+            {
+                by_model.insert(model.clone(), uncharged(rest));
+            }
         }
         let mut add = |model: &String, usage: Usage| {
             let shown: &mut ModelCharge = by_model.entry(model.clone()).or_default();
@@ -233,25 +253,26 @@ impl Charges {
             add(model, *usage);
         }
         // In a fork whose start is not known, an earlier state may be the parent's.
-        let is_own = carried.is_empty() || self.base.is_some();
-        let states = if is_doubtful || has_grown && !is_own {
+        let is_own = total(carried.values()).tokens() == 0 || self.base.is_some();
+        let states = if is_doubtful || has_continued && !is_own {
             &[][..]
         } else {
             &self.states[..]
         };
-        for state in states {
+        let earlier = self.earlier.iter().filter(|_| !states.is_empty());
+        for state in states.iter().chain(earlier) {
             let charge = self.own(state, counted, carried).by_model;
-            let has_others = is_own && shares_a_model(&charge, counted);
+            let has_side_requests = is_own && shares_a_model(&charge, counted);
             for (model, charge) in &charge {
-                if has_others || counted.contains_key(model) {
+                if has_side_requests || counted.contains_key(model) {
                     add(model, charge.usage);
                 }
             }
         }
         Shown {
             by_model,
-            charge: has_grown.then_some(charge),
-            is_partial: has_grown,
+            charge: has_continued.then_some(charge),
+            is_partial: has_continued,
         }
     }
 
@@ -297,9 +318,9 @@ fn covers(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bo
     total(charged.values().map(|charge| &charge.usage)).covers(total(counted.values()))
 }
 
-/// Whether a charge and what was counted name a model alike. Then the models that only the charge
-/// names are those of the client's side requests, which leave no message. Otherwise a gateway may
-/// have named them differently.
+/// Whether the charge and the counted messages share the name of a model. If they do, models that
+/// only the charge names are those of the client's side requests, which leave no message. If not, a
+/// gateway may have renamed them.
 fn shares_a_model(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bool {
     counted.keys().any(|model| charged.contains_key(model))
 }
@@ -459,6 +480,37 @@ mod tests {
         assert_eq!(shown(&continued, &answered, &none), (12, Some(12.0), false));
         let behind = charges(vec![state(1, &[("asked", 8)])], true);
         assert_eq!(shown(&behind, &answered, &none), (10, Some(8.0), true));
+        // More input than the messages, and less output.
+        let usage = |input_tokens, output_tokens| Usage {
+            input_tokens,
+            output_tokens,
+            ..Usage::default()
+        };
+        let mut state = state(1, &[("asked", 450)]);
+        state.by_model.get_mut("asked").unwrap().usage = usage(450, 510);
+        let answered = UsageByModel::from([("glm".to_owned(), usage(56, 900))]);
+        let both = charges(vec![state], true).shown(&answered, &none);
+        let sum = total(both.by_model.values().map(|model| &model.usage));
+        assert_eq!(sum, usage(450, 900));
+    }
+
+    #[test]
+    fn state_that_was_read_before_says_nothing_about_later_messages() {
+        let mut charges = charges(vec![state(1, &[("m", 10)]), state(2, &[("m", 20)])], true);
+        charges.add(state(1, &[("m", 10)]));
+        charges.add(state(2, &[("m", 20)]));
+        assert!(charges.has_grown);
+        charges.add(state(3, &[("m", 30)]));
+        assert!(!charges.has_grown);
+    }
+
+    #[test]
+    fn side_requests_before_a_killed_client_are_shown_after_any_number_of_states() {
+        let mut states = vec![state(1, &[("m", 10), ("side", 5_000)])];
+        states.extend((2..40).map(|at| state(at, &[("m", 10), ("side", 1)])));
+        let charges = charges(states, false);
+        let shown = shown(&charges, &counted(&[("m", 20)]), &UsageByModel::new());
+        assert_eq!(shown, (5_020, None, false));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Millis;
-use super::charge::{Charge, Shown, total};
+use super::charge::{Charge, ModelCharge, Shown, total};
 use super::days::{EntriesByDay, day_of, limit, name, shares};
 use super::document::{CostSource, DayUsage, ModelUsage};
 use super::figures::Figures;
@@ -54,6 +54,12 @@ impl Spent {
         put_on_days(&mut entries, &cost.by_model);
         limit(&mut entries);
         let has_one = cost.by_model.len() == 1;
+        // The client's charge may also name those of the session that this one was forked from.
+        let has_answered = |(model, charge): &(&String, &ModelCharge)| {
+            charge.usage != Usage::default() || figures.usage_by_model.contains_key(*model)
+        };
+        let models = shown.by_model.iter().filter(has_answered);
+        let models = models.map(|(model, _)| model.clone()).collect();
         let by_model = used.map(|(model, charge)| ModelUsage {
             model: model.clone(),
             usage: charge.usage,
@@ -64,7 +70,7 @@ impl Spent {
             }),
         });
         Self {
-            models: shown.by_model.keys().cloned().collect(),
+            models,
             usage: total(shown.by_model.values().map(|charge| &charge.usage)),
             by_model: by_model.collect(),
             by_day: by_day(entries),

@@ -159,6 +159,10 @@ pub struct Answer {
     /// The keys of the texts before it; for a structured output, also of those after it in its turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Key>,
+    /// The answer of the turns before, which counts again if the client rejects this structured
+    /// output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Self>>,
 }
 
 impl Answer {
@@ -186,7 +190,13 @@ impl Answer {
                 &mut before.earlier,
                 std::iter::once(text).chain(self.earlier),
             );
-            self.earlier = before.earlier;
+            self.earlier = std::mem::take(&mut before.earlier);
+            if self.is_structured && before.is_past {
+                before.before = None;
+                self.before = Some(Box::new(before));
+            } else if self.is_structured {
+                self.before = before.before;
+            }
         }
         self
     }
@@ -295,8 +305,9 @@ pub struct Facts {
     pub facts: Vec<Fact>,
     /// The latest turns, by their keys.
     pub turns: Vec<Key>,
-    /// The last text, and the key of its record.
-    pub answer: Option<(Key, Answer)>,
+    /// The last text, and the key of its record; before a structured output also that of the turns
+    /// before, because the client may reject the output later.
+    pub answers: Vec<(Key, Answer)>,
     /// The latest state.
     pub latest: Latest,
     /// Titles that older clients wrote for any session, each with the key of a record that
@@ -319,10 +330,13 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The time of the first fact, if it has one.
+    /// The time of the first fact, if it has one; without facts, that of the first charge.
     #[must_use]
     pub fn begins_at(&self) -> Option<Millis> {
-        self.facts.first().and_then(|fact| fact.at)
+        match self.facts.first() {
+            Some(fact) => fact.at,
+            None => self.charges.first().map(|(_, charge)| charge.at),
+        }
     }
 
     /// Whether some of them belong to the main chain.
@@ -346,11 +360,21 @@ impl Facts {
         let is_in = |(record, _): &mut (Key, Answer)| facts.iter().any(|fact| fact.key == *record);
         Self {
             names: self.names.clone(),
-            answer: self.answer.take_if(is_in),
+            answers: self.answers.extract_if(.., is_in).collect(),
             facts,
             charges,
             ..Self::default()
         }
+    }
+
+    /// Splits off all facts, if the last charge comes after all of them. That charge stays behind.
+    #[must_use]
+    pub fn split_before_last_charge(&mut self) -> Self {
+        let count = self.facts.len();
+        let last = self.charges.pop_if(|(place, _)| *place == count);
+        let facts = self.split_to(count);
+        self.charges = last.map(|(_, charge)| (0, charge)).into_iter().collect();
+        facts
     }
 
     /// The number of facts, plus the size of their texts: a measure of the memory in use.

@@ -18,6 +18,7 @@ use super::facts::{
     SubagentFigures, ToolFigures, What, remember_turn,
 };
 use super::index::{Index, Key, Known, key};
+use super::keep_last;
 use super::latest::Latest;
 use super::names::{MAX_MODELS, MAX_SUBAGENT_TYPES, MAX_TOOLS, entry, entry_name};
 use super::order::in_order;
@@ -25,7 +26,6 @@ use super::prices::Prices;
 use super::project::add_pull_requests;
 use super::redact::Text;
 use super::usage::Usage;
-use super::{charge, keep_last};
 
 /// How many titles are kept until it is known whether they belong to this session.
 const MAX_SUMMARIES: usize = 16;
@@ -151,23 +151,27 @@ impl Figures {
         let mut charges = std::mem::take(&mut facts.charges).into_iter().peekable();
         for (place, fact) in all.into_iter().enumerate() {
             while let Some((_, charge)) = charges.next_if(|(before, _)| *before <= place) {
-                self.add_charge(charge);
+                self.charges.add(charge);
             }
             if let Some(copy) = fact.copy {
                 batch.is_new(copy)?;
             }
-            let mut answer = facts.answer.take_if(|(record, _)| *record == fact.key);
-            if answer.is_some() {
+            if chain.copied_at.is_some() && chain.copied_at == fact.at {
+                batch.inherit(fact.key)?;
+            }
+            let is_here = |(record, _): &mut (Key, Answer)| *record == fact.key;
+            let mut answers: Vec<_> = facts.answers.extract_if(.., is_here).collect();
+            if !answers.is_empty() {
                 let seen = batch.get(fact.key)?;
                 // One that is inherited, or was counted before, is not a new answer.
-                answer = answer.filter(|_| !seen.is_inherited && seen.known.is_none());
+                answers.retain(|_| !seen.is_inherited && seen.known.is_none());
             }
             self.absorb_fact(fact, &facts.names, chain, batch)?;
-            if let Some((_, answer)) = answer {
+            for (_, answer) in answers {
                 self.add_answer(answer);
             }
         }
-        charges.for_each(|(_, charge)| self.add_charge(charge));
+        charges.for_each(|(_, charge)| self.charges.add(charge));
         for (ours, theirs) in chain.is_after_user.iter_mut().zip(facts.ends_with_user) {
             *ours |= theirs;
         }
@@ -193,11 +197,6 @@ impl Figures {
         }
     }
 
-    fn add_charge(&mut self, charge: charge::Charge) {
-        self.charges.add(charge);
-        self.charges.has_grown = false;
-    }
-
     fn absorb_fact<I: Index>(
         &mut self,
         fact: Fact,
@@ -205,9 +204,6 @@ impl Figures {
         chain: &mut Chain,
         batch: &mut Batch<'_, I>,
     ) -> Result<(), I::Error> {
-        if chain.copied_at.is_some() && chain.copied_at == fact.at {
-            batch.inherit(fact.key)?;
-        }
         if fact.is_main {
             chain.seen_at = chain.seen_at.max(fact.at);
         }
@@ -220,8 +216,8 @@ impl Figures {
                 }
             }
             What::Interruption => {
-                // After a whole answer it only interrupted the Stop hooks, and an error remains what
-                // the user saw last.
+                // After a finished answer, the user interrupted only the Stop hooks. After an error,
+                // the error is still the last thing that the user saw.
                 let last = self.last_step.as_ref().map(|step| &step.kind);
                 let has_ended = matches!(last, Some(StepKind::Error(_) | StepKind::WholeAnswer));
                 if batch.is_new(fact.key)? && !has_ended {
@@ -278,7 +274,7 @@ impl Figures {
             }
             What::Error(_) => {
                 if batch.is_new(fact.key)? {
-                    chain.close_messages();
+                    chain.interrupt_messages();
                     self.count_turn(chain, batch)?;
                     if let What::Error(text) = fact.what {
                         let text = text.map(|text| *text).unwrap_or_default();

@@ -7,18 +7,21 @@ use super::facts::Facts;
 
 /// The stretches of some files, each with the number of its file, in the order in which they are
 /// counted. A conversation can continue in another file and come back, so those of the main chain
-/// are in the order of their times, and split where necessary. The files of subagents are
-/// independent.
+/// and what the client charged are in the order of their times, and split where necessary. Other
+/// files with nothing but state come first, because the state in the file of the conversation is
+/// later. The files of subagents are independent.
 pub(super) fn in_order(files: Vec<Vec<Facts>>) -> Vec<(usize, Facts)> {
-    let (mut main, mut subagents) = (Vec::new(), Vec::new());
+    let (mut main, mut ordered, mut subagents) = (Vec::new(), Vec::new(), Vec::new());
     for (file, stretches) in files.into_iter().enumerate() {
-        if stretches.iter().any(Facts::has_main_chain) {
+        let has_charge = |facts: &Facts| facts.facts.is_empty() && !facts.charges.is_empty();
+        if stretches.iter().any(Facts::has_main_chain) || stretches.iter().any(has_charge) {
             main.push((file, VecDeque::from(stretches)));
+        } else if stretches.iter().all(|facts| facts.facts.is_empty()) {
+            ordered.extend(stretches.into_iter().map(|facts| (file, facts)));
         } else {
             subagents.extend(stretches.into_iter().map(|facts| (file, facts)));
         }
     }
-    let mut ordered = Vec::new();
     while let Some(next) = (0..main.len()).min_by_key(|&file| begins_at(&main[file].1)) {
         let rest = main.iter().enumerate().filter(|(file, _)| *file != next);
         let until = rest.filter_map(|(_, (_, stretches))| begins_at(stretches));
@@ -29,12 +32,14 @@ pub(super) fn in_order(files: Vec<Vec<Facts>>) -> Vec<(usize, Facts)> {
             continue;
         };
         let later = |at: Millis| at > until;
-        let count = first
+        let next = first
             .facts
             .iter()
             .position(|fact| fact.at.is_some_and(later));
-        let facts = match count {
-            Some(count) => first.split_to(count.max(1)),
+        let has_later_charge = first.charges.last().is_some_and(|(_, last)| later(last.at));
+        let facts = match next {
+            Some(next) => first.split_to(next.max(1)),
+            None if has_later_charge && !first.facts.is_empty() => first.split_before_last_charge(),
             None => stretches.pop_front().unwrap_or_default(),
         };
         ordered.push((*file, facts));
@@ -43,8 +48,8 @@ pub(super) fn in_order(files: Vec<Vec<Facts>>) -> Vec<(usize, Facts)> {
     ordered
 }
 
-/// When the next fact was written. One without a time follows the one before it, and an empty queue
-/// comes first, so that it is removed.
+/// When the next fact, or the next charge if there is no fact, was written. One without a time
+/// follows the one before it, and an empty queue comes first, so that it is removed.
 fn begins_at(stretches: &VecDeque<Facts>) -> Option<Millis> {
     stretches.front().and_then(Facts::begins_at)
 }

@@ -59,8 +59,10 @@ impl Figures {
 
     /// Withdraws a structured output that the client rejected. The model may try again.
     pub(super) fn withdraw_answer(&mut self, at: Option<Millis>) {
-        let is_withdrawn = |answer: &mut Answer| !is_before(at, answer.at);
-        self.answer.take_if(is_withdrawn);
+        let is_withdrawn = |answer: &mut Answer| answer.is_final() && !is_before(at, answer.at);
+        if let Some(withdrawn) = self.answer.take_if(is_withdrawn) {
+            self.answer = withdrawn.before.map(|before| *before);
+        }
         let is_withdrawn = |step: &&mut Step| !is_before(at, step.at);
         if let Some(step) = self.last_step.as_mut().filter(is_withdrawn) {
             step.kind = StepKind::ToolUse;

@@ -120,7 +120,11 @@ fn command(text: &str) -> Option<String> {
         return None;
     }
     let name = element(text, "command-name")?.trim_start_matches('/');
-    let arguments = element(text, "command-args").unwrap_or_default();
+    // The arguments may contain anything, also such an end.
+    let arguments = text
+        .split_once("<command-args>")
+        .and_then(|(_, rest)| rest.rsplit_once("</command-args>"));
+    let arguments = arguments.map_or("", |(arguments, _)| arguments.trim());
     Some(format!("/{name} {arguments}").trim_end().to_owned())
 }
 

@@ -2,17 +2,20 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use super::line::{self, Record};
+use super::lines::{MAX_LINE, MAX_PASSED};
 use super::reader::At;
 use super::recovery::whole_value;
+use super::shrink::Shrinker;
 use crate::record::Millis;
 use crate::system::files::open_regular;
 
-/// How much is read, in bytes.
+/// Lines that start after this are not read, in bytes. The line that starts before it is read whole:
+/// a first prompt with a screenshot is longer.
 const LENGTH: u64 = 32 * 1024;
 /// The first version that resumes a session under its own ID. Older ones copied the conversation
 /// into a new file, under new IDs and with the time of the copy.
@@ -71,14 +74,22 @@ pub fn read(file: &File) -> io::Result<Beginning> {
     let mut beginning = Beginning::default();
     let (mut first, mut first_copied, mut has_answer) = (None, None, false);
     let mut is_marked = None;
-    for line in BufReader::new(At { file, position: 0 }.take(LENGTH)).split(b'\n') {
-        let line = line?;
+    let mut input = BufReader::new(At { file, position: 0 });
+    let (mut line, mut position) = (Vec::new(), 0);
+    while position < LENGTH {
+        let length = read_line(&mut input, &mut line)?;
+        if length == 0 {
+            break;
+        }
+        position += length;
         // The first record of a damaged line is enough.
         let first_record = || whole_value(&line).and_then(|json| line::parse(json).ok());
         let Some((envelope, record)) = line::parse(&line).ok().or_else(first_record) else {
             continue;
         };
         let is_answer = matches!(record, Record::Assistant(_));
+        let is_reaction =
+            is_answer || matches!(record, Record::Error { .. } | Record::Interruption);
         let text = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
         beginning.session_id = beginning.session_id.or_else(|| text(envelope.session_id));
         beginning.version = beginning.version.or_else(|| text(envelope.version));
@@ -92,9 +103,9 @@ pub fn read(file: &File) -> io::Result<Beginning> {
             first = first.or(envelope.at.filter(|_| !is_last && first_copied.is_none()));
         } else if first_copied.is_none() {
             first_copied = envelope.at;
-        } else if first_copied == envelope.at && is_answer {
-            // A model does not answer in the same millisecond as the prompt, so the records are
-            // copies.
+        } else if first_copied == envelope.at && is_reaction {
+            // A model does not answer, and a user does not interrupt, in the same millisecond as the
+            // prompt, so the records are copies.
             beginning.copied_at = first_copied;
         }
         has_answer |= is_answer;
@@ -121,6 +132,31 @@ pub fn read(file: &File) -> io::Result<Beginning> {
     Ok(beginning)
 }
 
+/// Reads the next line, without the long strings of one that is too long for memory. Returns the
+/// number of bytes that were read; 0 at the end, and if the line is too long even without them.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
+    line.clear();
+    let (mut length, mut shrinker) = (0, Shrinker::default());
+    loop {
+        let chunk = input.fill_buf()?;
+        let end = memchr::memchr(b'\n', chunk);
+        let taken = end.map_or(chunk.len(), |end| end + 1);
+        line.extend_from_slice(&chunk[..taken]);
+        input.consume(taken);
+        length += taken as u64;
+        if end.is_some() || taken == 0 {
+            return Ok(length);
+        }
+        if length > MAX_LINE as u64 {
+            let kept = shrinker.shrink(line);
+            line.truncate(kept);
+        }
+        if line.len() > MAX_LINE || length > MAX_PASSED {
+            return Ok(0);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +181,26 @@ mod tests {
         let copy = r#"{"type":"user","uuid":"u","timestamp":"2026-11-22T10:00:01.000Z","message":{"content":"a"},"forkedFrom":{"sessionId":"s","messageUuid":"u"}}"#;
         file.write_all(copy.as_bytes()).unwrap();
         assert_eq!(of(file.path()).origin.first_record_at, Millis::MAX);
+    }
+
+    #[test]
+    fn long_first_line_tells_as_much_as_a_short_one() {
+        let beginning = |length: usize| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let image = "A".repeat(length);
+            writeln!(
+                file,
+                r#"{{"type":"user","uuid":"u","timestamp":"2026-11-22T10:00:01.000Z","message":{{"content":[{{"type":"image","source":{{"data":"{image}"}}}}]}},"sessionId":"s","version":"2.1.332","cwd":"/p"}}"#
+            )
+            .unwrap();
+            let mut beginning = of(file.path());
+            beginning.origin.created_at = 0;
+            beginning
+        };
+        assert_eq!(beginning(10).session_id.as_deref(), Some("s"));
+        for length in [100_000, 5_000_000] {
+            assert_eq!(beginning(length), beginning(10));
+        }
     }
 
     #[test]

@@ -45,6 +45,9 @@ struct LastAnswer {
     /// Whether there is a prompt after it.
     is_past: bool,
     earlier: Vec<Key>,
+    /// The answer of the turns before, which counts again if the client rejects this structured
+    /// output.
+    before: Option<Box<Self>>,
 }
 
 impl<'a> Gatherer<'a> {
@@ -85,18 +88,21 @@ impl<'a> Gatherer<'a> {
     /// The facts, with their texts and labels masked.
     #[must_use]
     pub fn finish(mut self) -> Facts {
-        self.facts.answer = self.answer.and_then(|answer| {
-            let text = self.redactor.keep(&answer.text)?;
+        let kept = |answer: LastAnswer| {
             let kept = Answer {
                 at: answer.at,
-                text,
+                text: self.redactor.keep(&answer.text)?,
                 is_structured: answer.structured_by.is_some(),
-                // `Figures::absorb_prompt` sets it, because the prompt may have been counted before.
-                is_past: false,
                 earlier: answer.earlier,
+                // `Figures` sets the rest, because the records may have been counted before.
+                ..Answer::default()
             };
             Some((answer.record, kept))
-        });
+        };
+        let mut answer = self.answer;
+        let before = answer.as_mut().and_then(|answer| answer.before.take());
+        let answers = before.map(|before| *before).into_iter().chain(answer);
+        self.facts.answers = answers.filter_map(kept).collect();
         let latest = &mut self.facts.latest;
         let names = [
             &mut latest.model,
@@ -237,7 +243,9 @@ impl<'a> Gatherer<'a> {
                 let has_failed = |answer: &mut LastAnswer| {
                     answer.structured_by.is_some_and(|call| ids.contains(&call))
                 };
-                self.answer.take_if(has_failed);
+                if is_main && let Some(withdrawn) = self.answer.take_if(has_failed) {
+                    self.answer = withdrawn.before.map(|before| *before);
+                }
                 self.facts.facts.push(fact(What::Failures(ids)));
             }
             Record::CompactBoundary => self.facts.facts.push(fact(What::Compaction)),
@@ -321,9 +329,14 @@ impl<'a> Gatherer<'a> {
             Answer::remember(&mut answer.earlier, [Answer::key_of(&text)]);
         } else if !is_before(at, self.answer.as_ref().and_then(|answer| answer.at)) {
             let mut earlier = Vec::new();
-            if let Some(before) = self.answer.take() {
-                earlier = before.earlier;
-                Answer::remember(&mut earlier, [Answer::key_of(&before.text)]);
+            let mut before = None;
+            if let Some(mut answer) = self.answer.take() {
+                earlier.clone_from(&answer.earlier);
+                Answer::remember(&mut earlier, [Answer::key_of(&answer.text)]);
+                before = answer.before.take();
+                if answer.is_past {
+                    before = Some(Box::new(answer));
+                }
             }
             self.answer = Some(LastAnswer {
                 record,
@@ -332,6 +345,7 @@ impl<'a> Gatherer<'a> {
                 structured_by,
                 is_past: false,
                 earlier,
+                before: before.filter(|_| structured_by.is_some()),
             });
         }
     }

@@ -18,8 +18,8 @@ use crate::system::json::{Scalar, parse_object};
 
 /// The model name of messages that the client wrote itself, such as API errors.
 const SYNTHETIC: &str = "<synthetic>";
-/// Stop reasons after which the turn continues.
-const CONTINUES: [&str; 2] = ["tool_use", "pause_turn"];
+/// Stop reasons that end the turn. After others, the client may continue it.
+const ENDS_TURN: [&str; 2] = ["end_turn", "stop_sequence"];
 /// How a title begins if the request for one failed, so that it is not a title.
 const FAILED_TITLES: [&str; 2] = ["API Error", "Invalid API key"];
 
@@ -310,7 +310,7 @@ impl<'a> Line<'a> {
             return Record::Other;
         }
         let stop_reason = message.stop_reason.text();
-        let ends_turn = stop_reason.is_some_and(|reason| !CONTINUES.contains(&reason));
+        let ends_turn = stop_reason.is_some_and(|reason| ENDS_TURN.contains(&reason));
         let usage = message.usage.0.unwrap_or_default();
         let model = model.unwrap_or(Cow::Borrowed("unknown"));
         let advisors = usage.iterations.0.iter().flat_map(|iteration| &iteration.0);

@@ -36,8 +36,8 @@ pub enum End {
 /// bytes, including the skipped part of a line that is too long to be kept. `buffer` can be reused
 /// for another input; it grows if a line does not fit.
 ///
-/// The last line counts without its line feed if it is a whole JSON object, because a copied file
-/// may lack it.
+/// The whole records at the start of the last line count without its line feed, because a copied
+/// file may lack it, and a crash of the machine can leave zeros after the last record.
 pub fn read_lines(
     mut input: impl Read,
     bound: u64,
@@ -64,12 +64,13 @@ pub fn read_lines(
         let length = read_some(&mut input, &mut buffer[filled..])?;
         if length == 0 {
             let rest = &buffer[..filled];
-            if !is_dropped
-                && !rest.is_empty()
-                && taken < bound
-                && gatherer.add_if_whole(rest, source)
-            {
-                taken += left_out + rest.len() as u64;
+            if !is_dropped && !rest.is_empty() && taken < bound {
+                let added = gatherer.add_whole_records(rest, source);
+                if added == rest.len() {
+                    taken += left_out + added as u64;
+                } else if left_out == 0 {
+                    taken += added as u64;
+                }
             }
             return Ok((taken, End::Input));
         }

@@ -59,6 +59,26 @@ impl Gatherer<'_> {
         self.facts.damaged_lines += u64::from(is_damaged);
     }
 
+    /// Adds the whole records at the start of a line that has no line feed yet. Returns their length
+    /// in bytes.
+    pub(super) fn add_whole_records(&mut self, line: &[u8], source: Source) -> usize {
+        if self.add_if_whole(line, source) {
+            return line.len();
+        }
+        let mut length = 0;
+        let is_record = |json: &[u8]| {
+            let mut beginnings = RECORD.iter();
+            beginnings.any(|beginning| json.trim_ascii_start().starts_with(beginning))
+        };
+        while let Some(json) = whole_value(&line[length..])
+            && is_record(json)
+        {
+            self.add_recovered(json, source);
+            length += json.len();
+        }
+        length
+    }
+
     /// Adds a record of a damaged line. An object without the IDs of a record is only a part of
     /// one.
     fn add_recovered(&mut self, json: &[u8], source: Source) {

@@ -120,6 +120,24 @@ fn answer_to_a_schema_is_the_structured_output() {
             json!({"output": null}),
         ),
         row(
+            "a call that did not match the schema, in a later turn",
+            prompted()
+                .message(Some("m2"), &structured("so1", "approve"), 10, &json!({}))
+                .user(&result("so1"), &end)
+                .prompt("Again.")
+                .message(Some("m3"), &structured("so2", "maybe"), 100, &json!({}))
+                .user(&json!([tool_result("so2", true)]), &json!({})),
+            json!({"output": approved, "turns": 2}),
+        ),
+        row(
+            "a call that did not match the schema, after a turn without one",
+            prompted()
+                .prompt("Again.")
+                .message(Some("m2"), &structured("so1", "maybe"), 10, &json!({}))
+                .user(&json!([tool_result("so1", true)]), &json!({})),
+            json!({"output": "I look at it first."}),
+        ),
+        row(
             "a call with a text after it in the message",
             {
                 let mut blocks = structured("so", "approve");

@@ -180,6 +180,25 @@ fn whole_records_are_not_counted_as_damage() {
             json!({"usage": 1, "output": "Gone.", "damagedLines": null}),
         ),
         row(
+            "zeros after the last record, without a line feed",
+            Transcript::new(1)
+                .prompt("Go.")
+                .answer("m1", "Gone.", 1)
+                .cut(0)
+                .raw([0; 100]),
+            json!({"usage": 1, "output": "Gone.", "damagedLines": null}),
+        ),
+        row(
+            "two records on the last line, without a line feed",
+            Transcript::new(1)
+                .prompt("Go.")
+                .answer("m1", "Gone.", 1)
+                .cut(0)
+                .answer("m2", "Gone on.", 10)
+                .cut(0),
+            json!({"usage": 11, "output": "Gone on.", "damagedLines": null}),
+        ),
+        row(
             "a whole last record without its line feed",
             Transcript::new(1)
                 .prompt("Go.")

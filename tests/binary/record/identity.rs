@@ -168,11 +168,33 @@ fn lines_of_one_message_are_one_message() {
         .answer("msg", "I will run two.", 10)
         .call("msg", "a", 10);
     let first_call = parallel.last();
+    // Another client on the same session writes between two lines of the message.
+    let beside = |write: fn(Transcript) -> Transcript| {
+        let call = parallel.last();
+        write(parallel.clone().below(Value::Null))
+            .below(call)
+            .call("msg", "b", 10)
+            .result("b", true)
+            .answer("next", "Done.", 100)
+    };
+    let with_a_prompt = beside(|between| between.prompt("What else?"));
+    let with_an_error = beside(|between| between.api_error("API Error: 500"));
     let parallel = parallel
         .result("a", true)
         .below(first_call)
         .call("msg", "b", 10);
+    let of_both = json!({"usage": 110, "apiMessages": 2, "tools": {"Bash": [2, 1]}});
     check(vec![
+        row(
+            "another client's prompt between the calls",
+            with_a_prompt,
+            of_both.clone(),
+        ),
+        row(
+            "another client's error between the calls",
+            with_an_error,
+            of_both,
+        ),
         row(
             "results between the calls of one message",
             parallel.result("b", false).answer("next", "Done.", 100),
@@ -279,6 +301,20 @@ fn tool_calls_are_identified_by_their_block() {
                     &json!({}),
                 ),
             json!({"tools": {"Bash": [2, 1]}}),
+        ),
+        row(
+            "a failed call whose subagent wrote many messages between it and its result",
+            {
+                let called = Transcript::new(1).prompt("go").call("m", "task", 1);
+                let call = called.last();
+                let side = json!({"isSidechain": true});
+                let with_subagent = (0..20).fold(called.below(Value::Null), |written, n| {
+                    let text = json!([{"type": "text", "text": "step"}]);
+                    written.message(Some(&format!("s{n}")), &text, 1, &side)
+                });
+                with_subagent.below(call).result("task", true)
+            },
+            json!({"tools": {"Bash": [1, 1]}}),
         ),
         row(
             "a call without an ID",
@@ -460,6 +496,52 @@ fn history_is_inherited_only_where_an_older_session_has_the_record() {
                     forked,
                     json!({"usage": 0, "inheritedUsage": 11, "prompts": 0}),
                 ),
+            ]
+        }),
+        ("a parent that begins with a screenshot", {
+            let image =
+                json!({"type": "image", "source": {"type": "base64", "data": "A".repeat(100_000)}});
+            let history = Transcript::new(1)
+                .user(
+                    &json!([{"type": "text", "text": "What is this?"}, image]),
+                    &json!({}),
+                )
+                .answer("m1", "A cat.", 1);
+            // What `claude -p` writes first has a time of its own.
+            let mut forked = history.fork(2, Fork::Session);
+            let first = r#"{"type":"queue-operation","operation":"enqueue","timestamp":"2026-09-02T11:00:00.000Z"}"#;
+            forked.bytes = [first.as_bytes(), b"\n", &forked.bytes].concat();
+            let forked = forked.prompt("And now?").answer("m2", "A dog.", 10);
+            vec![
+                (
+                    history,
+                    json!({"usage": 1, "input": "What is this?", "forkedFrom": null}),
+                ),
+                (
+                    forked,
+                    json!({"usage": 10, "inheritedUsage": 1, "input": "And now?"}),
+                ),
+            ]
+        }),
+        ("a branch at the end of a chain of forks", {
+            let first = |of: &str| {
+                format!(
+                    "{{\"type\":\"queue-operation\",\"operation\":\"enqueue\",\"timestamp\":\"{of}\"}}\n"
+                )
+            };
+            let mut history = history();
+            history.bytes = [first("2026-09-02T09:00:00.000Z").as_bytes(), &history.bytes].concat();
+            let mut forked = history.fork(2, Fork::Session);
+            forked.bytes = [first("2026-09-02T11:00:00.000Z").as_bytes(), &forked.bytes].concat();
+            let forked = forked.prompt("two").answer("own2", "Two.", 100);
+            let branch = forked
+                .fork(3, Fork::Branch)
+                .prompt("three")
+                .answer("own3", "Three.", 1_000);
+            vec![
+                (history, json!({"usage": 11, "forkedFrom": null})),
+                (forked, json!({"usage": 100, "inheritedUsage": 11})),
+                (branch, json!({"usage": 1_000, "inheritedUsage": 111})),
             ]
         }),
         ("a parent that continued in the fork", {

@@ -14,6 +14,7 @@ mod days;
 mod estimates;
 mod files;
 mod identity;
+mod moved;
 mod prompts;
 mod status;
 mod transcript;
