@@ -1,4 +1,5 @@
-//! `doctor` passes on a healthy machine, and reports each fault that is created here with its remedy.
+//! `doctor` passes on a healthy machine, and reports each fault that is created here with its
+//! remedy.
 
 use std::net::TcpListener;
 
