@@ -11,8 +11,9 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # CARGO_TARGET_DIR and cargo's configuration can move it.
 executable = $$(cargo build --locked --quiet --message-format=json $(1) | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 
-# Runs the comparison with the release executable.
-SIDE_BY_SIDE = CONVEX_SIDECAR_BIN="$(call executable,--release)" cargo run --locked --release --package side-by-side --
+# Runs the comparison with the release executable. The first build is there for the compiler's
+# errors, which `executable` would pass to sed as JSON.
+SIDE_BY_SIDE = cargo build --locked --quiet --release && CONVEX_SIDECAR_BIN="$(call executable,--release)" cargo run --locked --release --package side-by-side --
 
 .PHONY: demo test transcripts view-test client-test bench cost cross cross-windows fuzz lint format clean
 
@@ -31,8 +32,8 @@ test: node_modules
 transcripts:
 	TRANSCRIPT_CASES=5000 cargo test --locked --test transcripts journal -- --include-ignored
 
-# The page in a real browser: Debian's Chromium, or the one that CHROMIUM names. Pictures of it are in
-# target/view.
+# The page in a real browser: Debian's Chromium, or the one that CHROMIUM names. Pictures of it are
+# in target/view.
 view-test: node_modules
 	cargo build --locked
 	CONVEX_SIDECAR_BIN="$(executable)" npx vitest run --config tests/view/vitest.config.ts
@@ -86,7 +87,12 @@ cross-windows: node_modules
 	sh tests/cross/run.sh x86_64-pc-windows-gnu -- windows:: crowd:: killed:: disk:: doctor_rules:: hostile:: key::
 
 # Fuzzes the parsers for five minutes, starting from captured input. Needs a nightly toolchain and
-# cargo-fuzz.
+# cargo-fuzz. The fuzz targets are in the workspace, so its release profile applies to them: with
+# LTO the instrumentation for coverage does not link, a stripped executable's crash reports name no
+# functions, and code that is built for size runs fewer cases.
+fuzz: export CARGO_PROFILE_RELEASE_LTO := false
+fuzz: export CARGO_PROFILE_RELEASE_STRIP := false
+fuzz: export CARGO_PROFILE_RELEASE_OPT_LEVEL := 3
 fuzz:
 	mkdir -p fuzz/corpus/transcript fuzz/corpus/hook_input
 	cd fuzz && nice cargo +nightly fuzz run transcript corpus/transcript ../$(CAPTURED) -- -max_total_time=150 -max_len=4096
@@ -132,7 +138,7 @@ target/rivals/npm/node_modules: $(RIVALS)/package.json $(RIVALS)/package-lock.js
 target/rivals/python/installed: $(RIVALS)/requirements.txt
 	-python3 -m venv $(@D) && $(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $< && touch $@
 
-# Without optimization, because building it takes longer than running it.
+# Built without optimization, because an optimized build takes longer than the run.
 $(CARGO_DENY):
 	CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny
 

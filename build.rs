@@ -1,4 +1,5 @@
-//! How the executable is linked, so that it starts quickly: a hook is mostly the start of a process.
+//! How the executable is linked, so that it starts quickly: a hook is mostly the start of a
+//! process.
 //!
 //! - On Linux, GCC's unwinder is linked statically if the compiler has it as an archive. Rust links
 //!   the shared library, and loading it at each start took a twentieth of the time of a hook

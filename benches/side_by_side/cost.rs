@@ -169,9 +169,9 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The maximum of several runs. Under these tools a hook is slow, and on a busy machine its time
-    /// is up before its work is done; such runs are repeated, and `is_complete` is cleared if there
-    /// are too many of them.
+    /// The maximum of several runs. Under these tools a hook is slow, and on a busy machine its
+    /// time is up before its work is done; such runs are repeated, and `is_complete` is cleared if
+    /// there are too many of them.
     fn most<T: Ord>(
         &self,
         is_complete: &mut bool,
@@ -207,7 +207,8 @@ impl<'a> Stage<'a> {
         home
     }
 
-    /// Whether the hook has read the whole transcript and delivered the session, as far as it has to.
+    /// Whether the hook has read the whole transcript and delivered the session, as far as it has
+    /// to.
     fn is_done(&self, home: &Home) -> bool {
         let document = home.document(&self.session);
         let is_read = document["metadata"]["transcript"]["state"] == "complete";

@@ -45,7 +45,8 @@ pub fn agreement(scratch: &Path) -> String {
         let all = input + output + read + created;
         let shares = [
             share(Ok(ours(scratch, &known)), all),
-            // The stand-in for the API does not split cache writes by lifetime, which ccusage needs.
+            // The stand-in for the API does not split cache writes by lifetime, which ccusage
+            // needs.
             share(ccusage(&known), all - created),
             share(python(&known), all - created),
             share(claude_code_sync(scratch, &known), all),

@@ -1,7 +1,8 @@
 //! A local server that answers at once, so that clients are compared and not servers. It answers
 //! every request as a real backend answers a successful mutation, and counts requests.
 //!
-//! `claude-code-sync`, which has its own routes (`/sync/session`), accepts any JSON with status 200.
+//! `claude-code-sync`, which has its own routes (`/sync/session`), accepts any JSON with status
+//! 200.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

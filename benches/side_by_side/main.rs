@@ -3,8 +3,8 @@
 //!
 //! `make bench` installs the rivals, runs all sections, and writes docs/benchmarks.md and
 //! docs/cost.md. With the names of sections as arguments, only those run and nothing is written:
-//! `make bench ONLY="hooks crowd"`. The section `cost` then fails if a figure
-//! exceeds the one in docs/cost.md (`make cost`).
+//! `make bench ONLY="hooks crowd"`. The section `cost` then fails if a figure exceeds the one in
+//! docs/cost.md (`make cost`).
 
 #![expect(
     clippy::unwrap_used,

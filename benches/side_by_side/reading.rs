@@ -136,8 +136,8 @@ pub fn transcripts(scratch: &Path) -> String {
     )
 }
 
-/// The same turn on a small and on a large transcript, in turn: in the table above, each runs next to
-/// programs that load the disk differently.
+/// The same turn on a small and on a large transcript, in turn: in the table above, each runs next
+/// to programs that load the disk differently.
 fn warm(scratch: &Path) -> String {
     let clients = [SIZES[0], SIZES[3]].map(|mib| Client::new(scratch, mib));
     let homes = ["small", "large"].map(|name| Home::new(scratch, name));

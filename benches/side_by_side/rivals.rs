@@ -106,8 +106,8 @@ pub fn claude_code_sync(url: &str, home: &Path, event: Event) -> Result<Command,
     Ok(command)
 }
 
-/// A report of `ccusage` on the `projects` of a client's folder, in UTC: its native executable, without the JavaScript
-/// wrapper.
+/// A report of `ccusage` on the `projects` of a client's folder, in UTC: its native executable,
+/// without the JavaScript wrapper.
 pub fn ccusage(client: &Path, report: &str) -> Result<Command, String> {
     let system = if cfg!(target_os = "macos") {
         "darwin"

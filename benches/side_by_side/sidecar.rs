@@ -104,7 +104,8 @@ impl Drop for Client {
     }
 }
 
-/// A home. It usually has a journal: creating one costs more than a hook and happens once per machine.
+/// A home. It usually has a journal: creating one costs more than a hook and happens once per
+/// machine.
 pub struct Home {
     pub folder: PathBuf,
     environment: Vec<(&'static str, OsString)>,

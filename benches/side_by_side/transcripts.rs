@@ -13,7 +13,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// A pseudorandom generator (xorshift64*) without dependencies. Benches need the same bytes each time.
+/// A pseudorandom generator (xorshift64*) without dependencies. Benches need the same bytes each
+/// time.
 pub struct Numbers(u64);
 
 impl Numbers {
@@ -96,8 +97,8 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Counts a line and returns its end. `fields` are those that only some records have; the client
-    /// writes them between the time and the rest.
+    /// Counts a line and returns its end. `fields` are those that only some records have; the
+    /// client writes them between the time and the rest.
     fn end(&mut self, fields: &str) -> String {
         self.tally.lines += 1;
         let (session, count) = (&self.tally.session, self.tally.lines);

@@ -1,5 +1,5 @@
-//! Without `--cfg fuzzing`, which cargo-fuzz sets, the fuzz targets are programs that run on the files
-//! named on the command line, such as those in `artifacts/`.
+//! Without `--cfg fuzzing`, which cargo-fuzz sets, the fuzz targets are programs that run on the
+//! files named on the command line, such as those in `artifacts/`.
 
 #![expect(
     clippy::disallowed_methods,

@@ -3,6 +3,7 @@
 use clap::builder::{NonEmptyStringValueParser, PossibleValue};
 use clap::{Args, ValueEnum};
 
+use super::workflow;
 use crate::record::ledger::Grouping;
 use crate::record::period::Day;
 use crate::record::session::Status;
@@ -30,7 +31,7 @@ pub struct Selected {
     #[arg(long, conflicts_with = "status")]
     pub failed: bool,
     /// Only sessions of this workflow
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = workflow::key)]
     pub workflow: Option<String>,
     /// Only sessions of this project: its whole folder or repository, or the last part of it
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]

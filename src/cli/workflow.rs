@@ -15,6 +15,14 @@ Fields without an option keep their value. The change is stored on this machine 
 Convex cannot be reached. If several machines update a workflow, the last write wins, per field. Without a status, a workflow is running. A \
 session belongs to the workflow that CONVEX_SIDECAR_WORKFLOW names when its client starts.";
 
+/// A workflow key, without the space around it: `CONVEX_SIDECAR_WORKFLOW` is trimmed, too.
+pub fn key(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("a workflow key cannot be empty"),
+        key => Ok(key.to_owned()),
+    }
+}
+
 /// The commands of `workflow`.
 #[derive(Debug, Subcommand)]
 pub enum WorkflowCommand {
@@ -46,6 +54,7 @@ pub struct ListWorkflows {
 #[derive(Debug, Args)]
 pub struct ShowWorkflow {
     /// Workflow key
+    #[arg(value_parser = key)]
     pub key: String,
     /// Print the workflow and its totals as JSON
     #[arg(long)]
@@ -60,7 +69,7 @@ pub struct ShowWorkflow {
 #[command(group = ArgGroup::new("fields").args(["task", "status", "step", "artifacts"]).required(true).multiple(true))]
 pub struct SetWorkflow {
     /// Workflow key; the workflow is created if it does not exist
-    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(value_parser = key)]
     pub key: String,
     /// Task: what the workflow is for
     #[arg(long)]

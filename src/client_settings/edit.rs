@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
-use super::entries::{Located, find, locate};
+use super::entries::{Located, find, is_condition, locate};
 use super::json::{BOM, Json, Node, is_blank};
 use super::{EVENTS, STOP_FAILURE, shell};
 
@@ -36,8 +36,8 @@ impl Wanted<'_> {
 }
 
 /// The text with an entry for each event that runs this program, and no other change. Our entries
-/// stay where they are and keep what the user added to them. An entry for `StopFailure` that is not
-/// wanted is removed.
+/// stay where they are and keep what the user added to their commands. An entry for `StopFailure`
+/// that is not wanted is removed.
 pub fn install(text: &str, wanted: Wanted) -> Result<String> {
     let mut text = match text {
         blank if is_blank(blank) && blank.starts_with(BOM) => format!("{BOM}{EMPTY}"),
@@ -62,7 +62,7 @@ pub fn uninstall(text: &str) -> Result<String> {
         let Some(ours) = ours.iter().find(|ours| ours.entry.is_alone) else {
             break;
         };
-        removal(&json, ours).apply(&mut text);
+        removal(&json, &ours.path).apply(&mut text);
     }
     Ok(text)
 }
@@ -98,7 +98,9 @@ fn next_edit(text: &str, wanted: Wanted) -> Result<Option<Edit>> {
     for ours in &ours {
         let is_unwanted = ours.entry.event == STOP_FAILURE && !wanted.has_stop_failure;
         let edit = if ours.entry.is_duplicate || is_unwanted {
-            Some(removal(&json, ours))
+            Some(removal(&json, &ours.path))
+        } else if let Some(edit) = lift_condition(&json, ours) {
+            Some(edit)
         } else {
             match correct_command(&json, ours, wanted)? {
                 None => correct_timeout(&json, ours)?,
@@ -127,6 +129,23 @@ fn next_edit(text: &str, wanted: Wanted) -> Result<Option<Edit>> {
         timeout: TIMEOUT,
     };
     append(&json, groups, None, &Group { hooks: [hook] }).map(Some)
+}
+
+/// Removes what may keep the client from running the entry. A matcher that other hooks share stays;
+/// the entry leaves their group, unless its command has additions that would be lost.
+fn lift_condition(json: &Json, ours: &Located) -> Option<Edit> {
+    let [.., (groups, in_groups), (entries, _)] = ours.path;
+    let group = groups.elements()?.into_iter().nth(in_groups)?;
+    let find = |object: Node| object.members()?.iter().position(is_condition);
+    if let Some(index) = find(ours.node) {
+        return Some(removal(json, &[(ours.node, index)]));
+    }
+    let index = find(group)?;
+    if json.items(entries).len() == 1 {
+        return Some(removal(json, &[(group, index)]));
+    }
+    let is_plain = ours.call.as_ref().is_none_or(|call| call.is_plain);
+    is_plain.then(|| removal(json, &ours.path))
 }
 
 /// Replaces the program, or the whole command if it consists only of the call, as in earlier
@@ -214,10 +233,10 @@ impl Edit {
     }
 }
 
-/// Removes an entry and everything around it that would be empty, except for the file's own object.
-fn removal(json: &Json, ours: &Located) -> Edit {
-    let (items, index) = ours
-        .path
+/// Removes the item at the end of this path and everything around it that would be empty, except for
+/// the file's own object.
+fn removal(json: &Json, path: &[(Node, usize)]) -> Edit {
+    let (items, index) = path
         .iter()
         .rev()
         .map(|(container, index)| (json.items(*container), *index))
@@ -438,10 +457,57 @@ mod tests {
             r#"{{"disableAllHooks":true,"hooks":{{"Stop":[{{"hooks":[{hook},{hook}]}},{{"matcher":"x","hooks":[{hook}]}}]}}}}"#
         );
         let installed = ours(&install(&text, PROGRAM).unwrap());
-        assert_eq!(installed.len(), 5);
+        assert_eq!(installed.len(), 4);
         assert!(installed.iter().all(|entry| !entry.is_duplicate
             && entry.timeout == Some(10.0)
             && entry.program == PROGRAM));
+    }
+
+    #[test]
+    fn conditions_are_removed_and_other_hooks_keep_theirs() {
+        let other = r#"{"type":"command","command":"notify","once":true,"timeout":0}"#;
+        let ours_with =
+            |more: &str| format!(r#"{{"type":"command","command":"A=1 {PROGRAM} hook"{more}}}"#);
+        let file = |group: &str| format!(r#"{{"hooks":{{"SessionStart":[{{{group}}}]}}}}"#);
+        let only = format!(r#""hooks":[{}]"#, ours_with(r#","timeout":5"#));
+        for more in [
+            r#","once":true,"timeout":5"#,
+            r#","if":"Bash(git *)","async":true,"timeout":5"#,
+            r#","timeout":5,"async":true"#,
+        ] {
+            let group = format!(r#""matcher":"startup","hooks":[{}]"#, ours_with(more));
+            assert_eq!(
+                install(&file(&group), PROGRAM).unwrap(),
+                install(&file(&only), PROGRAM).unwrap()
+            );
+        }
+        let no_time = file(&format!(r#""hooks":[{}]"#, ours_with(r#","timeout":0"#)));
+        let ten_seconds = no_time.replace(r#""timeout":0"#, r#""timeout":10"#);
+        assert_eq!(
+            install(&no_time, PROGRAM).unwrap(),
+            install(&ten_seconds, PROGRAM).unwrap()
+        );
+
+        // A group with another hook keeps its matcher; an entry with additions stays in it.
+        let shared = |hook: &str| file(&format!(r#""matcher":"startup","hooks":[{other},{hook}]"#));
+        let plain = r#"{"type":"command","command":"convex-sidecar hook"}"#;
+        let installed = install(&shared(plain), PROGRAM).unwrap();
+        assert!(
+            installed.contains(&format!(r#"[{{"matcher":"startup","hooks":[{other}]}},{{"#)),
+            "{installed}"
+        );
+        assert!(
+            ours(&installed)
+                .iter()
+                .all(|entry| entry.conditions.is_empty())
+        );
+        let kept = shared(&ours_with(r#","timeout":5"#));
+        let installed = install(&kept, PROGRAM).unwrap();
+        assert!(
+            installed.starts_with(&kept[..kept.len() - 2]),
+            "{installed}"
+        );
+        assert_eq!(ours(&installed)[0].conditions, [r#""matcher": "startup""#]);
     }
 
     /// What `install` turns the command and arguments of a hook into.

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::json::{Json, Node, is_blank};
+use super::json::{Json, Member, Node, is_blank};
 use super::rules::Switches;
 use super::shell::{self, Call};
 
@@ -26,6 +26,9 @@ pub struct Entry {
     pub program: String,
     /// The timeout in seconds; `None` if the entry sets none.
     pub timeout: Option<f64>,
+    /// What is written beside the command because of which the client may not run it each time, or
+    /// may not let it end: a matcher, `once`, `if`, `async`, or no time.
+    pub conditions: Vec<String>,
     /// Whether the command only runs us. Other entries are never changed.
     pub is_alone: bool,
     /// Whether an earlier entry does the same.
@@ -150,6 +153,13 @@ pub fn locate<'a>(json: &Json<'a>) -> Result<Vec<Located<'a>>> {
                     timeout: node
                         .member("timeout")
                         .and_then(|timeout| timeout.raw().parse().ok()),
+                    conditions: [group, node]
+                        .iter()
+                        .filter_map(|node| node.members())
+                        .flatten()
+                        .filter(is_condition)
+                        .map(|member| format!("{}: {}", member.raw_key, member.value.raw()))
+                        .collect(),
                     is_alone,
                 };
                 found.push(Located {
@@ -167,6 +177,21 @@ pub fn locate<'a>(json: &Json<'a>) -> Result<Vec<Located<'a>>> {
         }
     }
     Ok(found)
+}
+
+/// Whether a member of an entry or of its group is one of [`Entry::conditions`].
+#[must_use]
+pub fn is_condition(member: &Member) -> bool {
+    let value = member.value;
+    match member.key.as_str() {
+        "matcher" => value
+            .string()
+            .is_some_and(|matcher| !["", "*", ".*"].contains(&matcher.as_str())),
+        "once" | "async" => value.raw() == "true",
+        "if" => value.raw() != "null",
+        "timeout" => value.raw().parse().is_ok_and(|seconds: f64| seconds <= 0.0),
+        _ => false,
+    }
 }
 
 /// A hook that runs us: its command, and either the arguments or our call in the command.

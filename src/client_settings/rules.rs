@@ -56,8 +56,8 @@ impl Switches {
         }
     }
 
-    /// The setting, and its value, for which the client ignores the whole file without a message. In
-    /// a managed file it ignores only the setting.
+    /// The setting, and its value, for which the client ignores the whole file without a message.
+    /// In a managed file it ignores only the setting.
     fn fault(&self) -> Option<&Switch> {
         let is_not_boolean = |switch: &&Switch| switch.boolean().is_none();
         let disable_all = self.disable_all.as_ref().filter(is_not_boolean);
@@ -205,8 +205,8 @@ fn managed_only(switches: &Switches) -> Option<(&Switch, bool)> {
     }
 }
 
-/// A list names what is restricted to plugins. A value that is neither a list nor a boolean counts as
-/// true.
+/// A list names what is restricted to plugins. A value that is neither a list nor a boolean counts
+/// as true.
 fn plugin_only(switches: &Switches) -> Option<(&Switch, bool)> {
     let switch = switches.plugin_only.as_ref()?;
     let is_on = match &switch.value[..] {

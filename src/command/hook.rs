@@ -25,8 +25,8 @@ const START_BUDGET: Duration = Duration::from_millis(300);
 /// agent to begin.
 const PROMPT_BUDGET: Duration = Duration::from_millis(100);
 
-/// Runs the hook. An error is shown only with `--verbose` or `--strict`; if possible it is also kept
-/// in the journal's notes.
+/// Runs the hook. An error is shown only with `--verbose` or `--strict`; if possible it is also
+/// kept in the journal's notes.
 pub fn run(options: Hook, start: Instant) -> Result<()> {
     let deadline = Deadline::after(start, HOOK_BUDGET);
     let config = Config::load(&config::environment())?;

@@ -72,7 +72,7 @@ pub fn run(options: &Import) -> Result<()> {
     );
     let mut journal = Journal::open(&config.journal)?;
     journal.prepare_for_bulk()?;
-    // Hooks in other folders read the same files.
+    // Paths are stored absolute, because hooks with other working directories read the same files.
     let transcripts = find(&std::path::absolute(folder)?, &journal, &config)?;
     let bytes = transcripts.iter().map(|transcript| transcript.bytes).sum();
     let bar = ProgressBar::new(bytes).with_style(ProgressStyle::with_template(

@@ -38,6 +38,9 @@ use crate::record::document::Document;
 use crate::system::deadline::Deadline;
 use crate::ui::{self, ListedSession, Screen};
 
+// The name by which `usage` still calls it.
+use self::open_swept_journal as open_journal;
+
 /// How long a command spends on what `sync` can also do later.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -64,12 +67,12 @@ fn load_config() -> Result<Config> {
     }
 }
 
-/// The journal, in which the sessions of clients that were killed are ended first.
-fn open_journal(config: &Config) -> Result<Journal> {
+/// Opens the journal, and first ends the sessions whose client was killed.
+fn open_swept_journal(config: &Config) -> Result<Journal> {
     let mut journal = Journal::open(&config.journal)?;
     let (now, _) = now();
     let deadline = Deadline::never().within(PATIENCE);
-    // If nothing can be written, what is recorded is shown.
+    // If the journal cannot be written, the command shows what is already recorded.
     let _ = ingest::sweep_and_finalize(&mut journal, config, now, deadline);
     Ok(journal)
 }

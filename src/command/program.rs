@@ -139,8 +139,8 @@ fn replace(new: &Path, path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Removes the copy, unless a settings file that applies to one of these clients runs it. Returns its
-/// path if it was there.
+/// Removes the copy, unless a settings file that applies to one of these clients runs it. Returns
+/// its path if it was there.
 pub(super) fn remove_copy(clients: &[Environment]) -> Result<Option<PathBuf>> {
     let environment = clients.first();
     let Some(Ok(copy)) = environment.map(config::executable_copy) else {

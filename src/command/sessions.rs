@@ -6,7 +6,9 @@ use anyhow::{Error, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{listed, listed_row, load_config, now, open_journal, print, screen, selected, write};
+use super::{
+    listed, listed_row, load_config, now, open_swept_journal, print, screen, selected, write,
+};
 use crate::cli::sessions::Sessions;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
@@ -64,7 +66,7 @@ fn documents(config: &Config, options: &Sessions, filter: &Filter) -> Result<Str
     if options.remote {
         return Ok(rows(config, filter)?.iter().map(ui::json_line).collect());
     }
-    let journal = open_journal(config)?;
+    let journal = open_swept_journal(config)?;
     journal
         .entries(filter)?
         .iter()
@@ -101,7 +103,7 @@ fn table(config: &Config, options: &Sessions, filter: &Filter, screen: &Screen) 
 
 /// The sessions of the journal, and how many others wait for delivery.
 fn local(config: &Config, filter: &Filter) -> Result<(Vec<ListedSession>, u64)> {
-    let journal = open_journal(config)?;
+    let journal = open_swept_journal(config)?;
     let context = DeliveryContext::new(&journal, &config.deployment)?;
     let entries = journal.entries(filter)?;
     let waiting = entries.iter().filter(|entry| !entry.is_delivered()).count() as u64;

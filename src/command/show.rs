@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{listed, listed_row, load_config, now, open_journal, print, screen, sessions};
+use super::{listed, listed_row, load_config, now, open_swept_journal, print, screen, sessions};
 use crate::cli::sessions::Show;
 use crate::config::Config;
 use crate::convex::delivery_state::DeliveryContext;
@@ -27,7 +27,7 @@ pub fn run(options: &Show) -> Result<()> {
             page(&listed_row(&row)?)
         }
     } else {
-        let journal = open_journal(&config)?;
+        let journal = open_swept_journal(&config)?;
         let entry = local(&journal, &config, options.session.as_deref())?;
         if options.json {
             ui::json_line(&serde_json::from_str(&entry.document)?)

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{PATIENCE, listed, listed_row, load_config, now, open_journal, print, screen};
+use super::{PATIENCE, listed, listed_row, load_config, now, open_swept_journal, print, screen};
 use crate::cli::workflow::{ListWorkflows, SetWorkflow, ShowWorkflow, WorkflowCommand};
 use crate::config::Config;
 use crate::convex::delivery::Delivery;
@@ -100,7 +100,7 @@ fn list(config: &Config, options: &ListWorkflows) -> Result<()> {
 /// The workflows that were set on this machine and those that its sessions name, most recently
 /// changed first.
 fn list_local(config: &Config) -> Result<Vec<Found>> {
-    let journal = open_journal(config)?;
+    let journal = open_swept_journal(config)?;
     let context = DeliveryContext::new(&journal, &config.deployment)?;
     let mut known: BTreeMap<String, (Option<WorkflowEntry>, Vec<ListedSession>)> = BTreeMap::new();
     for entry in journal.workflows()? {
@@ -171,7 +171,7 @@ fn show(config: &Config, options: &ShowWorkflow) -> Result<()> {
 }
 
 fn show_local(config: &Config, key: &str) -> Result<(Found, Vec<ListedSession>)> {
-    let journal = open_journal(config)?;
+    let journal = open_swept_journal(config)?;
     let context = DeliveryContext::new(&journal, &config.deployment)?;
     let entry = journal.workflow(key)?;
     let filter = Filter {

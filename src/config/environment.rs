@@ -69,8 +69,8 @@ pub fn has_deployment(environment: &Environment) -> bool {
         .any(|name| environment.contains_key(*name))
 }
 
-/// Whether a Claude Code client runs this. Clients before 2.1.145 do not set `CLAUDECODE` for hooks;
-/// those from 1.0.38 on set their entrypoint, those from 1.0.60 on the project's folder.
+/// Whether a Claude Code client runs this. Clients before 2.1.145 do not set `CLAUDECODE` for
+/// hooks; those from 1.0.38 on set their entrypoint, those from 1.0.60 on the project's folder.
 pub(super) fn is_in_client(environment: &Environment) -> bool {
     is_on(environment, "CLAUDECODE")
         || ["CLAUDE_CODE_ENTRYPOINT", "CLAUDE_PROJECT_DIR"]

@@ -253,16 +253,19 @@ mod tests {
     }
 
     #[test]
-    fn labels_have_no_space_around_them() {
-        let labels = [
+    fn space_around_labels_is_trimmed() {
+        let variables = [
             (AGENT_TYPE, " "),
             (WORKFLOW, " rel 1 "),
             (TAGS, " a=1 , b "),
+            (USER, "\tdev@example.com "),
         ];
-        let labels = config(&labels, "").labels;
+        let Config { labels, user, .. } = config(&variables, "");
+        let user = user.unwrap();
         assert_eq!(labels.agent_type, None);
         assert_eq!(labels.workflow_key.as_deref(), Some("rel 1"));
         assert_eq!(labels.tags, Some(vec!["a=1".to_owned(), "b".to_owned()]));
+        assert_eq!(user.name.as_deref(), Some("dev@example.com"));
     }
 
     #[test]

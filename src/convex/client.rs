@@ -276,7 +276,8 @@ impl<'a> Convex<'a> {
             .map_err(|error| self.unreachable(&error))
     }
 
-    /// Fails if a program of another user listens where the deployment should: it would get the key.
+    /// Fails if a program of another user listens where the deployment should: it would get the
+    /// key.
     fn ensure_no_stranger(&self) -> Result<(), Failure> {
         let Some(why) = self
             .deployment

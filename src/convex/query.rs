@@ -49,8 +49,8 @@ pub fn query_list(
     Ok(rows)
 }
 
-/// Calls `each` with every row of a paginated query, which is read in pages of this size. Returns the
-/// last answer, without its rows.
+/// Calls `each` with every row of a paginated query, which is read in pages of this size. Returns
+/// the last answer, without its rows.
 pub fn query_each(
     deployment: &Deployment,
     path: &'static str,

@@ -31,8 +31,8 @@ impl Arguments {
         Some(Self(function["args"].take()))
     }
 
-    /// The paths of the fields that these arguments have and the function does not know; `[]` stands
-    /// for every element of a list.
+    /// The paths of the fields that these arguments have and the function does not know; `[]`
+    /// stands for every element of a list.
     #[must_use]
     pub fn unknown_fields(&self, arguments: &Value) -> BTreeSet<String> {
         let mut unknown = BTreeSet::new();

@@ -23,8 +23,8 @@ pub(super) const AGAIN: &str = "then run `convex-sidecar setup` again";
 /// Starts the containers and waits until they are healthy, with a time limit, because a container
 /// that keeps restarting never becomes unhealthy.
 const UP: [&str; 5] = ["up", "--detach", "--wait", "--wait-timeout", "300"];
-/// The service that is started first. The dashboard waits for it, and before Compose 2.29.7 the limit does not
-/// apply while a service waits for another one (docker/compose#12134).
+/// The service that is started first. The dashboard waits for it, and before Compose 2.29.7 the
+/// limit does not apply while a service waits for another one (docker/compose#12134).
 pub(super) const BACKEND: &str = "backend";
 /// How long that may take, including the download of the images.
 pub(super) const UP_LIMIT: Duration = Duration::from_hours(1);

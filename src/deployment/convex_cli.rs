@@ -111,7 +111,8 @@ impl<'a> ConvexCli<'a> {
         Ok("installed")
     }
 
-    /// Whether these functions were the last ones that were deployed from here, and are still there.
+    /// Whether these functions were the last ones that were deployed from here, and are still
+    /// there.
     pub fn has_deployed(&self, deployment: &Deployment) -> Result<bool> {
         Ok(self.bundle.is_deployed(deployment.name()) && server::has_functions(deployment)?)
     }

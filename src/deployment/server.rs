@@ -77,7 +77,8 @@ pub fn ensure_deployable(
 }
 
 /// What to do about a backend that is older than the Convex CLI needs.
-pub const UPGRADE: &str = "`convex-sidecar setup --upgrade` exports the data of the containers that `setup` started and updates them;                            update any other backend as it was installed";
+pub const UPGRADE: &str = "`convex-sidecar setup --upgrade` exports the data of the containers that `setup` started and \
+    updates them; update any other backend the way it was installed";
 
 /// What is wrong with a backend that is older than the Convex CLI needs; `None` if it is not.
 pub fn outdated(deployment: &Deployment) -> Result<Option<String>> {

@@ -1,5 +1,5 @@
-//! The tokens for the page: who may see it (`convex/model/access.ts`). The deployment knows only their
-//! hashes.
+//! The tokens for the page: who may see it (`convex/model/access.ts`). The deployment knows only
+//! their hashes.
 
 use std::fmt::Write;
 

@@ -78,8 +78,8 @@ fn find(variables: &ClientVariables, session_id: &str) -> Option<Process> {
     (is_own || !is_by_hand).then_some(nearest)
 }
 
-/// The session that a client was started from: in a tool call, in a hook, or by a program that these
-/// run. `None` if there is none, or if it is not known.
+/// The session that a client was started from: in a tool call, in a hook, or by a program that
+/// these run. `None` if there is none, or if it is not known.
 fn parent_session(client: &Process, registry: &Registry<'_>) -> Option<String> {
     let environment = client.environment()?;
     let named = environment.get(SESSION_ID);

@@ -9,9 +9,9 @@ use crate::system::signals;
 /// The largest hook input that is read, in bytes. A prompt with pasted files can have several
 /// megabytes.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// How long stdin may be silent before reading ends. On a busy machine a client can be stopped between
-/// two writes, and an event that is lost is worse than a hook that waits; the rest of the hook's
-/// budget is enough to record the event.
+/// How long stdin may be silent before reading ends. On a busy machine a client can be stopped
+/// between two writes, and an event that is lost is worse than a hook that waits; the rest of the
+/// hook's budget is enough to record the event.
 const SILENCE: Duration = Duration::from_millis(900);
 /// How long stdin may be silent before the time for which signals are held back starts.
 const SHORT_WAIT: Duration = Duration::from_millis(20);
@@ -76,7 +76,8 @@ impl ValueEnd {
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' => self.depth = self.depth.saturating_sub(1),
                 b'"' if self.depth > 0 => self.is_in_string = true,
-                // The last three are a byte order mark, as PowerShell writes it (RFC 8259, section 8.1).
+                // The last three are a byte order mark, as PowerShell writes it (RFC 8259, section
+                // 8.1).
                 b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF if self.depth == 0 => continue,
                 _ => {}
             }

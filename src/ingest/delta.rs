@@ -67,8 +67,8 @@ impl TranscriptDelta {
 }
 
 /// Reads what is new in the files of a session. A file that is not the one that was read before, or
-/// is shorter now, is read from its beginning: what was counted of it stays counted. `buffer` is as in
-/// [`reader::read`].
+/// is shorter now, is read from its beginning: what was counted of it stays counted. `buffer` is as
+/// in [`reader::read`].
 pub fn read_files(
     session_id: &str,
     files: &[SessionFile],

@@ -22,8 +22,8 @@ const DELIVERY_RESERVE: Duration = Duration::from_millis(200);
 const MAX_ATTEMPTS: usize = 8;
 /// More facts than a turn has: from this number on, the journal is written in bulk.
 const BULK_FACTS: usize = 512;
-/// How many forks are updated at once. Some may be updated several times, because the figures of all
-/// their parents can change.
+/// How many forks are updated at once. Some may be updated several times, because the figures of
+/// all their parents can change.
 const MAX_FORK_UPDATES: usize = 1_000;
 
 /// Checks the transcripts of all sessions that are not finalized. Many may have just ended if
@@ -237,8 +237,8 @@ pub(super) fn count(
         row.is_stale = write.is_stale(row)?;
     }
     if row.is_stale {
-        // Some of what was counted belongs to this session after all, or to another one, so the files
-        // are read again from their beginning.
+        // Some of what was counted belongs to this session after all, or to another one, so the
+        // files are read again from their beginning.
         return Ok(());
     }
     let mut chains = Vec::with_capacity(delta.files.len());

@@ -29,8 +29,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Whether it is not over. One that ends further away than the longest wait was stored while the
-    /// clock was ahead.
+    /// Whether it is not over. One that ends further away than the longest wait was stored while
+    /// the clock was ahead.
     #[must_use]
     pub fn is_on(&self, now: Millis) -> bool {
         (1..=LONGEST_WAIT).contains(&(self.retry_at - now))

@@ -49,8 +49,8 @@ impl Journal {
     }
 
     /// Sessions whose transcript has to be checked again: they have ended since the last check, or
-    /// were read in part. Those that have changed within the time `recent` before `now`, and are not
-    /// stale, can only lack records written since then.
+    /// were read in part. Those that have changed within the time `recent` before `now`, and are
+    /// not stale, can only lack records written since then.
     pub fn unfinalized(&self, now: Millis, recent: Millis) -> Result<Vec<Unfinalized>> {
         let sql = "SELECT session_id, abs(?1 - updated_at) < ?2 AND NOT is_stale,
                           coalesce(path, sessions.session ->> '$.transcriptPath'), coalesce(offset, 0)

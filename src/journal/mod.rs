@@ -47,10 +47,10 @@ use crate::system::deadline::Deadline;
 use crate::system::files::create_private_file;
 
 /// A write-ahead log of this length, in bytes, is long. A process that opens the journal reads the
-/// log, at about a millisecond per MiB. A checkpoint therefore moves it into the database as soon as
-/// it reaches a third of this (`.cargo/config.toml`; between 256 and 512 KiB there is no difference,
-/// measured), and the log is used again from its beginning. A longer log comes from a bulk write,
-/// and no hook has to move what others have written.
+/// log, at about a millisecond per MiB. A checkpoint therefore moves it into the database as soon
+/// as it reaches a third of this (`.cargo/config.toml`; between 256 and 512 KiB there is no
+/// difference, measured), and the log is used again from its beginning. A longer log comes from a
+/// bulk write, and no hook has to move what others have written.
 const LONG_LOG: u64 = 1024 * 1024;
 /// The length at which a bulk write checkpoints the log, in pages of 4 KiB, so that a page that is
 /// written repeatedly is not moved each time.

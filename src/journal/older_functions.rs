@@ -14,7 +14,8 @@ use crate::record::Millis;
 pub struct OlderFunctions {
     /// The paths of the fields of a session that they do not know.
     pub unknown_fields: BTreeSet<String>,
-    /// After this time all fields are sent again, because the functions may have been deployed since.
+    /// After this time all fields are sent again, because the functions may have been deployed
+    /// since.
     pub trusted_until: Millis,
 }
 

@@ -242,8 +242,8 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Convex has confirmed this revision; `lacks_fields` if it was sent without some fields. If the
-    /// session was forgotten while it was sent, it is to be deleted there again.
+    /// Convex has confirmed this revision; `lacks_fields` if it was sent without some fields. If
+    /// the session was forgotten while it was sent, it is to be deleted there again.
     pub fn confirm_session(
         &self,
         entry: &SessionEntry,

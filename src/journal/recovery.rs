@@ -17,8 +17,8 @@ use crate::system::user::current_user;
 /// The part of the name of a damaged journal that was set aside, before its identity.
 const DAMAGED: &str = ".damaged-";
 
-/// Distinguishes the journal's file from one that replaces it: its inode, or its file index, which is
-/// the same on Windows. `None` if there is no file.
+/// Distinguishes the journal's file from one that replaces it: its inode, or its file index, which
+/// is the same on Windows. `None` if there is no file.
 #[must_use]
 pub fn identity(path: &Path) -> Option<u64> {
     #[cfg(unix)]
@@ -85,7 +85,8 @@ pub(super) fn ensure_own(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files of a journal: the database, its log or rollback journal, and its locks. Not all of them exist at all times.
+/// The files of a journal: the database, its log or rollback journal, and its locks. Not all of
+/// them exist at all times.
 #[must_use]
 pub fn files(path: &Path) -> Vec<PathBuf> {
     let lock = lock::path_of(path);
@@ -95,8 +96,8 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The files of damaged journals that were set aside. Everything that was recorded until then is still
-/// in them.
+/// The files of damaged journals that were set aside. Everything that was recorded until then is
+/// still in them.
 #[must_use]
 pub fn damaged_copies(path: &Path) -> Vec<PathBuf> {
     let prefix = with_suffix(path, DAMAGED);

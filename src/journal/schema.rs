@@ -20,8 +20,9 @@ pub(super) const VERSION: i64 = 2;
 /// - `sessions`: one row per session. It is due while `revision > delivered_revision`.
 ///   `read_version` changes with every part of the transcript that is counted, so that of two
 ///   processes that read the same part only one counts it. `first_record_at` and `created_at` are
-///   the [`Origin`](crate::transcript::beginning::Origin) of its transcript. A session `is_stale` if an
-///   older session has claimed what it had counted as its own; then its transcript is read again.
+///   the [`Origin`](crate::transcript::beginning::Origin) of its transcript. A session `is_stale`
+///   if an older session has claimed what it had counted as its own; then its transcript is read
+///   again.
 /// - `transcripts`: where the reading of each file of a session stopped, and the state of its
 ///   [`chain`](crate::record::chain).
 /// - `forks`: which session is a fork of which, according to the client.

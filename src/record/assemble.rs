@@ -31,8 +31,8 @@ const MAX_WORD: usize = 64;
 
 impl Document {
     /// The document of a session. The journal numbers it: `revision` and `metadata.updated_at` are
-    /// zero. `max_output` is the longest answer that is sent, in bytes; `prices` are for the estimate of
-    /// the cost.
+    /// zero. `max_output` is the longest answer that is sent, in bytes; `prices` are for the
+    /// estimate of the cost.
     #[must_use]
     pub fn new(
         session: &Session,

@@ -37,7 +37,8 @@ const BYTES_PER_FACT: usize = 160;
 pub enum Source {
     /// `<session>.jsonl`.
     Main,
-    /// `agent-<id>.jsonl`, below `<session>/subagents/`, or, from older clients, beside the main file.
+    /// `agent-<id>.jsonl`, below `<session>/subagents/`, or, from older clients, beside the main
+    /// file.
     Subagent,
 }
 
@@ -116,7 +117,8 @@ pub enum What {
 /// A part of an API message.
 #[derive(Debug, PartialEq)]
 pub struct Reply {
-    /// The ID of the message, which a backend chose: it may be missing, or the same for all messages.
+    /// The ID of the message, which a backend chose: it may be missing, or the same for all
+    /// messages.
     pub id: Option<Key>,
     /// The ID of the request.
     pub request: Option<Key>,
@@ -133,8 +135,8 @@ pub struct Reply {
     /// Whether it ends with a text, or with the structured output of a run with a schema. Otherwise
     /// tool results will follow.
     pub is_answer: bool,
-    /// Whether the message has a stop reason that ends the turn. Clients up to 2.0.50 (measured) do not
-    /// always write one.
+    /// Whether the message has a stop reason that ends the turn. Clients up to 2.0.50 (measured) do
+    /// not always write one.
     pub ends_turn: bool,
     /// The subagent that wrote it, if the record names it.
     pub agent: Option<Key>,
@@ -156,7 +158,8 @@ pub struct Answer {
     /// Whether there is a prompt after it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_past: bool,
-    /// The keys of the texts before it; for a structured output, also of those after it in its turn.
+    /// The keys of the texts before it; for a structured output, also of those after it in its
+    /// turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Key>,
     /// The answer of the turns before, which counts again if the client rejects this structured

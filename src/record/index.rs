@@ -10,8 +10,8 @@ use super::usage::{COUNTS, Usage};
 /// in 10⁸.
 pub type Key = u64;
 
-/// The key of an ID. `kind` is `u` for a record, `m` for a message, `r` for a request, `t` for a tool
-/// call and `a` for a subagent. Only keys of records are in the index.
+/// The key of an ID. `kind` is `u` for a record, `m` for a message, `r` for a request, `t` for a
+/// tool call and `a` for a subagent. Only keys of records are in the index.
 #[must_use]
 pub fn key(kind: u8, id: &[u8]) -> Key {
     xxh3_64_with_seed(id, u64::from(kind))

@@ -1,4 +1,5 @@
-//! The latest values of what a transcript repeats, such as titles and the model, and the first folder.
+//! The latest values of what a transcript repeats, such as titles and the model, and the first
+//! folder.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,8 +7,8 @@ use super::Millis;
 use super::facts::is_before;
 use super::redact::Text;
 
-/// A field of which one value counts, by its time. Not every record has it, and the client may write old records
-/// again.
+/// A field of which one value is kept: the first or the latest, by time. Not every record has the
+/// field, and the client may write old records again.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dated {
     at: Option<Millis>,
@@ -46,8 +47,8 @@ impl Dated {
     }
 }
 
-/// State records, and fields of any record, whose latest value counts. Of the folder it is the first
-/// one: an agent changes folders, and the session belongs to the one that it started in.
+/// State records, and fields of any record, whose latest value counts. For the folder, the first
+/// value counts, because agents change folders and a session belongs to the one that it started in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the names are the client's")]

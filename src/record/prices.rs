@@ -76,8 +76,8 @@ pub struct Price {
     long: Option<(u64, Kinds)>,
 }
 
-/// The price of a token of each kind, in picodollars: input, output, read from the cache, written to
-/// it for five minutes and for an hour.
+/// The price of a token of each kind, in picodollars: input, output, read from the cache, written
+/// to it for five minutes and for an hour.
 type Kinds = [u64; 5];
 
 /// A price as it is configured, in dollars per million tokens.

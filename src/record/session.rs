@@ -15,8 +15,8 @@ use super::run::{Owner, Runs};
 use super::turn::{HookAnswer, Turn, TurnEnd};
 use super::{FIRST_RELEASE, Millis};
 
-/// How much earlier than one that was recorded before a hook can have started, in milliseconds: much
-/// longer than the client lets a hook run.
+/// How much earlier than one that was recorded before a hook can have started, in milliseconds:
+/// much longer than the client lets a hook run.
 const LONGEST_DELAY: Millis = 60_000;
 
 /// The status of a session.
@@ -163,8 +163,8 @@ impl Session {
         }
     }
 
-    /// Folds one event. Returns whether the event shows that its owner works on this session now, so
-    /// that its runs on other sessions are over.
+    /// Folds one event. Returns whether the event shows that its owner works on this session now,
+    /// so that its runs on other sessions are over.
     pub fn apply(
         &mut self,
         event: &Event,

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 pub const INTERRUPTED: &str = "[Request interrupted by user";
 /// Beginnings of texts that nobody typed as a prompt.
 const NOT_TYPED: [&str; 24] = [
-    // A command that the client runs itself, such as /compact. One that becomes a prompt begins with
-    // `<command-message>`.
+    // A command that the client runs itself, such as /compact. One that becomes a prompt begins
+    // with `<command-message>`.
     "<command-name>",
     "<local-command-",
     "<user-memory-input>",
@@ -27,6 +27,7 @@ const NOT_TYPED: [&str; 24] = [
     "<fork-boilerplate>",
     // The notice that the model called a skill (clients of late 2025).
     "<command-message>The \"",
+    // Answers to commands that cannot be run.
     "Commands are in the form `/command [args]`",
     "This skill can only be invoked by Claude",
     "<scheduled-task",

@@ -96,8 +96,8 @@ fn is_named(program: &str, name: &str) -> bool {
     bare.eq_ignore_ascii_case(name)
 }
 
-/// The client's list of its processes, `<its folder>/sessions/<pid>.json`. An entry is gone when its
-/// SessionEnd hook runs.
+/// The client's list of its processes, `<its folder>/sessions/<pid>.json`. An entry is gone when
+/// its SessionEnd hook runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Registry<'a>(Option<&'a Path>);
 

@@ -82,8 +82,8 @@ pub fn read_regular(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// The text of a file; `None` if it does not exist. A folder, a pipe, more than [`MAX_TEXT`] or text
-/// that is not UTF-8 is an error.
+/// The text of a file; `None` if it does not exist. A folder, a pipe, more than [`MAX_TEXT`] or
+/// text that is not UTF-8 is an error.
 pub fn read_text(path: &Path) -> Result<Option<String>> {
     let content = match read_regular(path, MAX_TEXT) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -38,8 +38,8 @@ pub enum Stranger {
     Hidden,
 }
 
-/// Who listens on this port of this machine, if that is known to be another ordinary user. `address`
-/// is a loopback address; without one, as for `localhost`, it can be any.
+/// Who listens on this port of this machine, if that is known to be another ordinary user.
+/// `address` is a loopback address; without one, as for `localhost`, it can be any.
 ///
 /// If nobody is known to listen, the port may still be in use: Docker can forward a port without a
 /// socket. Only Linux tells who owns a socket.

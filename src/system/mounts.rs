@@ -19,8 +19,8 @@ pub fn describe(path: &Path) -> String {
         .unwrap_or_else(|| "this file system".to_owned())
 }
 
-/// The file system of `path` by Linux's list of mounts: the one that was mounted last at the longest
-/// part of the path (`man 5 proc_pid_mountinfo`).
+/// The file system of `path` by Linux's list of mounts: the one that was mounted last at the
+/// longest part of the path (`man 5 proc_pid_mountinfo`).
 fn find(mounts: &str, path: &Path) -> Option<String> {
     let (point, kind) = mounts
         .lines()

@@ -334,8 +334,8 @@ enum Start {
     Passed(u64),
 }
 
-/// Where a read from `offset` starts. A record starts and ends with a brace: the client can append to a
-/// line that lacks its line feed.
+/// Where a read from `offset` starts. A record starts and ends with a brace: the client can append
+/// to a line that lacks its line feed.
 fn start(file: &File, offset: u64, length: u64, deadline: Deadline) -> io::Result<Start> {
     let Some(before) = offset.checked_sub(1) else {
         return Ok(Start::Line(offset));
@@ -454,8 +454,8 @@ mod tests {
         assert_eq!(counts, (1, 0));
     }
 
-    /// Reads the parts of a file, each when it was appended. Returns the number of facts, and of damaged
-    /// lines.
+    /// Reads the parts of a file, each when it was appended. Returns the number of facts, and of
+    /// damaged lines.
     fn read_parts(parts: &[&[u8]]) -> (usize, u64) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let redactor = Redactor::new(true, &[], 1_000).unwrap();

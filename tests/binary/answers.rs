@@ -1,5 +1,5 @@
-//! Who answers at the URL, and what was pasted in place of a key: `setup` and `doctor` name each once,
-//! with its remedy, and nothing that depends on it is checked.
+//! Who answers at the URL, and what was pasted in place of a key: `setup` and `doctor` name each
+//! once, with its remedy, and nothing that depends on it is checked.
 
 use std::fs;
 

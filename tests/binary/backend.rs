@@ -16,8 +16,8 @@ pub struct Backend {
 /// What ends the backend when it is dropped.
 enum Process {
     Own(Child),
-    /// A backend that `tests/cross/backends.ts` runs, because Node does not start under Wine. It ends
-    /// with the connection.
+    /// A backend that `tests/cross/backends.ts` runs, because Node does not start under Wine. It
+    /// ends with the connection.
     Remote {
         _connection: TcpStream,
     },

@@ -202,7 +202,7 @@ fn session_of_another_year_is_finalized_and_not_read_again() {
             .run()
             .silent();
         assert_eq!(
-            machine.document(SESSION)["output"],
+            machine.stored_document(SESSION)["output"],
             "last answer",
             "{years}"
         );
@@ -345,4 +345,26 @@ fn note_and_version_of_another_year_are_not_recent() {
         let seen: i64 = journal.query_row(&own, [], |row| row.get(0)).unwrap();
         assert!((now() - seen).abs() < 60_000, "{years}: {seen}");
     }
+}
+
+/// As with clients that keep no transcripts.
+#[test]
+fn session_without_a_transcript_path_is_finalized_after_its_end() {
+    let machine = Machine::new();
+    let mut turns = Turns {
+        machine: &machine,
+        has_transcript: false,
+        revision: 0,
+    };
+    turns.hook(0, "SessionStart", &json!({"source": "startup"}));
+    turns.hook(0, "SessionEnd", &json!({"reason": "other"}));
+    let is_finalized = || {
+        let sql = format!("SELECT is_finalized FROM sessions WHERE session_id = '{SESSION}'");
+        journal::<bool>(&machine, &sql)
+    };
+    assert!(!is_finalized(), "its transcript could still appear");
+    let next = json!({"session_id": "next", "hook_event_name": "SessionStart"});
+    let next = machine.sidecar(&["hook"]).stdin(next.to_string());
+    at(1, next).run().silent();
+    assert!(is_finalized());
 }

@@ -17,8 +17,8 @@ use crate::support::{Backend, Machine, root};
 
 /// Set it to update the file: `UPDATE_COST=1 cargo test --test binary cost`.
 const UPDATE: &str = "UPDATE_COST";
-/// By how much a figure may exceed the one in the file, in percent: SQLite's log ends in a different
-/// page from run to run, and files below /proc differ from machine to machine.
+/// By how much a figure may exceed the one in the file, in percent: SQLite's log ends in a
+/// different page from run to run, and files below /proc differ from machine to machine.
 const TOLERANCE: u64 = 10;
 /// By how much in addition, by column: small figures differ by a call or two, and depending on the
 /// rows before it, a new row can split up to three pages of 4 KiB, each of which is written in two

@@ -1,4 +1,5 @@
-//! `doctor` passes on a healthy machine, and reports each fault that is created here with its remedy.
+//! `doctor` passes on a healthy machine, and reports each fault that is created here with its
+//! remedy.
 
 use std::net::TcpListener;
 
@@ -204,6 +205,23 @@ fn duplicate_hook_is_reported() {
     );
     machine.sidecar(&["install"]).run().ok();
     assert!(!doctor(&machine).stdout.contains("two hooks"));
+}
+
+#[test]
+fn condition_of_a_hook_is_reported() {
+    let machine = installed(Machine::new(), |settings| {
+        let groups = &mut settings["hooks"]["SessionStart"];
+        groups[0]["matcher"] = json!("startup");
+        groups[0]["hooks"][0]["async"] = json!(true);
+    });
+    assert_reports(
+        &machine,
+        "warning",
+        r#"has "matcher": "startup", "async": true: the client may not run it for every session"#,
+        "`convex-sidecar install` corrects it",
+    );
+    machine.sidecar(&["install"]).run().ok();
+    assert!(!doctor(&machine).stdout.contains("may not run it"));
 }
 
 #[test]

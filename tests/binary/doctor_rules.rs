@@ -1,5 +1,6 @@
-//! `doctor` knows the client's own rules about hooks: managed settings, what switches hooks off, and
-//! folders that are not trusted. The rules themselves are a table in `src/client_settings/rules.rs`.
+//! `doctor` knows the client's own rules about hooks: managed settings, what switches hooks off,
+//! and folders that are not trusted. The rules themselves are a table in
+//! `src/client_settings/rules.rs`.
 
 use std::path::Path;
 

@@ -611,8 +611,8 @@ fn refused_session_delays_no_other() {
     assert_eq!(journal.execute(corrupt, []).unwrap(), 1);
     let before = backend.calls().len();
     run_hooks(&machine, "day0", "beside a refused session");
-    // It is tried once with the first of the others, then by itself, then not before its own backoff
-    // is over.
+    // It is tried once with the first of the others, then by itself, then not before its own
+    // backoff is over.
     let calls = backend.calls();
     let others = HOOKS + 2;
     assert!(

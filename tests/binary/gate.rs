@@ -27,6 +27,8 @@ pub enum Fault {
     CutOff(u16),
     /// Closes before the request is read.
     Slam,
+    /// Answers with status 200 and the body for the number of the connection.
+    Numbered(fn(usize) -> String),
     /// Answers with a status line, headers and body.
     Answer { head: String, body: Vec<u8> },
 }
@@ -83,10 +85,12 @@ impl Gate {
                 if is_over.load(Ordering::SeqCst) {
                     return;
                 }
-                connections.fetch_add(1, Ordering::SeqCst);
+                let number = connections.fetch_add(1, Ordering::SeqCst);
                 let fault = fault.lock().unwrap().clone();
                 // The other side can close at any time.
-                thread::spawn(move || stream.and_then(|stream| serve(stream, &fault, backend)));
+                thread::spawn(move || {
+                    stream.and_then(|stream| serve(stream, &fault, backend, number))
+                });
             }
         });
         Self {
@@ -118,7 +122,12 @@ impl Drop for Gate {
     }
 }
 
-fn serve(mut stream: TcpStream, fault: &Fault, backend: Option<SocketAddr>) -> std::io::Result<()> {
+fn serve(
+    mut stream: TcpStream,
+    fault: &Fault,
+    backend: Option<SocketAddr>,
+    number: usize,
+) -> std::io::Result<()> {
     match fault {
         Fault::None => pass(&stream, backend),
         Fault::Slam => stream.shutdown(Shutdown::Both),
@@ -147,6 +156,10 @@ fn serve(mut stream: TcpStream, fault: &Fault, backend: Option<SocketAddr>) -> s
                 stream,
                 "HTTP/1.1 {status} Cut\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{{\"status\":\"succ"
             )
+        }
+        Fault::Numbered(body) => {
+            let answer = Fault::status(200, &body(number));
+            serve(stream, &answer, backend, number)
         }
         Fault::Answer { head, body } => {
             read_request(&mut stream)?;

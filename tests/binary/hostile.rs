@@ -414,7 +414,8 @@ fn peak_memory(sidecar: crate::support::Sidecar, min_samples: u32) -> u64 {
     peak
 }
 
-/// Asserts the promised memory of a hook and of `sync` for a transcript with prompts of this length.
+/// Asserts the promised memory of a hook and of `sync` for a transcript with prompts of this
+/// length.
 #[cfg(target_os = "linux")]
 fn assert_memory_limit(prompt: usize) {
     let machine = Machine::new();

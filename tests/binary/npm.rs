@@ -1,5 +1,5 @@
-//! The npm packages, packed as the release workflow packs them and installed from files with the real
-//! npm, and the copy of the executable that outlives them.
+//! The npm packages, packed as the release workflow packs them and installed from files with the
+//! real npm, and the copy of the executable that outlives them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

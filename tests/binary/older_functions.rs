@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Backend, Capture, Machine};
 
-/// What the older functions do not know: a field of the session, of its metadata, of an object in it
-/// and of the elements of lists.
+/// What the older functions do not know: a field of the session, of its metadata, of an object in
+/// it and of the elements of lists.
 const UNKNOWN: [&str; 5] = [
     "output",
     "metadata.gitBranch",

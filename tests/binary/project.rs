@@ -127,6 +127,8 @@ fn user_is_the_named_one_or_that_of_git_or_of_the_system() {
             Some("git@x"),
         ),
         ("", "git@x", "user = true\n", Some("git@x")),
+        (" me\t", "git@x", "", Some("me")),
+        (" ", "git@x", "", Some("git@x")),
         // The unreadable part of the file may have been meant to leave the user out.
         ("me", "git@x", "user = 'false'\n", None),
     ];

@@ -220,6 +220,57 @@ fn code_in_the_page_on_the_agent_sdk_is_in_the_examples() {
     }
 }
 
+/// The links of Markdown to files and headings of this repository.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once(')')?.0))
+        .filter(|link| !link.contains("://"))
+}
+
+/// The anchors of the headings, as GitHub makes them.
+fn anchors(text: &str) -> Vec<String> {
+    let mut is_code = false;
+    let headings = text.lines().filter(|line| {
+        is_code ^= line.trim_start().starts_with("```");
+        !is_code && line.starts_with('#')
+    });
+    headings
+        .map(|heading| {
+            let words = heading.trim_start_matches('#').trim().to_lowercase();
+            let is_kept = |letter: &char| letter.is_alphanumeric() || " -_".contains(*letter);
+            let kept: String = words.chars().filter(is_kept).collect();
+            kept.replace(' ', "-")
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_in_the_documents_leads_to_a_file_and_a_heading() {
+    let mut count = 0;
+    for path in documents() {
+        let text = fs::read_to_string(&path).unwrap();
+        for link in links(&text) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
+            let from = path.display();
+            assert!(target.exists(), "{from}: {link}: no such file");
+            if !anchor.is_empty() {
+                let anchors = anchors(&fs::read_to_string(&target).unwrap());
+                assert!(
+                    anchors.iter().any(|known| known == anchor),
+                    "{from}: {link}: no such heading in {anchors:?}"
+                );
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 50, "{count}");
+}
+
 /// In tables and sentences too, not only in blocks.
 #[test]
 fn every_make_target_in_the_documents_exists() {

@@ -212,6 +212,24 @@ fn pages_without_an_end_are_refused() {
     }
 }
 
+/// The number of a connection becomes the cursor of the next page.
+#[test]
+fn more_than_a_thousand_pages_without_a_row_are_refused() {
+    let (gate, machine) = answered_with(&json!(null));
+    gate.set(Fault::Numbered(|number| {
+        let cursor = number.to_string();
+        let value = json!({ "page": [], "isDone": false, "continueCursor": cursor });
+        json!({ "status": "success", "value": value }).to_string()
+    }));
+    let list = machine.sidecar(&["workflow", "list", "--remote"]).run();
+    assert!(
+        list.status == 1 && list.stderr.contains("have no end"),
+        "{}",
+        list.stderr
+    );
+    assert_eq!(gate.connections(), 1_001);
+}
+
 #[test]
 fn forget_says_what_became_of_the_session() {
     let backend = Backend::start();

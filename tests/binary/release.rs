@@ -1,5 +1,5 @@
-//! Runs the steps of a release (packaging/release.sh) and the recipe in docs/ci.md as a runner would:
-//! the recipe installs what was packed. Stubs stand in for `curl`, `docker`, `gh` and `npm`.
+//! Runs the steps of a release (packaging/release.sh) and the recipe in docs/ci.md as a runner
+//! would: the recipe installs what was packed. Stubs stand in for `curl`, `docker`, `gh` and `npm`.
 //! tests/schemas validates the files themselves.
 
 use std::fs;

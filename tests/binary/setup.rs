@@ -1,7 +1,8 @@
-//! `setup` goes from nothing to a `doctor` without a failed check, and a second run changes nothing.
+//! `setup` goes from nothing to a `doctor` without a failed check, and a second run changes
+//! nothing.
 //!
-//! docker, npm and npx are stand-ins (`site.rs`). The real compiler and the real Convex CLI show that
-//! the files in the binary can be deployed.
+//! docker, npm and npx are stand-ins (`site.rs`). The real compiler and the real Convex CLI show
+//! that the files in the binary can be deployed.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -9,8 +9,8 @@ use std::process::Command;
 
 use crate::support::{Machine, Output, Sidecar, root};
 
-/// The beginning of each stand-in: it logs its command line and runs the script that the test put in
-/// place of this command, if there is one.
+/// The beginning of each stand-in: it logs its command line and runs the script that the test put
+/// in place of this command, if there is one.
 const PREAMBLE: &str = r#"#!/bin/sh
 PATH='@PATH@'; export PATH
 state='@STATE@'

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -16,8 +17,8 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// How often something is repeated: on Windows less often, because under Wine a program takes twenty
-/// times as long to start.
+/// How often something is repeated: on Windows less often, because under Wine a program takes
+/// twenty times as long to start.
 pub const fn by_system(on_unix: usize, on_windows: usize) -> usize {
     if cfg!(windows) { on_windows } else { on_unix }
 }
@@ -130,6 +131,16 @@ impl Machine {
         })
     }
 
+    /// The journal's file.
+    pub fn journal(&self) -> PathBuf {
+        let folder = if self.is_at_home {
+            self.home().join(".local/state/convex-sidecar")
+        } else {
+            self.sidecar_home()
+        };
+        folder.join("journal.db")
+    }
+
     /// The client's folder for the transcripts of one project.
     pub fn projects(&self) -> PathBuf {
         self.home().join(".claude/projects/-home-dev-proj")
@@ -237,10 +248,22 @@ impl Machine {
         )
     }
 
-    /// The document of one session, from the journal.
+    /// The document of one session, from the journal. The command that prints it first ends the
+    /// sessions of killed clients.
     #[track_caller]
     pub fn document(&self, session_id: &str) -> Value {
         serde_json::from_str(&self.sidecar(&["show", session_id, "--json"]).run().ok()).unwrap()
+    }
+
+    /// The document of the session whose ID starts with `prefix`, as it is stored. Unlike
+    /// [`document`](Self::document), this runs no command, so the journal stays as it is.
+    #[track_caller]
+    pub fn stored_document(&self, prefix: &str) -> Value {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let journal = Connection::open_with_flags(self.journal(), flags).unwrap();
+        let sql = "SELECT document FROM sessions WHERE substr(session_id, 1, length(?1)) = ?1";
+        let document: String = journal.query_one(sql, [prefix], |row| row.get(0)).unwrap();
+        serde_json::from_str(&document).unwrap()
     }
 }
 

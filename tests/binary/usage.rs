@@ -262,8 +262,8 @@ fn groups_of_all_captures_add_up_to_the_sum_over_sessions() {
     }
 }
 
-/// Documents of many kinds: with and without days, models, costs, estimates, users and tags, some of
-/// them without any use.
+/// Documents of many kinds: with and without days, models, costs, estimates, users and tags, some
+/// of them without any use.
 fn many() -> Vec<Value> {
     let mut documents = Vec::new();
     for index in 0..60_i64 {

@@ -1,4 +1,5 @@
-//! Workflows: set on this machine, delivered immediately or later, with the totals of their sessions.
+//! Workflows: set on this machine, delivered immediately or later, with the totals of their
+//! sessions.
 
 use serde_json::{Value, json};
 
@@ -187,6 +188,53 @@ fn workflow_named_only_by_sessions_is_listed_with_totals() {
         "{}",
         unknown.stderr
     );
+}
+
+#[test]
+fn space_around_a_key_is_trimmed_everywhere() {
+    let machine = Machine::new().env("CONVEX_SIDECAR_WORKFLOW", "\trel 1 ");
+    machine
+        .sidecar(&["hook"])
+        .stdin(r#"{"session_id":"s1","hook_event_name":"SessionStart"}"#)
+        .run()
+        .silent();
+    workflow(&machine, &["set", " rel 1 ", "--task", "ship it"]);
+    workflow(&machine, &["set", "rel 1", "--step", "build"]);
+    let listed = json_lines(&workflow(&machine, &["list", "--json"]));
+    assert_eq!(listed.len(), 1);
+    assert_eq!(
+        (&listed[0]["key"], &listed[0]["totals"]["sessions"]),
+        (&json!("rel 1"), &json!(1))
+    );
+    for key in ["rel 1", "  rel 1\n"] {
+        let shown = workflow(&machine, &["show", key, "--json"]);
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(
+            (&shown["task"], &shown["currentStep"]),
+            (&json!("ship it"), &json!("build"))
+        );
+        let args = ["sessions", "--json", "--workflow", key];
+        assert_eq!(json_lines(&machine.sidecar(&args).run().ok()).len(), 1);
+    }
+}
+
+#[test]
+fn key_that_is_empty_after_trimming_is_refused() {
+    let machine = Machine::new();
+    for key in ["", " \t"] {
+        for args in [
+            &["workflow", "set", key, "--task", "ship it"][..],
+            &["workflow", "show", key],
+            &["sessions", "--workflow", key],
+        ] {
+            let refused = machine.sidecar(args).run();
+            assert!(
+                refused.status == 64 && refused.stderr.contains("a workflow key cannot be empty"),
+                "{args:?}: {refused:?}"
+            );
+        }
+    }
+    assert!(!machine.journal().exists());
 }
 
 #[test]

@@ -204,8 +204,8 @@ fn check(
     Ok(())
 }
 
-/// Asserts that a conversation that continues in another folder and comes back gives the same record
-/// as one file.
+/// Asserts that a conversation that continues in another folder and comes back gives the same
+/// record as one file.
 fn check_folders(ops: &[Op], style: &Style, changes: &[Index]) -> Result<(), TestCaseError> {
     let mut files = generate::write(ops, style);
     for (_, subagent) in &mut files.subagents {
@@ -295,8 +295,8 @@ proptest! {
 
     #[test]
     fn conversation_in_two_folders_gives_one_record(ops in ops(16, CLIENT), style in style(), changes in proptest::collection::vec(any::<Index>(), 1..4)) {
-        // State records have no time, a line that is written again does not tell where it was first, and
-        // the clients that wrote subagents into the main file did not change the folder.
+        // State records have no time, a line that is written again does not tell where it was
+        // first, and the clients that wrote subagents into the main file did not change the folder.
         let can_be_elsewhere = |op: &Op| match op {
             Op::Again { .. } | Op::Title { .. } | Op::Unknown { .. } => false,
             Op::Answer { chain, .. } | Op::Results { chain, .. } => *chain == 0,

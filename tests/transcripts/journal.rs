@@ -125,8 +125,8 @@ fn check(plans: &[Plan], reads: &Reads) -> Result<(), TestCaseError> {
     if reads.is_reversed {
         order.reverse();
     }
-    // The part that a fork has copied moves to its parent when the parent is read, and from there to
-    // the parent's parent.
+    // The part that a fork has copied moves to its parent when the parent is read, and from there
+    // to the parent's parent.
     for &session in order.iter().cycle().take(ROUNDS * order.len()) {
         let expected = &world.sessions[session];
         machine.grow(session, &expected.files, expected.ends());

@@ -41,8 +41,8 @@ impl Machine {
     }
 
     pub fn with_sessions(sessions: impl Iterator<Item = String>) -> Self {
-        // As deep as the client's folders, because a missing transcript is searched for in the folders
-        // beside its own.
+        // As deep as the client's folders, because a missing transcript is searched for in the
+        // folders beside its own.
         let folder = TempDir::new().unwrap();
         let home = folder.path().join("sidecar").to_string_lossy().into_owned();
         let environment = Environment::from([("CONVEX_SIDECAR_HOME".to_owned(), home)]);

@@ -249,6 +249,15 @@ impl Client {
                     self.remedy(file, "keeps one"),
                 );
             }
+            if !entry.conditions.is_empty() {
+                warn(
+                    format!(
+                        "{event} in {path} has {}: the client may not run it for every session",
+                        entry.conditions.join(", ")
+                    ),
+                    self.remedy(file, "corrects it"),
+                );
+            }
             if entry.has_suspicious_timeout() {
                 warn(
                     format!(

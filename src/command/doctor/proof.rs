@@ -1,5 +1,5 @@
-//! The proof: a synthetic session goes through the installed hooks into Convex, is read back, and is
-//! deleted.
+//! The proof: a synthetic session goes through the installed hooks into Convex, is read back, and
+//! is deleted.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -76,8 +76,8 @@ impl Drop for Home {
     }
 }
 
-/// Sends a session through the hooks as the client runs them, with a separate journal, reads it back
-/// and deletes it. Returns which hooks it used.
+/// Sends a session through the hooks as the client runs them, with a separate journal, reads it
+/// back and deletes it. Returns which hooks it used.
 pub fn run(
     config: &Config,
     deployment: &Deployment,

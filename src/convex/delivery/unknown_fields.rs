@@ -67,8 +67,8 @@ impl UnknownFields {
             .collect()
     }
 
-    /// Adds fields. Returns whether one of these documents has one of them, so that sending them again
-    /// without it makes a difference.
+    /// Adds fields. Returns whether one of these documents has one of them, so that sending them
+    /// again without it makes a difference.
     fn add(&mut self, fields: BTreeSet<String>, documents: &[Cow<'_, str>]) -> Result<bool> {
         let is_sent = have(documents, &fields)?;
         if is_sent {
@@ -127,9 +127,9 @@ impl Delivery<'_> {
         Ok((verdict, unknown.completeness(&documents)?))
     }
 
-    /// The fields of these documents that may be why they were refused. A refusal names one of them,
-    /// or none if the deployment hides the reason, so the deployment is asked what its functions
-    /// accept.
+    /// The fields of these documents that may be why they were refused. A refusal names one of
+    /// them, or none if the deployment hides the reason, so the deployment is asked what its
+    /// functions accept.
     fn unknown_fields(
         &mut self,
         verdict: &Verdict,

@@ -2,8 +2,8 @@
 //! counts in which group.
 //!
 //! Tokens and cost belong to the day and the model of each message. What belongs to the session as
-//! a whole (the session itself, its turns and tool calls) counts on the day it started and under its
-//! model. Each figure thus counts once, and any grouping adds up to the same total.
+//! a whole (the session itself, its turns and tool calls) counts on the day it started and under
+//! its model. Each figure thus counts once, and any grouping adds up to the same total.
 
 mod session;
 mod usage_day;

@@ -140,8 +140,8 @@ fn read_with_includes(
     }
 }
 
-/// The folder with the state of the working tree `folder`, given its `.git`: a folder, or a file that
-/// names one.
+/// The folder with the state of the working tree `folder`, given its `.git`: a folder, or a file
+/// that names one.
 fn own_folder(folder: &Path, dot_git: &Path) -> Option<PathBuf> {
     let kind = std::fs::metadata(dot_git).ok()?;
     let own = if kind.is_dir() {

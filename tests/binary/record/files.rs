@@ -296,8 +296,8 @@ fn subagent_files_beside_the_sessions_count_for_the_session_that_they_name() {
     assert_eq!(sessions(&imported).len(), 2);
 }
 
-/// The client can start a subagent in a worktree whose folder has no file of the session, leave files
-/// without an answer, and copy a session's subagent files for its fork.
+/// The client can start a subagent in a worktree whose folder has no file of the session, leave
+/// files without an answer, and copy a session's subagent files for its fork.
 #[test]
 fn subagent_files_count_in_any_folder_if_they_have_a_record_of_their_own() {
     let session = done();
