@@ -233,8 +233,8 @@ impl Edit {
     }
 }
 
-/// Removes the item at the end of this path and everything around it that would be empty, except for
-/// the file's own object.
+/// Removes the item at the end of this path and everything around it that would be empty, except
+/// for the file's own object.
 fn removal(json: &Json, path: &[(Node, usize)]) -> Edit {
     let (items, index) = path
         .iter()

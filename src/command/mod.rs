@@ -38,9 +38,6 @@ use crate::record::document::Document;
 use crate::system::deadline::Deadline;
 use crate::ui::{self, ListedSession, Screen};
 
-// The name by which `usage` still calls it.
-use self::open_swept_journal as open_journal;
-
 /// How long a command spends on what `sync` can also do later.
 const PATIENCE: Duration = Duration::from_secs(5);
 

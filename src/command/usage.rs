@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{load_config, now, open_journal, print, print_error, screen, selected};
+use super::{load_config, now, open_swept_journal, print, print_error, screen, selected};
 use crate::cli::WrongUsage;
 use crate::cli::sessions::Usage;
 use crate::config::Config;
@@ -39,7 +39,7 @@ pub fn run(options: &Usage) -> Result<()> {
     let is_complete = if options.remote {
         remote(&config, filter, &mut ledger)?
     } else {
-        let journal = open_journal(&config)?;
+        let journal = open_swept_journal(&config)?;
         journal.each_usage(&filter, |session| ledger.add_session(session))?;
         true
     };

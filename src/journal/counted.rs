@@ -1,11 +1,11 @@
 //! The dedup index: every record that was counted on this machine, under the session that had it
 //! first.
 //!
-//! A long transcript has two hundred thousand records. Their keys are hashes, so a row per item would
-//! be inserted in a different place in the table each time; that took a third of all instructions
-//! of a cold read, and nine tenths of the time of an import (measured). A row of the table
-//! `counted` is therefore a [`Page`] with all entries between two keys. A transaction reads the
-//! pages that it needs, counts in memory, and writes the changed pages, in order, before it
+//! A long transcript has two hundred thousand records. Their keys are hashes, so a row per item
+//! would be inserted in a different place in the table each time; that took a third of all
+//! instructions of a cold read, and nine tenths of the time of an import (measured). A row of the
+//! table `counted` is therefore a [`Page`] with all entries between two keys. A transaction reads
+//! the pages that it needs, counts in memory, and writes the changed pages, in order, before it
 //! commits. Pages stay packed in memory, because unpacking one costs more than searching it.
 
 use std::cell::RefMut;

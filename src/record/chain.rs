@@ -12,8 +12,8 @@ use super::facts::{Fact, Reply, is_before};
 use super::index::Key;
 use super::{Millis, keep_last};
 
-/// How many messages may be open at once. Older clients wrote the messages of several subagents into
-/// the main file, line by line.
+/// How many messages may be open at once. Older clients wrote the messages of several subagents
+/// into the main file, line by line.
 const MAX_OPEN: usize = 16;
 /// How many records of an open message are kept.
 const MAX_RECORDS: usize = 64;
@@ -114,8 +114,8 @@ impl Chain {
         self.has_fork_context
     }
 
-    /// The message to which a reply belongs, by the key of its first record: its own key if it begins
-    /// a message. `known` is the message that it was counted for before.
+    /// The message to which a reply belongs, by the key of its first record: its own key if it
+    /// begins a message. `known` is the message that it was counted for before.
     pub(super) fn add_reply(
         &mut self,
         fact: &Fact,
@@ -245,8 +245,8 @@ impl Chain {
     }
 
     /// A prompt or an error comes after the messages of the main chain. Only if it is that of
-    /// another client on the same session, the last message may have more records, whose parents say
-    /// so.
+    /// another client on the same session, the last message may have more records, whose parents
+    /// say so.
     pub(super) fn interrupt_messages(&mut self) {
         let last = self.open.iter().rposition(|open| open.is_main);
         let mut places = 0..;

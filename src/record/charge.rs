@@ -171,9 +171,9 @@ impl Charges {
     /// Finds the state of a parent from which this session's charge started. The client carries the
     /// parent's charge into a fork that it makes with `--fork-session` or `/bg`, but not into one
     /// that has marks of its origin. `of_parent` is what the parent's own messages used, and
-    /// `copied` what those of them used that were copied. If the parent continued after the fork, the fork starts
-    /// from the first state that covers what was copied. Otherwise it starts from the last such
-    /// state, because it also includes requests that left no message.
+    /// `copied` what those of them used that were copied. If the parent continued after the fork,
+    /// the fork starts from the first state that covers what was copied. Otherwise it starts from
+    /// the last such state, because it also includes requests that left no message.
     pub fn find_base(&mut self, parent: &Self, copied: Usage, of_parent: Usage) {
         let Some(last) = self.last() else {
             return;

@@ -59,7 +59,8 @@ pub struct Figures {
     pub inherited: Option<Usage>,
     /// The same by model.
     pub inherited_by_model: UsageByModel,
-    /// The inherited part that can also be in the client's charge for a fork, if the parent is known.
+    /// The inherited part that can also be in the client's charge for a fork, if the parent is
+    /// known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) carried_by_model: Option<UsageByModel>,
     /// The sessions that had them.
@@ -69,8 +70,8 @@ pub struct Figures {
     pub(super) parent: Option<String>,
     /// The session that the client says this one was copied from.
     pub forked_from: Option<String>,
-    /// Whether some of the copied records have no mark of their session. A fork of a branch has both
-    /// kinds.
+    /// Whether some of the copied records have no mark of their session. A fork of a branch has
+    /// both kinds.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) has_unmarked_copies: bool,
     /// What the client charged.
@@ -108,8 +109,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Counts the facts of some files, each with the state of its chain. `latest` is the chain of the
-    /// file that the conversation was in last, if the session has several.
+    /// Counts the facts of some files, each with the state of its chain. `latest` is the chain of
+    /// the file that the conversation was in last, if the session has several.
     pub fn absorb<I: Index>(
         &mut self,
         (chains, files): (&mut [Chain], Vec<Vec<Facts>>),
@@ -216,8 +217,8 @@ impl Figures {
                 }
             }
             What::Interruption => {
-                // After a finished answer, the user interrupted only the Stop hooks. After an error,
-                // the error is still the last thing that the user saw.
+                // After a finished answer, the user interrupted only the Stop hooks. After an
+                // error, the error is still the last thing that the user saw.
                 let last = self.last_step.as_ref().map(|step| &step.kind);
                 let has_ended = matches!(last, Some(StepKind::Error(_) | StepKind::WholeAnswer));
                 if batch.is_new(fact.key)? && !has_ended {

@@ -68,8 +68,8 @@ impl Figures {
         is_partly_unmarked && !self.parents.is_empty()
     }
 
-    /// The session that this one is a fork of. In a fork of a branch the marks name the parent of the
-    /// branch, so what was found from the copies counts more.
+    /// The session that this one is a fork of. In a fork of a branch the marks name the parent of
+    /// the branch, so what was found from the copies counts more.
     #[must_use]
     pub fn fork_parent(&self) -> Option<&String> {
         let marked = self

@@ -14,8 +14,8 @@ use super::shrink::Shrinker;
 use crate::record::Millis;
 use crate::system::files::open_regular;
 
-/// Lines that start after this are not read, in bytes. The line that starts before it is read whole:
-/// a first prompt with a screenshot is longer.
+/// Lines that start after this are not read, in bytes. The line that starts before it is read
+/// whole: a first prompt with a screenshot is longer.
 const LENGTH: u64 = 32 * 1024;
 /// The first version that resumes a session under its own ID. Older ones copied the conversation
 /// into a new file, under new IDs and with the time of the copy.
@@ -42,9 +42,9 @@ pub struct Beginning {
 /// When a session began, in epoch milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
-    /// The time of the first record. If it has no ID, it was not copied into a fork; the first message
-    /// may be a copy. After all others if its mark says that it is a copy: whoever has it without a
-    /// mark had it first.
+    /// The time of the first record. If it has no ID, it was not copied into a fork; the first
+    /// message may be a copy. After all others if its mark says that it is a copy: whoever has it
+    /// without a mark had it first.
     pub first_record_at: Millis,
     /// When the file was created.
     pub created_at: Millis,
@@ -104,8 +104,8 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         } else if first_copied.is_none() {
             first_copied = envelope.at;
         } else if first_copied == envelope.at && is_reaction {
-            // A model does not answer, and a user does not interrupt, in the same millisecond as the
-            // prompt, so the records are copies.
+            // A model does not answer, and a user does not interrupt, in the same millisecond as
+            // the prompt, so the records are copies.
             beginning.copied_at = first_copied;
         }
         has_answer |= is_answer;

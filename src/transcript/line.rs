@@ -26,7 +26,8 @@ const FAILED_TITLES: [&str; 2] = ["API Error", "Invalid API key"];
 /// Fields of any record about where and when it was written.
 #[derive(Debug, Default)]
 pub struct Envelope<'a> {
-    /// The ID of the record. A copy in the transcript of a fork keeps it, or names it in `copied_from`.
+    /// The ID of the record. A copy in the transcript of a fork keeps it, or names it in
+    /// `copied_from`.
     pub uuid: Option<Cow<'a, str>>,
     /// The ID of the record before it in the conversation.
     pub parent_uuid: Option<Cow<'a, str>>,

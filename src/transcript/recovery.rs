@@ -59,8 +59,8 @@ impl Gatherer<'_> {
         self.facts.damaged_lines += u64::from(is_damaged);
     }
 
-    /// Adds the whole records at the start of a line that has no line feed yet. Returns their length
-    /// in bytes.
+    /// Adds the whole records at the start of a line that has no line feed yet. Returns their
+    /// length in bytes.
     pub(super) fn add_whole_records(&mut self, line: &[u8], source: Source) -> usize {
         if self.add_if_whole(line, source) {
             return line.len();
