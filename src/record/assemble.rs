@@ -3,12 +3,13 @@
 use std::cmp::Reverse;
 
 use super::Millis;
+use super::answer::Answer;
 use super::cost::Spent;
 use super::document::{
     Document, Metadata, OwnerDocument, RunDocument, SubagentDocument, ToolDocument,
     TranscriptDocument, UsageSource,
 };
-use super::facts::{Answer, SubagentFigures};
+use super::facts::SubagentFigures;
 use super::figures::Figures;
 use super::outcome::Outcome;
 use super::prices::Prices;

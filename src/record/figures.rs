@@ -8,14 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::answer::Answer;
 use super::batch::Batch;
 use super::chain::Chain;
 use super::charge::{Charges, UsageByModel};
 use super::days::{Day, Days};
 use super::document::PullRequest;
 use super::facts::{
-    Answer, DatedText, Fact, Facts, Reply, STRUCTURED_OUTPUT, Span, Step, StepKind,
-    SubagentFigures, ToolFigures, What, remember_turn,
+    DatedText, Fact, Facts, Reply, STRUCTURED_OUTPUT, Span, Step, StepKind, SubagentFigures,
+    ToolFigures, What, remember_turn,
 };
 use super::index::{Index, Key, Known, key};
 use super::keep_last;

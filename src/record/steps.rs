@@ -1,9 +1,10 @@
 //! Prompts, turns, and the last step of a session's conversation.
 
 use super::Millis;
+use super::answer::Answer;
 use super::batch::Batch;
 use super::chain::Chain;
-use super::facts::{Answer, DatedText, Fact, Step, StepKind, What, is_before};
+use super::facts::{DatedText, Fact, Step, StepKind, What, is_before};
 use super::figures::Figures;
 use super::index::{Index, Known};
 

@@ -6,9 +6,9 @@ use super::line::{self, Block, Envelope, Record};
 use super::relevance::{self, Relevance};
 use super::state::can_be_session;
 use crate::record::Millis;
+use crate::record::answer::Answer;
 use crate::record::facts::{
-    Answer, Fact, Facts, MAX_FACTS, MAX_TEXT, Reply, Source, What, is_before, remember_turn,
-    turn_key,
+    Fact, Facts, MAX_FACTS, MAX_TEXT, Reply, Source, What, is_before, remember_turn, turn_key,
 };
 use crate::record::index::{Key, key};
 use crate::record::latest::Dated;

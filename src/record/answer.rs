@@ -1,0 +1,74 @@
+//! The last answer of a session's conversation.
+
+use serde::{Deserialize, Serialize};
+
+use super::index::{Key, key};
+use super::redact::Text;
+use super::{Millis, keep_last};
+
+/// The last text of a model on the main chain.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answer {
+    /// When it was written.
+    pub at: Option<Millis>,
+    /// The text.
+    pub text: Text,
+    /// Whether it is the structured output of a run with a schema.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_structured: bool,
+    /// Whether there is a prompt after it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_past: bool,
+    /// The keys of the texts before it; for a structured output, also of those after it in its
+    /// turn.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Key>,
+    /// The answer of the turns before, which counts again if the client rejects this structured
+    /// output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Self>>,
+}
+
+impl Answer {
+    /// How many texts before an answer are remembered.
+    const MAX_EARLIER: usize = 8;
+
+    /// Whether it is the structured output of the last turn, which no text replaces.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        self.is_structured && !self.is_past
+    }
+
+    /// The key of a text.
+    #[must_use]
+    pub fn key_of(text: &str) -> Key {
+        key(b'x', text.trim().as_bytes())
+    }
+
+    /// This answer, which came after `before`.
+    #[must_use]
+    pub fn after(mut self, before: Option<Self>) -> Self {
+        if let Some(mut before) = before {
+            let text = Self::key_of(&before.text.text);
+            Self::remember(
+                &mut before.earlier,
+                std::iter::once(text).chain(self.earlier),
+            );
+            self.earlier = std::mem::take(&mut before.earlier);
+            if self.is_structured && before.is_past {
+                before.before = None;
+                self.before = Some(Box::new(before));
+            } else if self.is_structured {
+                self.before = before.before;
+            }
+        }
+        self
+    }
+
+    /// Adds texts to those before an answer.
+    pub fn remember(earlier: &mut Vec<Key>, texts: impl IntoIterator<Item = Key>) {
+        earlier.extend(texts);
+        keep_last(earlier, Self::MAX_EARLIER);
+    }
+}
