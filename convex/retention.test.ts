@@ -130,7 +130,7 @@ it("deletes exactly the expired ones of 10,000 old and 100 new sessions, in batc
  * in the roll-up.
  */
 async function store(t: Deployment, sessions: AgentSession[]): Promise<void> {
-  const complete = { version: 1, generation: 1, startedAt: NOW, isComplete: true };
+  const complete = { version: 2, generation: 1, startedAt: NOW, isComplete: true };
   await t.run((ctx) => ctx.db.insert("usageDaysState", complete));
   const metadata = { createdAt: 1, updatedAt: 1 };
   const workflow = { task: "", status: "running" as const, currentStep: "", artifacts: [] };

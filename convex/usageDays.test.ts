@@ -6,7 +6,7 @@ import { convexTest } from "convex-test";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { internal } from "./_generated/api";
 import type { Doc } from "./_generated/dataModel";
-import { addToUsageDays, usageDaysOf } from "./model/usageDays";
+import { addToUsageDays, batchOf, usageDaysOf } from "./model/usageDays";
 import type { AgentSession, AgentSessionRow } from "./model/validators";
 import schema from "./schema";
 
@@ -211,6 +211,82 @@ it.each<[string, Partial<AgentSession["metadata"]>, object[]]>([
   expect(usageDaysOf(session({ metadata }))).toMatchObject(rows);
 });
 
+it.each<[string, Partial<AgentSession["metadata"]>, number]>([
+  ["was used, if nothing is known about its tokens", { prompts: 1, turns: 0 }, 1],
+  ["has turns of which no prompt is known", { prompts: 0, turns: 1 }, 1],
+  ["was never used", { prompts: 0, turns: 0 }, 0],
+  ["has a cost", { prompts: 1, turns: 1, costUsd: 1 }, 0],
+  [
+    "has a transcript without tokens",
+    { prompts: 1, transcript: { path: "", state: "missing", bytes: 1 } },
+    0,
+  ],
+])("counts the cost of a session as unknown or not that %s", (_, metadata, unknown) => {
+  const bare = {
+    transcript: { path: "", state: "missing" as const, bytes: 0 },
+    usage: tokens(0),
+    usageByModel: [],
+    ...metadata,
+  };
+  expect(usageDaysOf(session({ metadata: bare }))).toMatchObject([
+    { sessions: 1, activeSessionsWithUnknownCost: unknown },
+  ]);
+});
+
+it("takes the rounding error of a sum for no cost, and nothing more", () => {
+  const costs = [0.1, 0.2, 0.3, 0.7, 1.1, 12.3, 0.000_1];
+  const usageByDay = costs.map((costUsd, index) => ({
+    ...{ day: `2026-11-1${index}`, model: "haiku", ...tokens(1) },
+    costUsd: costUsd / 3,
+  }));
+  const all = costs.reduce((sum, cost) => sum + cost, 0) / 3;
+  const own = (costUsd: number) => {
+    const metadata = { usageByDay, costUsd, costSource: "estimate" as const };
+    return usageDaysOf(session({ metadata })).at(0);
+  };
+  expect(own(all + 9e-13)).toMatchObject({ costUsd: 0, activeSessionsWithEstimate: 0 });
+  expect(own(all + 9e-12)).toMatchObject({ activeSessionsWithEstimate: 1 });
+});
+
+it("counts what has no valid day on the day of the session, as the sidecar does", () => {
+  const usageByDay = ["", "soon", "2026-02-30", "2026-11-20T10:00", "20261120"].map((day) => ({
+    ...{ day, model: "opus", ...tokens(1) },
+  }));
+  expect(usageDaysOf(session({ metadata: { usageByDay } }))).toMatchObject([
+    { day: "2026-11-20", model: "opus", ...tokens(5) },
+  ]);
+});
+
+it("changes a bounded number of rows at once, whatever the sessions contribute to", async () => {
+  const usageByDay = Array.from({ length: 400 }, (_, index) => ({
+    ...{ day: "2026-11-20", model: `m${index}`, ...tokens(1) },
+  }));
+  const sessions = Array.from({ length: 5 }, (_, index) =>
+    session({ sessionId: `s${index}`, metadata: { usageByDay } }),
+  );
+  expect([0, 1, 2, 5].map((length) => batchOf(sessions.slice(0, length)).length)).toEqual([
+    0, 1, 2, 2,
+  ]);
+  const t = deployment();
+  for (const older of sessions) await t.run((ctx) => ctx.db.insert("agentSessions", older));
+  await t.mutation(createAgentSession, session({ sessionId: "new" }));
+  await finish(t);
+  const state = await t.run((ctx) => ctx.db.query("usageDaysState").unique());
+  expect(state?.isComplete).toBe(true);
+  const stored = await storedSessions(t);
+  expect(stored.every((of) => of.usageDaysGeneration === state?.generation)).toBe(true);
+  const jobs = await t.run((ctx) => ctx.db.system.query("_scheduled_functions").take(99));
+  expect(jobs.length).toBeGreaterThan(2);
+  expect(jobs.every((job) => job.state.kind === "success")).toBe(true);
+}, 30_000);
+
+it("is complete if there are no sessions", async () => {
+  const t = deployment();
+  expect(await rollUp(t)).toEqual({ rows: [], isComplete: true });
+  await t.run((ctx) => ctx.db.insert("agentSessions", session()));
+  expect(await rollUp(t)).toEqual({ rows: [], isComplete: false });
+});
+
 it("bounds how many rows a session contributes to, and loses nothing", () => {
   const usageByDay = Array.from({ length: 2000 }, (_, index) => ({
     day: "2026-11-20",
@@ -319,7 +395,7 @@ it("adds older sessions in pages, which the first delivery schedules", async () 
 it("starts adding them again if that was interrupted, and only then", async () => {
   const t = deployment();
   await t.run((ctx) => ctx.db.insert("agentSessions", session({ sessionId: "older" })));
-  const begun = { version: 1, generation: 1, startedAt: Date.now(), isComplete: false };
+  const begun = { version: 2, generation: 1, startedAt: Date.now(), isComplete: false };
   await t.run((ctx) => ctx.db.insert("usageDaysState", begun));
   await t.mutation(createAgentSession, session());
   await finish(t);

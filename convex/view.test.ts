@@ -236,17 +236,7 @@ it("shows a token for figures no text but the names that usage is grouped by", a
     const texts = JSON.stringify(await Promise.all(answers)).match(/<\w+>/g);
     return [...new Set(texts)].sort();
   };
-  const names = [
-    "agentType",
-    "day",
-    "host",
-    "model",
-    "models",
-    "name",
-    "repository",
-    "sessionId",
-    "user",
-  ];
+  const names = ["day", "host", "model", "models", "name", "repository", "sessionId", "user"];
   for (const status of ["running", "failed"] as const) {
     await t.mutation(internal.agents.syncAgentSessions, {
       sessions: [{ ...stored, status, revision: status === "failed" ? 2 : 1 }],
@@ -329,6 +319,27 @@ it("sums usage by day, project, model, user and host, of everything or a part", 
   expect(server.days).toMatchObject([{ costUsd: 1 }, { costUsd: 1, sessions: 1 }]);
   const today = await t.query(days, { ...range, since: "2026-11-26" });
   expect(today.days).toMatchObject([{ name: "2026-11-26" }]);
+});
+
+it("has no cost where none is known, and the known part where some is", async () => {
+  const t = deployment();
+  const { costUsd, costSource, repository, ...metadata } = EVERY_FIELD.metadata;
+  expect([costUsd, costSource, repository]).not.toContain(undefined);
+  const of = (sessionId: string, cwd: string, fields: object) => {
+    const unpriced = { model: "glm-5", usageByDay: [], usageByModel: [] };
+    const times = { startedAt: NOW, updatedAt: NOW };
+    return sent(sessionId, { metadata: { ...metadata, ...unpriced, ...times, cwd, ...fields } });
+  };
+  const sessions = [of("s1", "/a", {}), of("s2", "/b", {}), of("s3", "/b", { costUsd: 2 })];
+  await t.mutation(internal.agents.syncAgentSessions, { sessions });
+  await t.finishAllScheduledFunctions(vi.runAllTimers);
+  const range = { token: FIGURES, since: "2026-11-26", until: "2026-11-26" };
+  const { projects } = await t.query(days, range);
+  const costs = projects.map((of) => [of.name, of.costUsd, of.isPartial]);
+  expect(costs.sort()).toEqual([
+    ["/a", undefined, true],
+    ["/b", 2, true],
+  ]);
 });
 
 it("serves the page with a policy that allows its own script and its own deployment", async () => {

@@ -41,17 +41,19 @@ export function joined(one: Days, other: Days): Days {
 }
 
 function byCost(one: Group, other: Group): number {
-  return other.costUsd - one.costUsd || other.tokens - one.tokens;
+  return (other.costUsd ?? 0) - (one.costUsd ?? 0) || other.tokens - one.tokens;
 }
 
+/** The cost is not known if none of the groups has one, and 0 if there are none. */
 function sum(name: string, groups: Group[]): Group {
+  const isKnown = groups.length === 0 || groups.some((of) => of.costUsd !== undefined);
   const total = (valueOf: (of: Group) => number) =>
     groups.reduce((sum, of) => sum + valueOf(of), 0);
   return {
     name,
     sessions: total((of) => of.sessions),
     tokens: total((of) => of.tokens),
-    costUsd: total((of) => of.costUsd),
+    ...(isKnown && { costUsd: total((of) => of.costUsd ?? 0) }),
     isEstimate: groups.some((of) => of.isEstimate),
     isPartial: groups.some((of) => of.isPartial),
   };
@@ -59,10 +61,11 @@ function sum(name: string, groups: Group[]): Group {
 
 export function totalCards({ days }: Days, now: number): Child[] {
   const card = (title: string, before: number) => {
-    const first = utcDay(now, before);
+    const [first, today] = [utcDay(now, before), utcDay(now)];
     const of = sum(
       title,
-      days.filter(({ name }) => name >= first),
+      // A machine whose clock is ahead adds to days that are still to come.
+      days.filter(({ name }) => name >= first && name <= today),
     );
     return totalCard(
       title,
@@ -91,7 +94,7 @@ export function charts({ days, isComplete }: Days, length: number, now: number):
       const found = known.get(day);
       return { day, value: found ? valueOf(found) : 0, label: found ? labelOf(found) : "nothing" };
     });
-  const costs = bars(({ costUsd }) => costUsd, cost);
+  const costs = bars(({ costUsd }) => costUsd ?? 0, cost);
   const tokens = bars(
     (of) => of.tokens,
     (of) => count(of.tokens),
@@ -111,8 +114,8 @@ export function charts({ days, isComplete }: Days, length: number, now: number):
 /** What usage breaks down into, each with how a name is shown. */
 export function breakdown(title: string, groups: Group[], shown: (name: string) => Child): Child {
   if (groups.length === 0) return null;
-  const isFree = groups.every((of) => of.costUsd === 0);
-  const valueOf = (of: Group) => (isFree ? of.tokens : of.costUsd);
+  const isFree = groups.every((of) => (of.costUsd ?? 0) === 0);
+  const valueOf = (of: Group) => (isFree ? of.tokens : (of.costUsd ?? 0));
   const highest = Math.max(...groups.map(valueOf));
   const rows = groups.slice(0, MAX_ROWS).map((of) => {
     const bar = h("span", { class: "share" });

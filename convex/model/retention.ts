@@ -7,6 +7,7 @@ import { internal } from "../_generated/api";
 import { env, type MutationCtx } from "../_generated/server";
 import { remove } from "./agents";
 import { expiryTime } from "./time";
+import { batchOf } from "./usageDays";
 
 /** How many sessions are deleted, or workflows checked, at once. */
 const BATCH = { numItems: 100, maximumBytesRead: 4 * 1024 * 1024 };
@@ -22,11 +23,13 @@ export async function deleteExpiredSessions(ctx: MutationCtx): Promise<number> {
     .query("agentSessions")
     .withIndex("by_updatedAt", (q) => q.lt("metadata.updatedAt", limit))
     .paginate({ ...BATCH, cursor: null });
-  await remove(ctx, expired.page);
+  const batch = batchOf(expired.page);
+  await remove(ctx, batch);
   const { deleteExpiredWorkflows } = internal.workflows;
-  if (!expired.isDone) await ctx.scheduler.runAfter(0, internal.agents.deleteExpiredSessions, {});
+  const isDone = expired.isDone && batch.length === expired.page.length;
+  if (!isDone) await ctx.scheduler.runAfter(0, internal.agents.deleteExpiredSessions, {});
   else await ctx.scheduler.runAfter(0, deleteExpiredWorkflows, { cursor: null });
-  return expired.page.length;
+  return batch.length;
 }
 
 /**

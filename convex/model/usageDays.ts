@@ -15,7 +15,7 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import type { AgentSessionRow, UsageDay } from "./validators";
 
 /** Must be increased if what is rolled up, or how, changes: the roll-up is then built again. */
-const VERSION = 1;
+const VERSION = 2;
 /** How many sessions are added, and how many rows of an earlier roll-up are deleted, at once. */
 const PAGE = { numItems: 100, maximumBytesRead: 4 * 1024 * 1024 };
 /** In milliseconds. Adding 100,000 sessions takes seven minutes on a small server (estimate). */
@@ -25,6 +25,10 @@ const RESTART_AFTER = 60 * 60 * 1000;
  * The rest of a session with more days and models counts where the session itself does.
  */
 const MAX_ROWS = 500;
+/** The most rows that are changed at once, if several sessions contribute to them. */
+const MAX_BATCH_ROWS = 1000;
+/** In dollars: less than anything costs, and more than the rounding error of a sum of floats. */
+const NOISE = 1e-12;
 /** Costs are rounded to this fraction of a dollar, so that sums do not depend on their order. */
 const PARTS_OF_DOLLAR = 1e12;
 
@@ -76,6 +80,8 @@ export function usageDaysOf({ metadata }: Pick<AgentSessionRow, "metadata">): Co
   };
   const { costUsd } = metadata;
   const hasCost = costUsd !== undefined;
+  const entries = entriesOf(metadata, ownDay, ownModel);
+  const rest = (costUsd ?? 0) - entries.reduce((known, entry) => known + (entry.costUsd ?? 0), 0);
   add(ownDay, ownModel, {
     sessions: 1,
     sessionsWithCost: Number(hasCost),
@@ -84,27 +90,39 @@ export function usageDaysOf({ metadata }: Pick<AgentSessionRow, "metadata">): Co
     turns: metadata.turns,
     toolCalls: metadata.toolCalls,
     toolErrors: metadata.toolErrors,
-    costUsd: costUsd ?? 0,
+    costUsd: hasCost && Math.abs(rest) >= NOISE ? rest : 0,
   });
-  for (const entry of entriesOf(metadata, ownDay, ownModel)) {
+  for (const entry of entries) {
     const { inputTokens, outputTokens, cacheReadInputTokens, cacheCreationInputTokens } = entry;
-    const cost = hasCost ? (entry.costUsd ?? 0) : 0;
-    add(ownDay, ownModel, { costUsd: -cost });
-    add(entry.day, entry.model, {
+    add(isDay(entry.day) ? entry.day : ownDay, entry.model, {
       inputTokens,
       outputTokens,
       cacheReadInputTokens,
       cacheCreationInputTokens,
-      costUsd: cost,
+      costUsd: hasCost ? (entry.costUsd ?? 0) : 0,
     });
   }
   const hasEstimate = hasCost && metadata.costSource === "estimate";
   const hasAllCost = hasCost && metadata.costIsPartial !== true;
-  return [...rows.values()].map((row) => ({
-    ...row,
-    activeSessionsWithEstimate: Number(hasEstimate && row.costUsd !== 0),
-    activeSessionsWithUnknownCost: Number(!hasAllCost && hasTokens(row)),
-  }));
+  return [...rows.values()].map((row) => {
+    const isOwn = row.day === ownDay && row.model === ownModel;
+    const isActive = hasTokens(row) || (isOwn && hasUnknownUsage(metadata));
+    return {
+      ...row,
+      activeSessionsWithEstimate: Number(hasEstimate && row.costUsd !== 0),
+      activeSessionsWithUnknownCost: Number(!hasAllCost && isActive),
+    };
+  });
+}
+
+/** Whether a session was used and its tokens are not known, because only hooks reported it. */
+function hasUnknownUsage(metadata: AgentSessionRow["metadata"]): boolean {
+  return metadata.prompts + metadata.turns > 0 && !hasCounts(metadata);
+}
+
+/** Whether tokens, tool calls and cost are known, and not 0 only because no transcript was read. */
+export function hasCounts({ transcript }: AgentSessionRow["metadata"]): boolean {
+  return transcript.state !== "missing" || transcript.bytes > 0;
 }
 
 function hasTokens(row: Contribution): boolean {
@@ -125,6 +143,11 @@ function entriesOf(metadata: AgentSessionRow["metadata"], ownDay: string, ownMod
 function dayOf(time: number): string {
   const date = new Date(time);
   return Number.isNaN(date.getTime()) ? "1970-01-01" : date.toISOString().slice(0, 10);
+}
+
+/** Whether it is a date. The sidecar sends no other day. */
+function isDay(day: string): boolean {
+  return /^\d{4}-/.test(day) && dayOf(Date.parse(day)) === day;
 }
 
 function sum(counts: Counts, more: Partial<Counts>, sign: 1 | -1 = 1): Counts {
@@ -193,6 +216,16 @@ function findUsageDay(ctx: QueryCtx, generation: number, key: Key) {
     .unique();
 }
 
+/** The first of these sessions, and as many more as one mutation can add or remove with their rows. */
+export function batchOf<S extends AgentSessionRow>(sessions: S[]): S[] {
+  let rows = 0;
+  const end = sessions.findIndex((session, index) => {
+    rows += usageDaysOf(session).length;
+    return index > 0 && rows > MAX_BATCH_ROWS;
+  });
+  return end < 0 ? sessions : sessions.slice(0, end);
+}
+
 /**
  * The generation of the roll-up that is kept. If there is none, or one with a different {@link
  * VERSION}, a new one is started: the stored sessions are then added to it in pages. If that was
@@ -227,16 +260,19 @@ export async function addToUsageDays(
   if (state?.generation !== generation) return null;
   const sessions = await ctx.db.query("agentSessions").paginate({ ...page, cursor });
   const changes = new UsageDayChanges(generation);
-  for (const session of sessions.page) {
-    if (session.usageDaysGeneration === generation) continue;
+  const missing = sessions.page.filter((of) => of.usageDaysGeneration !== generation);
+  const batch = batchOf(missing);
+  for (const session of batch) {
     changes.add(session);
     await ctx.db.patch("agentSessions", session._id, { usageDaysGeneration: generation });
   }
   await changes.apply(ctx);
-  const isOver = sessions.isDone && (await deleteOlder(ctx, generation));
+  const isWhole = batch.length === missing.length;
+  const isOver = isWhole && sessions.isDone && (await deleteOlder(ctx, generation));
   if (isOver) await ctx.db.patch("usageDaysState", state._id, { isComplete: true });
   else {
-    const args = { generation, cursor: sessions.continueCursor };
+    // The rest of a page that was too much is read again.
+    const args = { generation, cursor: isWhole ? sessions.continueCursor : cursor };
     await ctx.scheduler.runAfter(0, internal.agents.addToUsageDays, args);
   }
   return null;
@@ -279,7 +315,9 @@ async function usageDaysBetween(ctx: QueryCtx, since: string, until: string) {
       q.eq("generation", generation).gte("day", since).lte("day", until),
     )
     .order("desc");
-  return { selected, isComplete: generation >= 0 && state?.isComplete === true };
+  // Without a session nothing is missing.
+  const isEmpty = state === null && (await ctx.db.query("agentSessions").first()) === null;
+  return { selected, isComplete: isEmpty || (generation >= 0 && state?.isComplete === true) };
 }
 
 function readState(ctx: QueryCtx): Promise<Doc<"usageDaysState"> | null> {

@@ -12,7 +12,7 @@ import type { QueryCtx } from "../_generated/server";
 import type { Access } from "./access";
 import { findSession } from "./agents";
 import { agentSession, type SessionStatus } from "./validators";
-import { readUsageDays } from "./usageDays";
+import { hasCounts, readUsageDays } from "./usageDays";
 
 /** The maximum number of sessions in a list, and that are read to find them. */
 const MAX_LISTED = 50;
@@ -37,7 +37,8 @@ const isCounted = v.boolean();
 
 /** A session in a list. Texts are absent for a token that shows only figures. */
 const listedSession = v.object({
-  ...agentSession.pick("sessionId", "agentType", "status", "input", "error").fields,
+  ...agentSession.pick("sessionId", "status", "input", "error").fields,
+  agentType: v.optional(agentSession.fields.agentType),
   isCounted,
   metadata: metadata.pick(
     "startedAt",
@@ -68,15 +69,18 @@ export const sessionList = v.object({
 });
 
 /** A session in full. Where its transcript is stays on its machine. */
-export const shownSession = agentSession
-  .omit("metadata", "revision")
-  .extend({ isCounted, metadata: metadata.omit("transcript") });
+export const shownSession = agentSession.omit("metadata", "revision", "agentType").extend({
+  agentType: v.optional(agentSession.fields.agentType),
+  isCounted,
+  metadata: metadata.omit("transcript"),
+});
 
 const group = v.object({
   name: v.string(),
   sessions: v.number(),
   tokens: v.number(),
-  costUsd: v.number(),
+  /** Absent if no cost is known. */
+  costUsd: v.optional(v.number()),
   /** Whether a part of the cost is an estimate, and whether a part of it is not known. */
   isEstimate: v.boolean(),
   isPartial: v.boolean(),
@@ -182,15 +186,15 @@ function toListed(row: Doc<"agentSessions">, access: Access): ListedSession {
   const { sessionId, agentType, status, input, error, metadata: of } = row;
   const listed: ListedSession = {
     sessionId,
-    agentType,
     status,
-    isCounted: hasCounts(row),
+    isCounted: hasCounts(row.metadata),
     metadata: pick(of, listedSession.fields.metadata.fields),
   };
   if (access === "figures") {
     listed.metadata = withoutTexts(listed.metadata);
     return listed;
   }
+  listed.agentType = agentType;
   if (input !== undefined) listed.input = cut(input, MAX_LINE);
   if (error !== undefined) listed.error = cut(error, MAX_LINE);
   const { title, lastPrompt } = of;
@@ -210,15 +214,15 @@ export async function showSession(
   const { agentType, status, input, output, error } = row;
   const shown: ShownSession = {
     sessionId,
-    agentType,
     status,
-    isCounted: hasCounts(row),
+    isCounted: hasCounts(row.metadata),
     metadata: pick(row.metadata, shownSession.fields.metadata.fields),
   };
   if (access === "figures") {
     shown.metadata = withoutTexts(shown.metadata);
     return shown;
   }
+  shown.agentType = agentType;
   const { workflowId } = row.metadata;
   const workflow = workflowId && (await ctx.db.get("workflows", workflowId));
   if (workflow) shown.workflowKey = workflow.key;
@@ -226,10 +230,6 @@ export async function showSession(
   if (output !== undefined) shown.output = cut(output, MAX_TEXT);
   if (error !== undefined) shown.error = cut(error, MAX_TEXT);
   return shown;
-}
-
-function hasCounts({ metadata: { transcript } }: Doc<"agentSessions">): boolean {
-  return transcript.state !== "missing" || transcript.bytes > 0;
 }
 
 /**
@@ -308,11 +308,12 @@ function grouped(
 ): Group[] {
   const groups = new Map<string, Group>();
   for (const row of rows) {
-    const group = groups.get(row[name]) ?? { ...NOTHING, name: row[name] };
+    const group: Group = groups.get(row[name]) ?? { ...NOTHING, name: row[name] };
     group.sessions += row.sessions;
     group.tokens += row.inputTokens + row.outputTokens;
     group.tokens += row.cacheReadInputTokens + row.cacheCreationInputTokens;
-    group.costUsd += row.costUsd;
+    if (row.sessionsWithCost > 0 || row.costUsd !== 0)
+      group.costUsd = (group.costUsd ?? 0) + row.costUsd;
     group.isEstimate ||= row.activeSessionsWithEstimate > 0;
     group.isPartial ||= row.activeSessionsWithUnknownCost > 0;
     groups.set(group.name, group);
@@ -320,7 +321,7 @@ function grouped(
   return [...groups.values()];
 }
 
-const NOTHING = { sessions: 0, tokens: 0, costUsd: 0, isEstimate: false, isPartial: false };
+const NOTHING = { sessions: 0, tokens: 0, isEstimate: false, isPartial: false };
 
 /** The fields with these names. */
 function pick<T extends object, N extends object>(of: T, names: N): Pick<T, keyof T & keyof N> {

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use clap_complete::Shell;
 
@@ -69,12 +69,21 @@ impl Cli {
                 .find(is_it)
                 .map(|(_, command)| *command)
         });
+        let is_for_sessions = ["session", "sessions"].iter().any(|name| {
+            arguments.first().is_some_and(|first| first == "usage")
+                && arguments.iter().any(|argument| argument == name)
+        });
         // Otherwise clap prints the name that the program was started with, which can be any text.
         let line = std::iter::once("convex-sidecar".into()).chain(arguments);
         Self::try_parse_from(line).map_err(|mut error| {
             if let Some(command) = suggestion {
                 let command = ContextValue::Strings(vec![command.to_owned()]);
                 error.insert(ContextKind::SuggestedSubcommand, command);
+            }
+            if is_for_sessions && error.kind() == ErrorKind::InvalidValue {
+                let tip = "`convex-sidecar sessions` shows each session with its cost";
+                let tip = ContextValue::StyledStrs(vec![tip.into()]);
+                error.insert(ContextKind::Suggested, tip);
             }
             error
         })

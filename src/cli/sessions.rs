@@ -1,7 +1,7 @@
 //! The options of the commands that read sessions.
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValue};
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::workflow;
 use crate::record::ledger::Grouping;
@@ -33,7 +33,7 @@ pub struct Selected {
     /// Only sessions of this workflow
     #[arg(long, value_name = "KEY", value_parser = workflow::key)]
     pub workflow: Option<String>,
-    /// Only sessions of this project: its whole folder or repository, or the last part of it
+    /// Only sessions of this project: its folder or its repository, whole or the last part
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub project: Option<String>,
     /// Only sessions with this text in their prompt, answer, error, title, branch or ID
@@ -65,7 +65,7 @@ pub struct Sessions {
     /// Which sessions.
     #[command(flatten)]
     pub selected: Selected,
-    /// Only sessions that changed on this UTC day or later: a date, 7d, 2w, today or yesterday
+    /// Only sessions that changed on this UTC day or later: a date, 7d (today and the six days before), 2w, today or yesterday
     #[arg(long, value_name = "DAY")]
     pub since: Option<Day>,
     /// Also list sessions that ended without a prompt or an answer
@@ -114,10 +114,10 @@ pub struct Usage {
         hide_possible_values = true
     )]
     pub by: Option<Grouping>,
-    /// The first day: a date, a number of days or weeks ago (7d, 2w), today or yesterday
+    /// The first day: a date, the last days or weeks including today (7d, 2w), today or yesterday
     #[arg(long, value_name = "DAY")]
     pub since: Option<Day>,
-    /// The last day, as for --since
+    /// The last day: a date, the one before the last days or weeks (7d, 2w), today or yesterday
     #[arg(long, value_name = "DAY")]
     pub until: Option<Day>,
     /// Also show each group by model
@@ -139,12 +139,13 @@ pub struct Usage {
 
 /// Options of `show`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").args(["session", "last"]).required(true)))]
 pub struct Show {
     /// Session ID, or a unique prefix of it
-    #[arg(value_name = "SESSION", required_unless_present = "last")]
+    #[arg(value_name = "SESSION")]
     pub session: Option<String>,
     /// Show the session that changed last
-    #[arg(long, conflicts_with = "session")]
+    #[arg(long)]
     pub last: bool,
     /// Print the JSON document as it is sent to Convex
     #[arg(long)]
@@ -184,7 +185,7 @@ impl ValueEnum for Grouping {
             Self::Model => ("model", &["models"]),
             Self::AgentType => (
                 "agent-type",
-                &["agent-types", "agent", "agents", "agentType"],
+                &["agent-types", "agent_type", "agent", "agents", "agentType"],
             ),
             Self::Workflow => ("workflow", &["workflows"]),
             Self::User => ("user", &["users"]),

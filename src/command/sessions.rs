@@ -45,7 +45,7 @@ pub fn run(options: &Sessions) -> Result<()> {
 fn filter(config: &Config, options: &Sessions) -> Filter {
     let today = day_of(now().0);
     Filter {
-        changed_since: options.since.map(|day| start_of(day.date(today))),
+        changed_since: options.since.map(|day| start_of(day.first(today))),
         is_used: !options.all,
         limit: options.limit.try_into().unwrap_or(usize::MAX),
         ..selected::filter(config, &options.selected)

@@ -7,7 +7,7 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{load_config, now, print};
+use super::{load_config, now, print, print_error};
 use crate::cli::Sync;
 use crate::config::{self, Config, Deployment};
 use crate::convex::delivery::Delivery;
@@ -27,11 +27,19 @@ pub fn run(options: Sync) -> Result<()> {
     let mut journal = Journal::open(&config.journal)?;
     let (now, jitter) = now();
     ingest::sweep_and_finalize(&mut journal, &config, now, Deadline::never())?;
-    if options.summary {
-        // The summary is written first, because the delivery can fail.
-        write_summary(&summary(&journal, &config, now)?)?;
+    // The summary is written first, because the delivery can fail. Neither prevents the other.
+    let written = if options.summary {
+        summary(&journal, &config, now).and_then(|summary| write_summary(&summary))
+    } else {
+        Ok(())
+    };
+    let deployment = config.require_deployment();
+    let delivered =
+        deployment.and_then(|deployment| deliver(&mut journal, deployment, now, jitter));
+    if let (Err(error), Err(_)) = (&written, &delivered) {
+        print_error(&format!("{error:#}"));
     }
-    deliver(&mut journal, config.require_deployment()?, now, jitter)
+    delivered.and(written)
 }
 
 /// The sessions of the workflow that the environment names, or else of the last day, in Markdown.

@@ -25,8 +25,8 @@ pub fn run(options: &Usage) -> Result<()> {
     let config = load_config()?;
     let today = day_of(now().0);
     let period = Period {
-        since: options.since.map(|day| day.date(today)),
-        until: options.until.map(|day| day.date(today)),
+        since: options.since.map(|day| day.first(today)),
+        until: options.until.map(|day| day.last(today)),
     };
     if let (Some(since), Some(until)) = (period.since, period.until)
         && since > until
@@ -121,7 +121,9 @@ fn nothing(options: &Usage) -> &'static str {
         && selected.workflow.is_none()
         && selected.project.is_none()
         && selected.search.is_none();
-    if !is_everything {
+    if !is_everything && options.remote {
+        "no matching usage; `convex-sidecar usage --remote` shows all of it\n"
+    } else if !is_everything {
         "no matching usage; `convex-sidecar usage` shows all of it\n"
     } else if options.remote {
         "no sessions in Convex yet; `convex-sidecar sync` delivers this machine's sessions\n"

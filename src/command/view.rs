@@ -1,24 +1,37 @@
 //! `view`: make a link to the page that the deployment serves, or revoke all links.
 
-use std::io::{IsTerminal, stdout};
+use std::fmt::Write;
+use std::fs;
+use std::io::{ErrorKind, IsTerminal, stdout};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use serde_json::json;
 
 use super::{load_config, now, print};
 use crate::cli::View;
-use crate::config::{self, Environment};
+use crate::config::{self, Config, Environment};
 use crate::convex::query::query;
-use crate::deployment::{tokens, variables};
+use crate::deployment::tokens;
 use crate::record::failure::{Failure, FailureKind};
+use crate::system::files::TextFile;
+
+/// How long the deployment's list of links is left alone at least before it is read again: longer than
+/// another process takes from reading it to replacing it.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The variable with the name of the Linux system, under Windows.
+const WSL: &str = "WSL_DISTRO_NAME";
+const RUNDLL32_OF_WSL: &str = "rundll32.exe";
 
 /// Runs `view`.
 pub fn run(options: &View) -> Result<()> {
     let config = load_config()?;
     let deployment = config.require_deployment()?;
     if options.off {
-        tokens::set(deployment, &[])?;
+        tokens::revoke_all(deployment)?;
+        remove_redirect(&redirect_file(&config))?;
         return print("all links are revoked; open pages stop showing data\n");
     }
     let address = query(&config, "agents:getPageAddress", &json!({})).map_err(without_page)?;
@@ -34,18 +47,48 @@ pub fn run(options: &View) -> Result<()> {
             deployment.name()
         );
     };
-    let (now, _) = now();
-    let mut entries = tokens::valid(&variables::read(deployment)?, now);
+    let (now, jitter) = now();
     let expires_at = options.expires.map(|time| now + time.0);
     let (token, entry) = tokens::make(options.figures_only, expires_at)?;
-    entries.push(entry);
-    tokens::set(deployment, &entries)?;
+    tokens::add(deployment, &entry, now, PAUSE.mul_f64(1.0 + jitter))?;
     let link = format!("{}/#token={token}", address.trim_end_matches('/'));
     print(&format!("{link}\n"))?;
     if stdout().is_terminal() {
-        open(&link, &config::environment());
+        open(&link, &redirect_file(&config), &config::environment())?;
     }
     Ok(())
+}
+
+/// The file that leads a browser to the link. Other users can see the arguments of a program, so the
+/// link itself must not be one.
+fn redirect_file(config: &Config) -> PathBuf {
+    config.journal.with_file_name("view.html")
+}
+
+fn remove_redirect(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("could not remove {}", file.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A page that leads to the link at once.
+fn redirect(link: &str) -> String {
+    let mut address = String::new();
+    for char in link.chars() {
+        match char {
+            '&' | '<' | '>' | '"' | '\'' => {
+                let _ = write!(address, "&#{};", u32::from(char));
+            }
+            _ => address.push(char),
+        }
+    }
+    format!(
+        "<!doctype html>\n<meta charset=\"utf-8\">\n<title>convex-sidecar</title>\n\
+         <meta http-equiv=\"refresh\" content=\"0; url={address}\">\n<a href=\"{address}\">Open the page</a>\n"
+    )
 }
 
 /// Says what to do if the deployed functions have no page.
@@ -57,28 +100,41 @@ fn without_page(error: Error) -> Error {
     error
 }
 
-/// Opens the link in a browser, if there is one. The link is printed anyway.
-fn open(link: &str, environment: &Environment) {
+/// Opens the link in a browser, if there is one, through a private file. The link is printed anyway.
+fn open(link: &str, file: &Path, environment: &Environment) -> Result<()> {
     let mut openers = openers(environment).iter();
     let found = openers.find_map(|(name, arguments)| {
         let program = config::executables(name, environment).next()?;
-        Some((program, arguments))
+        Some((*name, program, arguments))
     });
-    if let Some((program, arguments)) = found {
-        let mut command = Command::new(program);
-        command.args(*arguments).arg(link).stdin(Stdio::null());
-        // A browser that starts with it must not end with the terminal.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    }
+    let Some((name, program, arguments)) = found else {
+        return Ok(());
+    };
+    TextFile::read(file.to_owned())?.write_private(&redirect(link))?;
+    let mut command = Command::new(program);
+    command.args(*arguments).stdin(Stdio::null());
+    match environment.get(WSL) {
+        Some(system) if name == RUNDLL32_OF_WSL => command.arg(path_in_windows(system, file)),
+        _ => command.arg(file),
+    };
+    // A browser that starts with it must not end with the terminal.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    Ok(())
 }
 
-/// A program that opens a link, and its arguments before the link.
+/// The path that Windows has for a file of this Linux system.
+fn path_in_windows(system: &str, file: &Path) -> String {
+    let path = file.display().to_string().replace('/', "\\");
+    format!("\\\\wsl.localhost\\{system}{path}")
+}
+
+/// A program that opens a file, and its arguments before the file.
 type Opener = (&'static str, &'static [&'static str]);
 
 /// In order of preference. None of them is a shell command, such as Windows' `start`, in which `&`
-/// in a link would end the command.
+/// in a name would end the command.
 fn openers(environment: &Environment) -> &'static [Opener] {
     const RUNDLL32: &[&str] = &["url.dll,FileProtocolHandler"];
     let has = |names: &[&str]| names.iter().any(|name| environment.contains_key(*name));
@@ -86,9 +142,9 @@ fn openers(environment: &Environment) -> &'static [Opener] {
         &[("rundll32", RUNDLL32)]
     } else if cfg!(target_os = "macos") {
         &[("open", &[])]
-    } else if has(&["WSL_DISTRO_NAME"]) {
+    } else if has(&[WSL]) {
         // The browser of Windows.
-        &[("wslview", &[]), ("rundll32.exe", RUNDLL32)]
+        &[("wslview", &[]), (RUNDLL32_OF_WSL, RUNDLL32)]
     } else if has(&["DISPLAY", "WAYLAND_DISPLAY", "BROWSER"]) {
         &[("xdg-open", &[])]
     } else {

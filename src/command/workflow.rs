@@ -90,7 +90,7 @@ fn list(config: &Config, options: &ListWorkflows) -> Result<()> {
     }
     if found.is_empty() {
         return print(
-            "no workflows; `convex-sidecar workflow set KEY` creates one, and so does a session with CONVEX_SIDECAR_WORKFLOW=KEY\n",
+            "no workflows; `convex-sidecar workflow set KEY --status running` creates one, and so does a session with CONVEX_SIDECAR_WORKFLOW=KEY\n",
         );
     }
     let workflows: Vec<_> = found.into_iter().map(|found| found.workflow).collect();

@@ -2,8 +2,10 @@
 //! their hashes.
 
 use std::fmt::Write;
+use std::thread::sleep;
+use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail, ensure};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -15,8 +17,10 @@ use crate::record::Millis;
 const VARIABLE: &str = "CONVEX_SIDECAR_VIEW_TOKENS";
 /// The random bytes of a token: 192 bits.
 const RANDOM: usize = 24;
-/// The maximum number of tokens. If there are more, the oldest are revoked.
+/// The maximum number of tokens.
 const MAX_TOKENS: usize = 50;
+/// How often a token is added that another process has removed again.
+const ATTEMPTS: u32 = 10;
 
 /// A token as the deployment knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +61,33 @@ pub fn valid(variables: &Variables, now: Millis) -> Vec<Entry> {
     parse(value, now)
 }
 
-/// Makes exactly these tokens valid.
-pub fn set(deployment: &Deployment, entries: &[Entry]) -> Result<()> {
-    let value = format(entries);
-    let value = Some(value.as_str()).filter(|value| !value.is_empty());
-    variables::set(deployment, VARIABLE, value)
+/// Makes a token valid in addition to those that are valid at `now`. The deployment can only replace
+/// the whole variable, so of two processes that add a token at the same time, the last one wins. After
+/// a pause, which should differ between them, the variable is therefore read again, and the token
+/// is added again if it is missing.
+pub fn add(deployment: &Deployment, entry: &Entry, now: Millis, pause: Duration) -> Result<()> {
+    for attempt in 0..=ATTEMPTS {
+        let mut entries = valid(&variables::read(deployment)?, now);
+        if entries.contains(entry) {
+            return Ok(());
+        }
+        ensure!(
+            entries.len() < MAX_TOKENS,
+            "could not add a link, because {} has {MAX_TOKENS} valid ones; `convex-sidecar view --off` revokes all of them",
+            deployment.name()
+        );
+        if attempt < ATTEMPTS {
+            entries.push(entry.clone());
+            variables::set(deployment, VARIABLE, Some(&format(&entries)))?;
+            sleep(pause);
+        }
+    }
+    bail!("could not add a link, because other processes change the links; run this again")
+}
+
+/// Makes no token valid.
+pub fn revoke_all(deployment: &Deployment) -> Result<()> {
+    variables::set(deployment, VARIABLE, None)
 }
 
 fn parse(value: &str, now: Millis) -> Vec<Entry> {
@@ -81,8 +107,7 @@ fn parse(value: &str, now: Millis) -> Vec<Entry> {
 }
 
 fn format(entries: &[Entry]) -> String {
-    let surplus = entries.len().saturating_sub(MAX_TOKENS);
-    let entries = entries[surplus..].iter().map(|entry| {
+    let entries = entries.iter().map(|entry| {
         let shows = if entry.is_for_figures {
             "figures"
         } else {
@@ -106,13 +131,5 @@ mod tests {
         assert_eq!(parse(&value, 999), [lasting.clone(), brief]);
         assert_eq!(parse(&value, 1_000), [lasting]);
         assert_eq!(parse("garbage a:b a:full:x", 0), []);
-    }
-
-    #[test]
-    fn oldest_tokens_are_revoked_when_there_are_too_many() {
-        let entries: Vec<_> = (0..=MAX_TOKENS)
-            .map(|_| make(false, None).unwrap().1)
-            .collect();
-        assert_eq!(parse(&format(&entries), 0), entries[1..]);
     }
 }

@@ -17,18 +17,34 @@ pub enum Day {
     /// A date.
     Date(Date),
     /// This many days before today.
-    DaysAgo(u16),
+    Ago(u16),
+    /// So many days, of which today is the last.
+    Last(u16),
 }
 
 impl Day {
-    /// The date, if today is this day.
+    /// The first day of a period that begins with it.
     #[must_use]
-    pub fn date(self, today: Date) -> Date {
+    pub fn first(self, today: Date) -> Date {
         match self {
             Self::Date(date) => date,
-            Self::DaysAgo(days) => today.saturating_sub(i64::from(days).days()),
+            Self::Ago(days) => before(today, days),
+            Self::Last(days) => before(today, days.saturating_sub(1)),
         }
     }
+
+    /// The last day of a period that ends with it: the one before the last days.
+    #[must_use]
+    pub fn last(self, today: Date) -> Date {
+        match self {
+            Self::Last(days) => before(today, days),
+            _ => self.first(today),
+        }
+    }
+}
+
+fn before(today: Date, days: u16) -> Date {
+    today.saturating_sub(i64::from(days).days())
 }
 
 impl FromStr for Day {
@@ -37,22 +53,34 @@ impl FromStr for Day {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?} is not a day; use a date (2026-11-26), a number of days or weeks ago (7d, 2w), today or yesterday"
+                "{text:?} is not a day; use a date (2026-11-26), a number of days or weeks (7d, 2w), today or yesterday"
             )
         };
-        let ago = |number: &str, days: u16| {
+        let last = |number: &str, days: u16| {
             let number: u16 = number.parse().map_err(|_| wrong())?;
             let days = number.checked_mul(days).ok_or_else(wrong)?;
-            Ok(Self::DaysAgo(days))
+            Ok(Self::Last(days))
         };
-        match text {
-            "today" => Ok(Self::DaysAgo(0)),
-            "yesterday" => Ok(Self::DaysAgo(1)),
-            _ => match (text.strip_suffix('d'), text.strip_suffix('w')) {
-                (Some(number), _) => ago(number, 1),
-                (_, Some(number)) => ago(number, 7),
-                _ => text.parse().map(Self::Date).map_err(|_| wrong()),
-            },
+        let lower = text.to_ascii_lowercase();
+        match lower.as_str() {
+            "today" => return Ok(Self::Ago(0)),
+            "yesterday" => return Ok(Self::Ago(1)),
+            _ => {}
+        }
+        match (lower.strip_suffix('d'), lower.strip_suffix('w')) {
+            (Some(number), _) => last(number, 1),
+            (_, Some(number)) => last(number, 7),
+            _ => {
+                let date = text.parse().map_err(|_| wrong())?;
+                let is_part = |char: char| char.is_ascii_digit() || char == '-';
+                if text.chars().all(is_part) {
+                    return Ok(Self::Date(date));
+                }
+                // A time or a time zone must not seem to count.
+                Err(format!(
+                    "{text:?} is more than a day; days are UTC, so use only the date: {date}"
+                ))
+            }
         }
     }
 }
@@ -125,10 +153,13 @@ mod tests {
             ("today", today),
             ("0d", today),
             ("yesterday", date(2026, 2, 28)),
-            ("7d", date(2026, 2, 22)),
-            ("2w", date(2026, 2, 15)),
+            ("1d", today),
+            ("7d", date(2026, 2, 23)),
+            ("2w", date(2026, 2, 16)),
+            ("7D", date(2026, 2, 23)),
+            ("Yesterday", date(2026, 2, 28)),
         ] {
-            let parsed = Day::from_str(text).map(|day| day.date(today));
+            let parsed = Day::from_str(text).map(|day| day.first(today));
             assert_eq!(parsed, Ok(day), "{text}");
         }
         for text in [
@@ -141,9 +172,39 @@ mod tests {
             "9999w",
             "tomorrow",
         ] {
-            assert!(Day::from_str(text).is_err(), "{text}");
+            let error = Day::from_str(text).unwrap_err();
+            assert!(error.contains("is not a day"), "{text}: {error}");
         }
-        assert_eq!(Day::DaysAgo(u16::MAX).date(Date::MIN), Date::MIN);
+        assert_eq!(Day::Last(u16::MAX).first(Date::MIN), Date::MIN);
+    }
+
+    #[test]
+    fn last_days_end_today_and_those_before_them_end_when_they_begin() {
+        let today = date(2026, 3, 1);
+        let week = Day::from_str("7d").unwrap();
+        let days = |day: Day, other: Day| (day.first(today), other.last(today));
+        assert_eq!(
+            days(week, Day::Ago(0)),
+            (date(2026, 2, 23), date(2026, 3, 1))
+        );
+        let two_weeks = Day::from_str("2w").unwrap();
+        assert_eq!(
+            days(two_weeks, week),
+            (date(2026, 2, 16), date(2026, 2, 22))
+        );
+    }
+
+    #[test]
+    fn day_with_a_time_or_a_time_zone_is_refused() {
+        for text in [
+            "2026-11-01T23:00:00+05:00",
+            "2026-11-01[Asia/Tokyo]",
+            "2026-11-01 10:00",
+        ] {
+            let error = Day::from_str(text).unwrap_err();
+            let expected = "days are UTC, so use only the date: 2026-11-01";
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 
     #[test]

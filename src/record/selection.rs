@@ -1,12 +1,11 @@
 //! Which sessions a user selects.
 
 use super::document::Document;
-use super::ledger::project;
 
 /// Sessions by their project and their text.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Selection {
-    /// Only those of this project; see [`is_project`].
+    /// Only those of this project; see [`is_of_project`].
     pub project: Option<String>,
     /// Only those with this text in their prompt, answer, error, title, branch or ID, in upper or
     /// lower case.
@@ -24,8 +23,8 @@ impl Selection {
     #[must_use]
     pub fn contains(&self, document: &Document) -> bool {
         let metadata = &document.metadata;
-        let project = project(metadata.repository.as_deref(), &metadata.cwd);
-        let is_of = |name: &String| is_project(project, name);
+        let repository = metadata.repository.as_deref();
+        let is_of = |name: &String| is_of_project(repository, &metadata.cwd, name);
         self.project.as_ref().is_none_or(is_of)
             && self.search.as_ref().is_none_or(|text| {
                 let text = text.to_lowercase();
@@ -44,6 +43,14 @@ impl Selection {
                 .any(|field| field.to_lowercase().contains(&text))
             })
     }
+}
+
+/// Whether `name` means the project of a session with this repository, if there is one, in this
+/// folder: either of them, as [`is_project`] matches.
+#[must_use]
+pub fn is_of_project(repository: Option<&str>, cwd: &str, name: &str) -> bool {
+    let is_repository = repository.is_some_and(|repository| is_project(repository, name));
+    is_repository || is_project(cwd, name)
 }
 
 /// Whether `name` means this project: its repository or folder, the last parts of either, or a

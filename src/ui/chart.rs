@@ -35,7 +35,7 @@ pub(super) fn sparkline(values: &[f64]) -> String {
     reason = "a share of the width of a screen"
 )]
 fn eighths(share: f64, whole: usize) -> usize {
-    if share.is_nan() || share <= 0.0 {
+    if share.is_nan() || share <= 0.0 || whole == 0 {
         return 0;
     }
     ((share * whole as f64).round() as usize).clamp(1, whole)
@@ -54,6 +54,7 @@ mod tests {
         for nothing in [0.0, -1.0, f64::NAN] {
             assert_eq!(bar(nothing, 4), "");
         }
+        assert_eq!(bar(1.0, 0), "");
     }
 
     #[test]

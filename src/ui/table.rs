@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::chart::bar;
 use super::screen::{HEADING, PLAIN, Screen};
-use super::text::cut;
+use super::text::{cut, cut_apart};
 use crate::record::Millis;
 
 /// The smallest width of the last column, if it contains text.
@@ -116,16 +116,12 @@ struct LaidOut<'a, T> {
 
 impl<'a, T> LaidOut<'a, T> {
     fn new(column: &'a Column<T>, rows: &[T], max_width: usize, now: Millis) -> Self {
-        let cells: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                let cell = (column.cell)(row, now);
-                Cell {
-                    text: cut(&cell.text, max_width),
-                    ..cell
-                }
-            })
-            .collect();
+        let mut cells: Vec<_> = rows.iter().map(|row| (column.cell)(row, now)).collect();
+        let texts = cells.iter().map(|cell| cell.text.as_str());
+        let fitted = cut_apart(&texts.collect::<Vec<_>>(), max_width);
+        for (cell, text) in cells.iter_mut().zip(fitted) {
+            cell.text = text;
+        }
         let width = cells
             .iter()
             .map(|cell| cell.text.width())
@@ -195,6 +191,8 @@ pub fn table<T>(
             text, style, share, ..
         } = (last.cell)(row, now);
         let text = match share {
+            // A shorter bar says nothing; the table is complete without it.
+            Some(_) if last_width < BAR.0 => String::new(),
             Some(share) => bar(share, last_width.min(BAR.1)),
             None => cut(&text, last_width),
         };

@@ -1,5 +1,6 @@
 //! Text for screens: escaped, cut, wrapped; times, numbers and amounts in readable form.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde_json::Value;
@@ -181,15 +182,6 @@ pub(super) fn cost_of(usd: f64, is_partial: bool, is_estimate: bool) -> String {
     format!("{bound}{estimate}{}", dollars(usd))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-pub(super) fn count(number: u64) -> String {
-    match number {
-        ..10_000 => number.to_string(),
-        10_000..1_000_000 => format!("{:.1}k", number as f64 / 1e3),
-        _ => format!("{:.1}M", number as f64 / 1e6),
-    }
-}
-
 /// A number in at most five characters, if it is below a trillion.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(super) fn short_count(number: u64) -> String {
@@ -225,14 +217,14 @@ pub(super) fn failures(count: u64) -> String {
 
 /// All tokens of any kind.
 pub(super) fn tokens(usage: Usage) -> String {
-    count(usage.tokens())
+    short_count(usage.tokens())
 }
 
 /// The tokens of each kind, and the number of web searches.
 pub(super) fn tokens_by_kind(usage: Usage) -> String {
     let thinking = match usage.thinking_tokens {
         0 => String::new(),
-        tokens => format!(" ({} thinking)", count(tokens)),
+        tokens => format!(" ({} thinking)", short_count(tokens)),
     };
     let searches = match usage.web_search_requests {
         0 => String::new(),
@@ -243,10 +235,10 @@ pub(super) fn tokens_by_kind(usage: Usage) -> String {
     };
     format!(
         "{} in, {} out{thinking}, {} cache read, {} cache written{searches}",
-        count(usage.input_tokens),
-        count(usage.output_tokens),
-        count(usage.cache_read_input_tokens),
-        count(usage.cache_creation_input_tokens)
+        short_count(usage.input_tokens),
+        short_count(usage.output_tokens),
+        short_count(usage.cache_read_input_tokens),
+        short_count(usage.cache_creation_input_tokens)
     )
 }
 
@@ -282,6 +274,36 @@ pub(super) fn cut_left(text: &str, width: usize) -> String {
     } else {
         format!("…{end}")
     }
+}
+
+/// The beginning and the end of the text, of at most `width` columns together.
+fn cut_middle(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let beginning = cut(text, width / 2 + 1);
+    let end = cut_left(text, width - beginning.width().min(width) + 1);
+    format!("{beginning}{}", end.trim_start_matches('…'))
+}
+
+/// The texts, each cut to at most `width` columns: at the end, or, where different texts would look
+/// the same, in the middle or at the beginning.
+pub(super) fn cut_apart(texts: &[&str], width: usize) -> Vec<String> {
+    let mut shortened: Vec<_> = texts.iter().map(|text| cut(text, width)).collect();
+    for shorten in [cut_middle, cut_left] {
+        let mut originals: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (short, text) in shortened.iter().zip(texts) {
+            originals.entry(short).or_default().insert(text);
+        }
+        let is_ambiguous = |short: &String| originals[short.as_str()].len() > 1;
+        let ambiguous: Vec<_> = shortened.iter().map(is_ambiguous).collect();
+        for (index, text) in texts.iter().enumerate() {
+            if ambiguous[index] {
+                shortened[index] = shorten(text, width);
+            }
+        }
+    }
+    shortened
 }
 
 /// The text in lines of at most `width` columns, broken between words, or within words that are
@@ -354,6 +376,22 @@ mod tests {
         assert_eq!(cut_left("abcdef", 6), "abcdef");
         assert_eq!(cut_left("abcdef", 5), "…cdef");
         assert_eq!(cut_left("ab日本", 4), "…本");
+    }
+
+    #[test]
+    fn texts_are_cut_where_they_differ() {
+        let same = ["abcdefgh", "abcdefgh"];
+        assert_eq!(cut_apart(&same, 5), ["abcd…"; 2]);
+        assert_eq!(cut_apart(&["abcdefgh", "short"], 5), ["abcd…", "short"]);
+        let in_end = ["run-2026-1", "run-2026-2", "else"];
+        assert_eq!(cut_apart(&in_end, 7), ["run…6-1", "run…6-2", "else"]);
+        let in_middle = ["aaaaaaaa-1-bbb", "aaaaaaaa-2-bbb"];
+        assert_eq!(cut_apart(&in_middle, 7), ["…-1-bbb", "…-2-bbb"]);
+        assert_eq!(
+            cut_apart(&["日本日本a", "日本日本b"], 6),
+            ["日…本a", "日…本b"]
+        );
+        assert_eq!(cut_apart(&same, 1), ["…"; 2]);
     }
 
     #[test]

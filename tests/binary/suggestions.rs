@@ -141,3 +141,29 @@ fn completions_offer_the_ids_of_sessions() {
         "{zsh}"
     );
 }
+
+#[test]
+fn usage_and_show_name_what_was_probably_meant() {
+    let machine = Machine::new();
+    for (args, tip) in [
+        (&["show"][..], "<SESSION|--last>"),
+        (&["usage", "session"], "`convex-sidecar sessions`"),
+        (&["usage", "--by", "sessions"], "`convex-sidecar sessions`"),
+    ] {
+        let output = machine.sidecar(args).run();
+        assert_eq!(output.status, 64, "{args:?}");
+        assert!(output.stderr.contains(tip), "{args:?}: {}", output.stderr);
+    }
+    machine.sidecar(&["usage", "agent_type"]).run().ok();
+}
+
+#[test]
+fn command_that_creates_a_workflow_works_as_it_is_shown() {
+    let machine = Machine::new();
+    let hint = machine.sidecar(&["workflow", "list"]).run().ok();
+    let command = hint.split('`').nth(1).unwrap();
+    let args: Vec<_> = command.split(' ').skip(1).collect();
+    machine.sidecar(&args).run().ok();
+    let list = machine.sidecar(&["workflow", "list"]).run().ok();
+    assert!(list.contains("KEY"), "{list}");
+}

@@ -99,3 +99,29 @@ fn summary_of_a_run_in_ci_goes_to_the_file_of_the_job() {
     let all = machine.sidecar(&["sync", "--summary"]).run().stdout;
     assert!(all.contains("not of this run"), "{all}");
 }
+
+#[test]
+fn summary_that_cannot_be_written_does_not_prevent_the_delivery() {
+    for file in ["/nonexistent/summary.md", "/dev/full"] {
+        let backend = Backend::start();
+        let machine = backend.machine();
+        let event = json!({ "session_id": "s", "hook_event_name": "Stop" });
+        backend.pause();
+        machine
+            .sidecar(&["hook"])
+            .stdin(event.to_string())
+            .run()
+            .silent();
+        backend.resume();
+        let sync = machine.sidecar(&["sync", "--summary"]);
+        let output = sync.env("GITHUB_STEP_SUMMARY", file).run();
+        assert_eq!(output.status, 1, "{file}");
+        let expected = format!("could not write the summary to {file}");
+        assert!(output.stderr.contains(&expected), "{}", output.stderr);
+        assert!(
+            output.stdout.starts_with("1 session delivered"),
+            "{file}: {}",
+            output.stdout
+        );
+    }
+}

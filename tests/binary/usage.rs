@@ -358,15 +358,122 @@ fn journal_and_convex_agree() {
 }
 
 #[test]
-fn incomplete_sums_in_convex_are_not_shown_as_complete() {
+fn sums_of_an_empty_deployment_are_complete() {
     let backend = Backend::start();
     let output = backend.machine().sidecar(&["usage", "--remote"]).run();
-    assert_eq!(output.status, 0);
-    assert!(
-        output.stderr.starts_with("These sums are not complete"),
-        "{}",
-        output.stderr
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    assert!(output.stdout.starts_with("no sessions in Convex yet"));
+}
+
+#[test]
+fn nothing_that_matches_in_convex_leads_to_everything_there() {
+    let backend = Backend::start();
+    let args = ["usage", "--remote", "--project", "none"];
+    let stdout = backend.machine().sidecar(&args).run().ok();
+    let expected = "no matching usage; `convex-sidecar usage --remote` shows all of it\n";
+    assert_eq!(stdout, expected);
+}
+
+/// The names are as long as a screen allows, so that there is no place for bars.
+#[test]
+fn narrow_screen_has_a_table_without_bars() {
+    let machine = Machine::new();
+    let name = "a-folder-with-a-long-name-2026";
+    record(
+        &machine,
+        &[session("a", name, 0, &[(0, OPUS, 900, Some(0.5))])],
     );
+    for columns in ["20", "30", "40", "43", "44"] {
+        let usage = machine.sidecar(&["usage", "project"]);
+        let screen = usage.env("COLUMNS", columns).run().ok();
+        assert!(
+            screen.contains("a-folder-with-a-long-na…") && screen.contains("$0.500"),
+            "{screen}"
+        );
+        assert!(!screen.contains("██"), "{columns}: {screen}");
+    }
+}
+
+#[test]
+fn different_groups_have_different_names_on_a_screen() {
+    let machine = Machine::new();
+    let documents: Vec<_> = (0..3)
+        .map(|run| {
+            let mut document = session(&format!("s{run}"), "shop", 0, &[(0, OPUS, 1, None)]);
+            document["workflowKey"] = json!(format!("Nightly dependency upgrade-1234567{run}"));
+            document
+        })
+        .collect();
+    record(&machine, &documents);
+    for args in [&["usage", "workflow"], &["workflow", "list"]] {
+        let screen = machine.sidecar(args).env("COLUMNS", "80").run().ok();
+        for run in 0..3 {
+            let name = format!("Nightly depe…de-1234567{run}");
+            assert!(screen.contains(&name), "{name}: {screen}");
+        }
+    }
+}
+
+/// A session that only hooks reported, because the client kept no transcript.
+#[test]
+fn sum_without_the_cost_of_a_session_of_which_nothing_is_known_is_partial() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let mut unknown = session("unknown", "shop", 0, &[(0, OPUS, 0, None)]);
+    let mut unused = session("unused", "docs", 0, &[(0, OPUS, 0, None)]);
+    for document in [&mut unknown, &mut unused] {
+        document["metadata"]["transcript"] = json!({ "path": "", "state": "missing", "bytes": 0 });
+        document["metadata"]["usageByDay"] = json!([]);
+    }
+    unused["metadata"]["prompts"] = json!(0);
+    unused["metadata"]["turns"] = json!(0);
+    let known = |id, project| session(id, project, 0, &[(0, OPUS, 9, Some(0.5))]);
+    record(
+        &machine,
+        &[unknown, unused, known("a", "shop"), known("b", "docs")],
+    );
+    machine.sidecar(&["sync"]).run().ok();
+    for args in [&[][..], &["--remote"]] {
+        let lines = lines(&machine, &[&["project"], args].concat());
+        let marks: Vec<_> = lines
+            .iter()
+            .map(|line| {
+                (
+                    line["project"].as_str(),
+                    line.get("costIsPartial").is_some(),
+                )
+            })
+            .collect();
+        for expected in [
+            (Some("/home/dev/shop"), true),
+            (Some("/home/dev/docs"), false),
+            (None, true),
+        ] {
+            assert!(marks.contains(&expected), "{args:?}: {marks:?}");
+        }
+    }
+}
+
+#[test]
+fn project_is_also_named_by_its_folder_if_it_has_a_repository() {
+    let machine = Machine::new();
+    let mut document = session("a", "shop-checkout", 0, &[(0, OPUS, 1, None)]);
+    document["metadata"]["repository"] = json!("https://github.com/acme/shop");
+    record(&machine, &[document]);
+    for name in [
+        "shop-checkout",
+        "/home/dev/shop-checkout",
+        "shop",
+        "acme/shop",
+    ] {
+        let total = lines(&machine, &["--project", name]).pop().unwrap();
+        assert_eq!(total["sessions"], 1, "usage {name}");
+        let args = ["sessions", "--json", "--project", name];
+        let sessions = json_lines(&machine.sidecar(&args).run().ok());
+        assert_eq!(sessions.len(), 1, "sessions {name}");
+    }
+    let none = lines(&machine, &["--project", "hop"]).pop().unwrap();
+    assert_eq!(none["sessions"], 0);
 }
 
 #[test]
@@ -477,6 +584,10 @@ fn wrong_options_are_a_wrong_command_line() {
             "--since 2025-03-02 is after --until 2025-03-01",
         ),
         (&["--since", "soon"], "\"soon\" is not a day"),
+        (
+            &["--since", "2026-11-01T23:00:00+05:00"],
+            "use only the date: 2026-11-01",
+        ),
         (&["color"], "invalid value 'color'"),
         (&["day", "--by", "week"], "cannot be used with"),
         (&["--json", "--csv"], "cannot be used with"),

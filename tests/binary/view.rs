@@ -98,6 +98,47 @@ fn link_that_is_never_valid_is_refused() {
     );
 }
 
+#[test]
+fn links_that_are_made_at_the_same_time_are_all_valid() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let links: Vec<_> = std::thread::scope(|scope| {
+        let make = || link(&machine, &[]);
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(make)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    for link in &links {
+        let answer = sessions(&backend, token(link));
+        assert!(answer.contains("\"success\""), "{link}: {answer}");
+    }
+}
+
+#[test]
+fn new_link_never_revokes_another_one() {
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let entries = |count: usize, expires_at: i64| {
+        let entry = |index| format!("{index:064x}:full:{expires_at}");
+        (0..count).map(entry).collect::<Vec<_>>().join(" ")
+    };
+    let name = "CONVEX_SIDECAR_VIEW_TOKENS";
+    backend.set_variable(name, &entries(50, 0));
+    let run = machine.sidecar(&["view", "--expires", "1h"]).run();
+    assert_eq!((run.status, run.stdout.as_str()), (1, ""));
+    for part in ["has 50 valid ones", "`convex-sidecar view --off`"] {
+        assert!(run.stderr.contains(part), "{}", run.stderr);
+    }
+    // Those that have expired make room.
+    backend.set_variable(name, &format!("{} {}", entries(49, 0), entries(9, 1)));
+    let answer = sessions(&backend, token(&link(&machine, &[])));
+    assert!(answer.contains("\"success\""), "{answer}");
+    let doctor = machine.sidecar(&["doctor"]).run().stdout;
+    assert!(doctor.contains("50 links to the page valid"), "{doctor}");
+}
+
 /// In a terminal, which `script` of util-linux provides.
 #[cfg(target_os = "linux")]
 #[test]
@@ -116,7 +157,11 @@ fn link_is_opened_in_the_browser_of_the_system_if_there_is_one() {
     for name in ["xdg-open", "wslview", "rundll32.exe"] {
         let path = programs.join(name);
         let log = log_file.display();
-        fs::write(&path, format!("#!/bin/sh\necho {name} \"$@\" >{log}\n")).unwrap();
+        fs::write(
+            &path,
+            format!("#!/bin/sh\nprintf '%s\\n' \"{name} $*\" >{log}\n"),
+        )
+        .unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     // The link that is printed, and the command that opened it.
@@ -145,22 +190,43 @@ fn link_is_opened_in_the_browser_of_the_system_if_there_is_one() {
         (printed, command)
     };
 
+    // The token is in a file that only this user can read, and in no argument.
+    let file = machine.sidecar_home().join("view.html");
+    let path = file.display();
+    let assert_leads_to = |link: &str| {
+        let page = fs::read_to_string(&file).unwrap();
+        assert!(
+            page.contains(&format!("content=\"0; url={link}\"")),
+            "{page}"
+        );
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    };
     for name in ["DISPLAY", "WAYLAND_DISPLAY", "BROWSER"] {
         let (link, command) = view(&[(name, ":0")], true);
-        assert_eq!(command, format!("xdg-open {link}\n"), "{name}");
+        assert_eq!(command, format!("xdg-open {path}\n"), "{name}");
+        assert_leads_to(&link);
     }
     let wsl = [("WSL_DISTRO_NAME", "Debian"), ("DISPLAY", ":0")];
     let (link, command) = view(&wsl, true);
-    assert_eq!(command, format!("wslview {link}\n"));
+    assert_eq!(command, format!("wslview {path}\n"));
+    assert_leads_to(&link);
     fs::remove_file(programs.join("wslview")).unwrap();
     let (link, command) = view(&wsl, true);
+    let in_windows = path.to_string().replace('/', "\\");
     assert_eq!(
         command,
-        format!("rundll32.exe url.dll,FileProtocolHandler {link}\n")
+        format!("rundll32.exe url.dll,FileProtocolHandler \\\\wsl.localhost\\Debian{in_windows}\n")
     );
+    assert_leads_to(&link);
+    for _ in 0..2 {
+        machine.sidecar(&["view", "--off"]).run().ok();
+        assert!(!file.exists());
+    }
     let (_, command) = view(&[], false);
     assert_eq!(command, "", "without a screen");
     fs::remove_file(programs.join("xdg-open")).unwrap();
     let (_, command) = view(&[("DISPLAY", ":0")], false);
     assert_eq!(command, "", "without xdg-open");
+    assert!(!file.exists());
 }

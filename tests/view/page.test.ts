@@ -183,6 +183,23 @@ describe("the page", () => {
     await page.getByText("Count to 0", { exact: true }).waitFor();
   });
 
+  it("shows an unknown cost as unknown, and counts nothing of tomorrow as of today", async () => {
+    const host = "unpriced";
+    const unpriced = { host, costUsd: undefined, costSource: undefined, usageByDay: undefined };
+    await site.store("s-unpriced", { input: "Weigh the gold" }, unpriced);
+    const tomorrow = { startedAt: Date.now() + 24 * 60 * 60 * 1000 };
+    await site.store("s-tomorrow", { input: "Wait a day" }, { ...unpriced, ...tomorrow });
+    const page = await site.open({ search: `?host=${host}` });
+    await shows(page, "Weigh the gold");
+    const totals = page.locator("#totals", { hasText: "1 session" });
+    await totals.waitFor();
+    const texts = await totals.locator(".total").allTextContents();
+    for (const [index, title] of ["Today (UTC)", "7 days", "30 days"].entries())
+      expect(texts[index]).toContain(`${title}–1 session, `);
+    const costs = await page.locator("#groups td:last-child").allTextContents();
+    expect([...new Set(costs)]).toEqual(["–"]);
+  });
+
   it("shows everything for a filter that it does not know", async () => {
     const page = await site.open({ search: "?days=many&status=odd&before=soon&session=" });
     await shows(page, "Mend the till");

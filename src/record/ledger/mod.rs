@@ -106,7 +106,7 @@ pub struct Amounts {
     pub cost_usd: Option<f64>,
     /// Whether part of the cost is an estimate.
     pub is_estimate: bool,
-    /// Whether there are tokens whose cost is not known, so that the cost is a lower bound.
+    /// Whether something was used whose cost is not known, so that the cost is a lower bound.
     pub is_partial: bool,
 }
 
@@ -173,7 +173,7 @@ impl Ledger {
         let entries = session.entries();
         self.add(session, start, session.model(), &session.whole(&entries));
         for entry in entries.iter() {
-            let day = entry.day.parse().unwrap_or(start);
+            let day = entry.date().unwrap_or(start);
             self.add(session, day, &entry.model, &session.amounts(entry));
         }
     }
@@ -186,7 +186,7 @@ impl Ledger {
     }
 
     fn add(&mut self, labels: &impl Labels, day: Date, model: &str, amounts: &Amounts) {
-        let is_of = |name: &String| is_project(labels.label(Grouping::Project), name);
+        let is_of = |name: &String| labels.is_of_project(name);
         if *amounts == Amounts::default()
             || !self.period.contains(day)
             || !self.project.as_ref().is_none_or(is_of)
@@ -276,6 +276,11 @@ fn monday_of(day: Date) -> Date {
 trait Labels {
     /// Empty if there is none.
     fn label(&self, grouping: Grouping) -> &str;
+
+    /// Whether `name` means its project.
+    fn is_of_project(&self, name: &str) -> bool {
+        is_project(self.label(Grouping::Project), name)
+    }
 
     fn tags(&self) -> &[String] {
         &[]
@@ -593,6 +598,17 @@ mod tests {
         assert_eq!(figures(0), ("2025-12-28", [1, 2, 3], 1, 0, Some(0.5), true));
         assert_eq!(figures(1), ("2025-12-29", [0, 0, 0], 0, 5, Some(1.0), true));
         assert_eq!(days.len(), 2);
+    }
+
+    #[test]
+    fn tokens_without_a_date_count_when_the_session_started() {
+        for day in ["", "soon", "2026-02-30", "20251229", "2025-12-29T10:00"] {
+            let entry = json!({ "day": day, "model": "", "inputTokens": 5 });
+            let document = json!({ "metadata": { "startedAt": START, "usageByDay": [entry] } });
+            let ledger = ledger(&[document], Grouping::Day, Period::default());
+            let days: Vec<_> = ledger.groups().iter().map(|(day, _)| *day).collect();
+            assert_eq!(days, ["2025-12-28"], "{day}");
+        }
     }
 
     #[test]

@@ -2,10 +2,14 @@
 
 use std::borrow::Cow;
 
+use jiff::civil::Date;
 use serde::Deserialize;
 
 use super::{Amounts, Grouping, Labels};
 use crate::record::Millis;
+use crate::record::document::TranscriptDocument;
+use crate::record::read_state::TranscriptState;
+use crate::record::selection::is_of_project;
 use crate::record::usage::Usage;
 
 /// In dollars: less than anything costs, and more than the rounding error of a sum of floats.
@@ -33,6 +37,8 @@ struct Metadata {
     tags: Vec<String>,
     model: Option<String>,
     models: Vec<String>,
+    transcript: TranscriptDocument,
+    prompts: u64,
     turns: u64,
     tool_calls: u64,
     tool_errors: u64,
@@ -58,6 +64,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Its day, if it has one that is a date and nothing else. Convex's sums treat it in the same way.
+    pub fn date(&self) -> Option<Date> {
+        let day = (self.day.len() == "2026-11-26".len()).then_some(&self.day)?;
+        day.parse().ok()
+    }
+
     pub fn usage(&self) -> Usage {
         Usage {
             input_tokens: self.input_tokens,
@@ -107,6 +119,7 @@ impl SessionUsage {
             tool_errors: metadata.tool_errors,
             cost_usd: rest,
             is_estimate: self.is_estimate(rest),
+            is_partial: !self.has_all_cost() && metadata.has_unknown_usage(),
             ..Amounts::default()
         }
     }
@@ -115,14 +128,17 @@ impl SessionUsage {
     pub(super) fn amounts(&self, entry: &Entry) -> Amounts {
         let metadata = &self.metadata;
         let cost_usd = metadata.cost_usd.and(entry.cost_usd);
-        let has_all_cost = metadata.cost_usd.is_some() && metadata.cost_is_partial != Some(true);
         Amounts {
             usage: entry.usage(),
             cost_usd: cost_usd.filter(|usd| *usd != 0.0),
             is_estimate: self.is_estimate(cost_usd),
-            is_partial: entry.usage().tokens() > 0 && !has_all_cost,
+            is_partial: entry.usage().tokens() > 0 && !self.has_all_cost(),
             ..Amounts::default()
         }
+    }
+
+    fn has_all_cost(&self) -> bool {
+        self.metadata.cost_usd.is_some() && self.metadata.cost_is_partial != Some(true)
     }
 
     fn is_estimate(&self, cost_usd: Option<f64>) -> bool {
@@ -132,6 +148,13 @@ impl SessionUsage {
 }
 
 impl Metadata {
+    /// Whether the session was used and nothing is known about its tokens, because only hooks
+    /// reported it.
+    fn has_unknown_usage(&self) -> bool {
+        let TranscriptDocument { state, bytes, .. } = self.transcript;
+        self.prompts + self.turns > 0 && !TranscriptState { state, bytes }.was_read()
+    }
+
     /// The model of the session as a whole.
     fn model(&self) -> &str {
         let model = self.model.as_ref().or_else(|| self.models.first());
@@ -163,6 +186,14 @@ impl Labels for SessionUsage {
             Grouping::Status => &self.status,
             _ => "",
         }
+    }
+
+    fn is_of_project(&self, name: &str) -> bool {
+        is_of_project(
+            self.metadata.repository.as_deref(),
+            &self.metadata.cwd,
+            name,
+        )
     }
 
     fn tags(&self) -> &[String] {
