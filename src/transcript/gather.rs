@@ -32,7 +32,7 @@ pub struct Gatherer<'a> {
     is_after_user: [bool; 2],
     /// Whether the next line is the rest of a line of which a record was already read. It counts as
     /// it would as part of the whole line.
-    pub(super) is_in_rest: bool,
+    is_in_rest: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +71,13 @@ impl<'a> Gatherer<'a> {
     #[must_use]
     pub const fn of_session(mut self, session_id: &'a str) -> Self {
         self.session_id = Some(session_id);
+        self
+    }
+
+    /// Begins in the rest of a line of which a record was already read, if `is_in_rest`.
+    #[must_use]
+    pub const fn in_rest(mut self, is_in_rest: bool) -> Self {
+        self.is_in_rest = is_in_rest;
         self
     }
 

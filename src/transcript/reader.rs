@@ -207,8 +207,9 @@ impl Round<'_> {
             .unwrap_or(2 * CHUNK)
             .clamp(MIN_BUFFER, 2 * CHUNK);
         buffer.resize(buffer.len().max(wanted), 0);
-        let mut gatherer = Gatherer::new(self.redactor).of_session(self.session_id);
-        gatherer.is_in_rest = self.is_rest;
+        let mut gatherer = Gatherer::new(self.redactor)
+            .of_session(self.session_id)
+            .in_rest(self.is_rest);
         let input = At {
             file: self.file,
             position: self.from,
@@ -283,12 +284,13 @@ impl Round<'_> {
 
     /// Reads the lines that start between `start` and the end of its segment.
     fn read_segment(&self, start: u64, buffer: &mut Vec<u8>) -> io::Result<Segment> {
-        let mut gatherer = Gatherer::new(self.redactor).of_session(self.session_id);
+        let mut gatherer = Gatherer::new(self.redactor)
+            .of_session(self.session_id)
+            .in_rest(self.is_rest && start == self.from);
         let mut input = At {
             file: self.file,
             position: start,
         };
-        gatherer.is_in_rest = self.is_rest && start == self.from;
         if start > self.from {
             input.position -= 1;
             if !skip_line(&mut input, start + self.segment)? {

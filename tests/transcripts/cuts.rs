@@ -88,18 +88,12 @@ impl OneSession {
             };
             let mut stretch = Vec::new();
             loop {
-                let mut gatherer = Gatherer::new(redactor);
-                let input = &bytes[self.offsets[index]..length];
+                let (read, new) = bytes[..length].split_at(self.offsets[index]);
+                let is_in_rest = read.last().is_some_and(|last| *last != b'\n');
+                let mut gatherer = Gatherer::new(redactor).in_rest(is_in_rest);
                 let (taken, end) = BUFFER
                     .with_borrow_mut(|buffer| {
-                        read_lines(
-                            input,
-                            bound,
-                            buffer,
-                            source,
-                            &mut gatherer,
-                            Deadline::never(),
-                        )
+                        read_lines(new, bound, buffer, source, &mut gatherer, Deadline::never())
                     })
                     .unwrap();
                 self.offsets[index] += usize::try_from(taken).unwrap();
