@@ -1,7 +1,7 @@
 //! Counts what is new in the transcript files of a session, once.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::delta::{TranscriptDelta, read_files};
@@ -13,7 +13,7 @@ use crate::record::Millis;
 use crate::record::chain::Chain;
 use crate::record::read_state::{ReadState, TranscriptState};
 use crate::system::deadline::Deadline;
-use crate::transcript::files::{SessionFile, local_path};
+use crate::transcript::files::{SessionFile, local_path, subagent_id};
 use crate::transcript::reader::Checkpoint;
 
 /// How much of a hook's time is reserved for delivery.
@@ -87,14 +87,19 @@ pub fn read_transcript(
     Ok(())
 }
 
-/// Whether everything that was read of a session's files is still there, if only in another folder.
+/// Whether everything that was read of a session's conversation is still there, if only in another
+/// file of the same name.
 fn are_whole(files: &[SessionFile], checkpoints: &BTreeMap<PathBuf, Checkpoint>) -> bool {
-    checkpoints.iter().all(|(read, checkpoint)| {
-        let same_name = files
-            .iter()
-            .filter(|(path, _)| path.file_name() == read.file_name());
-        let mut lengths = same_name.filter_map(|(path, _)| std::fs::metadata(path).ok());
-        lengths.any(|file| file.len() >= checkpoint.offset)
+    let mut read = checkpoints
+        .iter()
+        .filter(|(path, _)| subagent_id(path).is_none());
+    read.all(|(path, checkpoint)| {
+        let is_whole =
+            |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.len() >= checkpoint.offset);
+        let has_moved = |(new, _): &SessionFile| {
+            !checkpoints.contains_key(new) && new.file_name() == path.file_name() && is_whole(new)
+        };
+        is_whole(path) || files.iter().any(has_moved)
     })
 }
 

@@ -24,8 +24,7 @@ pub struct Answer {
     /// turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Key>,
-    /// The answer of the turns before, which counts again if the client rejects this structured
-    /// output.
+    /// The text before a structured output, which counts again if the client rejects the output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<Box<Self>>,
 }
@@ -56,11 +55,11 @@ impl Answer {
                 std::iter::once(text).chain(self.earlier),
             );
             self.earlier = std::mem::take(&mut before.earlier);
-            if self.is_structured && before.is_past {
-                before.before = None;
+            if self.is_structured {
+                if !before.is_final() {
+                    before.before = None;
+                }
                 self.before = Some(Box::new(before));
-            } else if self.is_structured {
-                self.before = before.before;
             }
         }
         self

@@ -37,6 +37,10 @@ pub struct Charge {
     /// When the record was written, computed from the client's start and duration, because the
     /// record itself has no time.
     pub at: Millis,
+    /// What the messages of the main chain before it used; `None` if that is not known, because the
+    /// session is in several files that were read together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<UsageByModel>,
 }
 
 /// What the client charged for one model.
@@ -51,6 +55,11 @@ pub struct ModelCharge {
 }
 
 impl Charge {
+    /// Whether it is this state, read again.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.at, self.cost_usd, &self.by_model) == (other.at, other.cost_usd, &other.by_model)
+    }
+
     /// Token counts of all models.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -78,7 +87,9 @@ impl Charge {
 
     /// What was charged beyond `base`, from which this charge started.
     fn beyond(&self, base: &Self) -> Self {
-        let difference = |ours: Option<f64>, theirs: Option<f64>| Some(ours? - theirs?);
+        // Without the error of the floating-point subtraction.
+        let round = |usd: f64| (usd * 1e12).round() / 1e12;
+        let difference = |ours: Option<f64>, theirs: Option<f64>| Some(round(ours? - theirs?));
         let by_model = self.by_model.iter().map(|(model, charge)| {
             let before = base.by_model.get(model).copied().unwrap_or(ModelCharge {
                 cost_usd: Some(0.0),
@@ -104,6 +115,7 @@ impl Charge {
             lines_added: fewer(self.lines_added, base.lines_added),
             lines_removed: fewer(self.lines_removed, base.lines_removed),
             at: self.at,
+            messages: self.messages.clone(),
         }
     }
 }
@@ -123,6 +135,17 @@ pub struct Charges {
     pub has_grown: bool,
 }
 
+/// What the messages of a session used, by model.
+#[derive(Debug, Clone, Default)]
+pub struct Messages {
+    /// All of them.
+    pub counted: UsageByModel,
+    /// Those of the main chain.
+    pub main: UsageByModel,
+    /// The inherited ones that the client may have carried into the charge.
+    pub carried: UsageByModel,
+}
+
 /// What is shown as used and charged.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Shown {
@@ -137,7 +160,7 @@ pub struct Shown {
 impl Charges {
     /// Adds a state. A state that was read before adds nothing.
     pub fn add(&mut self, charge: Charge) {
-        if self.states.contains(&charge) {
+        if self.states.iter().any(|state| state.is_same(&charge)) {
             return;
         }
         let order = |state: &Charge| (state.at, state.usage().tokens());
@@ -169,42 +192,43 @@ impl Charges {
     }
 
     /// Finds the state of a parent from which this session's charge started. The client carries the
-    /// parent's charge into a fork that it makes with `--fork-session` or `/bg`, but not into one
-    /// that has marks of its origin. `of_parent` is what the parent's own messages used, and
-    /// `copied` what those of them used that were copied. If the parent continued after the fork,
-    /// the fork starts from the first state that covers what was copied. Otherwise it starts from
-    /// the last such state, because it also includes requests that left no message.
-    pub fn find_base(&mut self, parent: &Self, copied: Usage, of_parent: Usage) {
+    /// last state that it has written for the parent into a fork that it makes with
+    /// `--fork-session` or `/bg`, but not into one that has marks of its origin. `copied` is what
+    /// those of the parent's own messages used that were copied. A state with more messages was
+    /// written after the fork was made, and so was one beyond which this session's charge does not
+    /// cover its own messages.
+    pub fn find_base(&mut self, parent: &Self, copied: Usage) {
         let Some(last) = self.last() else {
             return;
         };
-        let carried = parent.base.as_ref().map(Charge::usage).unwrap_or_default();
         let includes = |(model, charge): (&String, &ModelCharge)| {
             let ours = last.by_model.get(model).copied().unwrap_or_default();
             ours.usage.covers(charge.usage)
         };
         let is_base = |state: &&Charge| {
-            state.usage().minus(carried).covers(copied) && state.by_model.iter().all(includes)
+            let before = state.messages.iter().flat_map(UsageByModel::values);
+            let own = last.messages.as_ref();
+            copied.covers(total(before))
+                && state.by_model.iter().all(includes)
+                && own.is_none_or(|own| covers(&last.beyond(state).by_model, own))
         };
-        let mut states = parent.states.iter();
-        let base = if copied.covers(of_parent) {
-            states.rfind(is_base)
-        } else {
-            states.find(is_base)
-        };
-        self.base = base.cloned();
+        self.base = parent.states.iter().rfind(is_base).cloned();
     }
 
-    /// What is shown, given the messages that were `counted`, and the inherited ones that the
-    /// client may have `carried` into the charge.
+    /// What is shown, given what the messages used.
     ///
     /// The client's figures cover a session if none of them is below what was counted, and no
-    /// message came after them. In a session that has continued since then, the larger figure is
-    /// shown. Otherwise a client was killed before it wrote its figures, and the next one began
+    /// message came after them. In a session that has continued since then, the later messages are
+    /// added. Otherwise a client was killed before it wrote its figures, and the next one began
     /// again from zero: what was counted is shown, but never less than any charge, and the cost is
     /// unknown.
     #[must_use]
-    pub fn shown(&self, counted: &UsageByModel, carried: &UsageByModel) -> Shown {
+    pub fn shown(&self, messages: &Messages) -> Shown {
+        let Messages {
+            counted,
+            main,
+            carried,
+        } = messages;
         let Some(last) = self.last() else {
             let by_model = counted.iter();
             return Shown {
@@ -222,9 +246,15 @@ impl Charges {
             && self.base.is_none()
             && !covers(&last.by_model, carried);
         let covers_messages = covers(&charge.by_model, counted) && !is_doubtful;
+        // If it is not known which messages came before it, those that have its names may be in it.
+        // If no name is the same, a gateway may have renamed them all.
+        let is_known = last.messages.is_some();
         let has_same_names = shares_a_model(&charge.by_model, counted);
-        // If the names differ, new messages cannot be told apart from those that were charged.
-        let has_continued = self.has_grown && (has_same_names || !covers_messages);
+        let has_all_names = counted
+            .keys()
+            .all(|model| charge.by_model.contains_key(model));
+        let may_hold_all = covers_messages && (has_all_names || !has_same_names);
+        let has_continued = self.has_grown && (is_known || !may_hold_all);
         if covers_messages && !has_continued {
             return Shown {
                 by_model: charge.by_model.clone(),
@@ -233,9 +263,10 @@ impl Charges {
             };
         }
         let mut by_model = BTreeMap::new();
-        if has_continued && has_same_names {
-            by_model.clone_from(&charge.by_model);
-        } else if has_continued {
+        // Whether the messages before it are in it under other names.
+        let mut holds_others = false;
+        let before = last.messages.as_ref().unwrap_or(counted);
+        if has_continued && !has_same_names && !covers(&charge.by_model, before) {
             // The names cannot be matched, so only what was charged beyond the messages is added.
             let rest = charge.usage().minus(total(counted.values()));
             let models = charge.by_model.iter();
@@ -244,13 +275,23 @@ impl Charges {
             {
                 by_model.insert(model.clone(), uncharged(rest));
             }
+        } else if has_continued {
+            by_model.clone_from(&charge.by_model);
+            holds_others = !before.is_empty() && !shares_a_model(&charge.by_model, before);
+            for (model, usage) in main {
+                let before = before.get(model).copied().unwrap_or_default();
+                let shown: &mut ModelCharge = by_model.entry(model.clone()).or_default();
+                shown.usage.add(usage.minus(before));
+            }
         }
         let mut add = |model: &String, usage: Usage| {
             let shown: &mut ModelCharge = by_model.entry(model.clone()).or_default();
             shown.usage = shown.usage.max(usage);
         };
         for (model, usage) in counted {
-            add(model, *usage);
+            if !holds_others || charge.by_model.contains_key(model) {
+                add(model, *usage);
+            }
         }
         // In a fork whose start is not known, an earlier state may be the parent's.
         let is_own = total(carried.values()).tokens() == 0 || self.base.is_some();
@@ -375,13 +416,29 @@ mod tests {
         charges
     }
 
+    /// A state that was written after these messages.
+    fn state_after(at: Millis, messages: &[(&str, u64)], models: &[(&str, u64)]) -> Charge {
+        Charge {
+            messages: Some(counted(messages)),
+            ..state(at, models)
+        }
+    }
+
+    fn messages(counted: &UsageByModel, carried: &UsageByModel) -> Messages {
+        Messages {
+            counted: counted.clone(),
+            main: counted.clone(),
+            carried: carried.clone(),
+        }
+    }
+
     /// The tokens that are shown, the cost, and whether that is partial.
     fn shown(
         charges: &Charges,
         counted: &UsageByModel,
         inherited: &UsageByModel,
     ) -> (u64, Option<f64>, bool) {
-        let shown = charges.shown(counted, inherited);
+        let shown = charges.shown(&messages(counted, inherited));
         let tokens = shown.by_model.values().map(|model| &model.usage);
         (
             total(tokens).input_tokens,
@@ -437,13 +494,6 @@ mod tests {
                 "more messages than all that was charged",
             ),
             (
-                one(&[("m", 20)]),
-                true,
-                counted(&[("m", 11)]),
-                (20, Some(20.0), true),
-                "fewer messages than requests without one",
-            ),
-            (
                 one(&[("m", 10), ("side", 12)]),
                 true,
                 counted(&[("m", 10), ("other", 5)]),
@@ -489,9 +539,43 @@ mod tests {
         let mut state = state(1, &[("asked", 450)]);
         state.by_model.get_mut("asked").unwrap().usage = usage(450, 510);
         let answered = UsageByModel::from([("glm".to_owned(), usage(56, 900))]);
-        let both = charges(vec![state], true).shown(&answered, &none);
+        let both = charges(vec![state], true).shown(&messages(&answered, &none));
         let sum = total(both.by_model.values().map(|model| &model.usage));
         assert_eq!(sum, usage(450, 900));
+    }
+
+    #[test]
+    fn messages_after_the_charge_are_added_to_it() {
+        let none = UsageByModel::new();
+        for (state, messages, expected, why) in [
+            (
+                state_after(1, &[("m", 10)], &[("m", 18)]),
+                counted(&[("m", 15)]),
+                23,
+                "fewer than the side requests of the same model",
+            ),
+            (
+                state_after(1, &[], &[("side", 109)]),
+                counted(&[("m", 101)]),
+                210,
+                "the charge is only for side requests",
+            ),
+            (
+                state_after(1, &[("glm", 10)], &[("asked", 12)]),
+                counted(&[("glm", 15)]),
+                17,
+                "the gateway names the model differently",
+            ),
+            (
+                state_after(1, &[("m", 30)], &[("m", 12)]),
+                counted(&[("m", 35)]),
+                35,
+                "a client was killed before the charge",
+            ),
+        ] {
+            let charges = charges(vec![state], true);
+            assert_eq!(shown(&charges, &messages, &none).0, expected, "{why}");
+        }
     }
 
     #[test]
@@ -519,21 +603,37 @@ mod tests {
         let mut fork = charges(vec![state(9, &[("m", 31)])], false);
         // Without the parent's states its cost is unknown.
         assert_eq!(shown(&fork, &own, &inherited), (11, None, false));
-        // The parent continued after the fork; it had used 25 when the fork was made.
-        let parent = charges(
-            vec![
-                state(1, &[("m", 10)]),
-                state(2, &[("m", 25)]),
-                state(3, &[("m", 90)]),
-            ],
-            false,
-        );
-        fork.find_base(&parent, used(20), used(80));
-        assert_eq!(shown(&fork, &own, &inherited), (6, Some(6.0), false));
-        // It did not continue: all that was charged was charged before the fork.
-        let parent = charges(vec![state(1, &[("m", 22)]), state(2, &[("m", 25)])], false);
-        fork.find_base(&parent, used(20), used(20));
-        assert_eq!(shown(&fork, &own, &inherited), (6, Some(6.0), false));
+        let before = |used| state_after(1, &[("m", 10)], &[("m", used)]);
+        let at_the_fork = |used| state_after(2, &[("m", 20)], &[("m", used)]);
+        let afterwards = state_after(3, &[("m", 21)], &[("m", 27)]);
+        for (states, expected, why) in [
+            (vec![before(10), at_the_fork(25)], 6, "it did not continue"),
+            (
+                vec![before(10), at_the_fork(25), afterwards.clone()],
+                6,
+                "it continued after the fork",
+            ),
+            (
+                vec![before(24), at_the_fork(25), afterwards],
+                6,
+                "an earlier state covers the copies, too, because of side requests",
+            ),
+            (
+                vec![before(24), at_the_fork(8)],
+                23,
+                "a client of the parent was killed, and the next one began again",
+            ),
+        ] {
+            fork.find_base(&charges(states, false), used(20));
+            let shown = shown(&fork, &own, &inherited);
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            let cost = Some(expected as f64);
+            assert_eq!(shown, (expected, cost, false), "{why}");
+        }
+        // The parent wrote its state after the fork was made, so the fork began from zero.
+        let mut fork = charges(vec![state_after(9, &[("m", 5)], &[("m", 12)])], false);
+        fork.find_base(&charges(vec![at_the_fork(10)], false), used(20));
+        assert_eq!(shown(&fork, &own, &inherited), (12, Some(12.0), false));
         // The client did not carry anything over.
         let fork = charges(vec![state(9, &[("m", 5)])], false);
         assert_eq!(shown(&fork, &own, &inherited), (5, Some(5.0), false));
@@ -545,7 +645,7 @@ mod tests {
         let mut parent = charges(vec![state(1, &[("m", 22)]), state(2, &[("m", 25)])], false);
         parent.base = Some(state(0, &[("m", 20)]));
         let mut fork = charges(vec![state(9, &[("m", 26)])], false);
-        fork.find_base(&parent, used(5), used(5));
+        fork.find_base(&parent, used(5));
         let (own, inherited) = (counted(&[("m", 1)]), counted(&[("m", 30)]));
         assert_eq!(shown(&fork, &own, &inherited), (1, Some(1.0), false));
     }

@@ -41,7 +41,7 @@ impl Spent {
     /// What a session that started at `started_at` has used and cost, from its figures.
     pub fn of(figures: &Figures, started_at: Millis, prices: &Prices) -> Self {
         let charges = &figures.charges;
-        let shown = charges.shown(&figures.counted(), &figures.carried());
+        let shown = charges.shown(&figures.messages());
         let used = shown
             .by_model
             .iter()

@@ -242,8 +242,8 @@ pub struct Facts {
     pub facts: Vec<Fact>,
     /// The latest turns, by their keys.
     pub turns: Vec<Key>,
-    /// The last text, and the key of its record; before a structured output also that of the turns
-    /// before, because the client may reject the output later.
+    /// The last text, and the key of its record; before a structured output also the text before
+    /// it, because the client may reject the output later.
     pub answers: Vec<(Key, Answer)>,
     /// The latest state.
     pub latest: Latest,

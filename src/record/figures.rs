@@ -11,18 +11,17 @@ use serde::{Deserialize, Serialize};
 use super::answer::Answer;
 use super::batch::Batch;
 use super::chain::Chain;
-use super::charge::{Charges, UsageByModel};
-use super::days::{Day, Days};
+use super::charge::{Charge, Charges, UsageByModel};
+use super::days::Days;
 use super::document::PullRequest;
 use super::facts::{
-    DatedText, Fact, Facts, Reply, STRUCTURED_OUTPUT, Span, Step, StepKind, SubagentFigures,
-    ToolFigures, What, remember_turn,
+    DatedText, Fact, Facts, STRUCTURED_OUTPUT, Span, Step, StepKind, SubagentFigures, ToolFigures,
+    What, remember_turn,
 };
-use super::index::{Index, Key, Known, key};
+use super::index::{Index, Key, Known};
 use super::keep_last;
 use super::latest::Latest;
-use super::names::{MAX_MODELS, MAX_SUBAGENT_TYPES, MAX_TOOLS, entry, entry_name};
-use super::order::in_order;
+use super::order::{has_conversation, in_order};
 use super::prices::Prices;
 use super::project::add_pull_requests;
 use super::redact::Text;
@@ -52,7 +51,10 @@ pub struct Figures {
     pub subagent_types: BTreeMap<String, SubagentFigures>,
     /// Token counts by model.
     pub usage_by_model: UsageByModel,
-    /// The same by day. Messages without a time are missing, and so is what versions before this
+    /// The part of subagents in it.
+    #[serde(skip_serializing_if = "UsageByModel::is_empty")]
+    pub(super) side_by_model: UsageByModel,
+    /// Token counts by day. Messages without a time are missing, and so is what versions before this
     /// field counted.
     #[serde(skip_serializing_if = "Days::is_empty")]
     pub days: Days,
@@ -122,12 +124,14 @@ impl Figures {
         let facts = files.iter().flatten().flat_map(|facts| &facts.facts);
         let keys = facts.flat_map(|fact| std::iter::once(fact.key).chain(fact.copy));
         let mut batch = Batch::new(index, keys, prices)?;
+        let with_charges = files.iter().filter(|file| has_conversation(file));
+        let knows_order = with_charges.count() <= 1;
         for (file, facts) in in_order(files) {
             let is_main = facts.has_main_chain();
             if let Some(latest) = latest.as_ref().filter(|_| is_main) {
                 chains[file].continue_from(latest, facts.begins_at());
             }
-            self.absorb_stretch(facts, &mut chains[file], &mut batch)?;
+            self.absorb_stretch(facts, &mut chains[file], &mut batch, knows_order)?;
             if is_main && chains.len() > 1 {
                 latest = Some(chains[file].clone());
             }
@@ -143,17 +147,20 @@ impl Figures {
         batch.finish()
     }
 
+    /// Counts the facts of a stretch. `knows_order` is whether all messages before a charge are
+    /// counted when it is added.
     fn absorb_stretch<I: Index>(
         &mut self,
         mut facts: Facts,
         chain: &mut Chain,
         batch: &mut Batch<'_, I>,
+        knows_order: bool,
     ) -> Result<(), I::Error> {
         let all = std::mem::take(&mut facts.facts);
         let mut charges = std::mem::take(&mut facts.charges).into_iter().peekable();
         for (place, fact) in all.into_iter().enumerate() {
             while let Some((_, charge)) = charges.next_if(|(before, _)| *before <= place) {
-                self.charges.add(charge);
+                self.add_charge(charge, knows_order);
             }
             if let Some(copy) = fact.copy {
                 batch.is_new(copy)?;
@@ -173,7 +180,7 @@ impl Figures {
                 self.add_answer(answer);
             }
         }
-        charges.for_each(|(_, charge)| self.charges.add(charge));
+        charges.for_each(|(_, charge)| self.add_charge(charge, knows_order));
         for (ours, theirs) in chain.is_after_user.iter_mut().zip(facts.ends_with_user) {
             *ours |= theirs;
         }
@@ -190,13 +197,9 @@ impl Figures {
         Ok(())
     }
 
-    fn add_subagent(&mut self, agent: Key, chain: &Chain) {
-        if self.agents.insert(agent) {
-            self.subagents += 1;
-            if let Some(kind) = &chain.subagent_type {
-                entry(&mut self.subagent_types, kind, MAX_SUBAGENT_TYPES).calls += 1;
-            }
-        }
+    fn add_charge(&mut self, charge: Charge, knows_order: bool) {
+        let messages = knows_order.then(|| self.main());
+        self.charges.add(Charge { messages, ..charge });
     }
 
     fn absorb_fact<I: Index>(
@@ -286,101 +289,5 @@ impl Figures {
             }
         }
         Ok(())
-    }
-
-    fn absorb_reply<I: Index>(
-        &mut self,
-        fact: &Fact,
-        reply: &Reply,
-        names: &[String],
-        chain: &mut Chain,
-        batch: &mut Batch<'_, I>,
-    ) -> Result<(), I::Error> {
-        if chain.is_in_fork_context(reply) {
-            return Ok(());
-        }
-        let seen = batch.get(fact.key)?;
-        // Behind a gateway that gives all messages one ID, the client puts their records together
-        // when it copies them. What the session that had them first has counted is more reliable.
-        let known = match seen.known.or(seen.original) {
-            Some(Known::Part(message)) => Some(message),
-            known => known.and_then(Known::usage).map(|_| fact.key),
-        };
-        let message = chain.add_reply(fact, reply, names, known);
-        if seen.is_inherited {
-            self.has_unmarked_copies |= !fact.has_fork_mark;
-            batch.inherit(message)?;
-        }
-        if seen.known.is_none() && message != fact.key {
-            batch.put(fact.key, Known::Part(message));
-        }
-        let model = chain.model(message).unwrap_or(&names[reply.model]);
-        let day = chain.day(message, fact);
-        let kind = chain.subagent_type.as_deref();
-        let counted = (message, model, day, kind);
-        let is_inherited = self.count_message(counted, reply, names, batch)?;
-        let is_new = seen.known.is_none() && !is_inherited && !seen.is_inherited;
-        if is_new {
-            self.span.include(fact.at);
-            self.charges.has_grown |= fact.is_main;
-            if let Some(agent) = chain.agent.or(reply.agent) {
-                self.add_subagent(agent, chain);
-            }
-            for (_, name) in &reply.calls {
-                entry(&mut self.tools, &names[*name], MAX_TOOLS).calls += 1;
-            }
-        }
-        if fact.is_main && is_new {
-            self.count_turn(chain, batch)?;
-            self.set_step(fact.at, StepKind::of(reply));
-        }
-        Ok(())
-    }
-
-    /// Counts the usage of a message of a model, on a day and of a type of subagent, beyond what is
-    /// already known. Returns whether it is history that a fork copied.
-    fn count_message<I: Index>(
-        &mut self,
-        (message, model, day, kind): (Key, &str, Option<Day>, Option<&str>),
-        reply: &Reply,
-        names: &[String],
-        batch: &mut Batch<'_, I>,
-    ) -> Result<bool, I::Error> {
-        let is_inherited = batch.get(message)?.is_inherited;
-        let is_first = batch.get(message)?.known.and_then(Known::usage).is_none();
-        if is_first && !is_inherited {
-            self.api_messages += 1;
-        }
-        let advised = reply.advisors.iter().enumerate();
-        let advisors = advised.map(|(place, &(model, usage, rate))| {
-            let id = [message, place as u64].map(u64::to_le_bytes).concat();
-            (key(b'i', &id), &*names[model], usage, rate)
-        });
-        let own = (message, model, reply.usage, reply.rate);
-        for (key, model, usage, rate) in std::iter::once(own).chain(advisors) {
-            let known = batch.get(key)?.known.and_then(Known::usage);
-            let before = known.unwrap_or_default();
-            let usage = before.0.max(usage);
-            let now = (usage, batch.prices.rate(model, before.1.or(rate), usage));
-            if known != Some(now) {
-                batch.put(key, Known::message(now.0, now.1));
-            }
-            let more = usage.minus(before.0);
-            if is_inherited {
-                self.inherited.get_or_insert_default().add(more);
-                entry(&mut self.inherited_by_model, model, MAX_MODELS).add(more);
-                continue;
-            }
-            let name = entry_name(&self.usage_by_model, model, MAX_MODELS);
-            if let Some(day) = day {
-                self.days.add(day, name, before, now);
-            }
-            entry(&mut self.usage_by_model, name, MAX_MODELS).add(more);
-            if let Some(kind) = kind {
-                let subagents = entry(&mut self.subagent_types, kind, MAX_SUBAGENT_TYPES);
-                subagents.usage.add(more);
-            }
-        }
-        Ok(is_inherited)
     }
 }

@@ -1,8 +1,9 @@
 //! What a session shares with its parents: the part of its figures that is history, and what is
 //! kept when its files are read again because an older session had that part first.
 
-use super::charge::{UsageByModel, total};
+use super::charge::{Messages, UsageByModel};
 use super::figures::Figures;
+use super::usage::Usage;
 
 impl Figures {
     /// New figures for reading the files again from their beginning, because an older session had
@@ -33,6 +34,24 @@ impl Figures {
         counted
     }
 
+    /// Token counts by model of the messages on the main chain.
+    #[must_use]
+    pub(super) fn main(&self) -> UsageByModel {
+        let mut main = minus(&self.usage_by_model, &self.side_by_model);
+        main.retain(|_, usage| *usage != Usage::default());
+        main
+    }
+
+    /// What the messages used.
+    #[must_use]
+    pub fn messages(&self) -> Messages {
+        Messages {
+            counted: self.counted(),
+            main: self.main(),
+            carried: self.carried(),
+        }
+    }
+
     /// Finds what the client had charged for the parent of this fork when it made the fork. Of the
     /// sessions that had the copied messages first, the parent is the one that had copied most of
     /// them itself.
@@ -42,8 +61,7 @@ impl Figures {
             self.parent = Some(id.to_owned());
             let inherited = self.inherited.unwrap_or_default();
             let copied = inherited.minus(parent.inherited.unwrap_or_default());
-            let of_parent = total(parent.usage_by_model.values());
-            self.charges.find_base(&parent.charges, copied, of_parent);
+            self.charges.find_base(&parent.charges, copied);
             let not_carried = minus(&parent.inherited_by_model, &parent.carried());
             self.carried_by_model = Some(minus(&self.inherited_by_model, &not_carried));
         }
@@ -123,7 +141,7 @@ mod tests {
     }
 
     fn shown(fork: &Figures) -> u64 {
-        let shown = fork.charges.shown(&fork.counted(), &fork.carried());
+        let shown = fork.charges.shown(&fork.messages());
         shown.by_model["m"].usage.input_tokens
     }
 

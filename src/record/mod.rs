@@ -26,6 +26,7 @@ pub mod project;
 mod prompts;
 pub mod read_state;
 pub mod redact;
+mod replies;
 pub mod run;
 pub mod selection;
 pub mod session;

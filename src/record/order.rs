@@ -13,8 +13,7 @@ use super::facts::Facts;
 pub(super) fn in_order(files: Vec<Vec<Facts>>) -> Vec<(usize, Facts)> {
     let (mut main, mut ordered, mut subagents) = (Vec::new(), Vec::new(), Vec::new());
     for (file, stretches) in files.into_iter().enumerate() {
-        let has_charge = |facts: &Facts| facts.facts.is_empty() && !facts.charges.is_empty();
-        if stretches.iter().any(Facts::has_main_chain) || stretches.iter().any(has_charge) {
+        if has_conversation(&stretches) {
             main.push((file, VecDeque::from(stretches)));
         } else if stretches.iter().all(|facts| facts.facts.is_empty()) {
             ordered.extend(stretches.into_iter().map(|facts| (file, facts)));
@@ -46,6 +45,12 @@ pub(super) fn in_order(files: Vec<Vec<Facts>>) -> Vec<(usize, Facts)> {
     }
     ordered.extend(subagents);
     ordered
+}
+
+/// Whether a file contains a part of the main chain, or what was charged for it.
+pub(super) fn has_conversation(stretches: &[Facts]) -> bool {
+    let has_charge = |facts: &Facts| facts.facts.is_empty() && !facts.charges.is_empty();
+    stretches.iter().any(Facts::has_main_chain) || stretches.iter().any(has_charge)
 }
 
 /// When the next fact, or the next charge if there is no fact, was written. One without a time

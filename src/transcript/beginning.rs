@@ -20,6 +20,9 @@ const LENGTH: u64 = 32 * 1024;
 /// The first version that resumes a session under its own ID. Older ones copied the conversation
 /// into a new file, under new IDs and with the time of the copy.
 const SESSIONS_KEEP_THEIR_ID_SINCE: [u64; 3] = [1, 0, 128];
+/// What is added to the time of a session that begins with a marked copy, in milliseconds: more
+/// than any time.
+const AFTER_UNMARKED: Millis = 1 << 52;
 /// The first version whose subagents have a folder of their own.
 const SUBAGENT_FOLDERS_SINCE: [u64; 3] = [2, 1, 2];
 
@@ -88,8 +91,11 @@ pub fn read(file: &File) -> io::Result<Beginning> {
             continue;
         };
         let is_answer = matches!(record, Record::Assistant(_));
-        let is_reaction =
-            is_answer || matches!(record, Record::Error { .. } | Record::Interruption);
+        let is_reaction = match &record {
+            // The client itself says so, at once.
+            Record::Error { text } => !text.contains("/login"),
+            record => is_answer || matches!(record, Record::Interruption),
+        };
         let text = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
         beginning.session_id = beginning.session_id.or_else(|| text(envelope.session_id));
         beginning.version = beginning.version.or_else(|| text(envelope.version));
@@ -121,10 +127,13 @@ pub fn read(file: &File) -> io::Result<Beginning> {
     let created = file.metadata()?.created().ok();
     let since = created.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     beginning.origin = Origin {
-        first_record_at: first
-            .or(first_copied)
-            .filter(|_| is_marked != Some(true))
-            .unwrap_or(Millis::MAX),
+        first_record_at: first.or(first_copied).map_or(Millis::MAX, |at| {
+            if is_marked == Some(true) {
+                at.saturating_add(AFTER_UNMARKED)
+            } else {
+                at
+            }
+        }),
         created_at: since
             .and_then(|since| Millis::try_from(since.as_millis()).ok())
             .unwrap_or_default(),
@@ -180,7 +189,8 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let copy = r#"{"type":"user","uuid":"u","timestamp":"2026-11-22T10:00:01.000Z","message":{"content":"a"},"forkedFrom":{"sessionId":"s","messageUuid":"u"}}"#;
         file.write_all(copy.as_bytes()).unwrap();
-        assert_eq!(of(file.path()).origin.first_record_at, Millis::MAX);
+        let first_record_at = of(file.path()).origin.first_record_at;
+        assert!((AFTER_UNMARKED..Millis::MAX).contains(&first_record_at));
     }
 
     #[test]

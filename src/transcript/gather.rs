@@ -45,8 +45,7 @@ struct LastAnswer {
     /// Whether there is a prompt after it.
     is_past: bool,
     earlier: Vec<Key>,
-    /// The answer of the turns before, which counts again if the client rejects this structured
-    /// output.
+    /// The text before a structured output, which counts again if the client rejects the output.
     before: Option<Box<Self>>,
 }
 
@@ -106,10 +105,12 @@ impl<'a> Gatherer<'a> {
             };
             Some((answer.record, kept))
         };
-        let mut answer = self.answer;
-        let before = answer.as_mut().and_then(|answer| answer.before.take());
-        let answers = before.map(|before| *before).into_iter().chain(answer);
-        self.facts.answers = answers.filter_map(kept).collect();
+        let mut next = self.answer;
+        while let Some(mut answer) = next {
+            next = answer.before.take().map(|before| *before);
+            self.facts.answers.extend(kept(answer));
+        }
+        self.facts.answers.reverse();
         let latest = &mut self.facts.latest;
         let names = [
             &mut latest.model,
@@ -336,13 +337,12 @@ impl<'a> Gatherer<'a> {
             Answer::remember(&mut answer.earlier, [Answer::key_of(&text)]);
         } else if !is_before(at, self.answer.as_ref().and_then(|answer| answer.at)) {
             let mut earlier = Vec::new();
-            let mut before = None;
-            if let Some(mut answer) = self.answer.take() {
+            let mut before = self.answer.take();
+            if let Some(answer) = &mut before {
                 earlier.clone_from(&answer.earlier);
                 Answer::remember(&mut earlier, [Answer::key_of(&answer.text)]);
-                before = answer.before.take();
-                if answer.is_past {
-                    before = Some(Box::new(answer));
+                if answer.structured_by.is_none() || answer.is_past {
+                    answer.before = None;
                 }
             }
             self.answer = Some(LastAnswer {
@@ -352,7 +352,7 @@ impl<'a> Gatherer<'a> {
                 structured_by,
                 is_past: false,
                 earlier,
-                before: before.filter(|_| structured_by.is_some()),
+                before: before.filter(|_| structured_by.is_some()).map(Box::new),
             });
         }
     }

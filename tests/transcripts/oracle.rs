@@ -620,7 +620,10 @@ fn records(bytes: &[u8]) -> Vec<Value> {
         let is_ended = line.ends_with(b"\n");
         let line = replace_lone_surrogates(&String::from_utf8_lossy(line));
         if !is_ended {
-            records.extend(serde_json::from_str(&line));
+            // Of a line that may still be written, the whole records at its start count.
+            let values = serde_json::Deserializer::from_str(&line).into_iter::<Value>();
+            let whole = values.map_while(Result::ok);
+            records.extend(whole.take_while(|value| value["type"].is_string()));
             break;
         }
         let mut rest = &*line;

@@ -93,6 +93,23 @@ fn clients_figures_are_shown_if_they_cover_the_session() {
             json!({"usage": 114, "usageSource": "transcript"}),
         ),
         row(
+            "fewer messages after the client's figures than requests without a record",
+            prompted().answer("m1", "Done.", 10).cost(50, 0.25).prompt("again").answer("m2", "Again.", 1),
+            json!({"usage": 51, "usageSource": "client"}),
+        ),
+        row(
+            "messages after figures that are only for requests without a record",
+            prompted()
+                .api_error("API Error: 500")
+                .cost_state(&json!({
+                    "totalCostUSD": 0.01, "hasUnknownModelCost": false,
+                    "modelUsage": {"claude-haiku-4-5": of_model(109, 0.01)}
+                }))
+                .prompt("again")
+                .answer("m1", "Done.", 10),
+            json!({"usage": 119, "models": ["claude-haiku-4-5", MODEL]}),
+        ),
+        row(
             "a model without a price",
             prompted().answer("m1", "Done.", 10).cost_state(&json!({
                 "totalCostUSD": 0, "modelUsage": {"glm-5": of_model(10, 0.0)}, "hasUnknownModelCost": true
@@ -271,6 +288,40 @@ fn inherited_part_is_taken_out_only_if_the_client_included_it() {
                 ),
             ],
         ),
+        ("a fork whose parent had side requests before, and continued after it", {
+            let parent = prompted()
+                .answer("m1", "Done.", 10)
+                .cost(50, 0.5)
+                .prompt("two")
+                .answer("m2", "Two.", 10)
+                .cost(60, 0.625);
+            let fork = parent.fork(2, Fork::Session);
+            vec![
+                (
+                    parent.prompt("three").answer("m3", "Three.", 1_000).cost(1_060, 2.0),
+                    json!({"usage": 1_060, "costUsd": 2.0}),
+                ),
+                (
+                    fork.prompt("three").answer("m4", "Other.", 100).cost(160, 1.625),
+                    json!({"usage": 100, "inheritedUsage": 20, "costUsd": 1.0}),
+                ),
+            ]
+        }),
+        ("a fork of a session that was killed and resumed", {
+            let parent = prompted()
+                .answer("m1", "Done.", 10)
+                .prompt("two")
+                .answer("m2", "Two.", 1)
+                .cost(1, 0.125);
+            let fork = parent.fork(2, Fork::Session).prompt("three");
+            vec![
+                (parent, json!({"usage": 11, "costSource": "estimate"})),
+                (
+                    fork.answer("m3", "Three.", 100).cost(101, 1.125),
+                    json!({"usage": 100, "inheritedUsage": 11, "costUsd": 1.0}),
+                ),
+            ]
+        }),
         (
             "the state of another session",
             vec![(
