@@ -64,6 +64,9 @@ rules! {
     "convex key" ["|ey", "%7cey"] Anywhere { r"\b[A-Za-z][A-Za-z0-9:_-]*(?:\\?\||%7[Cc])eyJ[A-Za-z0-9+/_=-]{16,}" }
     "key «shop|eyJ2<44>=» x", "table|eyJhbGciOi";
 
+    // The access token of `npx convex login`.
+    "convex key" ["eyj2mii6"] Word { r"eyJ2MiI6[A-Za-z0-9+/_-]{20,}={0,2}" } "key «eyJ2MiI6<44>=» x", "eyJ2MiI6";
+
     // Vendors of models and of services that agents use.
     "anthropic" ["sk-ant-"] Needle { r"sk-ant-[A-Za-z0-9_-]{16,}" } "_«sk-ant-api03-<44>» x", "sk-ant-none";
     "openrouter" ["sk-or-"] Needle { r"sk-or-(?:v[0-9]+-)?[A-Za-z0-9_-]{20,}" } "x=«sk-or-v1-<h64>».", "task-or-other";
@@ -132,6 +135,9 @@ rules! {
     "token" ["ops_eyj", "HRKU-AA", "sqp_", "squ_", "sqa_", "sgp_", "sq0atp-", "sq0csp-", "tfp_", "pnu_", "rdme_", "dt0c01.", "aio_", "shippo_", "sha256~", "LTAI", "AKCp", "EZAK"] Word
     { r"(?:ops_eyJ[A-Za-z0-9+/=_-]{60,}|HRKU-AA[A-Za-z0-9_-]{40,}|sq[pua]_[0-9a-f]{40}|sgp_(?:[A-Za-z0-9]+_)?[0-9a-fA-F]{40}|sq0(?:atp|csp)-[A-Za-z0-9_-]{22,}|tfp_[A-Za-z0-9_.=-]{40,}|pnu_[A-Za-z0-9]{36}|rdme_[a-z0-9]{60,}|dt0c01\.[A-Z0-9]{24}\.[A-Z0-9]{64}|aio_[A-Za-z0-9]{28}|shippo_(?:live|test)_[0-9a-f]{40}|sha256~[A-Za-z0-9_-]{43}|LTAI[A-Za-z0-9]{20}|AKCp[A-Za-z0-9]{60,}|EZAK[A-Za-z0-9]{54})" }
     "«sqp_<h40>»", "aio_open sha256~x sgp_x pnu_value tfp_ sq0atp- LTAIR AKCpx";
+    "token" ["sk_", "sk.eyj", "EAAA", "sl."] Word
+    { r"(?:sk_[0-9a-f]{48}|sk\.eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{16,}|EAAA[A-Za-z0-9_-]{60}|sl\.(?:u\.)?[A-Za-z0-9_-]{100,})" }
+    "«sk_<h48>»", "sk_test sk.eyJ2 EAAAA sl.no";
     "jwt" ["eyj"] Needle { r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*" } "«eyJ<20>.eyJ<30>.<43>»", "eyJ2 eyJhbGciOi";
 
     // Headers and command lines.
