@@ -87,8 +87,8 @@ pub fn read_transcript(
     Ok(())
 }
 
-/// Whether everything that was read of a session's conversation is still there, if only in another
-/// file of the same name.
+/// Whether everything that was read of a session's conversation can be read again, perhaps from a
+/// file of the same name in another folder.
 fn are_whole(files: &[SessionFile], checkpoints: &BTreeMap<PathBuf, Checkpoint>) -> bool {
     let mut read = checkpoints
         .iter()
@@ -97,7 +97,10 @@ fn are_whole(files: &[SessionFile], checkpoints: &BTreeMap<PathBuf, Checkpoint>)
         let is_whole =
             |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.len() >= checkpoint.offset);
         let has_moved = |(new, _): &SessionFile| {
-            !checkpoints.contains_key(new) && new.file_name() == path.file_name() && is_whole(new)
+            let is_this = |other: &Checkpoint| other.head == checkpoint.head;
+            checkpoints.get(new).is_none_or(is_this)
+                && new.file_name() == path.file_name()
+                && is_whole(new)
         };
         is_whole(path) || files.iter().any(has_moved)
     })

@@ -14,9 +14,9 @@ pub struct Answer {
     pub at: Option<Millis>,
     /// The text.
     pub text: Text,
-    /// Whether it is the structured output of a run with a schema.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub is_structured: bool,
+    /// The call that gave it, if it is the structured output of a run with a schema.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub structured_by: Option<Key>,
     /// Whether there is a prompt after it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_past: bool,
@@ -36,7 +36,7 @@ impl Answer {
     /// Whether it is the structured output of the last turn, which no text replaces.
     #[must_use]
     pub const fn is_final(&self) -> bool {
-        self.is_structured && !self.is_past
+        self.structured_by.is_some() && !self.is_past
     }
 
     /// The key of a text.
@@ -50,19 +50,31 @@ impl Answer {
     pub fn after(mut self, before: Option<Self>) -> Self {
         if let Some(mut before) = before {
             let text = Self::key_of(&before.text.text);
-            Self::remember(
-                &mut before.earlier,
-                std::iter::once(text).chain(self.earlier),
-            );
-            self.earlier = std::mem::take(&mut before.earlier);
-            if self.is_structured {
-                if !before.is_final() {
-                    before.before = None;
+            let mut earlier = before.earlier.clone();
+            Self::remember(&mut earlier, std::iter::once(text).chain(self.earlier));
+            self.earlier = earlier;
+            if self.structured_by.is_some() {
+                // Of several outputs in a turn, the client may reject each.
+                let is_final = before.is_final();
+                before.before.take_if(|_| !is_final);
+                if let Some(earlier) = &mut before.before {
+                    earlier.before = None;
                 }
                 self.before = Some(Box::new(before));
             }
         }
         self
+    }
+
+    /// What is left if the client rejected the output of this call.
+    #[must_use]
+    pub fn without(mut self, call: Key) -> Option<Self> {
+        let before = self.before.take();
+        if self.structured_by == Some(call) && !self.is_past {
+            return before.map(|before| *before);
+        }
+        self.before = before.and_then(|before| before.without(call)).map(Box::new);
+        Some(self)
     }
 
     /// Adds texts to those before an answer.

@@ -165,7 +165,7 @@ impl Chain {
             .extend(calls.map(|&(id, name)| (id, names[name].clone())));
         keep_last(&mut message.calls, MAX_CALLS);
         if self.open.len() == MAX_OPEN {
-            // The messages of a subagent do not push out the main chain's, nor the other way round.
+            // A subagent's messages do not displace those of the main chain, or vice versa.
             let is_alike = |open: &OpenMessage| open.is_main == message.is_main;
             let oldest = self.open.iter().position(is_alike);
             self.open.remove(oldest.unwrap_or_default());
@@ -244,17 +244,15 @@ impl Chain {
         self.prompt = prompt;
     }
 
-    /// A prompt or an error comes after the messages of the main chain. Only if it is that of
-    /// another client on the same session, the last message may have more records, whose parents
-    /// say so.
+    /// A prompt or an error closes the messages of the main chain. The last one stays open, because
+    /// the prompt or error may come from another client on the same session; a later record
+    /// continues it only if its parent is one of its records.
     pub(super) fn interrupt_messages(&mut self) {
-        let last = self.open.iter().rposition(|open| open.is_main);
-        let mut places = 0..;
-        self.open
-            .retain(|open| places.next() == last || !open.is_main);
-        for open in self.open.iter_mut().filter(|open| open.is_main) {
-            open.is_followed = true;
-        }
+        let last = self.open.extract_if(.., |open| open.is_main).last();
+        self.open.extend(last.map(|open| OpenMessage {
+            is_followed: true,
+            ..open
+        }));
         self.command.clear();
     }
 

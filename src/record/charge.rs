@@ -37,8 +37,8 @@ pub struct Charge {
     /// When the record was written, computed from the client's start and duration, because the
     /// record itself has no time.
     pub at: Millis,
-    /// What the messages of the main chain before it used; `None` if that is not known, because the
-    /// session is in several files that were read together.
+    /// What the messages of the main chain before this record used. `None` if that is not known: an
+    /// older version stored the charge, or the session's files were read together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<UsageByModel>,
 }
@@ -64,6 +64,15 @@ impl Charge {
     #[must_use]
     pub fn usage(&self) -> Usage {
         total(self.by_model.values().map(|charge| &charge.usage))
+    }
+
+    /// Whether no count of `other` is larger.
+    fn includes(&self, other: &Self) -> bool {
+        let mut models = other.by_model.iter();
+        models.all(|(model, charge)| {
+            let ours = self.by_model.get(model).copied().unwrap_or_default();
+            ours.usage.covers(charge.usage)
+        })
     }
 
     /// The charge with its models renamed. Models with the same new name are added up.
@@ -138,10 +147,8 @@ pub struct Charges {
 /// What the messages of a session used, by model.
 #[derive(Debug, Clone, Default)]
 pub struct Messages {
-    /// All of them.
+    /// Those that were counted.
     pub counted: UsageByModel,
-    /// Those of the main chain.
-    pub main: UsageByModel,
     /// The inherited ones that the client may have carried into the charge.
     pub carried: UsageByModel,
 }
@@ -167,6 +174,11 @@ impl Charges {
         // Of two states with the same time, the smaller is the earlier one: charges only grow.
         let is_not_after = |state: &Charge| order(state) <= order(&charge);
         let place = self.states.partition_point(is_not_after);
+        // It was replaced by the next one, which has the same counts, when it was read first.
+        let is_same = |next: &Charge| next.usage() == charge.usage();
+        if self.states.get(place).is_some_and(is_same) {
+            return;
+        }
         // One that is older than all that are kept may have been read before.
         self.has_grown &= place == 0 && self.states.len() == MAX_STATES;
         match place
@@ -185,6 +197,11 @@ impl Charges {
         }
     }
 
+    /// All states, and the largest counts of those that are not kept.
+    fn all(&self) -> impl Iterator<Item = &Charge> {
+        self.earlier.iter().chain(&self.states)
+    }
+
     /// The latest state.
     #[must_use]
     pub fn last(&self) -> Option<&Charge> {
@@ -194,41 +211,43 @@ impl Charges {
     /// Finds the state of a parent from which this session's charge started. The client carries the
     /// last state that it has written for the parent into a fork that it makes with
     /// `--fork-session` or `/bg`, but not into one that has marks of its origin. `copied` is what
-    /// those of the parent's own messages used that were copied. A state with more messages was
-    /// written after the fork was made, and so was one beyond which this session's charge does not
-    /// cover its own messages.
-    pub fn find_base(&mut self, parent: &Self, copied: Usage) {
-        let Some(last) = self.last() else {
-            return;
+    /// the copied ones among the parent's own messages used, and `began_at` the time of the fork's
+    /// first own record.
+    ///
+    /// A state that includes more messages was written after the fork was made. So was a state that
+    /// would leave less of this session's charge than its own messages used, and one with a later
+    /// time. If the fork lacks some of the parent's messages, because it starts at a
+    /// compaction, the first state that covers those that were copied is taken.
+    pub fn find_base(&mut self, parent: &Self, copied: Usage, began_at: Option<Millis>) {
+        let starts_from = |ours: &Charge, state: &Charge| {
+            let own = ours.messages.as_ref();
+            ours.includes(state) && own.is_none_or(|own| covers(&ours.beyond(state).by_model, own))
         };
-        let includes = |(model, charge): (&String, &ModelCharge)| {
-            let ours = last.by_model.get(model).copied().unwrap_or_default();
-            ours.usage.covers(charge.usage)
+        let can_be_base = |state: &&Charge| {
+            began_at.is_none_or(|began_at| state.at <= began_at)
+                && self.states.iter().any(|ours| starts_from(ours, state))
         };
-        let is_base = |state: &&Charge| {
-            let before = state.messages.iter().flat_map(UsageByModel::values);
-            let own = last.messages.as_ref();
-            copied.covers(total(before))
-                && state.by_model.iter().all(includes)
-                && own.is_none_or(|own| covers(&last.beyond(state).by_model, own))
+        let is_before_fork = |state: &&Charge| {
+            let messages = state.messages.as_ref();
+            messages.is_some_and(|messages| copied.covers(total(messages.values())))
         };
-        self.base = parent.states.iter().rfind(is_base).cloned();
+        let carried = parent.base.as_ref().map(Charge::usage).unwrap_or_default();
+        let covers_copied = |state: &&Charge| state.usage().minus(carried).covers(copied);
+        let mut states = parent.states.iter().filter(can_be_base);
+        let before_fork = states.clone().rfind(is_before_fork);
+        self.base = before_fork.or_else(|| states.find(covers_copied)).cloned();
     }
 
     /// What is shown, given what the messages used.
     ///
     /// The client's figures cover a session if none of them is below what was counted, and no
-    /// message came after them. In a session that has continued since then, the later messages are
-    /// added. Otherwise a client was killed before it wrote its figures, and the next one began
+    /// message came after them. In a session that has continued since then, the larger figure is
+    /// shown. Otherwise a client was killed before it wrote its figures, and the next one began
     /// again from zero: what was counted is shown, but never less than any charge, and the cost is
     /// unknown.
     #[must_use]
     pub fn shown(&self, messages: &Messages) -> Shown {
-        let Messages {
-            counted,
-            main,
-            carried,
-        } = messages;
+        let Messages { counted, carried } = messages;
         let Some(last) = self.last() else {
             let by_model = counted.iter();
             return Shown {
@@ -245,16 +264,15 @@ impl Charges {
             && total(carried.values()).tokens() > 0
             && self.base.is_none()
             && !covers(&last.by_model, carried);
-        let covers_messages = covers(&charge.by_model, counted) && !is_doubtful;
-        // If it is not known which messages came before it, those that have its names may be in it.
-        // If no name is the same, a gateway may have renamed them all.
-        let is_known = last.messages.is_some();
+        // Charges only grow, unless a client was killed and the next one began again from zero.
+        let is_whole = self.all().all(|state| last.includes(state));
+        let covers_messages = covers(&charge.by_model, counted) && is_whole && !is_doubtful;
         let has_same_names = shares_a_model(&charge.by_model, counted);
-        let has_all_names = counted
-            .keys()
-            .all(|model| charge.by_model.contains_key(model));
-        let may_hold_all = covers_messages && (has_all_names || !has_same_names);
-        let has_continued = self.has_grown && (is_known || !may_hold_all);
+        // If the names differ, new messages cannot be told apart from those that were charged,
+        // unless there were none.
+        let is_for_messages = !last.messages.as_ref().is_some_and(UsageByModel::is_empty);
+        let has_continued =
+            self.has_grown && (has_same_names || !covers_messages || !is_for_messages);
         if covers_messages && !has_continued {
             return Shown {
                 by_model: charge.by_model.clone(),
@@ -263,10 +281,9 @@ impl Charges {
             };
         }
         let mut by_model = BTreeMap::new();
-        // Whether the messages before it are in it under other names.
-        let mut holds_others = false;
-        let before = last.messages.as_ref().unwrap_or(counted);
-        if has_continued && !has_same_names && !covers(&charge.by_model, before) {
+        if has_continued && (has_same_names || !is_for_messages) {
+            by_model.clone_from(&charge.by_model);
+        } else if has_continued {
             // The names cannot be matched, so only what was charged beyond the messages is added.
             let rest = charge.usage().minus(total(counted.values()));
             let models = charge.by_model.iter();
@@ -275,35 +292,22 @@ impl Charges {
             {
                 by_model.insert(model.clone(), uncharged(rest));
             }
-        } else if has_continued {
-            by_model.clone_from(&charge.by_model);
-            holds_others = !before.is_empty() && !shares_a_model(&charge.by_model, before);
-            for (model, usage) in main {
-                let before = before.get(model).copied().unwrap_or_default();
-                let shown: &mut ModelCharge = by_model.entry(model.clone()).or_default();
-                shown.usage.add(usage.minus(before));
-            }
         }
         let mut add = |model: &String, usage: Usage| {
             let shown: &mut ModelCharge = by_model.entry(model.clone()).or_default();
             shown.usage = shown.usage.max(usage);
         };
         for (model, usage) in counted {
-            if !holds_others || charge.by_model.contains_key(model) {
-                add(model, *usage);
-            }
+            add(model, *usage);
         }
         // In a fork whose start is not known, an earlier state may be the parent's.
         let is_own = total(carried.values()).tokens() == 0 || self.base.is_some();
-        let states = if is_doubtful || has_continued && !is_own {
-            &[][..]
-        } else {
-            &self.states[..]
-        };
-        let earlier = self.earlier.iter().filter(|_| !states.is_empty());
-        for state in states.iter().chain(earlier) {
+        let has_own_states = !is_doubtful && (is_own || !has_continued);
+        for state in self.all().filter(|_| has_own_states) {
             let charge = self.own(state, counted, carried).by_model;
-            let has_side_requests = is_own && shares_a_model(&charge, counted);
+            let is_for_messages = !state.messages.as_ref().is_some_and(UsageByModel::is_empty);
+            let has_side_requests = is_own
+                && (!is_for_messages || counted.is_empty() || shares_a_model(&charge, counted));
             for (model, charge) in &charge {
                 if has_side_requests || counted.contains_key(model) {
                     add(model, charge.usage);
@@ -320,9 +324,14 @@ impl Charges {
     /// The part of a charge that is not the parent's.
     fn own(&self, charge: &Charge, counted: &UsageByModel, carried: &UsageByModel) -> Charge {
         if let Some(base) = &self.base {
-            return charge.beyond(base);
+            // After a client was killed, the next one began again from zero.
+            return if charge.includes(base) {
+                charge.beyond(base)
+            } else {
+                charge.clone()
+            };
         }
-        let mut both = counted.clone();
+        let mut both = charge.messages.as_ref().unwrap_or(counted).clone();
         for (model, usage) in carried {
             both.entry(model.clone()).or_default().add(*usage);
         }
@@ -427,7 +436,6 @@ mod tests {
     fn messages(counted: &UsageByModel, carried: &UsageByModel) -> Messages {
         Messages {
             counted: counted.clone(),
-            main: counted.clone(),
             carried: carried.clone(),
         }
     }
@@ -545,37 +553,41 @@ mod tests {
     }
 
     #[test]
-    fn messages_after_the_charge_are_added_to_it() {
+    fn messages_after_a_charge_for_side_requests_alone_are_added_to_it() {
         let none = UsageByModel::new();
-        for (state, messages, expected, why) in [
-            (
-                state_after(1, &[("m", 10)], &[("m", 18)]),
-                counted(&[("m", 15)]),
-                23,
-                "fewer than the side requests of the same model",
-            ),
-            (
-                state_after(1, &[], &[("side", 109)]),
-                counted(&[("m", 101)]),
-                210,
-                "the charge is only for side requests",
-            ),
-            (
-                state_after(1, &[("glm", 10)], &[("asked", 12)]),
-                counted(&[("glm", 15)]),
-                17,
-                "the gateway names the model differently",
-            ),
-            (
-                state_after(1, &[("m", 30)], &[("m", 12)]),
-                counted(&[("m", 35)]),
-                35,
-                "a client was killed before the charge",
-            ),
-        ] {
-            let charges = charges(vec![state], true);
-            assert_eq!(shown(&charges, &messages, &none).0, expected, "{why}");
-        }
+        let charged = || vec![state_after(1, &[], &[("side", 109)])];
+        let answered = counted(&[("m", 101)]);
+        let running = shown(&charges(charged(), true), &answered, &none);
+        assert_eq!(running, (210, Some(109.0), true));
+        // The next client began again from zero.
+        let mut states = charged();
+        states.push(state_after(2, &[("m", 101)], &[("m", 150)]));
+        let ended = shown(&charges(states, false), &answered, &none);
+        assert_eq!(ended, (259, None, false));
+    }
+
+    #[test]
+    fn messages_of_a_killed_client_stay_whatever_the_next_one_charges() {
+        let none = UsageByModel::new();
+        let title = || state_after(1, &[("opus", 50)], &[("haiku", 1)]);
+        let before = shown(
+            &charges(vec![title()], false),
+            &counted(&[("opus", 50)]),
+            &none,
+        );
+        let later = counted(&[("opus", 50), ("haiku", 1)]);
+        let after = shown(&charges(vec![title()], true), &later, &none);
+        assert_eq!((before.0, after.0), (50, 51));
+    }
+
+    #[test]
+    fn charge_below_an_earlier_one_does_not_cover_the_session() {
+        let none = UsageByModel::new();
+        let states = || vec![state(1, &[("m", 10), ("side", 5)]), state(2, &[("m", 20)])];
+        let shown_with =
+            |messages: &[(&str, u64)]| shown(&charges(states(), false), &counted(messages), &none);
+        assert_eq!(shown_with(&[("m", 15)]), (25, None, false));
+        assert_eq!(shown_with(&[]), (25, None, false));
     }
 
     #[test]
@@ -624,7 +636,7 @@ mod tests {
                 "a client of the parent was killed, and the next one began again",
             ),
         ] {
-            fork.find_base(&charges(states, false), used(20));
+            fork.find_base(&charges(states, false), used(20), None);
             let shown = shown(&fork, &own, &inherited);
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]
             let cost = Some(expected as f64);
@@ -632,7 +644,7 @@ mod tests {
         }
         // The parent wrote its state after the fork was made, so the fork began from zero.
         let mut fork = charges(vec![state_after(9, &[("m", 5)], &[("m", 12)])], false);
-        fork.find_base(&charges(vec![at_the_fork(10)], false), used(20));
+        fork.find_base(&charges(vec![at_the_fork(10)], false), used(20), None);
         assert_eq!(shown(&fork, &own, &inherited), (12, Some(12.0), false));
         // The client did not carry anything over.
         let fork = charges(vec![state(9, &[("m", 5)])], false);
@@ -645,7 +657,7 @@ mod tests {
         let mut parent = charges(vec![state(1, &[("m", 22)]), state(2, &[("m", 25)])], false);
         parent.base = Some(state(0, &[("m", 20)]));
         let mut fork = charges(vec![state(9, &[("m", 26)])], false);
-        fork.find_base(&parent, used(5));
+        fork.find_base(&parent, used(5), None);
         let (own, inherited) = (counted(&[("m", 1)]), counted(&[("m", 30)]));
         assert_eq!(shown(&fork, &own, &inherited), (1, Some(1.0), false));
     }

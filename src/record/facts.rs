@@ -304,7 +304,8 @@ impl Facts {
         }
     }
 
-    /// Splits off all facts, if the last charge comes after all of them. That charge stays behind.
+    /// Splits off all facts and the charges between them. The last charge stays behind if it comes
+    /// after all facts.
     #[must_use]
     pub fn split_before_last_charge(&mut self) -> Self {
         let count = self.facts.len();

@@ -124,8 +124,8 @@ impl Figures {
         let facts = files.iter().flatten().flat_map(|facts| &facts.facts);
         let keys = facts.flat_map(|fact| std::iter::once(fact.key).chain(fact.copy));
         let mut batch = Batch::new(index, keys, prices)?;
-        let with_charges = files.iter().filter(|file| has_conversation(file));
-        let knows_order = with_charges.count() <= 1;
+        let conversations = files.iter().filter(|file| has_conversation(file));
+        let knows_order = conversations.count() <= 1;
         for (file, facts) in in_order(files) {
             let is_main = facts.has_main_chain();
             if let Some(latest) = latest.as_ref().filter(|_| is_main) {
@@ -173,7 +173,9 @@ impl Figures {
             if !answers.is_empty() {
                 let seen = batch.get(fact.key)?;
                 // One that is inherited, or was counted before, is not a new answer.
-                answers.retain(|_| !seen.is_inherited && seen.known.is_none());
+                if seen.is_inherited || seen.known.is_some() {
+                    answers.clear();
+                }
             }
             self.absorb_fact(fact, &facts.names, chain, batch)?;
             for (_, answer) in answers {
@@ -242,7 +244,7 @@ impl Figures {
                     for &call in calls {
                         let name = chain.call(call, fact.parent);
                         if fact.is_main && name == Some(STRUCTURED_OUTPUT) {
-                            self.withdraw_answer(fact.at);
+                            self.withdraw_answer(call, fact.at);
                         }
                         if let Some(tool) = name.and_then(|name| self.tools.get_mut(name)) {
                             tool.errors += 1;

@@ -47,7 +47,6 @@ impl Figures {
     pub fn messages(&self) -> Messages {
         Messages {
             counted: self.counted(),
-            main: self.main(),
             carried: self.carried(),
         }
     }
@@ -61,7 +60,8 @@ impl Figures {
             self.parent = Some(id.to_owned());
             let inherited = self.inherited.unwrap_or_default();
             let copied = inherited.minus(parent.inherited.unwrap_or_default());
-            self.charges.find_base(&parent.charges, copied);
+            self.charges
+                .find_base(&parent.charges, copied, self.span.first);
             let not_carried = minus(&parent.inherited_by_model, &parent.carried());
             self.carried_by_model = Some(minus(&self.inherited_by_model, &not_carried));
         }

@@ -31,13 +31,13 @@ pub(super) fn in_order(files: Vec<Vec<Facts>>) -> Vec<(usize, Facts)> {
             continue;
         };
         let later = |at: Millis| at > until;
-        let next = first
+        let place = first
             .facts
             .iter()
             .position(|fact| fact.at.is_some_and(later));
         let has_later_charge = first.charges.last().is_some_and(|(_, last)| later(last.at));
-        let facts = match next {
-            Some(next) => first.split_to(next.max(1)),
+        let facts = match place {
+            Some(place) => first.split_to(place.max(1)),
             None if has_later_charge && !first.facts.is_empty() => first.split_before_last_charge(),
             None => stretches.pop_front().unwrap_or_default(),
         };
@@ -50,7 +50,8 @@ pub(super) fn in_order(files: Vec<Vec<Facts>>) -> Vec<(usize, Facts)> {
 /// Whether a file contains a part of the main chain, or what was charged for it.
 pub(super) fn has_conversation(stretches: &[Facts]) -> bool {
     let has_charge = |facts: &Facts| facts.facts.is_empty() && !facts.charges.is_empty();
-    stretches.iter().any(Facts::has_main_chain) || stretches.iter().any(has_charge)
+    let mut stretches = stretches.iter();
+    stretches.any(|facts| facts.has_main_chain() || has_charge(facts))
 }
 
 /// When the next fact, or the next charge if there is no fact, was written. One without a time

@@ -6,7 +6,7 @@ use super::batch::Batch;
 use super::chain::Chain;
 use super::facts::{DatedText, Fact, Step, StepKind, What, is_before};
 use super::figures::Figures;
-use super::index::{Index, Known};
+use super::index::{Index, Key, Known};
 
 impl Figures {
     pub(super) fn absorb_prompt(&mut self, fact: Fact) {
@@ -31,7 +31,7 @@ impl Figures {
     /// only comments on it.
     pub(super) fn add_answer(&mut self, answer: Answer) {
         match &mut self.answer {
-            Some(before) if before.is_final() && !answer.is_structured => {
+            Some(before) if before.is_final() && answer.structured_by.is_none() => {
                 let text = Answer::key_of(&answer.text.text);
                 Answer::remember(
                     &mut before.earlier,
@@ -58,11 +58,11 @@ impl Figures {
         Ok(())
     }
 
-    /// Withdraws a structured output that the client rejected. The model may try again.
-    pub(super) fn withdraw_answer(&mut self, at: Option<Millis>) {
-        let is_withdrawn = |answer: &mut Answer| answer.is_final() && !is_before(at, answer.at);
-        if let Some(withdrawn) = self.answer.take_if(is_withdrawn) {
-            self.answer = withdrawn.before.map(|before| *before);
+    /// Withdraws the structured output of a call that the client rejected. The model may try again.
+    pub(super) fn withdraw_answer(&mut self, call: Key, at: Option<Millis>) {
+        let is_after = |answer: &mut Answer| !is_before(at, answer.at);
+        if let Some(answer) = self.answer.take_if(is_after) {
+            self.answer = answer.without(call);
         }
         let is_withdrawn = |step: &&mut Step| !is_before(at, step.at);
         if let Some(step) = self.last_step.as_mut().filter(is_withdrawn) {

@@ -14,8 +14,8 @@ use super::shrink::Shrinker;
 use crate::record::Millis;
 use crate::system::files::open_regular;
 
-/// Lines that start after this are not read, in bytes. The line that starts before it is read
-/// whole: a first prompt with a screenshot is longer.
+/// Lines that start after this many bytes are not read. A line that starts before is read to its
+/// end, because a first prompt with a screenshot can be longer.
 const LENGTH: u64 = 32 * 1024;
 /// The first version that resumes a session under its own ID. Older ones copied the conversation
 /// into a new file, under new IDs and with the time of the copy.
@@ -46,8 +46,8 @@ pub struct Beginning {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     /// The time of the first record. If it has no ID, it was not copied into a fork; the first
-    /// message may be a copy. After all others if its mark says that it is a copy: whoever has it
-    /// without a mark had it first.
+    /// message may be a copy. If the record is marked as a copy, this is later than any time,
+    /// because a session that has the record without a mark had it first.
     pub first_record_at: Millis,
     /// When the file was created.
     pub created_at: Millis,
@@ -92,7 +92,7 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         };
         let is_answer = matches!(record, Record::Assistant(_));
         let is_reaction = match &record {
-            // The client itself says so, at once.
+            // The client writes an error that asks for `/login` itself, in the same millisecond.
             Record::Error { text } => !text.contains("/login"),
             record => is_answer || matches!(record, Record::Interruption),
         };

@@ -49,6 +49,21 @@ struct LastAnswer {
     before: Option<Box<Self>>,
 }
 
+impl LastAnswer {
+    /// What is left if the client rejected the output of these calls, as in [`Answer::without`].
+    fn without(mut self, calls: &[Key]) -> Option<Self> {
+        let before = self.before.take();
+        let is_rejected = self.structured_by.is_some_and(|call| calls.contains(&call));
+        if is_rejected && !self.is_past {
+            return before.map(|before| *before);
+        }
+        self.before = before
+            .and_then(|before| before.without(calls))
+            .map(Box::new);
+        Some(self)
+    }
+}
+
 impl<'a> Gatherer<'a> {
     /// A gatherer that masks and truncates text with `redactor`.
     #[must_use]
@@ -98,7 +113,7 @@ impl<'a> Gatherer<'a> {
             let kept = Answer {
                 at: answer.at,
                 text: self.redactor.keep(&answer.text)?,
-                is_structured: answer.structured_by.is_some(),
+                structured_by: answer.structured_by,
                 earlier: answer.earlier,
                 // `Figures` sets the rest, because the records may have been counted before.
                 ..Answer::default()
@@ -248,11 +263,8 @@ impl<'a> Gatherer<'a> {
             Record::ToolErrors(ids) if !ids.is_empty() => {
                 let ids = ids.iter().map(|id| self::key(b't', id.as_bytes()));
                 let ids: Vec<_> = ids.collect();
-                let has_failed = |answer: &mut LastAnswer| {
-                    answer.structured_by.is_some_and(|call| ids.contains(&call))
-                };
-                if is_main && let Some(withdrawn) = self.answer.take_if(has_failed) {
-                    self.answer = withdrawn.before.map(|before| *before);
+                if is_main {
+                    self.answer = self.answer.take().and_then(|answer| answer.without(&ids));
                 }
                 self.facts.facts.push(fact(What::Failures(ids)));
             }
@@ -341,8 +353,10 @@ impl<'a> Gatherer<'a> {
             if let Some(answer) = &mut before {
                 earlier.clone_from(&answer.earlier);
                 Answer::remember(&mut earlier, [Answer::key_of(&answer.text)]);
-                if answer.structured_by.is_none() || answer.is_past {
-                    answer.before = None;
+                let is_final = answer.structured_by.is_some() && !answer.is_past;
+                answer.before.take_if(|_| !is_final);
+                if let Some(earlier) = &mut answer.before {
+                    earlier.before = None;
                 }
             }
             self.answer = Some(LastAnswer {

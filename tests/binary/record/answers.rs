@@ -120,6 +120,15 @@ fn answer_to_a_schema_is_the_structured_output() {
             json!({"output": "I look at it first."}),
         ),
         row(
+            "a call that did not match the schema, after one that did, in one turn",
+            prompted()
+                .message(Some("m2"), &structured("so1", "approve"), 10, &json!({}))
+                .user(&result("so1"), &json!({}))
+                .message(Some("m3"), &structured("so2", "maybe"), 100, &json!({}))
+                .user(&json!([tool_result("so2", true)]), &json!({})),
+            json!({"output": approved, "turns": 1}),
+        ),
+        row(
             "a call that did not match the schema, in a later turn",
             prompted()
                 .message(Some("m2"), &structured("so1", "approve"), 10, &json!({}))

@@ -93,11 +93,6 @@ fn clients_figures_are_shown_if_they_cover_the_session() {
             json!({"usage": 114, "usageSource": "transcript"}),
         ),
         row(
-            "fewer messages after the client's figures than requests without a record",
-            prompted().answer("m1", "Done.", 10).cost(50, 0.25).prompt("again").answer("m2", "Again.", 1),
-            json!({"usage": 51, "usageSource": "client"}),
-        ),
-        row(
             "messages after figures that are only for requests without a record",
             prompted()
                 .api_error("API Error: 500")
