@@ -221,7 +221,7 @@ it.each<[string, Partial<AgentSession["metadata"]>, number]>([
     { prompts: 1, transcript: { path: "", state: "missing", bytes: 1 } },
     0,
   ],
-])("counts the cost of a session as unknown or not that %s", (_, metadata, unknown) => {
+])("counts whether the cost of a session that %s is unknown", (_, metadata, unknown) => {
   const bare = {
     transcript: { path: "", state: "missing" as const, bytes: 0 },
     usage: tokens(0),
@@ -233,7 +233,7 @@ it.each<[string, Partial<AgentSession["metadata"]>, number]>([
   ]);
 });
 
-it("takes the rounding error of a sum for no cost, and nothing more", () => {
+it("ignores a rounding error in a sum, and nothing larger", () => {
   const costs = [0.1, 0.2, 0.3, 0.7, 1.1, 12.3, 0.000_1];
   const usageByDay = costs.map((costUsd, index) => ({
     ...{ day: `2026-11-1${index}`, model: "haiku", ...tokens(1) },
@@ -282,6 +282,15 @@ it("changes a bounded number of rows at once, whatever the sessions contribute t
 
 it("is complete if there are no sessions", async () => {
   const t = deployment();
+  expect(await rollUp(t)).toEqual({ rows: [], isComplete: true });
+  await t.run((ctx) => ctx.db.insert("agentSessions", session()));
+  expect(await rollUp(t)).toEqual({ rows: [], isComplete: false });
+});
+
+it("is complete if all sessions were deleted before these functions were deployed", async () => {
+  const t = deployment();
+  const earlier = { version: 1, generation: 1, startedAt: Date.now(), isComplete: true };
+  await t.run((ctx) => ctx.db.insert("usageDaysState", earlier));
   expect(await rollUp(t)).toEqual({ rows: [], isComplete: true });
   await t.run((ctx) => ctx.db.insert("agentSessions", session()));
   expect(await rollUp(t)).toEqual({ rows: [], isComplete: false });

@@ -25,7 +25,7 @@ const RESTART_AFTER = 60 * 60 * 1000;
  * The rest of a session with more days and models counts where the session itself does.
  */
 const MAX_ROWS = 500;
-/** The most rows that are changed at once, if several sessions contribute to them. */
+/** The maximum number of rows that the sessions of one batch contribute to. */
 const MAX_BATCH_ROWS = 1000;
 /** In dollars: less than anything costs, and more than the rounding error of a sum of floats. */
 const NOISE = 1e-12;
@@ -81,7 +81,9 @@ export function usageDaysOf({ metadata }: Pick<AgentSessionRow, "metadata">): Co
   const { costUsd } = metadata;
   const hasCost = costUsd !== undefined;
   const entries = entriesOf(metadata, ownDay, ownModel);
-  const rest = (costUsd ?? 0) - entries.reduce((known, entry) => known + (entry.costUsd ?? 0), 0);
+  const rest = hasCost
+    ? costUsd - entries.reduce((known, entry) => known + (entry.costUsd ?? 0), 0)
+    : 0;
   add(ownDay, ownModel, {
     sessions: 1,
     sessionsWithCost: Number(hasCost),
@@ -90,7 +92,7 @@ export function usageDaysOf({ metadata }: Pick<AgentSessionRow, "metadata">): Co
     turns: metadata.turns,
     toolCalls: metadata.toolCalls,
     toolErrors: metadata.toolErrors,
-    costUsd: hasCost && Math.abs(rest) >= NOISE ? rest : 0,
+    costUsd: Math.abs(rest) >= NOISE ? rest : 0,
   });
   for (const entry of entries) {
     const { inputTokens, outputTokens, cacheReadInputTokens, cacheCreationInputTokens } = entry;
@@ -219,9 +221,9 @@ function findUsageDay(ctx: QueryCtx, generation: number, key: Key) {
 /** The first of these sessions, and as many more as one mutation can add or remove with their rows. */
 export function batchOf<S extends AgentSessionRow>(sessions: S[]): S[] {
   let rows = 0;
-  const end = sessions.findIndex((session, index) => {
+  const end = sessions.findIndex((session) => {
     rows += usageDaysOf(session).length;
-    return index > 0 && rows > MAX_BATCH_ROWS;
+    return rows > MAX_BATCH_ROWS;
   });
   return end < 0 ? sessions : sessions.slice(0, end);
 }
@@ -308,16 +310,17 @@ export async function readUsageDays(ctx: QueryCtx, since: string, until: string,
 
 async function usageDaysBetween(ctx: QueryCtx, since: string, until: string) {
   const state = await readState(ctx);
-  const generation = state?.version === VERSION ? state.generation : -1;
+  const isCurrent = state?.version === VERSION;
+  const generation = isCurrent ? state.generation : -1;
   const selected = ctx.db
     .query("usageDays")
     .withIndex("by_generation_and_day_and_project_and_host_and_user_and_model", (q) =>
       q.eq("generation", generation).gte("day", since).lte("day", until),
     )
     .order("desc");
-  // Without a session nothing is missing.
-  const isEmpty = state === null && (await ctx.db.query("agentSessions").first()) === null;
-  return { selected, isComplete: isEmpty || (generation >= 0 && state?.isComplete === true) };
+  // If there are no sessions, nothing is missing.
+  const isEmpty = !isCurrent && (await ctx.db.query("agentSessions").first()) === null;
+  return { selected, isComplete: isEmpty || (isCurrent && state.isComplete) };
 }
 
 function readState(ctx: QueryCtx): Promise<Doc<"usageDaysState"> | null> {

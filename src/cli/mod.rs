@@ -69,10 +69,7 @@ impl Cli {
                 .find(is_it)
                 .map(|(_, command)| *command)
         });
-        let is_for_sessions = ["session", "sessions"].iter().any(|name| {
-            arguments.first().is_some_and(|first| first == "usage")
-                && arguments.iter().any(|argument| argument == name)
-        });
+        let is_usage = arguments.first().is_some_and(|first| first == "usage");
         // Otherwise clap prints the name that the program was started with, which can be any text.
         let line = std::iter::once("convex-sidecar".into()).chain(arguments);
         Self::try_parse_from(line).map_err(|mut error| {
@@ -80,7 +77,12 @@ impl Cli {
                 let command = ContextValue::Strings(vec![command.to_owned()]);
                 error.insert(ContextKind::SuggestedSubcommand, command);
             }
-            if is_for_sessions && error.kind() == ErrorKind::InvalidValue {
+            let is_for_sessions = error.kind() == ErrorKind::InvalidValue
+                && matches!(
+                    error.get(ContextKind::InvalidValue),
+                    Some(ContextValue::String(value)) if value == "session" || value == "sessions"
+                );
+            if is_usage && is_for_sessions {
                 let tip = "`convex-sidecar sessions` shows each session with its cost";
                 let tip = ContextValue::StyledStrs(vec![tip.into()]);
                 error.insert(ContextKind::Suggested, tip);

@@ -33,7 +33,7 @@ pub struct Selected {
     /// Only sessions of this workflow
     #[arg(long, value_name = "KEY", value_parser = workflow::key)]
     pub workflow: Option<String>,
-    /// Only sessions of this project: its folder or its repository, whole or the last part
+    /// Only sessions of this project: its folder or repository, in full or only the last part
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub project: Option<String>,
     /// Only sessions with this text in their prompt, answer, error, title, branch or ID

@@ -131,8 +131,9 @@ fn next_edit(text: &str, wanted: Wanted) -> Result<Option<Edit>> {
     append(&json, groups, None, &Group { hooks: [hook] }).map(Some)
 }
 
-/// Removes what may keep the client from running the entry. A matcher that other hooks share stays;
-/// the entry leaves their group, unless its command has additions that would be lost.
+/// Removes what can keep the client from running the entry. If other hooks share the matcher, the
+/// entry is removed from their group and later added in a group of its own, unless its command has
+/// additions that would be lost.
 fn lift_condition(json: &Json, ours: &Located) -> Option<Edit> {
     let [.., (groups, in_groups), (entries, _)] = ours.path;
     let group = groups.elements()?.into_iter().nth(in_groups)?;
@@ -144,8 +145,7 @@ fn lift_condition(json: &Json, ours: &Located) -> Option<Edit> {
     if json.items(entries).len() == 1 {
         return Some(removal(json, &[(group, index)]));
     }
-    let is_plain = ours.call.as_ref().is_none_or(|call| call.is_plain);
-    is_plain.then(|| removal(json, &ours.path))
+    (!ours.entry.shares_matcher).then(|| removal(json, &ours.path))
 }
 
 /// Replaces the program, or the whole command if it consists only of the call, as in earlier
@@ -508,6 +508,7 @@ mod tests {
             "{installed}"
         );
         assert_eq!(ours(&installed)[0].conditions, [r#""matcher": "startup""#]);
+        assert!(ours(&installed)[0].shares_matcher);
     }
 
     /// What `install` turns the command and arguments of a hook into.

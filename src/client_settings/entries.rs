@@ -10,6 +10,8 @@ use super::shell::{self, Call};
 /// A timeout above this many seconds was probably meant as milliseconds: a hook that sets none gets
 /// this one.
 const MAX_TIMEOUT: f64 = 600.0;
+/// Matchers that mean the same as none.
+const MATCH_ALL: [&str; 3] = ["", "*", ".*"];
 
 /// One of our entries.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,9 +28,12 @@ pub struct Entry {
     pub program: String,
     /// The timeout in seconds; `None` if the entry sets none.
     pub timeout: Option<f64>,
-    /// What is written beside the command because of which the client may not run it each time, or
-    /// may not let it end: a matcher, `once`, `if`, `async`, or no time.
+    /// Members of the entry or its group that can keep the client from running the hook each time,
+    /// or from letting it finish: a matcher, `once`, `if`, `async`, or a timeout of 0.
     pub conditions: Vec<String>,
+    /// Whether its group has a condition that other hooks share, and its command has additions.
+    /// `install` leaves it there, because the additions would be lost.
+    pub shares_matcher: bool,
     /// Whether the command only runs us. Other entries are never changed.
     pub is_alone: bool,
     /// Whether an earlier entry does the same.
@@ -124,6 +129,10 @@ pub fn locate<'a>(json: &Json<'a>) -> Result<Vec<Located<'a>>> {
             };
             let matcher = group.member("matcher").and_then(Node::string);
             let nodes = json.array(entries, &format!("`hooks` in an entry of {name}"))?;
+            let is_shared = nodes.len() > 1
+                && group
+                    .members()
+                    .is_some_and(|members| members.iter().any(is_condition));
             for (in_group, node) in nodes.into_iter().enumerate() {
                 json.object(node, &format!("a hook of {name}"))?;
                 let Some(Recognized {
@@ -139,7 +148,7 @@ pub fn locate<'a>(json: &Json<'a>) -> Result<Vec<Located<'a>>> {
                     other.is_alone
                         && is_alone
                         && other.event == event.key
-                        && other.matcher == matcher
+                        && narrowing(other.matcher.as_deref()) == narrowing(matcher.as_deref())
                 };
                 let entry = Entry {
                     is_duplicate: found.iter().any(|other| is_same(&other.entry)),
@@ -160,6 +169,7 @@ pub fn locate<'a>(json: &Json<'a>) -> Result<Vec<Located<'a>>> {
                         .filter(is_condition)
                         .map(|member| format!("{}: {}", member.raw_key, member.value.raw()))
                         .collect(),
+                    shares_matcher: is_shared && call.as_ref().is_some_and(|call| !call.is_plain),
                     is_alone,
                 };
                 found.push(Located {
@@ -179,6 +189,11 @@ pub fn locate<'a>(json: &Json<'a>) -> Result<Vec<Located<'a>>> {
     Ok(found)
 }
 
+/// The matcher, unless it matches everything.
+fn narrowing(matcher: Option<&str>) -> Option<&str> {
+    matcher.filter(|matcher| !MATCH_ALL.contains(matcher))
+}
+
 /// Whether a member of an entry or of its group is one of [`Entry::conditions`].
 #[must_use]
 pub fn is_condition(member: &Member) -> bool {
@@ -186,7 +201,7 @@ pub fn is_condition(member: &Member) -> bool {
     match member.key.as_str() {
         "matcher" => value
             .string()
-            .is_some_and(|matcher| !["", "*", ".*"].contains(&matcher.as_str())),
+            .is_some_and(|matcher| narrowing(Some(&matcher)).is_some()),
         "once" | "async" => value.raw() == "true",
         "if" => value.raw() != "null",
         "timeout" => value.raw().parse().is_ok_and(|seconds: f64| seconds <= 0.0),
@@ -255,5 +270,29 @@ mod tests {
                 (Some("x"), false, true)
             ]
         );
+    }
+
+    #[test]
+    fn matchers_of_everything_make_no_difference_between_duplicates() {
+        let group = |matcher: &str| {
+            format!(
+                r#"{{{matcher}"hooks":[{{"type":"command","command":"convex-sidecar hook"}}]}}"#
+            )
+        };
+        let all = [
+            r#""matcher":"*","#,
+            r#""matcher":"","#,
+            r#""matcher":".*","#,
+            "",
+        ]
+        .map(group);
+        let text = format!(r#"{{"hooks":{{"Stop":[{}]}}}}"#, all.join(","));
+        let found = find(&text).unwrap();
+        let duplicates: Vec<_> = found
+            .entries
+            .iter()
+            .map(|entry| entry.is_duplicate)
+            .collect();
+        assert_eq!(duplicates, [false, true, true, true]);
     }
 }

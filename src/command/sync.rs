@@ -27,7 +27,8 @@ pub fn run(options: Sync) -> Result<()> {
     let mut journal = Journal::open(&config.journal)?;
     let (now, jitter) = now();
     ingest::sweep_and_finalize(&mut journal, &config, now, Deadline::never())?;
-    // The summary is written first, because the delivery can fail. Neither prevents the other.
+    // The summary is written first, because the delivery can fail. If one fails, the other is still
+    // done.
     let written = if options.summary {
         summary(&journal, &config, now).and_then(|summary| write_summary(&summary))
     } else {

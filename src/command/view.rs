@@ -1,6 +1,5 @@
 //! `view`: make a link to the page that the deployment serves, or revoke all links.
 
-use std::fmt::Write;
 use std::fs;
 use std::io::{ErrorKind, IsTerminal, stdout};
 use std::path::{Path, PathBuf};
@@ -10,18 +9,19 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, bail};
 use serde_json::json;
 
-use super::{load_config, now, print};
+use super::{load_config, now, print, print_error};
 use crate::cli::View;
 use crate::config::{self, Config, Environment};
 use crate::convex::query::query;
 use crate::deployment::tokens;
 use crate::record::failure::{Failure, FailureKind};
-use crate::system::files::TextFile;
+use crate::system::files::write_private;
+use crate::ui::references;
 
-/// How long the deployment's list of links is left alone at least before it is read again: longer than
-/// another process takes from reading it to replacing it.
+/// The minimum pause before the deployment's list of links is read again. It is longer than another
+/// process needs from reading the list to replacing it.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The variable with the name of the Linux system, under Windows.
+/// WSL sets it to the name of the Linux distribution.
 const WSL: &str = "WSL_DISTRO_NAME";
 const RUNDLL32_OF_WSL: &str = "rundll32.exe";
 
@@ -54,13 +54,13 @@ pub fn run(options: &View) -> Result<()> {
     let link = format!("{}/#token={token}", address.trim_end_matches('/'));
     print(&format!("{link}\n"))?;
     if stdout().is_terminal() {
-        open(&link, &redirect_file(&config), &config::environment())?;
+        open(&link, &redirect_file(&config), &config::environment());
     }
     Ok(())
 }
 
-/// The file that leads a browser to the link. Other users can see the arguments of a program, so the
-/// link itself must not be one.
+/// The file that leads a browser to the link. Other users can see the arguments of a program, so
+/// the link itself must not be an argument.
 fn redirect_file(config: &Config) -> PathBuf {
     config.journal.with_file_name("view.html")
 }
@@ -74,17 +74,9 @@ fn remove_redirect(file: &Path) -> Result<()> {
     }
 }
 
-/// A page that leads to the link at once.
+/// A page that redirects to the link immediately.
 fn redirect(link: &str) -> String {
-    let mut address = String::new();
-    for char in link.chars() {
-        match char {
-            '&' | '<' | '>' | '"' | '\'' => {
-                let _ = write!(address, "&#{};", u32::from(char));
-            }
-            _ => address.push(char),
-        }
-    }
+    let address = references(link, |char| "&<>\"'".contains(char));
     format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>convex-sidecar</title>\n\
          <meta http-equiv=\"refresh\" content=\"0; url={address}\">\n<a href=\"{address}\">Open the page</a>\n"
@@ -100,17 +92,21 @@ fn without_page(error: Error) -> Error {
     error
 }
 
-/// Opens the link in a browser, if there is one, through a private file. The link is printed anyway.
-fn open(link: &str, file: &Path, environment: &Environment) -> Result<()> {
+/// Opens the link in a browser, if there is one, through a private file. The link, which is already
+/// printed, is valid even if that fails.
+fn open(link: &str, file: &Path, environment: &Environment) {
     let mut openers = openers(environment).iter();
     let found = openers.find_map(|(name, arguments)| {
         let program = config::executables(name, environment).next()?;
         Some((*name, program, arguments))
     });
     let Some((name, program, arguments)) = found else {
-        return Ok(());
+        return;
     };
-    TextFile::read(file.to_owned())?.write_private(&redirect(link))?;
+    if let Err(error) = write_private(file, &redirect(link)) {
+        print_error(&format!("{error:#}"));
+        return;
+    }
     let mut command = Command::new(program);
     command.args(*arguments).stdin(Stdio::null());
     match environment.get(WSL) {
@@ -121,13 +117,12 @@ fn open(link: &str, file: &Path, environment: &Environment) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    Ok(())
 }
 
 /// The path that Windows has for a file of this Linux system.
 fn path_in_windows(system: &str, file: &Path) -> String {
     let path = file.display().to_string().replace('/', "\\");
-    format!("\\\\wsl.localhost\\{system}{path}")
+    format!("\\\\wsl$\\{system}{path}")
 }
 
 /// A program that opens a file, and its arguments before the file.

@@ -19,7 +19,7 @@ const VARIABLE: &str = "CONVEX_SIDECAR_VIEW_TOKENS";
 const RANDOM: usize = 24;
 /// The maximum number of tokens.
 const MAX_TOKENS: usize = 50;
-/// How often a token is added that another process has removed again.
+/// How often a token is added if other processes keep removing it.
 const ATTEMPTS: u32 = 10;
 
 /// A token as the deployment knows it.
@@ -61,10 +61,10 @@ pub fn valid(variables: &Variables, now: Millis) -> Vec<Entry> {
     parse(value, now)
 }
 
-/// Makes a token valid in addition to those that are valid at `now`. The deployment can only replace
-/// the whole variable, so of two processes that add a token at the same time, the last one wins. After
-/// a pause, which should differ between them, the variable is therefore read again, and the token
-/// is added again if it is missing.
+/// Adds a token to those that are valid at `now`. The deployment can only replace the whole
+/// variable, so if two processes add a token at the same time, one may be lost. After a pause,
+/// which should differ between processes, the variable is read again, and a missing token is added
+/// again.
 pub fn add(deployment: &Deployment, entry: &Entry, now: Millis, pause: Duration) -> Result<()> {
     for attempt in 0..=ATTEMPTS {
         let mut entries = valid(&variables::read(deployment)?, now);
@@ -85,7 +85,7 @@ pub fn add(deployment: &Deployment, entry: &Entry, now: Millis, pause: Duration)
     bail!("could not add a link, because other processes change the links; run this again")
 }
 
-/// Makes no token valid.
+/// Revokes all tokens.
 pub fn revoke_all(deployment: &Deployment) -> Result<()> {
     variables::set(deployment, VARIABLE, None)
 }

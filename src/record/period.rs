@@ -33,7 +33,7 @@ impl Day {
         }
     }
 
-    /// The last day of a period that ends with it: the one before the last days.
+    /// The last day of a period that ends with it; for [`Self::Last`], the day before those days.
     #[must_use]
     pub fn last(self, today: Date) -> Date {
         match self {
@@ -78,7 +78,7 @@ impl FromStr for Day {
                 }
                 // A time or a time zone must not seem to count.
                 Err(format!(
-                    "{text:?} is more than a day; days are UTC, so use only the date: {date}"
+                    "{text:?} has a time or a time zone; days are UTC, so use only the date: {date}"
                 ))
             }
         }

@@ -45,8 +45,8 @@ impl Selection {
     }
 }
 
-/// Whether `name` means the project of a session with this repository, if there is one, in this
-/// folder: either of them, as [`is_project`] matches.
+/// Whether `name` matches the repository of a session, if it has one, or its folder; see
+/// [`is_project`].
 #[must_use]
 pub fn is_of_project(repository: Option<&str>, cwd: &str, name: &str) -> bool {
     let is_repository = repository.is_some_and(|repository| is_project(repository, name));

@@ -121,7 +121,7 @@ fn command(text: &str) -> Option<String> {
         return None;
     }
     let name = element(text, "command-name")?.trim_start_matches('/');
-    // The arguments may contain anything, also such an end.
+    // The arguments can contain anything, even this closing tag.
     let arguments = text
         .split_once("<command-args>")
         .and_then(|(_, rest)| rest.rsplit_once("</command-args>"));

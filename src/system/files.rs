@@ -150,6 +150,15 @@ pub fn private_options() -> OpenOptions {
     options
 }
 
+/// Writes a file with mode 0600, atomically, whether it exists or not.
+pub fn write_private(path: &Path, text: &str) -> Result<()> {
+    path.parent()
+        .map_or(Ok(()), create_private_folder)
+        .map_err(Into::into)
+        .and_then(|()| replace(path, text, path, Access::OwnerOnly, || Ok(())))
+        .with_context(|| format!("could not write {}", path.display()))
+}
+
 /// A text file as it was read, whether it exists or not.
 #[derive(Debug)]
 pub struct TextFile {

@@ -20,6 +20,8 @@ pub use self::check::{Check, Outcome, check_table};
 pub use self::screen::Screen;
 pub use self::session::{ListedSession, session_ids, session_lines, session_page, session_table};
 pub use self::summary::summary;
-pub use self::text::{ago, escape, escape_block, file_time, json_line, plural, short_id};
+pub use self::text::{
+    ago, escape, escape_block, file_time, json_line, plural, references, short_id,
+};
 pub use self::usage::{UsageScreen, usage_csv, usage_json};
 pub use self::workflow::{ListedWorkflow, workflow_page, workflow_table};

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::session::{cost, failure, if_known, time};
 use super::table::UNKNOWN;
-use super::text::{cost_of, cut, escape, plural};
+use super::text::{cost_of, cut, escape, plural, references};
 use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::workflow::Totals;
@@ -64,15 +64,7 @@ pub fn summary(documents: &[Document], now: Millis) -> String {
 
 /// The text on one line, escaped so that it has no meaning in Markdown.
 fn cell(text: &str) -> String {
-    let mut cell = String::new();
-    for char in cut(&escape(text), TEXT).chars() {
-        if SPECIAL.contains(char) {
-            let _ = write!(cell, "&#{};", u32::from(char));
-        } else {
-            cell.push(char);
-        }
-    }
-    cell
+    references(&cut(&escape(text), TEXT), |char| SPECIAL.contains(char))
 }
 
 #[cfg(test)]

@@ -47,6 +47,20 @@ pub(super) fn escape_styled(text: &str) -> String {
     escaped
 }
 
+/// The text with HTML's numeric references instead of special characters.
+#[must_use]
+pub fn references(text: &str, is_special: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::new();
+    for char in text.chars() {
+        if is_special(char) {
+            let _ = write!(escaped, "&#{};", u32::from(char));
+        } else {
+            escaped.push(char);
+        }
+    }
+    escaped
+}
+
 /// Whether the character could control a terminal or deceive a reader: control characters; those
 /// that change the direction of text or end a line, which can disguise a text as another one; and
 /// invisible ones such as tags, which can hide a text that only a model reads.

@@ -217,11 +217,33 @@ fn condition_of_a_hook_is_reported() {
     assert_reports(
         &machine,
         "warning",
-        r#"has "matcher": "startup", "async": true: the client may not run it for every session"#,
+        r#"has "matcher": "startup", "async": true: the client may skip it, or may not let it finish"#,
         "`convex-sidecar install` corrects it",
     );
     machine.sidecar(&["install"]).run().ok();
-    assert!(!doctor(&machine).stdout.contains("may not run it"));
+    assert!(!doctor(&machine).stdout.contains("may skip it"));
+}
+
+#[test]
+fn matcher_that_install_leaves_is_reported_with_another_remedy() {
+    let machine = installed(Machine::new(), |settings| {
+        let group = &mut settings["hooks"]["SessionStart"][0];
+        group["matcher"] = json!("startup");
+        let hooks = group["hooks"].as_array_mut().unwrap();
+        hooks[0] = json!({
+            "type": "command", "command": "A=1 convex-sidecar hook --verbose", "timeout": 5
+        });
+        hooks.push(json!({"type": "command", "command": "true"}));
+    });
+    for _ in 0..2 {
+        assert_reports(
+            &machine,
+            "warning",
+            r#"has "matcher": "startup": the client may skip it"#,
+            "move it to a group without a matcher",
+        );
+        machine.sidecar(&["install"]).run().ok();
+    }
 }
 
 #[test]

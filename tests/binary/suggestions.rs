@@ -154,6 +154,12 @@ fn usage_and_show_name_what_was_probably_meant() {
         assert_eq!(output.status, 64, "{args:?}");
         assert!(output.stderr.contains(tip), "{args:?}: {}", output.stderr);
     }
+    let args = ["usage", "--project", "sessions", "--status", "bogus"];
+    let stderr = machine.sidecar(&args).run().stderr;
+    assert!(
+        stderr.contains("'bogus'") && !stderr.contains("convex-sidecar sessions"),
+        "{stderr}"
+    );
     machine.sidecar(&["usage", "agent_type"]).run().ok();
 }
 

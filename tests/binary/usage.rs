@@ -366,7 +366,7 @@ fn sums_of_an_empty_deployment_are_complete() {
 }
 
 #[test]
-fn nothing_that_matches_in_convex_leads_to_everything_there() {
+fn no_match_in_convex_suggests_all_usage_there() {
     let backend = Backend::start();
     let args = ["usage", "--remote", "--project", "none"];
     let stdout = backend.machine().sidecar(&args).run().ok();
@@ -383,14 +383,19 @@ fn narrow_screen_has_a_table_without_bars() {
         &machine,
         &[session("a", name, 0, &[(0, OPUS, 900, Some(0.5))])],
     );
-    for columns in ["20", "30", "40", "43", "44"] {
+    let screen = |columns| {
         let usage = machine.sidecar(&["usage", "project"]);
-        let screen = usage.env("COLUMNS", columns).run().ok();
+        usage.env("COLUMNS", columns).run().ok()
+    };
+    let wide = screen("80");
+    assert!(wide.contains("██"), "{wide}");
+    for columns in ["20", "30", "40", "43", "44"] {
+        let screen = screen(columns);
         assert!(
             screen.contains("a-folder-with-a-long-na…") && screen.contains("$0.500"),
             "{screen}"
         );
-        assert!(!screen.contains("██"), "{columns}: {screen}");
+        assert!(!screen.contains('█'), "{columns}: {screen}");
     }
 }
 
@@ -416,7 +421,7 @@ fn different_groups_have_different_names_on_a_screen() {
 
 /// A session that only hooks reported, because the client kept no transcript.
 #[test]
-fn sum_without_the_cost_of_a_session_of_which_nothing_is_known_is_partial() {
+fn sum_is_partial_if_nothing_is_known_about_a_session() {
     let backend = Backend::start();
     let machine = backend.machine();
     let mut unknown = session("unknown", "shop", 0, &[(0, OPUS, 0, None)]);
@@ -455,7 +460,7 @@ fn sum_without_the_cost_of_a_session_of_which_nothing_is_known_is_partial() {
 }
 
 #[test]
-fn project_is_also_named_by_its_folder_if_it_has_a_repository() {
+fn project_with_a_repository_is_also_found_by_its_folder() {
     let machine = Machine::new();
     let mut document = session("a", "shop-checkout", 0, &[(0, OPUS, 1, None)]);
     document["metadata"]["repository"] = json!("https://github.com/acme/shop");

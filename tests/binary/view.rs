@@ -178,6 +178,7 @@ fn link_is_opened_in_the_browser_of_the_system_if_there_is_one() {
             .stdin(Stdio::null())
             .output()
             .expect("this needs script, of util-linux");
+        assert!(output.status.success());
         let printed = String::from_utf8(output.stdout).unwrap().trim().to_owned();
         assert!(printed.contains("/#token="), "{printed}");
         let start = Instant::now();
@@ -216,13 +217,18 @@ fn link_is_opened_in_the_browser_of_the_system_if_there_is_one() {
     let in_windows = path.to_string().replace('/', "\\");
     assert_eq!(
         command,
-        format!("rundll32.exe url.dll,FileProtocolHandler \\\\wsl.localhost\\Debian{in_windows}\n")
+        format!("rundll32.exe url.dll,FileProtocolHandler \\\\wsl$\\Debian{in_windows}\n")
     );
     assert_leads_to(&link);
     for _ in 0..2 {
         machine.sidecar(&["view", "--off"]).run().ok();
         assert!(!file.exists());
     }
+    fs::create_dir(&file).unwrap();
+    let (printed, command) = view(&[("DISPLAY", ":0")], false);
+    assert!(printed.contains("could not write"), "{printed}");
+    assert_eq!(command, "", "without a file for the browser");
+    fs::remove_dir(&file).unwrap();
     let (_, command) = view(&[], false);
     assert_eq!(command, "", "without a screen");
     fs::remove_file(programs.join("xdg-open")).unwrap();

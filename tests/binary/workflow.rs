@@ -9,6 +9,14 @@ fn workflow(machine: &Machine, args: &[&str]) -> String {
     machine.sidecar(&[&["workflow"], args].concat()).run().ok()
 }
 
+fn start_session(machine: &Machine) {
+    machine
+        .sidecar(&["hook"])
+        .stdin(r#"{"session_id":"s1","hook_event_name":"SessionStart"}"#)
+        .run()
+        .silent();
+}
+
 fn remote(machine: &Machine, key: &str) -> Value {
     serde_json::from_str(&workflow(machine, &["show", key, "--remote", "--json"])).unwrap()
 }
@@ -98,11 +106,7 @@ fn workflow_set_while_convex_is_down_is_delivered_by_sync_or_hook() {
         } else {
             // The backoff after the first failure is at most five seconds.
             std::thread::sleep(std::time::Duration::from_secs(5));
-            machine
-                .sidecar(&["hook"])
-                .stdin(r#"{"session_id":"s1","hook_event_name":"SessionStart"}"#)
-                .run()
-                .silent();
+            start_session(&machine);
         }
         assert_eq!(remote(&machine, way)["task"], "ship it");
     }
@@ -193,11 +197,7 @@ fn workflow_named_only_by_sessions_is_listed_with_totals() {
 #[test]
 fn space_around_a_key_is_trimmed_everywhere() {
     let machine = Machine::new().env("CONVEX_SIDECAR_WORKFLOW", "\trel 1 ");
-    machine
-        .sidecar(&["hook"])
-        .stdin(r#"{"session_id":"s1","hook_event_name":"SessionStart"}"#)
-        .run()
-        .silent();
+    start_session(&machine);
     workflow(&machine, &["set", " rel 1 ", "--task", "ship it"]);
     workflow(&machine, &["set", "rel 1", "--step", "build"]);
     let listed = json_lines(&workflow(&machine, &["list", "--json"]));

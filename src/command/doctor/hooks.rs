@@ -252,10 +252,14 @@ impl Client {
             if !entry.conditions.is_empty() {
                 warn(
                     format!(
-                        "{event} in {path} has {}: the client may not run it for every session",
+                        "{event} in {path} has {}: the client may skip it, or may not let it finish",
                         entry.conditions.join(", ")
                     ),
-                    self.remedy(file, "corrects it"),
+                    if entry.shares_matcher && file.scope != Scope::Managed {
+                        "move it to a group without a matcher".to_owned()
+                    } else {
+                        self.remedy(file, "corrects it")
+                    },
                 );
             }
             if entry.has_suspicious_timeout() {

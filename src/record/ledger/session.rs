@@ -64,7 +64,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Its day, if it has one that is a date and nothing else. Convex's sums treat it in the same way.
+    /// Its day, if it has one that is a date and nothing else. Convex's sums treat it in the same
+    /// way.
     pub fn date(&self) -> Option<Date> {
         let day = (self.day.len() == "2026-11-26".len()).then_some(&self.day)?;
         day.parse().ok()

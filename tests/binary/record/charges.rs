@@ -1,23 +1,15 @@
 //! What was charged: the client's own figures if they cover the session, else those of the
 //! messages.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Fork, Transcript, check, hook, place, row};
+use super::{Fork, Transcript, check, hook, of_model, place, row};
 use crate::support::Machine;
 
 const MODEL: &str = "claude-opus-4-8";
 
 fn prompted() -> Transcript {
     Transcript::new(1).prompt("go")
-}
-
-/// The client's figures for one model.
-fn of_model(n: u64, usd: f64) -> Value {
-    json!({
-        "inputTokens": n, "outputTokens": 2 * n, "cacheReadInputTokens": 3 * n,
-        "cacheCreationInputTokens": 4 * n, "webSearchRequests": 0, "costUSD": usd
-    })
 }
 
 #[test]

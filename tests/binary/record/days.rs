@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use super::{Transcript, check, hook, import, place, row};
+use super::{Transcript, check, hook, import, of_model, place, row};
 use crate::adds_up::assert_adds_up;
 use crate::support::Machine;
 
@@ -44,13 +44,6 @@ fn days() -> Transcript {
 
 fn charged(models: &Value, usd: f64) -> Value {
     json!({ "totalCostUSD": usd, "modelUsage": models, "hasUnknownModelCost": false })
-}
-
-fn of_model(n: u64, usd: f64) -> Value {
-    json!({
-        "inputTokens": n, "outputTokens": 2 * n, "cacheReadInputTokens": 3 * n,
-        "cacheCreationInputTokens": 4 * n, "costUSD": usd
-    })
 }
 
 #[test]

@@ -507,11 +507,11 @@ fn history_is_inherited_only_where_an_older_session_has_the_record() {
                     &json!({}),
                 )
                 .answer("m1", "A cat.", 1);
-            // What `claude -p` writes first has a time of its own.
-            let mut forked = history.fork(2, Fork::Session);
-            let first = r#"{"type":"queue-operation","operation":"enqueue","timestamp":"2026-09-02T11:00:00.000Z"}"#;
-            forked.bytes = [first.as_bytes(), b"\n", &forked.bytes].concat();
-            let forked = forked.prompt("And now?").answer("m2", "A dog.", 10);
+            let forked = history
+                .fork(2, Fork::Session)
+                .after_queue_operation("2026-09-02T11:00:00.000Z")
+                .prompt("And now?")
+                .answer("m2", "A dog.", 10);
             vec![
                 (
                     history,
@@ -524,16 +524,12 @@ fn history_is_inherited_only_where_an_older_session_has_the_record() {
             ]
         }),
         ("a branch at the end of a chain of forks", {
-            let first = |of: &str| {
-                format!(
-                    "{{\"type\":\"queue-operation\",\"operation\":\"enqueue\",\"timestamp\":\"{of}\"}}\n"
-                )
-            };
-            let mut history = history();
-            history.bytes = [first("2026-09-02T09:00:00.000Z").as_bytes(), &history.bytes].concat();
-            let mut forked = history.fork(2, Fork::Session);
-            forked.bytes = [first("2026-09-02T11:00:00.000Z").as_bytes(), &forked.bytes].concat();
-            let forked = forked.prompt("two").answer("own2", "Two.", 100);
+            let history = history().after_queue_operation("2026-09-02T09:00:00.000Z");
+            let forked = history
+                .fork(2, Fork::Session)
+                .after_queue_operation("2026-09-02T11:00:00.000Z")
+                .prompt("two")
+                .answer("own2", "Two.", 100);
             let branch = forked
                 .fork(3, Fork::Branch)
                 .prompt("three")

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-pub use self::transcript::{Fork, Transcript};
+pub use self::transcript::{Fork, Transcript, of_model};
 use crate::support::Machine;
 
 /// The sessions of one row, each with its expected record: fields of the document or of its

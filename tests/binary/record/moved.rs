@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{Fork, Transcript, differences, hook, import, path, place};
+use super::{Fork, Transcript, differences, hook, import, of_model, path, place};
 use crate::support::Machine;
 
 const SIDE_MODEL: &str = "claude-haiku-4-5";
@@ -13,19 +13,13 @@ const NEXT_MODEL: &str = "claude-sonnet-4-5";
 
 /// A session that the client charged for its message and for side requests.
 fn charged() -> Transcript {
-    let usage = |n: u64, usd: f64| {
-        json!({
-            "inputTokens": n, "outputTokens": 2 * n, "cacheReadInputTokens": 3 * n,
-            "cacheCreationInputTokens": 4 * n, "costUSD": usd
-        })
-    };
     Transcript::new(1)
         .prompt("Begin.")
         .answer("m1", "Begun.", 10)
         .cost_state(&json!({
             "totalCostUSD": 0.26, "hasUnknownModelCost": false,
             "startTime": 1_788_343_200_000_i64, "totalDuration": 5_000,
-            "modelUsage": {"claude-opus-4-8": usage(10, 0.25), SIDE_MODEL: usage(3, 0.01)}
+            "modelUsage": {"claude-opus-4-8": of_model(10, 0.25), SIDE_MODEL: of_model(3, 0.01)}
         }))
 }
 

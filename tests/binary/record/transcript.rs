@@ -84,6 +84,15 @@ impl Transcript {
         self
     }
 
+    /// Begins with the line that `claude -p` writes first, which has a time of its own.
+    pub fn after_queue_operation(mut self, time: &str) -> Self {
+        let line = format!(
+            "{{\"type\":\"queue-operation\",\"operation\":\"enqueue\",\"timestamp\":\"{time}\"}}\n"
+        );
+        self.bytes.splice(..0, line.into_bytes());
+        self
+    }
+
     /// Removes the last bytes, this many, of the last record, and its line feed. The next record is
     /// on the same line.
     pub fn cut(mut self, bytes: usize) -> Self {
@@ -200,10 +209,7 @@ impl Transcript {
 
     /// What the client charged: as many tokens as messages of `n` used, for `usd`.
     pub fn cost(self, n: u64, usd: f64) -> Self {
-        let usage = json!({
-            "inputTokens": n, "outputTokens": 2 * n, "cacheReadInputTokens": 3 * n,
-            "cacheCreationInputTokens": 4 * n, "webSearchRequests": 0, "costUSD": usd
-        });
+        let usage = of_model(n, usd);
         self.cost_state(&json!({
             "totalCostUSD": usd, "modelUsage": {"claude-opus-4-8": usage}, "hasUnknownModelCost": false
         }))
@@ -256,6 +262,14 @@ impl Transcript {
         }
         ends
     }
+}
+
+/// The client's figures for one model: as many tokens as messages of `n` used.
+pub fn of_model(n: u64, usd: f64) -> Value {
+    json!({
+        "inputTokens": n, "outputTokens": 2 * n, "cacheReadInputTokens": 3 * n,
+        "cacheCreationInputTokens": 4 * n, "webSearchRequests": 0, "costUSD": usd
+    })
 }
 
 pub fn tool_use(call: &str) -> Value {
