@@ -138,6 +138,8 @@ struct Charged {
     is_whole: bool,
     /// Whether the client includes the parent's charge.
     is_unmarked_fork: bool,
+    /// Whether the parent's charge was only partial, so that the two parts cannot be told apart.
+    is_unclear: bool,
 }
 
 type Usages = std::collections::BTreeMap<String, [u64; 4]>;
@@ -159,6 +161,8 @@ pub fn build(plans: &[Plan]) -> World {
                 if [Fork::Session, Fork::Background].contains(&fork) {
                     let of_parent = &charged[parent];
                     own.is_unmarked_fork = true;
+                    own.is_unclear =
+                        of_parent.is_unclear || of_parent.stated.is_some() && !of_parent.is_whole;
                     own.carried = of_parent.stated.clone().unwrap_or_default();
                 }
                 writers[parent].fork(number, &plan.style, fork)
@@ -224,6 +228,7 @@ fn state_charges(writers: &mut [Writer], charged: &mut [Charged], number: usize,
     files[number].main.push(b'\n');
     let mut usages = oracle::read_all(&files)[number].usage_by_model.clone();
     match exit {
+        _ if charged[number].is_unclear => return,
         Exit::Killed => return,
         Exit::PartlyCharged => {
             // If nothing was used, a part is the whole.
