@@ -127,6 +127,9 @@ impl Cost {
         if let Some(stated) = stated {
             let tokens = |model: &str| shown.by_model[model].usage.tokens();
             fit_models(&mut by_model, picodollars(stated), tokens);
+        } else {
+            // Parts of an unknown cost would look like the whole.
+            by_model.values_mut().for_each(|cost| *cost = None);
         }
         Self {
             usd: stated,
