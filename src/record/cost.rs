@@ -129,7 +129,9 @@ impl Cost {
             fit_models(&mut by_model, picodollars(stated), tokens);
         } else {
             // Parts of an unknown cost would look like the whole.
-            by_model.values_mut().for_each(|cost| *cost = None);
+            for cost in by_model.values_mut() {
+                *cost = None;
+            }
         }
         Self {
             usd: stated,
