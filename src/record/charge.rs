@@ -60,6 +60,11 @@ impl Charge {
         (self.at, self.cost_usd, &self.by_model) == (other.at, other.cost_usd, &other.by_model)
     }
 
+    /// Whether it is only for side requests: no message of the main chain came before it.
+    fn is_without_messages(&self) -> bool {
+        self.messages.as_ref().is_some_and(UsageByModel::is_empty)
+    }
+
     /// Token counts of all models.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -216,8 +221,8 @@ impl Charges {
     ///
     /// A state that includes more messages was written after the fork was made. So was a state that
     /// would leave less of this session's charge than its own messages used, and one with a later
-    /// time. If the fork lacks some of the parent's messages, because it starts at a
-    /// compaction, the first state that covers those that were copied is taken.
+    /// time. If the fork lacks some of the parent's messages, because it starts at a compaction, the
+    /// first state that covers those that were copied is taken.
     pub fn find_base(&mut self, parent: &Self, copied: Usage, began_at: Option<Millis>) {
         let starts_from = |ours: &Charge, state: &Charge| {
             let own = ours.messages.as_ref();
@@ -249,19 +254,16 @@ impl Charges {
     pub fn shown(&self, messages: &Messages) -> Shown {
         let Messages { counted, carried } = messages;
         let Some(last) = self.last() else {
-            let by_model = counted.iter();
             return Shown {
-                by_model: by_model
-                    .map(|(model, &usage)| (model.clone(), uncharged(usage)))
-                    .collect(),
+                by_model: all_uncharged(counted),
                 ..Shown::default()
             };
         };
         let charge = self.own(last, counted, carried);
         // Without a message of its own, a session whose charge is below what it copied may not be a
         // fork at all: its supposed parent may turn out to be its child.
-        let is_doubtful = total(counted.values()).tokens() == 0
-            && total(carried.values()).tokens() > 0
+        let is_doubtful = has_no_tokens(counted)
+            && !has_no_tokens(carried)
             && self.base.is_none()
             && !covers(&last.by_model, carried);
         // Charges only grow, unless a client was killed and the next one began again from zero.
@@ -270,9 +272,8 @@ impl Charges {
         let has_same_names = shares_a_model(&charge.by_model, counted);
         // If the names differ, new messages cannot be told apart from those that were charged,
         // unless there were none.
-        let is_for_messages = !last.messages.as_ref().is_some_and(UsageByModel::is_empty);
-        let has_continued =
-            self.has_grown && (has_same_names || !covers_messages || !is_for_messages);
+        let can_be_matched = has_same_names || last.is_without_messages();
+        let has_continued = self.has_grown && (can_be_matched || !covers_messages);
         if covers_messages && !has_continued {
             return Shown {
                 by_model: charge.by_model.clone(),
@@ -281,7 +282,7 @@ impl Charges {
             };
         }
         let mut by_model = BTreeMap::new();
-        if has_continued && (has_same_names || !is_for_messages) {
+        if has_continued && can_be_matched {
             by_model.clone_from(&charge.by_model);
         } else if has_continued {
             // The names cannot be matched, so only what was charged beyond the messages is added.
@@ -301,13 +302,14 @@ impl Charges {
             add(model, *usage);
         }
         // In a fork whose start is not known, an earlier state may be the parent's.
-        let is_own = total(carried.values()).tokens() == 0 || self.base.is_some();
+        let is_own = has_no_tokens(carried) || self.base.is_some();
         let has_own_states = !is_doubtful && (is_own || !has_continued);
         for state in self.all().filter(|_| has_own_states) {
             let charge = self.own(state, counted, carried).by_model;
-            let is_for_messages = !state.messages.as_ref().is_some_and(UsageByModel::is_empty);
-            let has_side_requests = is_own
-                && (!is_for_messages || counted.is_empty() || shares_a_model(&charge, counted));
+            let can_be_matched = state.is_without_messages()
+                || counted.is_empty()
+                || shares_a_model(&charge, counted);
+            let has_side_requests = is_own && can_be_matched;
             for (model, charge) in &charge {
                 if has_side_requests || counted.contains_key(model) {
                     add(model, charge.usage);
@@ -335,15 +337,12 @@ impl Charges {
         for (model, usage) in carried {
             both.entry(model.clone()).or_default().add(*usage);
         }
-        if total(carried.values()).tokens() == 0 || !covers(&charge.by_model, &both) {
+        if has_no_tokens(carried) || !covers(&charge.by_model, &both) {
             return charge.clone();
         }
         // The parent's charge is not known, so the rest is not known either.
         let base = Charge {
-            by_model: carried
-                .iter()
-                .map(|(model, &usage)| (model.clone(), uncharged(usage)))
-                .collect(),
+            by_model: all_uncharged(carried),
             ..Charge::default()
         };
         charge.beyond(&base)
@@ -355,6 +354,17 @@ const fn uncharged(usage: Usage) -> ModelCharge {
         usage,
         cost_usd: None,
     }
+}
+
+fn all_uncharged(usages: &UsageByModel) -> BTreeMap<String, ModelCharge> {
+    let usages = usages.iter();
+    usages
+        .map(|(model, &usage)| (model.clone(), uncharged(usage)))
+        .collect()
+}
+
+fn has_no_tokens(usages: &UsageByModel) -> bool {
+    total(usages.values()).tokens() == 0
 }
 
 /// Whether no figure of the charge is below what was counted. A gateway may name a different model
