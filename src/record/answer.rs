@@ -6,14 +6,17 @@ use super::index::{Key, key};
 use super::redact::Text;
 use super::{Millis, keep_last};
 
-/// The last text of a model on the main chain.
+/// How many texts before an answer are remembered.
+const MAX_EARLIER: usize = 8;
+
+/// The last text of a model on the main chain; `T` is the text as it is kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Answer {
+pub struct Answer<T = Text> {
     /// When it was written.
     pub at: Option<Millis>,
     /// The text.
-    pub text: Text,
+    pub text: T,
     /// The call that gave it, if it is the structured output of a run with a schema.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub structured_by: Option<Key>,
@@ -29,30 +32,20 @@ pub struct Answer {
     pub before: Option<Box<Self>>,
 }
 
-impl Answer {
-    /// How many texts before an answer are remembered.
-    const MAX_EARLIER: usize = 8;
-
+impl<T: AsRef<str>> Answer<T> {
     /// Whether it is the structured output of the last turn, which no text replaces.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         self.structured_by.is_some() && !self.is_past
     }
 
-    /// The key of a text.
-    #[must_use]
-    pub fn key_of(text: &str) -> Key {
-        key(b'x', text.trim().as_bytes())
-    }
-
     /// This answer, which came after `before`.
     #[must_use]
     pub fn after(mut self, before: Option<Self>) -> Self {
         if let Some(mut before) = before {
-            let text = Self::key_of(&before.text.text);
-            let mut earlier = before.earlier.clone();
-            Self::remember(&mut earlier, std::iter::once(text).chain(self.earlier));
-            self.earlier = earlier;
+            let text = key_of(before.text.as_ref());
+            let own = std::mem::replace(&mut self.earlier, before.earlier.clone());
+            self.remember(std::iter::once(text).chain(own));
             if self.structured_by.is_some() {
                 // Of several outputs in a turn, the client may reject each.
                 let is_final = before.is_final();
@@ -77,9 +70,15 @@ impl Answer {
         Some(self)
     }
 
-    /// Adds texts to those before an answer.
-    pub fn remember(earlier: &mut Vec<Key>, texts: impl IntoIterator<Item = Key>) {
-        earlier.extend(texts);
-        keep_last(earlier, Self::MAX_EARLIER);
+    /// Adds texts to those before the answer; for a structured output, also to those after it.
+    pub fn remember(&mut self, texts: impl IntoIterator<Item = Key>) {
+        self.earlier.extend(texts);
+        keep_last(&mut self.earlier, MAX_EARLIER);
     }
+}
+
+/// The key of a text.
+#[must_use]
+pub fn key_of(text: &str) -> Key {
+    key(b'x', text.trim().as_bytes())
 }

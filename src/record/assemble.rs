@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::Millis;
-use super::answer::Answer;
+use super::answer::key_of;
 use super::cost::Spent;
 use super::document::{
     Document, Metadata, OwnerDocument, RunDocument, SubagentDocument, ToolDocument,
@@ -173,7 +173,7 @@ fn output(
     // Old clients fire Stop after an API error, with the error as the answer; and the Stop of an
     // earlier turn may arrive late.
     let is_of_this_turn = |text: &Text| {
-        let key = Answer::key_of(&text.text);
+        let key = key_of(&text.text);
         Some(text) != error
             && from_transcript.is_none_or(|last| last.text == *text || !last.earlier.contains(&key))
     };

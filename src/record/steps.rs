@@ -1,7 +1,7 @@
 //! Prompts, turns, and the last step of a session's conversation.
 
 use super::Millis;
-use super::answer::Answer;
+use super::answer::{Answer, key_of};
 use super::batch::Batch;
 use super::chain::Chain;
 use super::facts::{DatedText, Fact, Step, StepKind, What, is_before};
@@ -32,11 +32,8 @@ impl Figures {
     pub(super) fn add_answer(&mut self, answer: Answer) {
         match &mut self.answer {
             Some(before) if before.is_final() && answer.structured_by.is_none() => {
-                let text = Answer::key_of(&answer.text.text);
-                Answer::remember(
-                    &mut before.earlier,
-                    answer.earlier.into_iter().chain([text]),
-                );
+                let text = key_of(&answer.text.text);
+                before.remember(answer.earlier.into_iter().chain([text]));
             }
             Some(before) if is_before(answer.at, before.at) => {}
             before => *before = Some(answer.after(before.take())),

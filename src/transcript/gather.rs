@@ -6,7 +6,7 @@ use super::line::{self, Block, Envelope, Record};
 use super::relevance::{self, Relevance};
 use super::state::can_be_session;
 use crate::record::Millis;
-use crate::record::answer::Answer;
+use crate::record::answer::{Answer, key_of};
 use crate::record::facts::{
     Fact, Facts, MAX_FACTS, MAX_TEXT, Reply, Source, What, is_before, remember_turn, turn_key,
 };
@@ -24,7 +24,7 @@ pub struct Gatherer<'a> {
     /// The session whose state counts; any session's if `None`.
     pub(super) session_id: Option<&'a str>,
     /// The last answer, not masked yet: masking is slow, and most of them are superseded.
-    answer: Option<LastAnswer>,
+    answer: Option<Answer<Unmasked>>,
     text_bytes: usize,
     /// Whether a text was masked, which can take long.
     pub(super) has_masked: bool,
@@ -35,32 +35,17 @@ pub struct Gatherer<'a> {
     is_in_rest: bool,
 }
 
+/// A text that is not masked yet.
 #[derive(Debug)]
-struct LastAnswer {
+struct Unmasked {
+    /// The key of its record.
     record: Key,
-    at: Option<Millis>,
     text: String,
-    /// The call that gave it, if it is structured output.
-    structured_by: Option<Key>,
-    /// Whether there is a prompt after it.
-    is_past: bool,
-    earlier: Vec<Key>,
-    /// The text before a structured output, which counts again if the client rejects the output.
-    before: Option<Box<Self>>,
 }
 
-impl LastAnswer {
-    /// What is left if the client rejected the output of these calls, as in [`Answer::without`].
-    fn without(mut self, calls: &[Key]) -> Option<Self> {
-        let before = self.before.take();
-        let is_rejected = self.structured_by.is_some_and(|call| calls.contains(&call));
-        if is_rejected && !self.is_past {
-            return before.map(|before| *before);
-        }
-        self.before = before
-            .and_then(|before| before.without(calls))
-            .map(Box::new);
-        Some(self)
+impl AsRef<str> for Unmasked {
+    fn as_ref(&self) -> &str {
+        &self.text
     }
 }
 
@@ -109,21 +94,26 @@ impl<'a> Gatherer<'a> {
     /// The facts, with their texts and labels masked.
     #[must_use]
     pub fn finish(mut self) -> Facts {
-        let kept = |answer: LastAnswer| {
-            let kept = Answer {
-                at: answer.at,
-                text: self.redactor.keep(&answer.text)?,
-                structured_by: answer.structured_by,
-                earlier: answer.earlier,
-                // `Figures` sets the rest, because the records may have been counted before.
-                ..Answer::default()
-            };
-            Some((answer.record, kept))
-        };
         let mut next = self.answer;
-        while let Some(mut answer) = next {
-            next = answer.before.take().map(|before| *before);
-            self.facts.answers.extend(kept(answer));
+        while let Some(answer) = next {
+            let Answer {
+                at,
+                structured_by,
+                earlier,
+                ..
+            } = answer;
+            if let Some(text) = self.redactor.keep(&answer.text.text) {
+                let kept = Answer {
+                    at,
+                    text,
+                    structured_by,
+                    earlier,
+                    // `Figures` sets the rest, because the records may have been counted before.
+                    ..Answer::default()
+                };
+                self.facts.answers.push((answer.text.record, kept));
+            }
+            next = answer.before.map(|before| *before);
         }
         self.facts.answers.reverse();
         let latest = &mut self.facts.latest;
@@ -264,7 +254,9 @@ impl<'a> Gatherer<'a> {
                 let ids = ids.iter().map(|id| self::key(b't', id.as_bytes()));
                 let ids: Vec<_> = ids.collect();
                 if is_main {
-                    self.answer = self.answer.take().and_then(|answer| answer.without(&ids));
+                    for &id in &ids {
+                        self.answer = self.answer.take().and_then(|answer| answer.without(id));
+                    }
                 }
                 self.facts.facts.push(fact(What::Failures(ids)));
             }
@@ -342,32 +334,24 @@ impl<'a> Gatherer<'a> {
             return;
         };
         // A text in the turn of a structured output only comments on it.
-        let is_final = |answer: &&mut LastAnswer| answer.structured_by.is_some() && !answer.is_past;
+        let is_final = |answer: &&mut Answer<Unmasked>| answer.is_final();
         if let Some(answer) = self.answer.as_mut().filter(is_final)
             && structured_by.is_none()
         {
-            Answer::remember(&mut answer.earlier, [Answer::key_of(&text)]);
+            answer.remember([key_of(&text)]);
         } else if !is_before(at, self.answer.as_ref().and_then(|answer| answer.at)) {
-            let mut earlier = Vec::new();
-            let mut before = self.answer.take();
-            if let Some(answer) = &mut before {
-                earlier.clone_from(&answer.earlier);
-                Answer::remember(&mut earlier, [Answer::key_of(&answer.text)]);
-                let is_final = answer.structured_by.is_some() && !answer.is_past;
-                answer.before.take_if(|_| !is_final);
-                if let Some(earlier) = &mut answer.before {
-                    earlier.before = None;
-                }
-            }
-            self.answer = Some(LastAnswer {
-                record,
+            let answer = Answer {
                 at,
-                text: text.into_owned(),
+                text: Unmasked {
+                    record,
+                    text: text.into_owned(),
+                },
                 structured_by,
                 is_past: false,
-                earlier,
-                before: before.filter(|_| structured_by.is_some()).map(Box::new),
-            });
+                earlier: Vec::new(),
+                before: None,
+            };
+            self.answer = Some(answer.after(self.answer.take()));
         }
     }
 

@@ -57,6 +57,12 @@ pub struct Text {
     pub is_cut: bool,
 }
 
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
 /// A short value that is stored even with `capture = "metadata"`.
 #[derive(Debug)]
 pub enum Label<'a> {
