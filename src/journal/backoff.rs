@@ -1,4 +1,4 @@
-//! How long a failing deployment is left alone.
+//! Until when a failing deployment is left alone. `convex/delivery` decides how long that is.
 
 use rusqlite::params;
 

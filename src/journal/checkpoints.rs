@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use rusqlite::params;
 
-use super::counted::is_older;
-use super::sessions::{SessionRow, mark_stale};
+use super::forks::{is_older, mark_stale};
+use super::sessions::SessionRow;
 use super::sql::{json, query_all, query_one, unsigned};
 use super::{Journal, Result, Write};
 use crate::record::Millis;
 use crate::record::chain::Chain;
-use crate::transcript::beginning::Origin;
 use crate::transcript::reader::Checkpoint;
 
 /// A session whose transcript has to be checked again.
@@ -119,66 +118,11 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Remembers that the client says which session is a fork of which. Until now, the parent or
-    /// one of its parents may have been considered a fork of the child; then it has to be read
-    /// again.
-    pub fn store_fork(&self, child: &str, parent: &str) -> Result<()> {
-        let sql = "INSERT OR IGNORE INTO forks (child, parent) VALUES (?, ?)";
-        let mut insert = self.connection.prepare_cached(sql)?;
-        if insert.execute([child, parent])? > 0 {
-            let sql = "WITH RECURSIVE ancestors (id) AS (
-                         VALUES (?) UNION SELECT forks.parent FROM forks JOIN ancestors ON forks.child = ancestors.id)
-                       UPDATE sessions SET is_stale = 1, is_finalized = 0
-                       WHERE session_id IN ancestors AND json_array_length(figures, '$.parents') > 0";
-            self.connection.execute(sql, [parent])?;
-        }
-        Ok(())
-    }
-
-    /// Remembers that the session has copies of records of a parent.
-    pub fn store_copy(&self, row: &SessionRow, parent: &str) -> Result<()> {
-        let sql = "INSERT OR IGNORE INTO copies (parent, child) SELECT id, ? FROM sessions WHERE session_id = ?";
-        let mut insert = self.connection.prepare_cached(sql)?;
-        insert.execute(params![row.stored.id, parent])?;
-        Ok(())
-    }
-
-    /// The IDs of the sessions that have copies of records of this one.
-    pub fn copiers(&self, session_id: &str) -> Result<Vec<String>> {
-        let sql = "SELECT child.session_id FROM sessions AS parent JOIN copies ON copies.parent = parent.id
-                   JOIN sessions AS child ON child.id = copies.child WHERE parent.session_id = ?";
-        query_all(self.connection, sql, [session_id], |row| row.get(0))
-    }
-
     /// How many bytes of the session's files were read.
     pub fn bytes_read(&self, row: &SessionRow) -> Result<u64> {
         let sql = "SELECT coalesce(sum(offset), 0) FROM transcripts WHERE session = ?";
         let mut statement = self.connection.prepare_cached(sql)?;
         Ok(statement.query_row([row.stored.id], |row| unsigned(row, 0))?)
-    }
-
-    /// Whether the session's transcript must be read again.
-    pub fn is_stale(&self, row: &SessionRow) -> Result<bool> {
-        let sql = "SELECT is_stale FROM sessions WHERE id = ?";
-        let is_stale = query_one(self.connection, sql, [row.stored.id], |row| row.get(0))?;
-        Ok(is_stale.unwrap_or(false))
-    }
-
-    /// Stores when the session began, which decides which of two sessions is older. The file's own
-    /// time would not do, because a restored file is younger than its session.
-    pub fn store_origin(&self, row: &SessionRow, origin: Origin) -> Result<()> {
-        let sql = "UPDATE sessions SET first_record_at = ?1, created_at = ?2
-                   WHERE id = ?3 AND (first_record_at IS NULL OR (first_record_at, created_at) > (?1, ?2))";
-        let Origin {
-            first_record_at,
-            created_at,
-        } = origin;
-        self.connection.prepare_cached(sql)?.execute([
-            first_record_at,
-            created_at,
-            row.stored.id,
-        ])?;
-        Ok(())
     }
 
     /// Marks the session's transcript as completely read, unless it is stale.

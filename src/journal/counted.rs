@@ -15,8 +15,8 @@ use std::mem::take;
 use rusqlite::{Connection, params};
 
 use super::error::{Error, Result};
+use super::forks::{mark_stale, take_over};
 use super::page::{Entry, Page, Pass, Rewrite, Share, entries, first, pack, unpack};
-use super::sessions::mark_stale;
 use super::sql::query_one;
 use crate::record::index::{Index, Key, Known, Seen};
 
@@ -290,41 +290,6 @@ impl Index for Counter<'_> {
         });
         pass.rewrite.put(&pass.old, place, key, &shares)
     }
-}
-
-/// Takes over what was counted for `owner` if `session` is older, and thus had it first. The
-/// transcript of `owner` must then be read again.
-fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> {
-    let is_older = is_older(connection, session, owner)?;
-    if is_older {
-        mark_stale(connection, owner)?;
-    }
-    Ok(is_older)
-}
-
-/// Whether a session is older than another, which is never so both ways round.
-///
-/// The client's own marks decide: which record a copy was made of, and which session continues
-/// another one. Without marks, the older file is the original.
-pub(super) fn is_older(connection: &Connection, session: i64, other: i64) -> Result<bool> {
-    let is_fork_of = "WITH RECURSIVE ancestors (id) AS (
-                        SELECT session_id FROM sessions WHERE id = ?1
-                        UNION SELECT forks.parent FROM forks JOIN ancestors ON forks.child = ancestors.id)
-                      SELECT 1 FROM ancestors WHERE id = (SELECT session_id FROM sessions WHERE id = ?2)";
-    let is_fork = |child: i64, parent: i64| {
-        query_one(connection, is_fork_of, [child, parent], |row| row.get(0))
-            .map(|found: Option<i64>| found.is_some())
-    };
-    if is_fork(session, other)? {
-        return Ok(false);
-    }
-    if is_fork(other, session)? {
-        return Ok(true);
-    }
-    let sql = "SELECT (younger.first_record_at, younger.created_at) > (older.first_record_at, older.created_at) FROM sessions AS younger, sessions AS older
-               WHERE older.id = ? AND younger.id = ?";
-    let is_older = query_one(connection, sql, [session, other], |row| row.get(0))?;
-    Ok(is_older.flatten().unwrap_or(false))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod checkpoints;
 mod connection;
 mod counted;
 mod error;
+mod forks;
 mod listing;
 mod lock;
 mod notes;

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Row, named_params, params};
 use serde::de::IgnoredAny;
 
+use super::forks::mark_stale;
 use super::sql::{failure, json, query_all, query_one, row_limit, unsigned};
 use super::{Journal, Result, Write};
 use crate::record::Millis;
@@ -342,11 +343,4 @@ fn load(connection: &Connection, session_id: &str) -> Result<Option<SessionRow>>
 fn open_sessions(connection: &Connection) -> Result<Vec<Session>> {
     let sql = "SELECT session FROM sessions WHERE has_open_owner";
     query_all(connection, sql, [], |row| json(row, 0))
-}
-
-/// The session's transcript must be read again.
-pub(super) fn mark_stale(connection: &Connection, session: i64) -> Result<()> {
-    let sql = "UPDATE sessions SET is_stale = 1, is_finalized = 0 WHERE id = ?";
-    connection.execute(sql, [session])?;
-    Ok(())
 }

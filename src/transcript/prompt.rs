@@ -1,5 +1,6 @@
-//! Who is speaking in a `user` record. Newer clients say so (`turnOrigin`, `origin`, `isMeta`);
-//! with older ones, only the words at the beginning of the text tell ([`typed_text`]).
+//! Who is speaking in a `user` record. Newer clients say so (`turnOrigin`, `origin`, `isMeta`), but
+//! not for local commands; there and with older clients, only the words at the beginning of the text
+//! tell ([`typed_text`]).
 
 use std::borrow::Cow;
 
