@@ -135,6 +135,7 @@ rules! {
     "token" ["ops_eyj", "HRKU-AA", "sqp_", "squ_", "sqa_", "sgp_", "sq0atp-", "sq0csp-", "tfp_", "pnu_", "rdme_", "dt0c01.", "aio_", "shippo_", "sha256~", "LTAI", "AKCp", "EZAK"] Word
     { r"(?:ops_eyJ[A-Za-z0-9+/=_-]{60,}|HRKU-AA[A-Za-z0-9_-]{40,}|sq[pua]_[0-9a-f]{40}|sgp_(?:[A-Za-z0-9]+_)?[0-9a-fA-F]{40}|sq0(?:atp|csp)-[A-Za-z0-9_-]{22,}|tfp_[A-Za-z0-9_.=-]{40,}|pnu_[A-Za-z0-9]{36}|rdme_[a-z0-9]{60,}|dt0c01\.[A-Z0-9]{24}\.[A-Z0-9]{64}|aio_[A-Za-z0-9]{28}|shippo_(?:live|test)_[0-9a-f]{40}|sha256~[A-Za-z0-9_-]{43}|LTAI[A-Za-z0-9]{20}|AKCp[A-Za-z0-9]{60,}|EZAK[A-Za-z0-9]{54})" }
     "«sqp_<h40>»", "aio_open sha256~x sgp_x pnu_value tfp_ sq0atp- LTAIR AKCpx";
+    "airtable" ["pat"] Word { r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}" } "«pat<14>.<h64>»", "pattern patch.diff path.join";
     "token" ["sk_", "sk.eyj", "EAAA", "sl."] Word
     { r"(?:sk_[0-9a-f]{48}|sk\.eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{16,}|EAAA[A-Za-z0-9_-]{60}|sl\.(?:u\.)?[A-Za-z0-9_-]{100,})" }
     "«sk_<h48>»", "sk_test sk.eyJ2 EAAAA sl.no";
@@ -157,11 +158,17 @@ rules! {
     "password" ["curl"] Needle
     { r#"curl\b.*?\s(?:-[a-zA-Z]*[uU]|--user|--proxy-user)[ =]*\\*["']?[^\s:"'@/\\]+:(?<given>[^\s"'`\\]{3,})"# }
     "curl -su me:«correcthorse» https://x", "curl -u me:$PASSWORD, curl -u me https://x:1/";
+    "password" ["mysql", "mariadb", "sshpass", "redis-cli", "docker login", "podman login"] Needle
+    { r#"(?:(?:mysql|mariadb)[a-z-]*(?:\s[^\n|;&]*?)?\s-p|sshpass\s+-p\s*|(?:redis-cli\b[^\n|;&]*?\s-a|(?:docker|podman) login\b[^\n|;&]*?\s-p)\s+)\\*["']?(?<given>[0-9]*[^\s0-9:"'`\\;|&<>-][^\s"'`\\;|&<>]{2,})"# }
+    "mysql -u root -p«hunter2» shop", "mysql -u root -p shop, mysql -h db -P 3306, docker login -p $TOKEN x, docker run --name mysql -p3306:3306";
     "password" ["://"] Needle { r#"://[^\s:/@"'`<>]*:(?<login>[^\s"'`<>]+)@"# }
     "HTTPS://me:«p@ss:w/rd»@db/x", "http://localhost:4873/@scope/name https://u:$PW@x ssh://git@h:22";
     "password" ["machine", "default"] Needle reach 256
     { r#"(?:machine\s+\S+|default)\s+login\s+\S+\s+(?:account\s+\S+\s+)?password\s+(?<given>[^\s"'`]+)"# }
     "machine example.com\n  login me\n  password «correct-horse»\n", "the machine has a login and password prompt";
+    "secret" ["cookie"] Needle
+    { r#"(?i)cookie(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?(?:[^\s=;"'\\]+=[^\s;"'\\]*;\s*)*?[^\s=;"'\\]+=(?<random>[^\s;"'\\,]{16,}(?:;\s*[^\s=;"'\\,]+=[^\s;"'\\,]{16,})*)"# }
+    "-H 'Cookie: theme=dark; session=«<32>; csrf=<32>»; lang=en'", "Cookie: theme=dark; lang=en, document.cookie = name + value, cookie: session=$SESSION_OF_THE_USER";
     "secret" ["signature=", "response="] Needle { r#"(?i)(?:signature|response)=\\*["']?(?<random>[0-9a-z+/%_-]{32,}=*)"# }
     "AWS4-HMAC-SHA256 Credential=x, Signature=«<h64>»", "signature=none response=ok";
     "secret" ["\"auth\"", "\\\"auth\\\"", "_auth="] Needle { r#"(?:\\*"auth\\*"\s*:\s*\\*"|_auth\s*=\s*"?)(?<any>[A-Za-z0-9+/]{12,}={0,2})"# }
@@ -370,6 +377,11 @@ mod tests {
                 "Proxy-Authorization: Basic «dXNlcjpwYXNzd29yZA==»",
             ),
             ("secret", "mysql --password=«hunter» -u root"),
+            ("password", "mysqldump -uroot -p'«s3cret»' shop"),
+            ("password", "sshpass -p «hunter2» ssh me@host"),
+            ("password", "redis-cli -h cache -a «hunter2» ping"),
+            ("password", "docker login -u me -p «hunter2» ghcr.io"),
+            ("secret", r#"{\"Set-Cookie\": \"sid=«<40>»; Path=/; HttpOnly\"}"#),
             ("secret", "--db-password «<44>»"),
             ("secret", "--password '«correct-horse»' x"),
             ("secret", "--token «<32>» --verbose"),
