@@ -393,13 +393,7 @@ pub(super) fn total<'a>(usages: impl Iterator<Item = &'a Usage>) -> Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn used(input_tokens: u64) -> Usage {
-        Usage {
-            input_tokens,
-            ..Usage::default()
-        }
-    }
+    use crate::record::usage::used;
 
     fn counted(models: &[(&str, u64)]) -> UsageByModel {
         let models = models.iter();

@@ -286,13 +286,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn used(input_tokens: u64) -> Usage {
-        Usage {
-            input_tokens,
-            ..Usage::default()
-        }
-    }
+    use crate::record::usage::used;
 
     fn days(counts: &[(Day, u64)]) -> Days {
         let mut days = Days::default();

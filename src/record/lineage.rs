@@ -112,14 +112,7 @@ fn minus(usage: &UsageByModel, less: &UsageByModel) -> UsageByModel {
 mod tests {
     use super::*;
     use crate::record::charge::{Charge, Charges, ModelCharge};
-    use crate::record::usage::Usage;
-
-    fn used(input_tokens: u64) -> Usage {
-        Usage {
-            input_tokens,
-            ..Usage::default()
-        }
-    }
+    use crate::record::usage::used;
 
     /// A session that had copied messages which used `inherited`, with what it was charged.
     fn session(parents: &[&str], inherited: u64, charged: u64) -> Figures {

@@ -106,3 +106,13 @@ impl From<[u64; COUNTS]> for Usage {
 const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
+
+/// Usage with this many input tokens and nothing else.
+#[cfg(test)]
+#[must_use]
+pub fn used(input_tokens: u64) -> Usage {
+    Usage {
+        input_tokens,
+        ..Usage::default()
+    }
+}

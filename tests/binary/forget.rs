@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Capture, Machine, copy_folder, root};
+use crate::support::{Backend, Capture, Machine, contains, copy_folder, root};
 
 const PARENT: &str = "cb59ddfc-5ec4-4b59-b897-bf42b0ff09ef";
 const FORK: &str = "6a24769d";
@@ -29,12 +29,6 @@ fn bytes(machine: &Machine) -> Vec<u8> {
     files
         .flat_map(|file| std::fs::read(file.unwrap().path()).unwrap())
         .collect()
-}
-
-fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes
-        .windows(text.len())
-        .any(|window| window == text.as_bytes())
 }
 
 #[test]

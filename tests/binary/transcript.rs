@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::Machine;
+use crate::support::{Machine, contains};
 
 const SESSION: &str = "5e55104a-0000-4000-8000-000000000001";
 /// Times before and after every run of these tests.
@@ -466,12 +466,6 @@ fn stored_bytes(lab: &Lab) -> Vec<u8> {
         .filter(|path| !path.ends_with("config.toml"))
         .flat_map(|path| std::fs::read(path).unwrap())
         .collect()
-}
-
-fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes
-        .windows(text.len())
-        .any(|window| window == text.as_bytes())
 }
 
 #[test]

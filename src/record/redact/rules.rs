@@ -381,7 +381,10 @@ mod tests {
             ("password", "sshpass -p «hunter2» ssh me@host"),
             ("password", "redis-cli -h cache -a «hunter2» ping"),
             ("password", "docker login -u me -p «hunter2» ghcr.io"),
-            ("secret", r#"{\"Set-Cookie\": \"sid=«<40>»; Path=/; HttpOnly\"}"#),
+            (
+                "secret",
+                r#"{\"Set-Cookie\": \"sid=«<40>»; Path=/; HttpOnly\"}"#,
+            ),
             ("secret", "--db-password «<44>»"),
             ("secret", "--password '«correct-horse»' x"),
             ("secret", "--token «<32>» --verbose"),
