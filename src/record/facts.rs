@@ -21,7 +21,7 @@ use super::{Millis, keep_last};
 
 /// How many facts are gathered before they are handed over, so that memory does not grow with the
 /// file.
-pub const MAX_FACTS: usize = 12_288;
+pub const MAX_FACTS: usize = 5_000;
 /// How much text is gathered before it is handed over, in bytes.
 pub const MAX_TEXT: usize = 4 * 1024 * 1024;
 
