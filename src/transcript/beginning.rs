@@ -86,7 +86,10 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         }
         position += length;
         // The first record of a damaged line is enough.
-        let first_record = || whole_value(&line).and_then(|json| line::parse(json).ok());
+        let first_record = || {
+            let start = memchr::memchr(b'{', &line)?;
+            line::parse(whole_value(&line[start..])?).ok()
+        };
         let Some((envelope, record)) = line::parse(&line).ok().or_else(first_record) else {
             continue;
         };

@@ -4,7 +4,8 @@ use memchr::memmem;
 use serde::de::IgnoredAny;
 
 use super::gather::Gatherer;
-use super::line;
+use super::line::{self, Record};
+use super::relevance::is_value;
 use crate::record::facts::Source;
 use crate::system::json::repair;
 
@@ -47,12 +48,16 @@ impl Gatherer<'_> {
                 continue;
             }
             is_damaged |= !line[at..start].trim_ascii().is_empty();
-            match whole_value(&line[start..]) {
-                Some(json) => {
-                    self.add_recovered(json, source);
-                    at = start + json.len();
-                }
-                None => is_damaged = true,
+            let Some(json) = whole_value(&line[start..]) else {
+                is_damaged = true;
+                continue;
+            };
+            at = start + json.len();
+            let is_inside = start > 0 && is_value(line[start - 1]);
+            if is_inside && matches!(line.get(at), Some(b',' | b'}' | b']')) {
+                is_damaged = true;
+            } else {
+                self.add_recovered(json, source, is_inside);
             }
         }
         is_damaged |= !line[at..].trim_ascii().is_empty();
@@ -73,20 +78,26 @@ impl Gatherer<'_> {
         while let Some(json) = whole_value(&line[length..])
             && is_record(json)
         {
-            self.add_recovered(json, source);
+            self.add_recovered(json, source, false);
             length += json.len();
         }
         length
     }
 
     /// Adds a record of a damaged line. An object without the IDs of a record is only a part of
-    /// one.
-    fn add_recovered(&mut self, json: &[u8], source: Source) {
+    /// one. `may_be_inside` says that it can be an object within a record that is cut off behind
+    /// it: a message of a subagent, which has no session.
+    fn add_recovered(&mut self, json: &[u8], source: Source, may_be_inside: bool) {
         let repaired = repair(json);
         let parsed = line::parse(json).ok();
-        if let Some((envelope, record)) = parsed.or_else(|| line::parse(repaired.as_deref()?).ok())
-            && (envelope.uuid.is_some() || envelope.session_id.is_some())
-        {
+        let Some((envelope, record)) = parsed.or_else(|| line::parse(repaired.as_deref()?).ok())
+        else {
+            return;
+        };
+        let is_record = envelope.session_id.is_some()
+            || envelope.uuid.is_some() && !may_be_inside
+            || matches!(record, Record::Summary { .. } | Record::ForkContext);
+        if is_record {
             self.add_record(json, source, &envelope, record);
         }
     }

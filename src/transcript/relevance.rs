@@ -53,19 +53,26 @@ pub fn of(line: &[u8]) -> Relevance {
     match of_first_record(line) {
         // Clients that write side by side leave out the line feed between two records, and a crash
         // cuts one off in its middle.
-        Relevance::None | Relevance::Results if contains_another_record(line) => {
+        Relevance::None | Relevance::Results
+            if !line.trim_ascii_end().ends_with(b"}") || contains_another_record(line) =>
+        {
             Relevance::MayHoldFact
         }
         relevance => relevance,
     }
 }
 
-/// Whether there is a record after another one on the same line. Within a record there is a comma
-/// between two objects, and the IDs of a record do not occur.
+/// Whether there is a record after another one on the same line. An object within a record follows
+/// a colon, a bracket or a comma, and the IDs of a record do not occur in it.
 fn contains_another_record(line: &[u8]) -> bool {
     OBJECT
         .find_iter(line)
-        .any(|at| at > 0 && (line[at - 1] == b'}' || line[at..].starts_with(RECORD)))
+        .any(|at| at > 0 && (!is_value(line[at - 1]) || line[at..].starts_with(RECORD)))
+}
+
+/// Whether what follows this byte is a value within an object or an array.
+pub(super) const fn is_value(before: u8) -> bool {
+    matches!(before, b':' | b'[' | b',')
 }
 
 fn of_first_record(line: &[u8]) -> Relevance {
@@ -170,6 +177,11 @@ mod tests {
             &format!("{success}{success}"),
             &format!("{}{success}", &success[..150]),
             r#"{"type":"mode"}{"type":"user"}"#,
+            r#"{"type":"mode"} {"type":"user"}"#,
+            r#"{"type":"last-prompt","lastPrompt":"G{"type":"cost-state"}"#,
+            // It is cut off.
+            r#"{"type":"mode","mode":"nor"#,
+            &success[..success.len() - 2],
             // The fields of an object inside a record do not count.
             &success.replace(r#""promptId":"p","#, r#""data":{"x":1},"#),
         ] {

@@ -134,6 +134,23 @@ fn whole_records_in_a_damaged_line_count() {
             json!({"usage": 101, "apiMessages": 2, "output": "The report is written."}),
         ),
         row(
+            "an answer within a record of progress that is cut off behind it",
+            {
+                let nested = json!({"type": "progress", "data": {"message": {
+                    "type": "assistant", "uuid": "nested", "timestamp": "2026-09-02T10:00:02.000Z",
+                    "message": {
+                        "id": "nested", "model": "claude-opus-4-8", "usage": {"input_tokens": 50},
+                        "content": [{"type": "text", "text": "of a subagent"}]
+                    }
+                }}});
+                session(|before| {
+                    let before = before.state(&nested).cut("}}".len());
+                    before.raw(",\"normalizedMess\n")
+                })
+            },
+            json!({"usage": 101, "apiMessages": 2, "output": "The report is written.", "damagedLines": 1}),
+        ),
+        row(
             "a record as the text of one that is cut off",
             {
                 let inner = Transcript::new(7).answer("inner", "quoted", 50);
@@ -146,6 +163,65 @@ fn whole_records_in_a_damaged_line_count() {
                 })
             },
             json!({"usage": 101, "apiMessages": 2, "output": "The report is written.", "damagedLines": 1}),
+        ),
+    ]);
+}
+
+/// Records that are otherwise not even parsed, because they contain no fact.
+#[test]
+fn damage_of_records_without_facts_is_counted_and_hides_no_record() {
+    let mode = json!({"type": "mode", "mode": "normal"});
+    let prompt = json!({"type": "last-prompt", "lastPrompt": "Go on."});
+    let title = json!({"type": "custom-title", "customTitle": "Mine", "sessionId": "5e550000-0000-4000-8000-000000000001"});
+    let titled = |before: Transcript, separator: &[u8]| {
+        before
+            .state(&mode)
+            .cut(0)
+            .raw(separator)
+            .state(&title)
+            .answer("m2", "more", 10)
+    };
+    check(vec![
+        one_lost("a record without facts that is cut off", |before| {
+            before.state(&mode).cut(20).raw("\n")
+        }),
+        one_lost("a successful result that is cut off", |before| {
+            before.result("a", false).cut(20).raw("\n")
+        }),
+        row(
+            "a charge after a record without facts that is cut off",
+            Transcript::new(1)
+                .prompt("Go.")
+                .answer("m1", "Gone.", 1)
+                .state(&prompt)
+                .cut(50)
+                .cost(1, 0.5),
+            json!({"costUsd": 0.5, "costSource": "client", "damagedLines": 1}),
+        ),
+        row(
+            "a title right after a record without facts",
+            session(|before| titled(before, b"")),
+            json!({"title": "Mine", "usage": 111, "damagedLines": null}),
+        ),
+        row(
+            "a title after a record without facts and a space",
+            session(|before| titled(before, b" ")),
+            json!({"title": "Mine", "usage": 111, "damagedLines": null}),
+        ),
+        row(
+            "a title after a record without facts and zeros",
+            session(|before| titled(before, &[0; 8])),
+            json!({"title": "Mine", "usage": 111, "damagedLines": 1}),
+        ),
+        row(
+            "a summary, which names neither its session nor itself, behind zeros",
+            {
+                let session = session(|before| before);
+                let leaf = session.last();
+                let summary = json!({"type": "summary", "summary": "The report", "leafUuid": leaf});
+                session.raw([0; 64]).state(&summary)
+            },
+            json!({"title": "The report", "usage": 101, "damagedLines": 1}),
         ),
     ]);
 }
