@@ -217,9 +217,14 @@ it.each<[string, Partial<AgentSession["metadata"]>, number]>([
   ["was never used", { prompts: 0, turns: 0 }, 0],
   ["has a cost", { prompts: 1, turns: 1, costUsd: 1 }, 0],
   [
-    "has a transcript without tokens",
-    { prompts: 1, transcript: { path: "", state: "missing", bytes: 1 } },
+    "has a transcript without messages",
+    { prompts: 1, apiMessages: 0, transcript: { path: "", state: "missing", bytes: 1 } },
     0,
+  ],
+  [
+    "has messages of a backend that sends no token counts",
+    { prompts: 1, apiMessages: 1, transcript: { path: "", state: "missing", bytes: 1 } },
+    1,
   ],
 ])("counts whether the cost of a session that %s is unknown", (_, metadata, unknown) => {
   const bare = {
@@ -404,7 +409,7 @@ it("adds older sessions in pages, which the first delivery schedules", async () 
 it("starts adding them again if that was interrupted, and only then", async () => {
   const t = deployment();
   await t.run((ctx) => ctx.db.insert("agentSessions", session({ sessionId: "older" })));
-  const begun = { version: 2, generation: 1, startedAt: Date.now(), isComplete: false };
+  const begun = { version: 3, generation: 1, startedAt: Date.now(), isComplete: false };
   await t.run((ctx) => ctx.db.insert("usageDaysState", begun));
   await t.mutation(createAgentSession, session());
   await finish(t);

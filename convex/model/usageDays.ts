@@ -15,7 +15,7 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import type { AgentSessionRow, UsageDay } from "./validators";
 
 /** Must be increased if what is rolled up, or how, changes: the roll-up is then built again. */
-const VERSION = 2;
+const VERSION = 3;
 /** How many sessions are added, and how many rows of an earlier roll-up are deleted, at once. */
 const PAGE = { numItems: 100, maximumBytesRead: 4 * 1024 * 1024 };
 /** In milliseconds. Adding 100,000 sessions takes seven minutes on a small server (estimate). */
@@ -117,9 +117,13 @@ export function usageDaysOf({ metadata }: Pick<AgentSessionRow, "metadata">): Co
   });
 }
 
-/** Whether a session was used and its tokens are not known, because only hooks reported it. */
+/**
+ * Whether a session was used and its tokens are not known, because only hooks reported it, or
+ * because its backend sends no counts.
+ */
 function hasUnknownUsage(metadata: AgentSessionRow["metadata"]): boolean {
-  return metadata.prompts + metadata.turns > 0 && !hasCounts(metadata);
+  if (!hasCounts(metadata)) return metadata.prompts + metadata.turns > 0;
+  return metadata.apiMessages > 0 && !hasTokens(metadata.usage);
 }
 
 /** Whether tokens, tool calls and cost are known, and not 0 only because no transcript was read. */
@@ -127,8 +131,8 @@ export function hasCounts({ transcript }: AgentSessionRow["metadata"]): boolean 
   return transcript.state !== "missing" || transcript.bytes > 0;
 }
 
-function hasTokens(row: Contribution): boolean {
-  const { inputTokens, outputTokens, cacheReadInputTokens, cacheCreationInputTokens } = row;
+function hasTokens(usage: AgentSessionRow["metadata"]["usage"]): boolean {
+  const { inputTokens, outputTokens, cacheReadInputTokens, cacheCreationInputTokens } = usage;
   return inputTokens + outputTokens + cacheReadInputTokens + cacheCreationInputTokens > 0;
 }
 

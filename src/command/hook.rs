@@ -39,7 +39,9 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
             Ok(())
         };
     }
-    let input = stdin::read_value(deadline).and_then(|json| input::parse(&json, &config.redactor));
+    let input = stdin::read_value(deadline)
+        .and_then(|json| input::parse(&json, &config.redactor))
+        .map(|event| event.in_home(config.home.as_deref()));
     if let Ok(event) = &input
         && let cwd = event.cwd.as_deref().map(Path::new)
         && let Some(project) = config.project.as_deref().or(cwd)

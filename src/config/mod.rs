@@ -17,7 +17,7 @@ use http::HeaderMap;
 
 pub use self::deployment::Deployment;
 use self::environment::{
-    AGENT_TYPE, DISABLED, HOME, KEY, TAGS, URL, USER, WORKFLOW, is_in_client, is_on,
+    AGENT_TYPE, DISABLED, KEY, TAGS, URL, USER, WORKFLOW, is_in_client, is_on,
 };
 pub use self::environment::{
     CONVEX_CLI_VARIABLES, ClientVariables, Environment, SESSION_ID, environment, has_deployment,
@@ -51,6 +51,8 @@ pub struct Config {
     pub max_output_bytes: usize,
     /// What models cost, for an estimate.
     pub prices: Prices,
+    /// The user's home folder.
+    pub home: Option<PathBuf>,
     /// The client's folder of transcripts.
     pub projects: PathBuf,
     /// The user's labels for this session.
@@ -85,8 +87,6 @@ pub struct User {
     pub name: Option<String>,
     /// This user's Git configuration files, in order of precedence, highest first.
     pub git_configuration: Vec<PathBuf>,
-    /// The user's home folder.
-    pub home: Option<PathBuf>,
 }
 
 /// The maximum number of tags of a session.
@@ -121,8 +121,7 @@ impl Config {
     fn of(environment: &Environment, file: Result<File>, paths: Paths) -> Self {
         let read = file.and_then(|file| {
             let redactor = file.redactor(&paths.config)?;
-            let home = environment.get(HOME).map(Path::new);
-            let excluded = file.excluded(&paths.config, home)?;
+            let excluded = file.excluded(&paths.config, home(environment))?;
             let headers = file.headers(&paths.config)?;
             let prices = file.prices(&paths.config)?;
             Ok((redactor, excluded, headers, prices, file))
@@ -158,6 +157,7 @@ impl Config {
             redactor,
             max_output_bytes: file.max_output(),
             prices,
+            home: home(environment).map(Path::to_owned),
             projects: projects(environment),
             labels: Labels {
                 agent_type: label(AGENT_TYPE),
@@ -167,7 +167,6 @@ impl Config {
             user: (problem.is_none() && file.keeps_user()).then(|| User {
                 name: label(USER),
                 git_configuration: git_configuration(environment),
-                home: variable(HOME).map(PathBuf::from),
             }),
             owner_pid: variable("CONVEX_SIDECAR_OWNER_PID").and_then(|pid| pid.parse().ok()),
             is_in_client: is_in_client(environment),

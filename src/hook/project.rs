@@ -21,7 +21,7 @@ pub fn recognize(config: &Config, folder: Option<&Path>) -> (Option<String>, Che
 
 fn user(config: &Config, work_tree: Option<&WorkTree>) -> Option<String> {
     let user = config.user.as_ref()?;
-    let (files, home) = (&user.git_configuration, user.home.as_deref());
+    let (files, home) = (&user.git_configuration, config.home.as_deref());
     let email = || match work_tree {
         Some(work_tree) => work_tree.email(files, home),
         None => git::email(files, home, None),

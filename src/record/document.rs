@@ -298,6 +298,12 @@ impl Metadata {
         TranscriptState { state, bytes }.was_read()
     }
 
+    /// Whether the token counts are known. Some backends send none.
+    #[must_use]
+    pub fn has_usage(&self) -> bool {
+        self.has_counts() && (self.api_messages == 0 || self.usage.tokens() > 0)
+    }
+
     /// Whether prompts and turns are known. Hooks also count them.
     #[must_use]
     pub fn has_prompts(&self) -> bool {

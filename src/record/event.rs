@@ -92,6 +92,17 @@ impl Event {
         }
     }
 
+    /// The event with the home folder in place of the `~` at the start of the transcript's path,
+    /// which a program that passes its own input to this one may not have expanded.
+    #[must_use]
+    pub fn in_home(mut self, home: Option<&Path>) -> Self {
+        let below = self.transcript_path.as_deref();
+        if let Some((home, below)) = home.zip(below.and_then(|path| path.strip_prefix("~/"))) {
+            self.transcript_path = Some(home.join(below).to_string_lossy().into_owned());
+        }
+        self
+    }
+
     /// The event with its texts masked and truncated, for display.
     #[must_use]
     pub fn masked(&self, redactor: &Redactor) -> Self {

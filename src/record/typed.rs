@@ -40,10 +40,12 @@ const NOT_TYPED: [&str; 24] = [
 ];
 /// How the client answers a command that it does not know; the name follows.
 const UNKNOWN_COMMAND: [&str; 2] = ["Unknown skill: ", "Unknown slash command: "];
+/// The element with the code that is selected in an editor.
+const SELECTION: &str = "ide_selection";
 /// Elements that the client or an editor puts beside what a human typed.
 const CONTEXT: [&str; 6] = [
     "ide_opened_file",
-    "ide_selection",
+    SELECTION,
     "ide_diagnostics",
     "system-reminder",
     "new-diagnostics",
@@ -97,6 +99,10 @@ pub fn without_context(text: Cow<'_, str>) -> Cow<'_, str> {
     }
     while let Some(shorter) = CONTEXT.iter().find_map(|name| {
         let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+        // Selected code can contain anything, even the closing tag.
+        if *name == SELECTION && rest.starts_with(&open) && rest.ends_with(&close) {
+            return Some("");
+        }
         let after = rest
             .strip_prefix(&open)
             .and_then(|rest| rest.split_once(&close));

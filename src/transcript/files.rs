@@ -29,6 +29,7 @@ pub type SessionFile = (PathBuf, Source);
 pub fn local_path(stated: &str) -> PathBuf {
     let windows = stated
         .split_once(":\\")
+        .or_else(|| stated.split_once(":/"))
         .filter(|(drive, _)| cfg!(unix) && drive.len() == 1);
     match windows {
         Some((drive, rest)) => PathBuf::from(format!(
@@ -124,7 +125,8 @@ fn subagent_folder(main: &Path) -> PathBuf {
     main.with_extension("").join("subagents")
 }
 
-/// `**/agent-<id>.jsonl` in a folder `<session>/subagents`, sorted. Links are not followed.
+/// `**/agent-<id>.jsonl` in a folder `<session>/subagents`, sorted. Links to folders are not
+/// followed.
 #[must_use]
 pub fn subagents_in(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -137,7 +139,9 @@ pub fn subagents_in(folder: &Path) -> Vec<PathBuf> {
             let path = entry.path();
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => folders.push((path, depth + 1)),
-                Ok(kind) if kind.is_file() && subagent_id(&path).is_some() => files.push(path),
+                Ok(kind) if !kind.is_dir() && subagent_id(&path).is_some() && path.is_file() => {
+                    files.push(path);
+                }
                 _ => {}
             }
         }
@@ -176,6 +180,8 @@ mod tests {
     fn path_of_a_client_on_windows_is_found_in_wsl() {
         let path = local_path(r"C:\Users\dev\.claude\projects\p\s.jsonl");
         let mounted = "/mnt/c/Users/dev/.claude/projects/p/s.jsonl";
+        assert_eq!(path, Path::new(mounted));
+        let path = local_path("c:/Users/dev/.claude/projects/p/s.jsonl");
         assert_eq!(path, Path::new(mounted));
         assert_eq!(local_path("/home/a:\\b"), Path::new("/home/a:\\b"));
     }

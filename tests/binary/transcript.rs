@@ -271,6 +271,44 @@ fn subagents_at_any_depth_are_counted() {
     );
 }
 
+/// As with dotfiles that are managed by links.
+#[cfg(unix)]
+#[test]
+fn linked_file_of_a_subagent_is_counted() {
+    let lab = Lab::new();
+    lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
+    let folder = lab.path().with_extension("").join("subagents");
+    let elsewhere = lab.machine.home().join("agent.jsonl");
+    std::fs::create_dir_all(&folder).unwrap();
+    write(
+        &elsewhere,
+        &text(&[with(answer("m2", "two", 20), &json!({"isSidechain": true}))]),
+    );
+    std::os::unix::fs::symlink(elsewhere, folder.join("agent-a1.jsonl")).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.join("agent-a2.jsonl")).unwrap();
+    assert_eq!(figures(&lab.read()), (2, 30, "one"));
+}
+
+/// A program that passes its own input to the hook may not have expanded the home folder.
+#[test]
+fn home_folder_in_the_path_of_the_transcript_is_expanded() {
+    let lab = Lab::new();
+    lab.write(&[prompt("p", "hi"), answer("m1", "one", 10)]);
+    let path = lab.path();
+    let below_home = path.strip_prefix(lab.machine.home()).unwrap();
+    let stated = format!("~/{}", below_home.to_str().unwrap().replace('\\', "/"));
+    let input =
+        json!({"session_id": SESSION, "transcript_path": stated, "hook_event_name": "Stop"});
+    let home_folder = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+    lab.machine
+        .sidecar(&["hook"])
+        .env(home_folder, lab.machine.home().to_str().unwrap())
+        .stdin(input.to_string())
+        .run()
+        .silent();
+    assert_eq!(figures(&lab.document()), (1, 10, "one"));
+}
+
 #[test]
 fn subagents_are_counted_by_type() {
     let lab = Lab::new();

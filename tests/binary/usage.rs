@@ -419,6 +419,37 @@ fn different_groups_have_different_names_on_a_screen() {
     }
 }
 
+/// Sessions that only hooks reported, or whose backend sends no token counts.
+#[test]
+fn unknown_counts_are_not_shown_as_0() {
+    let machine = Machine::new();
+    let mut hooks = session("hooks", "hooks", 0, &[(0, OPUS, 0, None)]);
+    hooks["metadata"]["transcript"] = json!({ "path": "", "state": "missing", "bytes": 0 });
+    hooks["metadata"]["toolCalls"] = json!(0);
+    hooks["metadata"]["toolErrors"] = json!(0);
+    let mut gateway = session("gateway", "gateway", 0, &[(0, OPUS, 0, None)]);
+    gateway["metadata"]["toolCalls"] = json!(3);
+    let known = session("known", "known", 0, &[(0, OPUS, 9, Some(0.5))]);
+    record(&machine, &[hooks, gateway, known]);
+    let screen = machine
+        .sidecar(&["usage", "project", "--since", "2025-01-01"])
+        .run()
+        .ok();
+    let cells = |project: &str| {
+        let line = screen.lines().find(|line| line.contains(project)).unwrap();
+        line.matches('–').count()
+    };
+    // TOOLS, IN, OUT, READ, WRITE and COST.
+    assert_eq!(
+        ["hooks", "gateway", "known"].map(cells),
+        [6, 5, 0],
+        "{screen}"
+    );
+    let sessions = machine.sidecar(&["sessions"]).run().ok();
+    let gateway = sessions.lines().find(|line| line.contains("gateway"));
+    assert!(gateway.unwrap().contains('–'), "{sessions}");
+}
+
 /// A session that only hooks reported, because the client kept no transcript.
 #[test]
 fn sum_is_partial_if_nothing_is_known_about_a_session() {

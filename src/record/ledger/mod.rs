@@ -125,6 +125,12 @@ impl Amounts {
         self.is_partial |= more.is_partial;
     }
 
+    /// Whether something was used and no token of it is known.
+    #[must_use]
+    pub const fn has_unknown_usage(&self) -> bool {
+        self.is_partial && self.usage.tokens() == 0
+    }
+
     /// Whether the cost is partial. Without any cost there is nothing to mark.
     #[must_use]
     pub const fn has_partial_cost(&self) -> bool {

@@ -42,6 +42,7 @@ struct Metadata {
     turns: u64,
     tool_calls: u64,
     tool_errors: u64,
+    api_messages: u64,
     usage: Entry,
     usage_by_model: Vec<Entry>,
     usage_by_day: Vec<Entry>,
@@ -150,10 +151,15 @@ impl SessionUsage {
 
 impl Metadata {
     /// Whether the session was used and nothing is known about its tokens, because only hooks
-    /// reported it.
+    /// reported it, or because its backend sends no counts.
     fn has_unknown_usage(&self) -> bool {
         let TranscriptDocument { state, bytes, .. } = self.transcript;
-        self.prompts + self.turns > 0 && !TranscriptState { state, bytes }.was_read()
+        let transcript = TranscriptState { state, bytes };
+        if transcript.was_read() {
+            self.api_messages > 0 && self.usage.usage().tokens() == 0
+        } else {
+            self.prompts + self.turns > 0
+        }
     }
 
     /// The model of the session as a whole.

@@ -135,6 +135,9 @@ rules! {
     "token" ["ops_eyj", "HRKU-AA", "sqp_", "squ_", "sqa_", "sgp_", "sq0atp-", "sq0csp-", "tfp_", "pnu_", "rdme_", "dt0c01.", "aio_", "shippo_", "sha256~", "LTAI", "AKCp", "EZAK"] Word
     { r"(?:ops_eyJ[A-Za-z0-9+/=_-]{60,}|HRKU-AA[A-Za-z0-9_-]{40,}|sq[pua]_[0-9a-f]{40}|sgp_(?:[A-Za-z0-9]+_)?[0-9a-fA-F]{40}|sq0(?:atp|csp)-[A-Za-z0-9_-]{22,}|tfp_[A-Za-z0-9_.=-]{40,}|pnu_[A-Za-z0-9]{36}|rdme_[a-z0-9]{60,}|dt0c01\.[A-Z0-9]{24}\.[A-Z0-9]{64}|aio_[A-Za-z0-9]{28}|shippo_(?:live|test)_[0-9a-f]{40}|sha256~[A-Za-z0-9_-]{43}|LTAI[A-Za-z0-9]{20}|AKCp[A-Za-z0-9]{60,}|EZAK[A-Za-z0-9]{54})" }
     "«sqp_<h40>»", "aio_open sha256~x sgp_x pnu_value tfp_ sq0atp- LTAIR AKCpx";
+    "token" ["bkua_", "pat-"] Word { r"(?:bkua_[0-9a-f]{40}|pat-(?:na|eu|ap)[0-9]-[0-9a-f]{8}-[0-9a-f-]{27})" } "«pat-na1-<h8>-0123-4567-89ab-<h12>»", "pat-down bkua_x";
+    "teams" ["webhook.office.com/"] Needle { r"webhook\.office\.com/(?:webhookb2/)?(?<any>[A-Za-z0-9@/_-]{40,})" }
+    "https://shop.webhook.office.com/webhookb2/«<h32>@<h32>/IncomingWebhook/<h32>»", "https://shop.webhook.office.com/webhookb2/<id>";
     "airtable" ["pat"] Word { r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}" } "«pat<14>.<h64>»", "pattern patch.diff path.join";
     "token" ["sk_", "sk.eyj", "EAAA", "sl."] Word
     { r"(?:sk_[0-9a-f]{48}|sk\.eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{16,}|EAAA[A-Za-z0-9_-]{60}|sl\.(?:u\.)?[A-Za-z0-9_-]{100,})" }

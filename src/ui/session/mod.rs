@@ -70,10 +70,14 @@ const COLUMNS: [Column<ListedSession>; 14] = [
         }))
     }),
     Column::right("TOOLS", 3, |session, _| {
-        counted(session, |metadata| metadata.tool_calls.to_string())
+        let metadata = &session.document.metadata;
+        Cell::new(if_known(metadata.has_counts(), || {
+            metadata.tool_calls.to_string()
+        }))
     }),
     Column::right("TOKENS", 10, |session, _| {
-        counted(session, |metadata| tokens(metadata.usage))
+        let metadata = &session.document.metadata;
+        Cell::new(if_known(metadata.has_usage(), || tokens(metadata.usage)))
     }),
     Column::right("COST", 6, |session, _| {
         Cell::optional(cost(&session.document.metadata))
@@ -110,17 +114,7 @@ pub(super) fn cost(metadata: &Metadata) -> Option<String> {
     Some(cost_of(metadata.cost_usd?, is_partial, is_estimate))
 }
 
-/// A count, if there are any.
-fn counted(session: &ListedSession, count: fn(&Metadata) -> String) -> Cell {
-    let metadata = &session.document.metadata;
-    Cell::new(known(metadata, count))
-}
-
 /// A count, or the sign for an unknown one.
-fn known(metadata: &Metadata, count: fn(&Metadata) -> String) -> String {
-    if_known(metadata.has_counts(), || count(metadata))
-}
-
 pub(super) fn if_known(is_known: bool, count: impl FnOnce() -> String) -> String {
     if is_known {
         count()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ListedSession, cost, escaped, if_known, known, time};
+use super::{ListedSession, cost, escaped, if_known, time};
 use crate::record::Millis;
 use crate::record::document::{
     Activity, ActivityState, CostSource, Metadata, ModelUsage, PullRequest, RunDocument,
@@ -57,7 +57,7 @@ pub fn session_page(session: &ListedSession, screen: &Screen, now: Millis) -> St
     page.line("subagents", &subagents.collect::<Vec<_>>().join(", "));
     page.line(
         "tokens",
-        &known(metadata, |metadata| tokens_by_kind(metadata.usage)),
+        &if_known(metadata.has_usage(), || tokens_by_kind(metadata.usage)),
     );
     breakdown(&mut page, metadata);
     if let Some(inherited) = metadata.inherited_usage {

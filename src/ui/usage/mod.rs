@@ -15,6 +15,7 @@ use super::session::{project, short_model};
 use super::table::{Cell, Column, UNKNOWN, table};
 use super::text::{cost_of, cut_left, escape, plural, short_count, wrap};
 use crate::record::ledger::{Amounts, Group, Grouping, Ledger, by_cost};
+use crate::record::usage::Usage;
 
 /// The number of days in the sparkline.
 const DAYS: i64 = 30;
@@ -89,22 +90,18 @@ const fn columns(grouping: Grouping) -> [Column<Row>; 9] {
                 0 => String::new(),
                 errors => format!(" ({})", short_count(errors)),
             };
+            if row.amounts.has_unknown_usage() && tool_calls == 0 {
+                return cell(row, UNKNOWN.to_owned());
+            }
             cell(row, format!("{}{failed}", short_count(tool_calls)))
         }),
-        Column::right("IN", 5, |row, _| {
-            cell(row, short_count(row.amounts.usage.input_tokens))
-        }),
-        Column::right("OUT", 6, |row, _| {
-            cell(row, short_count(row.amounts.usage.output_tokens))
-        }),
+        Column::right("IN", 5, |row, _| tokens(row, |usage| usage.input_tokens)),
+        Column::right("OUT", 6, |row, _| tokens(row, |usage| usage.output_tokens)),
         Column::right("READ", 3, |row, _| {
-            cell(row, short_count(row.amounts.usage.cache_read_input_tokens))
+            tokens(row, |usage| usage.cache_read_input_tokens)
         }),
         Column::right("WRITE", 2, |row, _| {
-            cell(
-                row,
-                short_count(row.amounts.usage.cache_creation_input_tokens),
-            )
+            tokens(row, |usage| usage.cache_creation_input_tokens)
         }),
         Column::right("COST", 0, |row, _| {
             cell(
@@ -138,6 +135,17 @@ const fn heading(grouping: Grouping) -> &'static str {
 
 fn cell(row: &Row, text: String) -> Cell {
     Cell::styled(text, row.style)
+}
+
+/// The tokens of one kind, or the sign for unknown ones.
+fn tokens(row: &Row, count: fn(&Usage) -> u64) -> Cell {
+    let amounts = &row.amounts;
+    let text = if amounts.has_unknown_usage() {
+        UNKNOWN.to_owned()
+    } else {
+        short_count(count(&amounts.usage))
+    };
+    cell(row, text)
 }
 
 /// The sum of the costs, with the marks of a lower bound and of estimates.

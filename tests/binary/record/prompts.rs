@@ -69,6 +69,17 @@ fn text_by_a_human_is_a_prompt() {
             rename,
         ),
         prompt_row(
+            "a selection that contains its own closing tag before a text",
+            user(
+                json!([
+                    text(&selected.replace("let a;", "`</ide_selection>`;")),
+                    text(rename)
+                ]),
+                json!({}),
+            ),
+            rename,
+        ),
+        prompt_row(
             "a selection before a text",
             user(json!([text(selected), text(rename)]), json!({})),
             rename,

@@ -313,6 +313,19 @@ fn failure_of_a_subagent_does_not_fail_the_session() {
     );
 }
 
+/// The system's clock was set back between a prompt and its answer.
+#[test]
+fn answer_with_an_earlier_time_than_its_prompt_answers_it() {
+    let earlier = json!({"timestamp": "2026-09-02T09:59:59.000Z"});
+    let answer = json!([{"type": "text", "text": "Done."}]);
+    check(vec![row(
+        "an answer with an earlier time",
+        prompted().message(Some("m1"), &answer, 1, &earlier),
+        "completed",
+        None,
+    )]);
+}
+
 #[test]
 fn session_whose_run_is_open_is_running() {
     let (machine, client) = (Machine::new(), Client::start());
