@@ -316,6 +316,9 @@ pub struct Import {
     /// Folder with transcripts [default: Claude Code's projects folder]
     #[arg(value_name = "DIR")]
     pub folder: Option<PathBuf>,
+    /// Also import sessions that `forget` has deleted
+    #[arg(long)]
+    pub forgotten: bool,
 }
 
 /// Options of `forget`.

@@ -18,7 +18,8 @@ use crate::ingest;
 use crate::journal::{self, Journal};
 use crate::record::session::Status;
 use crate::system::deadline::Deadline;
-use crate::ui::{self, ListedSession};
+use crate::transcript::files::local_path;
+use crate::ui::{self, ListedSession, escape};
 
 /// Runs `forget`.
 pub fn run(options: &Forget) -> Result<()> {
@@ -59,11 +60,23 @@ pub fn run(options: &Forget) -> Result<()> {
         ),
     };
     print(&format!(
-        "session {session_id} is deleted from the journal{there}\n{}",
-        copies(&config)
-            .map(|copies| format!("{copies}\n"))
-            .unwrap_or_default()
-    ))
+        "session {session_id} is deleted from the journal{there}\n"
+    ))?;
+    for rest in transcript(&session).into_iter().chain(copies(&config)) {
+        print(&format!("{rest}\n"))?;
+    }
+    Ok(())
+}
+
+/// What `forget` does not delete: the client's own files. `import` leaves them out from now on.
+fn transcript(session: &ListedSession) -> Option<String> {
+    let path = local_path(&session.document.metadata.transcript.path);
+    path.is_file().then(|| {
+        format!(
+            "Claude Code's transcript is still there: {}",
+            escape(&path.to_string_lossy())
+        )
+    })
 }
 
 /// What `forget` cannot delete: a damaged journal that was set aside may still contain the session.

@@ -73,7 +73,15 @@ pub fn run(options: &Import) -> Result<()> {
     let mut journal = Journal::open(&config.journal)?;
     journal.prepare_for_bulk()?;
     // Paths are stored absolute, because hooks with other working directories read the same files.
-    let transcripts = find(&std::path::absolute(folder)?, &journal, &config)?;
+    let mut transcripts = find(&std::path::absolute(folder)?, &journal, &config)?;
+    let left_out = if options.forgotten {
+        BTreeSet::new()
+    } else {
+        journal.left_out()?
+    };
+    let found = transcripts.len();
+    transcripts.retain(|transcript| !left_out.contains(&transcript.session_id));
+    let left_out = found - transcripts.len();
     let bytes = transcripts.iter().map(|transcript| transcript.bytes).sum();
     let bar = ProgressBar::new(bytes).with_style(ProgressStyle::with_template(
         "{bar:30} {msg} sessions  {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
@@ -101,6 +109,13 @@ pub fn run(options: &Import) -> Result<()> {
         plural(transcripts.len() as u64, "session"),
         escape(&folder.to_string_lossy())
     ))?;
+    if left_out > 0 {
+        print(&format!(
+            "{} left out, because `convex-sidecar forget` deleted {it}; --forgotten imports {it}\n",
+            plural(left_out as u64, "session"),
+            it = if left_out == 1 { "it" } else { "them" }
+        ))?;
+    }
     match &config.deployment {
         Ok(Some(deployment)) => sync::deliver(&mut journal, deployment, now, jitter),
         _ => Ok(()),

@@ -1,6 +1,8 @@
 //! What has to be done in Convex: sessions and workflows to deliver, sessions to delete, and when
 //! each is tried again.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Params, Row, params};
 
 use super::backoff::has_come;
@@ -76,13 +78,20 @@ impl Journal {
         Ok(self.connection.query_row(sql, [deployment], counts)?)
     }
 
+    /// The IDs of the sessions that were forgotten and not recorded again.
+    pub fn left_out(&self) -> Result<BTreeSet<String>> {
+        let sql = "SELECT session_id FROM forgotten WHERE deployment = '' AND session_id NOT IN (SELECT session_id FROM sessions)";
+        let ids = query_all(&self.connection, sql, [], |row| row.get(0))?;
+        Ok(ids.into_iter().collect())
+    }
+
     /// How many outbox entries wait.
     pub fn outbox(&self, deployment: Option<&str>) -> Result<OutboxCounts> {
         let sql = "SELECT
                      (SELECT count(*) FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment IS ?1)),
                      (SELECT count(*) FROM forgotten WHERE deployment IS ?1),
                      (SELECT count(*) FROM workflows WHERE updated_at > delivered_at AND deployment IS NOT NULL AND deployment IS NOT ?1)
-                       + (SELECT count(*) FROM forgotten WHERE deployment IS NOT ?1)";
+                       + (SELECT count(*) FROM forgotten WHERE deployment <> '' AND deployment IS NOT ?1)";
         let counts = |row: &Row<'_>| {
             Ok(OutboxCounts {
                 workflows: unsigned(row, 0)?,
@@ -349,6 +358,11 @@ impl Write<'_> {
     pub(super) fn next_failure(&self, sql: &str, parameters: impl Params) -> Result<u32> {
         let failures = query_one(self.connection, sql, parameters, |row| row.get::<_, u32>(0))?;
         Ok(failures.unwrap_or_default() + 1)
+    }
+
+    /// Remembers that `import` is to leave the session out, although its transcript is still there.
+    pub(super) fn leave_out(&self, session_id: &str) -> Result<()> {
+        self.mark_forgotten(session_id, "", 0)
     }
 
     /// Remembers that the session has to be deleted in `deployment`, up to this revision.

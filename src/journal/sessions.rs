@@ -299,6 +299,7 @@ impl Write<'_> {
         }
         let sql = "DELETE FROM sessions WHERE session_id = ?";
         self.connection.execute(sql, [session_id])?;
+        self.leave_out(session_id)?;
         deployment.map_or(Ok(()), |deployment| {
             self.mark_forgotten(
                 session_id,

@@ -65,6 +65,41 @@ fn forgotten_session_leaves_nothing_behind() {
 }
 
 #[test]
+fn import_leaves_out_a_forgotten_session() {
+    let machine = Machine::new();
+    let path = machine
+        .projects()
+        .join("0f0f0f0f-0000-4000-8000-000000000001.jsonl");
+    std::fs::create_dir_all(machine.projects()).unwrap();
+    let line = json!({
+        "type": "user", "uuid": "u", "sessionId": "0f0f0f0f-0000-4000-8000-000000000001", "timestamp": "2026-09-01T10:00:00.000Z",
+        "message": {"role": "user", "content": "private words"},
+    });
+    std::fs::write(&path, format!("{line}\n")).unwrap();
+    let import = |flags: &[&str]| {
+        let args = [&["import", ".claude/projects"], flags].concat();
+        machine.sidecar(&args).run().ok()
+    };
+    assert_eq!(import(&[]), "1 session read from .claude/projects\n");
+    let printed = machine.sidecar(&["forget", "0f0f", "--yes"]).run().ok();
+    let rest = format!(
+        "Claude Code's transcript is still there: {}\n",
+        path.display()
+    );
+    assert!(printed.ends_with(&rest), "{printed}");
+    assert_eq!(
+        import(&[]),
+        "0 sessions read from .claude/projects\n\
+         1 session left out, because `convex-sidecar forget` deleted it; --forgotten imports it\n"
+    );
+    assert!(machine.documents().is_empty());
+    let report = machine.sidecar(&["doctor"]).run().stdout;
+    assert!(!report.contains("not in the journal"), "{report}");
+    import(&["--forgotten"]);
+    assert_eq!(machine.documents().len(), 1);
+}
+
+#[test]
 fn without_a_terminal_nothing_is_deleted() {
     let machine = Machine::new();
     machine
@@ -244,8 +279,11 @@ fn fork_of_a_forgotten_parent_counts_what_it_copied() {
     );
     machine.sidecar(&["forget", PARENT, "--yes"]).run().ok();
     assert_eq!(figures(&machine), figures(&alone));
-    // After another import the parent has its own figures again.
-    machine.sidecar(&["import", "projects"]).run().ok();
+    // If it is imported again, the parent has its own figures again.
+    machine
+        .sidecar(&["import", "projects", "--forgotten"])
+        .run()
+        .ok();
     assert_eq!(
         machine.document(FORK)["metadata"]["inheritedUsage"],
         expected["inheritedUsage"]

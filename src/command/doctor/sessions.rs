@@ -142,7 +142,12 @@ fn not_recorded(
     // A journal that cannot be read has a check of its own.
     let known = match journal {
         None => BTreeSet::new(),
-        Some(journal) => journal.ok()?.read_versions().ok()?.into_keys().collect(),
+        Some(journal) => {
+            let journal = journal.ok()?;
+            let mut known = journal.left_out().ok()?;
+            known.extend(journal.read_versions().ok()?.into_keys());
+            known
+        }
     };
     let deadline = Deadline::never().within(PATIENCE);
     let mut buffer = Vec::new();
