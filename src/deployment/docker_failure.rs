@@ -33,6 +33,10 @@ pub enum Cause {
     NoImage,
     /// The disk is full.
     DiskFull,
+    /// There is no range of addresses left for another network.
+    NoAddresses,
+    /// The rules of the firewall were removed while Docker ran.
+    Firewall,
     /// A container ended, with this exit code if it is known, or did not become healthy.
     Unhealthy(Option<i32>),
     /// Docker did not answer in time.
@@ -46,7 +50,7 @@ const USAGE: i32 = 125;
 
 /// Phrases from Docker, Compose and registries, and what they mean. The first match counts, so more
 /// specific phrases come first. Docker has no codes for these.
-const WORDS: [(&str, Cause); 38] = [
+const WORDS: [(&str, Cause); 41] = [
     ("podman-compose", Cause::PodmanCompose),
     ("could not be found in this WSL", Cause::NoWslIntegration),
     ("is not a docker command", Cause::NoPlugin),
@@ -64,6 +68,9 @@ const WORDS: [(&str, Cause); 38] = [
     ("address already in use", Cause::PortTaken(None)),
     ("Ports are not available", Cause::PortTaken(None)),
     ("no space left on device", Cause::DiskFull),
+    ("fully subnetted", Cause::NoAddresses),
+    ("non-overlapping IPv4 address pool", Cause::NoAddresses),
+    ("No chain/target/match by that name", Cause::Firewall),
     ("error getting credentials", Cause::CredentialHelper),
     ("error storing credentials", Cause::CredentialHelper),
     ("no matching manifest", Cause::NoPlatform),
@@ -163,6 +170,14 @@ impl Cause {
                 "the disk is full",
                 "free some space (`docker system df` shows what Docker uses)",
             ),
+            Self::NoAddresses => (
+                "Docker has no range of addresses left for another network",
+                "remove the networks that nothing uses with `docker network prune`",
+            ),
+            Self::Firewall => (
+                "the firewall no longer has Docker's rules",
+                "restart Docker, which adds them again",
+            ),
             Self::TimedOut => ("Docker did not answer in time", "restart Docker"),
             Self::NoDaemon | Self::PortTaken(_) | Self::Unhealthy(_) | Self::Unknown => {
                 return None;
@@ -206,7 +221,7 @@ mod tests {
 
     const TAKEN: Cause = Cause::PortTaken(Some(3210));
     /// As Docker, Compose and registries print it.
-    const OUTPUTS: [(&str, Cause); 28] = [
+    const OUTPUTS: [(&str, Cause); 31] = [
         (
             "docker: 'compose' is not a docker command.\nSee 'docker --help'",
             Cause::NoPlugin,
@@ -283,6 +298,18 @@ mod tests {
         (
             "image operating system \"linux\" cannot be used on this platform",
             Cause::NoPlatform,
+        ),
+        (
+            "failed to create network deployment_default: Error response from daemon: all predefined address pools have been fully subnetted",
+            Cause::NoAddresses,
+        ),
+        (
+            "failed to create network deployment_default: Error response from daemon: could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
+            Cause::NoAddresses,
+        ),
+        (
+            "Error response from daemon: driver failed programming external connectivity: Unable to enable DNAT rule: (iptables failed: iptables --wait -t nat: iptables: No chain/target/match by that name.",
+            Cause::Firewall,
         ),
         (
             "toomanyrequests: You have reached your pull rate limit.",
