@@ -278,8 +278,13 @@ fn obstacle(file: &Path) -> Option<String> {
         return Some(format!("files in {store} must not be changed"));
     }
     let folder = file.parent()?;
-    access::obstacle(folder, Need::Write)?;
-    Some(format!("this user cannot write to {}", folder.display()))
+    let obstacle = access::obstacle(folder, Need::Write)?;
+    let is_dangling = !folder.exists() && folder.ancestors().any(Path::is_symlink);
+    Some(if is_dangling {
+        obstacle.finding
+    } else {
+        format!("this user cannot write to {}", folder.display())
+    })
 }
 
 /// Prints which entries of a settings file are left alone.

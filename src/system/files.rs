@@ -186,17 +186,22 @@ impl TextFile {
         let real = folder.canonicalize()?;
         // The existing part of the path decides; the rest will be created below it.
         let existing = target.ancestors().find(|part| part.exists());
-        let is_within = existing.is_some_and(|part| {
-            let rest = target.strip_prefix(part).unwrap_or(part).components();
-            part.canonicalize()
-                .is_ok_and(|part| part.starts_with(&real))
-                && rest.into_iter().all(|part| part != Component::ParentDir)
+        let resolved = existing.and_then(|part| {
+            let mut resolved = part.canonicalize().ok()?;
+            resolved.extend(target.strip_prefix(part).ok()?);
+            Some(resolved)
+        });
+        let is_within = resolved.as_ref().is_some_and(|resolved| {
+            resolved.starts_with(&real)
+                && resolved
+                    .components()
+                    .all(|part| part != Component::ParentDir)
         });
         ensure!(
             is_within,
             "could not change {}, because it leads to {}, which is not in {}; replace the link with a file",
             path.display(),
-            target.display(),
+            resolved.unwrap_or(target).display(),
             folder.display()
         );
         Self::read(path)

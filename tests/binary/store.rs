@@ -210,7 +210,7 @@ fn file_whose_backup_cannot_be_written_stays() {
 
 #[test]
 fn file_that_cannot_be_created_is_refused_and_nothing_is_left_behind() {
-    let layouts: [(_, Layout); 4] = [
+    let layouts: [(_, Layout); 5] = [
         (
             "a dangling link into a read-only store",
             (
@@ -232,6 +232,10 @@ fn file_that_cannot_be_created_is_refused_and_nothing_is_left_behind() {
             (&[(".claude/", "")], &[], &[(".claude", 0o555)]),
         ),
         ("a read-only home", (&[], &[], &[("", 0o555)])),
+        (
+            "a folder that is a dangling link",
+            (&[], &[(".claude", "nowhere/at/all")], &[]),
+        ),
     ];
     for (name, layout) in layouts {
         let machine = machine(layout);
@@ -243,11 +247,12 @@ fn file_that_cannot_be_created_is_refused_and_nothing_is_left_behind() {
             "{name}: {}",
             output.stderr
         );
-        assert!(
-            output.stderr.contains("cannot write to"),
-            "{name}: {}",
-            output.stderr
-        );
+        let reason = if name.ends_with("dangling link") {
+            "is a link to something that does not exist"
+        } else {
+            "this user cannot write to"
+        };
+        assert!(output.stderr.contains(reason), "{name}: {}", output.stderr);
         assert_eq!(tree(machine.home()), before, "{name}");
         let printed = run(&machine, &["uninstall"]).ok();
         assert!(printed.contains("nothing to remove"), "{name}: {printed}");
