@@ -449,6 +449,32 @@ fn malformed_file_is_refused_and_not_touched() {
     }
 }
 
+/// Whoever made the repository could otherwise have any file of this user changed.
+#[test]
+fn link_that_leads_out_of_the_project_is_refused_and_named() {
+    let machine = machine();
+    let (project, elsewhere) = (machine.home().join("project"), machine.home().join("else"));
+    fs::create_dir_all(&project).unwrap();
+    fs::create_dir_all(&elsewhere).unwrap();
+    symlink(&elsewhere, project.join(".claude")).unwrap();
+    let output = machine
+        .sidecar(&["install", "--scope", "project"])
+        .folder(&project)
+        .run();
+    let leads_to = format!(
+        "because it leads to {}, which is not in {}; replace the link with a file",
+        elsewhere
+            .canonicalize()
+            .unwrap()
+            .join("settings.json")
+            .display(),
+        project.display()
+    );
+    assert_eq!(output.status, 1);
+    assert!(output.stderr.contains(&leads_to), "{}", output.stderr);
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
 #[test]
 fn path_that_is_not_a_readable_file_is_refused_and_not_touched() {
     type Make = fn(&Path);
