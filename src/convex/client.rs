@@ -473,7 +473,14 @@ mod tests {
             .with_custom_certificate_verifier(Arc::new(HangingCheck(checking)))
             .with_no_client_auth();
         let environment = [
-            ("CONVEX_SIDECAR_HOME", "/nowhere"),
+            (
+                "CONVEX_SIDECAR_HOME",
+                if cfg!(windows) {
+                    "C:/nowhere"
+                } else {
+                    "/nowhere"
+                },
+            ),
             ("CONVEX_SELF_HOSTED_URL", &url),
             ("CONVEX_SELF_HOSTED_ADMIN_KEY", "instance|key"),
         ];

@@ -395,6 +395,56 @@ fn journal_of_a_newer_version_is_not_changed() {
     assert_eq!(aside(&machine), Vec::<PathBuf>::new());
 }
 
+/// Neither settings files nor systemd expand `~` and `$HOME`. A path that is not absolute would lead
+/// into the working tree, where a repository may have put a `config.toml`.
+#[cfg(unix)]
+#[test]
+fn home_that_is_not_absolute_is_not_used() {
+    for value in ["rel/dir", ".", "$HOME/x", "~other"] {
+        let machine = Machine::new().linked();
+        let tree = machine.home().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        let theirs = tree.join(value);
+        std::fs::create_dir_all(theirs.components().collect::<PathBuf>()).unwrap();
+        std::fs::write(theirs.join("config.toml"), "capture = 'full'\n").unwrap();
+        let run = |args: &[&str]| {
+            let run = machine.sidecar(args).folder(&tree);
+            run.env("CONVEX_SIDECAR_HOME", value)
+        };
+        run(&["hook"]).stdin(stop("s")).run().silent();
+        assert_eq!(std::fs::read_dir(&theirs).unwrap().count(), 1, "{value}");
+        let finding = format!("could not use CONVEX_SIDECAR_HOME={value:?}");
+        for command in [&["sessions"][..], &["sync"], &["install"], &["setup"]] {
+            let printed = run(command).run();
+            assert_eq!(printed.status, 1, "{value}: {command:?}");
+            assert!(printed.stderr.contains(&finding), "{}", printed.stderr);
+        }
+        let doctor = run(&["doctor"]).run().stdout;
+        assert!(
+            doctor.contains(&format!("✗ configuration  {finding}")),
+            "{doctor}"
+        );
+        // Nothing is lost: the default folder has the session, without text.
+        let shown = run(&["show", "s", "--json"]).env("CONVEX_SIDECAR_HOME", " ");
+        let document: serde_json::Value = serde_json::from_str(&shown.run().ok()).unwrap();
+        assert_eq!(document["sessionId"], "s", "{value}");
+        assert_eq!(document.get("output"), None, "{value}");
+        assert_eq!(std::fs::read_dir(&tree).unwrap().count(), 1, "{value}");
+    }
+}
+
+#[test]
+fn home_below_a_tilde_is_in_the_home_folder() {
+    let machine = Machine::new().linked();
+    let tree = machine.home().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    let hook = machine.sidecar(&["hook"]).folder(&tree);
+    let hook = hook.env("CONVEX_SIDECAR_HOME", "~/sidecar");
+    hook.stdin(stop("s")).run().silent();
+    assert!(is_recorded(&machine, "s"));
+    assert_eq!(std::fs::read_dir(&tree).unwrap().count(), 0);
+}
+
 #[test]
 fn unreadable_configuration_keeps_figures_and_sends_nothing() {
     // `None` means a folder in place of the file.

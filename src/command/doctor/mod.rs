@@ -9,7 +9,7 @@ mod proof;
 mod rules;
 mod sessions;
 
-use std::path::{MAIN_SEPARATOR, Path};
+use std::path::{MAIN_SEPARATOR, Path, is_separator};
 
 use anyhow::{Context, Result, bail};
 
@@ -70,16 +70,31 @@ pub fn run(options: &Doctor) -> Result<()> {
     }
 }
 
-/// The text with `~` for the home folder.
+/// The text with `~` for the home folder, where a path begins with it.
 fn from_home(text: &str, environment: &Environment) -> String {
     let home = config::home(environment).and_then(Path::to_str);
     match home.map(|home| home.trim_end_matches(MAIN_SEPARATOR)) {
         None | Some("") => text.to_owned(),
-        Some(home) => text.replace(
-            &format!("{home}{MAIN_SEPARATOR}"),
-            &format!("~{MAIN_SEPARATOR}"),
-        ),
+        Some(home) => shorten(text, &format!("{home}{MAIN_SEPARATOR}")),
     }
+}
+
+/// The text with `~` for `home`, which ends in a separator, where a path begins with it.
+fn shorten(text: &str, home: &str) -> String {
+    let mut parts = text.split(home);
+    let mut shortened = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_within = shortened.ends_with(|last: char| {
+            last.is_alphanumeric() || "~._-".contains(last) || is_separator(last)
+        });
+        if is_within {
+            shortened.push_str(home);
+        } else {
+            shortened.extend(['~', MAIN_SEPARATOR]);
+        }
+        shortened.push_str(part);
+    }
+    shortened
 }
 
 fn executable() -> Result<Check> {
@@ -325,6 +340,21 @@ fn waiting(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_beginning_of_a_path_is_shortened() {
+        let slash = MAIN_SEPARATOR;
+        let text = |text: &str| text.replace('/', &slash.to_string());
+        let home = text("/home/dev/");
+        for (full, short) in [
+            ("/home/dev/a and '/home/dev/b'", "~/a and '~/b'"),
+            ("/mnt/home/dev/a", "/mnt/home/dev/a"),
+            ("rel/home/dev/a", "rel/home/dev/a"),
+            ("/home/develop", "/home/develop"),
+        ] {
+            assert_eq!(shorten(&text(full), &home), text(short));
+        }
+    }
 
     #[test]
     fn file_outside_of_the_profile_may_be_read_by_others_where_files_have_no_mode() {
