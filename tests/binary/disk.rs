@@ -102,6 +102,36 @@ fn full_disk_is_not_damage() {
     );
 }
 
+/// A journal on a file system that is as small as this test needs. Only root can mount one.
+#[cfg(target_os = "linux")]
+#[test]
+fn full_disk_is_reported() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let machine = Machine::new().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    machine.write("event", &stop("s"), 0o600);
+    std::fs::create_dir(machine.sidecar_home()).unwrap();
+    let script = "exec unshare --mount sh -c '
+        mount -t tmpfs -o size=400k,mode=700 none sidecar || exit 9
+        $0 hook <event
+        head -c 900000 /dev/zero >sidecar/fill
+        $0 doctor
+        rm sidecar/fill
+        $0 doctor' \"$0\"";
+    let run = machine.shell(script).run();
+    if run.stdout.is_empty() {
+        return; // A container may mount nothing.
+    }
+    let folder = machine.sidecar_home();
+    let finding = format!(
+        "✗ journal        the disk is full, so hooks record nothing: {}",
+        folder.display()
+    );
+    assert!(run.stdout.contains(&finding), "{}", run.stdout);
+    assert_eq!(run.stdout.matches("✓ journal").count(), 1, "{}", run.stdout);
+}
+
 #[test]
 fn home_that_cannot_be_created_is_named() {
     let machine = Machine::new();

@@ -218,6 +218,11 @@ fn journal(config: &Config) -> Vec<Check> {
             );
             return vec![Check::failed("journal", finding, LOCAL_DISK)];
         }
+        if kind == Some(ErrorKind::Full) {
+            let folder = path.parent().unwrap_or(path).display();
+            let finding = format!("the disk is full, so hooks record nothing: {folder}");
+            return vec![Check::failed("journal", finding, "free some space there")];
+        }
         let remedy = match kind {
             Some(ErrorKind::Damaged) => "the next hook sets it aside and starts a new one; `convex-sidecar import` records past sessions again",
             Some(ErrorKind::NoSharedMemory) => LOCAL_DISK,
