@@ -110,6 +110,18 @@ pub(super) fn is_on(environment: &Environment, name: &str) -> bool {
     environment.get(name).is_some_and(|value| value == "1")
 }
 
+/// The variables that name the certificate authorities to trust instead of the system's, with their
+/// values. They have no effect on macOS and Windows.
+#[must_use]
+pub fn certificate_sources(environment: &Environment) -> Option<String> {
+    let names = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter();
+    let set: Vec<_> = names
+        .filter_map(|name| Some(format!("{name}={}", environment.get(*name)?)))
+        .collect();
+    let is_used = !set.is_empty() && !cfg!(any(windows, target_os = "macos"));
+    is_used.then(|| set.join(", "))
+}
+
 /// Whether this is the environment of a client that the client's daemon started.
 #[must_use]
 pub fn is_daemon(environment: &StartEnvironment) -> bool {

@@ -20,8 +20,8 @@ use self::environment::{
     AGENT_TYPE, DISABLED, HOME, KEY, TAGS, URL, USER, WORKFLOW, is_in_client, is_on,
 };
 pub use self::environment::{
-    CONVEX_CLI_VARIABLES, ClientVariables, Environment, SESSION_ID, environment, has_deployment,
-    is_daemon,
+    CONVEX_CLI_VARIABLES, ClientVariables, Environment, SESSION_ID, certificate_sources,
+    environment, has_deployment, is_daemon,
 };
 use self::exclude::Excluded;
 use self::file::File;

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
+#[cfg(target_os = "linux")]
+use crate::gate::TlsServer;
 use crate::support::{Backend, Machine, Output, json_lines, with_slashes};
 
 const SECRET: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";
@@ -584,6 +586,42 @@ fn server_that_is_down_and_pending_sessions_are_reported() {
         "1 session is waiting: could not reach",
         "`convex-sidecar sync` retries now",
     );
+}
+
+/// On other systems the certificates are not in a file.
+#[cfg(target_os = "linux")]
+#[test]
+fn certificate_that_is_not_accepted_is_reported() {
+    let (server, other) = (TlsServer::start(), TlsServer::start());
+    let by_name = server.url.replace("127.0.0.1", "localhost");
+    for (url, certificate, finding, remedy) in [
+        (
+            &server.url,
+            Some(&other.certificate),
+            "its certificate is from an authority that this machine does not trust (SSL_CERT_FILE=",
+            "add that authority to those that the system trusts",
+        ),
+        (
+            &by_name,
+            Some(&server.certificate),
+            "its certificate is for another name",
+            "correct the URL",
+        ),
+        (
+            &server.url,
+            None,
+            "no certificate authorities could be read from SSL_CERT_FILE=",
+            "install the system's certificates",
+        ),
+    ] {
+        let machine = Machine::new().deployment(url, SECRET);
+        let file = machine.home().join("certificates.pem");
+        if let Some(certificate) = certificate {
+            std::fs::write(&file, certificate).unwrap();
+        }
+        let machine = machine.env("SSL_CERT_FILE", file.to_str().unwrap());
+        assert_reports(&machine, "failed", finding, remedy);
+    }
 }
 
 #[test]
