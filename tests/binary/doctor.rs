@@ -625,6 +625,35 @@ fn certificate_that_is_not_accepted_is_reported() {
 }
 
 #[test]
+fn workflows_and_deletions_that_wait_are_reported() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    drop(server);
+    let machine = Machine::new();
+    let run = |args: &[&str]| {
+        let run = machine.sidecar(args).env("CONVEX_SELF_HOSTED_URL", &url);
+        run.env("CONVEX_SELF_HOSTED_ADMIN_KEY", SECRET)
+    };
+    run(&["hook"]).stdin(stop("s")).run().silent();
+    run(&["forget", "s", "--yes"]).run();
+    run(&["workflow", "set", "release", "--status", "running"]).run();
+    let reported = run(&["doctor"]).run().stdout;
+    for finding in [
+        format!("! pending        1 forgotten session is still in {url}: could not reach"),
+        "! pending        1 workflow is waiting: could not reach".to_owned(),
+    ] {
+        assert!(reported.contains(&finding), "{reported}");
+    }
+    assert!(!reported.contains("are delivered"), "{reported}");
+    assert_reports(
+        &machine,
+        "warning",
+        "2 changes are waiting for another deployment (workflows and forgotten sessions)",
+        "configure that deployment again",
+    );
+}
+
+#[test]
 fn key_of_another_instance_is_reported() {
     let backend = Backend::start();
     let machine = Machine::new().deployment(&backend.url, SECRET);

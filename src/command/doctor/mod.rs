@@ -5,6 +5,7 @@ mod clients;
 mod deployment;
 mod hooks;
 mod older_functions;
+mod pending;
 mod proof;
 mod rules;
 mod sessions;
@@ -262,36 +263,7 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
         checks.push(Check::warning("journal", finding, LOCAL_DISK));
     }
     checks.extend(other_versions(&journal.writers(now().0, RECENT)?));
-    let name = config.deployment_name();
-    let (due, elsewhere) = journal.pending(name)?;
-    let backoff = name
-        .map(|name| journal.backoff(name))
-        .transpose()?
-        .flatten();
-    checks.push(match (due, backoff) {
-        (0, _) => Check::ok("pending", "all sessions are delivered"),
-        (due, None) if name.is_none() => Check::warning(
-            "pending",
-            format!("{} for a deployment", waiting(due)),
-            "configure one (see below)",
-        ),
-        (due, Some(backoff)) => {
-            let finding = format!("{}: {}", waiting(due), backoff.failure);
-            Check::warning("pending", finding, "`convex-sidecar sync` retries now")
-        }
-        (due, None) => Check::warning(
-            "pending",
-            waiting(due),
-            "`convex-sidecar sync` delivers them",
-        ),
-    });
-    if elsewhere > 0 {
-        checks.push(Check::warning(
-            "pending",
-            format!("{} for another deployment", waiting(elsewhere)),
-            "configure that deployment again to deliver them",
-        ));
-    }
+    checks.extend(pending::checks(&journal, config)?);
     for entry in entries.iter().filter(|entry| !entry.is_delivered()) {
         if let Some(why) = &entry.last_failure {
             checks.push(Check::warning(
@@ -328,18 +300,6 @@ fn other_versions(writers: &[Writer]) -> Option<Check> {
             "update every installation, including plugins; a version that no longer runs is listed for 24 hours",
         )
     })
-}
-
-fn waiting(count: u64) -> String {
-    format!(
-        "{} {}",
-        ui::plural(count, "session"),
-        if count == 1 {
-            "is waiting"
-        } else {
-            "are waiting"
-        }
-    )
 }
 
 #[cfg(test)]
