@@ -864,7 +864,7 @@ fn disabled_recording_is_reported() {
     assert_reports(
         &machine,
         "warning",
-        "disabled by CONVEX_SIDECAR_DISABLED=1",
+        "disabled by CONVEX_SIDECAR_DISABLED",
         "unset CONVEX_SIDECAR_DISABLED",
     );
 }

@@ -136,7 +136,7 @@ fn configuration(config: &Config) -> Vec<Check> {
     if config.is_disabled {
         checks.push(Check::warning(
             "recording",
-            "disabled by CONVEX_SIDECAR_DISABLED=1",
+            "disabled by CONVEX_SIDECAR_DISABLED",
             "unset CONVEX_SIDECAR_DISABLED",
         ));
     }
