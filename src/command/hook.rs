@@ -32,9 +32,7 @@ pub fn run(options: Hook, start: Instant) -> Result<()> {
     let config = Config::load(&config::environment())?;
     if config.is_disabled {
         return if options.strict {
-            Err(anyhow!(
-                "recording is disabled by CONVEX_SIDECAR_DISABLED=1"
-            ))
+            Err(anyhow!("recording is disabled by CONVEX_SIDECAR_DISABLED"))
         } else {
             Ok(())
         };

@@ -45,6 +45,7 @@ impl Program {
     /// The lasting path of this executable. Package managers put a link on the PATH that leads to a
     /// file whose path changes with each version.
     pub(super) fn find(environment: &Environment) -> Result<Self> {
+        config::check_own_home(environment)?;
         let running =
             std::env::current_exe().context("could not find the path of this executable")?;
         let real = running.canonicalize().with_context(|| {

@@ -105,9 +105,28 @@ impl ClientVariables {
     }
 }
 
-/// Whether a variable is `1`.
+/// Whether a variable is `1`, or a word that means the same. Anything else, such as `0`, `false` or
+/// `off`, does not count.
 pub(super) fn is_on(environment: &Environment, name: &str) -> bool {
-    environment.get(name).is_some_and(|value| value == "1")
+    let is_meant = |value: &String| {
+        let value = value.trim();
+        ["1", "true", "yes", "on"]
+            .iter()
+            .any(|word| value.eq_ignore_ascii_case(word))
+    };
+    environment.get(name).is_some_and(is_meant)
+}
+
+/// The variables that name the certificate authorities to trust instead of the system's, with their
+/// values. They have no effect on macOS and Windows.
+#[must_use]
+pub fn certificate_sources(environment: &Environment) -> Option<String> {
+    let names = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter();
+    let set: Vec<_> = names
+        .filter_map(|name| Some(format!("{name}={}", environment.get(*name)?)))
+        .collect();
+    let is_used = !set.is_empty() && !cfg!(any(windows, target_os = "macos"));
+    is_used.then(|| set.join(", "))
 }
 
 /// Whether this is the environment of a client that the client's daemon started.

@@ -59,6 +59,13 @@ impl File {
         {
             bail!("could not read {}: {}", path.display(), obstacle.finding);
         }
+        if let (Some(_), Some(owner)) = (&text, access::foreign_owner(path)) {
+            // Whoever wrote it decides where the record goes.
+            bail!(
+                "could not use {}: it belongs to another user (ID {owner}); remove it, or set CONVEX_SIDECAR_HOME to a folder of your own",
+                path.display()
+            );
+        }
         match text {
             Some(text) => {
                 parse(&text).with_context(|| format!("could not parse {}", path.display()))

@@ -20,8 +20,8 @@ use self::environment::{
     AGENT_TYPE, DISABLED, KEY, TAGS, URL, USER, WORKFLOW, is_in_client, is_on,
 };
 pub use self::environment::{
-    CONVEX_CLI_VARIABLES, ClientVariables, Environment, SESSION_ID, environment, has_deployment,
-    is_daemon,
+    CONVEX_CLI_VARIABLES, ClientVariables, Environment, SESSION_ID, certificate_sources,
+    environment, has_deployment, is_daemon,
 };
 use self::exclude::Excluded;
 use self::file::File;
@@ -30,7 +30,8 @@ pub use self::headers::table as headers_table;
 pub use self::key::AdminKey;
 use self::paths::{Paths, git_configuration, projects};
 pub use self::paths::{
-    client_environments, client_folder, executable_copy, executable_name, executables, home,
+    check_own_home, client_environments, client_folder, executable_copy, executable_name,
+    executables, home,
 };
 use crate::record::prices::Prices;
 use crate::record::redact::Redactor;
@@ -73,8 +74,8 @@ pub struct Config {
     pub project: Option<PathBuf>,
     allow_insecure_http: bool,
     headers: HeaderMap,
-    /// What is wrong with the configuration file. Then only metadata is kept and nothing is sent,
-    /// because the file may have asked for that.
+    /// Why the configuration file could not be found or read. Then only metadata is kept and nothing
+    /// is sent, because the file may have asked for that.
     pub problem: Option<anyhow::Error>,
     /// Which variables were ignored, and why.
     pub warning: Option<anyhow::Error>,
@@ -107,8 +108,8 @@ impl Config {
     /// The settings from this environment and from the configuration file.
     pub fn load(environment: &Environment) -> Result<Self> {
         let checked = guard::checked();
-        let paths = Paths::find(environment)?;
-        let file = match checked.problem() {
+        let mut paths = Paths::find(environment)?;
+        let file = match checked.problem().or_else(|| paths.problem.take()) {
             Some(problem) => Err(problem),
             None => File::read(&paths.config),
         };
@@ -243,6 +244,7 @@ mod tests {
         let paths = Paths {
             config: PathBuf::from("config.toml"),
             journal: PathBuf::from("journal.db"),
+            problem: None,
         };
         Config::of(&environment, file::parse(text), paths)
     }

@@ -1,8 +1,8 @@
 //! Where files and programs are.
 
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, is_separator};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, anyhow};
 use directories::ProjectDirs;
 
 use super::environment::{Environment, HOME, SIDECAR_HOME};
@@ -15,13 +15,20 @@ const CLIENT_FOLDER: &str = "CLAUDE_CONFIG_DIR";
 pub(super) struct Paths {
     pub config: PathBuf,
     pub journal: PathBuf,
+    /// Why `CONVEX_SIDECAR_HOME` was not used.
+    pub problem: Option<Error>,
 }
 
 impl Paths {
-    /// In `CONVEX_SIDECAR_HOME`, else where the platform keeps configuration and state.
+    /// In `CONVEX_SIDECAR_HOME`, else where the platform keeps configuration and state. They are
+    /// also there if that variable cannot be used, so that hooks still have a journal.
     pub fn find(environment: &Environment) -> Result<Self> {
-        let (config, state) = if let Some(home) = environment.get(SIDECAR_HOME) {
-            (PathBuf::from(home), PathBuf::from(home))
+        let (home, problem) = match own_home(environment) {
+            Ok(home) => (home, None),
+            Err(problem) => (None, Some(problem)),
+        };
+        let (config, state) = if let Some(home) = home {
+            (home.clone(), home)
         } else {
             let folders = folders()?;
             let state = folders
@@ -32,14 +39,49 @@ impl Paths {
         Ok(Self {
             config: config.join("config.toml"),
             journal: state.join("journal.db"),
+            problem,
         })
     }
 }
 
+/// The folder that `CONVEX_SIDECAR_HOME` names, if it names one. Not every program that sets
+/// variables expands `~` (settings files, `.env` and systemd do not), so it is expanded here. Any
+/// other path that is not absolute is an error: it would lead into whichever folder a hook runs in,
+/// which is a repository's.
+fn own_home(environment: &Environment) -> Result<Option<PathBuf>> {
+    let value = environment.get(SIDECAR_HOME);
+    let Some(value) = value.filter(|value| !value.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let below_home = value
+        .strip_prefix('~')
+        .filter(|rest| rest.is_empty() || rest.starts_with(is_separator));
+    let folder = match below_home {
+        Some(rest) => {
+            home(environment).map(|home| home.join(rest.trim_start_matches(is_separator)))
+        }
+        None => Some(PathBuf::from(value)),
+    };
+    let folder = folder.filter(|folder| folder.is_absolute());
+    folder.map(Some).ok_or_else(|| {
+        anyhow!(
+            "could not use {SIDECAR_HOME}={value:?}, because it is not an absolute path; set it to the full path of a folder, without \
+             variables such as $HOME, or unset it"
+        )
+    })
+}
+
+/// Fails if `CONVEX_SIDECAR_HOME` is set to something that cannot be used.
+pub fn check_own_home(environment: &Environment) -> Result<()> {
+    own_home(environment).map(drop)
+}
+
 fn folders() -> Result<ProjectDirs> {
-    ProjectDirs::from("", "", "convex-sidecar").context(
-        "could not find a home folder; set CONVEX_SIDECAR_HOME to a folder for configuration and journal",
-    )
+    ProjectDirs::from("", "", "convex-sidecar")
+        .filter(|folders| folders.config_dir().is_absolute())
+        .context(
+            "could not find a home folder; set CONVEX_SIDECAR_HOME to a folder for configuration and journal",
+        )
 }
 
 /// The name of this program's executable.
@@ -51,8 +93,8 @@ pub fn executable_name() -> String {
 /// The place for a copy of the executable, for hooks, if the executable is in a place that does not
 /// last: in `CONVEX_SIDECAR_HOME`, else where the platform keeps data.
 pub fn executable_copy(environment: &Environment) -> Result<PathBuf> {
-    let folder = match environment.get(SIDECAR_HOME) {
-        Some(home) => PathBuf::from(home),
+    let folder = match own_home(environment)? {
+        Some(home) => home,
         None => folders()?.data_local_dir().to_owned(),
     };
     Ok(folder.join("bin").join(executable_name()))
@@ -120,6 +162,34 @@ pub fn executables(name: &str, environment: &Environment) -> impl Iterator<Item 
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn own_home_is_absolute_or_below_the_home_folder() {
+        let find = |value: &str, home: &str| {
+            let variables = [(SIDECAR_HOME, value), (HOME, home)];
+            own_home(
+                &variables
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
+            )
+        };
+        for (value, folder) in [
+            ("/srv/sidecar", Some("/srv/sidecar")),
+            ("~", Some("/home/dev")),
+            ("~/", Some("/home/dev")),
+            ("~//.sidecar", Some("/home/dev/.sidecar")),
+            (" \t", None),
+        ] {
+            let found = find(value, "/home/dev").unwrap();
+            assert_eq!(found.as_deref(), folder.map(Path::new), "{value:?}");
+        }
+        for value in ["rel/dir", ".", "~other/x", "$HOME/x", "./~/x", " /srv"] {
+            let problem = find(value, "/home/dev").unwrap_err().to_string();
+            let start = format!("could not use CONVEX_SIDECAR_HOME={value:?}, because");
+            assert!(problem.starts_with(&start), "{problem}");
+        }
+        assert!(find("~/x", "rel").is_err());
+    }
 
     #[test]
     fn only_executable_files_in_absolute_folders_are_executables() {

@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use url::Host;
 
 use super::answer::{Verdict, excerpt, verdict};
+use super::certificate;
 use super::identity::{Answer, Unidentified};
 use crate::config::Deployment;
 use crate::record::failure::{Failure, FailureKind};
@@ -354,6 +355,9 @@ impl<'a> Convex<'a> {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        if let Some(failure) = certificate::failure(error, self.deployment.name()) {
+            return failure;
+        }
         let why = if !error.is_timeout() {
             root_cause(error)
         } else if error.is_connect() {
@@ -473,7 +477,14 @@ mod tests {
             .with_custom_certificate_verifier(Arc::new(HangingCheck(checking)))
             .with_no_client_auth();
         let environment = [
-            ("CONVEX_SIDECAR_HOME", "/nowhere"),
+            (
+                "CONVEX_SIDECAR_HOME",
+                if cfg!(windows) {
+                    "C:/nowhere"
+                } else {
+                    "/nowhere"
+                },
+            ),
             ("CONVEX_SELF_HOSTED_URL", &url),
             ("CONVEX_SELF_HOSTED_ADMIN_KEY", "instance|key"),
         ];

@@ -2,6 +2,7 @@
 //! reqwest.
 
 pub mod answer;
+mod certificate;
 pub mod client;
 pub mod delivery;
 pub mod delivery_state;

@@ -8,11 +8,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::bundle::{self, Bundle};
 use super::docker_failure::{Cause, Explanation, exit_code};
+use super::env_file;
 use super::program::{End, Output, Program, QUESTION};
 use super::server;
 use super::versions::Tag;
-use crate::config::{AdminKey, Config, Environment};
+use crate::config::{self, AdminKey, Config, Environment};
 use crate::record::redact::masked;
+use crate::system::files::read_text;
 
 /// The first version that understands docker-compose.yml.
 const OLDEST: [u32; 3] = [2, 20, 2];
@@ -300,18 +302,15 @@ impl<'a> Compose<'a> {
     /// The variables in the folder's `.env`.
     pub(super) fn file_variables(&self) -> Result<Vec<(String, String)>> {
         let path = self.variables_file();
-        if !path.exists() {
-            return Ok(Vec::new());
-        }
-        dotenvy::from_path_iter(&path)
-            .and_then(Iterator::collect)
-            // The error would repeat the line, which may contain a password.
-            .map_err(|_| {
-                anyhow!(
-                    "could not parse {}; each line must be NAME=VALUE",
-                    path.display()
-                )
-            })
+        let text =
+            read_text(&path).with_context(|| format!("could not read {}", path.display()))?;
+        // The error does not repeat the line, which may contain a password.
+        env_file::variables(&text.unwrap_or_default(), &config::environment()).map_err(|line| {
+            anyhow!(
+                "could not parse {}: line {line}: a value that begins with a quote must end with it; fix that, {AGAIN}",
+                path.display()
+            )
+        })
     }
 
     /// What failed, why, and what to do about it.

@@ -6,6 +6,7 @@ pub mod compose;
 mod container;
 pub mod convex_cli;
 mod docker_failure;
+mod env_file;
 mod images;
 pub mod preflight;
 pub mod program;

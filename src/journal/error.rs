@@ -29,7 +29,9 @@ pub enum ErrorKind {
     Newer,
     /// Its file system does not support shared memory, which a write-ahead log needs.
     NoSharedMemory,
-    /// Anything else, for example a full disk or missing permissions.
+    /// The disk is full.
+    Full,
+    /// Anything else, for example missing permissions.
     Other,
 }
 
@@ -102,6 +104,7 @@ impl From<rusqlite::Error> for Error {
             }
             rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
                 ErrorCode::DatabaseBusy => ErrorKind::Busy,
+                ErrorCode::DiskFull => ErrorKind::Full,
                 ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => ErrorKind::Damaged,
                 _ if failure.extended_code == ffi::SQLITE_ERROR => ErrorKind::Damaged,
                 _ if SHARED_MEMORY.contains(&failure.extended_code) => ErrorKind::NoSharedMemory,

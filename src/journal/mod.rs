@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use self::backoff::{Backoff, LONGEST_WAIT};
 pub use self::connection::can_lock;
@@ -60,6 +60,10 @@ const BULK_LOG: i64 = 12 * 1024;
 const MAX_TRIES_WITHOUT_LOG: u32 = 32;
 /// How long a process may keep the write lock while it sees no waiters.
 pub const MAX_LOCK_HOLD: Duration = Duration::from_secs(1);
+/// How much a check writes, in bytes: more than an event with a long answer.
+const TRIAL: usize = 128 * 1024;
+/// How many pages SQLite keeps in memory meanwhile. It writes the others at once.
+const TRIAL_CACHE: i64 = 4;
 /// How long a waiting process takes to wake up.
 const WAKE_UP: Duration = Duration::from_millis(1);
 
@@ -277,9 +281,9 @@ impl Journal {
         self.has_log
     }
 
-    /// Searches the whole file for damage, and finds out whether it can be written.
+    /// Searches the whole file for damage, and finds out whether an event could be written.
     pub fn check(&self) -> Result<()> {
-        self.connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?;
+        self.try_to_write()?;
         let found: String = self
             .connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -288,6 +292,22 @@ impl Journal {
         }
         let message = format!("the journal is damaged: {found}");
         Err(Error::new(ErrorKind::Damaged, message))
+    }
+
+    /// Writes as much as a hook could and takes it back, which other processes do not see. A
+    /// transaction that writes nothing succeeds on a full disk too.
+    fn try_to_write(&self) -> Result<()> {
+        let set_cache = |pages: i64| self.connection.pragma_update(None, "cache_size", pages);
+        let pages = self
+            .connection
+            .pragma_query_value(None, "cache_size", |row| row.get(0))?;
+        set_cache(TRIAL_CACHE)?;
+        let transaction =
+            Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let sql = "INSERT INTO notes (at, note) VALUES (0, ?)";
+        transaction.execute(sql, [" ".repeat(TRIAL)])?;
+        transaction.rollback()?;
+        Ok(set_cache(pages)?)
     }
 }
 
@@ -444,6 +464,31 @@ mod tests {
         assert!(!hook.is_log_new);
         drop(hook);
         assert!(lengths()[1].is_some() && !Journal::open(&path).unwrap().is_log_new);
+    }
+
+    #[test]
+    fn check_writes_to_the_disk_and_leaves_nothing_in_the_journal() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("journal.db");
+        for has_log in [true, false] {
+            let mut journal = Journal::open(&path).unwrap();
+            assert_eq!(journal.has_log(), has_log);
+            journal.write(|write| write.note("kept", 0)).unwrap();
+            let log = with_suffix(&path, "-wal");
+            let length = || std::fs::metadata(&log).map_or(0, |log| log.len());
+            let before = length();
+            journal.check().unwrap();
+            let written = length() - before;
+            assert_eq!(written > TRIAL as u64 / 2, has_log, "{written}");
+            let notes = journal.notes(9).unwrap();
+            assert!(notes.iter().all(|(_, note)| note == "kept"));
+            journal.write(|write| write.note("kept", 0)).unwrap();
+            assert_eq!(journal.notes(9).unwrap().len(), notes.len() + 1);
+            drop(journal);
+            if has_log {
+                leave_log(&path, &lock::path_of(&path)).unwrap();
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,14 @@ use std::fmt;
 pub enum FailureKind {
     /// No connection, or no answer in time.
     Unreachable,
+    /// The server's certificate is from an authority that this machine does not trust.
+    UntrustedCertificate,
+    /// The server's certificate is for another name.
+    CertificateOfAnother,
+    /// The server's certificate has expired, or something else is wrong with it.
+    InvalidCertificate,
+    /// This machine trusts no authority at all.
+    NoCertificates,
     /// The admin key is missing, wrong or from another instance (HTTP 401, 403).
     Unauthorized,
     /// The function does not exist in the deployment.
@@ -29,8 +37,12 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 14] = [
         Self::Unreachable,
+        Self::UntrustedCertificate,
+        Self::CertificateOfAnother,
+        Self::InvalidCertificate,
+        Self::NoCertificates,
         Self::Unauthorized,
         Self::Undeployed,
         Self::Paused,
@@ -47,6 +59,10 @@ impl FailureKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
+            Self::UntrustedCertificate => "untrusted_certificate",
+            Self::CertificateOfAnother => "certificate_of_another",
+            Self::InvalidCertificate => "invalid_certificate",
+            Self::NoCertificates => "no_certificates",
             Self::Unauthorized => "unauthorized",
             Self::Undeployed => "undeployed",
             Self::Paused => "paused",
@@ -73,6 +89,10 @@ impl FailureKind {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Unreachable => "offline",
+            Self::UntrustedCertificate
+            | Self::CertificateOfAnother
+            | Self::InvalidCertificate
+            | Self::NoCertificates => "bad cert",
             Self::Unauthorized => "bad key",
             Self::NotConvex | Self::Redirected => "bad url",
             Self::Unexplained => "refused",
@@ -84,6 +104,21 @@ impl FailureKind {
     #[must_use]
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
+            Self::UntrustedCertificate if cfg!(any(windows, target_os = "macos")) => {
+                Some("add that authority to those that the system trusts")
+            }
+            Self::UntrustedCertificate => Some(
+                "add that authority to those that the system trusts, or set SSL_CERT_FILE to a file with its certificate before the client is started",
+            ),
+            Self::CertificateOfAnother => {
+                Some("correct the URL, or give the server a certificate for this name")
+            }
+            Self::InvalidCertificate => {
+                Some("replace the server's certificate, or correct the clock if that is wrong")
+            }
+            Self::NoCertificates => Some(
+                "install the system's certificates (the package ca-certificates), or correct SSL_CERT_FILE or SSL_CERT_DIR if they are set",
+            ),
             Self::Unauthorized => Some(
                 "the admin key is missing or belongs to another instance; create a new one with `generate_admin_key.sh`",
             ),

@@ -3,6 +3,9 @@
 
 use std::path::Path;
 
+use super::files::owner;
+use super::user::current_user;
+
 /// What a file is to be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -21,6 +24,22 @@ pub struct Obstacle {
     pub finding: String,
     /// What to do about it.
     pub remedy: String,
+}
+
+/// The ID of another ordinary user who owns this file or the link that leads to it, and so decides
+/// what is read. Root's files are not suspect: a managed machine or a container has them.
+#[must_use]
+pub fn foreign_owner(path: &Path) -> Option<u32> {
+    let user = current_user()?;
+    #[cfg(unix)]
+    let link = path
+        .symlink_metadata()
+        .ok()
+        .map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
+    #[cfg(not(unix))]
+    let link = None;
+    let mut owners = [owner(path), link].into_iter().flatten();
+    owners.find(|owner| ![0, user].contains(owner))
 }
 
 /// What keeps this user from using `path` for this; `None` if nothing does.
@@ -69,7 +88,7 @@ fn dangling(link: &Path) -> Obstacle {
 #[cfg(unix)]
 fn describe(path: &Path, blocker: &Path, need: Need, error: rustix::io::Errno) -> Obstacle {
     let own = rustix::process::getuid().as_raw();
-    let owner = super::files::owner(blocker).filter(|owner| *owner != own);
+    let owner = owner(blocker).filter(|owner| *owner != own);
     let whose = match owner {
         Some(0) => ", which belongs to root (as after a run with sudo)".to_owned(),
         Some(owner) => format!(", which belongs to another user (ID {owner})"),

@@ -63,12 +63,17 @@ pub fn references(text: &str, is_special: impl Fn(char) -> bool) -> String {
 
 /// Whether the character could control a terminal or deceive a reader: control characters; those
 /// that change the direction of text or end a line, which can disguise a text as another one; and
-/// invisible ones such as tags, which can hide a text that only a model reads.
+/// invisible ones such as tags, which can hide a text that only a model reads, or make two names
+/// look alike.
 fn is_harmful(char: char) -> bool {
     char.is_control()
         || matches!(
             char,
-            '\u{61c}'
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                // The invisible letters of Hangul and Khmer.
+                | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{17b4}' | '\u{17b5}'
                 | '\u{180e}'
                 // The two joiners in between are allowed, because emoji and some scripts need them.
                 | '\u{200b}'
@@ -353,6 +358,13 @@ mod tests {
     fn control_sequences_become_visible() {
         assert_eq!(escape("a\x1b[31mb\u{9b}c\nd"), "a\\u{1b}[31mb\\u{9b}c↵d");
         assert_eq!(escape_block("a\n\tb\r\u{202e}"), "a\n\tb\\u{d}\\u{202e}");
+        for invisible in "\u{ad}\u{34f}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{3164}\u{ffa0}".chars() {
+            let code = format!("\\u{{{:x}}}", u32::from(invisible));
+            assert_eq!(escape(&format!("a{invisible}b")), format!("a{code}b"));
+        }
+        for visible in ["👩\u{200d}💻", "❤\u{fe0f}", "می\u{200c}خواهم", "한국어"] {
+            assert_eq!(escape(visible), visible);
+        }
         assert_eq!(
             json_line(&serde_json::json!("\x1b\u{9b}\n\u{e0041}")),
             "\"\\u001b\\u009b\\n\\udb40\\udc41\"\n"

@@ -102,6 +102,36 @@ fn full_disk_is_not_damage() {
     );
 }
 
+/// A journal on a file system that is as small as this test needs. Only root can mount one.
+#[cfg(target_os = "linux")]
+#[test]
+fn full_disk_is_reported() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let machine = Machine::new().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    machine.write("event", &stop("s"), 0o600);
+    std::fs::create_dir(machine.sidecar_home()).unwrap();
+    let script = "exec unshare --mount sh -c '
+        mount -t tmpfs -o size=400k,mode=700 none sidecar || exit 9
+        $0 hook <event
+        head -c 900000 /dev/zero >sidecar/fill
+        $0 doctor
+        rm sidecar/fill
+        $0 doctor' \"$0\"";
+    let run = machine.shell(script).run();
+    if run.stdout.is_empty() {
+        return; // A container may mount nothing.
+    }
+    let folder = machine.sidecar_home();
+    let finding = format!(
+        "✗ journal        the disk is full, so hooks record nothing: {}",
+        folder.display()
+    );
+    assert!(run.stdout.contains(&finding), "{}", run.stdout);
+    assert_eq!(run.stdout.matches("✓ journal").count(), 1, "{}", run.stdout);
+}
+
 #[test]
 fn home_that_cannot_be_created_is_named() {
     let machine = Machine::new();
@@ -393,6 +423,56 @@ fn journal_of_a_newer_version_is_not_changed() {
     }
     assert!(journal_bytes(&machine) == before);
     assert_eq!(aside(&machine), Vec::<PathBuf>::new());
+}
+
+/// Neither settings files nor systemd expand `~` and `$HOME`. A path that is not absolute would lead
+/// into the working tree, where a repository may have put a `config.toml`.
+#[cfg(unix)]
+#[test]
+fn home_that_is_not_absolute_is_not_used() {
+    for value in ["rel/dir", ".", "$HOME/x", "~other"] {
+        let machine = Machine::new().linked();
+        let tree = machine.home().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        let theirs = tree.join(value);
+        std::fs::create_dir_all(theirs.components().collect::<PathBuf>()).unwrap();
+        std::fs::write(theirs.join("config.toml"), "capture = 'full'\n").unwrap();
+        let run = |args: &[&str]| {
+            let run = machine.sidecar(args).folder(&tree);
+            run.env("CONVEX_SIDECAR_HOME", value)
+        };
+        run(&["hook"]).stdin(stop("s")).run().silent();
+        assert_eq!(std::fs::read_dir(&theirs).unwrap().count(), 1, "{value}");
+        let finding = format!("could not use CONVEX_SIDECAR_HOME={value:?}");
+        for command in [&["sessions"][..], &["sync"], &["install"], &["setup"]] {
+            let printed = run(command).run();
+            assert_eq!(printed.status, 1, "{value}: {command:?}");
+            assert!(printed.stderr.contains(&finding), "{}", printed.stderr);
+        }
+        let doctor = run(&["doctor"]).run().stdout;
+        assert!(
+            doctor.contains(&format!("✗ configuration  {finding}")),
+            "{doctor}"
+        );
+        // Nothing is lost: the default folder has the session, without text.
+        let shown = run(&["show", "s", "--json"]).env("CONVEX_SIDECAR_HOME", " ");
+        let document: serde_json::Value = serde_json::from_str(&shown.run().ok()).unwrap();
+        assert_eq!(document["sessionId"], "s", "{value}");
+        assert_eq!(document.get("output"), None, "{value}");
+        assert_eq!(std::fs::read_dir(&tree).unwrap().count(), 1, "{value}");
+    }
+}
+
+#[test]
+fn home_below_a_tilde_is_in_the_home_folder() {
+    let machine = Machine::new().linked();
+    let tree = machine.home().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    let hook = machine.sidecar(&["hook"]).folder(&tree);
+    let hook = hook.env("CONVEX_SIDECAR_HOME", "~/sidecar");
+    hook.stdin(stop("s")).run().silent();
+    assert!(is_recorded(&machine, "s"));
+    assert_eq!(std::fs::read_dir(&tree).unwrap().count(), 0);
 }
 
 #[test]

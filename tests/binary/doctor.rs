@@ -5,6 +5,8 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
+#[cfg(target_os = "linux")]
+use crate::gate::TlsServer;
 use crate::support::{Backend, Machine, Output, json_lines, with_slashes};
 
 const SECRET: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";
@@ -586,6 +588,71 @@ fn server_that_is_down_and_pending_sessions_are_reported() {
     );
 }
 
+/// On other systems the certificates are not in a file.
+#[cfg(target_os = "linux")]
+#[test]
+fn certificate_that_is_not_accepted_is_reported() {
+    let (server, other) = (TlsServer::start(), TlsServer::start());
+    let by_name = server.url.replace("127.0.0.1", "localhost");
+    for (url, certificate, finding, remedy) in [
+        (
+            &server.url,
+            Some(&other.certificate),
+            "its certificate is from an authority that this machine does not trust (SSL_CERT_FILE=",
+            "add that authority to those that the system trusts",
+        ),
+        (
+            &by_name,
+            Some(&server.certificate),
+            "its certificate is for another name",
+            "correct the URL",
+        ),
+        (
+            &server.url,
+            None,
+            "no certificate authorities could be read from SSL_CERT_FILE=",
+            "install the system's certificates",
+        ),
+    ] {
+        let machine = Machine::new().deployment(url, SECRET);
+        let file = machine.home().join("certificates.pem");
+        if let Some(certificate) = certificate {
+            std::fs::write(&file, certificate).unwrap();
+        }
+        let machine = machine.env("SSL_CERT_FILE", file.to_str().unwrap());
+        assert_reports(&machine, "failed", finding, remedy);
+    }
+}
+
+#[test]
+fn workflows_and_deletions_that_wait_are_reported() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    drop(server);
+    let machine = Machine::new();
+    let run = |args: &[&str]| {
+        let run = machine.sidecar(args).env("CONVEX_SELF_HOSTED_URL", &url);
+        run.env("CONVEX_SELF_HOSTED_ADMIN_KEY", SECRET)
+    };
+    run(&["hook"]).stdin(stop("s")).run().silent();
+    run(&["forget", "s", "--yes"]).run();
+    run(&["workflow", "set", "release", "--status", "running"]).run();
+    let reported = run(&["doctor"]).run().stdout;
+    for finding in [
+        format!("! pending        1 forgotten session is still in {url}: could not reach"),
+        "! pending        1 workflow is waiting: could not reach".to_owned(),
+    ] {
+        assert!(reported.contains(&finding), "{reported}");
+    }
+    assert!(!reported.contains("are delivered"), "{reported}");
+    assert_reports(
+        &machine,
+        "warning",
+        "2 changes are waiting for another deployment (workflows and forgotten sessions)",
+        "configure that deployment again",
+    );
+}
+
 #[test]
 fn key_of_another_instance_is_reported() {
     let backend = Backend::start();
@@ -797,7 +864,7 @@ fn disabled_recording_is_reported() {
     assert_reports(
         &machine,
         "warning",
-        "disabled by CONVEX_SIDECAR_DISABLED=1",
+        "disabled by CONVEX_SIDECAR_DISABLED",
         "unset CONVEX_SIDECAR_DISABLED",
     );
 }

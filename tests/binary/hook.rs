@@ -346,13 +346,24 @@ fn output_that_cannot_be_printed_does_not_stop_recording() {
 
 #[test]
 fn disabled_records_nothing() {
-    let machine = Machine::new().env("CONVEX_SIDECAR_DISABLED", "1");
-    machine
-        .sidecar(&["hook"])
-        .stdin(session_start(&machine))
-        .run()
-        .silent();
-    assert!(!machine.sidecar_home().exists());
+    for (value, is_disabled) in [
+        ("1", true),
+        ("true", true),
+        ("Yes", true),
+        ("ON", true),
+        ("0", false),
+        ("false", false),
+        ("no", false),
+        ("off", false),
+    ] {
+        let machine = Machine::new().env("CONVEX_SIDECAR_DISABLED", value);
+        machine
+            .sidecar(&["hook"])
+            .stdin(session_start(&machine))
+            .run()
+            .silent();
+        assert_eq!(machine.sidecar_home().exists(), !is_disabled, "{value}");
+    }
 }
 
 #[test]

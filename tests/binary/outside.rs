@@ -1,6 +1,7 @@
 //! Files that are opened by a path from outside the program: a link, a pipe, a device, a huge file,
 //! a file of another user.
 
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -227,6 +228,37 @@ fn file_that_is_too_large_is_named() {
         run.stderr
     );
     remove(&machine.sidecar_home().join("config.toml"));
+}
+
+/// A folder that others may write to can have their `config.toml`, which would redirect the record.
+#[test]
+fn configuration_of_another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for case in ["file", "link"] {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        server.set_nonblocking(true).unwrap();
+        let machine = Machine::new();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        machine.write_config(&format!("url = '{url}'\nadmin_key = 'instance|key'\n"));
+        let file = machine.sidecar_home().join("config.toml");
+        if case == "file" {
+            std::os::unix::fs::chown(&file, Some(1_234), None).unwrap();
+        } else {
+            let elsewhere = machine.home().join("config.toml");
+            std::fs::rename(&file, &elsewhere).unwrap();
+            symlink(&elsewhere, &file).unwrap();
+            std::os::unix::fs::lchown(&file, Some(1_234), None).unwrap();
+        }
+        machine.sidecar(&["hook"]).stdin(event()).run().silent();
+        assert!(server.accept().is_err(), "{case}: something was sent");
+        let doctor = machine.sidecar(&["doctor"]).run().stdout;
+        let finding = "config.toml: it belongs to another user (ID 1234)";
+        assert!(doctor.contains(finding), "{case}: {doctor}");
+        std::os::unix::fs::lchown(&file, Some(0), None).unwrap();
+        assert_eq!(machine.document("s").get("output"), None, "{case}");
+    }
 }
 
 #[test]

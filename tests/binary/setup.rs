@@ -491,7 +491,9 @@ fn settings_of_the_user_are_kept() {
     fs::set_permissions(site.config_file(), fs::Permissions::from_mode(0o644)).unwrap();
     fs::create_dir_all(site.folder()).unwrap();
     fs::set_permissions(site.folder(), fs::Permissions::from_mode(0o700)).unwrap();
-    fs::write(site.folder().join(".env"), "RUST_LOG=debug\n").unwrap();
+    // Compose accepts a byte order mark, and any text without quotes.
+    let variables = "\u{feff}RUST_LOG=debug\nLABEL=it's my label\n";
+    fs::write(site.folder().join(".env"), variables).unwrap();
     let printed = site.setup(&["--scope", "project"]).ok();
     assert!(
         printed.contains("created again, because the configured key was refused"),
@@ -504,7 +506,7 @@ fn settings_of_the_user_are_kept() {
     assert_eq!(mode(&site.config_file()), 0o600);
     assert_eq!(
         fs::read_to_string(site.folder().join(".env")).unwrap(),
-        "RUST_LOG=debug\nDOCUMENT_RETENTION_DELAY=172800\n"
+        format!("{variables}DOCUMENT_RETENTION_DELAY=172800\n")
     );
 }
 

@@ -250,12 +250,12 @@ esac\n";
         ],
     );
     fs::remove_file(site.folder().join("docker-compose.override.yml")).unwrap();
-    fs::write(site.folder().join(".env"), "PASSWORD='hunter2\n").unwrap();
+    fs::write(site.folder().join(".env"), "A=1\nPASSWORD='hunter2\n").unwrap();
     let printed = site.setup(&[]);
     assert!(
         printed
             .stderr
-            .contains(".env; each line must be NAME=VALUE"),
+            .contains(".env: line 2: a value that begins with a quote must end with it"),
         "{}",
         printed.stderr
     );

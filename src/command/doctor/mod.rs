@@ -5,11 +5,12 @@ mod clients;
 mod deployment;
 mod hooks;
 mod older_functions;
+mod pending;
 mod proof;
 mod rules;
 mod sessions;
 
-use std::path::{MAIN_SEPARATOR, Path};
+use std::path::{MAIN_SEPARATOR, Path, is_separator};
 
 use anyhow::{Context, Result, bail};
 
@@ -70,16 +71,31 @@ pub fn run(options: &Doctor) -> Result<()> {
     }
 }
 
-/// The text with `~` for the home folder.
+/// The text with `~` for the home folder, where a path begins with it.
 fn from_home(text: &str, environment: &Environment) -> String {
     let home = config::home(environment).and_then(Path::to_str);
     match home.map(|home| home.trim_end_matches(MAIN_SEPARATOR)) {
         None | Some("") => text.to_owned(),
-        Some(home) => text.replace(
-            &format!("{home}{MAIN_SEPARATOR}"),
-            &format!("~{MAIN_SEPARATOR}"),
-        ),
+        Some(home) => shorten(text, &format!("{home}{MAIN_SEPARATOR}")),
     }
+}
+
+/// The text with `~` for `home`, which ends in a separator, where a path begins with it.
+fn shorten(text: &str, home: &str) -> String {
+    let mut parts = text.split(home);
+    let mut shortened = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_within = shortened.ends_with(|last: char| {
+            last.is_alphanumeric() || "~._-".contains(last) || is_separator(last)
+        });
+        if is_within {
+            shortened.push_str(home);
+        } else {
+            shortened.extend(['~', MAIN_SEPARATOR]);
+        }
+        shortened.push_str(part);
+    }
+    shortened
 }
 
 fn executable() -> Result<Check> {
@@ -120,7 +136,7 @@ fn configuration(config: &Config) -> Vec<Check> {
     if config.is_disabled {
         checks.push(Check::warning(
             "recording",
-            "disabled by CONVEX_SIDECAR_DISABLED=1",
+            "disabled by CONVEX_SIDECAR_DISABLED",
             "unset CONVEX_SIDECAR_DISABLED",
         ));
     }
@@ -203,6 +219,11 @@ fn journal(config: &Config) -> Vec<Check> {
             );
             return vec![Check::failed("journal", finding, LOCAL_DISK)];
         }
+        if kind == Some(ErrorKind::Full) {
+            let folder = path.parent().unwrap_or(path).display();
+            let finding = format!("the disk is full, so hooks record nothing: {folder}");
+            return vec![Check::failed("journal", finding, "free some space there")];
+        }
         let remedy = match kind {
             Some(ErrorKind::Damaged) => "the next hook sets it aside and starts a new one; `convex-sidecar import` records past sessions again",
             Some(ErrorKind::NoSharedMemory) => LOCAL_DISK,
@@ -242,36 +263,7 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
         checks.push(Check::warning("journal", finding, LOCAL_DISK));
     }
     checks.extend(other_versions(&journal.writers(now().0, RECENT)?));
-    let name = config.deployment_name();
-    let (due, elsewhere) = journal.pending(name)?;
-    let backoff = name
-        .map(|name| journal.backoff(name))
-        .transpose()?
-        .flatten();
-    checks.push(match (due, backoff) {
-        (0, _) => Check::ok("pending", "all sessions are delivered"),
-        (due, None) if name.is_none() => Check::warning(
-            "pending",
-            format!("{} for a deployment", waiting(due)),
-            "configure one (see below)",
-        ),
-        (due, Some(backoff)) => {
-            let finding = format!("{}: {}", waiting(due), backoff.failure);
-            Check::warning("pending", finding, "`convex-sidecar sync` retries now")
-        }
-        (due, None) => Check::warning(
-            "pending",
-            waiting(due),
-            "`convex-sidecar sync` delivers them",
-        ),
-    });
-    if elsewhere > 0 {
-        checks.push(Check::warning(
-            "pending",
-            format!("{} for another deployment", waiting(elsewhere)),
-            "configure that deployment again to deliver them",
-        ));
-    }
+    checks.extend(pending::checks(&journal, config)?);
     for entry in entries.iter().filter(|entry| !entry.is_delivered()) {
         if let Some(why) = &entry.last_failure {
             checks.push(Check::warning(
@@ -310,21 +302,24 @@ fn other_versions(writers: &[Writer]) -> Option<Check> {
     })
 }
 
-fn waiting(count: u64) -> String {
-    format!(
-        "{} {}",
-        ui::plural(count, "session"),
-        if count == 1 {
-            "is waiting"
-        } else {
-            "are waiting"
-        }
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_beginning_of_a_path_is_shortened() {
+        let slash = MAIN_SEPARATOR;
+        let text = |text: &str| text.replace('/', &slash.to_string());
+        let home = text("/home/dev/");
+        for (full, short) in [
+            ("/home/dev/a and '/home/dev/b'", "~/a and '~/b'"),
+            ("/mnt/home/dev/a", "/mnt/home/dev/a"),
+            ("rel/home/dev/a", "rel/home/dev/a"),
+            ("/home/develop", "/home/develop"),
+        ] {
+            assert_eq!(shorten(&text(full), &home), text(short));
+        }
+    }
 
     #[test]
     fn file_outside_of_the_profile_may_be_read_by_others_where_files_have_no_mode() {
