@@ -368,6 +368,42 @@ fn other_executable_is_reported() {
     );
 }
 
+#[cfg(target_os = "linux")] // Other systems describe a file that is not a program differently.
+#[test]
+fn program_that_cannot_run_is_reported() {
+    for (program, why) in [
+        ("", "Exec format error"),
+        ("\u{7f}ELF, and not a program", "Exec format error"),
+        ("#!/not/there\n", "its interpreter or loader does not exist"),
+        (
+            "#!/bin/sh\necho missing library >&2\nexit 127\n",
+            "exit status 127: missing library",
+        ),
+        ("#!/bin/sh\nexit 1\n", "exit status 1: no output"),
+        ("#!/bin/sh\nkill -SEGV $$\n", "a signal ended it"),
+        ("#!/bin/sh\n", "`--version` prints no version"),
+        (
+            "#!/bin/sh\necho another program\n",
+            "`--version` prints no version",
+        ),
+    ] {
+        let machine = Machine::new().linked();
+        machine.write("other/convex-sidecar", program, 0o755);
+        let other = machine.home().join("other/convex-sidecar");
+        let machine = installed_on(machine, |settings| {
+            hook(settings, "Stop")["command"] = json!(format!("exec {} hook", other.display()));
+        });
+        assert_reports(
+            &machine,
+            "failed",
+            &format!("other/convex-sidecar, which cannot run: {why}"),
+            "`convex-sidecar install` replaces it with this one",
+        );
+        machine.sidecar(&["install"]).run().ok();
+        assert_eq!(failed(&machine), Vec::<Value>::new());
+    }
+}
+
 #[cfg(unix)] // A shell runs the command.
 #[test]
 fn executable_without_path_is_reported() {

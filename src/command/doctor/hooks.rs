@@ -2,15 +2,13 @@
 //! event once.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use super::rules;
+use super::{program, rules};
 use crate::client_settings::entries::Entry;
 use crate::client_settings::scopes::{self, Scope, Settings, is_same_file};
 use crate::client_settings::shell::{self, Invocation};
 use crate::client_settings::{EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE};
 use crate::config::{self, Environment, executables};
-use crate::system::access::{self, Need};
 use crate::ui::Check;
 
 /// The hooks of each client.
@@ -65,6 +63,8 @@ struct Client {
     has_program_for_plugin: bool,
     /// Where `install` puts a copy of the executable.
     copy: Option<PathBuf>,
+    /// Its environment.
+    environment: Environment,
 }
 
 impl Client {
@@ -94,6 +94,7 @@ impl Client {
             problems,
             has_program_for_plugin: has_program_for_plugin(environment),
             copy: config::executable_copy(environment).ok(),
+            environment: environment.clone(),
         }
     }
 
@@ -286,47 +287,16 @@ impl Client {
         checks
     }
 
-    /// Checks that an executable in the settings is this one.
-    fn program(&self, file: &Settings, program: &str) -> Option<Check> {
-        let path = file.path.display();
-        let this = std::env::current_exe().ok()?;
-        if !Path::new(program).is_absolute() {
-            return Some(Check::warning(
-                "hooks",
-                format!("{path} runs {program}, which another PATH may not find"),
-                self.remedy(file, "writes its full path"),
-            ));
-        }
-        if let Some(obstacle) = access::obstacle(program.as_ref(), Need::Run) {
-            let message = format!("{path} runs it: {}", obstacle.finding);
-            return Some(Check::failed("hooks", message, obstacle.remedy));
-        }
-        if !Path::new(program).is_file() {
-            let message = format!("{path} runs {program}, which does not exist");
-            return Some(Check::failed(
-                "hooks",
-                message,
-                self.remedy(file, "replaces it with this one"),
-            ));
-        }
-        if is_same_file(program.as_ref(), &this) {
-            return None;
-        }
+    /// Checks a program in a settings file.
+    fn program(&self, file: &Settings, path: &str) -> Option<Check> {
         // Only a program of the user or an administrator may be run.
-        let version = (matches!(file.scope, Scope::User | Scope::Managed) || self.is_copy(program))
-            .then(|| version(program))
-            .flatten();
-        if version.as_deref() == Some(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION"))) {
-            return None;
-        }
-        let version = version
-            .map(|version| format!(" ({version})"))
-            .unwrap_or_default();
-        Some(Check::warning(
-            "hooks",
-            format!("{path} runs {program}{version}, not this executable"),
-            self.remedy(file, "replaces it with this one"),
-        ))
+        let is_own = matches!(file.scope, Scope::User | Scope::Managed);
+        let named = program::Named {
+            path,
+            file: &file.path,
+            is_trusted: is_own || self.is_copy(path),
+        };
+        program::check(named, &self.environment, |effect| self.remedy(file, effect))
     }
 
     /// Whether a program is the copy that `install` made.
@@ -354,11 +324,6 @@ impl Client {
             (scope, _) => format!("`convex-sidecar {verb} --scope {}`", scope.name()),
         }
     }
-}
-
-fn version(program: &str) -> Option<String> {
-    let output = Command::new(program).arg("--version").output().ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Whether the command sets its own journal or deployment, which the proof must not write to.

@@ -5,6 +5,7 @@ mod clients;
 mod deployment;
 mod hooks;
 mod older_functions;
+mod program;
 mod proof;
 mod rules;
 mod sessions;
