@@ -237,7 +237,9 @@ fn no_proxy(environment: &Environment, hosts: &str) -> String {
     listed.join(",")
 }
 
-fn wait(mut child: Child, input: Option<&str>, limit: Duration) -> std::io::Result<Output> {
+/// Waits for a child's end, or stops it at its time limit. The input is passed on stdin, which then
+/// has to be a pipe.
+pub fn wait(mut child: Child, input: Option<&str>, limit: Duration) -> std::io::Result<Output> {
     let start = Instant::now();
     let stdout = child.stdout.take().map(Reader::start);
     let stderr = child.stderr.take().map(Reader::start);

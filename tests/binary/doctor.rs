@@ -404,6 +404,27 @@ fn program_that_cannot_run_is_reported() {
     }
 }
 
+#[cfg(unix)] // The program is a shell script.
+#[test]
+fn program_without_an_end_is_stopped_and_reported() {
+    let machine = Machine::new().linked();
+    machine.write(
+        "other/convex-sidecar",
+        "#!/bin/sh\nexec /bin/sleep 60\n",
+        0o755,
+    );
+    let other = machine.home().join("other/convex-sidecar");
+    let machine = installed_on(machine, |settings| {
+        hook(settings, "Stop")["command"] = json!(format!("exec {} hook", other.display()));
+    });
+    assert_reports(
+        &machine,
+        "failed",
+        "which cannot run: it did not end within 5 s and was stopped",
+        "`convex-sidecar install` replaces it with this one",
+    );
+}
+
 #[cfg(unix)] // A shell runs the command.
 #[test]
 fn executable_without_path_is_reported() {
@@ -495,6 +516,30 @@ fn hooks_that_print_fail_the_proof() {
         &machine,
         "failed",
         "the hook for Stop failed: it printed: event: ",
+        "run `convex-sidecar hook --verbose` by hand",
+    );
+}
+
+#[cfg(unix)] // The program is a shell script.
+#[test]
+fn hook_without_an_end_is_stopped_and_fails_the_proof() {
+    let backend = Backend::start();
+    let machine = backend.machine().linked();
+    machine.write(
+        "other/convex-sidecar",
+        &format!(
+            "#!/bin/sh\n[ \"$1\" != --version ] || {{ echo convex-sidecar {VERSION}; exit; }}\nexec /bin/sleep 60\n"
+        ),
+        0o755,
+    );
+    let other = machine.home().join("other/convex-sidecar");
+    let machine = installed_on(machine, |settings| {
+        hook(settings, "Stop")["command"] = json!(format!("exec {} hook", other.display()));
+    });
+    assert_reports(
+        &machine,
+        "failed",
+        "the hook for Stop failed: it did not end within 12 s and was stopped",
         "run `convex-sidecar hook --verbose` by hand",
     );
 }

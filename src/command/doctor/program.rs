@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::client_settings::scopes::is_same_file;
 use crate::config::Environment;
@@ -9,6 +10,8 @@ use crate::deployment::program::Program;
 use crate::system::access::{self, Need};
 use crate::ui::Check;
 
+/// How long a program may take to print its version.
+const LIMIT: Duration = Duration::from_secs(5);
 /// What `--version` prints before the number.
 const NAME: &str = "convex-sidecar ";
 
@@ -65,6 +68,7 @@ fn version(path: &str, environment: &Environment) -> Result<String, String> {
     let program = Program::at(path.as_ref(), environment);
     let output = program
         .run(Path::new("/"), &["--version"])
+        .limit(LIMIT)
         .output()
         .map_err(|error| why_not_started(&error))?;
     if !output.is_success() {
