@@ -48,11 +48,22 @@ impl Entry {
     }
 }
 
+/// An event that a settings file names, whoever its hooks belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its name.
+    pub name: String,
+    /// Whether it has hooks, and we may change all of them.
+    pub is_own: bool,
+}
+
 /// What concerns us in a settings file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
     /// Our entries, in the order of the file.
     pub entries: Vec<Entry>,
+    /// All events that it names, in the order of the file.
+    pub events: Vec<Event>,
     /// The settings that decide which hooks run.
     pub switches: Switches,
     /// Our plugin if it is enabled, as the client names it: `<plugin>@<marketplace>`.
@@ -92,11 +103,28 @@ fn read(
         .into_iter()
         .flatten()
         .find(|plugin| plugin.key.starts_with("convex-sidecar@") && plugin.value.raw() == "true");
+    let entries: Vec<_> = locate(&json)?.into_iter().map(|ours| ours.entry).collect();
     Ok(Found {
-        entries: locate(&json)?.into_iter().map(|ours| ours.entry).collect(),
+        events: events(json.root, &entries),
+        entries,
         switches: Switches::read(json.root),
         plugin: plugin.map(|plugin| plugin.key),
     })
+}
+
+fn events(root: Node, ours: &[Entry]) -> Vec<Event> {
+    let events = root.member("hooks").and_then(Node::members);
+    let event = |event: Member| {
+        let groups = event.value.elements().into_iter().flatten();
+        let hooks = groups.filter_map(|group| group.member("hooks")?.elements());
+        let count: usize = hooks.map(|hooks| hooks.len()).sum();
+        let is_own = |entry: &&Entry| entry.is_alone && entry.event == event.key;
+        Event {
+            is_own: count > 0 && ours.iter().filter(is_own).count() == count,
+            name: event.key,
+        }
+    };
+    events.into_iter().flatten().map(event).collect()
 }
 
 /// One of our entries and where it is.

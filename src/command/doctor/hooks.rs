@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::clients::NamedEvent;
 use super::{program, rules};
-use crate::client_settings::entries::Entry;
+use crate::client_settings::entries::{Entry, Event};
 use crate::client_settings::scopes::{self, Scope, Settings, is_same_file};
 use crate::client_settings::shell::{self, Invocation};
 use crate::client_settings::{EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE};
@@ -32,10 +33,16 @@ impl Installed {
         self.0.iter().find_map(|client| client.invocation(event))
     }
 
-    /// Whether a client has our hook for `StopFailure`.
-    pub fn has_stop_failure(&self) -> bool {
-        let mut files = self.0.iter().flat_map(Client::files_with_entries);
-        files.any(|file| file.found.own().any(|entry| entry.event == STOP_FAILURE))
+    /// The events in the files that the hooks come from, which a client has to know to read these
+    /// files.
+    pub fn events(&self) -> Vec<NamedEvent> {
+        let mut events = Vec::new();
+        for event in self.0.iter().flat_map(Client::events) {
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+        events
     }
 
     /// The checks of the hooks, at least one. Clients share the settings of the current folder, so
@@ -143,6 +150,34 @@ impl Client {
     /// The files whose entries the client runs.
     fn files_with_entries(&self) -> impl DoubleEndedIterator<Item = &Settings> {
         rules::running(&self.files).filter(|file| file.found.own().next().is_some())
+    }
+
+    /// The events in the files that hooks come from.
+    fn events(&self) -> impl Iterator<Item = NamedEvent> {
+        let of_plugins = self.plugins().map(|(file, _)| file);
+        let files = self.files_with_entries().chain(of_plugins);
+        files.flat_map(|file| {
+            let event = |event: &Event| NamedEvent {
+                name: event.name.clone(),
+                file: file.path.clone(),
+                removal: self.removal(file, event),
+            };
+            file.found.events.iter().map(event)
+        })
+    }
+
+    /// How an event is removed from a settings file.
+    fn removal(&self, file: &Settings, event: &Event) -> String {
+        let (name, path) = (&event.name, file.path.display());
+        match file.scope {
+            Scope::Managed => {
+                format!("remove {name} from {path}, which only an administrator can change")
+            }
+            scope if event.is_own && name == STOP_FAILURE => {
+                format!("remove {name} with {}", self.line("install", scope))
+            }
+            _ => format!("remove {name} from {path}"),
+        }
     }
 
     /// The places that hooks come from, for a message.
