@@ -57,6 +57,26 @@ pub struct Event {
     pub is_own: bool,
 }
 
+/// What a settings file says about our plugin. A value that is not a boolean says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugin {
+    /// As the client names it: `<plugin>@<marketplace>`.
+    pub name: String,
+    /// Whether it is enabled or disabled.
+    pub is_enabled: bool,
+}
+
+impl Plugin {
+    fn read(member: Member) -> Option<Self> {
+        let is_ours = member.key.starts_with("convex-sidecar@");
+        let is_enabled = member.value.raw().parse().ok().filter(|_| is_ours)?;
+        Some(Self {
+            name: member.key,
+            is_enabled,
+        })
+    }
+}
+
 /// What concerns us in a settings file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
@@ -66,8 +86,8 @@ pub struct Found {
     pub events: Vec<Event>,
     /// The settings that decide which hooks run.
     pub switches: Switches,
-    /// Our plugin if it is enabled, as the client names it: `<plugin>@<marketplace>`.
-    pub plugin: Option<String>,
+    /// Our plugin, once for each marketplace.
+    pub plugins: Vec<Plugin>,
 }
 
 impl Found {
@@ -96,19 +116,14 @@ fn read(
         return Ok(Found::default());
     }
     let json = Json::parse(text)?;
-    let plugin = json
-        .root
-        .member("enabledPlugins")
-        .and_then(Node::members)
-        .into_iter()
-        .flatten()
-        .find(|plugin| plugin.key.starts_with("convex-sidecar@") && plugin.value.raw() == "true");
+    let plugins = json.root.member("enabledPlugins").and_then(Node::members);
+    let plugins = plugins.into_iter().flatten();
     let entries: Vec<_> = locate(&json)?.into_iter().map(|ours| ours.entry).collect();
     Ok(Found {
         events: events(json.root, &entries),
         entries,
         switches: Switches::read(json.root),
-        plugin: plugin.map(|plugin| plugin.key),
+        plugins: plugins.filter_map(Plugin::read).collect(),
     })
 }
 

@@ -8,8 +8,8 @@ use super::{program, rules};
 use crate::client_settings::entries::{Entry, Event};
 use crate::client_settings::scopes::{self, Scope, Settings, is_same_file};
 use crate::client_settings::shell::{self, Invocation};
-use crate::client_settings::{EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE};
-use crate::config::{self, Environment, executables};
+use crate::client_settings::{self, EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE};
+use crate::config::{self, Environment};
 use crate::ui::Check;
 
 /// The hooks of each client.
@@ -99,7 +99,7 @@ impl Client {
             folder: None,
             files,
             problems,
-            has_program_for_plugin: has_program_for_plugin(environment),
+            has_program_for_plugin: program::is_found_by_plugin(environment),
             copy: config::executable_copy(environment).ok(),
             environment: environment.clone(),
         }
@@ -143,8 +143,7 @@ impl Client {
 
     /// The plugins that the client runs, with the files that enable them.
     fn plugins(&self) -> impl Iterator<Item = (&Settings, &str)> {
-        rules::running_plugins(&self.files)
-            .filter_map(|file| Some((file, file.found.plugin.as_deref()?)))
+        rules::running_plugins(&self.files).map(|(file, plugin)| (file, &plugin.name[..]))
     }
 
     /// The files whose entries the client runs.
@@ -192,7 +191,8 @@ impl Client {
     }
 
     fn missing(&self) -> Option<Check> {
-        if self.files.iter().any(|file| file.found.plugin.is_some()) {
+        let plugins = client_settings::rules::plugins(&self.files);
+        if plugins.iter().any(|(_, plugin)| plugin.is_enabled) {
             return None;
         }
         let has_hook = |event: &str| {
@@ -212,11 +212,17 @@ impl Client {
             None => message,
             Some(folder) => format!("{message} with CLAUDE_CONFIG_DIR={folder}"),
         };
-        Some(Check::warning(
-            "hooks",
-            message,
-            self.line("install", Scope::User),
-        ))
+        let install = self.line("install", Scope::User);
+        let Some((file, plugin)) = plugins.first().filter(|_| missing.len() == EVENTS.len()) else {
+            return Some(Check::warning("hooks", message, install));
+        };
+        let (name, path) = (&plugin.name, file.path.display());
+        let message = format!("{message}; the plugin {name} is switched off in {path}");
+        let remedy = match file.scope {
+            Scope::Managed => install,
+            _ => format!("set it to true there, or run {install}"),
+        };
+        Some(Check::warning("hooks", message, remedy))
     }
 
     fn doubled(&self) -> Option<Check> {
@@ -372,23 +378,4 @@ fn has_own_home_or_deployment(entry: &Entry) -> bool {
 /// expand.
 fn has_variable(entry: &Entry) -> bool {
     entry.program.contains(['$', '~', '`'])
-}
-
-/// Whether the plugin finds an executable; `hooks/convex-sidecar.sh` looks in the same places.
-fn has_program_for_plugin(environment: &Environment) -> bool {
-    let stated = environment.get("CONVEX_SIDECAR_BIN").map(PathBuf::from);
-    let cargo = environment
-        .get("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(config::home(environment)?.join(".cargo")));
-    let in_cargo = cargo.map(|folder| {
-        folder
-            .join("bin")
-            .join(format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX))
-    });
-    executables("convex-sidecar", environment).next().is_some()
-        || stated
-            .into_iter()
-            .chain(in_cargo)
-            .any(|path| path.is_file())
 }

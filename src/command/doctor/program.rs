@@ -1,11 +1,11 @@
 //! The program that hooks run: whether it is this one, and whether it can run at all.
 
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::client_settings::scopes::is_same_file;
-use crate::config::Environment;
+use crate::config::{self, Environment, executables};
 use crate::deployment::program::Program;
 use crate::system::access::{self, Need};
 use crate::ui::Check;
@@ -92,4 +92,23 @@ fn why_not_started(error: &anyhow::Error) -> String {
         Some(error) => error.to_string(),
         None => format!("{error:#}"),
     }
+}
+
+/// Whether the plugin finds an executable; `hooks/convex-sidecar.sh` looks in the same places.
+pub fn is_found_by_plugin(environment: &Environment) -> bool {
+    let stated = environment.get("CONVEX_SIDECAR_BIN").map(PathBuf::from);
+    let cargo = environment
+        .get("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(config::home(environment)?.join(".cargo")));
+    let in_cargo = cargo.map(|folder| {
+        folder
+            .join("bin")
+            .join(format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX))
+    });
+    executables("convex-sidecar", environment).next().is_some()
+        || stated
+            .into_iter()
+            .chain(in_cargo)
+            .any(|path| path.is_file())
 }
