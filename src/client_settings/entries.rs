@@ -48,15 +48,46 @@ impl Entry {
     }
 }
 
+/// An event that a settings file names, whoever its hooks belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its name.
+    pub name: String,
+    /// Whether it has hooks, and we may change all of them.
+    pub is_own: bool,
+}
+
+/// What a settings file says about our plugin. A value that is not a boolean says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugin {
+    /// As the client names it: `<plugin>@<marketplace>`.
+    pub name: String,
+    /// Whether it is enabled or disabled.
+    pub is_enabled: bool,
+}
+
+impl Plugin {
+    fn read(member: Member) -> Option<Self> {
+        let is_ours = member.key.starts_with("convex-sidecar@");
+        let is_enabled = member.value.raw().parse().ok().filter(|_| is_ours)?;
+        Some(Self {
+            name: member.key,
+            is_enabled,
+        })
+    }
+}
+
 /// What concerns us in a settings file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
     /// Our entries, in the order of the file.
     pub entries: Vec<Entry>,
+    /// All events that it names, in the order of the file.
+    pub events: Vec<Event>,
     /// The settings that decide which hooks run.
     pub switches: Switches,
-    /// Our plugin if it is enabled, as the client names it: `<plugin>@<marketplace>`.
-    pub plugin: Option<String>,
+    /// Our plugin, once for each marketplace.
+    pub plugins: Vec<Plugin>,
 }
 
 impl Found {
@@ -85,18 +116,30 @@ fn read(
         return Ok(Found::default());
     }
     let json = Json::parse(text)?;
-    let plugin = json
-        .root
-        .member("enabledPlugins")
-        .and_then(Node::members)
-        .into_iter()
-        .flatten()
-        .find(|plugin| plugin.key.starts_with("convex-sidecar@") && plugin.value.raw() == "true");
+    let plugins = json.root.member("enabledPlugins").and_then(Node::members);
+    let plugins = plugins.into_iter().flatten();
+    let entries: Vec<_> = locate(&json)?.into_iter().map(|ours| ours.entry).collect();
     Ok(Found {
-        entries: locate(&json)?.into_iter().map(|ours| ours.entry).collect(),
+        events: events(json.root, &entries),
+        entries,
         switches: Switches::read(json.root),
-        plugin: plugin.map(|plugin| plugin.key),
+        plugins: plugins.filter_map(Plugin::read).collect(),
     })
+}
+
+fn events(root: Node, ours: &[Entry]) -> Vec<Event> {
+    let events = root.member("hooks").and_then(Node::members);
+    let event = |event: Member| {
+        let groups = event.value.elements().into_iter().flatten();
+        let hooks = groups.filter_map(|group| group.member("hooks")?.elements());
+        let count: usize = hooks.map(|hooks| hooks.len()).sum();
+        let is_own = |entry: &&Entry| entry.is_alone && entry.event == event.key;
+        Event {
+            is_own: count > 0 && ours.iter().filter(is_own).count() == count,
+            name: event.key,
+        }
+    };
+    events.into_iter().flatten().map(event).collect()
 }
 
 /// One of our entries and where it is.

@@ -8,6 +8,7 @@
 
 pub mod edit;
 pub mod entries;
+pub mod events;
 mod json;
 pub mod rules;
 pub mod scopes;

@@ -1,6 +1,7 @@
 //! Which hooks the client runs: which settings switch hooks off, and which file takes precedence.
 //! docs/hooks.md has the rules as a table, with the clients that they were measured with.
 
+use super::entries::Plugin;
 use super::json::Node;
 use super::scopes::{Scope, Settings};
 
@@ -156,6 +157,21 @@ pub fn why_off(files: &[Settings], scope: Scope) -> Option<String> {
     }
     let obstacle = obstacle(files)?;
     Some(format!("{}; {}", obstacle.finding(), obstacle.remedy()))
+}
+
+/// Our plugins that these files enable or disable, each with the file that decides: the last one
+/// that names the plugin. The files are in the order of their precedence, the lowest first.
+pub fn plugins<'a>(
+    files: impl IntoIterator<Item = &'a Settings>,
+) -> Vec<(&'a Settings, &'a Plugin)> {
+    let mut decided: Vec<(&Settings, &Plugin)> = Vec::new();
+    for file in files {
+        for plugin in &file.found.plugins {
+            decided.retain(|(_, other)| other.name != plugin.name);
+            decided.push((file, plugin));
+        }
+    }
+    decided
 }
 
 /// What keeps the client from running the hooks of these files, if anything does. The files are in

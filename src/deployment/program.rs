@@ -1,4 +1,4 @@
-//! Programs that `setup` runs: docker, node, npm, npx.
+//! Programs that `setup` runs: docker, node, npm, npx. `doctor` also runs clients and hooks.
 //!
 //! A child is told that this machine is reached without a proxy, and which authorities the system
 //! trusts. It does not get variables that select another deployment or configure the containers of
@@ -10,6 +10,7 @@
     reason = "this module limits how long a program may take"
 )]
 
+use std::fmt;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -236,7 +237,9 @@ fn no_proxy(environment: &Environment, hosts: &str) -> String {
     listed.join(",")
 }
 
-fn wait(mut child: Child, input: Option<&str>, limit: Duration) -> std::io::Result<Output> {
+/// Waits for a child's end, or stops it at its time limit. The input is passed on stdin, which then
+/// has to be a pipe.
+pub fn wait(mut child: Child, input: Option<&str>, limit: Duration) -> std::io::Result<Output> {
     let start = Instant::now();
     let stdout = child.stdout.take().map(Reader::start);
     let stderr = child.stderr.take().map(Reader::start);
@@ -308,11 +311,37 @@ impl From<ExitStatus> for End {
     }
 }
 
+impl fmt::Display for End {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Success => write!(formatter, "exit status 0"),
+            Self::Failed(Some(code)) => write!(formatter, "exit status {code}"),
+            Self::Failed(None) => write!(formatter, "a signal ended it"),
+            Self::TimedOut(limit) => {
+                let seconds = limit.as_secs();
+                write!(
+                    formatter,
+                    "it did not end within {seconds} s and was stopped"
+                )
+            }
+        }
+    }
+}
+
 impl Output {
     /// Whether its exit code was 0.
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.end == End::Success
+    }
+
+    /// How it ended, and the last line that it printed, without secrets.
+    #[must_use]
+    pub fn failure(&self) -> String {
+        let text = self.text();
+        let text = masked(&text);
+        let last = text.lines().rfind(|line| !line.trim().is_empty());
+        format!("{}: {}", self.end, last.unwrap_or("no output"))
     }
 
     /// Everything that it printed.

@@ -145,6 +145,104 @@ fn stop_failure_needs_a_newer_client() {
     }
 }
 
+/// Adds a hook of another program for this event to the user's settings.
+fn add_other_hook(machine: &Machine, event: &str) {
+    let path = machine.home().join(".claude/settings.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut settings: Value = serde_json::from_str(&text).unwrap();
+    let group = json!({"hooks": [{"type": "command", "command": "notify"}]});
+    let groups = settings["hooks"].as_object_mut().unwrap().entry(event);
+    groups
+        .or_insert(json!([]))
+        .as_array_mut()
+        .unwrap()
+        .push(group);
+    fs::write(path, settings.to_string()).unwrap();
+}
+
+#[test]
+fn event_of_another_program_needs_a_client_that_knows_it() {
+    // The first client that reads a file with the event, and the one before it.
+    for (event, before, since) in [
+        ("SubagentStart", "2.0.42", "2.0.43"),
+        ("PostToolUseFailure", "2.0.55", "2.0.56"),
+        ("StopFailure", "2.1.77", "2.1.78"),
+        ("PermissionDenied", "2.1.88", "2.1.89"),
+        ("PreModelSwitch", "2.1.100", "2.1.101"),
+        ("NotAnEvent", "2.1.100", "2.1.101"),
+    ] {
+        let machine = Machine::new().linked();
+        machine.sidecar(&["install"]).run().ok();
+        add_other_hook(&machine, event);
+        put(&machine, "the SDK", since);
+        assert_eq!(checks(&machine)[0]["mark"], "ok", "{event}");
+        put(&machine, "an editor", before);
+        let found = checks(&machine);
+        let [check] = &found[..] else {
+            panic!("{event}: {found:?}");
+        };
+        let settings = machine.home().join(".claude/settings.json");
+        let settings = settings.display();
+        let finding = format!("): it does not know {event} in {settings}, and ignores the whole");
+        let says = check["says"].as_str().unwrap();
+        assert!(
+            says.starts_with(before) && says.contains(&finding),
+            "{check}"
+        );
+        let remedy = format!("update it to {since} or newer, or remove {event} from {settings}");
+        assert_eq!(check["remedy"], remedy);
+    }
+    for event in [
+        "PreToolUse",
+        "PostToolUse",
+        "Notification",
+        "SubagentStop",
+        "PreCompact",
+    ] {
+        let machine = Machine::new().linked();
+        put(&machine, "an editor", "1.0.128");
+        machine.sidecar(&["install"]).run().ok();
+        add_other_hook(&machine, event);
+        assert_eq!(checks(&machine)[0]["mark"], "ok", "{event}");
+    }
+}
+
+#[test]
+fn events_of_one_file_are_reported_together_with_the_version_that_reads_all() {
+    let machine = Machine::new().linked();
+    put(&machine, "an editor", "2.0.50");
+    machine.sidecar(&["install", "--stop-failure"]).run().ok();
+    add_other_hook(&machine, "Setup");
+    let settings = machine.home().join(".claude/settings.json");
+    let settings = settings.display();
+    let remedy = |stop_failure: &str| {
+        format!(
+            "update it to 2.1.78 or newer, or remove Setup from {settings} and remove StopFailure {stop_failure}"
+        )
+    };
+    let found = checks(&machine);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["remedy"], remedy("with `convex-sidecar install`"));
+    // `install` leaves the hooks of others there, and with them the event.
+    add_other_hook(&machine, "StopFailure");
+    let found = checks(&machine);
+    assert_eq!(found[0]["remedy"], remedy(&format!("from {settings}")));
+}
+
+#[test]
+fn event_counts_only_in_a_file_that_our_hooks_come_from() {
+    let machine = Machine::new().linked();
+    put(&machine, "an editor", "2.0.50");
+    let with_plugin = |plugins: &Value| {
+        let settings = json!({"hooks": {"Setup": []}, "enabledPlugins": plugins});
+        machine.write(".claude/settings.json", &settings.to_string(), 0o644);
+        checks(&machine)[0]["mark"].clone()
+    };
+    assert_eq!(with_plugin(&json!({})), "ok");
+    let plugin = json!({"convex-sidecar@convex-sidecar": true});
+    assert_eq!(with_plugin(&plugin), "warning");
+}
+
 #[test]
 fn clients_are_counted_once_and_the_oldest_is_named() {
     let machine = Machine::new().linked();

@@ -370,6 +370,63 @@ fn other_executable_is_reported() {
     );
 }
 
+#[cfg(target_os = "linux")] // Other systems describe a file that is not a program differently.
+#[test]
+fn program_that_cannot_run_is_reported() {
+    for (program, why) in [
+        ("", "Exec format error"),
+        ("\u{7f}ELF, and not a program", "Exec format error"),
+        ("#!/not/there\n", "its interpreter or loader does not exist"),
+        (
+            "#!/bin/sh\necho missing library >&2\nexit 127\n",
+            "exit status 127: missing library",
+        ),
+        ("#!/bin/sh\nexit 1\n", "exit status 1: no output"),
+        ("#!/bin/sh\nkill -SEGV $$\n", "a signal ended it"),
+        ("#!/bin/sh\n", "`--version` prints no version"),
+        (
+            "#!/bin/sh\necho another program\n",
+            "`--version` prints no version",
+        ),
+    ] {
+        let machine = Machine::new().linked();
+        machine.write("other/convex-sidecar", program, 0o755);
+        let other = machine.home().join("other/convex-sidecar");
+        let machine = installed_on(machine, |settings| {
+            hook(settings, "Stop")["command"] = json!(format!("exec {} hook", other.display()));
+        });
+        assert_reports(
+            &machine,
+            "failed",
+            &format!("other/convex-sidecar, which cannot run: {why}"),
+            "`convex-sidecar install` replaces it with this one",
+        );
+        machine.sidecar(&["install"]).run().ok();
+        assert_eq!(failed(&machine), Vec::<Value>::new());
+    }
+}
+
+#[cfg(unix)] // The program is a shell script.
+#[test]
+fn program_without_an_end_is_stopped_and_reported() {
+    let machine = Machine::new().linked();
+    machine.write(
+        "other/convex-sidecar",
+        "#!/bin/sh\nexec /bin/sleep 60\n",
+        0o755,
+    );
+    let other = machine.home().join("other/convex-sidecar");
+    let machine = installed_on(machine, |settings| {
+        hook(settings, "Stop")["command"] = json!(format!("exec {} hook", other.display()));
+    });
+    assert_reports(
+        &machine,
+        "failed",
+        "which cannot run: it did not end within 5 s and was stopped",
+        "`convex-sidecar install` replaces it with this one",
+    );
+}
+
 #[cfg(unix)] // A shell runs the command.
 #[test]
 fn executable_without_path_is_reported() {
@@ -461,6 +518,30 @@ fn hooks_that_print_fail_the_proof() {
         &machine,
         "failed",
         "the hook for Stop failed: it printed: event: ",
+        "run `convex-sidecar hook --verbose` by hand",
+    );
+}
+
+#[cfg(unix)] // The program is a shell script.
+#[test]
+fn hook_without_an_end_is_stopped_and_fails_the_proof() {
+    let backend = Backend::start();
+    let machine = backend.machine().linked();
+    machine.write(
+        "other/convex-sidecar",
+        &format!(
+            "#!/bin/sh\n[ \"$1\" != --version ] || {{ echo convex-sidecar {VERSION}; exit; }}\nexec /bin/sleep 60\n"
+        ),
+        0o755,
+    );
+    let other = machine.home().join("other/convex-sidecar");
+    let machine = installed_on(machine, |settings| {
+        hook(settings, "Stop")["command"] = json!(format!("exec {} hook", other.display()));
+    });
+    assert_reports(
+        &machine,
+        "failed",
+        "the hook for Stop failed: it did not end within 12 s and was stopped",
         "run `convex-sidecar hook --verbose` by hand",
     );
 }

@@ -257,6 +257,81 @@ fn switch_of_a_file_with_lower_precedence_is_overridden() {
     );
 }
 
+const PLUGIN: &str = "convex-sidecar@convex-sidecar";
+
+#[test]
+fn plugin_runs_if_the_last_file_that_names_it_enables_it() {
+    let machine = Machine::new().linked();
+    let project = machine.home().join("project");
+    let places = [
+        ".claude/settings.json",
+        "project/.claude/settings.json",
+        "project/.claude/settings.local.json",
+    ];
+    // What the user's, the project's and the local file say, and which of them decides.
+    for (values, decisive) in [
+        ([Some(true), None, None], 0),
+        ([Some(true), Some(false), None], 1),
+        ([Some(true), None, Some(false)], 2),
+        ([Some(true), Some(false), Some(true)], 2),
+        ([Some(false), Some(true), None], 1),
+        ([Some(false), None, Some(true)], 2),
+        ([Some(false), Some(true), Some(false)], 2),
+        ([Some(true), Some(true), None], 1),
+        ([Some(false), None, None], 0),
+    ] {
+        for (place, value) in places.into_iter().zip(values) {
+            let plugins = value.map_or(json!({}), |value| json!({PLUGIN: value}));
+            put(&machine, place, &json!({"enabledPlugins": plugins}));
+        }
+        let doctor = machine.sidecar(&["doctor", "--json"]).folder(&project);
+        let found = of_hooks(&doctor.run().stdout);
+        let file = format!("{}/{}", machine.home().display(), places[decisive]);
+        if values[decisive] == Some(true) {
+            let finding = format!("the plugin {PLUGIN} in {file}");
+            assert_only(&found, "ok", &finding, "");
+        } else {
+            let finding = format!(
+                "no hooks apply in this folder; the plugin {PLUGIN} is switched off in {file}"
+            );
+            let remedy = "set it to true there, or run `convex-sidecar install`";
+            assert_only(&found, "warning", &finding, remedy);
+        }
+    }
+    // The hooks of a settings file run without the plugin.
+    put(&machine, places[0], &json!({}));
+    machine.sidecar(&["install"]).run().ok();
+    put(
+        &machine,
+        places[2],
+        &json!({"enabledPlugins": {PLUGIN: false}}),
+    );
+    let doctor = machine.sidecar(&["doctor", "--json"]).folder(&project);
+    let found = of_hooks(&doctor.run().stdout);
+    assert_only(&found, "ok", ".claude/settings.json", "");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn managed_settings_decide_about_the_plugin() {
+    let machine = Machine::new().linked();
+    let check = |own: bool, managed: bool| {
+        let settings = |value: bool| json!({"enabledPlugins": {PLUGIN: value}});
+        put(&machine, ".claude/settings.json", &settings(own));
+        checks_managed(
+            &machine,
+            &[("managed-settings.json", settings(managed))],
+            "",
+        )
+    };
+    let managed = "/etc/claude-code/managed-settings.json";
+    let on = format!("the plugin {PLUGIN} in {managed}");
+    assert_only(&check(false, true), "ok", &on, "");
+    let off = format!("the plugin {PLUGIN} is switched off in {managed}");
+    let remedy = "`convex-sidecar install`";
+    assert_only(&check(true, false), "warning", &off, remedy);
+}
+
 #[test]
 fn setting_that_only_managed_files_may_have_is_ignored_elsewhere() {
     let machine = installed();

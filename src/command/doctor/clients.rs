@@ -1,5 +1,5 @@
 //! The clients on this machine. Editors and SDKs bundle their own, which read the same settings
-//! file. A client that is too old for our hooks ignores that file.
+//! file. A client that does not know an event in that file ignores all of it.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::client_settings::{OLDEST_CLIENT, STOP_FAILURE_SINCE};
+use crate::client_settings::OLDEST_CLIENT;
+use crate::client_settings::events::{Version, readable_since};
 use crate::config::{self, Environment, executables};
 use crate::deployment::program::Program;
 use crate::system::files::TextFile;
@@ -20,9 +21,6 @@ const LIMIT: Duration = Duration::from_secs(5);
 const NPM_CLIENT: &str = "@anthropic-ai/claude-code/package.json";
 const NPM_SDK: &str = "@anthropic-ai/claude-agent-sdk/package.json";
 const PYTHON_SDK: &str = "claude_agent_sdk/_cli_version.py";
-
-/// The parts of a version.
-type Version = [u32; 3];
 
 /// A client and where it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,38 +38,35 @@ impl Client {
     }
 
     fn describe(&self) -> String {
-        let [major, minor, patch] = self.version;
-        format!("{major}.{minor}.{patch} ({})", self.path.display())
+        format!("{} ({})", number(self.version), self.path.display())
     }
 }
 
-/// Compares each client found with the oldest one that knows the installed events.
-pub fn checks(environment: &Environment, has_stop_failure: bool) -> Vec<Check> {
-    compare(find(environment), has_stop_failure)
+/// An event in a settings file that our hooks come from. Its own hooks can be those of another
+/// program.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NamedEvent {
+    /// Its name.
+    pub name: String,
+    /// The settings file.
+    pub file: PathBuf,
+    /// How it is removed.
+    pub removal: String,
 }
 
-fn compare(mut clients: Vec<Client>, has_stop_failure: bool) -> Vec<Check> {
+/// Compares each client found with the oldest one that runs our hooks, and with those that can read
+/// these events.
+pub fn checks(environment: &Environment, events: &[NamedEvent]) -> Vec<Check> {
+    compare(find(environment), events)
+}
+
+fn compare(mut clients: Vec<Client>, events: &[NamedEvent]) -> Vec<Check> {
     clients.sort_by_key(|client| client.version);
-    let needed = if has_stop_failure {
-        STOP_FAILURE_SINCE
-    } else {
-        OLDEST_CLIENT
-    };
-    let is_older = |client: &Client, than| parse(than).is_some_and(|than| client.version < than);
     let older: Vec<_> = clients
         .iter()
-        .filter(|client| is_older(client, needed))
-        .map(|client| {
-            let remedy = if is_older(client, OLDEST_CLIENT) {
-                "update it; until then, its sessions can only be imported"
-            } else {
-                "update it, or remove StopFailure with `convex-sidecar install`"
-            };
-            let finding = format!(
-                "{}: clients before {needed} ignore a settings file with these hooks, and everything in it",
-                client.describe()
-            );
-            Check::warning("clients", finding, remedy)
+        .flat_map(|client| match too_old(client) {
+            Some(check) => vec![check],
+            None => unread(client, events),
         })
         .collect();
     match clients.as_slice() {
@@ -83,6 +78,48 @@ fn compare(mut clients: Vec<Client>, has_stop_failure: bool) -> Vec<Check> {
             format!("{}; the oldest is {}", clients.len(), oldest.describe()),
         )],
     }
+}
+
+/// A client that does not know the events that a record needs.
+fn too_old(client: &Client) -> Option<Check> {
+    let is_older = client.version < parse(OLDEST_CLIENT)?;
+    is_older.then(|| {
+        let finding = format!(
+            "{}: clients before {OLDEST_CLIENT} ignore a settings file with these hooks, and everything in it",
+            client.describe()
+        );
+        let remedy = "update it; until then, its sessions can only be imported";
+        Check::warning("clients", finding, remedy)
+    })
+}
+
+/// The files that a client ignores because of an event that it does not know.
+fn unread(client: &Client, events: &[NamedEvent]) -> Vec<Check> {
+    let needed =
+        |event: &NamedEvent| readable_since(&event.name).filter(|needed| client.version < *needed);
+    let is_unknown = |event: &&NamedEvent| needed(event).is_some();
+    let unknown: Vec<_> = events.iter().filter(is_unknown).collect();
+    let of_file = |events: &[&NamedEvent]| {
+        let names: Vec<_> = events.iter().map(|event| &event.name[..]).collect();
+        let removals: Vec<_> = events.iter().map(|event| &event.removal[..]).collect();
+        let newest = events.iter().filter_map(|event| needed(event)).max();
+        let finding = format!(
+            "{}: it does not know {} in {}, and ignores the whole file",
+            client.describe(),
+            names.join(" and "),
+            events[0].file.display()
+        );
+        let remedy = format!(
+            "update it to {} or newer, or {}",
+            number(newest.unwrap_or_default()),
+            removals.join(" and ")
+        );
+        Check::warning("clients", finding, remedy)
+    };
+    unknown
+        .chunk_by(|one, other| one.file == other.file)
+        .map(of_file)
+        .collect()
 }
 
 /// The clients whose version is known, each once.
@@ -210,6 +247,10 @@ fn name(path: &Path) -> &str {
 
 fn is_hidden(path: &Path) -> bool {
     name(path).starts_with('.')
+}
+
+fn number([major, minor, patch]: Version) -> String {
+    format!("{major}.{minor}.{patch}")
 }
 
 fn parse(version: &str) -> Option<Version> {

@@ -2,15 +2,14 @@
 //! event once.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use super::rules;
-use crate::client_settings::entries::Entry;
+use super::clients::NamedEvent;
+use super::{program, rules};
+use crate::client_settings::entries::{Entry, Event};
 use crate::client_settings::scopes::{self, Scope, Settings, is_same_file};
 use crate::client_settings::shell::{self, Invocation};
-use crate::client_settings::{EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE};
-use crate::config::{self, Environment, executables};
-use crate::system::access::{self, Need};
+use crate::client_settings::{self, EVENTS, STOP_FAILURE, STOP_FAILURE_SINCE};
+use crate::config::{self, Environment};
 use crate::ui::Check;
 
 /// The hooks of each client.
@@ -34,10 +33,16 @@ impl Installed {
         self.0.iter().find_map(|client| client.invocation(event))
     }
 
-    /// Whether a client has our hook for `StopFailure`.
-    pub fn has_stop_failure(&self) -> bool {
-        let mut files = self.0.iter().flat_map(Client::files_with_entries);
-        files.any(|file| file.found.own().any(|entry| entry.event == STOP_FAILURE))
+    /// The events in the files that the hooks come from, which a client has to know to read these
+    /// files.
+    pub fn events(&self) -> Vec<NamedEvent> {
+        let mut events = Vec::new();
+        for event in self.0.iter().flat_map(Client::events) {
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+        events
     }
 
     /// The checks of the hooks, at least one. Clients share the settings of the current folder, so
@@ -65,6 +70,8 @@ struct Client {
     has_program_for_plugin: bool,
     /// Where `install` puts a copy of the executable.
     copy: Option<PathBuf>,
+    /// Its environment.
+    environment: Environment,
 }
 
 impl Client {
@@ -92,8 +99,9 @@ impl Client {
             folder: None,
             files,
             problems,
-            has_program_for_plugin: has_program_for_plugin(environment),
+            has_program_for_plugin: program::is_found_by_plugin(environment),
             copy: config::executable_copy(environment).ok(),
+            environment: environment.clone(),
         }
     }
 
@@ -135,13 +143,40 @@ impl Client {
 
     /// The plugins that the client runs, with the files that enable them.
     fn plugins(&self) -> impl Iterator<Item = (&Settings, &str)> {
-        rules::running_plugins(&self.files)
-            .filter_map(|file| Some((file, file.found.plugin.as_deref()?)))
+        rules::running_plugins(&self.files).map(|(file, plugin)| (file, &plugin.name[..]))
     }
 
     /// The files whose entries the client runs.
     fn files_with_entries(&self) -> impl DoubleEndedIterator<Item = &Settings> {
         rules::running(&self.files).filter(|file| file.found.own().next().is_some())
+    }
+
+    /// The events in the files that hooks come from.
+    fn events(&self) -> impl Iterator<Item = NamedEvent> {
+        let of_plugins = self.plugins().map(|(file, _)| file);
+        let files = self.files_with_entries().chain(of_plugins);
+        files.flat_map(|file| {
+            let event = |event: &Event| NamedEvent {
+                name: event.name.clone(),
+                file: file.path.clone(),
+                removal: self.removal(file, event),
+            };
+            file.found.events.iter().map(event)
+        })
+    }
+
+    /// How an event is removed from a settings file.
+    fn removal(&self, file: &Settings, event: &Event) -> String {
+        let (name, path) = (&event.name, file.path.display());
+        match file.scope {
+            Scope::Managed => {
+                format!("remove {name} from {path}, which only an administrator can change")
+            }
+            scope if event.is_own && name == STOP_FAILURE => {
+                format!("remove {name} with {}", self.line("install", scope))
+            }
+            _ => format!("remove {name} from {path}"),
+        }
     }
 
     /// The places that hooks come from, for a message.
@@ -156,7 +191,8 @@ impl Client {
     }
 
     fn missing(&self) -> Option<Check> {
-        if self.files.iter().any(|file| file.found.plugin.is_some()) {
+        let plugins = client_settings::rules::plugins(&self.files);
+        if plugins.iter().any(|(_, plugin)| plugin.is_enabled) {
             return None;
         }
         let has_hook = |event: &str| {
@@ -176,11 +212,17 @@ impl Client {
             None => message,
             Some(folder) => format!("{message} with CLAUDE_CONFIG_DIR={folder}"),
         };
-        Some(Check::warning(
-            "hooks",
-            message,
-            self.line("install", Scope::User),
-        ))
+        let install = self.line("install", Scope::User);
+        let Some((file, plugin)) = plugins.first().filter(|_| missing.len() == EVENTS.len()) else {
+            return Some(Check::warning("hooks", message, install));
+        };
+        let (name, path) = (&plugin.name, file.path.display());
+        let message = format!("{message}; the plugin {name} is switched off in {path}");
+        let remedy = match file.scope {
+            Scope::Managed => install,
+            _ => format!("set it to true there, or run {install}"),
+        };
+        Some(Check::warning("hooks", message, remedy))
     }
 
     fn doubled(&self) -> Option<Check> {
@@ -286,47 +328,16 @@ impl Client {
         checks
     }
 
-    /// Checks that an executable in the settings is this one.
-    fn program(&self, file: &Settings, program: &str) -> Option<Check> {
-        let path = file.path.display();
-        let this = std::env::current_exe().ok()?;
-        if !Path::new(program).is_absolute() {
-            return Some(Check::warning(
-                "hooks",
-                format!("{path} runs {program}, which another PATH may not find"),
-                self.remedy(file, "writes its full path"),
-            ));
-        }
-        if let Some(obstacle) = access::obstacle(program.as_ref(), Need::Run) {
-            let message = format!("{path} runs it: {}", obstacle.finding);
-            return Some(Check::failed("hooks", message, obstacle.remedy));
-        }
-        if !Path::new(program).is_file() {
-            let message = format!("{path} runs {program}, which does not exist");
-            return Some(Check::failed(
-                "hooks",
-                message,
-                self.remedy(file, "replaces it with this one"),
-            ));
-        }
-        if is_same_file(program.as_ref(), &this) {
-            return None;
-        }
+    /// Checks a program in a settings file.
+    fn program(&self, file: &Settings, path: &str) -> Option<Check> {
         // Only a program of the user or an administrator may be run.
-        let version = (matches!(file.scope, Scope::User | Scope::Managed) || self.is_copy(program))
-            .then(|| version(program))
-            .flatten();
-        if version.as_deref() == Some(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION"))) {
-            return None;
-        }
-        let version = version
-            .map(|version| format!(" ({version})"))
-            .unwrap_or_default();
-        Some(Check::warning(
-            "hooks",
-            format!("{path} runs {program}{version}, not this executable"),
-            self.remedy(file, "replaces it with this one"),
-        ))
+        let is_own = matches!(file.scope, Scope::User | Scope::Managed);
+        let named = program::Named {
+            path,
+            file: &file.path,
+            is_trusted: is_own || self.is_copy(path),
+        };
+        program::check(named, &self.environment, |effect| self.remedy(file, effect))
     }
 
     /// Whether a program is the copy that `install` made.
@@ -356,11 +367,6 @@ impl Client {
     }
 }
 
-fn version(program: &str) -> Option<String> {
-    let output = Command::new(program).arg("--version").output().ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
 /// Whether the command sets its own journal or deployment, which the proof must not write to.
 fn has_own_home_or_deployment(entry: &Entry) -> bool {
     ["CONVEX_SIDECAR_HOME=", "CONVEX_SELF_HOSTED_"]
@@ -372,23 +378,4 @@ fn has_own_home_or_deployment(entry: &Entry) -> bool {
 /// expand.
 fn has_variable(entry: &Entry) -> bool {
     entry.program.contains(['$', '~', '`'])
-}
-
-/// Whether the plugin finds an executable; `hooks/convex-sidecar.sh` looks in the same places.
-fn has_program_for_plugin(environment: &Environment) -> bool {
-    let stated = environment.get("CONVEX_SIDECAR_BIN").map(PathBuf::from);
-    let cargo = environment
-        .get("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(config::home(environment)?.join(".cargo")));
-    let in_cargo = cargo.map(|folder| {
-        folder
-            .join("bin")
-            .join(format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX))
-    });
-    executables("convex-sidecar", environment).next().is_some()
-        || stated
-            .into_iter()
-            .chain(in_cargo)
-            .any(|path| path.is_file())
 }

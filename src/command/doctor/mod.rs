@@ -6,6 +6,7 @@ mod deployment;
 mod hooks;
 mod older_functions;
 mod pending;
+mod program;
 mod proof;
 mod rules;
 mod sessions;
@@ -39,7 +40,7 @@ pub fn run(options: &Doctor) -> Result<()> {
     let mut checks = vec![executable()?];
     checks.extend(configuration(&config));
     checks.extend(installed.checks());
-    checks.extend(clients::checks(&environment, installed.has_stop_failure()));
+    checks.extend(clients::checks(&environment, &installed.events()));
     checks.extend(sessions::checks(
         &config,
         &environment,

@@ -1,9 +1,9 @@
 //! The proof: a synthetic session goes through the installed hooks into Convex, is read back, and
 //! is deleted.
 
-use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -16,12 +16,16 @@ use crate::convex::answer::Verdict;
 use crate::convex::client::{Call, Convex};
 use crate::convex::delivery::receipt::{Deletion, deletion};
 use crate::convex::query::query;
+use crate::deployment::program::wait;
 use crate::journal::Journal;
 use crate::system::deadline::Deadline;
 use crate::system::files::{TextFile, create_new_private_folder};
 
 /// The prompt of the session.
 const PROMPT: &str = "a test by `convex-sidecar doctor`";
+/// How long a hook may take. `install` writes a timeout of 10 seconds, after which the client ends
+/// it.
+const HOOK_LIMIT: Duration = Duration::from_secs(12);
 
 /// A temporary home of a sidecar, removed when it is dropped.
 struct Home(PathBuf);
@@ -178,30 +182,17 @@ fn hook(
     ] {
         command.env_remove(name);
     }
-    let mut child = command
+    let child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .context("could not run it")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook that is switched off exits without reading.
-        match stdin.write_all(event.to_string().as_bytes()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                return Err(error).context("could not write to it");
-            }
-            _ => {}
-        }
-    }
-    let output = child.wait_with_output().context("could not wait for it")?;
+    // A hook that is switched off exits without reading.
+    let output =
+        wait(child, Some(&event.to_string()), HOOK_LIMIT).context("could not wait for it")?;
+    ensure!(output.is_success(), "{}", output.failure());
     let printed = [output.stdout, output.stderr].concat();
-    let printed = String::from_utf8_lossy(&printed);
-    ensure!(
-        output.status.success(),
-        "{}: {}",
-        output.status,
-        printed.lines().last().unwrap_or("no output")
-    );
     ensure!(
         printed.is_empty(),
         "it printed: {}",

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::client_settings::entries::Plugin;
 use crate::client_settings::scopes::{Scope, Settings};
 use crate::client_settings::{EVENTS, rules, trust};
 use crate::config::Environment;
@@ -17,12 +18,14 @@ pub fn running(files: &[Settings]) -> impl DoubleEndedIterator<Item = &Settings>
     })
 }
 
-/// The files whose plugins the client runs.
-pub fn running_plugins(files: &[Settings]) -> impl Iterator<Item = &Settings> {
+/// The plugins that the client runs, each with the file that enables it.
+pub fn running_plugins(files: &[Settings]) -> impl Iterator<Item = (&Settings, &Plugin)> {
     let obstacle = rules::obstacle(files);
-    files.iter().filter(move |file| {
+    let read = files.iter().filter(|file| rules::fault(file).is_none());
+    let plugins = rules::plugins(read).into_iter();
+    plugins.filter(move |(file, plugin)| {
         let is_spared = |obstacle: &rules::Obstacle| obstacle.spares_plugins_of(file);
-        rules::fault(file).is_none() && obstacle.as_ref().is_none_or(is_spared)
+        plugin.is_enabled && obstacle.as_ref().is_none_or(is_spared)
     })
 }
 
@@ -51,8 +54,7 @@ fn switched_off(files: &[Settings]) -> Option<Check> {
         let mut entries = running(files).flat_map(|file| file.found.own());
         entries.any(|entry| entry.event == **event)
     };
-    let is_recorded = EVENTS.iter().all(has_hook)
-        || running_plugins(files).any(|file| file.found.plugin.is_some());
+    let is_recorded = EVENTS.iter().all(has_hook) || running_plugins(files).next().is_some();
     (!is_recorded).then(|| {
         let finding = format!("switched off: {}", obstacle.finding());
         Check::failed("hooks", finding, obstacle.remedy())
@@ -71,7 +73,7 @@ fn mode(environment: &Environment, name: &str) -> Option<Check> {
 /// Hooks in a folder that is not trusted, where some clients do not run them.
 pub fn untrusted(environment: &Environment, files: &[Settings]) -> Option<Check> {
     let mut with_hooks = running(files).filter(|file| file.found.own().next().is_some());
-    let has_plugin = running_plugins(files).any(|file| file.found.plugin.is_some());
+    let has_plugin = running_plugins(files).next().is_some();
     let first = with_hooks.next().filter(|_| !has_plugin)?;
     let is_of_folder = |file: &Settings| matches!(file.scope, Scope::Project | Scope::Local);
     let folder = first.path.parent().and_then(Path::parent)?;
