@@ -256,9 +256,24 @@ it("says whether tokens are known", async () => {
     internal.agents.createAgentSession,
     sent("unknown", { metadata: { ...metadata, transcript } }),
   );
-  await t.mutation(internal.agents.createAgentSession, sent("known", {}, NOW - 1));
+  const usage = {
+    inputTokens: 0,
+    outputTokens: 0,
+    cacheReadInputTokens: 0,
+    cacheCreationInputTokens: 0,
+  };
+  await t.mutation(
+    internal.agents.createAgentSession,
+    sent("gateway", { metadata: { ...metadata, apiMessages: 1, usage } }, NOW - 1),
+  );
+  await t.mutation(internal.agents.createAgentSession, sent("known", {}, NOW - 2));
   const list = await t.query(sessions, { token: FULL, since: 0 });
-  expect(list.sessions.map((of) => of.isCounted)).toEqual([false, true]);
+  const known = list.sessions.map((of) => [of.sessionId, [of.isCounted, of.hasUsage]] as const);
+  expect(Object.fromEntries(known)).toEqual({
+    unknown: [false, false],
+    gateway: [true, false],
+    known: [true, true],
+  });
 });
 
 it("cuts texts, and never within a character", async () => {

@@ -22,9 +22,9 @@ function costOf({ metadata }: Any): string {
   return cost({ costUsd, isEstimate: costSource === "estimate", isPartial: costIsPartial });
 }
 
-/** Without a transcript, the number of tokens is unknown, not 0. */
-function tokensOf({ isCounted, metadata }: Any): string {
-  return isCounted ? `${count(allTokens(metadata.usage))} tokens` : "– tokens";
+/** The number of tokens. An unknown one is not 0. */
+function tokensOf({ hasUsage, metadata }: Any): string {
+  return hasUsage ? count(allTokens(metadata.usage)) : "–";
 }
 
 export function link(address: string, key: string, text: string, goTo: GoTo): HTMLElement {
@@ -93,7 +93,12 @@ function row(of: Listed, key: string, address: string, goTo: GoTo, columns: Colu
         plural(metadata.turns, "turn"),
       ]),
     ),
-    h("p", { class: "figures" }, h("strong", {}, columns.cost), h("span", {}, tokensOf(of))),
+    h(
+      "p",
+      { class: "figures" },
+      h("strong", {}, columns.cost),
+      h("span", {}, `${tokensOf(of)} tokens`),
+    ),
     h("p", { class: "figures" }, h("strong", {}, columns.time), h("span", {}, columns.when)),
   );
 }
@@ -117,7 +122,7 @@ export function sessionInFull(of: Shown): Child[] {
       "dl",
       { class: "stats" },
       ...stat("Cost", costOf(of)),
-      ...stat("Tokens", of.isCounted ? count(allTokens(metadata.usage)) : "–"),
+      ...stat("Tokens", tokensOf(of)),
       ...stat("Turns", count(metadata.turns)),
       ...stat("Tool calls", of.isCounted ? toolCalls(metadata) : "–"),
       ...stat("Open for", duration(metadata.durationMs)),

@@ -123,7 +123,12 @@ export function usageDaysOf({ metadata }: Pick<AgentSessionRow, "metadata">): Co
  */
 function hasUnknownUsage(metadata: AgentSessionRow["metadata"]): boolean {
   if (!hasCounts(metadata)) return metadata.prompts + metadata.turns > 0;
-  return metadata.apiMessages > 0 && !hasTokens(metadata.usage);
+  return !hasUsage(metadata);
+}
+
+/** Whether the token counts are known. Some backends send none. */
+export function hasUsage(metadata: AgentSessionRow["metadata"]): boolean {
+  return hasCounts(metadata) && (metadata.apiMessages === 0 || hasTokens(metadata.usage));
 }
 
 /** Whether tokens, tool calls and cost are known, and not 0 only because no transcript was read. */

@@ -12,7 +12,7 @@ import type { QueryCtx } from "../_generated/server";
 import type { Access } from "./access";
 import { findSession } from "./agents";
 import { agentSession, type SessionStatus } from "./validators";
-import { hasCounts, readUsageDays } from "./usageDays";
+import { hasCounts, hasUsage, readUsageDays } from "./usageDays";
 
 /** The maximum number of sessions in a list, and that are read to find them. */
 const MAX_LISTED = 50;
@@ -32,14 +32,14 @@ const SPANS = [6, 24, 72, 216, 720].map((hours) => hours * 60 * 60 * 1000);
 const FINISHED: SessionStatus[] = ["completed", "failed", "abandoned"];
 
 const { metadata } = agentSession.fields;
-/** Whether tokens, tool calls and cost are known, and not 0 only because no transcript was read. */
-const isCounted = v.boolean();
+/** Whether tool calls are known, and not 0 only because no transcript was read; so for tokens. */
+const known = { isCounted: v.boolean(), hasUsage: v.boolean() };
 
 /** A session in a list. Texts are absent for a token that shows only figures. */
 const listedSession = v.object({
   ...agentSession.pick("sessionId", "status", "input", "error").fields,
   agentType: v.optional(agentSession.fields.agentType),
-  isCounted,
+  ...known,
   metadata: metadata.pick(
     "startedAt",
     "completedAt",
@@ -71,7 +71,7 @@ export const sessionList = v.object({
 /** A session in full. Where its transcript is stays on its machine. */
 export const shownSession = agentSession.omit("metadata", "revision", "agentType").extend({
   agentType: v.optional(agentSession.fields.agentType),
-  isCounted,
+  ...known,
   metadata: metadata.omit("transcript"),
 });
 
@@ -188,6 +188,7 @@ function toListed(row: Doc<"agentSessions">, access: Access): ListedSession {
     sessionId,
     status,
     isCounted: hasCounts(row.metadata),
+    hasUsage: hasUsage(row.metadata),
     metadata: pick(of, listedSession.fields.metadata.fields),
   };
   if (access === "figures") {
@@ -216,6 +217,7 @@ export async function showSession(
     sessionId,
     status,
     isCounted: hasCounts(row.metadata),
+    hasUsage: hasUsage(row.metadata),
     metadata: pick(row.metadata, shownSession.fields.metadata.fields),
   };
   if (access === "figures") {
