@@ -15,6 +15,9 @@ use crate::record::document::Document;
 use crate::record::failure::Failure;
 use crate::record::redact::message;
 
+/// The deployment of a forgotten session that `import` leaves out: none.
+const LEFT_OUT: &str = "";
+
 /// Something to do in Convex other than delivering a session.
 #[derive(Debug, Clone)]
 pub enum OutboxEntry {
@@ -80,8 +83,8 @@ impl Journal {
 
     /// The IDs of the sessions that were forgotten and not recorded again.
     pub fn left_out(&self) -> Result<BTreeSet<String>> {
-        let sql = "SELECT session_id FROM forgotten WHERE deployment = '' AND session_id NOT IN (SELECT session_id FROM sessions)";
-        let ids = query_all(&self.connection, sql, [], |row| row.get(0))?;
+        let sql = "SELECT session_id FROM forgotten WHERE deployment = ?";
+        let ids = query_all(&self.connection, sql, [LEFT_OUT], |row| row.get(0))?;
         Ok(ids.into_iter().collect())
     }
 
@@ -91,7 +94,7 @@ impl Journal {
                      (SELECT count(*) FROM workflows WHERE updated_at > delivered_at AND (deployment IS NULL OR deployment IS ?1)),
                      (SELECT count(*) FROM forgotten WHERE deployment IS ?1),
                      (SELECT count(*) FROM workflows WHERE updated_at > delivered_at AND deployment IS NOT NULL AND deployment IS NOT ?1)
-                       + (SELECT count(*) FROM forgotten WHERE deployment <> '' AND deployment IS NOT ?1)";
+                       + (SELECT count(*) FROM forgotten WHERE deployment <> ?2 AND deployment IS NOT ?1)";
         let counts = |row: &Row<'_>| {
             Ok(OutboxCounts {
                 workflows: unsigned(row, 0)?,
@@ -99,7 +102,9 @@ impl Journal {
                 elsewhere: unsigned(row, 2)?,
             })
         };
-        Ok(self.connection.query_row(sql, [deployment], counts)?)
+        Ok(self
+            .connection
+            .query_row(sql, params![deployment, LEFT_OUT], counts)?)
     }
 
     /// This session, if it is due for `deployment` and does not wait for a retry. A lease is
@@ -362,7 +367,15 @@ impl Write<'_> {
 
     /// Remembers that `import` is to leave the session out, although its transcript is still there.
     pub(super) fn leave_out(&self, session_id: &str) -> Result<()> {
-        self.mark_forgotten(session_id, "", 0)
+        self.mark_forgotten(session_id, LEFT_OUT, 0)
+    }
+
+    /// Undoes [`Self::leave_out`], because the session was recorded again.
+    pub(super) fn take_in(&self, session_id: &str) -> Result<()> {
+        let sql = "DELETE FROM forgotten WHERE session_id = ? AND deployment = ?";
+        let mut delete = self.connection.prepare_cached(sql)?;
+        delete.execute([session_id, LEFT_OUT])?;
+        Ok(())
     }
 
     /// Remembers that the session has to be deleted in `deployment`, up to this revision.

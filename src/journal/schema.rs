@@ -31,8 +31,8 @@ pub(super) const VERSION: i64 = 2;
 ///   `high` ([`counted`](super::counted)).
 /// - `workflows`: what was set on this machine. A row is due while `updated_at > delivered_at`.
 /// - `forgotten`: sessions that are to be deleted in Convex, up to a revision. A record that is
-///   created later has a higher one. A row without a deployment says that `import` leaves the
-///   session out.
+///   created later has a higher one. A row whose deployment is empty says that `import`
+///   leaves the session out.
 /// - `deployments`: the backoff of each deployment that could not be reached.
 /// - `older_functions`: for each deployment whose functions do not know everything that this
 ///   program sends: the unknown fields (a JSON array), and the time before which this is not

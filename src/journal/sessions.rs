@@ -178,11 +178,13 @@ impl Write<'_> {
     }
 
     /// A row for a session that has none; [`store`](Self::store) inserts it. If the session was
-    /// forgotten, its revision starts above the one up to which it is to be deleted.
+    /// forgotten, its revision starts above the one up to which it is to be deleted, and `import`
+    /// no longer leaves it out.
     pub fn new_row(&self, session: Session, now: Millis) -> Result<SessionRow> {
         let sql = "SELECT coalesce(max(revision), 0) FROM forgotten WHERE session_id = ?";
         let mut statement = self.connection.prepare_cached(sql)?;
         let revision = statement.query_row([&session.session_id], |row| row.get(0))?;
+        self.take_in(&session.session_id)?;
         Ok(SessionRow {
             session,
             figures: Figures::default(),

@@ -32,7 +32,7 @@ pub struct Chain {
     prompt: Option<Key>,
     /// When the last prompt was written.
     #[serde(skip_serializing_if = "Option::is_none")]
-    prompted_at: Option<Millis>,
+    pub(super) prompted_at: Option<Millis>,
     /// The IDs of the last prompt, if it is a command whose expansion may follow.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     command: Vec<Key>,

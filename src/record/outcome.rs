@@ -72,8 +72,6 @@ impl Outcome {
                 Self::Answered
             }
             (_, Some(StepKind::Error(error))) => Self::Failed(error.clone()),
-            // The clock went back before the answer, which therefore is not the last step.
-            (None, Some(StepKind::Prompt)) if figures.turns >= figures.prompts => Self::Answered,
             (None, Some(StepKind::Prompt | StepKind::Interruption)) => Self::Unanswered,
             (Some(_), _) | (None, Some(StepKind::Answer | StepKind::WholeAnswer)) => Self::Answered,
             (None, Some(StepKind::ToolUse)) => {

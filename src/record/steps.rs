@@ -40,7 +40,8 @@ impl Figures {
         }
     }
 
-    /// Counts a turn, if the prompt that is answered now was not counted before.
+    /// Counts a turn, if the prompt that is answered now was not counted before. Its answer is a
+    /// later step, even if the clock was set back in the meantime.
     pub(super) fn count_turn<I: Index>(
         &mut self,
         chain: &mut Chain,
@@ -51,6 +52,9 @@ impl Figures {
         {
             batch.put(prompt, Known::Prompt { is_answered: true });
             self.turns += 1;
+            let is_answered =
+                |step: &mut Step| step.kind == StepKind::Prompt && step.at == chain.prompted_at;
+            self.last_step.take_if(is_answered);
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ pub struct Gatherer<'a> {
     /// Whether a text was masked, which can take long.
     pub(super) has_masked: bool,
     /// Whether there is a `user` record after the last reply, on the main chain and on others.
-    is_after_user: [bool; 2],
+    pub(super) is_after_user: [bool; 2],
     /// Whether the next line is the rest of a line of which a record was already read. It counts as
     /// it would as part of the whole line.
     is_in_rest: bool,

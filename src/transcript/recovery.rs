@@ -47,11 +47,10 @@ impl Gatherer<'_> {
             if start < at {
                 continue;
             }
-            is_damaged |= !line[at..start].trim_ascii().is_empty();
             let Some(json) = whole_value(&line[start..]) else {
-                is_damaged = true;
                 continue;
             };
+            is_damaged |= self.lose(&line[at..start]);
             at = start + json.len();
             let is_inside = start > 0 && is_value(line[start - 1]);
             if is_inside && matches!(line.get(at), Some(b',' | b'}' | b']')) {
@@ -60,8 +59,17 @@ impl Gatherer<'_> {
                 self.add_recovered(json, source, is_inside);
             }
         }
-        is_damaged |= !line[at..].trim_ascii().is_empty();
+        is_damaged |= self.lose(&line[at..]);
         self.facts.damaged_lines += u64::from(is_damaged);
+    }
+
+    /// Leaves out a part of a damaged line. Returns whether it contains anything. What was lost of
+    /// a `user` record still separates two messages.
+    fn lose(&mut self, rest: &[u8]) -> bool {
+        if memmem::find(rest, br#""type":"user""#).is_some() {
+            self.is_after_user = [true; 2];
+        }
+        !rest.trim_ascii().is_empty()
     }
 
     /// Adds the whole records at the start of a line that has no line feed yet. Returns their
@@ -85,8 +93,8 @@ impl Gatherer<'_> {
     }
 
     /// Adds a record of a damaged line. An object without the IDs of a record is only a part of
-    /// one. `may_be_inside` says that it can be an object within a record that is cut off behind
-    /// it: a message of a subagent, which has no session.
+    /// one. `may_be_inside`: the object may be part of a record that was cut off right after it,
+    /// such as a subagent's message, which has a `uuid` but no `sessionId`.
     fn add_recovered(&mut self, json: &[u8], source: Source, may_be_inside: bool) {
         let repaired = repair(json);
         let parsed = line::parse(json).ok();

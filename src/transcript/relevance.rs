@@ -54,7 +54,7 @@ pub fn of(line: &[u8]) -> Relevance {
         // Clients that write side by side leave out the line feed between two records, and a crash
         // cuts one off in its middle.
         Relevance::None | Relevance::Results
-            if !line.trim_ascii_end().ends_with(b"}") || contains_another_record(line) =>
+            if is_cut_off(line) || contains_another_record(line) =>
         {
             Relevance::MayHoldFact
         }
@@ -62,12 +62,25 @@ pub fn of(line: &[u8]) -> Relevance {
     }
 }
 
+/// Whether a line ends within a record. A crash can leave zeros after it.
+fn is_cut_off(line: &[u8]) -> bool {
+    let is_blank = |byte: &&u8| byte.is_ascii_whitespace() || **byte == 0;
+    line.iter().rev().find(|byte| !is_blank(byte)) != Some(&b'}')
+}
+
 /// Whether there is a record after another one on the same line. An object within a record follows
-/// a colon, a bracket or a comma, and the IDs of a record do not occur in it.
+/// a colon, a bracket or a comma, and neither the IDs nor the types of records occur in it.
 fn contains_another_record(line: &[u8]) -> bool {
-    OBJECT
-        .find_iter(line)
-        .any(|at| at > 0 && (!is_value(line[at - 1]) || line[at..].starts_with(RECORD)))
+    OBJECT.find_iter(line).filter(|at| *at > 0).any(|at| {
+        let object = &line[at..];
+        // A string can end with a brace, too; then no name follows.
+        let has_name = object.get(2).is_some_and(u8::is_ascii_alphabetic);
+        let has_type = || {
+            let kind = object.strip_prefix(br#"{"type":""#).map(string);
+            kind.is_some_and(|kind| RELEVANT_TYPES.contains(&kind))
+        };
+        has_name && (!is_value(line[at - 1]) || object.starts_with(RECORD) || has_type())
+    })
 }
 
 /// Whether what follows this byte is a value within an object or an array.
@@ -148,11 +161,13 @@ mod tests {
         let failed_first = format!(
             r#"{HEAD}"type":"tool_result","content":"x","is_error":true,"tool_use_id":"t1"{TAIL}"#
         );
-        for line in [success.as_str(), &result("")] {
+        let edited = result(r#","lines":["fn main() {","x"],"more":["{","{"]"#);
+        for line in [success.as_str(), &result(""), &edited] {
             assert_eq!(of(line.as_bytes()), Relevance::Results, "{line}");
         }
         for line in [
             r#"{"type":"file-history-snapshot","snapshot":{}}"#,
+            "{\"type\":\"mode\"}\0\0\r",
             r#"{"parentUuid":null,"isSidechain":false,"attachment":{"type":"x"},"type":"attachment","uuid":"u"}"#,
         ] {
             assert_eq!(of(line.as_bytes()), Relevance::None, "{line}");
@@ -179,6 +194,7 @@ mod tests {
             r#"{"type":"mode"}{"type":"user"}"#,
             r#"{"type":"mode"} {"type":"user"}"#,
             r#"{"type":"last-prompt","lastPrompt":"G{"type":"cost-state"}"#,
+            r#"{"type":"mode","mode":{"type":"cost-state"}"#,
             // It is cut off.
             r#"{"type":"mode","mode":"nor"#,
             &success[..success.len() - 2],

@@ -189,6 +189,19 @@ fn damage_of_records_without_facts_is_counted_and_hides_no_record() {
             before.result("a", false).cut(20).raw("\n")
         }),
         row(
+            "a successful result that is cut off, with the message ID of a gateway",
+            Transcript::new(1)
+                .prompt("Go.")
+                .call("same", "a", 10)
+                .result("a", false)
+                .cut(60)
+                .raw("\n")
+                .call("same", "b", 10)
+                .result("b", false)
+                .answer("same", "Gone.", 10),
+            json!({"usage": 30, "apiMessages": 3, "toolCalls": 2, "damagedLines": 1}),
+        ),
+        row(
             "a charge after a record without facts that is cut off",
             Transcript::new(1)
                 .prompt("Go.")

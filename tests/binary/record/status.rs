@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::transcript::tool_use;
 use super::{Row, Transcript, differences, hook, import, input, place};
 use crate::support::{Client, Machine};
 
@@ -315,15 +316,39 @@ fn failure_of_a_subagent_does_not_fail_the_session() {
 
 /// The system's clock was set back between a prompt and its answer.
 #[test]
-fn answer_with_an_earlier_time_than_its_prompt_answers_it() {
+fn step_with_an_earlier_time_than_its_prompt_follows_it() {
     let earlier = json!({"timestamp": "2026-09-02T09:59:59.000Z"});
-    let answer = json!([{"type": "text", "text": "Done."}]);
-    check(vec![row(
-        "an answer with an earlier time",
-        prompted().message(Some("m1"), &answer, 1, &earlier),
-        "completed",
-        None,
-    )]);
+    let text = json!([{"type": "text", "text": "Done."}]);
+    let call = json!([tool_use("a")]);
+    let error = "API Error: 500";
+    check(vec![
+        row(
+            "an answer with an earlier time",
+            prompted().message(Some("m1"), &text, 1, &earlier),
+            "completed",
+            None,
+        ),
+        row(
+            "a tool call with an earlier time",
+            prompted().message(Some("m1"), &call, 1, &earlier),
+            "abandoned",
+            None,
+        ),
+        row(
+            "an API error with an earlier time",
+            prompted().with(&earlier).api_error(error),
+            "failed",
+            Some(error),
+        ),
+        row(
+            "an unanswered prompt after an answer with an earlier time",
+            prompted()
+                .message(Some("m1"), &text, 1, &earlier)
+                .prompt("And now?"),
+            "abandoned",
+            None,
+        ),
+    ]);
 }
 
 #[test]
