@@ -11,7 +11,7 @@ use super::value;
 /// How much of a long line before and after a needle is searched, in bytes. A match that ends at
 /// the limit is searched again in the whole line.
 const BEFORE: usize = 256;
-const AFTER: usize = 4096;
+pub(super) const AFTER: usize = 4096;
 
 /// By what factor finding the end of a line is faster than matching an expression.
 const FASTER: usize = 64;
@@ -53,6 +53,9 @@ pub(super) struct Rule {
     /// The secret is the match of the group `any`, `given`, `mixed` or `random` (see [`value`]), or
     /// the whole match if there is no such group. A group `name` is the name of a variable.
     pub expression: &'static str,
+    /// How much of a long line after a needle is searched, in bytes. A needle that is frequent in
+    /// ordinary text, and whose secret is near it, has less.
+    pub within: usize,
     /// How many bytes after the line are searched as well.
     pub reach: usize,
     pub compiled: OnceLock<Option<Regex>>,
@@ -143,7 +146,7 @@ impl Rule {
             let regex = self.regex()?;
             let line_end = memchr(b'\n', &text.as_bytes()[hit..]).map_or(text.len(), |at| hit + at);
             let end = text.floor_char_boundary(line_end.saturating_add(self.reach));
-            let near = text.floor_char_boundary(end.min(hit + AFTER + self.reach));
+            let near = text.floor_char_boundary(end.min(hit + self.within + self.reach));
             let start = if self.start == Start::Anywhere {
                 let line = memrchr(b'\n', &text.as_bytes()[..hit]).map_or(0, |at| at + 1);
                 text.floor_char_boundary(line.max(hit.saturating_sub(BEFORE)))
@@ -162,7 +165,7 @@ impl Rule {
                 Start::Needle | Start::Word => hit + 1,
                 Start::Anywhere if window.end == end => line_end,
                 // The next window may need the end of this one as context.
-                Start::Anywhere => hit + AFTER / 2,
+                Start::Anywhere => hit + self.within / 2,
             };
             found.extend(secrets.into_iter().map(|range| Found { range, rule }));
         }

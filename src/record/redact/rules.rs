@@ -6,16 +6,17 @@
 
 use std::sync::OnceLock;
 
-use super::rule::{Rule, Start};
+use super::rule::{AFTER, Rule, Start};
 
 macro_rules! rules {
-    ($($kind:literal $needles:tt $start:ident $(reach $reach:literal)? { $expression:expr } $secret:literal, $ordinary:literal;)*) => {
+    ($($kind:literal $needles:tt $start:ident $(within $within:literal)? $(reach $reach:literal)? { $expression:expr } $secret:literal, $ordinary:literal;)*) => {
         /// The first rule that matches names the kind.
         pub(super) static RULES: [Rule; [$($kind),*].len()] = [$(Rule {
             kind: $kind,
             needles: &$needles,
             start: Start::$start,
             expression: $expression,
+            within: [AFTER $(, $within)?][0 $(+ 1 + 0 * $within)?],
             reach: 0 $(+ $reach)?,
             compiled: OnceLock::new(),
             #[cfg(test)]
@@ -40,6 +41,13 @@ macro_rules! assigned {
             $name,
             r#"[a-z0-9_]*)(?:\\*["'])?\]?\s*(?::=|=>|={1,3}|:)\s*(?:\\*["'`])?"#
         )
+    };
+}
+
+/// The options of a command, which can be on several lines, up to the next one.
+macro_rules! options {
+    () => {
+        r"(?:(?:[ \t]|\\\n)+-\S+(?:[ \t]+[^\s\\-]\S*)?)*?(?:[ \t]|\\\n)+"
     };
 }
 
@@ -149,7 +157,7 @@ rules! {
     { concat!(r#"(?i)authorization(?:\\*["'])?\]?\s*[:=]\s*(?:\\*["'`])?(?:(?:bearer|basic|convex|token|bot|digest|apikey|api-key)\s+(?<given>[^\s"'`\\,;<>{}()]{8,})|(?:[a-z-]+\s+)?(?<mixed>[^\s"'`\\,;<>{}()]{8,}))"#, end!()) }
     "-H 'Authorization: Convex «admin|<h48>»'", "Authorization: Bearer $TOKEN, authorization: the header is required";
     "secret" ["bearer "] Needle { concat!(r#"(?i)bearer\s+(?<random>[A-Za-z0-9._~+/=|:-]{16,})"#, end!()) } "send Bearer «<32>» there", "bearer authentication-of-users";
-    "secret" ["x-", "api-key", "apikey", "private-token", "job-token", "subscription-key"] Needle
+    "secret" ["x-", "api-key", "apikey", "private-token", "job-token", "subscription-key"] Needle within 512
     { concat!(r#"(?i)(?<name>x-[a-z0-9-]*(?:key|token|secret|auth)|api-?key|private-token|job-token|subscription-key)(?:\\*["'])?\s*[:=]\s*(?:\\*["'`])?(?<mixed>[^\s"'`\\,;<>{}()@]{6,})"#, end!()) }
     "-H 'X-Api-Key: «abc1234»'", "x-api-key: required, X-Idempotency-Key: <your key>";
     "secret" ["-pass", "-pwd", "-token", "-secret", "-key", "-apikey", "--auth"] Anywhere
@@ -161,16 +169,20 @@ rules! {
     "password" ["curl"] Needle
     { r#"curl\b.*?\s(?:-[a-zA-Z]*[uU]|--user|--proxy-user)[ =]*\\*["']?[^\s:"'@/\\]+:(?<given>[^\s"'`\\]{3,})"# }
     "curl -su me:«correcthorse» https://x", "curl -u me:$PASSWORD, curl -u me https://x:1/";
-    "password" ["mysql", "mariadb", "sshpass", "redis-cli", "docker login", "podman login"] Needle
-    { r#"(?:(?:mysql|mariadb)[a-z-]*(?:\s[^\n|;&]*?)?\s-p|sshpass\s+-p\s*|(?:redis-cli\b[^\n|;&]*?\s-a|(?:docker|podman) login\b[^\n|;&]*?\s-p)\s+)\\*["']?(?<given>[0-9]*[^\s0-9:"'`\\;|&<>-][^\s"'`\\;|&<>]{2,})"# }
-    "mysql -u root -p«hunter2» shop", "mysql -u root -p shop, mysql -h db -P 3306, docker login -p $TOKEN x, docker run --name mysql -p3306:3306";
-    "password" ["://"] Needle { r#"://[^\s:/@"'`<>]*:(?<login>[^\s"'`<>]+)@"# }
+    // Other programs have options that begin with `-p`, and ports are not passwords.
+    "password" ["mysql", "mariadb"] Anywhere reach 256
+    { concat!(r"(?:^|[\s;|&(`'\x22]|/bin/)(?:mysql|mariadb)(?:-?[a-z]+)?(?:[ \t]+[^\s\\-]\S*)?", options!(), r#"-p\\*["']?(?<mixed>[^\s:="'`\\;|&<>%@-][^\s:="'`\\;|&<>]{2,})"#) }
+    "mysql -u root -p«hunter2» shop", "mysql -u root -p shop, mysql -P 3306, find lib/mysql -print0, docker run --name mysql -plocalhost:3306:3306";
+    "password" ["sshpass", "redis-cli", "docker login", "podman login"] Needle reach 256
+    { concat!(r"(?:sshpass\s+-p\s*|redis-cli", options!(), r"-a\s+|(?:docker|podman) login(?:[ \t]+[^\s\\-]\S*[.:]\S*)?", options!(), r#"-p\s+)\\*["']?(?<given>[^\s"'`\\;|&<>-][^\s"'`\\;|&<>]{2,})"#) }
+    "sshpass -p «hunter2» ssh me@host", "docker login -p $TOKEN x, redis-cli with -a and docker login or podman login with the -p option";
+    "password" ["://"] Needle within 512 { r#"://[^\s:/@"'`<>]*:(?<login>[^\s"'`<>]+)@"# }
     "HTTPS://me:«p@ss:w/rd»@db/x", "http://localhost:4873/@scope/name https://u:$PW@x ssh://git@h:22";
-    "password" ["machine", "default"] Needle reach 256
+    "password" ["machine", "default"] Needle within 512 reach 256
     { r#"(?:machine\s+\S+|default)\s+login\s+\S+\s+(?:account\s+\S+\s+)?password\s+(?<given>[^\s"'`]+)"# }
     "machine example.com\n  login me\n  password «correct-horse»\n", "the machine has a login and password prompt";
-    "secret" ["cookie"] Needle
-    { r#"(?i)cookie(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?(?:[^\s=;"'\\]+=[^\s;"'\\]*;\s*)*?[^\s=;"'\\]+=(?<random>[^\s;"'\\,]{16,}(?:;\s*[^\s=;"'\\,]+=[^\s;"'\\,]{16,})*)"# }
+    "secret" ["cookie:", "cookie=", "cookie =", "cookie\"", "cookie'", "cookie\\", "cookie ", " -b "] Needle within 1024
+    { r#"(?i)(?:cookie(?:(?:\\*["'])?\s*[:=]|\s)|\s-b\s)\s*(?:\\*["'])?(?:[^\s=;"'\\]+=[^\s;"'\\]*;\s*)*?[^\s=;"'\\]+=(?<random>[^\s;"'\\,]{16,}(?:;\s*[^\s=;"'\\,]+=[^\s;"'\\,]{16,})*)"# }
     "-H 'Cookie: theme=dark; session=«<32>; csrf=<32>»; lang=en'", "Cookie: theme=dark; lang=en, document.cookie = name + value, cookie: session=$SESSION_OF_THE_USER";
     "secret" ["signature=", "response="] Needle { r#"(?i)(?:signature|response)=\\*["']?(?<random>[0-9a-z+/%_-]{32,}=*)"# }
     "AWS4-HMAC-SHA256 Credential=x, Signature=«<h64>»", "signature=none response=ok";
@@ -191,13 +203,13 @@ rules! {
     "secret" ["passw", "passphrase", "pwd"] Needle
     { concat!(r#"(?i)(?<name>(?:passw(?:or)?d|passphrase|pwd)[a-z0-9_]*)(?:\\*["'])?\]?(?:\s*(?::=|=>|={1,3}|:)\s*(?:"(?<given1>(?:[^\s"\\]|\\[^"'\s])+)"|'(?<given2>(?:[^\s'\\]|\\[^"'\s])+)'|\\+["'](?<given3>[^\s"'\\]{4,}))|=(?<given4>[^\s"'`\\;,&<>(){}\[\]]{4,})"#, end!(), r#"|\s*[:=]\s+(?<mixed>[^\s"'`\\;,&<>(){}\[\]]{6,})"#, end!(), ")") }
     "\\\"db_password\\\": \\\"«correct-horse»\\\"", "password = get_password() password: string password=None PWD=/home/me passwordField: \"login\"";
-    "secret" ["secret", "credential"] Needle
+    "secret" ["secret", "credential"] Needle within 512
     { concat!(assigned!("<name>(?:secret|credential)"), r#"(?<mixed>[^\s"'`\\;,&<>(){}\[\]]{8,})"#, end!()) }
     "client_secret = «abc123de»", "secret: Option<String> secrets: inherit credentials: \"include\" secretName: \"db-secret-2\"";
-    "secret" ["secret", "token", "credential", "_auth"] Needle
+    "secret" ["secret", "token", "credential", "_auth"] Needle within 512
     { concat!(assigned!("<name>(?:secret|token|credential|_auth)"), r#"(?<random>[^\s"'`\\;,&<>(){}\[\]@]{8,})"#, end!()) }
     "\"refreshToken\": \"«<32>»\"", "let token = parser.next_token(); tokens: 12345 max_tokens=4096 \"token\": \"o200k_base\"";
-    "secret" ["key"] Needle
+    "secret" ["key"] Needle within 512
     { concat!(assigned!("<key>key"), r#"(?<random>[^\s"'`\\;,&<>(){}\[\]@]{8,})"#, end!()) }
     "MISTRAL_API_KEY=«<32>»", "public_key=<h40> monkey: <12>";
     "secret" ["password>", "secret>", "token>", "key>"] Needle
@@ -381,7 +393,14 @@ mod tests {
             ),
             ("secret", "mysql --password=«hunter» -u root"),
             ("password", "mysqldump -uroot -p'«s3cret»' shop"),
-            ("password", "sshpass -p «hunter2» ssh me@host"),
+            (
+                "password",
+                "mysql -h db \\\n  -u root \\\n  -p«hunter2secret»",
+            ),
+            ("password", "/usr/bin/mysqldump shop -p«hunter2»"),
+            ("password", "docker login ghcr.io \\\n  -u me -p «hunter2»"),
+            ("secret", "curl -b 'session=«<h32>»' https://x"),
+            ("secret", "curl --cookie \"session=«<40>»\" https://x"),
             ("password", "redis-cli -h cache -a «hunter2» ping"),
             ("password", "docker login -u me -p «hunter2» ghcr.io"),
             (
