@@ -1,11 +1,10 @@
 //! What has to be done in Convex: sessions and workflows to deliver, sessions to delete, and when
 //! each is tried again.
 
-use std::collections::BTreeSet;
-
 use rusqlite::{Params, Row, params};
 
 use super::backoff::has_come;
+use super::forgotten::LEFT_OUT;
 use super::sessions::{LEASE, SessionEntry};
 use super::sql::{query_all, query_one, row_limit, unsigned};
 use super::workflows::WorkflowEntry;
@@ -14,9 +13,6 @@ use crate::record::Millis;
 use crate::record::document::Document;
 use crate::record::failure::Failure;
 use crate::record::redact::message;
-
-/// The deployment of a forgotten session that `import` leaves out: none.
-const LEFT_OUT: &str = "";
 
 /// Something to do in Convex other than delivering a session.
 #[derive(Debug, Clone)]
@@ -30,6 +26,15 @@ pub enum OutboxEntry {
         /// The last revision that is to be deleted.
         revision: i64,
     },
+}
+
+/// The revision that a session gets because Convex cannot accept the one that was sent.
+#[derive(Debug, Clone, Copy)]
+pub enum Renumbering {
+    /// One above the revision that Convex stores, unless it has one already.
+    Above(i64),
+    /// This one, because the revision is ahead of the clock there.
+    To(i64),
 }
 
 /// How many outbox entries wait.
@@ -79,13 +84,6 @@ impl Journal {
                    FROM sessions WHERE revision > delivered_revision";
         let counts = |row: &Row<'_>| Ok((unsigned(row, 0)?, unsigned(row, 1)?));
         Ok(self.connection.query_row(sql, [deployment], counts)?)
-    }
-
-    /// The IDs of the sessions that were forgotten and not recorded again.
-    pub fn left_out(&self) -> Result<BTreeSet<String>> {
-        let sql = "SELECT session_id FROM forgotten WHERE deployment = ?";
-        let ids = query_all(&self.connection, sql, [LEFT_OUT], |row| row.get(0))?;
-        Ok(ids.into_iter().collect())
     }
 
     /// How many outbox entries wait.
@@ -197,14 +195,25 @@ impl Write<'_> {
         Ok(entries)
     }
 
-    /// Gives the session another revision, because Convex cannot accept the one that it has. What
-    /// Convex stores counts as older. Returns the changed session, if it still exists.
-    pub fn renumber(&self, session_id: &str, revision: i64) -> Result<Option<SessionEntry>> {
+    /// Gives the session another revision, because Convex cannot accept the one that was sent. What
+    /// Convex stores counts as older. Returns the session, if it still exists and is due: in the
+    /// meantime, another process may have changed and delivered it.
+    pub fn renumber(
+        &self,
+        session_id: &str,
+        renumbering: Renumbering,
+    ) -> Result<Option<SessionEntry>> {
         let columns = SessionEntry::COLUMNS;
         let sql = format!("SELECT {columns} FROM sessions WHERE session_id = ?");
         let entry = query_one(self.connection, &sql, [session_id], SessionEntry::from_row)?;
         let Some(entry) = entry else {
             return Ok(None);
+        };
+        let revision = match renumbering {
+            Renumbering::Above(stored) if stored < entry.revision => return Ok(Some(entry)),
+            Renumbering::Above(stored) if stored == entry.delivered_revision => return Ok(None),
+            Renumbering::Above(stored) => stored + 1,
+            Renumbering::To(revision) => revision,
         };
         let mut document: Document = serde_json::from_str(&entry.document)?;
         document.revision = revision;
@@ -264,7 +273,10 @@ impl Write<'_> {
         deployment: &str,
         lacks_fields: bool,
     ) -> Result<()> {
-        let sql = "UPDATE sessions SET delivered_revision = max(delivered_revision, ?2), deployment = ?3, failures = 0, retry_at = 0, last_error = NULL, last_error_kind = NULL,
+        // If the session was given a lower revision while this one was sent, Convex now has a higher
+        // one, and the session stays due.
+        let sql = "UPDATE sessions SET delivered_revision = iif(?2 > revision, delivered_revision, max(delivered_revision, ?2)),
+                     deployment = ?3, failures = 0, retry_at = 0, last_error = NULL, last_error_kind = NULL,
                      lacks_fields = ?4
                    WHERE session_id = ?1 AND (deployment IS NULL OR deployment = ?3)";
         let parameters = params![entry.session_id, entry.revision, deployment, lacks_fields];
@@ -364,31 +376,98 @@ impl Write<'_> {
         let failures = query_one(self.connection, sql, parameters, |row| row.get::<_, u32>(0))?;
         Ok(failures.unwrap_or_default() + 1)
     }
+}
 
-    /// Remembers that `import` is to leave the session out, although its transcript is still there.
-    pub(super) fn leave_out(&self, session_id: &str) -> Result<()> {
-        self.mark_forgotten(session_id, LEFT_OUT, 0)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::StoreOptions;
+    use crate::record::prices::Prices;
+    use crate::record::session::Session;
+
+    const URL: &str = "http://convex";
+
+    /// A journal with one session, which was stored at these times.
+    fn journal(times: &[Millis]) -> Journal {
+        let mut journal = Journal::in_memory().unwrap();
+        for &now in times {
+            journal.write(|write| store(write, now)).unwrap();
+        }
+        journal
     }
 
-    /// Undoes [`Self::leave_out`], because the session was recorded again.
-    pub(super) fn take_in(&self, session_id: &str) -> Result<()> {
-        let sql = "DELETE FROM forgotten WHERE session_id = ? AND deployment = ?";
-        let mut delete = self.connection.prepare_cached(sql)?;
-        delete.execute([session_id, LEFT_OUT])?;
-        Ok(())
+    /// Stores a change of the session.
+    fn store(write: &Write<'_>, now: Millis) -> Result<()> {
+        let mut row = match write.load("s")? {
+            Some(row) => row,
+            None => write.new_row(Session::new("s", "h", 0), now)?,
+        };
+        row.session.workflow_key = Some(now.to_string());
+        let prices = Prices::default();
+        let options = StoreOptions {
+            deployment: Some(URL),
+            max_output: 0,
+            prices: &prices,
+            now,
+            changed_at: now,
+            is_finalized: true,
+        };
+        write.store(&mut row, &options)
     }
 
-    /// Remembers that the session has to be deleted in `deployment`, up to this revision.
-    pub(super) fn mark_forgotten(
-        &self,
-        session_id: &str,
-        deployment: &str,
-        revision: i64,
-    ) -> Result<()> {
-        let sql = "INSERT INTO forgotten (session_id, deployment, revision) VALUES (?1, ?2, ?3)
-                   ON CONFLICT (session_id, deployment) DO UPDATE SET revision = max(revision, ?3), retry_at = 0";
-        let parameters = params![session_id, deployment, revision];
-        self.connection.execute(sql, parameters)?;
-        Ok(())
+    fn entry(journal: &Journal) -> SessionEntry {
+        journal.entry("s").unwrap().unwrap()
+    }
+
+    fn confirm(journal: &mut Journal, revision: i64) {
+        let sent = SessionEntry {
+            revision,
+            ..entry(journal)
+        };
+        journal
+            .write(|write| write.confirm_session(&sent, URL, false))
+            .unwrap();
+    }
+
+    fn renumber(journal: &mut Journal, renumbering: Renumbering) -> Option<i64> {
+        let renumbered = journal.write(|write| write.renumber("s", renumbering));
+        renumbered.unwrap().map(|entry| entry.revision)
+    }
+
+    #[test]
+    fn session_that_another_process_changed_and_delivered_keeps_its_revision() {
+        // While 10 was on its way, another process delivered 20, and then the session changed.
+        let mut journal = journal(&[10, 20, 30]);
+        confirm(&mut journal, 20);
+        assert_eq!(renumber(&mut journal, Renumbering::Above(20)), Some(30));
+        confirm(&mut journal, 30);
+        assert_eq!(renumber(&mut journal, Renumbering::Above(30)), None);
+        assert_eq!(entry(&journal).revision, 30);
+    }
+
+    #[test]
+    fn session_gets_a_revision_above_that_of_another_journal() {
+        let mut journal = journal(&[10]);
+        assert_eq!(renumber(&mut journal, Renumbering::Above(50)), Some(51));
+        confirm(&mut journal, 51);
+        assert_eq!(entry(&journal).delivered_revision, 51);
+    }
+
+    #[test]
+    fn session_that_got_a_lower_revision_while_it_was_sent_stays_due() {
+        let mut journal = journal(&[50]);
+        assert_eq!(renumber(&mut journal, Renumbering::To(10)), Some(10));
+        confirm(&mut journal, 50);
+        assert!(entry(&journal).delivered_revision < entry(&journal).revision);
+        assert_eq!(renumber(&mut journal, Renumbering::Above(50)), Some(51));
+    }
+
+    #[test]
+    fn revision_of_a_change_is_above_the_delivered_one_whatever_the_clock_shows() {
+        let mut journal = journal(&[50]);
+        confirm(&mut journal, 50);
+        journal.write(|write| store(write, 10)).unwrap();
+        let entry = entry(&journal);
+        assert!(entry.revision > entry.delivered_revision, "{entry:?}");
     }
 }

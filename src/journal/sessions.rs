@@ -3,7 +3,6 @@
 use rusqlite::{Connection, Row, named_params, params};
 use serde::de::IgnoredAny;
 
-use super::forks::mark_stale;
 use super::sql::{failure, json, query_all, query_one, row_limit, unsigned};
 use super::{Journal, Result, Write};
 use crate::record::Millis;
@@ -226,7 +225,10 @@ impl Write<'_> {
         let mut text = serde_json::to_string(&document)?;
         let has_changed = text != stored.document;
         if has_changed {
-            document.revision = options.now.max(stored.revision + 1);
+            document.revision = options
+                .now
+                .max(stored.revision + 1)
+                .max(stored.delivered_revision + 1);
             document.metadata.updated_at = options.changed_at;
             text = serde_json::to_string(&document)?;
         }
@@ -285,30 +287,6 @@ impl Write<'_> {
         let open = open_sessions(self.connection)?.into_iter();
         let others = open.filter(is_other);
         Ok(others.map(|session| session.session_id).collect())
-    }
-
-    /// Deletes the session and everything that it counted. Sessions that had copied some of that
-    /// must be read again, because it now counts as theirs. In `deployment`, revisions up to `now`
-    /// are to be deleted.
-    pub fn forget(&self, session_id: &str, deployment: Option<&str>, now: Millis) -> Result<()> {
-        let sql = "SELECT revision FROM sessions WHERE session_id = ?";
-        let revision: Option<i64> =
-            query_one(self.connection, sql, [session_id], |row| row.get(0))?;
-        if let Some(session) = self.row_id(session_id)? {
-            for copier in self.uncount(session)? {
-                mark_stale(self.connection, copier)?;
-            }
-        }
-        let sql = "DELETE FROM sessions WHERE session_id = ?";
-        self.connection.execute(sql, [session_id])?;
-        self.leave_out(session_id)?;
-        deployment.map_or(Ok(()), |deployment| {
-            self.mark_forgotten(
-                session_id,
-                deployment,
-                revision.unwrap_or_default().max(now),
-            )
-        })
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::receipt::{are_stored, stored_revision};
 use super::unknown_fields::Completeness;
 use super::{Call, Delivery, Flow, SESSION, Verdict, backoff};
-use crate::journal::SessionEntry;
+use crate::journal::{Renumbering, SessionEntry};
 use crate::record::failure::Failure;
 
 /// How often a session is sent in one delivery, each time with a new revision that Convex may
@@ -55,15 +55,15 @@ impl Delivery<'_> {
                 .send_sessions(slice::from_ref(&*entry), |delivery, documents| {
                     delivery.upsert(&SESSION, is_known, &documents.concat())
                 })?;
-            let revision = match verdict {
+            let renumbering = match verdict {
                 Verdict::Success(receipt) => match stored_revision(&receipt) {
                     Some(stored) if stored == entry.revision => {
                         return self.confirm(slice::from_ref(&*entry), completeness);
                     }
-                    Some(stored) if stored > entry.revision => stored + 1,
+                    Some(stored) if stored > entry.revision => Renumbering::Above(stored),
                     _ => break,
                 },
-                Verdict::TimeIsAhead { now, .. } if now < entry.revision => now,
+                Verdict::TimeIsAhead { now, .. } if now < entry.revision => Renumbering::To(now),
                 other => {
                     let failure = other.into_failure().unwrap_or_else(not_stored);
                     return if failure.is_refusal() {
@@ -74,7 +74,9 @@ impl Delivery<'_> {
                 }
             };
             let id = &entry.session_id;
-            let renumbered = self.journal.write(|write| write.renumber(id, revision))?;
+            let renumbered = self
+                .journal
+                .write(|write| write.renumber(id, renumbering))?;
             let Some(renumbered) = renumbered else {
                 return Ok(Flow::Continue(()));
             };
