@@ -6,6 +6,9 @@ use crate::config::Deployment;
 use crate::journal::{Backoff, Journal, SessionEntry, WorkflowEntry};
 use crate::record::failure::{Failure, FailureKind};
 
+/// How the failure of a request begins that is too large for the server or for a proxy.
+const TOO_LARGE: &str = "HTTP 413";
+
 /// Whether Convex has the latest revision of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryState {
@@ -79,8 +82,8 @@ impl<'a> DeliveryContext<'a> {
     }
 
     /// The state of something that is not delivered. `deployment` is the one that it belongs to, if
-    /// known, and `refusal` is why it was rejected there.
-    fn waiting(&self, deployment: Option<&str>, refusal: Option<&Failure>) -> DeliveryState {
+    /// known, and `failure` is why it failed there although others may not.
+    fn waiting(&self, deployment: Option<&str>, failure: Option<&Failure>) -> DeliveryState {
         let configured = match self.deployment {
             Err(problem) => return DeliveryState::waiting("config", format!("{problem:#}")),
             Ok(None) => {
@@ -99,14 +102,25 @@ impl<'a> DeliveryContext<'a> {
                 ),
             );
         }
-        match (refusal, &self.backoff) {
-            (Some(refusal), _) => DeliveryState::failed(
-                FailureKind::Refused,
-                format!(
-                    "{}; `npx convex deploy` updates the functions, `convex-sidecar sync` tries again",
-                    refusal.message.trim_end_matches('.')
-                ),
-            ),
+        match (failure, &self.backoff) {
+            (Some(failure), _) => {
+                let message = failure.message.trim_end_matches('.');
+                let (kind, remedy) = if message.starts_with(TOO_LARGE) {
+                    (
+                        failure.kind,
+                        "a lower `max_output_bytes` in config.toml makes it smaller, ",
+                    )
+                } else if failure.is_refusal() {
+                    (
+                        FailureKind::Refused,
+                        "`npx convex deploy` updates the functions, ",
+                    )
+                } else {
+                    (failure.kind, "")
+                };
+                let reason = format!("{message}; {remedy}`convex-sidecar sync` tries again");
+                DeliveryState::failed(kind, reason)
+            }
             (None, Some(Backoff { failure, .. })) => DeliveryState::failed(
                 failure.kind,
                 match failure.kind.remedy() {

@@ -162,6 +162,16 @@ impl Failure {
         Self::new(FailureKind::Refused, message)
     }
 
+    /// Whether the cause can be in these arguments, although the server did not say so: they are too
+    /// much for the connection, or something between here and the server blocks them.
+    #[must_use]
+    pub fn can_be_of_one(&self) -> bool {
+        matches!(
+            self.kind,
+            FailureKind::Unreachable | FailureKind::NotConvex | FailureKind::Failing
+        )
+    }
+
     /// Whether only these arguments were rejected, so that other calls can still pass.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

@@ -639,3 +639,36 @@ fn refused_session_delays_no_other() {
         "{shown}"
     );
 }
+
+/// A firewall in front of the deployment refuses what looks like an attack. Convex itself says so
+/// if it refuses a document.
+#[test]
+fn session_that_a_firewall_blocks_delays_no_other() {
+    let backend = Backend::start();
+    let gate = Gate::open(Some(&backend.url));
+    let machine = Machine::new().deployment(&gate.url, &backend.key);
+    gate.set(Fault::Slam);
+    for id in ["blocked-0", "a-1", "b-2", "c-3"] {
+        let text = if id == "blocked-0" { "DROP TABLE" } else { "x" };
+        let stop =
+            json!({"session_id": id, "hook_event_name": "Stop", "last_assistant_message": text});
+        let hook = machine.sidecar(&["hook"]).stdin(stop.to_string());
+        hook.run().silent();
+    }
+    gate.set(Fault::Blocked("DROP TABLE"));
+    let synced = machine.sidecar(&["sync"]).run();
+    assert!(
+        synced.stdout.starts_with("3 sessions delivered") && synced.stdout.contains("1 pending"),
+        "{} {}",
+        synced.stdout,
+        synced.stderr
+    );
+    let shown = machine.sidecar(&["show", "blocked-0"]).run().ok();
+    assert!(
+        shown.contains("HTTP 403; `convex-sidecar sync` tries again"),
+        "{shown}"
+    );
+    gate.set(Fault::None);
+    let synced = machine.sidecar(&["sync"]).run().ok();
+    assert!(synced.starts_with("1 session delivered"), "{synced}");
+}

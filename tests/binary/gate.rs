@@ -29,6 +29,9 @@ pub enum Fault {
     Slam,
     /// Answers with status 200 and the body for the number of the connection.
     Numbered(fn(usize) -> String),
+    /// Answers with status 403 if a request contains this, as a firewall does, and passes others
+    /// through to the backend.
+    Blocked(&'static str),
     /// Answers with a status line, headers and body.
     Answer { head: String, body: Vec<u8> },
 }
@@ -129,7 +132,7 @@ fn serve(
     number: usize,
 ) -> std::io::Result<()> {
     match fault {
-        Fault::None => pass(&stream, backend),
+        Fault::None => pass(&stream, &[], backend),
         Fault::Slam => stream.shutdown(Shutdown::Both),
         Fault::Silence => {
             read_request(&mut stream)?;
@@ -161,6 +164,15 @@ fn serve(
             let answer = Fault::status(200, &body(number));
             serve(stream, &answer, backend, number)
         }
+        Fault::Blocked(word) => {
+            let request = read_request(&mut stream)?;
+            if String::from_utf8_lossy(&request).contains(word) {
+                let answer =
+                    b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                return stream.write_all(answer);
+            }
+            pass(&stream, &request, backend)
+        }
         Fault::Answer { head, body } => {
             read_request(&mut stream)?;
             write!(
@@ -173,11 +185,13 @@ fn serve(
     }
 }
 
-fn pass(stream: &TcpStream, backend: Option<SocketAddr>) -> std::io::Result<()> {
+/// Passes what was read already, and then everything else, through to the backend.
+fn pass(stream: &TcpStream, read: &[u8], backend: Option<SocketAddr>) -> std::io::Result<()> {
     let Some(backend) = backend else {
         return stream.shutdown(Shutdown::Both);
     };
-    let upstream = TcpStream::connect(backend)?;
+    let mut upstream = TcpStream::connect(backend)?;
+    upstream.write_all(read)?;
     let (mut from, mut to) = (stream.try_clone()?, upstream.try_clone()?);
     thread::spawn(move || {
         let _ = std::io::copy(&mut from, &mut to);
@@ -187,7 +201,7 @@ fn pass(stream: &TcpStream, backend: Option<SocketAddr>) -> std::io::Result<()> 
     stream.shutdown(Shutdown::Both)
 }
 
-fn read_request(stream: &mut impl Read) -> std::io::Result<()> {
+fn read_request(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
     let mut request = Vec::new();
     let mut buffer = [0; 8 * 1024];
     loop {
@@ -205,7 +219,7 @@ fn read_request(stream: &mut impl Read) -> std::io::Result<()> {
             head.len() + 4 + body.unwrap_or(0)
         });
         if length == 0 || whole.is_some_and(|whole| request.len() >= whole) {
-            return Ok(());
+            return Ok(request);
         }
     }
 }

@@ -19,7 +19,7 @@ use super::spec::Arguments;
 use crate::config::Deployment;
 use crate::journal::{Journal, LONGEST_WAIT, Recipient, SessionEntry};
 use crate::record::Millis;
-use crate::record::failure::Failure;
+use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
 
 /// The maximum number of sessions in one request. With [`MAX_BATCH_BYTES`] a request stays far
@@ -27,6 +27,9 @@ use crate::system::deadline::Deadline;
 const MAX_BATCH_SESSIONS: usize = 32;
 /// The maximum size of the documents in one request, in bytes.
 const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// The same for the other sessions that a hook sends, so that they fit into its short time on a
+/// connection of a megabyte per second.
+const HOOK_BATCH_BYTES: usize = 64 * 1024;
 /// How many other sessions, and how many outbox entries, a hook sends along with its own session.
 const HOOK_EXTRAS: usize = 16;
 /// How long a hook may spend on anything but its own session, because the agent waits for it.
@@ -68,6 +71,12 @@ pub struct Delivery<'a> {
     /// Whether a failure starts a backoff. In the short time of a prompt it does not, because a
     /// distant server may just need longer.
     records_backoff: bool,
+    /// The maximum size of the documents in one request, in bytes. It shrinks if a request fails.
+    max_batch_bytes: usize,
+    /// Whether the sessions of a failed request are being sent one by one.
+    is_singling_out: bool,
+    /// How many sessions in a row failed although the deployment may accept others.
+    failures_in_a_row: u32,
     /// What the functions accept, if the deployment was asked and answered.
     accepted: OnceCell<Option<Arguments>>,
     report: Report,
@@ -105,6 +114,9 @@ impl<'a> Delivery<'a> {
             trace: None,
             may_have_backoff: true,
             records_backoff: true,
+            max_batch_bytes: MAX_BATCH_BYTES,
+            is_singling_out: false,
+            failures_in_a_row: 0,
             accepted: OnceCell::new(),
             report: Report::default(),
         }
@@ -180,7 +192,7 @@ impl<'a> Delivery<'a> {
             }
             let mut rest = &entries[..];
             while !rest.is_empty() {
-                let (batch, later) = rest.split_at(batch_length(rest));
+                let (batch, later) = rest.split_at(batch_length(rest, self.max_batch_bytes));
                 if self.deliver_batch(batch)?.is_break() {
                     self.journal.write(|write| write.release(later))?;
                     return Ok(self.report);
@@ -252,7 +264,17 @@ impl<'a> Delivery<'a> {
             return Ok(Flow::Continue(()));
         }
         self.deadline = self.deadline.within(HOOK_EXTRAS_BUDGET);
-        self.deliver_batch(&others)
+        let mut rest = &others[..];
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(batch_length(rest, HOOK_BATCH_BYTES));
+            let flow = self.deliver_batch(batch)?;
+            rest = later;
+            if flow.is_break() || self.deadline.is_over() {
+                self.journal.write(|write| write.release(rest))?;
+                return Ok(flow);
+            }
+        }
+        Ok(Flow::Continue(()))
     }
 
     /// Updates a document that Convex should have, and creates one that it does not have, for
@@ -284,6 +306,29 @@ impl<'a> Delivery<'a> {
             Verdict::Failed(failure) => format!("not delivered: {failure}"),
         });
         verdict
+    }
+
+    /// Makes these sessions wait if the deployment may accept others, else everything for it.
+    fn fail(&mut self, entries: &[SessionEntry], failure: &Failure) -> Result<Flow> {
+        let is_reachable = self.is_singling_out || self.report.delivered > 0;
+        let allowed = match failure.kind {
+            // Each of these takes as long as the time limit.
+            FailureKind::Unreachable => 1,
+            _ => 2,
+        };
+        if !(failure.can_be_of_one() && is_reachable && self.failures_in_a_row < allowed) {
+            return self.back_off(entries, failure);
+        }
+        self.failures_in_a_row += 1;
+        let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
+        let retry_at = |failures| now + backoff(failures, jitter);
+        self.journal.write(|write| {
+            entries
+                .iter()
+                .try_for_each(|entry| write.refuse_session(entry, name, failure, retry_at))
+        })?;
+        self.report.problem = Some(failure.to_string());
+        Ok(Flow::Continue(()))
     }
 
     /// Makes everything for this deployment wait.
@@ -332,12 +377,12 @@ fn backoff(failures: u32, jitter: f64) -> Millis {
     longest / 2 + (longest as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as Millis
 }
 
-/// How many of these sessions fit into one request; at least one.
-fn batch_length(entries: &[SessionEntry]) -> usize {
+/// How many of these sessions fit into one request of this size; at least one.
+fn batch_length(entries: &[SessionEntry], max_bytes: usize) -> usize {
     let mut bytes = 0;
     let fits = entries.iter().take_while(|entry| {
         bytes += entry.document.len();
-        bytes <= MAX_BATCH_BYTES
+        bytes <= max_bytes
     });
     fits.count().max(1)
 }

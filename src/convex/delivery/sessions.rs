@@ -16,7 +16,8 @@ use crate::record::failure::Failure;
 const MAX_ATTEMPTS: usize = 3;
 
 impl Delivery<'_> {
-    /// Sends several sessions in one request, or each by itself if one of them is refused.
+    /// Sends several sessions in one request, or each by itself if one of them is refused, or may be
+    /// what the request failed for.
     pub(super) fn deliver_batch(&mut self, entries: &[SessionEntry]) -> Result<Flow> {
         if let [entry] = entries {
             return self.deliver_one(entry);
@@ -28,20 +29,32 @@ impl Delivery<'_> {
         if are_stored(&verdict, entries) {
             return self.confirm(entries, completeness);
         }
-        match verdict.into_failure() {
-            Some(failure) if !failure.is_refusal() => self.back_off(entries, &failure),
-            // At least one of them was refused or not confirmed, so each is sent by itself.
-            _ => {
-                for (index, entry) in entries.iter().enumerate() {
-                    if self.deliver_one(entry)?.is_break() {
-                        self.journal
-                            .write(|write| write.release(&entries[index..]))?;
-                        return Ok(Flow::Break(()));
-                    }
-                }
-                Ok(Flow::Continue(()))
+        let failure = verdict.into_failure();
+        let failure = failure.filter(|failure| !failure.is_refusal());
+        match failure {
+            // At least one of them was refused or not confirmed.
+            None => self.deliver_singly(entries),
+            Some(failure) if failure.can_be_of_one() && !self.deadline.is_over() => {
+                let bytes = entries.iter().map(|entry| entry.document.len());
+                self.max_batch_bytes = bytes.sum::<usize>() / 2;
+                self.is_singling_out = true;
+                let flow = self.deliver_singly(entries);
+                self.is_singling_out = false;
+                flow
+            }
+            Some(failure) => self.fail(entries, &failure),
+        }
+    }
+
+    fn deliver_singly(&mut self, entries: &[SessionEntry]) -> Result<Flow> {
+        for (index, entry) in entries.iter().enumerate() {
+            if self.deliver_one(entry)?.is_break() {
+                self.journal
+                    .write(|write| write.release(&entries[index..]))?;
+                return Ok(Flow::Break(()));
             }
         }
+        Ok(Flow::Continue(()))
     }
 
     /// Sends a session until Convex stores what was sent. If Convex cannot accept the revision, the
@@ -69,7 +82,7 @@ impl Delivery<'_> {
                     return if failure.is_refusal() {
                         self.refuse(&entry, &failure)
                     } else {
-                        self.back_off(slice::from_ref(&*entry), &failure)
+                        self.fail(slice::from_ref(&*entry), &failure)
                     };
                 }
             };
@@ -101,6 +114,7 @@ impl Delivery<'_> {
             }
         })?;
         self.report.delivered += entries.len();
+        self.failures_in_a_row = 0;
         Ok(Flow::Continue(()))
     }
 
