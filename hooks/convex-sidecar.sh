@@ -10,7 +10,9 @@ if [ "${1:-}" = StopFailure ]; then trap '' HUP INT TERM; fi
 
 # A relative path would lead into the folder of whichever project the session is in.
 for program in "${CONVEX_SIDECAR_BIN:-}" convex-sidecar "${CARGO_HOME:-${HOME:-}/.cargo}/bin/convex-sidecar"; do
-  case $(command -v "$program" 2>/dev/null) in
+  # Some shells find files that cannot be executed.
+  found=$(command -v "$program" 2>/dev/null) && [ -f "$found" ] && [ -x "$found" ] || continue
+  case $found in
     /* | [A-Za-z]:*) exec "$program" hook ;;
   esac
 done

@@ -48,7 +48,7 @@ impl Entry {
     }
 }
 
-/// An event that a settings file names, whoever its hooks belong to.
+/// An event that a settings file names, regardless of whose hooks it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// Its name.

@@ -1,8 +1,8 @@
 //! Which hook events a client knows. One that does not know an event in a settings file ignores the
-//! whole file, whoever the event's hooks belong to.
+//! whole file, regardless of whose hooks the event has.
 //!
 //! The last client that does so is 2.1.100. Its own list has the 27 events below and no others, so
-//! an event that is not here is unknown to every client that minds.
+//! an event that is not here is unknown to every client that rejects unknown events.
 
 /// The parts of a client's version.
 pub type Version = [u32; 3];

@@ -62,7 +62,7 @@ impl File {
         if let (Some(_), Some(owner)) = (&text, access::foreign_owner(path)) {
             // Whoever wrote it decides where the record goes.
             bail!(
-                "could not use {}: it belongs to another user (ID {owner}); remove it, or set CONVEX_SIDECAR_HOME to a folder of your own",
+                "could not use {}: it belongs to another user (ID {owner}); `chown` it, remove it, or set CONVEX_SIDECAR_HOME to a folder of your own",
                 path.display()
             );
         }

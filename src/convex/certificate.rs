@@ -49,7 +49,7 @@ fn describe(
         _ if is_setup => {
             let from = sources.unwrap_or("this system");
             return Some((
-                FailureKind::NoCertificates,
+                FailureKind::NoRootCertificates,
                 format!("no certificate authorities could be read from {from}"),
             ));
         }
@@ -66,7 +66,7 @@ fn describe(
             )
         }
         NotValidForName | NotValidForNameContext { .. } => (
-            FailureKind::CertificateOfAnother,
+            FailureKind::CertificateNameMismatch,
             "its certificate is for another name".to_owned(),
         ),
         Expired | ExpiredContext { .. } => (
@@ -109,7 +109,7 @@ mod tests {
         let other = rustls::Error::General("nothing".to_owned());
         assert_eq!(describe(&other, false, None), None);
         let (kind, said) = describe(&other, true, Some("SSL_CERT_DIR=/x")).unwrap();
-        assert_eq!(kind, FailureKind::NoCertificates);
+        assert_eq!(kind, FailureKind::NoRootCertificates);
         assert!(said.ends_with("from SSL_CERT_DIR=/x"), "{said}");
     }
 }

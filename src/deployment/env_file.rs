@@ -1,5 +1,6 @@
-//! The `.env` file beside docker-compose.yml, read as Compose reads it (compose-go/dotenv). What
-//! Compose accepts is accepted here; a line that assigns nothing is skipped, and Compose reports it.
+//! The `.env` file beside docker-compose.yml, read as Compose reads what people write there
+//! (compose-go/dotenv); nested references, `:+` and `:?` are not supported. A line that assigns
+//! nothing is skipped, and Compose reports it.
 
 use crate::config::Environment;
 
@@ -57,7 +58,10 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
     let line = line.strip_prefix("export ").unwrap_or(line);
     let (name, value) = line.split_once(['=', ':'])?;
     let name = name.trim();
-    let is_name = !name.is_empty() && name.chars().all(|char| is_in_name(char) || char == '.');
+    let is_name = !name.is_empty()
+        && name
+            .chars()
+            .all(|char| is_in_name(char) || "-.[]".contains(char));
     is_name.then(|| (name, value.trim()))
 }
 

@@ -295,20 +295,22 @@ impl Journal {
         Err(Error::new(ErrorKind::Damaged, message))
     }
 
-    /// Writes as much as a hook could and takes it back, which other processes do not see. A
-    /// transaction that writes nothing succeeds on a full disk too.
+    /// Writes as much as a hook could and rolls it back; other processes never see it. A transaction
+    /// that writes nothing succeeds on a full disk too.
     fn try_to_write(&self) -> Result<()> {
         let set_cache = |pages: i64| self.connection.pragma_update(None, "cache_size", pages);
         let pages = self
             .connection
             .pragma_query_value(None, "cache_size", |row| row.get(0))?;
         set_cache(TRIAL_CACHE)?;
-        let transaction =
-            Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-        let sql = "INSERT INTO notes (at, note) VALUES (0, ?)";
-        transaction.execute(sql, [" ".repeat(TRIAL)])?;
-        transaction.rollback()?;
-        Ok(set_cache(pages)?)
+        let tried = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+            .and_then(|transaction| {
+                let sql = "INSERT INTO notes (at, note) VALUES (0, ?)";
+                transaction.execute(sql, [" ".repeat(TRIAL)])?;
+                transaction.rollback()
+            });
+        set_cache(pages)?;
+        Ok(tried?)
     }
 }
 

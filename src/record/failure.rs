@@ -10,11 +10,11 @@ pub enum FailureKind {
     /// The server's certificate is from an authority that this machine does not trust.
     UntrustedCertificate,
     /// The server's certificate is for another name.
-    CertificateOfAnother,
+    CertificateNameMismatch,
     /// The server's certificate has expired, or something else is wrong with it.
     InvalidCertificate,
-    /// This machine trusts no authority at all.
-    NoCertificates,
+    /// This machine has no trusted root certificates.
+    NoRootCertificates,
     /// The admin key is missing, wrong or from another instance (HTTP 401, 403).
     Unauthorized,
     /// The function does not exist in the deployment.
@@ -40,9 +40,9 @@ impl FailureKind {
     const ALL: [Self; 14] = [
         Self::Unreachable,
         Self::UntrustedCertificate,
-        Self::CertificateOfAnother,
+        Self::CertificateNameMismatch,
         Self::InvalidCertificate,
-        Self::NoCertificates,
+        Self::NoRootCertificates,
         Self::Unauthorized,
         Self::Undeployed,
         Self::Paused,
@@ -60,9 +60,9 @@ impl FailureKind {
         match self {
             Self::Unreachable => "unreachable",
             Self::UntrustedCertificate => "untrusted_certificate",
-            Self::CertificateOfAnother => "certificate_of_another",
+            Self::CertificateNameMismatch => "certificate_name_mismatch",
             Self::InvalidCertificate => "invalid_certificate",
-            Self::NoCertificates => "no_certificates",
+            Self::NoRootCertificates => "no_root_certificates",
             Self::Unauthorized => "unauthorized",
             Self::Undeployed => "undeployed",
             Self::Paused => "paused",
@@ -90,9 +90,9 @@ impl FailureKind {
         match self {
             Self::Unreachable => "offline",
             Self::UntrustedCertificate
-            | Self::CertificateOfAnother
+            | Self::CertificateNameMismatch
             | Self::InvalidCertificate
-            | Self::NoCertificates => "bad cert",
+            | Self::NoRootCertificates => "bad cert",
             Self::Unauthorized => "bad key",
             Self::NotConvex | Self::Redirected => "bad url",
             Self::Unexplained => "refused",
@@ -110,13 +110,13 @@ impl FailureKind {
             Self::UntrustedCertificate => Some(
                 "add that authority to those that the system trusts, or set SSL_CERT_FILE to a file with its certificate before the client is started",
             ),
-            Self::CertificateOfAnother => {
+            Self::CertificateNameMismatch => {
                 Some("correct the URL, or give the server a certificate for this name")
             }
             Self::InvalidCertificate => {
                 Some("replace the server's certificate, or correct the clock if that is wrong")
             }
-            Self::NoCertificates => Some(
+            Self::NoRootCertificates => Some(
                 "install the system's certificates (the package ca-certificates), or correct SSL_CERT_FILE or SSL_CERT_DIR if they are set",
             ),
             Self::Unauthorized => Some(

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::files::owner;
-use super::user::current_user;
+use super::listener::is_stranger;
 
 /// What a file is to be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +27,10 @@ pub struct Obstacle {
 }
 
 /// The ID of another ordinary user who owns this file or the link that leads to it, and so decides
-/// what is read. Root's files are not suspect: a managed machine or a container has them.
+/// what is read. Files of root and of services are not suspect: a managed machine or a container has
+/// them.
 #[must_use]
 pub fn foreign_owner(path: &Path) -> Option<u32> {
-    let user = current_user()?;
     #[cfg(unix)]
     let link = path
         .symlink_metadata()
@@ -39,7 +39,7 @@ pub fn foreign_owner(path: &Path) -> Option<u32> {
     #[cfg(not(unix))]
     let link = None;
     let mut owners = [owner(path), link].into_iter().flatten();
-    owners.find(|owner| ![0, user].contains(owner))
+    owners.find(|owner| is_stranger(*owner))
 }
 
 /// What keeps this user from using `path` for this; `None` if nothing does.

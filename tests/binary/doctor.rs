@@ -422,7 +422,7 @@ fn program_without_an_end_is_stopped_and_reported() {
     assert_reports(
         &machine,
         "failed",
-        "which cannot run: it did not end within 5 s and was stopped",
+        "which cannot run: it did not end within 12 s and was stopped",
         "`convex-sidecar install` replaces it with this one",
     );
 }
@@ -720,7 +720,9 @@ fn workflows_and_deletions_that_wait_are_reported() {
     run(&["workflow", "set", "release", "--status", "running"]).run();
     let reported = run(&["doctor"]).run().stdout;
     for finding in [
-        format!("! pending        1 forgotten session is still in {url}: could not reach"),
+        format!(
+            "! pending        1 forgotten session is waiting to be deleted from {url}: could not reach"
+        ),
         "! pending        1 workflow is waiting: could not reach".to_owned(),
     ] {
         assert!(reported.contains(&finding), "{reported}");

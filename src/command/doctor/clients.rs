@@ -42,8 +42,7 @@ impl Client {
     }
 }
 
-/// An event in a settings file that our hooks come from. Its own hooks can be those of another
-/// program.
+/// An event in a settings file that our hooks come from. Its hooks may belong to another program.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NamedEvent {
     /// Its name.

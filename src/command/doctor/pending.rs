@@ -40,11 +40,16 @@ pub fn checks(journal: &Journal, config: &Config) -> Result<Vec<Check>> {
     }
     if outbox.deletions > 0 {
         let finding = format!(
-            "{} still in {}{why}",
-            number(outbox.deletions, "forgotten session"),
+            "{} to be deleted from {}{why}",
+            waiting(outbox.deletions, "forgotten session"),
             name.unwrap_or("Convex")
         );
-        checks.push(warning(finding, "`convex-sidecar sync` retries now"));
+        let remedy = match (&backoff, outbox.deletions) {
+            (Some(_), _) => "`convex-sidecar sync` retries now",
+            (None, 1) => "`convex-sidecar sync` deletes it there",
+            (None, _) => "`convex-sidecar sync` deletes them there",
+        };
+        checks.push(warning(finding, remedy));
     }
     for (count, noun, which) in [
         (elsewhere, "session", ""),

@@ -10,8 +10,8 @@ use crate::deployment::program::Program;
 use crate::system::access::{self, Need};
 use crate::ui::Check;
 
-/// How long a program may take to print its version.
-const LIMIT: Duration = Duration::from_secs(5);
+/// How long a program may take to print its version. A virus scanner may look at it first.
+const LIMIT: Duration = Duration::from_secs(12);
 /// What `--version` prints before the number.
 const NAME: &str = "convex-sidecar ";
 
