@@ -35,11 +35,18 @@ pub(super) const USER: &str = "CONVEX_SIDECAR_USER";
 /// The environment, as values.
 pub type Environment = HashMap<String, String>;
 
-/// The environment of this process, without variables that are empty or not Unicode.
+/// The environment of this process, without variables that are empty or not Unicode, except
+/// `CONVEX_SIDECAR_HOME`: the record must not silently go elsewhere.
 #[must_use]
 pub fn environment() -> Environment {
-    let texts = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let texts = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        let value = match value.into_string() {
+            Err(value) if name == SIDECAR_HOME => value.to_string_lossy().into_owned(),
+            value => value.ok()?,
+        };
+        Some((name, value))
+    });
     collect(texts, cfg!(windows))
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf, is_separator};
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use directories::ProjectDirs;
 
 use super::environment::{Environment, HOME, SIDECAR_HOME};
@@ -62,6 +62,10 @@ fn own_home(environment: &Environment) -> Result<Option<PathBuf>> {
         }
         None => Some(PathBuf::from(value)),
     };
+    ensure!(
+        !value.contains(char::REPLACEMENT_CHARACTER),
+        "could not use {SIDECAR_HOME}={value:?}, because it is not valid Unicode; rename the folder, or set the variable to another one"
+    );
     let folder = folder.filter(|folder| folder.is_absolute());
     folder.map(Some).ok_or_else(|| {
         anyhow!(
@@ -183,7 +187,15 @@ mod tests {
             let found = find(value, "/home/dev").unwrap();
             assert_eq!(found.as_deref(), folder.map(Path::new), "{value:?}");
         }
-        for value in ["rel/dir", ".", "~other/x", "$HOME/x", "./~/x", " /srv"] {
+        for value in [
+            "rel/dir",
+            ".",
+            "~other/x",
+            "$HOME/x",
+            "./~/x",
+            " /srv",
+            "/srv/\u{fffd}",
+        ] {
             let problem = find(value, "/home/dev").unwrap_err().to_string();
             let start = format!("could not use CONVEX_SIDECAR_HOME={value:?}, because");
             assert!(problem.starts_with(&start), "{problem}");

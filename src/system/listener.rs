@@ -20,7 +20,11 @@ const LINE: usize = 150;
 /// The state of a listening socket.
 const LISTEN: &str = "0A";
 /// The first ID of an ordinary user; those below belong to the system.
-const FIRST_USER: u32 = if cfg!(target_os = "macos") { 501 } else { 1_000 };
+const FIRST_USER: u32 = if cfg!(target_os = "macos") {
+    501
+} else {
+    1_000
+};
 /// The IDs that systemd assigns to services while they run.
 const SERVICES: Range<u32> = 61_184..65_520;
 /// The ID that stands for users of another user namespace, who are not known here. If there is no
