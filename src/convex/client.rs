@@ -358,17 +358,16 @@ impl<'a> Convex<'a> {
         if let Some(failure) = certificate::failure(error, self.deployment.name()) {
             return failure;
         }
-        let why = if !error.is_timeout() {
-            root_cause(error)
-        } else if error.is_connect() {
-            "the connection timed out".to_owned()
-        } else {
-            "no answer in time".to_owned()
+        let (kind, why) = match (error.is_timeout(), error.is_connect()) {
+            (false, _) => (FailureKind::Unreachable, root_cause(error)),
+            (true, true) => (
+                FailureKind::Unreachable,
+                "the connection timed out".to_owned(),
+            ),
+            (true, false) => (FailureKind::TimedOut, "no answer in time".to_owned()),
         };
-        Failure::new(
-            FailureKind::Unreachable,
-            format!("could not reach {}: {why}", self.deployment.name()),
-        )
+        let message = format!("could not reach {}: {why}", self.deployment.name());
+        Failure::new(kind, message)
     }
 }
 
@@ -508,7 +507,7 @@ mod tests {
         let Verdict::Failed(failure) = verdict else {
             panic!("{verdict:?}");
         };
-        assert_eq!(failure.kind, FailureKind::Unreachable);
+        assert_eq!(failure.kind, FailureKind::TimedOut);
         assert!(failure.message.ends_with("no answer in time"), "{failure}");
     }
 }

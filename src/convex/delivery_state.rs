@@ -102,7 +102,8 @@ impl<'a> DeliveryContext<'a> {
                 ),
             );
         }
-        match (failure, &self.backoff) {
+        let is_of_it = |failure: &&Failure| failure.is_refusal() || self.backoff.is_none();
+        match (failure.filter(is_of_it), &self.backoff) {
             (Some(failure), _) => {
                 let message = failure.message.trim_end_matches('.');
                 let (kind, remedy) = if message.starts_with(TOO_LARGE) {

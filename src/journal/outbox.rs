@@ -185,7 +185,7 @@ impl Write<'_> {
         let columns = SessionEntry::COLUMNS;
         let sql = format!(
             "SELECT {columns} FROM sessions WHERE revision > delivered_revision AND {} AND {}
-             ORDER BY updated_at LIMIT ?3",
+             ORDER BY failures > 0, updated_at LIMIT ?3",
             recipient.gets(),
             has_come("?2")
         );
@@ -195,12 +195,13 @@ impl Write<'_> {
         Ok(entries)
     }
 
-    /// Gives the session another revision, because Convex cannot accept the one that was sent. What
-    /// Convex stores counts as older. Returns the session, if it still exists and is due: in the
-    /// meantime, another process may have changed and delivered it.
+    /// Gives the session another revision, because `deployment` cannot accept the one that was sent.
+    /// What Convex stores counts as older. Returns the session, if it still exists and is due there:
+    /// in the meantime, another process may have changed and delivered it.
     pub fn renumber(
         &self,
         session_id: &str,
+        deployment: &str,
         renumbering: Renumbering,
     ) -> Result<Option<SessionEntry>> {
         let columns = SessionEntry::COLUMNS;
@@ -209,9 +210,13 @@ impl Write<'_> {
         let Some(entry) = entry else {
             return Ok(None);
         };
+        let is_of_another = |of: &String| of != deployment;
+        if entry.is_delivered() || entry.deployment.as_ref().is_some_and(is_of_another) {
+            return Ok(None);
+        }
         let revision = match renumbering {
             Renumbering::Above(stored) if stored < entry.revision => return Ok(Some(entry)),
-            Renumbering::Above(stored) if stored == entry.delivered_revision => return Ok(None),
+            Renumbering::To(revision) if entry.revision <= revision => return Ok(Some(entry)),
             Renumbering::Above(stored) => stored + 1,
             Renumbering::To(revision) => revision,
         };
@@ -430,7 +435,7 @@ mod tests {
     }
 
     fn renumber(journal: &mut Journal, renumbering: Renumbering) -> Option<i64> {
-        let renumbered = journal.write(|write| write.renumber("s", renumbering));
+        let renumbered = journal.write(|write| write.renumber("s", URL, renumbering));
         renumbered.unwrap().map(|entry| entry.revision)
     }
 

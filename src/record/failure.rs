@@ -5,8 +5,10 @@ use std::fmt;
 /// What kept a call from succeeding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// No connection, or no answer in time.
+    /// No connection.
     Unreachable,
+    /// No answer in time.
+    TimedOut,
     /// The server's certificate is from an authority that this machine does not trust.
     UntrustedCertificate,
     /// The server's certificate is for another name.
@@ -37,8 +39,9 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Unreachable,
+        Self::TimedOut,
         Self::UntrustedCertificate,
         Self::CertificateNameMismatch,
         Self::InvalidCertificate,
@@ -59,6 +62,7 @@ impl FailureKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed_out",
             Self::UntrustedCertificate => "untrusted_certificate",
             Self::CertificateNameMismatch => "certificate_name_mismatch",
             Self::InvalidCertificate => "invalid_certificate",
@@ -88,7 +92,7 @@ impl FailureKind {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Unreachable => "offline",
+            Self::Unreachable | Self::TimedOut => "offline",
             Self::UntrustedCertificate
             | Self::CertificateNameMismatch
             | Self::InvalidCertificate
@@ -131,6 +135,7 @@ impl FailureKind {
                 "run the server as yourself, as root or as a user of the system; if you trust that user with the key, set allow_insecure_http = true in config.toml",
             ),
             Self::Unreachable
+            | Self::TimedOut
             | Self::Paused
             | Self::Refused
             | Self::Unexplained
@@ -160,16 +165,6 @@ impl Failure {
     /// A rejection of one document.
     pub fn refused(message: impl Into<String>) -> Self {
         Self::new(FailureKind::Refused, message)
-    }
-
-    /// Whether the cause can be in these arguments, although the server did not say so: they are too
-    /// much for the connection, or something between here and the server blocks them.
-    #[must_use]
-    pub fn can_be_of_one(&self) -> bool {
-        matches!(
-            self.kind,
-            FailureKind::Unreachable | FailureKind::NotConvex | FailureKind::Failing
-        )
     }
 
     /// Whether only these arguments were rejected, so that other calls can still pass.

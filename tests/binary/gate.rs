@@ -29,9 +29,9 @@ pub enum Fault {
     Slam,
     /// Answers with status 200 and the body for the number of the connection.
     Numbered(fn(usize) -> String),
-    /// Answers with status 403 if a request contains this, as a firewall does, and passes others
-    /// through to the backend.
-    Blocked(&'static str),
+    /// Never answers a request with a body of more than this many bytes, and passes others through to
+    /// the backend.
+    TooSlow(usize),
     /// Answers with a status line, headers and body.
     Answer { head: String, body: Vec<u8> },
 }
@@ -164,14 +164,15 @@ fn serve(
             let answer = Fault::status(200, &body(number));
             serve(stream, &answer, backend, number)
         }
-        Fault::Blocked(word) => {
+        Fault::TooSlow(bytes) => {
             let request = read_request(&mut stream)?;
-            if String::from_utf8_lossy(&request).contains(word) {
-                let answer =
-                    b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                return stream.write_all(answer);
+            if request.len() > *bytes {
+                return std::io::copy(&mut stream, &mut std::io::sink()).map(drop);
             }
-            pass(&stream, &request, backend)
+            // The next request needs a new connection, so that it is seen here, too.
+            let head = request.iter().position(|byte| *byte == b'\n').unwrap_or(0) + 1;
+            let request = [&request[..head], b"Connection: close\r\n", &request[head..]];
+            pass(&stream, &request.concat(), backend)
         }
         Fault::Answer { head, body } => {
             read_request(&mut stream)?;

@@ -266,7 +266,7 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
     checks.extend(other_versions(&journal.writers(now().0, RECENT)?));
     checks.extend(pending::checks(&journal, config)?);
     for entry in entries.iter().filter(|entry| !entry.is_delivered()) {
-        if let Some(why) = &entry.last_failure {
+        if let Some(why) = entry.last_failure.as_ref().filter(|why| why.is_refusal()) {
             checks.push(Check::warning(
                 "refused",
                 format!("{} was refused: {why}", entry.session_id),

@@ -30,6 +30,9 @@ const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// The same for the other sessions that a hook sends, so that they fit into its short time on a
 /// connection of a megabyte per second.
 const HOOK_BATCH_BYTES: usize = 64 * 1024;
+/// How many sessions may be too large for the connection before a delivery ends. Each of them takes
+/// as long as the time limit of a request.
+const MAX_TOO_LARGE: usize = 3;
 /// How many other sessions, and how many outbox entries, a hook sends along with its own session.
 const HOOK_EXTRAS: usize = 16;
 /// How long a hook may spend on anything but its own session, because the agent waits for it.
@@ -71,12 +74,13 @@ pub struct Delivery<'a> {
     /// Whether a failure starts a backoff. In the short time of a prompt it does not, because a
     /// distant server may just need longer.
     records_backoff: bool,
-    /// The maximum size of the documents in one request, in bytes. It shrinks if a request fails.
+    /// The maximum size of the documents in one request, in bytes. It shrinks if one is too large
+    /// for the connection.
     max_batch_bytes: usize,
-    /// Whether the sessions of a failed request are being sent one by one.
-    is_singling_out: bool,
-    /// How many sessions in a row failed although the deployment may accept others.
-    failures_in_a_row: u32,
+    /// Whether the deployment has confirmed or refused something.
+    has_answered: bool,
+    /// How many sessions were too large for the connection.
+    too_large: usize,
     /// What the functions accept, if the deployment was asked and answered.
     accepted: OnceCell<Option<Arguments>>,
     report: Report,
@@ -115,8 +119,8 @@ impl<'a> Delivery<'a> {
             may_have_backoff: true,
             records_backoff: true,
             max_batch_bytes: MAX_BATCH_BYTES,
-            is_singling_out: false,
-            failures_in_a_row: 0,
+            has_answered: false,
+            too_large: 0,
             accepted: OnceCell::new(),
             report: Report::default(),
         }
@@ -264,17 +268,8 @@ impl<'a> Delivery<'a> {
             return Ok(Flow::Continue(()));
         }
         self.deadline = self.deadline.within(HOOK_EXTRAS_BUDGET);
-        let mut rest = &others[..];
-        while !rest.is_empty() {
-            let (batch, later) = rest.split_at(batch_length(rest, HOOK_BATCH_BYTES));
-            let flow = self.deliver_batch(batch)?;
-            rest = later;
-            if flow.is_break() || self.deadline.is_over() {
-                self.journal.write(|write| write.release(rest))?;
-                return Ok(flow);
-            }
-        }
-        Ok(Flow::Continue(()))
+        self.max_batch_bytes = HOOK_BATCH_BYTES;
+        self.deliver_parts(&others, HOOK_EXTRAS)
     }
 
     /// Updates a document that Convex should have, and creates one that it does not have, for
@@ -308,27 +303,34 @@ impl<'a> Delivery<'a> {
         verdict
     }
 
-    /// Makes these sessions wait if the deployment may accept others, else everything for it.
+    /// Makes everything for this deployment wait, unless it has just answered and only these
+    /// sessions got no answer in time.
     fn fail(&mut self, entries: &[SessionEntry], failure: &Failure) -> Result<Flow> {
-        let is_reachable = self.is_singling_out || self.report.delivered > 0;
-        let allowed = match failure.kind {
-            // Each of these takes as long as the time limit.
-            FailureKind::Unreachable => 1,
-            _ => 2,
-        };
-        if !(failure.can_be_of_one() && is_reachable && self.failures_in_a_row < allowed) {
+        if failure.kind != FailureKind::TimedOut || !self.has_answered {
             return self.back_off(entries, failure);
         }
-        self.failures_in_a_row += 1;
+        self.report.problem = Some(failure.to_string());
+        let [entry] = entries else {
+            self.journal.write(|write| write.release(entries))?;
+            return Ok(Flow::Break(()));
+        };
+        self.delay(entry, failure)?;
+        self.too_large += 1;
+        Ok(if self.too_large < MAX_TOO_LARGE {
+            Flow::Continue(())
+        } else {
+            Flow::Break(())
+        })
+    }
+
+    /// Makes only this session wait.
+    fn delay(&mut self, entry: &SessionEntry, failure: &Failure) -> Result<()> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
         let retry_at = |failures| now + backoff(failures, jitter);
-        self.journal.write(|write| {
-            entries
-                .iter()
-                .try_for_each(|entry| write.refuse_session(entry, name, failure, retry_at))
-        })?;
-        self.report.problem = Some(failure.to_string());
-        Ok(Flow::Continue(()))
+        self.journal
+            .write(|write| write.refuse_session(entry, name, failure, retry_at))?;
+        self.report.problem = Some(format!("session {}: {failure}", entry.session_id));
+        Ok(())
     }
 
     /// Makes everything for this deployment wait.

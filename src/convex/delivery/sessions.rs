@@ -7,17 +7,19 @@ use anyhow::Result;
 
 use super::receipt::{are_stored, stored_revision};
 use super::unknown_fields::Completeness;
-use super::{Call, Delivery, Flow, SESSION, Verdict, backoff};
+use super::{
+    Call, Delivery, Flow, HOOK_BATCH_BYTES, MAX_BATCH_SESSIONS, SESSION, Verdict, batch_length,
+};
 use crate::journal::{Renumbering, SessionEntry};
-use crate::record::failure::Failure;
+use crate::record::failure::{Failure, FailureKind};
 
 /// How often a session is sent in one delivery, each time with a new revision that Convex may
 /// accept.
 const MAX_ATTEMPTS: usize = 3;
 
 impl Delivery<'_> {
-    /// Sends several sessions in one request, or each by itself if one of them is refused, or may be
-    /// what the request failed for.
+    /// Sends several sessions in one request, or each by itself if one of them is refused, or in
+    /// smaller requests if this one got no answer in time.
     pub(super) fn deliver_batch(&mut self, entries: &[SessionEntry]) -> Result<Flow> {
         if let [entry] = entries {
             return self.deliver_one(entry);
@@ -30,29 +32,45 @@ impl Delivery<'_> {
             return self.confirm(entries, completeness);
         }
         let failure = verdict.into_failure();
-        let failure = failure.filter(|failure| !failure.is_refusal());
-        match failure {
-            // At least one of them was refused or not confirmed.
-            None => self.deliver_singly(entries),
-            Some(failure) if failure.can_be_of_one() && !self.deadline.is_over() => {
-                let bytes = entries.iter().map(|entry| entry.document.len());
-                self.max_batch_bytes = bytes.sum::<usize>() / 2;
-                self.is_singling_out = true;
-                let flow = self.deliver_singly(entries);
-                self.is_singling_out = false;
-                flow
+        match failure.filter(|failure| !failure.is_refusal()) {
+            // At least one of them was refused or not confirmed, so each is sent by itself.
+            None => {
+                self.has_answered = true;
+                self.deliver_parts(entries, 1)
+            }
+            Some(failure) if failure.kind == FailureKind::TimedOut && !self.deadline.is_over() => {
+                // They may be too large for the connection. If even the smallest one is, the
+                // deployment cannot be reached.
+                let bytes: usize = entries.iter().map(|entry| entry.document.len()).sum();
+                self.max_batch_bytes = (bytes / 2).max(HOOK_BATCH_BYTES);
+                let mut entries = entries.to_vec();
+                entries.sort_by_key(|entry| entry.document.len());
+                let (smallest, others) = entries.split_at(1);
+                if self.deliver_parts(smallest, 1)?.is_break() {
+                    self.journal.write(|write| write.release(others))?;
+                    return Ok(Flow::Break(()));
+                }
+                self.deliver_parts(others, MAX_BATCH_SESSIONS)
             }
             Some(failure) => self.fail(entries, &failure),
         }
     }
 
-    fn deliver_singly(&mut self, entries: &[SessionEntry]) -> Result<Flow> {
-        for (index, entry) in entries.iter().enumerate() {
-            if self.deliver_one(entry)?.is_break() {
-                self.journal
-                    .write(|write| write.release(&entries[index..]))?;
+    /// Sends sessions in requests with at most this many of them.
+    pub(super) fn deliver_parts(&mut self, entries: &[SessionEntry], most: usize) -> Result<Flow> {
+        let mut rest = entries;
+        while !rest.is_empty() {
+            if self.deadline.is_over() {
+                self.journal.write(|write| write.release(rest))?;
                 return Ok(Flow::Break(()));
             }
+            let length = batch_length(rest, self.max_batch_bytes).min(most);
+            let (batch, later) = rest.split_at(length);
+            if self.deliver_batch(batch)?.is_break() {
+                self.journal.write(|write| write.release(later))?;
+                return Ok(Flow::Break(()));
+            }
+            rest = later;
         }
         Ok(Flow::Continue(()))
     }
@@ -87,9 +105,10 @@ impl Delivery<'_> {
                 }
             };
             let id = &entry.session_id;
+            let name = self.deployment.name();
             let renumbered = self
                 .journal
-                .write(|write| write.renumber(id, renumbering))?;
+                .write(|write| write.renumber(id, name, renumbering))?;
             let Some(renumbered) = renumbered else {
                 return Ok(Flow::Continue(()));
             };
@@ -114,20 +133,15 @@ impl Delivery<'_> {
             }
         })?;
         self.report.delivered += entries.len();
-        self.failures_in_a_row = 0;
+        self.has_answered = true;
         Ok(Flow::Continue(()))
     }
 
     /// Makes only this session wait, because other documents can still get through.
     fn refuse(&mut self, entry: &SessionEntry, failure: &Failure) -> Result<Flow> {
-        let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
-        self.journal.write(|write| {
-            write.refuse_session(entry, name, failure, |failures| {
-                now + backoff(failures, jitter)
-            })
-        })?;
+        self.delay(entry, failure)?;
+        self.has_answered = true;
         self.report.refused += 1;
-        self.report.problem = Some(format!("session {}: {failure}", entry.session_id));
         Ok(Flow::Continue(()))
     }
 }
