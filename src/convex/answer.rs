@@ -122,8 +122,9 @@ pub fn verdict(status: u16, body: &[u8]) -> Verdict {
             ));
         }
         (401, _) | (403, Some(_)) => FailureKind::Unauthorized,
-        // Convex rejects a document that it cannot read, and 413 concerns only this document.
-        (400 | 413, Some("BadJsonBody")) | (413, None) => FailureKind::Refused,
+        // Convex rejects a document that it cannot read.
+        (400, Some("BadJsonBody")) => FailureKind::Refused,
+        (413, Some("BadJsonBody") | None) => FailureKind::TooLarge,
         // A 403 without a code comes from an access proxy or a login in front of the server.
         (403..=405, _) => FailureKind::NotConvex,
         (300..=399, _) => FailureKind::Redirected,

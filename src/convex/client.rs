@@ -180,6 +180,7 @@ impl<'a> Convex<'a> {
                 FailureKind::Undeployed
                 | FailureKind::Paused
                 | FailureKind::Refused
+                | FailureKind::TooLarge
                 | FailureKind::Unexplained => Ok(true),
                 _ => Err(failure).with_context(|| {
                     format!(

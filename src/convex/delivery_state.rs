@@ -6,9 +6,6 @@ use crate::config::Deployment;
 use crate::journal::{Backoff, Journal, SessionEntry, WorkflowEntry};
 use crate::record::failure::{Failure, FailureKind};
 
-/// How the failure of a request begins that is too large for the server or for a proxy.
-const TOO_LARGE: &str = "HTTP 413";
-
 /// Whether Convex has the latest revision of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryState {
@@ -37,7 +34,10 @@ impl DeliveryState {
     fn failed(kind: FailureKind, reason: String) -> Self {
         Self::Waiting {
             word: kind.word(),
-            is_rejected: matches!(kind, FailureKind::Refused | FailureKind::Unauthorized),
+            is_rejected: matches!(
+                kind,
+                FailureKind::Refused | FailureKind::TooLarge | FailureKind::Unauthorized
+            ),
             reason,
         }
     }
@@ -102,22 +102,21 @@ impl<'a> DeliveryContext<'a> {
                 ),
             );
         }
-        let is_of_it = |failure: &&Failure| failure.is_refusal() || self.backoff.is_none();
-        match (failure.filter(is_of_it), &self.backoff) {
+        // If the deployment cannot be reached now, that is the reason.
+        let is_current = |failure: &&Failure| failure.is_refusal() || self.backoff.is_none();
+        match (failure.filter(is_current), &self.backoff) {
             (Some(failure), _) => {
                 let message = failure.message.trim_end_matches('.');
-                let (kind, remedy) = if message.starts_with(TOO_LARGE) {
-                    (
+                let (kind, remedy) = match failure.kind {
+                    FailureKind::TooLarge => (
                         failure.kind,
                         "a lower `max_output_bytes` in config.toml makes it smaller, ",
-                    )
-                } else if failure.is_refusal() {
-                    (
+                    ),
+                    _ if failure.is_refusal() => (
                         FailureKind::Refused,
                         "`npx convex deploy` updates the functions, ",
-                    )
-                } else {
-                    (failure.kind, "")
+                    ),
+                    kind => (kind, ""),
                 };
                 let reason = format!("{message}; {remedy}`convex-sidecar sync` tries again");
                 DeliveryState::failed(kind, reason)

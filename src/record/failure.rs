@@ -29,6 +29,8 @@ pub enum FailureKind {
     Redirected,
     /// The function rejected these arguments; others may be accepted.
     Refused,
+    /// The request is too large for the server, or for a proxy in front of it (HTTP 413).
+    TooLarge,
     /// The function failed, and the deployment hides why (`REDACT_LOGS_TO_CLIENT`). Other arguments
     /// may be accepted.
     Unexplained,
@@ -39,7 +41,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Unreachable,
         Self::TimedOut,
         Self::UntrustedCertificate,
@@ -52,6 +54,7 @@ impl FailureKind {
         Self::NotConvex,
         Self::Redirected,
         Self::Refused,
+        Self::TooLarge,
         Self::Unexplained,
         Self::Stranger,
         Self::Failing,
@@ -73,6 +76,7 @@ impl FailureKind {
             Self::NotConvex => "not_convex",
             Self::Redirected => "redirected",
             Self::Refused => "refused",
+            Self::TooLarge => "too_large",
             Self::Unexplained => "unexplained",
             Self::Stranger => "stranger",
             Self::Failing => "failing",
@@ -99,7 +103,7 @@ impl FailureKind {
             | Self::NoRootCertificates => "bad cert",
             Self::Unauthorized => "bad key",
             Self::NotConvex | Self::Redirected => "bad url",
-            Self::Unexplained => "refused",
+            Self::TooLarge | Self::Unexplained => "refused",
             other => other.as_str(),
         }
     }
@@ -138,6 +142,7 @@ impl FailureKind {
             | Self::TimedOut
             | Self::Paused
             | Self::Refused
+            | Self::TooLarge
             | Self::Unexplained
             | Self::Failing => None,
         }
@@ -170,7 +175,10 @@ impl Failure {
     /// Whether only these arguments were rejected, so that other calls can still pass.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self.kind, FailureKind::Refused | FailureKind::Unexplained)
+        matches!(
+            self.kind,
+            FailureKind::Refused | FailureKind::TooLarge | FailureKind::Unexplained
+        )
     }
 }
 

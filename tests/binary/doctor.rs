@@ -349,19 +349,21 @@ fn moved_executable_is_reported() {
     );
 }
 
+/// A machine whose hook for Stop runs another program, this one, with `prefix` before its path.
+#[cfg(unix)]
+fn running_other(machine: Machine, program: &str, prefix: &str) -> Machine {
+    machine.write("other/convex-sidecar", program, 0o755);
+    let other = machine.home().join("other/convex-sidecar");
+    installed_on(machine, |settings| {
+        hook(settings, "Stop")["command"] = json!(format!("{prefix}{} hook", other.display()));
+    })
+}
+
 #[cfg(unix)] // The other program is a shell script.
 #[test]
 fn other_executable_is_reported() {
     let machine = Machine::new().linked();
-    machine.write(
-        "other/convex-sidecar",
-        "#!/bin/sh\necho convex-sidecar 0.0.9\n",
-        0o755,
-    );
-    let other = machine.home().join("other/convex-sidecar");
-    let machine = installed_on(machine, |settings| {
-        hook(settings, "Stop")["command"] = json!(format!("{} hook", other.display()));
-    });
+    let machine = running_other(machine, "#!/bin/sh\necho convex-sidecar 0.0.9\n", "");
     assert_reports(
         &machine,
         "warning",
@@ -390,11 +392,7 @@ fn program_that_cannot_run_is_reported() {
         ),
     ] {
         let machine = Machine::new().linked();
-        machine.write("other/convex-sidecar", program, 0o755);
-        let other = machine.home().join("other/convex-sidecar");
-        let machine = installed_on(machine, |settings| {
-            hook(settings, "Stop")["command"] = json!(format!("exec {} hook", other.display()));
-        });
+        let machine = running_other(machine, program, "exec ");
         assert_reports(
             &machine,
             "failed",
@@ -410,15 +408,7 @@ fn program_that_cannot_run_is_reported() {
 #[test]
 fn program_without_an_end_is_stopped_and_reported() {
     let machine = Machine::new().linked();
-    machine.write(
-        "other/convex-sidecar",
-        "#!/bin/sh\nexec /bin/sleep 60\n",
-        0o755,
-    );
-    let other = machine.home().join("other/convex-sidecar");
-    let machine = installed_on(machine, |settings| {
-        hook(settings, "Stop")["command"] = json!(format!("exec {} hook", other.display()));
-    });
+    let machine = running_other(machine, "#!/bin/sh\nexec /bin/sleep 60\n", "exec ");
     assert_reports(
         &machine,
         "failed",
@@ -527,17 +517,10 @@ fn hooks_that_print_fail_the_proof() {
 fn hook_without_an_end_is_stopped_and_fails_the_proof() {
     let backend = Backend::start();
     let machine = backend.machine().linked();
-    machine.write(
-        "other/convex-sidecar",
-        &format!(
-            "#!/bin/sh\n[ \"$1\" != --version ] || {{ echo convex-sidecar {VERSION}; exit; }}\nexec /bin/sleep 60\n"
-        ),
-        0o755,
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" != --version ] || {{ echo convex-sidecar {VERSION}; exit; }}\nexec /bin/sleep 60\n"
     );
-    let other = machine.home().join("other/convex-sidecar");
-    let machine = installed_on(machine, |settings| {
-        hook(settings, "Stop")["command"] = json!(format!("exec {} hook", other.display()));
-    });
+    let machine = running_other(machine, &script, "exec ");
     assert_reports(
         &machine,
         "failed",
@@ -784,6 +767,14 @@ fn refused_session_is_reported() {
         "warning",
         "bad was refused: ",
         "deploy the functions again",
+    );
+    let too_large = "UPDATE sessions SET last_error = 'HTTP 413', last_error_kind = 'too_large'";
+    assert_eq!(journal.execute(too_large, []).unwrap(), 1);
+    assert_reports(
+        &machine,
+        "warning",
+        "bad was refused: HTTP 413",
+        "lower `max_output_bytes` in config.toml",
     );
 }
 

@@ -21,6 +21,7 @@ use crate::cli::Doctor;
 use crate::config::{self, Config, Environment};
 use crate::journal::{self, ErrorKind, Filter, Journal, Writer};
 use crate::record::Millis;
+use crate::record::failure::FailureKind;
 use crate::record::period::DAY;
 use crate::system::access::{self, Need};
 use crate::system::mounts;
@@ -270,7 +271,12 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
             checks.push(Check::warning(
                 "refused",
                 format!("{} was refused: {why}", entry.session_id),
-                "deploy the functions again, then run `convex-sidecar sync`",
+                match why.kind {
+                    FailureKind::TooLarge => {
+                        "lower `max_output_bytes` in config.toml, then run `convex-sidecar sync`"
+                    }
+                    _ => "deploy the functions again, then run `convex-sidecar sync`",
+                },
             ));
         }
     }
