@@ -32,7 +32,7 @@ const SPANS = [6, 24, 72, 216, 720].map((hours) => hours * 60 * 60 * 1000);
 const FINISHED: SessionStatus[] = ["completed", "failed", "abandoned"];
 
 const { metadata } = agentSession.fields;
-/** Whether tool calls are known, and not 0 only because no transcript was read; so for tokens. */
+/** Whether the tool calls and the tokens are known. Unknown ones are stored as 0. */
 const known = { isCounted: v.boolean(), hasUsage: v.boolean() };
 
 /** A session in a list. Texts are absent for a token that shows only figures. */

@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
 use super::entries::{Located, find, is_condition, locate};
-use super::json::{BOM, Json, Node, is_blank};
+use super::json::{Json, Node, is_blank};
 use super::{EVENTS, STOP_FAILURE, shell};
+use crate::system::json::BYTE_ORDER_MARK;
 
 /// The timeout of our entries, in seconds. Without one the client kills a SessionEnd hook after
 /// 1.4 s; a hook takes 1.2 s at most.
@@ -40,7 +41,9 @@ impl Wanted<'_> {
 /// that is not wanted is removed.
 pub fn install(text: &str, wanted: Wanted) -> Result<String> {
     let mut text = match text {
-        blank if is_blank(blank) && blank.starts_with(BOM) => format!("{BOM}{EMPTY}"),
+        blank if is_blank(blank) && blank.starts_with(BYTE_ORDER_MARK) => {
+            format!("{BYTE_ORDER_MARK}{EMPTY}")
+        }
         blank if is_blank(blank) => EMPTY.to_owned(),
         _ => text.to_owned(),
     };

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::system::json::BYTE_ORDER_MARK;
+
 /// What JSON counts as whitespace.
 const WHITESPACE: [char; 4] = [' ', '\t', '\r', '\n'];
-/// A byte order mark, which some editors put at the beginning of a file.
-pub const BOM: char = '\u{feff}';
 
 /// The text of a file whose value is an object.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct Member<'a> {
 
 /// Whether the text contains nothing, not even an object.
 pub fn is_blank(text: &str) -> bool {
-    text.trim_start_matches(BOM)
+    text.trim_start_matches(BYTE_ORDER_MARK)
         .trim_matches(WHITESPACE)
         .is_empty()
 }
@@ -46,7 +46,7 @@ pub fn is_blank(text: &str) -> bool {
 impl<'a> Json<'a> {
     /// The error names line, column and remedy, but not the file.
     pub fn parse(text: &'a str) -> Result<Self> {
-        let json = text.trim_start_matches(BOM);
+        let json = text.trim_start_matches(BYTE_ORDER_MARK);
         let root = serde_json::from_str(json).map_err(|error| malformed(json, &error))?;
         let parsed = Self {
             text,
@@ -96,7 +96,7 @@ impl<'a> Json<'a> {
     }
 
     fn position(&self, part: &str) -> String {
-        let json = self.text.trim_start_matches(BOM);
+        let json = self.text.trim_start_matches(BYTE_ORDER_MARK);
         position(json, part.as_ptr().addr() - json.as_ptr().addr())
     }
 }

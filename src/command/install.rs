@@ -279,8 +279,7 @@ fn obstacle(file: &Path) -> Option<String> {
     }
     let folder = file.parent()?;
     let obstacle = access::obstacle(folder, Need::Write)?;
-    let is_dangling = !folder.exists() && folder.ancestors().any(Path::is_symlink);
-    Some(if is_dangling {
+    Some(if obstacle.is_dangling {
         obstacle.finding
     } else {
         format!("this user cannot write to {}", folder.display())

@@ -53,6 +53,10 @@ fn own_home(environment: &Environment) -> Result<Option<PathBuf>> {
     let Some(value) = value.filter(|value| !value.trim().is_empty()) else {
         return Ok(None);
     };
+    ensure!(
+        !value.contains(char::REPLACEMENT_CHARACTER),
+        "could not use {SIDECAR_HOME}={value:?}, because it is not valid Unicode; rename the folder, or set the variable to another one"
+    );
     let below_home = value
         .strip_prefix('~')
         .filter(|rest| rest.is_empty() || rest.starts_with(is_separator));
@@ -62,10 +66,6 @@ fn own_home(environment: &Environment) -> Result<Option<PathBuf>> {
         }
         None => Some(PathBuf::from(value)),
     };
-    ensure!(
-        !value.contains(char::REPLACEMENT_CHARACTER),
-        "could not use {SIDECAR_HOME}={value:?}, because it is not valid Unicode; rename the folder, or set the variable to another one"
-    );
     let folder = folder.filter(|folder| folder.is_absolute());
     folder.map(Some).ok_or_else(|| {
         anyhow!(

@@ -3,9 +3,7 @@
 //! nothing is skipped, and Compose reports it.
 
 use crate::config::Environment;
-
-/// What Windows editors write before a text.
-const BYTE_ORDER_MARK: char = '\u{feff}';
+use crate::system::json::BYTE_ORDER_MARK;
 
 /// The variables that the text sets, in order. References to others are replaced: those of
 /// `environment` first, then earlier ones. An error is the number of a line with a value whose

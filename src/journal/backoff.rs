@@ -55,7 +55,7 @@ impl Journal {
 
 impl Write<'_> {
     /// `deployment` could not be reached, or accepts nothing. `retry_at` is as in
-    /// [`refuse_session`](Self::refuse_session).
+    /// [`delay_session`](Self::delay_session).
     pub fn record_backoff(
         &self,
         deployment: &str,

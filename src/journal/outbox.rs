@@ -300,9 +300,9 @@ impl Write<'_> {
         }
     }
 
-    /// Convex has refused the session's document. `retry_at` computes the time of the next try from
-    /// the number of failures in a row.
-    pub fn refuse_session(
+    /// The session could not be delivered, but others may be. `retry_at` computes the time of the next
+    /// try from the number of failures in a row.
+    pub fn delay_session(
         &self,
         entry: &SessionEntry,
         deployment: &str,
@@ -310,7 +310,7 @@ impl Write<'_> {
         retry_at: impl Fn(u32) -> Millis,
     ) -> Result<()> {
         let row = ("sessions", "session_id", &*entry.session_id);
-        self.record_refusal(row, deployment, why, retry_at)
+        self.record_failure(row, deployment, why, retry_at)
     }
 
     /// Convex has done this. What was requested since then is still due.
@@ -334,8 +334,8 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Convex has refused this. `retry_at` is as in [`refuse_session`](Self::refuse_session).
-    pub fn refuse_outbox_entry(
+    /// This could not be delivered, but the rest may be. `retry_at` is as in [`delay_session`](Self::delay_session).
+    pub fn delay_outbox_entry(
         &self,
         entry: &OutboxEntry,
         deployment: &str,
@@ -346,11 +346,11 @@ impl Write<'_> {
             OutboxEntry::Set(entry) => ("workflows", "key", &*entry.workflow.key),
             OutboxEntry::Delete { session_id, .. } => ("forgotten", "session_id", &**session_id),
         };
-        self.record_refusal(row, deployment, why, retry_at)
+        self.record_failure(row, deployment, why, retry_at)
     }
 
-    /// Counts and stores the refusal of the row of `table` whose `column` is `name`.
-    fn record_refusal(
+    /// Counts and stores the failure of the row of `table` whose `column` is `name`.
+    fn record_failure(
         &self,
         (table, column, name): (&str, &str, &str),
         deployment: &str,

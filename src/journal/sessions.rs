@@ -180,10 +180,13 @@ impl Write<'_> {
     /// forgotten, its revision starts above the one up to which it is to be deleted, and `import`
     /// no longer leaves it out.
     pub fn new_row(&self, session: Session, now: Millis) -> Result<SessionRow> {
-        let sql = "SELECT coalesce(max(revision), 0) FROM forgotten WHERE session_id = ?";
+        let sql = "SELECT max(revision) FROM forgotten WHERE session_id = ?";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let revision = statement.query_row([&session.session_id], |row| row.get(0))?;
-        self.take_in(&session.session_id)?;
+        let forgotten: Option<i64> =
+            statement.query_row([&session.session_id], |row| row.get(0))?;
+        if forgotten.is_some() {
+            self.take_in(&session.session_id)?;
+        }
         Ok(SessionRow {
             session,
             figures: Figures::default(),
@@ -191,7 +194,7 @@ impl Write<'_> {
             read_version: 0,
             is_stale: false,
             stored: Stored {
-                revision,
+                revision: forgotten.unwrap_or_default(),
                 updated_at: now,
                 ..Stored::default()
             },

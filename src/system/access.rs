@@ -24,6 +24,8 @@ pub struct Obstacle {
     pub finding: String,
     /// What to do about it.
     pub remedy: String,
+    /// Whether a link leads to something that does not exist, so that permissions do not matter.
+    pub is_dangling: bool,
 }
 
 /// The ID of another ordinary user who owns this file or the link that leads to it, and so decides
@@ -82,6 +84,7 @@ fn dangling(link: &Path) -> Obstacle {
         ),
         remedy: "create what it points to, for example by mounting the disk, or remove the link"
             .to_owned(),
+        is_dangling: true,
     }
 }
 
@@ -117,7 +120,11 @@ fn describe(path: &Path, blocker: &Path, need: Need, error: rustix::io::Errno) -
             blocker.display()
         ),
     };
-    Obstacle { finding, remedy }
+    Obstacle {
+        finding,
+        remedy,
+        is_dangling: false,
+    }
 }
 
 /// Other systems have no such permissions.

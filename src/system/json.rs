@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 const MAX_COUNT: f64 = 9_007_199_254_740_991.0;
 
 /// The byte order mark that some programs on Windows write before UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+pub const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// A JSON value of which only scalars matter. Arrays and objects are skipped.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -238,7 +238,9 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
 /// Parses a JSON object, with or without a byte order mark. An array is an error here, because
 /// serde would read it as the fields of a struct, in order.
 pub fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
-    let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
+    let json = json
+        .strip_prefix(BYTE_ORDER_MARK.as_bytes())
+        .unwrap_or(json);
     match json.trim_ascii_start().first() {
         // Checking the whole text once is faster than checking each string, as serde_json does with
         // bytes.

@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 
 use super::gather::Gatherer;
 use super::line::{self, Record};
-use super::relevance::is_value;
+use super::relevance::precedes_value;
 use crate::record::facts::Source;
 use crate::system::json::repair;
 
@@ -52,7 +52,7 @@ impl Gatherer<'_> {
             };
             is_damaged |= self.lose(&line[at..start]);
             at = start + json.len();
-            let is_inside = start > 0 && is_value(line[start - 1]);
+            let is_inside = start > 0 && precedes_value(line[start - 1]);
             if is_inside && matches!(line.get(at), Some(b',' | b'}' | b']')) {
                 is_damaged = true;
             } else {

@@ -79,12 +79,12 @@ fn contains_another_record(line: &[u8]) -> bool {
             let kind = object.strip_prefix(br#"{"type":""#).map(string);
             kind.is_some_and(|kind| RELEVANT_TYPES.contains(&kind))
         };
-        has_name && (!is_value(line[at - 1]) || object.starts_with(RECORD) || has_type())
+        has_name && (!precedes_value(line[at - 1]) || object.starts_with(RECORD) || has_type())
     })
 }
 
-/// Whether what follows this byte is a value within an object or an array.
-pub(super) const fn is_value(before: u8) -> bool {
+/// Whether this byte of JSON precedes a value in an object or an array.
+pub(super) const fn precedes_value(before: u8) -> bool {
     matches!(before, b':' | b'[' | b',')
 }
 

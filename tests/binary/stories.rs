@@ -334,7 +334,7 @@ pub fn machine() -> Machine {
             outbox
                 .iter()
                 .try_for_each(|entry| write.confirm_outbox_entry(entry, URL))?;
-            write.refuse_session(&refused, URL, &Failure::refused(REFUSED), |_| now + HOUR)?;
+            write.delay_session(&refused, URL, &Failure::refused(REFUSED), |_| now + HOUR)?;
             write.record_backoff(
                 URL,
                 &Failure::new(FailureKind::Unreachable, UNREACHABLE),

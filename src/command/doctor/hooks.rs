@@ -33,12 +33,14 @@ impl Installed {
         self.0.iter().find_map(|client| client.invocation(event))
     }
 
-    /// The events in the files that the hooks come from, which a client has to know to read these
-    /// files.
+    /// The events in the files that the hooks come from, each once: a client has to know them to read
+    /// these files.
     pub fn events(&self) -> Vec<NamedEvent> {
         let mut events = Vec::new();
         for event in self.0.iter().flat_map(Client::events) {
-            if !events.contains(&event) {
+            let is_same =
+                |known: &NamedEvent| (&known.name, &known.file) == (&event.name, &event.file);
+            if !events.iter().any(is_same) {
                 events.push(event);
             }
         }

@@ -101,11 +101,7 @@ pub fn is_found_by_plugin(environment: &Environment) -> bool {
         .get("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(config::home(environment)?.join(".cargo")));
-    let in_cargo = cargo.map(|folder| {
-        folder
-            .join("bin")
-            .join(format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX))
-    });
+    let in_cargo = cargo.map(|folder| folder.join("bin").join(config::executable_name()));
     executables("convex-sidecar", environment).next().is_some()
         || stated
             .into_iter()

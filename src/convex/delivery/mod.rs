@@ -194,16 +194,10 @@ impl<'a> Delivery<'a> {
             if entries.is_empty() {
                 return Ok(self.report);
             }
-            let mut rest = &entries[..];
-            while !rest.is_empty() {
-                let (batch, later) = rest.split_at(batch_length(rest, self.max_batch_bytes));
-                if self.deliver_batch(batch)?.is_break() {
-                    self.journal.write(|write| write.release(later))?;
-                    return Ok(self.report);
-                }
-                progress(self.report.delivered + self.report.refused);
-                rest = later;
+            if self.deliver_parts(&entries, MAX_BATCH_SESSIONS)?.is_break() {
+                return Ok(self.report);
             }
+            progress(self.report.delivered + self.report.refused);
         }
     }
 
@@ -328,7 +322,7 @@ impl<'a> Delivery<'a> {
         let (name, now, jitter) = (self.deployment.name(), self.now, self.jitter);
         let retry_at = |failures| now + backoff(failures, jitter);
         self.journal
-            .write(|write| write.refuse_session(entry, name, failure, retry_at))?;
+            .write(|write| write.delay_session(entry, name, failure, retry_at))?;
         self.report.problem = Some(format!("session {}: {failure}", entry.session_id));
         Ok(())
     }

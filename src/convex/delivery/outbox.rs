@@ -43,7 +43,7 @@ impl Delivery<'_> {
                 })?,
                 Some(failure) if failure.is_refusal() => {
                     self.journal.write(|write| {
-                        write.refuse_outbox_entry(&entry, name, &failure, |failures| {
+                        write.delay_outbox_entry(&entry, name, &failure, |failures| {
                             now + backoff(failures, jitter)
                         })
                     })?;

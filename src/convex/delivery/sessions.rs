@@ -45,12 +45,11 @@ impl Delivery<'_> {
                 self.max_batch_bytes = (bytes / 2).max(HOOK_BATCH_BYTES);
                 let mut entries = entries.to_vec();
                 entries.sort_by_key(|entry| entry.document.len());
-                let (smallest, others) = entries.split_at(1);
-                if self.deliver_parts(smallest, 1)?.is_break() {
-                    self.journal.write(|write| write.release(others))?;
+                if self.deliver_one(&entries[0])?.is_break() {
+                    self.journal.write(|write| write.release(&entries[1..]))?;
                     return Ok(Flow::Break(()));
                 }
-                self.deliver_parts(others, MAX_BATCH_SESSIONS)
+                self.deliver_parts(&entries[1..], MAX_BATCH_SESSIONS)
             }
             Some(failure) => self.fail(entries, &failure),
         }

@@ -16,13 +16,17 @@ macro_rules! rules {
             needles: &$needles,
             start: Start::$start,
             expression: $expression,
-            within: [AFTER $(, $within)?][0 $(+ 1 + 0 * $within)?],
+            within: last(&[AFTER $(, $within)?]),
             reach: 0 $(+ $reach)?,
             compiled: OnceLock::new(),
             #[cfg(test)]
             examples: ($secret, $ordinary),
         }),*];
     };
+}
+
+const fn last(values: &[usize]) -> usize {
+    values[values.len() - 1]
 }
 
 /// The end of a value without quotes. A value before `(` or `[` is code.

@@ -34,6 +34,13 @@ fn none_lost(condition: &'static str, damage: impl Fn(Transcript) -> Transcript)
 #[test]
 fn whole_records_in_a_damaged_line_count() {
     let long = "x".repeat(200);
+    let progress = json!({"type": "progress", "data": {"message": {
+        "type": "assistant", "uuid": "nested", "timestamp": "2026-09-02T10:00:02.000Z",
+        "message": {
+            "id": "nested", "model": "claude-opus-4-8", "usage": {"input_tokens": 50},
+            "content": [{"type": "text", "text": "of a subagent"}]
+        }
+    }}});
     check(vec![
         row(
             "two records on one line",
@@ -122,13 +129,9 @@ fn whole_records_in_a_damaged_line_count() {
         row(
             "an answer within a record of progress that is cut off",
             {
-                let nested = json!({"type": "progress", "data": {"message": {
-                    "type": "assistant", "uuid": "nested", "timestamp": "2026-09-02T10:00:02.000Z",
-                    "message": {
-                        "id": "nested", "model": "claude-opus-4-8", "usage": {"input_tokens": 50},
-                        "content": [{"type": "text", "text": "of a subagent"}]
-                    }
-                }}, "toolUseID": "a", "padding": long});
+                let mut nested = progress.clone();
+                nested["toolUseID"] = json!("a");
+                nested["padding"] = json!(long);
                 session(|before| before.state(&nested).cut(20).raw("\n"))
             },
             json!({"usage": 101, "apiMessages": 2, "output": "The report is written."}),
@@ -136,15 +139,8 @@ fn whole_records_in_a_damaged_line_count() {
         row(
             "an answer within a record of progress that is cut off behind it",
             {
-                let nested = json!({"type": "progress", "data": {"message": {
-                    "type": "assistant", "uuid": "nested", "timestamp": "2026-09-02T10:00:02.000Z",
-                    "message": {
-                        "id": "nested", "model": "claude-opus-4-8", "usage": {"input_tokens": 50},
-                        "content": [{"type": "text", "text": "of a subagent"}]
-                    }
-                }}});
                 session(|before| {
-                    let before = before.state(&nested).cut("}}".len());
+                    let before = before.state(&progress).cut("}}".len());
                     before.raw(",\"normalizedMess\n")
                 })
             },
