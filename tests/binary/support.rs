@@ -381,19 +381,29 @@ impl Sidecar {
         } else {
             Stdio::null()
         };
-        let mut child = self
-            .command
+        self.command
             .stdin(stdin)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        let mut child = start(&mut self.command);
         if let (Some(input), Some(pipe)) = (self.stdin, &mut child.stdin) {
             // A hook that rejects its input may close the pipe before everything is written.
             let _ = pipe.write_all(&input);
         }
         child
     }
+}
+
+/// Starts a program. Wine sometimes cannot start one of many at once; the program did not run then.
+fn start(command: &mut Command) -> Child {
+    const ERROR_INTERNAL_ERROR: i32 = 1359;
+    for _ in 0..4 {
+        match command.spawn() {
+            Err(error) if cfg!(windows) && error.raw_os_error() == Some(ERROR_INTERNAL_ERROR) => {}
+            started => return started.unwrap(),
+        }
+    }
+    command.spawn().unwrap()
 }
 
 /// A process that stands in for the client that runs hooks. It ends with the test.
