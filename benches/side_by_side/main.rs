@@ -35,6 +35,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use sidecar::root;
+
 /// A section of the report.
 struct Section {
     name: &'static str,
@@ -163,7 +165,7 @@ fn check_or_update(table: &str, is_update: bool, is_complete: bool) {
         );
     }
     let exceeded = cost::exceeded(
-        &std::fs::read_to_string(sidecar::root().join("docs/cost.md")).unwrap(),
+        &std::fs::read_to_string(root().join("docs/cost.md")).unwrap(),
         table,
     );
     if !exceeded.is_empty() {
@@ -195,5 +197,5 @@ fn report(section: &Section) -> String {
 }
 
 fn write(name: &str, text: &str) {
-    std::fs::write(sidecar::root().join("docs").join(name), text).unwrap();
+    std::fs::write(root().join("docs").join(name), text).unwrap();
 }

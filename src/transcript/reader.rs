@@ -390,6 +390,8 @@ fn skip_line(input: &mut At<'_>, end: u64) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::system::files::open_regular;
     use crate::transcript::lines::MAX_PASSED;
@@ -402,31 +404,35 @@ mod tests {
         .into_bytes()
     }
 
+    /// Reads what is new in a file.
+    fn read_file(path: &Path, from: &Checkpoint) -> (Vec<Facts>, Checkpoint, bool) {
+        let redactor = Redactor::new(true, &[], 1_000).unwrap();
+        let outcome = read(
+            &open_regular(path).unwrap(),
+            from,
+            Source::Main,
+            "s",
+            &redactor,
+            &mut Vec::new(),
+            Deadline::never(),
+        );
+        let Ok(Outcome::Read {
+            facts,
+            checkpoint,
+            is_all,
+        }) = outcome
+        else {
+            panic!("{outcome:?}");
+        };
+        (facts, checkpoint, is_all)
+    }
+
     #[test]
     fn line_without_an_end_is_skipped_once() {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("t.jsonl");
-        let redactor = Redactor::new(true, &[], 1_000).unwrap();
         let read = |from: &Checkpoint| {
-            let file = open_regular(&path).unwrap();
-            let (mut buffer, deadline) = (Vec::new(), Deadline::never());
-            let outcome = super::read(
-                &file,
-                from,
-                Source::Main,
-                "s",
-                &redactor,
-                &mut buffer,
-                deadline,
-            );
-            let Ok(Outcome::Read {
-                facts,
-                checkpoint,
-                is_all,
-            }) = outcome
-            else {
-                panic!("{outcome:?}");
-            };
+            let (facts, checkpoint, is_all) = read_file(&path, from);
             assert!(is_all);
             let counts = facts.iter().map(|facts| {
                 let lines = facts.skipped_lines + facts.damaged_lines;
@@ -460,27 +466,10 @@ mod tests {
     /// damaged lines.
     fn read_parts(parts: &[&[u8]]) -> (usize, u64) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        let redactor = Redactor::new(true, &[], 1_000).unwrap();
         let (mut from, mut counts) = (Checkpoint::default(), (0, 0));
         for part in parts {
             std::io::Write::write_all(&mut file, part).unwrap();
-            let opened = open_regular(file.path()).unwrap();
-            let (mut buffer, deadline) = (Vec::new(), Deadline::never());
-            let outcome = read(
-                &opened,
-                &from,
-                Source::Main,
-                "s",
-                &redactor,
-                &mut buffer,
-                deadline,
-            );
-            let Ok(Outcome::Read {
-                facts, checkpoint, ..
-            }) = outcome
-            else {
-                panic!("{outcome:?}");
-            };
+            let (facts, checkpoint, _) = read_file(file.path(), &from);
             for facts in facts {
                 counts.0 += facts.facts.len();
                 counts.1 += facts.damaged_lines;
@@ -534,28 +523,10 @@ mod tests {
         let mut path = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut path, &bytes).unwrap();
         let redactor = Redactor::new(true, &[], 1_000).unwrap();
-        let file = open_regular(path.path()).unwrap();
         let mut checkpoint = Checkpoint::default();
         let mut steps = Vec::new();
         loop {
-            let outcome = read(
-                &file,
-                &checkpoint,
-                Source::Main,
-                "s",
-                &redactor,
-                &mut Vec::new(),
-                Deadline::never(),
-            )
-            .unwrap();
-            let Outcome::Read {
-                facts,
-                checkpoint: next,
-                is_all,
-            } = outcome
-            else {
-                panic!("replaced")
-            };
+            let (facts, next, is_all) = read_file(path.path(), &checkpoint);
             steps.extend(facts.into_iter().flat_map(|facts| facts.facts));
             checkpoint = next;
             if is_all {

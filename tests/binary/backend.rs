@@ -48,7 +48,7 @@ fn own(options: &[&str]) -> (Process, String) {
     let mut process = Command::new("node")
         .args(["--import", "tsx", "tests/backend/main.ts"])
         .args(options)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(crate::root())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -207,11 +207,7 @@ fn no_secret_is_kept_sent_or_shown() {
         if number == 3 {
             std::fs::write(&path, transcript()).unwrap();
         }
-        machine
-            .sidecar(&["hook"])
-            .stdin(hook.to_string())
-            .run()
-            .silent();
+        machine.hook(hook.to_string());
         // After each hook, because a later one replaces what was kept.
         assert_no_secret_on(&machine, &backend);
     }
@@ -273,44 +269,15 @@ fn dry_run_and_verbose_print_no_secret() {
     let machine = Machine::new();
     let path = transcript_path(&machine);
     std::fs::write(&path, transcript()).unwrap();
-    for hook in hooks(&path) {
-        let shown = machine
-            .sidecar(&["hook", "--dry-run"])
-            .stdin(hook.to_string())
-            .run();
-        assert_no_canary(shown.stdout.as_bytes(), "hook --dry-run");
-        let verbose = machine
-            .sidecar(&["hook", "--verbose"])
-            .stdin(hook.to_string())
-            .run();
-        assert_no_canary(verbose.stderr.as_bytes(), "hook --verbose");
-    }
-}
-
-/// The lines other than that of the event.
-#[test]
-fn document_and_request_of_dry_run_and_verbose_contain_no_secret() {
-    let machine = Machine::new();
-    let path = transcript_path(&machine);
-    std::fs::write(&path, transcript()).unwrap();
-    for hook in hooks(&path) {
-        let shown = machine
-            .sidecar(&["hook", "--dry-run"])
-            .stdin(hook.to_string())
-            .run()
-            .stdout;
-        let verbose = machine
-            .sidecar(&["hook", "--verbose"])
-            .stdin(hook.to_string())
-            .run()
-            .stderr;
-        let lines: Vec<_> = shown
-            .lines()
-            .chain(verbose.lines())
-            .filter(|line| !line.starts_with("event: "))
-            .collect();
-        assert!(lines.iter().any(|line| line.starts_with("document: ")));
-        assert_no_canary(lines.join("\n").as_bytes(), "hook --dry-run and --verbose");
+    for event in hooks(&path) {
+        let run = |option: &str| {
+            let hook = machine.sidecar(&["hook", option]);
+            hook.stdin(event.to_string()).run()
+        };
+        let shown = run("--dry-run").stdout;
+        assert_no_canary(shown.as_bytes(), "hook --dry-run");
+        assert!(shown.lines().any(|line| line.starts_with("document: ")));
+        assert_no_canary(run("--verbose").stderr.as_bytes(), "hook --verbose");
     }
 }
 
@@ -462,11 +429,7 @@ fn own_key_and_headers_are_masked_in_any_form() {
     ];
     let stop = serde_json::json!({"session_id": "s", "hook_event_name": "Stop",
         "last_assistant_message": texts.join("\n"), "cwd": format!("/home/{HEADER}")});
-    machine
-        .sidecar(&["hook"])
-        .stdin(stop.to_string())
-        .run()
-        .silent();
+    machine.hook(stop.to_string());
     let document = machine.document("s").to_string();
     assert!(document.contains("the value is"), "{document}");
     for secret in ["short-key-99", HEADER] {

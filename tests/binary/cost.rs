@@ -126,11 +126,7 @@ fn crowded(machine: &Machine) -> (String, [u64; 4]) {
     for id in (0..COUNT).map(past_id) {
         let path = folder.join(format!("{id}.jsonl"));
         let end = json!({"session_id": id, "transcript_path": path, "hook_event_name": "SessionEnd", "reason": "other"});
-        machine
-            .sidecar(&["hook"])
-            .stdin(end.to_string())
-            .run()
-            .silent();
+        machine.hook(end.to_string());
     }
     // The log is removed, because its length would change the figures.
     let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();

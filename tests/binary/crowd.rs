@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Machine, by_system, json_lines};
+use crate::support::{Backend, Machine, by_system};
 
 const HOOKS: usize = 200;
 const SESSIONS: usize = 50;
@@ -48,11 +48,7 @@ fn hooks_that_create_the_journal_at_once_are_all_recorded() {
     for _ in 0..by_system(20, 2) {
         let machine = Machine::new();
         longest = longest.max(run_at_once(hooks, |index| {
-            machine
-                .sidecar(&["hook"])
-                .stdin(event(index))
-                .run()
-                .silent();
+            machine.hook(event(index));
         }));
         assert_eq!(machine.documents().len(), hooks);
     }
@@ -110,12 +106,7 @@ fn two_hundred_hooks_at_once_are_all_delivered() {
             "{document}"
         );
     }
-    let rows = json_lines(
-        &machine
-            .sidecar(&["sessions", "--remote", "--json", "--limit", "1000"])
-            .run()
-            .ok(),
-    );
+    let rows = machine.remote_sessions();
     let ids: HashSet<&str> = rows
         .iter()
         .map(|row: &Value| row["sessionId"].as_str().unwrap())

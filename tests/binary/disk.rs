@@ -16,11 +16,7 @@ fn stop(session: &str) -> String {
 }
 
 fn record(machine: &Machine, session: &str) {
-    machine
-        .sidecar(&["hook"])
-        .stdin(stop(session))
-        .run()
-        .silent();
+    machine.hook(stop(session));
 }
 
 fn is_recorded(machine: &Machine, session: &str) -> bool {
@@ -231,7 +227,7 @@ fn assert_survives(bytes: &[u8], what: &str) -> bool {
         }
         put_journal(&machine, bytes);
     }
-    machine.sidecar(&["hook"]).stdin(stop("new")).run().silent();
+    machine.hook(stop("new"));
     let set_aside = aside(&machine);
     assert!(set_aside.len() <= 1, "{what}");
     for path in &set_aside {
@@ -310,7 +306,7 @@ fn journal_with_random_bytes_does_not_stop_recording() {
         }
         let machine = Machine::new();
         put_journal(&machine, &damaged);
-        machine.sidecar(&["hook"]).stdin(stop("new")).run().silent();
+        machine.hook(stop("new"));
         assert!(
             aside(&machine)
                 .iter()
@@ -556,7 +552,7 @@ fn revisions_grow_although_the_clock_was_set_back() {
     let before = revision("old-3");
     let end = json!({"session_id": "old-3", "hook_event_name": "SessionEnd", "reason": "other"})
         .to_string();
-    machine.sidecar(&["hook"]).stdin(end).run().silent();
+    machine.hook(end);
     assert_eq!(revision("old-3"), before + 1);
     assert_eq!(machine.document("old-3")["status"], "completed");
 }

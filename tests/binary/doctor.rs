@@ -85,7 +85,7 @@ fn hook<'a>(settings: &'a mut Value, event: &str) -> &'a mut Value {
 fn healthy_machine_passes_every_check() {
     let backend = Backend::start();
     let machine = installed(backend.machine(), |_| {});
-    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    machine.hook(stop("s"));
     let output = doctor(&machine);
     assert_eq!(
         (output.status, output.stderr.as_str()),
@@ -111,12 +111,7 @@ fn healthy_machine_passes_every_check() {
         assert!(output.stdout.contains(part), "{part}: {}", output.stdout);
     }
     // The test session is deleted everywhere.
-    let rows = json_lines(
-        &machine
-            .sidecar(&["sessions", "--remote", "--json"])
-            .run()
-            .ok(),
-    );
+    let rows = machine.remote_sessions();
     assert_eq!((rows.len(), machine.documents().len()), (1, 1));
     let calls = backend.calls();
     assert!(
@@ -621,7 +616,7 @@ fn missing_deployment_is_reported() {
 #[test]
 fn sessions_without_deployment_are_reported() {
     let machine = Machine::new();
-    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    machine.hook(stop("s"));
     assert_reports(
         &machine,
         "warning",
@@ -637,7 +632,7 @@ fn server_that_is_down_and_pending_sessions_are_reported() {
         .local_addr()
         .unwrap();
     let machine = Machine::new().deployment(&format!("http://{address}"), SECRET);
-    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    machine.hook(stop("s"));
     assert_reports(
         &machine,
         "failed",
@@ -723,7 +718,7 @@ fn workflows_and_deletions_that_wait_are_reported() {
 fn key_of_another_instance_is_reported() {
     let backend = Backend::start();
     let machine = Machine::new().deployment(&backend.url, SECRET);
-    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    machine.hook(stop("s"));
     assert_reports(
         &machine,
         "failed",
@@ -757,7 +752,7 @@ fn missing_functions_are_reported_once() {
 fn refused_session_is_reported() {
     let backend = Backend::start();
     let machine = backend.machine();
-    machine.sidecar(&["hook"]).stdin(stop("bad")).run().silent();
+    machine.hook(stop("bad"));
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     let spoil = "UPDATE sessions SET revision = revision + 1, document = json_set(document, '$.revision', revision + 1, '$.metadata.host', 7)";
     assert_eq!(journal.execute(spoil, []).unwrap(), 1);
@@ -809,7 +804,7 @@ fn sessions_of_another_deployment_are_reported() {
 #[test]
 fn bad_input_is_reported_as_a_note() {
     let machine = Machine::new();
-    machine.sidecar(&["hook"]).stdin("not json").run().silent();
+    machine.hook("not json");
     assert_reports(
         &machine,
         "warning",
@@ -833,7 +828,7 @@ fn damaged_journal_is_reported() {
         "file is not a database",
         "the next hook sets it aside",
     );
-    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    machine.hook(stop("s"));
     assert_reports(
         &machine,
         "warning",
@@ -845,7 +840,7 @@ fn damaged_journal_is_reported() {
 #[test]
 fn two_versions_that_share_the_journal_are_named() {
     let machine = Machine::new();
-    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    machine.hook(stop("s"));
     let only_one = machine.sidecar(&["doctor"]).run().stdout;
     assert!(!only_one.contains("versions"), "{only_one}");
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
@@ -866,7 +861,7 @@ fn two_versions_that_share_the_journal_are_named() {
 #[test]
 fn newer_journal_is_reported() {
     let machine = Machine::new();
-    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    machine.hook(stop("s"));
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     journal.execute_batch("PRAGMA user_version = 99").unwrap();
     assert_reports(
@@ -883,7 +878,7 @@ fn files_that_other_users_may_read_are_reported() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::new();
     machine.write_config("capture = 'full'\n");
-    machine.sidecar(&["hook"]).stdin(stop("s")).run().silent();
+    machine.hook(stop("s"));
     let widen = |name: &str, mode: u32| {
         std::fs::set_permissions(
             machine.sidecar_home().join(name),

@@ -130,11 +130,7 @@ fn sessions_that_no_hook_recorded_are_counted() {
     // A hook records the first of them.
     let path = machine.projects().join(format!("{}.jsonl", id(1)));
     let start = json!({"session_id": id(1), "hook_event_name": "SessionStart", "source": "startup", "transcript_path": path});
-    machine
-        .sidecar(&["hook"])
-        .stdin(start.to_string())
-        .run()
-        .silent();
+    machine.hook(start.to_string());
     let one = warning("1 session of the last 7 days is not in the journal", remedy);
     assert_eq!(checks(&machine, "sessions", &[]), [one]);
     let disabled = machine

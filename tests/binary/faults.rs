@@ -12,7 +12,7 @@ use crate::gate::TlsServer;
 use crate::gate::{Fault, Gate};
 #[cfg(target_os = "linux")]
 use crate::support::fifo;
-use crate::support::{Backend, Machine, Sidecar, by_system, json_lines, root};
+use crate::support::{Backend, Machine, Sidecar, by_system, root};
 
 const HOOKS: usize = by_system(50, 10);
 /// The promised maximum time of a hook, and additional time for a machine that runs many tests at
@@ -78,12 +78,7 @@ fn assert_all_arrived(machine: &Machine, day: &str) {
 
 fn assert_arrived(machine: &Machine, day: &str, hooks: usize) {
     machine.sidecar(&["sync"]).run().ok();
-    let mut rows = json_lines(
-        &machine
-            .sidecar(&["sessions", "--remote", "--json", "--limit", "1000"])
-            .run()
-            .ok(),
-    );
+    let mut rows = machine.remote_sessions();
     rows.retain(|row| {
         row["sessionId"]
             .as_str()
@@ -584,11 +579,7 @@ fn repeated_delivery_after_a_lost_answer_changes_nothing() {
         if index % 3 == 0 {
             backend.fault(&json!({"dropReply": true}));
         }
-        machine
-            .sidecar(&["hook"])
-            .stdin(hook("day0", index))
-            .run()
-            .silent();
+        machine.hook(hook("day0", index));
         backend.fault(&json!({"times": 0}));
         // `sync` does not wait for the backoff.
         machine.sidecar(&["sync"]).run();
@@ -600,11 +591,7 @@ fn repeated_delivery_after_a_lost_answer_changes_nothing() {
 fn refused_session_delays_no_other() {
     let backend = Backend::start();
     let machine = backend.machine();
-    machine
-        .sidecar(&["hook"])
-        .stdin(hook("bad", 0))
-        .run()
-        .silent();
+    machine.hook(hook("bad", 0));
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     let corrupt = "UPDATE sessions SET revision = revision + 1, retry_at = 0,
                    document = json_set(document, '$.revision', revision + 1, '$.metadata.costSource', 'guess') WHERE session_id = 'bad-0'";
@@ -621,12 +608,7 @@ fn refused_session_delays_no_other() {
         calls.len() - before,
         &calls[before..]
     );
-    let rows = json_lines(
-        &machine
-            .sidecar(&["sessions", "--remote", "--json"])
-            .run()
-            .ok(),
-    );
+    let rows = machine.remote_sessions();
     assert_eq!(
         rows.iter()
             .filter(|row| row["status"] == "completed")

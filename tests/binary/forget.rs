@@ -12,12 +12,7 @@ fn start(id: &str) -> String {
 }
 
 fn remote_ids(machine: &Machine) -> Vec<Value> {
-    let rows = crate::support::json_lines(
-        &machine
-            .sidecar(&["sessions", "--remote", "--json"])
-            .run()
-            .ok(),
-    );
+    let rows = machine.remote_sessions();
     rows.into_iter()
         .map(|row| row["sessionId"].clone())
         .collect()
@@ -36,7 +31,7 @@ fn forgotten_session_leaves_nothing_behind() {
     let backend = Backend::start();
     let machine = backend.machine();
     for id in ["one-1", "two-2"] {
-        machine.sidecar(&["hook"]).stdin(start(id)).run().silent();
+        machine.hook(start(id));
     }
     assert!(contains(&bytes(&machine), "the prompt of one-1"));
     let printed = machine.sidecar(&["forget", "one", "--yes"]).run().ok();
@@ -102,11 +97,7 @@ fn import_leaves_out_a_forgotten_session() {
 #[test]
 fn without_a_terminal_nothing_is_deleted() {
     let machine = Machine::new();
-    machine
-        .sidecar(&["hook"])
-        .stdin(start("one-1"))
-        .run()
-        .silent();
+    machine.hook(start("one-1"));
     let output = machine.sidecar(&["forget", "one-1"]).run();
     assert_eq!(
         (output.status, output.stderr.as_str()),
@@ -131,11 +122,7 @@ fn only_yes_deletes() {
     use std::process::{Command, Stdio};
 
     let machine = Machine::new();
-    machine
-        .sidecar(&["hook"])
-        .stdin(start("one-1"))
-        .run()
-        .silent();
+    machine.hook(start("one-1"));
     let command = format!("exec {} forget one", env!("CARGO_BIN_EXE_convex-sidecar"));
     for (answer, printed, left) in [
         ("\n", "nothing was deleted", 1),
@@ -177,7 +164,7 @@ fn unreachable_convex_deletes_the_session_later() {
     let backend = Backend::start();
     let machine = backend.machine();
     for id in ["one-1", "two-2"] {
-        machine.sidecar(&["hook"]).stdin(start(id)).run().silent();
+        machine.hook(start(id));
     }
     backend.pause();
     let printed = machine.sidecar(&["forget", "one-1", "--yes"]).run().ok();
@@ -210,19 +197,11 @@ fn unreachable_convex_deletes_the_session_later() {
 fn later_hook_of_a_forgotten_session_is_recorded() {
     let backend = Backend::start();
     let machine = backend.machine();
-    machine
-        .sidecar(&["hook"])
-        .stdin(start("one-1"))
-        .run()
-        .silent();
+    machine.hook(start("one-1"));
     backend.pause();
     machine.sidecar(&["forget", "one-1", "--yes"]).run().ok();
     // Whichever arrives later, the deletion or the new record, the new record remains.
-    machine
-        .sidecar(&["hook"])
-        .stdin(start("one-1"))
-        .run()
-        .silent();
+    machine.hook(start("one-1"));
     backend.resume();
     machine.sidecar(&["sync"]).run().ok();
     assert_eq!(remote_ids(&machine), ["one-1"]);
@@ -238,12 +217,7 @@ fn later_hook_of_a_forgotten_session_is_recorded() {
 #[test]
 fn session_that_only_convex_has_is_deleted_there() {
     let backend = Backend::start();
-    backend
-        .machine()
-        .sidecar(&["hook"])
-        .stdin(start("one-1"))
-        .run()
-        .silent();
+    backend.machine().hook(start("one-1"));
     let another = backend.machine();
     another.sidecar(&["forget", "one", "--yes"]).run().ok();
     assert_eq!(remote_ids(&another), [] as [Value; 0]);
@@ -294,7 +268,7 @@ fn fork_of_a_forgotten_parent_counts_what_it_copied() {
 #[test]
 fn journals_that_were_set_aside_are_named() {
     let machine = Machine::new();
-    let hook = |id: &str| machine.sidecar(&["hook"]).stdin(start(id)).run().silent();
+    let hook = |id: &str| machine.hook(start(id));
     hook("first");
     let journal = machine.sidecar_home().join("journal.db");
     let _ = std::fs::remove_file(journal.with_extension("db-wal"));

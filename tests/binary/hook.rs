@@ -33,11 +33,7 @@ fn unreachable_server_is_not_tried_until_the_backoff_is_over() {
         .unwrap()
         .port();
     let machine = Machine::new().deployment(&format!("http://127.0.0.1:{port}"), SECRET);
-    machine
-        .sidecar(&["hook"])
-        .stdin(session_start(&machine))
-        .run()
-        .silent();
+    machine.hook(session_start(&machine));
     let again = machine
         .sidecar(&["hook", "--verbose"])
         .stdin(session_start(&machine))
@@ -80,11 +76,7 @@ fn session_end_without_start_is_ignored() {
     let start = r#"{"session_id": "brief", "hook_event_name": "SessionStart"}"#;
     hook(&["hook"], start).silent();
     hook(&["hook"], &end(&machine, "brief")).silent();
-    machine
-        .sidecar(&["hook"])
-        .stdin(end(&machine, "piped"))
-        .run()
-        .silent();
+    machine.hook(end(&machine, "piped"));
     for id in ["late", "brief", "piped"] {
         assert_eq!(machine.document(id)["status"], "completed");
     }
@@ -141,7 +133,7 @@ fn bad_input_is_hidden_from_the_client_and_shown_with_strict() {
         r#"{"session_id":"../x","hook_event_name":"Stop"}"#,
     ] {
         let machine = Machine::new();
-        machine.sidecar(&["hook"]).stdin(input).run().silent();
+        machine.hook(input);
         let strict = machine
             .sidecar(&["hook", "--strict", "--verbose"])
             .stdin(input)
@@ -205,11 +197,7 @@ fn dry_run_shows_event_document_and_request_and_changes_nothing() {
     assert!(!machine.sidecar_home().exists());
 
     // The same with an existing journal.
-    machine
-        .sidecar(&["hook"])
-        .stdin(session_start(&machine))
-        .run()
-        .silent();
+    machine.hook(session_start(&machine));
     let before = machine.documents();
     let end = &Capture::new("print-mode").hooks(&machine)[3].json;
     let shown = machine
@@ -225,11 +213,7 @@ fn dry_run_shows_event_document_and_request_and_changes_nothing() {
 #[test]
 fn dry_run_reads_a_long_transcript() {
     let machine = Machine::new();
-    machine
-        .sidecar(&["hook"])
-        .stdin(session_start(&machine))
-        .run()
-        .silent();
+    machine.hook(session_start(&machine));
     let path = machine.home().join("long.jsonl");
     let prompt = |index| {
         let line = serde_json::json!({"type": "user", "uuid": format!("u{index}"), "message": {"content": "go on"}});
@@ -357,11 +341,7 @@ fn disabled_records_nothing() {
         ("off", false),
     ] {
         let machine = Machine::new().env("CONVEX_SIDECAR_DISABLED", value);
-        machine
-            .sidecar(&["hook"])
-            .stdin(session_start(&machine))
-            .run()
-            .silent();
+        machine.hook(session_start(&machine));
         assert_eq!(machine.sidecar_home().exists(), !is_disabled, "{value}");
     }
 }
@@ -381,7 +361,7 @@ fn client_killed_after_its_answer_leaves_a_completed_session() {
     assert_eq!(machine.documents()[0]["status"], "running");
     client.kill();
     let other = Capture::new("api-error").hooks(&machine)[0].json.clone();
-    machine.sidecar(&["hook"]).stdin(other).run().silent();
+    machine.hook(other);
     let document = machine.stored_document("6ecd139f");
     assert_eq!(document["status"], "completed");
     assert_eq!(document["output"], "Done. FINAL ANSWER 42.");

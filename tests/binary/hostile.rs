@@ -36,11 +36,7 @@ fn read(bytes: &[u8]) -> Value {
     let machine = Machine::new();
     let path = transcript_path(&machine);
     std::fs::write(&path, bytes).unwrap();
-    machine
-        .sidecar(&["hook"])
-        .stdin(event(&path))
-        .run()
-        .silent();
+    machine.hook(event(&path));
     read_to_the_end(&machine)
 }
 
@@ -193,7 +189,7 @@ fn transcript_that_is_not_a_regular_file_is_not_opened() {
         Path::new("/\0"),
     ] {
         // This would block forever if one of them were opened.
-        machine.sidecar(&["hook"]).stdin(event(path)).run().silent();
+        machine.hook(event(path));
         assert_eq!(
             machine.document(SESSION)["metadata"]["transcript"]["state"],
             "missing",
@@ -210,11 +206,7 @@ fn transcript_that_is_not_a_regular_file_is_not_opened() {
     std::os::unix::fs::symlink("/dev/zero", subagents.join("agent-b.jsonl")).unwrap();
     std::os::unix::fs::symlink(&subagents, subagents.join("around")).unwrap();
     std::fs::write(&main, answer("m1", "one")).unwrap();
-    machine
-        .sidecar(&["hook"])
-        .stdin(event(&main))
-        .run()
-        .silent();
+    machine.hook(event(&main));
     let document = machine.document(SESSION);
     assert_eq!(
         (&document["output"], &document["metadata"]["subagents"]),
@@ -231,7 +223,7 @@ fn rollback_journal_that_is_a_pipe_is_not_opened() {
     let pipe = machine.sidecar_home().join("journal.db-journal");
     fifo(&pipe);
     let input = json!({"session_id": SESSION, "hook_event_name": "Stop"}).to_string();
-    machine.sidecar(&["hook"]).stdin(&*input).run().silent();
+    machine.hook(&*input);
     let doctor = machine.sidecar(&["doctor"]).run();
     assert!(
         doctor.stdout.contains("is not a regular file"),
@@ -239,7 +231,7 @@ fn rollback_journal_that_is_a_pipe_is_not_opened() {
         doctor.stdout
     );
     std::fs::remove_file(pipe).unwrap();
-    machine.sidecar(&["hook"]).stdin(input).run().silent();
+    machine.hook(input);
     assert_eq!(machine.document(SESSION)["sessionId"], SESSION);
 }
 
@@ -301,15 +293,11 @@ fn bad_input_writes_nothing_outside_the_home_and_the_next_hook_works() {
     inputs.push(b"\xff\xfe{\0\"\0".to_vec());
     let machine = Machine::new();
     for input in &inputs {
-        machine.sidecar(&["hook"]).stdin(input).run().silent();
+        machine.hook(input);
         assert_eq!(strays(&machine), Vec::<PathBuf>::new());
     }
     assert_eq!(machine.documents(), Vec::<Value>::new());
-    machine
-        .sidecar(&["hook"])
-        .stdin(format!("{{{good}}}"))
-        .run()
-        .silent();
+    machine.hook(format!("{{{good}}}"));
     assert_eq!(machine.documents().len(), 1);
 }
 
@@ -337,7 +325,7 @@ fn odd_input_with_a_session_and_an_event_is_recorded() {
         format!("\n\n  {{{good}}}\n{{{good}}}"),
     ] {
         let machine = Machine::new();
-        machine.sidecar(&["hook"]).stdin(&input).run().silent();
+        machine.hook(&input);
         assert_eq!(
             machine.documents().len(),
             1,

@@ -94,7 +94,7 @@ fn import_keeps_what_only_hooks_know() {
     let machine = machine();
     let capture = Capture::new("print-mode");
     for hook in capture.hooks(&machine) {
-        machine.sidecar(&["hook"]).stdin(hook.json).run().silent();
+        machine.hook(hook.json);
     }
     let runs = machine.document("6ecd139f")["metadata"]["runs"].clone();
     place_all(&machine);
@@ -176,11 +176,7 @@ fn interrupted_import_continues_and_delivers_each_session_once_in_batches() {
         calls.iter().all(|call| call == "agents:syncAgentSessions") && calls.len() <= 5,
         "{calls:?}"
     );
-    let rows = cut
-        .sidecar(&["sessions", "--remote", "--json", "--limit", "1000"])
-        .run()
-        .ok();
-    assert_eq!(rows.lines().count(), 150);
+    assert_eq!(cut.remote_sessions().len(), 150);
 }
 
 #[test]

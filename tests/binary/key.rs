@@ -58,7 +58,7 @@ fn plain_http_to_other_machines_is_refused_before_connecting() {
             .deployment(url, SECRET)
             .env("http_proxy", &proxy.url)
             .env("HTTP_PROXY", &proxy.url);
-        machine.sidecar(&["hook"]).stdin(stop()).run().silent();
+        machine.hook(stop());
         let sync = machine.sidecar(&["sync"]).run();
         assert!(
             sync.stderr

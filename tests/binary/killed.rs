@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, by_system, json_lines};
+use crate::support::{Backend, by_system};
 
 const KILLS: u64 = by_system(1_000, 60) as u64;
 const SESSIONS: u64 = by_system(20, 4) as u64;
@@ -87,20 +87,11 @@ fn killed_hooks_lose_nothing() {
     backend.fault(&json!({"times": 0}));
     for session in 0..SESSIONS {
         for index in [KILLS + 2, KILLS + 3] {
-            machine
-                .sidecar(&["hook"])
-                .stdin(event(session, index))
-                .run()
-                .silent();
+            machine.hook(event(session, index));
         }
     }
     machine.sidecar(&["sync"]).run().ok();
-    let mut rows = json_lines(
-        &machine
-            .sidecar(&["sessions", "--remote", "--json", "--limit", "1000"])
-            .run()
-            .ok(),
-    );
+    let mut rows = machine.remote_sessions();
     assert_eq!(rows.len() as u64, SESSIONS);
     for row in &mut rows {
         row.as_object_mut()

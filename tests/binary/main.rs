@@ -112,3 +112,5 @@ mod watch;
 #[cfg(windows)]
 mod windows;
 mod workflow;
+
+use support::root;

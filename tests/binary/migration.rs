@@ -117,8 +117,7 @@ fn migration_delivers_what_was_pending_once_and_nothing_else() {
         "{printed:?}"
     );
     let remote = || {
-        let command = ["sessions", "--remote", "--json", "--limit", "1000"];
-        let rows = json_lines(&machine.sidecar(&command).run().ok());
+        let rows = machine.remote_sessions();
         let mut ids: Vec<_> = rows.iter().map(|row| row["sessionId"].clone()).collect();
         ids.sort_by_key(Value::to_string);
         ids
@@ -179,7 +178,7 @@ fn process_that_never_closes_the_journal_does_not_stop_the_migration() {
         .query_row("SELECT count(*) FROM sessions", [], |_| Ok(()))
         .unwrap();
     let event = json!({"session_id": "new", "hook_event_name": "Stop"}).to_string();
-    machine.sidecar(&["hook"]).stdin(event).run().silent();
+    machine.hook(event);
     assert_eq!(machine.document("new")["sessionId"], "new");
     drop(old_version);
 }

@@ -33,7 +33,7 @@ fn recorded(machine: Machine) -> (Machine, String) {
     let capture = Capture::new("parallel-tools");
     capture.place_transcripts(&machine);
     for hook in capture.hooks(&machine) {
-        machine.sidecar(&["hook"]).stdin(hook.json).run().silent();
+        machine.hook(hook.json);
     }
     let id = capture.expected().keys().next().unwrap().clone();
     (machine, id)
@@ -84,11 +84,7 @@ fn older_functions_get_what_they_know_and_are_asked_once() {
     let (machine, id) = recorded(backend.machine());
     assert_eq!(remote(&machine, &id), known_part(machine.document(&id)));
     let before = deliveries(&backend);
-    machine
-        .sidecar(&["hook"])
-        .stdin(turn(&id, "more"))
-        .run()
-        .silent();
+    machine.hook(turn(&id, "more"));
     assert_eq!(deliveries(&backend), before + 1);
     let document = machine.document(&id);
     assert_eq!(document["output"], "more");
@@ -103,21 +99,13 @@ fn older_functions_that_hide_why_they_refuse_get_what_they_know() {
     let (machine, id) = recorded(backend.machine());
     assert_eq!(remote(&machine, &id), known_part(machine.document(&id)));
     let before = backend.calls().len();
-    machine
-        .sidecar(&["hook"])
-        .stdin(turn(&id, "more"))
-        .run()
-        .silent();
+    machine.hook(turn(&id, "more"));
     assert_eq!(backend.calls().len(), before + 1);
     let probably = "they are probably older than this program";
     assert!(machine.sidecar(&["doctor"]).run().stdout.contains(probably));
     backend.forget_fields(&[]);
     machine.sidecar(&["sync"]).run().ok();
-    machine
-        .sidecar(&["hook"])
-        .stdin(turn(&id, "more yet"))
-        .run()
-        .silent();
+    machine.hook(turn(&id, "more yet"));
     assert_eq!(remote(&machine, &id), machine.document(&id));
 }
 
@@ -138,11 +126,7 @@ fn batch_to_older_functions_is_delivered() {
     let machine = Machine::new();
     for index in 0..40 {
         let id = format!("s{index:02}");
-        machine
-            .sidecar(&["hook"])
-            .stdin(turn(&id, "done"))
-            .run()
-            .silent();
+        machine.hook(turn(&id, "done"));
     }
     let machine = machine.deployment(&backend.url, &backend.key);
     let printed = machine.sidecar(&["sync"]).run().ok();
@@ -160,7 +144,7 @@ fn newly_deployed_functions_get_the_fields_that_sessions_lack() {
         backend.forget_fields(&UNKNOWN);
         let (machine, id) = recorded(backend.machine());
         let event = turn("hook-only", "done");
-        machine.sidecar(&["hook"]).stdin(event).run().silent();
+        machine.hook(event);
         assert_eq!(remote(&machine, &id)["output"], Value::Null);
         backend.forget_fields(&[]);
         if is_noticed_by_hook {
@@ -172,7 +156,7 @@ fn newly_deployed_functions_get_the_fields_that_sessions_lack() {
             machine.sidecar(&["sync"]).run().ok();
         }
         let event = turn("another", "done");
-        machine.sidecar(&["hook"]).stdin(event).run().silent();
+        machine.hook(event);
         for document in machine.documents() {
             let id = document["sessionId"].as_str().unwrap();
             assert_eq!(remote(&machine, id), document, "{is_noticed_by_hook}");
@@ -189,11 +173,7 @@ fn functions_deployed_in_between_get_what_they_know() {
     let (machine, id) = recorded(backend.machine());
     backend.forget_fields(&["metadata.gitBranch"]);
     machine.sidecar(&["sync"]).run().ok();
-    machine
-        .sidecar(&["hook"])
-        .stdin(turn(&id, "more"))
-        .run()
-        .silent();
+    machine.hook(turn(&id, "more"));
     let mut document = machine.document(&id);
     document["metadata"]
         .as_object_mut()
@@ -247,11 +227,7 @@ fn doctor_says_that_functions_are_older_until_they_are_deployed() {
     let printed = machine.sidecar(&["doctor"]).run().ok();
     assert!(!printed.contains("older than"), "{printed}");
     // From now on hooks send all fields again.
-    machine
-        .sidecar(&["hook"])
-        .stdin(turn(&id, "more"))
-        .run()
-        .silent();
+    machine.hook(turn(&id, "more"));
     assert_eq!(remote(&machine, &id), machine.document(&id));
 }
 

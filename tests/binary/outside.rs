@@ -251,7 +251,7 @@ fn configuration_of_another_user_is_refused() {
             symlink(&elsewhere, &file).unwrap();
             std::os::unix::fs::lchown(&file, Some(1_234), None).unwrap();
         }
-        machine.sidecar(&["hook"]).stdin(event()).run().silent();
+        machine.hook(event());
         assert!(server.accept().is_err(), "{case}: something was sent");
         let doctor = machine.sidecar(&["doctor"]).run().stdout;
         let finding = "config.toml: it belongs to another user (ID 1234)";
@@ -276,7 +276,7 @@ fn journal_that_is_not_a_file_or_belongs_to_another_user_is_refused() {
         "linked folder",
     ] {
         let machine = Machine::new();
-        machine.sidecar(&["hook"]).stdin(event()).run().silent();
+        machine.hook(event());
         let (folder, file) = (
             machine.sidecar_home(),
             machine.sidecar_home().join("journal.db"),
@@ -296,11 +296,7 @@ fn journal_that_is_not_a_file_or_belongs_to_another_user_is_refused() {
             }
             kind => replace(&file, kind),
         }
-        machine
-            .sidecar(&["hook"])
-            .stdin(event().replace("\"s\"", "\"t\""))
-            .run()
-            .silent();
+        machine.hook(event().replace("\"s\"", "\"t\""));
         let run = machine.sidecar(&["sessions"]).run();
         assert!(
             run.stderr.contains("could not use the journal"),
@@ -338,7 +334,7 @@ fn doctor_says_that_the_journal_cannot_be_written() {
     use std::os::unix::fs::PermissionsExt;
     for (files, folder) in [(0o400, 0o500), (0o600, 0o500), (0o400, 0o700)] {
         let machine = Machine::new();
-        machine.sidecar(&["hook"]).stdin(event()).run().silent();
+        machine.hook(event());
         let mode = |path: &Path, mode| {
             std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
             std::os::unix::fs::chown(path, Some(65_534), None).unwrap();
@@ -375,7 +371,7 @@ fn journal_that_others_may_read_becomes_private() {
         let path = machine.sidecar_home().join(name);
         std::fs::metadata(path).unwrap().permissions().mode() & 0o777
     };
-    let hook = || machine.sidecar(&["hook"]).stdin(event()).run().silent();
+    let hook = || machine.hook(event());
     hook();
     let reader = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     reader

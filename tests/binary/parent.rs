@@ -18,16 +18,20 @@ fn parent(machine: &Machine) -> Value {
     machine.document(CHILD)["metadata"]["parentSessionId"].clone()
 }
 
+/// A client that is started with these variables.
+fn start_client(machine: &Machine, started_with: &[(&str, &str)]) -> RunningClient {
+    let mut client = machine.client();
+    for (name, value) in started_with {
+        client = client.started_with(name, value);
+    }
+    client.start()
+}
+
 /// The parent of a session whose client was started with these variables, detached from all other
 /// clients.
 fn parent_of(source: &str, started_with: &[(&str, &str)]) -> Value {
     let machine = Machine::at_home();
-    let client = started_with
-        .iter()
-        .fold(machine.client(), |client, (name, value)| {
-            client.started_with(name, value)
-        });
-    let mut client = client.start();
+    let mut client = start_client(&machine, started_with);
     let hook = client.hook(&start(source));
     hook.current(CHILD).run().silent();
     parent(&machine)
@@ -124,12 +128,7 @@ fn parent_is_kept_when_the_session_continues() {
 /// The workflow and the kind of agent of a session with this client and hook.
 fn labels(started_with: &[(&str, &str)], way: fn(Hook<'_>) -> Hook<'_>) -> (Value, Value) {
     let machine = Machine::at_home();
-    let client = started_with
-        .iter()
-        .fold(machine.client(), |client, (name, value)| {
-            client.started_with(name, value)
-        });
-    let mut client = client.start();
+    let mut client = start_client(&machine, started_with);
     way(client.hook(&start("startup"))).run().silent();
     let document = machine.document(CHILD);
     (

@@ -150,7 +150,7 @@ fn commands_of_the_skill_run() {
     let machine = machine.env("CONVEX_SIDECAR_WORKFLOW", "release-1.0");
     let hooks = Capture::new("print-mode").hooks(&machine);
     for hook in &hooks {
-        machine.sidecar(&["hook"]).stdin(&hook.json).run().silent();
+        machine.hook(&hook.json);
     }
     let input: serde_json::Value = serde_json::from_str(&hooks[0].json).unwrap();
     let session = input["session_id"].as_str().unwrap().to_owned();

@@ -44,7 +44,7 @@ fn event(machine: &Machine, name: &str, folder: &str) -> String {
 
 fn hook(machine: &Machine, name: &str, folder: &str) {
     let event = event(machine, name, folder);
-    machine.sidecar(&["hook"]).stdin(event).run().silent();
+    machine.hook(event);
 }
 
 fn metadata(machine: &Machine) -> Value {
@@ -75,12 +75,8 @@ fn session_names_its_repository_with_the_first_and_the_last_commit() {
     assert_eq!(metadata["commitStart"], FIRST);
     assert_eq!(metadata["commitEnd"], SECOND);
     assert_eq!(metadata["worktree"], Value::Null);
-    let remote = machine
-        .sidecar(&["sessions", "--remote", "--json"])
-        .run()
-        .ok();
-    let row: Value = serde_json::from_str(&remote).unwrap();
-    assert_eq!(row["metadata"]["repository"], metadata["repository"]);
+    let rows = machine.remote_sessions();
+    assert_eq!(rows[0]["metadata"]["repository"], metadata["repository"]);
 }
 
 #[test]

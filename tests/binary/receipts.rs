@@ -22,11 +22,7 @@ fn stop(id: &str, answer: &str) -> String {
 }
 
 fn hook(machine: &Machine, id: &str, answer: &str) {
-    machine
-        .sidecar(&["hook"])
-        .stdin(stop(id, answer))
-        .run()
-        .silent();
+    machine.hook(stop(id, answer));
 }
 
 /// A machine whose server answers every call with this value.

@@ -51,11 +51,7 @@ fn remote_ids(machine: &Machine) -> Vec<String> {
 
 fn resume(machine: &Machine) {
     let event = json!({ "session_id": "old", "hook_event_name": "SessionStart", "source": "resume", "cwd": "/home/dev/proj" });
-    machine
-        .sidecar(&["hook"])
-        .stdin(event.to_string())
-        .run()
-        .silent();
+    machine.hook(event.to_string());
     // A start waits 300 ms for a delivery, which is not always enough for a busy machine.
     machine.sidecar(&["sync"]).run().ok();
 }
@@ -169,7 +165,7 @@ fn imported_part_of_a_session_is_as_old_as_its_last_record() {
     let machine = machine.env("HOME", &home);
     let capture = Capture::new("parallel-tools");
     for hook in capture.hooks(&machine) {
-        machine.sidecar(&["hook"]).stdin(hook.json).run().silent();
+        machine.hook(hook.json);
     }
     let id = capture.expected().keys().next().unwrap().clone();
     let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();

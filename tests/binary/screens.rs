@@ -155,11 +155,7 @@ fn page_gives_the_reason_for_the_word_in_the_table() {
 fn prefix_must_be_known_and_unique() {
     let machine = Machine::new();
     for id in ["abc-1", "abc-2", "abd"] {
-        machine
-            .sidecar(&["hook"])
-            .stdin(json!({ "session_id": id, "hook_event_name": "SessionStart" }).to_string())
-            .run()
-            .silent();
+        machine.hook(json!({ "session_id": id, "hook_event_name": "SessionStart" }).to_string());
     }
     let stderr = |args: &[&str]| {
         let output = machine.sidecar(args).run();
@@ -209,11 +205,7 @@ fn watch_needs_a_terminal() {
 #[test]
 fn json_keeps_fields_that_this_version_does_not_know() {
     let machine = Machine::new();
-    machine
-        .sidecar(&["hook"])
-        .stdin(r#"{"session_id": "later", "hook_event_name": "Stop"}"#)
-        .run()
-        .silent();
+    machine.hook(r#"{"session_id": "later", "hook_event_name": "Stop"}"#);
     let journal = rusqlite::Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
     let add = "UPDATE sessions SET document = json_set(document, '$.metadata.future', 7)";
     assert_eq!(journal.execute(add, []).unwrap(), 1);

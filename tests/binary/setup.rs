@@ -165,15 +165,7 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
         .stdin(&hook)
         .run()
         .silent();
-    assert_eq!(
-        site.machine
-            .sidecar(&["sessions", "--remote", "--json"])
-            .run()
-            .ok()
-            .lines()
-            .count(),
-        1
-    );
+    assert_eq!(site.machine.remote_sessions().len(), 1);
 
     let before = snapshot(site.machine.home());
     let calls = site.argv().len();

@@ -51,7 +51,7 @@ fn program_of_another_user_gets_nothing() {
         let machine = Machine::new()
             .deployment(&url, KEY)
             .env("HTTP_PROXY", &gate.url);
-        machine.sidecar(&["hook"]).stdin(event("s")).run().silent();
+        machine.hook(event("s"));
         for args in [
             &["sync"][..],
             &["sessions", "--remote"],
@@ -100,7 +100,7 @@ fn nobody_is_another_user() {
         return;
     };
     let machine = Machine::new().deployment(&gate.url, KEY);
-    machine.sidecar(&["hook"]).stdin(event("s")).run().silent();
+    machine.hook(event("s"));
     assert_eq!(gate.connections(), 0);
 }
 
@@ -120,16 +120,12 @@ fn own_program_and_those_of_root_and_trusted_users_get_everything() {
         let session = format!("session-{user}");
         let machine = Machine::new().deployment(&gate.url, &backend.key);
         machine.write_config(config);
-        machine
-            .sidecar(&["hook"])
-            .stdin(event(&session))
-            .run()
-            .silent();
-        let listed = machine
-            .sidecar(&["sessions", "--remote", "--json"])
-            .run()
-            .ok();
-        assert!(listed.contains(&session), "{user}: {listed}");
+        machine.hook(event(&session));
+        let rows = machine.remote_sessions();
+        assert!(
+            rows.iter().any(|row| row["sessionId"] == session),
+            "{user}: {rows:?}"
+        );
         assert!(gate.connections() > 0);
     }
 }
@@ -143,11 +139,7 @@ fn sessions_are_delivered_once_the_stranger_has_left() {
     };
     let url = gate.url.clone();
     let machine = Machine::new().deployment(&url, &backend.key);
-    machine
-        .sidecar(&["hook"])
-        .stdin(event("waits"))
-        .run()
-        .silent();
+    machine.hook(event("waits"));
     drop(gate);
     assert!(TcpStream::connect(url.strip_prefix("http://").unwrap()).is_err());
     let gate = Gate::at(

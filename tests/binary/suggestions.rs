@@ -47,7 +47,7 @@ fn bare_command_without_input_says_what_it_is() {
             "{}",
             output.stderr
         );
-        machine.sidecar(&["hook"]).stdin(input).run().silent();
+        machine.hook(input);
     }
     machine.sidecar(&[]).stdin("{").run().silent();
     machine

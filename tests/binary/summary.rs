@@ -107,11 +107,7 @@ fn summary_that_cannot_be_written_does_not_prevent_the_delivery() {
         let machine = backend.machine();
         let event = json!({ "session_id": "s", "hook_event_name": "Stop" });
         backend.pause();
-        machine
-            .sidecar(&["hook"])
-            .stdin(event.to_string())
-            .run()
-            .silent();
+        machine.hook(event.to_string());
         backend.resume();
         let sync = machine.sidecar(&["sync", "--summary"]);
         let output = sync.env("GITHUB_STEP_SUMMARY", file).run();

@@ -217,6 +217,19 @@ impl Machine {
         self.prepare(command)
     }
 
+    /// Runs a hook, which must not print anything.
+    #[track_caller]
+    pub fn hook(&self, event: impl AsRef<[u8]>) {
+        self.sidecar(&["hook"]).stdin(event).run().silent();
+    }
+
+    /// The sessions of the deployment.
+    #[track_caller]
+    pub fn remote_sessions(&self) -> Vec<Value> {
+        let args = ["sessions", "--remote", "--json", "--limit", "1000"];
+        json_lines(&self.sidecar(&args).run().ok())
+    }
+
     /// A shell script; the binary is its `$0`.
     #[cfg(unix)]
     pub fn shell(&self, script: &str) -> Sidecar {

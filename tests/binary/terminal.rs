@@ -215,11 +215,7 @@ fn answers_of_a_server_are_harmless_in_every_command() {
         gate.set(answer);
         let machine = Machine::new().deployment(&gate.url, KEY);
         let event = |number: usize| json!({"session_id": format!("{SESSION}{number}"), "hook_event_name": "Stop", "last_assistant_message": "x"});
-        machine
-            .sidecar(&["hook"])
-            .stdin(event(1).to_string())
-            .run()
-            .silent();
+        machine.hook(event(1).to_string());
         machine
             .sidecar(&["workflow", "set", "key", "--task", "x"])
             .run();

@@ -54,11 +54,7 @@ impl Lab {
             .as_object_mut()
             .unwrap()
             .extend(fields.as_object().unwrap().clone());
-        self.machine
-            .sidecar(&["hook"])
-            .stdin(input.to_string())
-            .run()
-            .silent();
+        self.machine.hook(input.to_string());
     }
 
     /// Runs a hook that reads the transcript and adds nothing else. Returns the document.
@@ -227,10 +223,7 @@ fn lines_written_after_session_end_are_read_by_the_next_invocation() {
     lab.hook("SessionEnd", &json!({"reason": "other"}));
     lab.append(&text(&[answer("m1", "one", 10)]));
     lab.machine
-        .sidecar(&["hook"])
-        .stdin(r#"{"session_id":"another","hook_event_name":"SessionStart"}"#)
-        .run()
-        .silent();
+        .hook(r#"{"session_id":"another","hook_event_name":"SessionStart"}"#);
     assert_eq!(figures(&lab.document()), (1, 10, "one"));
 }
 
@@ -588,19 +581,9 @@ fn fork_recorded_before_its_parent_is_not_counted_twice() {
         ),
     );
     let stop = json!({"session_id": fork, "transcript_path": file, "hook_event_name": "Stop"});
-    parent
-        .machine
-        .sidecar(&["hook"])
-        .stdin(stop.to_string())
-        .run()
-        .silent();
+    parent.machine.hook(stop.to_string());
     parent.read();
-    parent
-        .machine
-        .sidecar(&["hook"])
-        .stdin(stop.to_string())
-        .run()
-        .silent();
+    parent.machine.hook(stop.to_string());
     let documents = parent.machine.documents();
     assert_eq!(documents.len(), 2);
     let sum = |name: &str| {

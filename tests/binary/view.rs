@@ -23,11 +23,7 @@ fn link_opens_the_page_until_it_is_revoked() {
     let machine = backend.machine();
     let event =
         json!({"session_id": "s", "hook_event_name": "UserPromptSubmit", "prompt": "Mend it"});
-    machine
-        .sidecar(&["hook"])
-        .stdin(event.to_string())
-        .run()
-        .silent();
+    machine.hook(event.to_string());
     machine.sidecar(&["sync"]).run().ok();
     assert!(sessions(&backend, "").contains("NO_ACCESS"));
 

@@ -10,11 +10,7 @@ fn workflow(machine: &Machine, args: &[&str]) -> String {
 }
 
 fn start_session(machine: &Machine) {
-    machine
-        .sidecar(&["hook"])
-        .stdin(r#"{"session_id":"s1","hook_event_name":"SessionStart"}"#)
-        .run()
-        .silent();
+    machine.hook(r#"{"session_id":"s1","hook_event_name":"SessionStart"}"#);
 }
 
 fn remote(machine: &Machine, key: &str) -> Value {
@@ -151,7 +147,7 @@ fn workflow_named_only_by_sessions_is_listed_with_totals() {
         let capture = Capture::new(name);
         capture.place_transcripts(&machine);
         for hook in capture.hooks(&machine) {
-            machine.sidecar(&["hook"]).stdin(hook.json).run().silent();
+            machine.hook(hook.json);
         }
     }
     workflow(&machine, &["set", "another", "--step", ""]);

@@ -200,7 +200,7 @@ fn event_after_a_byte_order_mark_is_recorded() {
     let stop = r#"{"session_id":"ID","hook_event_name":"Stop","cwd":"C:\\Users\\dev","last_assistant_message":"All tests pass."}"#;
     for (id, before, after) in [("s1", "\u{feff}", ""), ("s2", "\u{feff}\r\n ", "\r\n")] {
         let input = format!("{before}{}{after}", stop.replace("ID", id));
-        machine.sidecar(&["hook"]).stdin(input).run().silent();
+        machine.hook(input);
         assert_eq!(machine.document(id)["output"], "All tests pass.");
     }
 }

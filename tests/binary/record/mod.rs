@@ -96,11 +96,7 @@ fn import(machine: &Machine) {
 
 /// Runs the hook for an event of a session, with these fields and those that every event has.
 fn hook(machine: &Machine, session: &str, event: &str, fields: &Value) {
-    machine
-        .sidecar(&["hook"])
-        .stdin(input(machine, session, event, fields))
-        .run()
-        .silent();
+    machine.hook(input(machine, session, event, fields));
 }
 
 fn input(machine: &Machine, session: &str, event: &str, fields: &Value) -> String {
