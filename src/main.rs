@@ -23,7 +23,7 @@ use convex_sidecar::system::signals;
 const USAGE: i32 = 64;
 
 /// What the bare command prints for users who do not know that it is a hook.
-const NO_INPUT: &str = "convex-sidecar records Claude Code sessions. Without arguments it is a hook, which reads an event from stdin, and stdin was empty. \
+const NO_INPUT: &str = "convex-sidecar records Claude Code sessions. Without arguments it is a hook, which reads an event from stdin, but stdin was empty. \
 `convex-sidecar --help` lists the commands.";
 
 fn main() {

@@ -58,12 +58,13 @@ export function barChart(
       chart,
       h("div", { class: "days" }, ...(bars.length < 3 ? days.slice(2) : days)),
     ),
-    // A table ignores the height that hides it, so that the page would be as long as all tables.
+    // A table ignores the height that hides it, and would make the page as long as all tables
+    // together.
     h("div", { class: "unseen" }, h("table", {}, h("caption", {}, title), h("tbody", {}, ...rows))),
   );
 }
 
-/** The next number that has a half that is easy to read. */
+/** The next number whose half is easy to read. */
 function roundUp(value: number): number {
   if (value <= 0) return 0;
   const power = 10 ** Math.floor(Math.log10(value));

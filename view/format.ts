@@ -66,7 +66,7 @@ export function time(at: number): string {
   return new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
-/** Like {@link time}, without what goes without saying: the year, and the day if it is today. */
+/** Like {@link time}, without the obvious parts: the year, and the day if it is today. */
 export function shortTime(at: number, now: number): string {
   const date = new Date(at);
   const hour = { hour: "numeric", minute: "2-digit" } as const;
@@ -75,7 +75,7 @@ export function shortTime(at: number, now: number): string {
   return date.toLocaleString(undefined, { month: "short", day: "numeric", ...hour });
 }
 
-/** The UTC day so many days before a time, as the roll-up names it. */
+/** The UTC day this many days before a time, as the roll-up names it. */
 export function utcDay(at: number, daysBefore = 0): string {
   return new Date(at - daysBefore * DAY).toISOString().slice(0, 10);
 }

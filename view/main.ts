@@ -182,7 +182,7 @@ function start(client: ConvexClient, token: string): void {
   client.subscribeToConnectionState(({ isWebSocketConnected, hasEverConnected }) => {
     if (isOver || !hasEverConnected) return;
     byId("connection").className = isWebSocketConnected ? "live" : "lost";
-    const lost = "The connection is lost; trying again. What you see may be old.";
+    const lost = "Connection lost; trying again. What you see may be out of date.";
     show(byId("connection"), isWebSocketConnected ? "live" : lost);
   });
   let hour = Math.floor(Date.now() / HOUR);
@@ -235,7 +235,7 @@ function drawSessions({ sessions, older }: SessionList): void {
   const isFiltered = isSearch || [filters.status, filters.days, before].some(Boolean);
   const empty = isFiltered
     ? "No session matches these filters."
-    : "No session has finished in this time. `convex-sidecar doctor` on a machine says whether its sessions arrive.";
+    : "No session finished in this period. To check whether a machine's sessions arrive, run `convex-sidecar doctor` on it.";
   const newest = addressOf(filters, { before: undefined });
   show(
     byId("sessions"),

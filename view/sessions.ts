@@ -212,7 +212,7 @@ function text(title: string, value: string | undefined, kind = ""): Child {
   return h("div", {}, h("h3", {}, title), h("pre", { tabindex: 0, class: kind }, value));
 }
 
-/** Where there is no room for it, it can be scrolled, also with the keyboard. */
+/** If it does not fit, it can be scrolled, with the keyboard too. */
 function table(title: string, head: string[], rows: Child[][]): Child {
   if (rows.length === 0) return null;
   const body = rows.map(([name, ...cells]) =>

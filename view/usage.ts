@@ -106,7 +106,7 @@ export function charts({ days, isComplete }: Days, length: number, now: number):
       h(
         "p",
         { class: "empty" },
-        "Older sessions are still being added up, or are too many to show.",
+        "Older sessions are still being added up, or there are too many to show.",
       ),
   ];
 }

@@ -14,7 +14,7 @@ const BATCH = { numItems: 100, maximumBytesRead: 4 * 1024 * 1024 };
 
 /**
  * Deletes a batch of the sessions that have not changed for longer than they are kept, and schedules
- * the next batch. After the last one follow the workflows.
+ * the next batch. The workflows follow after the last batch.
  */
 export async function deleteExpiredSessions(ctx: MutationCtx): Promise<number> {
   const limit = expiryTime(env);

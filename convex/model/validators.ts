@@ -21,7 +21,7 @@ const usage = {
 
 const modelUsage = { model: v.string(), ...usage, costUsd: v.optional(v.number()) };
 
-/** One life of a client process on the session. */
+/** A run: the time that one client process works on the session. */
 const run = v.object({
   owner: v.optional(v.object({ pid: v.number(), startTime: v.number() })),
   startedAt: v.number(),
@@ -31,7 +31,7 @@ const run = v.object({
   endedBy: v.optional(v.union(v.literal("hook"), v.literal("superseded"), v.literal("swept"))),
 });
 
-/** What the client of a running session does, and since when. */
+/** What the client of a running session is doing, and since when. */
 const activity = v.object({
   state: v.union(v.literal("working"), v.literal("waiting"), v.literal("background")),
   since: v.number(),

@@ -14,7 +14,7 @@ import { findSession } from "./agents";
 import { agentSession, type SessionStatus } from "./validators";
 import { hasCounts, hasUsage, readUsageDays } from "./usageDays";
 
-/** The maximum number of sessions in a list, and that are read to find them. */
+/** The maximum number of sessions in a list, and of sessions read to find them. */
 const MAX_LISTED = 50;
 const MAX_SEARCHED = 300;
 /** In bytes. A session has up to 1 MiB, and a query may read 16 MiB. */
@@ -331,7 +331,7 @@ function pick<T extends object, N extends object>(of: T, names: N): Pick<T, keyo
   return Object.fromEntries(kept) as Pick<T, keyof T & keyof N>;
 }
 
-/** Not within a surrogate pair, which Convex cannot answer with. */
+/** Never cuts within a surrogate pair, because Convex cannot return half of one. */
 function cut(text: string, length: number): string {
   if (text.length <= length) return text;
   return `${text.slice(0, length).replace(/[\ud800-\udbff]$/, "")}…`;

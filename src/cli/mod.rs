@@ -195,8 +195,8 @@ pub struct Setup {
     /// Export the data of an existing backend, then move it to the image that this version pins
     #[arg(long, conflicts_with = "elsewhere")]
     pub upgrade: bool,
-    /// Delete sessions from Convex once they have not changed for this many days; `off` keeps them,
-    /// as does a deployment without this setting
+    /// Delete sessions from Convex once they have not changed for this many days; `off` removes
+    /// this setting; without it, sessions are kept forever
     #[arg(long, value_name = "DAYS")]
     pub retention_days: Option<Retention>,
     /// Which settings file to add the hooks to
@@ -249,9 +249,9 @@ Examples:
 If you run the client with different values of CLAUDE_CONFIG_DIR, name each of these folders. `uninstall` and `doctor` take the same option. \
 All of them record into the same journal.
 
-Clients before 2.1.78, including those that editors and SDKs bundle, ignore a settings file that names StopFailure and everything in it. Without it, \
-SessionEnd reads a failure from the transcript, so you need --stop-failure only for sessions without transcripts. `install` and `setup` \
-without this option remove the entry again.";
+Clients before 2.1.78, including those that editors and SDKs bundle, ignore the whole settings file if it names StopFailure. \
+Without StopFailure, SessionEnd reads a failure from the transcript, so you need --stop-failure only for sessions without transcripts. \
+`install` and `setup` without this option remove the entry again.";
 
 /// Options of `view`.
 #[derive(Debug, Clone, Copy, Args)]
@@ -290,7 +290,8 @@ Example:
   convex-sidecar forget 6ecd139f --yes
 
 The session's counts are deleted too; history that its forks copied then counts as theirs. If Convex cannot be reached, the journal \
-remembers the deletion and `sync` completes it. The transcript is not deleted: a later hook of the session, or `import`, records it again.";
+remembers the deletion and `sync` completes it. The transcript is not deleted. A later hook of the session records it again; `import` \
+leaves it out, unless you pass --forgotten.";
 
 /// Options of `hook`.
 #[derive(Debug, Default, Clone, Copy, Args)]

@@ -15,7 +15,7 @@ Examples:
   convex-sidecar sessions --project shop --search cart
   convex-sidecar sessions --json --all --limit 1000
 
-A running session shows what it is doing, and for how long: working, waiting (for a prompt) or background (answered, background work running). A figure that is not known, for example because the client kept no transcript, is shown as –. Why sessions failed is below the table.
+A running session shows what it is doing, and for how long: working, waiting (for a prompt) or background (answered, background work running). A figure that is not known, for example because the client kept no transcript, is shown as –. The reasons for failures are listed below the table.
 
 On narrow terminals, columns are dropped in this order: branch, repository, tools, model, turns, cost, host, time, project, tokens. \
 In a pipe, the table has no colors, keeps every column that is not empty and truncates only the prompt; COLUMNS=N sets a width. \
@@ -114,10 +114,12 @@ pub struct Usage {
         hide_possible_values = true
     )]
     pub by: Option<Grouping>,
-    /// The first day: a date, the last days or weeks including today (7d, 2w), today or yesterday
+    /// The first day: a date, 7d or 2w (the last 7 days or 2 weeks, including today), today or
+    /// yesterday
     #[arg(long, value_name = "DAY")]
     pub since: Option<Day>,
-    /// The last day: a date, the one before the last days or weeks (7d, 2w), today or yesterday
+    /// The last day: a date, 7d or 2w (the day before the last 7 days or 2 weeks), today or
+    /// yesterday
     #[arg(long, value_name = "DAY")]
     pub until: Option<Day>,
     /// Also show each group by model

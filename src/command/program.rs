@@ -178,7 +178,7 @@ fn why_vanishing(path: &Path, copy: &Path, temporary: &Path) -> Option<&'static 
     let has_part = |name: &str| path.iter().any(|part| part == name);
     let is_temporary = |folder: &Path| path.starts_with(folder) && !copy.starts_with(folder);
     if has_part("node_modules") {
-        Some("is in a folder of npm's, which the next version or `npx` removes")
+        Some("is in one of npm's folders, which an update or `npx` removes")
     } else if is_built_by_cargo(path) {
         Some("is in cargo's target folder, which `cargo clean` removes")
     } else if TEMPORARY

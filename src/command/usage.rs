@@ -45,7 +45,7 @@ pub fn run(options: &Usage) -> Result<()> {
     };
     if !is_complete {
         print_error(
-            "These sums are not complete: Convex adds older sessions to them after the first delivery to new functions",
+            "These totals are incomplete: after the first delivery to new functions, Convex still has to add older sessions",
         );
     }
     print(&if options.json {

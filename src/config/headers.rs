@@ -40,7 +40,7 @@ pub(super) fn parse(table: &BTreeMap<String, String>) -> Result<HeaderMap> {
         value.set_sensitive(true);
         ensure!(
             headers.insert(header, value).is_none(),
-            "{name} is there twice, because names are not case-sensitive; remove one"
+            "{name} appears twice, because names are not case-sensitive; remove one"
         );
     }
     Ok(headers)
@@ -94,7 +94,7 @@ mod tests {
             (&[("host", "s3cret")], "host is a header"),
             (
                 &[("X-Id", "s3cret"), ("x-id", "s3cret")],
-                "x-id is there twice",
+                "x-id appears twice",
             ),
         ] {
             let error = format!("{:#}", read(pairs).unwrap_err());

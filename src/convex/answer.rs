@@ -149,7 +149,7 @@ fn function_error(answer: &Answer<'_>) -> Verdict {
             return Verdict::TimeIsAhead {
                 now,
                 failure: Failure::refused(
-                    "its time lies more than a day ahead of the deployment's clock; set this machine's clock",
+                    "its time is more than a day ahead of the deployment's clock; set this machine's clock",
                 ),
             };
         }

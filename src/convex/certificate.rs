@@ -36,9 +36,9 @@ fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     None
 }
 
-/// The kind of the failure, and what is wrong. Before the first request, `is_setup`, no certificate
-/// of a server was seen; then the authorities are missing. `sources` are the variables that name
-/// the authorities.
+/// The kind of the failure, and what is wrong. If `is_setup`, no request was sent and no server
+/// certificate was seen, so the authorities are missing. `sources` are the variables that name the
+/// authorities.
 fn describe(
     error: &rustls::Error,
     is_setup: bool,

@@ -296,7 +296,7 @@ impl<'a> Convex<'a> {
                 )
             }
             Stranger::Hidden => format!(
-                "sent nothing to {name}, because too many programs listen on this machine to tell whose it is"
+                "sent nothing to {name}, because too many programs listen on this machine to tell which user's program has the port"
             ),
         };
         Err(Failure::new(FailureKind::Stranger, message))

@@ -135,7 +135,9 @@ impl Unidentified {
             }
             Stranger::Redirect(target) => format!("{name} redirects to {target:?}"),
             Stranger::Gateway(status) => {
-                format!("a proxy answers at {name}, but no server behind it: HTTP {status}")
+                format!(
+                    "a proxy answers at {name}, but the server behind it does not: HTTP {status}"
+                )
             }
             Stranger::Other(status) => format!("{name} is not a Convex deployment: HTTP {status}"),
         }

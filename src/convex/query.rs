@@ -124,7 +124,7 @@ impl<'a> Pages<'a> {
             self.empty = if page.is_empty() { self.empty + 1 } else { 0 };
             ensure!(
                 next != cursor && self.empty <= MAX_EMPTY_PAGES,
-                "the pages of {path} have no end; the answer did not come from Convex"
+                "{path} never reaches its last page; the answer did not come from Convex"
             );
             self.cursor = Some(next);
         }

@@ -354,7 +354,7 @@ impl<'a> Compose<'a> {
         let known = code.and_then(exit_code);
         let how = match (code, known) {
             (Some(code), Some(Explanation { reason, .. })) => {
-                format!("ended with exit code {code}, {reason}")
+                format!("ended with exit code {code} ({reason})")
             }
             (Some(code), None) => format!("ended with exit code {code}"),
             (None, _) => "did not become healthy".to_owned(),

@@ -202,13 +202,13 @@ pub const fn exit_code(code: i32) -> Option<Explanation> {
     match code {
         // 128 + SIGILL
         132 => Some(Explanation {
-            reason: "an illegal instruction: it needs a CPU with AVX",
+            reason: "illegal instruction: it needs a CPU with AVX",
             remedy: "pass the CPU through if this is a virtual machine, or run the backend on another machine and use it with `--url URL \
                      --admin-key-stdin`",
         }),
         // 128 + SIGKILL
         137 => Some(Explanation {
-            reason: "a kill, nearly always because memory ran out",
+            reason: "it was killed, almost always because memory ran out",
             remedy: "give Docker more memory (Docker Desktop: Settings, Resources), or free some on this machine",
         }),
         _ => None,

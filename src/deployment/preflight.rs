@@ -114,10 +114,10 @@ fn check_place(compose: &Compose, environment: &Environment) -> Result<()> {
     };
     if let Some(host) = endpoint.and_then(|endpoint| remote_host(endpoint.trim())) {
         bail!(
-            "could not start containers on this machine, because the Docker daemon is on another machine, {host} (by {from}), and so would \
-             be their ports; use a daemon on this machine (unset DOCKER_HOST, `docker context use default`), or run `convex-sidecar setup` \
-             on {host}, make its port 3210 reachable here (`ssh -N -L 3210:127.0.0.1:3210 {host}`), and run `convex-sidecar setup --url \
-             http://127.0.0.1:3210 --admin-key-stdin`"
+            "could not start containers on this machine, because the Docker daemon is on another machine, {host} (according to {from}), and \
+             their ports would be there too; use a daemon on this machine (unset DOCKER_HOST, `docker context use default`), or run \
+             `convex-sidecar setup` on {host}, make its port 3210 reachable here (`ssh -N -L 3210:127.0.0.1:3210 {host}`), and run \
+             `convex-sidecar setup --url http://127.0.0.1:3210 --admin-key-stdin`"
         );
     }
     Ok(())
@@ -191,9 +191,9 @@ pub fn unreachable(port: u16, folder: &Path) -> anyhow::Error {
         .any(|mark| Path::new(mark).exists());
     let why = if in_container {
         format!(
-            "This runs in a container itself, whose 127.0.0.1 is its own, and the Docker daemon is outside of it. Run `convex-sidecar setup` \
-             outside, then `convex-sidecar setup --url http://host.docker.internal:{port} --admin-key-stdin` in here, with \
-             `allow_insecure_http = true` in config.toml"
+            "convex-sidecar itself runs in a container, which has its own 127.0.0.1, and the Docker daemon is outside it. Run \
+             `convex-sidecar setup` outside, then `convex-sidecar setup --url http://host.docker.internal:{port} --admin-key-stdin` in the \
+             container, with `allow_insecure_http = true` in config.toml"
         )
     } else {
         "The Docker daemon may be on another machine or in a virtual machine that does not forward ports (`docker context ls` shows which \

@@ -454,7 +454,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn program_without_an_end_is_stopped_and_what_it_printed_is_kept() {
+    fn program_that_does_not_end_is_stopped_and_what_it_printed_is_kept() {
         let shell = Program::find("sh", &crate::config::environment(), "").unwrap();
         let run = |script: &str, limit: u64| {
             let args = ["-c", script];

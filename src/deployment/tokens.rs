@@ -82,7 +82,7 @@ pub fn add(deployment: &Deployment, entry: &Entry, now: Millis, pause: Duration)
             sleep(pause);
         }
     }
-    bail!("could not add a link, because other processes change the links; run this again")
+    bail!("could not add a link, because other processes keep changing the links; run this again")
 }
 
 /// Revokes all tokens.

@@ -1,4 +1,4 @@
-//! Until when a failing deployment is left alone. `convex/delivery` decides how long that is.
+//! When a failing deployment may be tried again. `convex/delivery` decides how long to wait.
 
 use rusqlite::params;
 

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_is_replaced() {
+    fn journal_that_is_set_aside_replaces_no_file() {
         for taken in ["", "-wal", "-journal"] {
             let folder = tempfile::TempDir::new().unwrap();
             let path = folder.path().join("journal.db");

@@ -136,7 +136,7 @@ impl FailureKind {
             ),
             Self::Redirected => Some("redirects are not followed; configure the final URL"),
             Self::Stranger => Some(
-                "run the server as yourself, as root or as a user of the system; if you trust that user with the key, set allow_insecure_http = true in config.toml",
+                "run the server as yourself, as root or as a system account; if you trust that user with the key, set allow_insecure_http = true in config.toml",
             ),
             Self::Unreachable
             | Self::TimedOut

@@ -18,7 +18,7 @@ pub enum Day {
     Date(Date),
     /// This many days before today.
     Ago(u16),
-    /// So many days, of which today is the last.
+    /// This many days, the last of which is today.
     Last(u16),
 }
 

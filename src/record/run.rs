@@ -229,8 +229,8 @@ impl Runs {
         has_ended
     }
 
-    /// The last run of `owner`. If there is none, it may be an open run without a SessionStart if
-    /// one of the two owners is unknown, because a hook that was detached from its client does not
+    /// The last run of `owner`. If there is none and one of the two owners is unknown, it may be an
+    /// open run without a SessionStart, because a hook that was detached from its client does not
     /// always find the client.
     fn last_of(&mut self, owner: Option<&Owner>) -> Option<&mut Run> {
         let place = self.last_place(|run| run.owner.as_ref() == owner);

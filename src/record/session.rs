@@ -15,8 +15,8 @@ use super::run::{Owner, Runs};
 use super::turn::{HookAnswer, Turn, TurnEnd};
 use super::{FIRST_RELEASE, Millis};
 
-/// How much earlier than one that was recorded before a hook can have started, in milliseconds:
-/// much longer than the client lets a hook run.
+/// How much earlier a hook can have started than one that was recorded before it, in milliseconds.
+/// This is much longer than the client lets a hook run.
 const LONGEST_DELAY: Millis = 60_000;
 
 /// The status of a session.

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn only_old_clients_have_subagents_beside() {
+    fn only_old_clients_write_subagent_files_beside_sessions() {
         for (version, is_old) in [
             ("2.0.50", true),
             ("2.1.1", true),

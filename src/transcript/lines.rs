@@ -14,7 +14,7 @@ use crate::system::deadline::Deadline;
 /// out.
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
 /// The longest line that is read at all, in bytes: twice the longest one that was seen. The rest of
-/// the file is skipped, because every hook would read a line without an end again.
+/// the file is skipped; otherwise every hook would read an endless line again.
 pub(super) const MAX_PASSED: u64 = 128 * 1024 * 1024;
 /// How much is read at once, in bytes.
 pub(super) const CHUNK: usize = 64 * 1024;

@@ -67,7 +67,7 @@ fn server_that_is_not_a_deployment_is_named_once_with_its_remedy() {
         ),
         (
             answer(502, html, &page("502 Bad Gateway")),
-            "no server behind it: HTTP 502",
+            "the server behind it does not: HTTP 502",
             "start the backend",
         ),
         (

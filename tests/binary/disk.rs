@@ -1,6 +1,6 @@
-//! A full disk, a home that cannot be written, a damaged or newer journal, or a configuration that
-//! cannot be read: the hook is silent and keeps what it can; every other command prints what is
-//! wrong and what to do.
+//! A full disk, a home that cannot be written to, a damaged or newer journal, or a configuration
+//! that cannot be read: the hook is silent and keeps what it can; every other command prints what
+//! is wrong and what to do.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

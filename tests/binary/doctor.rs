@@ -401,7 +401,7 @@ fn program_that_cannot_run_is_reported() {
 
 #[cfg(unix)] // The program is a shell script.
 #[test]
-fn program_without_an_end_is_stopped_and_reported() {
+fn program_that_does_not_end_is_stopped_and_reported() {
     let machine = Machine::new().linked();
     let machine = running_other(machine, "#!/bin/sh\nexec /bin/sleep 60\n", "exec ");
     assert_reports(
@@ -509,7 +509,7 @@ fn hooks_that_print_fail_the_proof() {
 
 #[cfg(unix)] // The program is a shell script.
 #[test]
-fn hook_without_an_end_is_stopped_and_fails_the_proof() {
+fn hook_that_does_not_end_is_stopped_and_fails_the_proof() {
     let backend = Backend::start();
     let machine = backend.machine().linked();
     let script = format!(

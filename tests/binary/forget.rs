@@ -160,7 +160,7 @@ fn only_yes_deletes() {
 }
 
 #[test]
-fn unreachable_convex_deletes_the_session_later() {
+fn session_is_deleted_later_if_convex_is_unreachable() {
     let backend = Backend::start();
     let machine = backend.machine();
     for id in ["one-1", "two-2"] {

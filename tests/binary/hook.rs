@@ -12,7 +12,7 @@ fn session_start(machine: &Machine) -> String {
 }
 
 #[test]
-fn silent_without_any_configuration() {
+fn hook_without_configuration_is_silent() {
     // Clients before 2.1.140 ignore the arguments of the exec form.
     for args in [&["hook"][..], &[]] {
         let machine = Machine::new();

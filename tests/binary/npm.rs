@@ -287,7 +287,7 @@ fn set_up_by_npx_works_after_its_packages_are_gone_and_leaves_nothing_behind() {
     let args = ["setup", "--url", &backend.url, "--admin-key-stdin"];
     let printed = prefix.run(machine, &args).stdin(&backend.key).run().ok();
     let why = format!(
-        "{}: the executable was copied, because {}/bin/convex-sidecar is in a folder of npm's",
+        "{}: the executable was copied, because {}/bin/convex-sidecar is in one of npm's folders",
         copy(machine).display(),
         prefix.system_package().canonicalize().unwrap().display()
     );

@@ -1,5 +1,5 @@
-//! UserPromptSubmit: it shows whether a running session works or waits, and takes at most 100 ms
-//! for the network, because the user waits for it.
+//! UserPromptSubmit: it shows whether a running session is working or waiting, and takes at most
+//! 100 ms for the network, because the user waits for it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -174,12 +174,12 @@ fn screens_show_for_how_long_a_session_has_worked_or_waited() {
         (
             start("startup"),
             "waiting 0s ",
-            "has waited for 0s for a prompt",
+            "has been waiting for a prompt for 0s",
         ),
         (
             prompt("go", None),
             "working 0s ",
-            "has worked for 0s on the last prompt",
+            "has been working on the last prompt for 0s",
         ),
         (
             stop(&tasks),

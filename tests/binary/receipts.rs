@@ -201,7 +201,7 @@ fn pages_without_an_end_are_refused() {
         let (_gate, machine) = answered_with(&value);
         let list = machine.sidecar(&["workflow", "list", "--remote"]).run();
         assert!(
-            list.status == 1 && list.stderr.contains("have no end"),
+            list.status == 1 && list.stderr.contains("never reaches its last page"),
             "{cursor}: {}",
             list.stderr
         );
@@ -219,7 +219,7 @@ fn more_than_a_thousand_pages_without_a_row_are_refused() {
     }));
     let list = machine.sidecar(&["workflow", "list", "--remote"]).run();
     assert!(
-        list.status == 1 && list.stderr.contains("have no end"),
+        list.status == 1 && list.stderr.contains("never reaches its last page"),
         "{}",
         list.stderr
     );

@@ -177,7 +177,7 @@ fn setup_sets_everything_up_and_a_second_run_changes_nothing() {
          ✓ containers     already running with CONVEX_PORT from the environment; to keep that, add it to \
          ~/sidecar/deployment/.env  (TIME)\n\
          ✓ admin key      http://127.0.0.1:PORT responds (version unknown) and still accepts the configured key  (TIME)\n\
-         ✓ configuration  ~/sidecar/config.toml already has URL and key  (TIME)\n\
+         ✓ configuration  ~/sidecar/config.toml already has the URL and the key  (TIME)\n\
          ✓ packages       already installed  (TIME)\n\
          ✓ functions      already deployed  (TIME)\n\
          ✓ hooks          ~/.claude/settings.json: nothing to change; SessionStart, UserPromptSubmit, Stop and SessionEnd already \
@@ -355,7 +355,7 @@ fn dry_run_prints_the_steps_and_changes_nothing() {
         "would unpack 25 files into ~/sidecar/deployment\n",
         "would run `docker compose up --detach --wait` in ~/sidecar/deployment, with the image that an existing backend has\n",
         "generate_admin_key.sh",
-        "would write URL and key into ~/sidecar/config.toml",
+        "would write the URL and the key into ~/sidecar/config.toml",
         "would run `npm ci`",
         "would run `npx convex deploy`",
         "+++ ~/.claude/settings.json\n",

@@ -80,7 +80,7 @@ fn setup_that_cannot_succeed_is_refused_before_anything_starts() {
         (
             "context inspect",
             "echo ssh://me@build.example; exit\n".to_owned(),
-            &["on another machine, build.example (by `docker context`)", "--url"],
+            &["on another machine, build.example (according to `docker context`)", "--url"],
         ),
         (
             "config --format json",
@@ -109,7 +109,7 @@ fn answer_once(listener: &TcpListener) -> std::thread::JoinHandle<()> {
 }
 
 #[test]
-fn full_disk_that_has_the_images_is_enough() {
+fn full_disk_is_accepted_if_it_has_the_images() {
     let full = r#"echo '{"Architecture":"x86_64","OSType":"linux","DockerRootDir":"/proc"}'; exit
 "#;
     let site = Site::new()
@@ -124,7 +124,7 @@ fn daemon_on_another_machine_is_named() {
     let host = "tcp://docker.example:2376";
     let printed = site.command(&[]).env("DOCKER_HOST", host).run();
     for part in [
-        "on another machine, docker.example (by DOCKER_HOST)",
+        "on another machine, docker.example (according to DOCKER_HOST)",
         "ssh -N -L 3210",
     ] {
         assert!(printed.stderr.contains(part), "{}", printed.stderr);

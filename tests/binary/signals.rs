@@ -249,7 +249,7 @@ fn in_a_group(machine: &Machine, script: &str) -> Child {
 
 /// As Claude Code ends the hooks of a run that failed.
 #[test]
-fn signal_to_the_process_group_ends_the_shell_and_not_the_event() {
+fn signal_to_the_process_group_ends_the_shell_and_loses_no_event() {
     let machine = machine();
     let journal = busy(&machine);
     let mut shell = in_a_group(&machine, "\"$0\" hook; true");

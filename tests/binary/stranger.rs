@@ -1,5 +1,5 @@
-//! Nothing is sent to a port of this machine on which another user's program listens, which anyone
-//! can start while the backend is down.
+//! While the backend is down, anyone can start a program on its port. Nothing is sent to a port of
+//! this machine on which another user's program listens.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::fchown;
@@ -93,7 +93,7 @@ fn program_of_another_user_gets_nothing() {
 
 /// Such as a program that escaped from a service, or from a container without its own user.
 #[test]
-fn nobody_is_another_user() {
+fn program_of_the_user_nobody_gets_nothing() {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
     let Some(gate) = gate_of(65_534, "127.0.0.1:0", None).filter(|_| map.contains("4294967295"))
     else {

@@ -273,7 +273,7 @@ it("comes back with the server, and loses nothing that is shown until then", asy
   const page = await site.open();
   await shows(page, "Mend the till");
   const start = await site.restart();
-  await shows(page, "connection is lost");
+  await shows(page, "Connection lost");
   await shows(page, "Mend the till");
   await start();
   await site.store("s-after", { input: "Open the shop" });

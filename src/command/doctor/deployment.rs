@@ -174,7 +174,7 @@ fn page(variables: &Variables) -> Option<Check> {
     let figures = tokens.iter().filter(|token| token.is_for_figures).count();
     let links = ui::plural(tokens.len() as u64, "link");
     (!tokens.is_empty()).then(|| {
-        let finding = format!("{links} to the page valid, {figures} for figures only; `convex-sidecar view --off` revokes all");
+        let finding = format!("{links} to the page, {figures} of them for figures only; `convex-sidecar view --off` revokes all");
         Check::ok("page", finding)
     })
 }

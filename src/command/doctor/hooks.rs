@@ -282,7 +282,7 @@ impl Client {
                         "{path} names StopFailure: clients before {STOP_FAILURE_SINCE}, including those of editors and SDKs, ignore the whole file"
                     ),
                     format!(
-                        "{} removes it, unless you installed it with --stop-failure and know all your clients",
+                        "{} removes it; keep it only if all your clients know it",
                         self.line("install", file.scope)
                     ),
                 );

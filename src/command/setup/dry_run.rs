@@ -46,7 +46,7 @@ pub(super) fn print_plan(options: &Setup, config: &Config, bundle: &Bundle) -> R
     }
     for file in [config.file.clone(), bundle.env_file()] {
         would(format!(
-            "write URL and key into {}, unless they are there",
+            "write the URL and the key into {}, unless they are there",
             file.display()
         ))?;
     }

@@ -297,7 +297,7 @@ fn configure(
         }
     }
     let done = if written.is_empty() {
-        format!("{} already has URL and key", config.file.display())
+        format!("{} already has the URL and the key", config.file.display())
     } else {
         format!("written: {}", written.join(", "))
     };

@@ -359,7 +359,7 @@ pub fn first_call(entry: &SessionEntry) -> Result<Call> {
     Call::mutation(function, &entry.document)
 }
 
-/// How long to wait after so many failures in a row, in milliseconds: exponential, with a jitter
+/// How long to wait after this many failures in a row, in milliseconds: exponential, with a jitter
 /// between half and all of it.
 #[expect(
     clippy::cast_possible_truncation,

@@ -297,8 +297,8 @@ fn activity_line(metadata: &Metadata, now: Millis) -> String {
     };
     let time = span(now - since);
     match state {
-        ActivityState::Working => format!("has worked for {time} on the last prompt"),
-        ActivityState::Waiting => format!("has waited for {time} for a prompt"),
+        ActivityState::Working => format!("has been working on the last prompt for {time}"),
+        ActivityState::Waiting => format!("has been waiting for a prompt for {time}"),
         ActivityState::Background => {
             format!("answered, background work running ({time} since the answer)")
         }

@@ -111,7 +111,7 @@ pub fn usage_csv(ledger: &Ledger, has_breakdown: bool) -> String {
 }
 
 /// A text as a cell of CSV. Spreadsheets run text that looks like a formula, so such text is
-/// prefixed with a quote.
+/// prefixed with an apostrophe.
 fn csv_text(text: &str) -> String {
     let formula = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         "'"

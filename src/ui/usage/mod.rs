@@ -269,10 +269,10 @@ impl UsageScreen<'_> {
             ));
         }
         if total.has_partial_cost() {
-            marks.push("≥ leaves out what is not known".to_owned());
+            marks.push("≥ leaves out unknown costs".to_owned());
         }
         if total.is_estimate {
-            marks.push("~ contains estimates".to_owned());
+            marks.push("~ includes estimates".to_owned());
         }
         if measure == Measure::Tokens && total.cost_usd.is_some() {
             marks.push("bars show tokens".to_owned());
