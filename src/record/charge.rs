@@ -179,19 +179,29 @@ impl Charges {
         // Of two states with the same time, the smaller is the earlier one: charges only grow.
         let is_not_after = |state: &Charge| order(state) <= order(&charge);
         let place = self.states.partition_point(is_not_after);
-        // It was replaced by the next one, which has the same counts, when it was read first.
-        let is_same = |next: &Charge| next.usage() == charge.usage();
-        if self.states.get(place).is_some_and(is_same) {
+        // Of states with the same counts, the first and the last are kept: a fork can be made
+        // between them.
+        let is_same = |place: Option<usize>| {
+            let state = place.and_then(|place| self.states.get(place));
+            state.is_some_and(|state| state.usage() == charge.usage())
+        };
+        let is_after = |steps| is_same(place.checked_sub(steps));
+        let is_before = |steps| is_same(Some(place + steps));
+        if is_after(1) && is_before(0) {
             return;
         }
+        let replaced = if is_after(1) && is_after(2) {
+            place.checked_sub(1)
+        } else if is_before(0) && is_before(1) {
+            Some(place)
+        } else {
+            None
+        };
         // One that is older than all that are kept may have been read before.
         self.has_grown &= place == 0 && self.states.len() == MAX_STATES;
-        match place
-            .checked_sub(1)
-            .and_then(|last| self.states.get_mut(last))
-        {
-            Some(last) if last.usage() == charge.usage() => *last = charge,
-            _ => self.states.insert(place, charge),
+        match replaced.and_then(|place| self.states.get_mut(place)) {
+            Some(state) => *state = charge,
+            None => self.states.insert(place, charge),
         }
         if self.states.len() > MAX_STATES {
             let earlier = self.earlier.get_or_insert_default();
@@ -667,10 +677,27 @@ mod tests {
     }
 
     #[test]
+    fn fork_starts_from_the_first_of_two_equal_states() {
+        let at = |at| state_after(at, &[("m", 20)], &[("m", 25)]);
+        for orders in [[1, 5, 9], [9, 5, 1], [5, 9, 1], [9, 1, 5]] {
+            let parent = charges(orders.map(at).to_vec(), false);
+            assert_eq!(parent.states.len(), 2);
+            let mut fork = charges(vec![state(4, &[("m", 31)])], false);
+            fork.find_base(&parent, used(20), Some(3));
+            assert_eq!(fork.base, Some(at(1)), "{orders:?}");
+        }
+    }
+
+    #[test]
     fn state_that_is_read_again_changes_nothing() {
-        let states = || vec![state(1, &[("m", 10)]), state(2, &[("m", 25)])];
-        let mut again = charges(states(), false);
-        again.add(state(1, &[("m", 10)]));
-        assert_eq!(again, charges(states(), false));
+        let states = || {
+            let equal = (2..5).map(|at| state(at, &[("m", 25)]));
+            std::iter::once(state(1, &[("m", 10)])).chain(equal)
+        };
+        for state in states() {
+            let mut again = charges(states().collect(), false);
+            again.add(state);
+            assert_eq!(again, charges(states().collect(), false));
+        }
     }
 }

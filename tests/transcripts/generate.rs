@@ -436,6 +436,8 @@ pub struct Writer<'a> {
     /// How many messages and tool calls the turn has.
     in_turn: [usize; 2],
     ids: usize,
+    /// How often writing was resumed.
+    resumed: usize,
     /// The file whose next record is written on the same line as the previous one, unless another
     /// file is written first.
     joined: Option<usize>,
@@ -454,6 +456,7 @@ impl<'a> Writer<'a> {
             chains: Default::default(),
             in_turn: [0; 2],
             ids: 0,
+            resumed: 0,
             joined: None,
             ends_joined: Default::default(),
         }
@@ -607,6 +610,23 @@ impl<'a> Writer<'a> {
     /// Ends the writing for now: the next record begins on a new line.
     pub fn pause(&mut self) {
         self.joined = None;
+    }
+
+    /// Goes on after all other sessions were paused.
+    pub fn resume(&mut self) {
+        self.resumed += 1;
+    }
+
+    /// When a record with this number is written, in seconds. A session takes several days, so that
+    /// some messages have lines on both sides of midnight.
+    fn clock(&self, number: usize) -> i64 {
+        let hours = 24 * 60 * (self.number + 10 * self.resumed) + 5 * number;
+        1_780_000_000 + 3_600 * i64::try_from(hours).unwrap()
+    }
+
+    /// When the next line is written, in epoch milliseconds.
+    pub fn now(&self) -> i64 {
+        1_000 * self.clock(self.ids + 1)
     }
 
     /// A line that is not a record of the conversation.
@@ -898,11 +918,7 @@ impl<'a> Writer<'a> {
         let time = if number.is_multiple_of(7) && !self.style.is_timed {
             String::new()
         } else {
-            // A session takes several days, so that some messages have lines on both sides of
-            // midnight.
-            let hours = 24 * 60 * self.number + 5 * number;
-            let at = 1_780_000_000 + 3_600 * i64::try_from(hours).unwrap();
-            let at = jiff::Timestamp::from_second(at).unwrap();
+            let at = jiff::Timestamp::from_second(self.clock(number)).unwrap();
             let at = at.strftime("%Y-%m-%dT%H:%M:%S");
             format!(r#""timestamp":"{at}.{:03}Z","#, number % 1_000)
         };

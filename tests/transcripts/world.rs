@@ -194,6 +194,7 @@ pub fn build(plans: &[Plan]) -> World {
         if plan.later.is_empty() {
             continue;
         }
+        writers[number].resume();
         writers[number].write_all(&begin);
         writers[number].write_all(&plan.later);
         writers[number].pause();
@@ -259,11 +260,10 @@ fn state_charges(writers: &mut [Writer], charged: &mut [Charged], number: usize,
         (model.clone(), usage)
     });
     let writer = &mut writers[number];
-    // The client's clock goes on from one record to the next.
-    let duration = writer.files().main.len();
+    let duration = 1_000;
     let line = json!({
-        "sessionId": writer.session, "totalCostUSD": total(&usages),
-        "totalDuration": duration, "modelUsage": by_model.collect::<serde_json::Map<_, _>>(),
+        "sessionId": writer.session, "totalCostUSD": total(&usages), "totalDuration": duration,
+        "startTime": writer.now() - duration, "modelUsage": by_model.collect::<serde_json::Map<_, _>>(),
         "hasUnknownModelCost": false
     });
     writer.state(self::line("cost-state", &line));

@@ -275,6 +275,32 @@ fn inherited_part_is_taken_out_only_if_the_client_included_it() {
                 ),
             ],
         ),
+        ("a fork of a session that was opened again afterwards, and not used", {
+            let exit = |at: &str| {
+                let at: jiff::Timestamp = at.parse().unwrap();
+                json!({
+                    "totalCostUSD": 0.25, "startTime": at.as_millisecond(), "totalDuration": 1,
+                    "modelUsage": {MODEL: of_model(17, 0.25)}, "hasUnknownModelCost": false
+                })
+            };
+            let parent = prompted().answer("m1", "Done.", 10);
+            let fork = parent.fork(2, Fork::Session).prompt("two").answer("m2", "Two.", 100);
+            vec![
+                (
+                    parent
+                        .cost_state(&exit("2026-09-02T12:00:00Z"))
+                        .cost_state(&exit("2026-09-04T12:00:00Z")),
+                    own.clone(),
+                ),
+                (
+                    fork.cost_state(&json!({
+                        "totalCostUSD": 1.0, "modelUsage": {MODEL: of_model(117, 1.0)},
+                        "hasUnknownModelCost": false
+                    })),
+                    json!({"usage": 100, "inheritedUsage": 10, "costUsd": 0.75}),
+                ),
+            ]
+        }),
         ("a fork whose parent had side requests before, and continued after it", {
             let parent = prompted()
                 .answer("m1", "Done.", 10)
