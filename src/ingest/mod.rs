@@ -53,7 +53,12 @@ fn store_options<'a>(row: &SessionRow, config: &'a Config, now: Millis) -> Store
         max_output: config.max_output_bytes,
         prices: &config.prices,
         now,
-        changed_at: now,
+        // What is known only from transcripts changes with them, whenever they are read.
+        changed_at: if row.session.runs.is_empty() {
+            row.figures.span.last.unwrap_or_else(|| row.updated_at())
+        } else {
+            now
+        },
         is_finalized: row.transcript.state != ReadState::Partial
             && !has_just_ended(&row.session, now),
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::capture::record_in;
-use crate::support::{Backend, CAPTURES, Capture, Machine};
+use crate::support::{Backend, CAPTURES, Capture, Machine, by_system};
 
 /// Puts the transcripts of client 2.1.197 into the client's folder, one project per capture.
 fn place_all(machine: &Machine) {
@@ -62,6 +62,23 @@ fn imported_sessions_have_the_figures_of_hooks_but_no_runs() {
         }
     }
     assert_eq!(machine.documents().len(), imported);
+}
+
+/// Sessions are read in parallel, so that a fork may be read before its parent.
+#[test]
+fn each_import_of_the_same_folders_gives_the_same_documents() {
+    let machine = machine();
+    for capture in Capture::all() {
+        let project = format!("{}-{}", capture.client, capture.name);
+        capture.copy_transcripts(&machine.home().join(".claude/projects").join(project));
+    }
+    machine.sidecar(&["import"]).run().ok();
+    let first = documents(&machine);
+    for _ in 0..by_system(10, 2) {
+        std::fs::remove_file(machine.journal()).unwrap();
+        machine.sidecar(&["import"]).run().ok();
+        assert!(documents(&machine) == first);
+    }
 }
 
 #[test]
