@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::rivals;
+use crate::{rivals, sidecar};
 
 /// The load of the last minute. If it is more than a fraction of one, other processes disturbed the
 /// benchmark.
@@ -45,15 +45,13 @@ pub fn description(load: String) -> String {
         .filter(|fact| !fact.is_empty())
         .collect::<Vec<_>>()
         .join(", ");
-    let rust = Command::new("rustc")
-        .arg("--version")
-        .output()
-        .ok()
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let versions =
-        std::iter::once(concat!("convex-sidecar ", env!("CARGO_PKG_VERSION")).to_owned())
-            .chain(rust)
-            .chain(rivals::versions());
+    let version = |program: &mut Command| {
+        let output = program.arg("--version").output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let ours = version(&mut Command::new(sidecar::executable()));
+    let rust = version(&mut Command::new("rustc"));
+    let versions = ours.into_iter().chain(rust).chain(rivals::versions());
     format!(
         "Measured on {date}: {facts}.\n\nVersions: {}.",
         versions.collect::<Vec<_>>().join(", ")

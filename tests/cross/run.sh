@@ -76,9 +76,10 @@ windows() {
 	trap - EXIT
 }
 
-# Of the tests of the binary, only those that replay captured sessions run, because each start of
-# the executable takes a second in the emulator.
+# Of the tests of the binary, only those that replay captured sessions run, because the emulator is
+# slow. A hook's time limits hold there, too, so the executable is optimized.
 arm() {
+	cargo='cargo --config profile.dev.opt-level=2 --config profile.dev.package.convex-sidecar.opt-level=2'
 	export TEST_EMULATOR='/usr/bin/qemu-aarch64 -L /usr/aarch64-linux-gnu'
 	export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 	export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=$TEST_EMULATOR
