@@ -338,14 +338,21 @@ it("sums usage by day, project, model, user and host, of everything or a part", 
 
 it("has no cost where none is known, and the known part where some is", async () => {
   const t = deployment();
-  const { costUsd, costSource, repository, ...metadata } = EVERY_FIELD.metadata;
+  const { costUsd, costSource, repository, usage, ...metadata } = EVERY_FIELD.metadata;
   expect([costUsd, costSource, repository]).not.toContain(undefined);
   const of = (sessionId: string, cwd: string, fields: object) => {
     const unpriced = { model: "glm-5", usageByDay: [], usageByModel: [] };
-    const times = { startedAt: NOW, updatedAt: NOW };
+    const times = { usage, startedAt: NOW, updatedAt: NOW };
     return sent(sessionId, { metadata: { ...metadata, ...unpriced, ...times, cwd, ...fields } });
   };
-  const sessions = [of("s1", "/a", {}), of("s2", "/b", {}), of("s3", "/b", { costUsd: 2 })];
+  const usageByDay = [
+    { ...usage, day: "2026-11-26", model: "haiku", costUsd: 1 },
+    { ...usage, day: "2026-11-26", model: "glm-5" },
+  ];
+  const sessions = [
+    ...[of("s1", "/a", {}), of("s2", "/b", {}), of("s3", "/b", { costUsd: 2 })],
+    of("s4", "/c", { costUsd: 1, costIsPartial: true, usageByDay }),
+  ];
   await t.mutation(internal.agents.syncAgentSessions, { sessions });
   await t.finishAllScheduledFunctions(vi.runAllTimers);
   const range = { token: FIGURES, since: "2026-11-26", until: "2026-11-26" };
@@ -354,7 +361,13 @@ it("has no cost where none is known, and the known part where some is", async ()
   expect(costs.sort()).toEqual([
     ["/a", undefined, true],
     ["/b", 2, true],
+    ["/c", 1, true],
   ]);
+  const { models } = await t.query(days, { ...range, project: "/c" });
+  expect(Object.fromEntries(models.map((of) => [of.name, of.costUsd]))).toEqual({
+    haiku: 1,
+    "glm-5": undefined,
+  });
 });
 
 it("serves the page with a policy that allows its own script and its own deployment", async () => {

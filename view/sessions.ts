@@ -17,8 +17,9 @@ export function projectOf({ metadata }: Any): string {
   return metadata.repository ?? metadata.cwd;
 }
 
-function costOf({ metadata }: Any): string {
-  const { costUsd, costSource, costIsPartial = false } = metadata;
+/** The cost of the session, or of a part of it. */
+function costOf({ metadata }: Any, { costUsd }: { costUsd?: number } = metadata): string {
+  const { costSource, costIsPartial = false } = metadata;
   return cost({ costUsd, isEstimate: costSource === "estimate", isPartial: costIsPartial });
 }
 
@@ -140,7 +141,7 @@ export function sessionInFull(of: Shown): Child[] {
         count(usage.outputTokens),
         count(usage.cacheReadInputTokens),
         count(usage.cacheCreationInputTokens),
-        cost(usage),
+        costOf(of, usage),
       ]),
     ),
     table(

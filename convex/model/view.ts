@@ -320,6 +320,9 @@ function grouped(
     group.isPartial ||= row.activeSessionsWithUnknownCost > 0;
     groups.set(group.name, group);
   }
+  // If only a part of the cost is known and that is nothing, it is unknown.
+  for (const group of groups.values())
+    if (group.isPartial && group.costUsd === 0) delete group.costUsd;
   return [...groups.values()];
 }
 

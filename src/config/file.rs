@@ -18,6 +18,7 @@ use crate::record::prices::{ConfiguredPrice, Prices};
 use crate::record::redact::Redactor;
 use crate::system::access::{self, Need};
 use crate::system::files::read_text;
+use crate::system::json::BYTE_ORDER_MARK;
 
 /// How much of an output is kept unless configured, in bytes: enough for a long answer, and far
 /// below Convex's limit of 1 MiB per document.
@@ -156,7 +157,6 @@ pub fn with_deployment(text: &str, deployment: &Deployment) -> Result<String> {
     struct Pair {
         url: Option<Spanned<String>>,
         admin_key: Option<Spanned<String>>,
-        headers: Option<toml::Table>,
     }
     let old: Pair = toml::from_str(text).map_err(|error| syntax_error(text, &error))?;
     // A value that already means the same keeps its spelling.
@@ -186,9 +186,12 @@ pub fn with_deployment(text: &str, deployment: &Deployment) -> Result<String> {
     for (span, value) in replacements {
         text.replace_range(span, &value);
     }
-    if old.headers.is_some() {
-        // Keys after the heading of a table would belong to that table.
-        return Ok(lines + &text);
+    // Keys after the heading of a table would belong to that table.
+    let all: toml::Table = toml::from_str(&text).map_err(|error| syntax_error(&text, &error))?;
+    if all.values().any(toml::Value::is_table) {
+        let start = text.len() - text.trim_start_matches(BYTE_ORDER_MARK).len();
+        text.insert_str(start, &lines);
+        return Ok(text);
     }
     if !lines.is_empty() && !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -224,10 +227,13 @@ mod tests {
         assert_eq!(with(&new), new);
         let own = format!("url = \"http://127.0.0.1:3210/\"\nadmin_key = \"{SECRET}\"");
         assert_eq!(with(&own), own);
-        let table = "[headers]\nX-Id = 'x'\n";
-        let with_table = with(table);
-        assert_eq!(with_table, format!("{url}\n{key}\n{table}"));
-        assert_eq!(with(&with_table), with_table);
+        for table in ["[headers]\nX-Id = 'x'\n", "[prices.'m']\ninput = 1\n"] {
+            let with_table = with(table);
+            assert_eq!(with_table, format!("{url}\n{key}\n{table}"));
+            assert_eq!(with(&with_table), with_table);
+        }
+        let with_mark = format!("{BYTE_ORDER_MARK}[headers]\nX-Id = 'x'\n");
+        assert_eq!(with(&with(&with_mark)), with(&with_mark));
         let file = parse(&new).unwrap();
         let read = Deployment::new(&file.url.unwrap(), &file.admin_key.unwrap(), false);
         assert_eq!(read.unwrap(), deployment);

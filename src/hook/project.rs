@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::config::Config;
+use crate::record::index::key;
 use crate::record::project::Checkout;
 use crate::system::git::{self, WorkTree};
 use crate::system::user::current_user_name;
@@ -38,7 +39,9 @@ fn checkout(tree: &WorkTree) -> Checkout {
         let folder = worktree.as_ref().map(|_| tree.repository())?;
         Some(folder.to_string_lossy().into_owned())
     };
+    let folder_of_state = tree.folder().as_os_str().as_encoded_bytes();
     Checkout {
+        work_tree: Some(key(b'w', folder_of_state)),
         repository: tree.remote().or_else(folder),
         commit: tree.commit(),
         worktree,

@@ -71,7 +71,7 @@ pub fn import(
         None => {
             let host = config.redactor.name(host);
             let mut session = Session::new(session_id, &host, modified_at);
-            session.recognize(user, checkout, &config.redactor);
+            session.recognize(user, checkout, true, &config.redactor);
             let mut row = write.new_row(session, modified_at)?;
             store(&mut row)?;
             row

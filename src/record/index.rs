@@ -11,7 +11,7 @@ use super::usage::{COUNTS, Usage};
 pub type Key = u64;
 
 /// The key of an ID. `kind` is `u` for a record, `m` for a message, `r` for a request, `t` for a
-/// tool call and `a` for a subagent. Only keys of records are in the index.
+/// tool call, `a` for a subagent and `w` for a working tree. Only keys of records are in the index.
 #[must_use]
 pub fn key(kind: u8, id: &[u8]) -> Key {
     xxh3_64_with_seed(id, u64::from(kind))

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::document::PullRequest;
+use super::index::Key;
 use super::redact::{Label, Redactor};
 
 /// The maximum number of pull requests of a session.
@@ -13,6 +14,8 @@ const MAX_PULL_REQUESTS: usize = 50;
 /// What Git says about the folder in which a hook runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checkout {
+    /// The working tree: the key of the folder with its state.
+    pub work_tree: Option<Key>,
     /// The URL of the remote; without one, the folder of the repository if this is not its main
     /// working tree.
     pub repository: Option<String>,
@@ -26,6 +29,9 @@ pub struct Checkout {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Project {
+    /// See [`Checkout::work_tree`]. Not known if an older version of this program stored it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    work_tree: Option<Key>,
     /// See [`Checkout::repository`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
@@ -47,9 +53,10 @@ impl Project {
         *self == Self::default()
     }
 
-    /// Adds what Git says at an event. The first working tree is the session's: an agent can change
-    /// folders, and a commit of another repository says nothing about this one.
-    pub fn update(&mut self, checkout: &Checkout, redactor: &Redactor) {
+    /// Adds what Git says at an event; `is_own_folder` if that is in the session's folder. The
+    /// working tree around it is the session's: an agent can change folders, and a commit of
+    /// another repository says nothing about this one.
+    pub fn update(&mut self, checkout: &Checkout, is_own_folder: bool, redactor: &Redactor) {
         let mut checkout = checkout.clone();
         redactor.mask_labels(
             checkout
@@ -61,14 +68,24 @@ impl Project {
         if checkout.commit.is_none() && checkout.repository.is_none() {
             return;
         }
-        if self.is_empty() {
-            self.repository = checkout.repository;
+        if self.is_empty() && is_own_folder {
+            self.work_tree = checkout.work_tree;
             self.worktree = checkout.worktree;
             self.commit_start.clone_from(&checkout.commit);
-        } else if (&self.repository, &self.worktree) != (&checkout.repository, &checkout.worktree) {
+        } else if !self.is_of(&checkout) {
             return;
         }
+        // A new repository gets its remote later.
+        self.repository = self.repository.take().or(checkout.repository);
         self.commit_end = checkout.commit.or(self.commit_end.take());
+    }
+
+    fn is_of(&self, checkout: &Checkout) -> bool {
+        if let (Some(ours), Some(theirs)) = (self.work_tree, checkout.work_tree) {
+            return ours == theirs;
+        }
+        let theirs = (&checkout.repository, &checkout.worktree);
+        !self.is_empty() && (&self.repository, &self.worktree) == theirs
     }
 }
 
@@ -83,29 +100,71 @@ pub fn add_pull_requests(known: &mut BTreeSet<PullRequest>, more: BTreeSet<PullR
 
 #[cfg(test)]
 mod tests {
+    use super::super::index::key;
     use super::*;
 
-    #[test]
-    fn commits_are_those_of_the_first_working_tree() {
-        let checkout = |repository: &str, commit: &str| Checkout {
-            repository: Some(repository.to_owned()),
+    fn checkout(folder: &str, repository: Option<&str>, commit: Option<&str>) -> Checkout {
+        Checkout {
+            work_tree: Some(key(b'w', folder.as_bytes())),
+            repository: repository.map(str::to_owned),
             worktree: None,
-            commit: Some(commit.to_owned()),
-        };
-        let mut project = Project::default();
-        let redactor = Redactor::metadata_only();
-        project.update(&Checkout::default(), &redactor);
-        assert!(project.is_empty());
-        for (repository, commit) in [("a", "1"), ("b", "2"), ("a", "3"), ("a", "4"), ("b", "5")] {
-            project.update(&checkout(repository, commit), &redactor);
+            commit: commit.map(str::to_owned),
         }
-        project.update(&Checkout::default(), &redactor);
-        let expected = Project {
-            repository: Some("a".to_owned()),
-            worktree: None,
-            commit_start: Some("1".to_owned()),
-            commit_end: Some("4".to_owned()),
-        };
-        assert_eq!(project, expected);
+    }
+
+    /// The repository, the first and the last commit after some events: whether each is in the
+    /// session's folder, and what Git says there.
+    fn project(events: &[(bool, Checkout)]) -> [Option<String>; 3] {
+        let (mut project, redactor) = (Project::default(), Redactor::metadata_only());
+        for (is_own_folder, checkout) in events {
+            project.update(checkout, *is_own_folder, &redactor);
+        }
+        [project.repository, project.commit_start, project.commit_end]
+    }
+
+    #[test]
+    fn commits_are_those_of_the_working_tree_around_the_sessions_folder() {
+        let shop = |commit| checkout("shop", Some("url"), Some(commit));
+        let other = |commit| checkout("other", Some("url"), Some(commit));
+        let new = |repository| move |commit| checkout("new", repository, commit);
+        for (why, events, expected) in [
+            (
+                "the agent visits another clone",
+                vec![
+                    (true, Checkout::default()),
+                    (true, shop("1")),
+                    (false, other("2")),
+                    (true, shop("3")),
+                    (false, Checkout::default()),
+                ],
+                [Some("url"), Some("1"), Some("3")],
+            ),
+            (
+                "the repository gets a commit and a remote",
+                vec![
+                    (true, new(None)(None)),
+                    (true, new(None)(Some("1"))),
+                    (false, checkout("other", None, Some("2"))),
+                    (true, new(Some("url"))(Some("3"))),
+                ],
+                [Some("url"), Some("1"), Some("3")],
+            ),
+            (
+                "the remote changes",
+                vec![
+                    (true, shop("1")),
+                    (true, checkout("shop", Some("new"), Some("2"))),
+                ],
+                [Some("url"), Some("1"), Some("2")],
+            ),
+            (
+                "the session's folder has no repository",
+                vec![(true, Checkout::default()), (false, shop("1"))],
+                [None, None, None],
+            ),
+        ] {
+            let expected = expected.map(|text: Option<&str>| text.map(str::to_owned));
+            assert_eq!(project(&events), expected, "{why}");
+        }
     }
 }

@@ -179,7 +179,9 @@ impl Session {
             let parent = origin.parent_session_id.clone();
             self.parent_session_id = parent.filter(|parent| !is_secret(parent));
         }
-        self.recognize(origin.user.as_deref(), &origin.checkout, redactor);
+        let is_own_folder = self.cwd.is_none() || self.cwd == event.cwd;
+        let user = origin.user.as_deref();
+        self.recognize(user, &origin.checkout, is_own_folder, redactor);
         set(&mut self.transcript_path, event.transcript_path.as_ref());
         set(&mut self.permission_mode, event.permission_mode.as_ref());
         if self.cwd.is_none() {
@@ -282,12 +284,18 @@ impl Session {
         set(&mut self.title, title.as_ref());
     }
 
-    /// Adds the user and the project of the session.
-    pub fn recognize(&mut self, user: Option<&str>, checkout: &Checkout, redactor: &Redactor) {
+    /// Adds the user and the project of the session; `is_own_folder` as in [`Project::update`].
+    pub fn recognize(
+        &mut self,
+        user: Option<&str>,
+        checkout: &Checkout,
+        is_own_folder: bool,
+        redactor: &Redactor,
+    ) {
         if self.user.is_none() {
             self.user = user.map(|user| redactor.name(user));
         }
-        self.project.update(checkout, redactor);
+        self.project.update(checkout, is_own_folder, redactor);
     }
 
     fn apply_labels(&mut self, labels: &Labels, redactor: &Redactor) {

@@ -215,8 +215,8 @@ pub struct Totals {
     pub completed: u64,
     pub failed: u64,
     pub abandoned: u64,
-    /// How many sessions have counts, because a transcript was read. Turns, tools and tokens come
-    /// from these.
+    /// How many sessions have counts, because a transcript was read. Tools and tokens come from
+    /// these; hooks report turns, too.
     pub counted_sessions: u64,
     pub turns: u64,
     pub tool_calls: u64,
@@ -225,7 +225,7 @@ pub struct Totals {
     /// The cost of the sessions with a known cost, in US dollars; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
-    /// Whether the cost of at least one of these sessions is partial.
+    /// Whether that is a part, because the cost of a session that was used is unknown or partial.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cost_is_partial: bool,
     /// How many sessions have a known cost.
@@ -239,7 +239,7 @@ impl Totals {
     /// The totals of these sessions; a run that is still open lasts until `now`.
     #[must_use]
     pub fn of<'a>(documents: impl IntoIterator<Item = &'a Document>, now: Millis) -> Self {
-        let mut totals = Self::default();
+        let (mut totals, mut has_unknown_cost) = (Self::default(), false);
         for document in documents {
             totals.sessions += 1;
             *match document.status {
@@ -260,9 +260,12 @@ impl Totals {
                 let is_estimate = metadata.cost_source == Some(CostSource::Estimate);
                 totals.estimated_sessions += u64::from(is_estimate);
                 totals.cost_is_partial |= metadata.cost_is_partial == Some(true);
+            } else {
+                has_unknown_cost |= metadata.prompts + metadata.turns > 0;
             }
             totals.duration_ms += document.elapsed(now).unwrap_or_default();
         }
+        totals.cost_is_partial |= has_unknown_cost && totals.cost_usd.is_some();
         totals
     }
 }

@@ -3,7 +3,7 @@
 use super::delivery::{delivery_cell, delivery_line, reasons};
 use super::page::Page;
 use super::screen::{Screen, workflow_style};
-use super::session::{ListedSession, session_table};
+use super::session::{ListedSession, if_known, session_table};
 use super::table::{Cell, Column, UNKNOWN, table};
 use super::text::{age, cost_of, date, duration, escape, failures, plural, tokens, tokens_by_kind};
 use crate::convex::delivery_state::DeliveryState;
@@ -42,9 +42,7 @@ const COLUMNS: [Column<ListedWorkflow>; 11] = [
     Column::right("TIME", 4, |workflow, _| {
         total(workflow, |totals| duration(totals.duration_ms))
     }),
-    Column::right("TURNS", 2, |workflow, _| {
-        counted(workflow, |totals| totals.turns.to_string())
-    }),
+    Column::right("TURNS", 2, |workflow, _| total(workflow, turns)),
     Column::right("TOOLS", 1, |workflow, _| {
         counted(workflow, |totals| totals.tool_calls.to_string())
     }),
@@ -74,6 +72,13 @@ fn cost(totals: &Totals) -> Option<String> {
         totals.cost_is_partial,
         is_estimate,
     ))
+}
+
+/// Without a transcript, hooks report the turns; clients that do not name them report none.
+fn turns(totals: &Totals) -> String {
+    if_known(totals.turns > 0 || totals.counted_sessions > 0, || {
+        totals.turns.to_string()
+    })
 }
 
 /// A total from transcripts, or unknown if none of several sessions has one.
@@ -152,7 +157,7 @@ fn totals_lines(page: &mut Page<'_>, totals: &Totals) {
     page.line("sessions", &by_status.join(", "));
     page.line("time", &duration(totals.duration_ms));
     if totals.counted_sessions == 0 {
-        page.line("turns", UNKNOWN);
+        page.line("turns", &turns(totals));
         page.line("tokens", UNKNOWN);
     } else {
         page.line(

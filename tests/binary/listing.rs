@@ -173,6 +173,15 @@ fn cost_of_a_part_is_marked_everywhere() {
         let page = machine.sidecar(command).run().ok();
         assert!(page.contains(&format!("cost        {line}\n")), "{page}");
     }
+    let models = json!([
+        { "model": "opus", "inputTokens": 1, "costUsd": 1.5 },
+        { "model": "glm-5", "inputTokens": 1 },
+    ]);
+    amend(&machine, "$.metadata.usageByModel", &models);
+    amend(&machine, "$.metadata.costSource", &json!("estimate"));
+    let page = machine.sidecar(&["show", "s"]).run().ok();
+    let line = "opus: 1 in, 0 out, 0 cache read, 0 cache written, ≥~$1.50\n";
+    assert!(page.contains(line), "{page}");
 }
 
 #[test]

@@ -490,6 +490,32 @@ fn sum_is_partial_if_nothing_is_known_about_a_session() {
     }
 }
 
+/// The cost of the other model says nothing about that of this one, which is the session's.
+#[test]
+fn model_without_a_price_has_no_cost() {
+    const UNPRICED: &str = "glm-5";
+    let backend = Backend::start();
+    let machine = backend.machine();
+    let parts = [(0, OPUS, 9, Some(0.5)), (0, UNPRICED, 5, None)];
+    let mut document = session("a", "shop", 0, &parts);
+    document["metadata"]["model"] = json!(UNPRICED);
+    document["metadata"]["costIsPartial"] = json!(true);
+    record(&machine, &[document]);
+    machine.sidecar(&["sync"]).run().ok();
+    for args in [&["model"][..], &["model", "--remote"]] {
+        let costs: Vec<_> = lines(&machine, args)
+            .iter()
+            .map(|line| [line["model"].clone(), line["costUsd"].clone()])
+            .collect();
+        let expected = [
+            [json!(OPUS), json!(0.5)],
+            [json!(UNPRICED), Value::Null],
+            [Value::Null, json!(0.5)],
+        ];
+        assert_eq!(costs, expected, "{args:?}");
+    }
+}
+
 #[test]
 fn project_with_a_repository_is_also_found_by_its_folder() {
     let machine = Machine::new();

@@ -102,7 +102,7 @@ pub struct Amounts {
     pub tool_errors: u64,
     /// Tokens.
     pub usage: Usage,
-    /// The sum of the costs that are known; `None` if none is.
+    /// The sum of the costs that are known; `None` if none is. [`Self::cost`] is what is shown.
     pub cost_usd: Option<f64>,
     /// Whether part of the cost is an estimate.
     pub is_estimate: bool,
@@ -131,10 +131,16 @@ impl Amounts {
         self.is_partial && self.usage.tokens() == 0
     }
 
+    /// The cost. If only a part of it is known and that is nothing, it is unknown.
+    #[must_use]
+    pub fn cost(&self) -> Option<f64> {
+        self.cost_usd.filter(|usd| *usd != 0.0 || !self.is_partial)
+    }
+
     /// Whether the cost is partial. Without any cost there is nothing to mark.
     #[must_use]
-    pub const fn has_partial_cost(&self) -> bool {
-        self.cost_usd.is_some() && self.is_partial
+    pub fn has_partial_cost(&self) -> bool {
+        self.cost().is_some() && self.is_partial
     }
 }
 

@@ -61,6 +61,12 @@ impl WorkTree {
         Some(without_credentials(&origin.unwrap_or(first).value))
     }
 
+    /// Where its own state is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.own
+    }
+
     /// The name of the working tree, if it is not the repository's main one.
     #[must_use]
     pub fn name(&self) -> Option<String> {

@@ -109,9 +109,14 @@ fn activity(metadata: &Metadata, now: Millis) -> Option<String> {
 }
 
 pub(super) fn cost(metadata: &Metadata) -> Option<String> {
+    cost_of_part(metadata, metadata.cost_usd)
+}
+
+/// What a part of a session cost, with the marks of the session's cost.
+fn cost_of_part(metadata: &Metadata, usd: Option<f64>) -> Option<String> {
     let is_partial = metadata.cost_is_partial == Some(true);
     let is_estimate = metadata.cost_source == Some(CostSource::Estimate);
-    Some(cost_of(metadata.cost_usd?, is_partial, is_estimate))
+    Some(cost_of(usd?, is_partial, is_estimate))
 }
 
 /// A count, or the sign for an unknown one.

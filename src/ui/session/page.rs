@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ListedSession, cost, escaped, if_known, time};
+use super::{ListedSession, cost, cost_of_part, escaped, if_known, time};
 use crate::record::Millis;
 use crate::record::document::{
     Activity, ActivityState, CostSource, Metadata, ModelUsage, PullRequest, RunDocument,
@@ -13,9 +13,7 @@ use crate::record::usage::Usage;
 use crate::ui::delivery::delivery_line;
 use crate::ui::page::Page;
 use crate::ui::screen::{Screen, session_style};
-use crate::ui::text::{
-    date, dollars, duration, escape, failures, plural, span, tokens, tokens_by_kind,
-};
+use crate::ui::text::{date, duration, escape, failures, plural, span, tokens, tokens_by_kind};
 
 /// How many digits of a commit ID are shown.
 const COMMIT: usize = 10;
@@ -199,7 +197,7 @@ fn by_model(metadata: &Metadata) -> Vec<String> {
         return Vec::new();
     }
     let line = |model: &ModelUsage| {
-        let cost = model.cost_usd.map(dollars);
+        let cost = cost_of_part(metadata, model.cost_usd);
         let cost = cost.map_or_else(String::new, |cost| format!(", {cost}"));
         let name = escape(&model.model);
         format!("{name}: {}{cost}", tokens_by_kind(model.usage))
@@ -221,7 +219,8 @@ fn by_day(metadata: &Metadata) -> Vec<String> {
         return Vec::new();
     }
     let line = |(day, (usage, cost)): (&str, (Usage, Option<f64>))| {
-        let cost = cost.map_or_else(String::new, |usd| format!(", {}", dollars(usd)));
+        let cost = cost_of_part(metadata, cost);
+        let cost = cost.map_or_else(String::new, |cost| format!(", {cost}"));
         format!("{}: {} tokens{cost}", escape(day), tokens(usage))
     };
     days.into_iter().map(line).collect()
