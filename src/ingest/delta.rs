@@ -18,6 +18,10 @@ use crate::transcript::reader::{self, Checkpoint, Outcome};
 pub struct TranscriptDelta {
     pub(super) files: Vec<FileDelta>,
     pub(super) origin: Option<Origin>,
+    /// When the client began the session's files (`Beginning::began_at`).
+    pub(super) began_at: Option<Millis>,
+    /// The sessions of `Beginning::process_session_id`.
+    pub(super) process_sessions: Vec<String>,
     /// Whether the session's main chain may be in several files.
     pub(super) has_several_parts: bool,
     /// How much of the files was read, this delta included.
@@ -80,6 +84,8 @@ pub fn read_files(
     let mut delta = TranscriptDelta {
         files: Vec::new(),
         origin: None,
+        began_at: None,
+        process_sessions: Vec::new(),
         has_several_parts: files
             .iter()
             .filter(|(_, source)| *source == Source::Main)
@@ -141,6 +147,9 @@ pub fn read_files(
             copied_at = beginning.copied_at;
             let origins = delta.origin.into_iter().chain([beginning.origin]);
             delta.origin = origins.min();
+            let began_at = delta.began_at.into_iter().chain(beginning.began_at);
+            delta.began_at = began_at.min();
+            delta.process_sessions.extend(beginning.process_session_id);
         }
         if checkpoint != from || is_from_start {
             let subagent_type = (*source == Source::Subagent)

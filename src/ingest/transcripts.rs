@@ -230,14 +230,21 @@ pub(super) fn count(
     if let Some(origin) = delta.origin {
         write.store_origin(row, origin)?;
     }
+    let began_at = row.figures.began_at.into_iter().chain(delta.began_at);
+    row.figures.began_at = began_at.min();
     // These decide which session had a record first, so they come before the records.
     let mut has_marks = false;
+    let session_id = &row.session.session_id;
+    for parent in delta.process_sessions.iter().filter(|of| *of != session_id) {
+        has_marks = true;
+        write.store_fork(session_id, parent)?;
+    }
     for facts in delta.files.iter().flat_map(|file| &file.facts) {
         has_marks |= facts.forked_from.is_some() || !facts.continued_in.is_empty();
         if let Some(parent) = &facts.forked_from {
             write.store_fork(&row.session.session_id, parent)?;
         }
-        for child in &facts.continued_in {
+        for child in facts.continued_in.keys() {
             write.store_fork(child, &row.session.session_id)?;
         }
     }
@@ -304,8 +311,8 @@ fn find_base(write: &Write<'_>, row: &mut SessionRow) -> Result<()> {
         .map(|owner| write.load(owner))
         .collect::<Result<Vec<_>>>()?;
     let owners = owners.iter().flatten();
-    row.figures
-        .find_base(owners.map(|owner| (owner.session.session_id.as_str(), &owner.figures)));
+    let owners = owners.map(|owner| (owner.session.session_id.as_str(), &owner.figures));
+    row.figures.find_base(&row.session.session_id, owners);
     Ok(())
 }
 

@@ -9,15 +9,17 @@
 //! commits. Pages stay packed in memory, because unpacking one costs more than searching it.
 
 use std::cell::RefMut;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 
 use rusqlite::{Connection, params};
 
 use super::error::{Error, Result};
-use super::forks::{mark_stale, take_over};
+use super::forks::{Family, mark_stale};
 use super::page::{Entry, Page, Pass, Rewrite, Share, entries, first, pack, unpack};
+use super::sessions::SessionRow;
 use super::sql::query_one;
+use crate::record::Millis;
 use crate::record::index::{Index, Key, Known, Seen};
 
 /// The length at which a page is split, in bytes; an entry takes about 24. All lengths from 600 to
@@ -181,8 +183,7 @@ pub struct Counter<'a> {
     connection: &'a Connection,
     dedup_index: RefMut<'a, DedupIndex>,
     session: i64,
-    /// Whether this session is older than another, by that session's row.
-    is_older: HashMap<i64, bool>,
+    family: Family<'a>,
     /// The sessions that have copies of records which this one has claimed from another.
     copiers: BTreeSet<i64>,
 }
@@ -191,51 +192,30 @@ impl<'a> Counter<'a> {
     pub(super) fn new(
         connection: &'a Connection,
         dedup_index: RefMut<'a, DedupIndex>,
-        session: i64,
+        row: &SessionRow,
     ) -> Self {
         Self {
             connection,
             dedup_index,
-            session,
-            is_older: HashMap::new(),
+            session: row.stored.id,
+            family: Family::of(connection, row),
             copiers: BTreeSet::new(),
         }
     }
 
     /// The IDs of the sessions that had records of this one before it.
     pub fn parents(&self) -> Result<BTreeSet<String>> {
-        let parents = self.is_older.iter().filter(|(_, is_older)| !**is_older);
         let sql = "SELECT session_id FROM sessions WHERE id = ?";
-        let ids = parents.map(|(row, _)| query_one(self.connection, sql, [row], |row| row.get(0)));
-        ids.filter_map(Result::transpose).collect()
+        let id = |row| query_one(self.connection, sql, [row], |row| row.get(0));
+        let parents = self.family.parents();
+        parents.filter_map(|row| id(row).transpose()).collect()
     }
-}
-
-/// Whether another session had a record with these shares first. Forks may be read before their
-/// parents.
-fn is_inherited(
-    connection: &Connection,
-    is_older: &mut HashMap<i64, bool>,
-    session: i64,
-    shares: &[Share],
-) -> Result<bool> {
-    let owner = shares.iter().find(|share| !share.is_copy);
-    let owner = owner.map(|share| share.session);
-    let Some(owner) = owner.filter(|&owner| owner != session) else {
-        return Ok(false);
-    };
-    if let Some(&is_older) = is_older.get(&owner) {
-        return Ok(!is_older);
-    }
-    let takes_over = take_over(connection, session, owner)?;
-    is_older.insert(owner, takes_over);
-    Ok(!takes_over)
 }
 
 impl Index for Counter<'_> {
     type Error = Error;
 
-    fn look_up(&mut self, key: Key) -> Result<Seen> {
+    fn look_up(&mut self, key: Key, at: Option<Millis>) -> Result<Seen> {
         let (session, key) = (self.session, key.cast_signed());
         let pass = self.dedup_index.pass(self.connection, key)?;
         let place = pass.find(key)?;
@@ -243,7 +223,7 @@ impl Index for Counter<'_> {
             return Ok(Seen::default());
         };
         let shares = unpack(entry.shares)?;
-        let is_inherited = is_inherited(self.connection, &mut self.is_older, session, &shares)?;
+        let is_inherited = self.family.had_first(&shares, at)?;
         let is_ours = |share: &&Share| share.session == session && share.is_copy == is_inherited;
         let is_original = |share: &&Share| is_inherited && !share.is_copy;
         Ok(Seen {
@@ -272,7 +252,7 @@ impl Index for Counter<'_> {
             Some(entry) => unpack(entry.shares)?,
             None => Vec::new(),
         };
-        let is_copy = is_inherited(self.connection, &mut self.is_older, session, &shares)?;
+        let is_copy = self.family.had_first(&shares, None)?;
         // A record that an older session claims no longer belongs to the other one, and those that
         // have copied it have another parent.
         let is_of_other = |share: &Share| !share.is_copy && share.session != session;
@@ -294,6 +274,8 @@ impl Index for Counter<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::super::{ErrorKind, Journal, StoreOptions, Write};
     use super::*;
     use crate::record::prices::Prices;
@@ -339,7 +321,7 @@ mod tests {
             .write(|write| {
                 let mut counter = write.counter(&write.load(session)?.unwrap());
                 keys.map(|key| {
-                    let seen = counter.look_up(hash(key))?;
+                    let seen = counter.look_up(hash(key), None)?;
                     counter.put(hash(key), Known::Part(key))?;
                     Ok(seen)
                 })
@@ -455,7 +437,7 @@ mod tests {
                 .execute(&format!("UPDATE counted SET entries = {cut}"), [])
                 .unwrap();
             let error = journal
-                .write(|write| write.counter(&record).look_up(u64::MAX >> 1))
+                .write(|write| write.counter(&record).look_up(u64::MAX >> 1, None))
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
         }

@@ -1,10 +1,15 @@
 //! Which of two sessions had a record first, and which must therefore be read again.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+
 use rusqlite::{Connection, params};
 
+use super::page::Share;
 use super::sessions::SessionRow;
 use super::sql::{query_all, query_one};
 use super::{Result, Write};
+use crate::record::Millis;
 use crate::transcript::beginning::Origin;
 
 impl Write<'_> {
@@ -64,9 +69,72 @@ impl Write<'_> {
     }
 }
 
+/// The sessions that have records of one session.
+pub(super) struct Family<'a> {
+    connection: &'a Connection,
+    session: i64,
+    /// When the client began the session's files, if that is known.
+    began_at: Option<Millis>,
+    /// The sessions that had records of this one first, or seemed to, by their rows.
+    relatives: HashMap<i64, Relative>,
+}
+
+struct Relative {
+    /// Whether it is younger, so that this session had the records first after all.
+    is_younger: bool,
+    /// When the client began its files, if that is known.
+    began_at: Option<Millis>,
+}
+
+impl<'a> Family<'a> {
+    pub fn of(connection: &'a Connection, row: &SessionRow) -> Self {
+        Self {
+            connection,
+            session: row.stored.id,
+            began_at: row.figures.began_at,
+            relatives: HashMap::new(),
+        }
+    }
+
+    /// The rows of the older sessions.
+    pub fn parents(&self) -> impl Iterator<Item = i64> {
+        let parents = self.relatives.iter().filter(|(_, of)| !of.is_younger);
+        parents.map(|(row, _)| *row)
+    }
+
+    /// Whether another session had a record with these shares first; `at` is when it was written.
+    /// Forks may be read before their parents.
+    pub fn had_first(&mut self, shares: &[Share], at: Option<Millis>) -> Result<bool> {
+        let owner = shares.iter().find(|share| !share.is_copy);
+        let owner = owner.map(|share| share.session);
+        let Some(owner) = owner.filter(|&owner| owner != self.session) else {
+            return Ok(false);
+        };
+        let relative = match self.relatives.entry(owner) {
+            Occupied(known) => known.into_mut(),
+            Vacant(unknown) => unknown.insert(Relative {
+                is_younger: take_over(self.connection, self.session, owner)?,
+                began_at: began_at(self.connection, owner)?,
+            }),
+        };
+        // A file begins with its copies, so its session wrote what is later than its beginning.
+        let wrote =
+            |began_at: Option<Millis>| began_at.zip(at).is_some_and(|(from, at)| from <= at);
+        let (parent, child) = match (wrote(self.began_at), wrote(relative.began_at)) {
+            (true, false) if !relative.is_younger => (self.session, owner),
+            (false, true) if relative.is_younger => (owner, self.session),
+            _ => return Ok(!relative.is_younger),
+        };
+        if store_found_fork(self.connection, child, parent)? {
+            relative.is_younger = child == owner;
+        }
+        Ok(!relative.is_younger)
+    }
+}
+
 /// Takes over what was counted for `owner` if `session` is older, and thus had it first. The
 /// transcript of `owner` must then be read again.
-pub(super) fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> {
+fn take_over(connection: &Connection, session: i64, owner: i64) -> Result<bool> {
     let is_older = is_older(connection, session, owner)?;
     if is_older {
         mark_stale(connection, owner)?;
@@ -74,29 +142,52 @@ pub(super) fn take_over(connection: &Connection, session: i64, owner: i64) -> Re
     Ok(is_older)
 }
 
+/// Whether a session is a fork of another, or of a fork of it.
+fn is_fork(connection: &Connection, child: i64, parent: i64) -> Result<bool> {
+    let sql = "WITH RECURSIVE ancestors (id) AS (
+                 SELECT session_id FROM sessions WHERE id = ?1
+                 UNION SELECT forks.parent FROM forks JOIN ancestors ON forks.child = ancestors.id)
+               SELECT 1 FROM ancestors WHERE id = (SELECT session_id FROM sessions WHERE id = ?2)";
+    let found: Option<i64> = query_one(connection, sql, [child, parent], |row| row.get(0))?;
+    Ok(found.is_some())
+}
+
 /// Whether a session is older than another, which is never so both ways round.
 ///
 /// The client's own marks decide: which record a copy was made of, and which session continues
 /// another one. Without marks, the older file is the original.
 pub(super) fn is_older(connection: &Connection, session: i64, other: i64) -> Result<bool> {
-    let is_fork_of = "WITH RECURSIVE ancestors (id) AS (
-                        SELECT session_id FROM sessions WHERE id = ?1
-                        UNION SELECT forks.parent FROM forks JOIN ancestors ON forks.child = ancestors.id)
-                      SELECT 1 FROM ancestors WHERE id = (SELECT session_id FROM sessions WHERE id = ?2)";
-    let is_fork = |child: i64, parent: i64| {
-        query_one(connection, is_fork_of, [child, parent], |row| row.get(0))
-            .map(|found: Option<i64>| found.is_some())
-    };
-    if is_fork(session, other)? {
+    if is_fork(connection, session, other)? {
         return Ok(false);
     }
-    if is_fork(other, session)? {
+    if is_fork(connection, other, session)? {
         return Ok(true);
     }
     let sql = "SELECT (younger.first_record_at, younger.created_at) > (older.first_record_at, older.created_at) FROM sessions AS younger, sessions AS older
                WHERE older.id = ? AND younger.id = ?";
     let is_older = query_one(connection, sql, [session, other], |row| row.get(0))?;
     Ok(is_older.flatten().unwrap_or(false))
+}
+
+/// When the client began the files of a session, if that is known.
+fn began_at(connection: &Connection, session: i64) -> Result<Option<Millis>> {
+    let sql = "SELECT figures ->> '$.beganAt' FROM sessions WHERE id = ?";
+    Ok(query_one(connection, sql, [session], |row| row.get(0))?.flatten())
+}
+
+/// Remembers that a session is a fork of another, contrary to the ages of their files. Both must be
+/// read again. Returns `false` if the client says that it is the other way round.
+fn store_found_fork(connection: &Connection, child: i64, parent: i64) -> Result<bool> {
+    if is_fork(connection, parent, child)? {
+        return Ok(false);
+    }
+    let sql = "INSERT OR IGNORE INTO forks (child, parent)
+               SELECT child.session_id, parent.session_id FROM sessions AS child, sessions AS parent WHERE child.id = ? AND parent.id = ?";
+    if connection.execute(sql, [child, parent])? > 0 {
+        mark_stale(connection, child)?;
+        mark_stale(connection, parent)?;
+    }
+    Ok(true)
 }
 
 /// The session's transcript must be read again.

@@ -349,7 +349,7 @@ impl Write<'_> {
     #[must_use]
     pub fn counter(&self, row: &SessionRow) -> Counter<'_> {
         let dedup_index = self.dedup_index.borrow_mut();
-        Counter::new(self.connection, dedup_index, row.stored.id)
+        Counter::new(self.connection, dedup_index, row)
     }
 }
 

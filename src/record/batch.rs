@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::Millis;
 use super::index::{Index, Key, Known, Seen};
 use super::prices::Prices;
 
@@ -28,19 +29,19 @@ pub(super) struct Batch<'a, I> {
 }
 
 impl<'a, I: Index> Batch<'a, I> {
-    /// Looks up the records of all facts at once.
+    /// Looks up the records of all facts at once, each with the time at which it was written.
     pub(super) fn new(
         index: &'a mut I,
-        keys: impl Iterator<Item = Key>,
+        keys: impl Iterator<Item = (Key, Option<Millis>)>,
         prices: &'a Prices,
     ) -> Result<Self, I::Error> {
-        let mut keys: Vec<Key> = keys.collect();
-        keys.sort_unstable_by_key(|key| key.cast_signed());
-        keys.dedup();
+        let mut keys: Vec<_> = keys.collect();
+        keys.sort_unstable_by_key(|(key, _)| key.cast_signed());
+        keys.dedup_by_key(|(key, _)| *key);
         let mut records =
             HashMap::with_capacity_and_hasher(keys.len(), BuildHasherDefault::default());
-        for key in keys {
-            records.insert(key, (index.look_up(key)?, false));
+        for (key, at) in keys {
+            records.insert(key, (index.look_up(key, at)?, false));
         }
         Ok(Self {
             index,
@@ -53,7 +54,7 @@ impl<'a, I: Index> Batch<'a, I> {
         if let Some((seen, _)) = self.records.get(&key) {
             return Ok(*seen);
         }
-        let seen = self.index.look_up(key)?;
+        let seen = self.index.look_up(key, None)?;
         self.records.insert(key, (seen, false));
         Ok(seen)
     }

@@ -13,7 +13,7 @@ use super::names::{MAX_MODELS, entry};
 use super::usage::Usage;
 
 /// How many states of a session's charge are kept, because a fork starts from one of them.
-const MAX_STATES: usize = 16;
+const MAX_STATES: usize = 32;
 
 /// Token counts by model.
 pub type UsageByModel = BTreeMap<String, Usage>;
@@ -34,8 +34,9 @@ pub struct Charge {
     pub lines_added: Option<u64>,
     /// Lines of code that tools removed.
     pub lines_removed: Option<u64>,
-    /// When the record was written, computed from the client's start and duration, because the
-    /// record itself has no time.
+    /// When the record was written: computed from the client's start and duration, because the
+    /// record itself has no time, but not before the last message. The duration of a session that
+    /// was resumed leaves out the time in between.
     pub at: Millis,
     /// What the messages of the main chain before this record used. `None` if that is not known: an
     /// older version stored the charge, or the session's files were read together.
@@ -134,6 +135,15 @@ impl Charge {
     }
 }
 
+/// When a fork was begun.
+#[derive(Debug, Clone, Copy)]
+pub enum Began {
+    /// Its file says so.
+    At(Millis),
+    /// Before its first own record, if that has a time.
+    Before(Option<Millis>),
+}
+
 /// The charges of a session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -226,20 +236,24 @@ impl Charges {
     /// Finds the state of a parent from which this session's charge started. The client carries the
     /// last state that it has written for the parent into a fork that it makes with
     /// `--fork-session` or `/bg`, but not into one that has marks of its origin. `copied` is what
-    /// the copied ones among the parent's own messages used, and `began_at` the time of the fork's
-    /// first own record.
+    /// the copied ones among the parent's own messages used.
     ///
     /// A state that includes more messages was written after the fork was made. So was a state that
     /// would leave less of this session's charge than its own messages used, and one with a later
     /// time. If the fork lacks some of the parent's messages, because it starts at a compaction, the
-    /// first state that covers those that were copied is taken.
-    pub fn find_base(&mut self, parent: &Self, copied: Usage, began_at: Option<Millis>) {
+    /// first state that covers those that were copied is taken. If it is known when the fork was
+    /// begun, its copy may also end earlier (the SDK's `resumeSessionAt`), so only the time counts.
+    pub fn find_base(&mut self, parent: &Self, copied: Usage, began: Began) {
         let starts_from = |ours: &Charge, state: &Charge| {
             let own = ours.messages.as_ref();
             ours.includes(state) && own.is_none_or(|own| covers(&ours.beyond(state).by_model, own))
         };
+        let latest = match began {
+            Began::At(at) => Some(at),
+            Began::Before(first_record_at) => first_record_at,
+        };
         let can_be_base = |state: &&Charge| {
-            began_at.is_none_or(|began_at| state.at <= began_at)
+            latest.is_none_or(|latest| state.at <= latest)
                 && self.states.iter().any(|ours| starts_from(ours, state))
         };
         let is_before_fork = |state: &&Charge| {
@@ -249,8 +263,17 @@ impl Charges {
         let carried = parent.base.as_ref().map(Charge::usage).unwrap_or_default();
         let covers_copied = |state: &&Charge| state.usage().minus(carried).covers(copied);
         let mut states = parent.states.iter().filter(can_be_base);
-        let before_fork = states.clone().rfind(is_before_fork);
-        self.base = before_fork.or_else(|| states.find(covers_copied)).cloned();
+        let base = match began {
+            Began::At(_) => states.next_back(),
+            Began::Before(_) => {
+                let before_fork = states.clone().rfind(is_before_fork);
+                before_fork.or_else(|| states.find(covers_copied))
+            }
+        };
+        // A base that is no longer kept was found before.
+        if base.is_some() || parent.earlier.is_none() {
+            self.base = base.cloned();
+        }
     }
 
     /// What is shown, given what the messages used.
@@ -650,7 +673,7 @@ mod tests {
                 "a client of the parent was killed, and the next one began again",
             ),
         ] {
-            fork.find_base(&charges(states, false), used(20), None);
+            fork.find_base(&charges(states, false), used(20), Began::Before(None));
             let shown = shown(&fork, &own, &inherited);
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]
             let cost = Some(expected as f64);
@@ -658,7 +681,11 @@ mod tests {
         }
         // The parent wrote its state after the fork was made, so the fork began from zero.
         let mut fork = charges(vec![state_after(9, &[("m", 5)], &[("m", 12)])], false);
-        fork.find_base(&charges(vec![at_the_fork(10)], false), used(20), None);
+        fork.find_base(
+            &charges(vec![at_the_fork(10)], false),
+            used(20),
+            Began::Before(None),
+        );
         assert_eq!(shown(&fork, &own, &inherited), (12, Some(12.0), false));
         // The client did not carry anything over.
         let fork = charges(vec![state(9, &[("m", 5)])], false);
@@ -671,7 +698,7 @@ mod tests {
         let mut parent = charges(vec![state(1, &[("m", 22)]), state(2, &[("m", 25)])], false);
         parent.base = Some(state(0, &[("m", 20)]));
         let mut fork = charges(vec![state(9, &[("m", 26)])], false);
-        fork.find_base(&parent, used(5), None);
+        fork.find_base(&parent, used(5), Began::Before(None));
         let (own, inherited) = (counted(&[("m", 1)]), counted(&[("m", 30)]));
         assert_eq!(shown(&fork, &own, &inherited), (1, Some(1.0), false));
     }
@@ -683,8 +710,25 @@ mod tests {
             let parent = charges(orders.map(at).to_vec(), false);
             assert_eq!(parent.states.len(), 2);
             let mut fork = charges(vec![state(4, &[("m", 31)])], false);
-            fork.find_base(&parent, used(20), Some(3));
+            fork.find_base(&parent, used(20), Began::Before(Some(3)));
             assert_eq!(fork.base, Some(at(1)), "{orders:?}");
+        }
+    }
+
+    #[test]
+    fn base_is_kept_when_its_parent_no_longer_has_it() {
+        let parent = |count| {
+            charges(
+                (1..count)
+                    .map(|at| state(at, &[("m", 20), ("side", at.cast_unsigned())]))
+                    .collect(),
+                false,
+            )
+        };
+        let mut fork = charges(vec![state(3, &[("m", 32), ("side", 1)])], false);
+        for count in [2, 100] {
+            fork.find_base(&parent(count), used(20), Began::At(2));
+            assert_eq!(fork.base.as_ref().map(|base| base.at), Some(1), "{count}");
         }
     }
 

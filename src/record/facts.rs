@@ -5,7 +5,7 @@
 //! another session. So each fact names the record that it comes from by the ID that the client gave
 //! it, and [`super::figures`] counts each record once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -255,7 +255,7 @@ pub struct Facts {
     /// The session that these records say they were copied from.
     pub forked_from: Option<String>,
     /// The sessions that continue this one.
-    pub continued_in: BTreeSet<String>,
+    pub continued_in: BTreeMap<String, Option<Millis>>,
     /// The pull requests that the client linked to the session.
     pub pull_requests: BTreeSet<PullRequest>,
     /// Whether there is a `user` record after the last reply, on the main chain and on others.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::Millis;
 use super::answer::Answer;
 use super::batch::Batch;
 use super::chain::Chain;
@@ -29,6 +30,9 @@ use super::usage::Usage;
 
 /// How many titles are kept until it is known whether they belong to this session.
 const MAX_SUMMARIES: usize = 16;
+
+/// How many sessions that continue this one are kept.
+const MAX_CONTINUED: usize = 50;
 
 /// The figures and texts of one session, from its transcript files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -71,6 +75,9 @@ pub struct Figures {
     /// The one of them that this session is a fork of, as found from the copied records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) parent: Option<String>,
+    /// The sessions that continue this one in the background, and since when.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) continued_in: BTreeMap<String, Millis>,
     /// The session that the client says this one was copied from.
     pub forked_from: Option<String>,
     /// Whether some of the copied records have no mark of their session. A fork of a branch has
@@ -87,6 +94,9 @@ pub struct Figures {
     pub last_step: Option<Step>,
     /// From the first to the last step or message that is not inherited.
     pub span: Span,
+    /// When the client began the session's files, if they say so. Records from before are copies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<Millis>,
     /// The maximum cost of the last turn's run, in US dollars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_budget_usd: Option<f64>,
@@ -122,7 +132,10 @@ impl Figures {
         prices: &Prices,
     ) -> Result<(), I::Error> {
         let facts = files.iter().flatten().flat_map(|facts| &facts.facts);
-        let keys = facts.flat_map(|fact| std::iter::once(fact.key).chain(fact.copy));
+        let keys = facts.flat_map(|fact| {
+            let keys = std::iter::once(fact.key).chain(fact.copy);
+            keys.map(|key| (key, fact.at))
+        });
         let mut batch = Batch::new(index, keys, prices)?;
         let conversations = files.iter().filter(|file| has_conversation(file));
         let knows_order = conversations.count() <= 1;
@@ -160,7 +173,7 @@ impl Figures {
         let mut charges = std::mem::take(&mut facts.charges).into_iter().peekable();
         for (place, fact) in all.into_iter().enumerate() {
             while let Some((_, charge)) = charges.next_if(|(before, _)| *before <= place) {
-                self.add_charge(charge, knows_order);
+                self.add_charge(charge, chain.seen_at, knows_order);
             }
             if let Some(copy) = fact.copy {
                 batch.is_new(copy)?;
@@ -182,7 +195,7 @@ impl Figures {
                 self.add_answer(answer);
             }
         }
-        charges.for_each(|(_, charge)| self.add_charge(charge, knows_order));
+        charges.for_each(|(_, charge)| self.add_charge(charge, chain.seen_at, knows_order));
         for (ours, theirs) in chain.is_after_user.iter_mut().zip(facts.ends_with_user) {
             *ours |= theirs;
         }
@@ -194,14 +207,25 @@ impl Figures {
         keep_last(&mut self.summaries, MAX_SUMMARIES);
         add_pull_requests(&mut self.pull_requests, facts.pull_requests);
         self.forked_from = facts.forked_from.or(self.forked_from.take());
+        for (session, at) in facts.continued_in {
+            if let Some(at) = at.filter(|_| self.continued_in.len() < MAX_CONTINUED) {
+                self.continued_in.entry(session).or_insert(at);
+            }
+        }
         self.damaged_lines += facts.damaged_lines;
         self.skipped_lines += facts.skipped_lines;
         Ok(())
     }
 
-    fn add_charge(&mut self, charge: Charge, knows_order: bool) {
+    /// Adds a charge that was written after a record of this time.
+    fn add_charge(&mut self, charge: Charge, after: Option<Millis>, knows_order: bool) {
         let messages = knows_order.then(|| self.main());
-        self.charges.add(Charge { messages, ..charge });
+        let at = after.map_or(charge.at, |after| after.max(charge.at));
+        self.charges.add(Charge {
+            at,
+            messages,
+            ..charge
+        });
     }
 
     fn absorb_fact<I: Index>(

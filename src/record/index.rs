@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::Millis;
 use super::prices::Rate;
 use super::usage::{COUNTS, Usage};
 
@@ -73,14 +74,14 @@ pub trait Index {
     /// Why the index cannot be read or written.
     type Error;
 
-    /// What is known about a record. Looking records up in the order of their keys (as signed
-    /// numbers) is fastest.
-    fn look_up(&mut self, key: Key) -> Result<Seen, Self::Error>;
+    /// What is known about a record; `at` is when it was written. Looking records up in the order
+    /// of their keys (as signed numbers) is fastest.
+    fn look_up(&mut self, key: Key, at: Option<Millis>) -> Result<Seen, Self::Error>;
 
     /// Whether this session has counted a record. Unlike [`look_up`](Self::look_up), this does not
     /// mean that the session has the record, so nothing is inherited.
     fn is_counted(&mut self, key: Key) -> Result<bool, Self::Error> {
-        Ok(self.look_up(key)?.known.is_some())
+        Ok(self.look_up(key, None)?.known.is_some())
     }
 
     /// Remembers what this session has counted a record as.

@@ -1,7 +1,7 @@
 //! What a session shares with its parents: the part of its figures that is history, and what is
 //! kept when its files are read again because an older session had that part first.
 
-use super::charge::{Messages, UsageByModel};
+use super::charge::{Began, Messages, UsageByModel};
 use super::figures::Figures;
 use super::usage::Usage;
 
@@ -54,14 +54,22 @@ impl Figures {
     /// Finds what the client had charged for the parent of this fork when it made the fork. Of the
     /// sessions that had the copied messages first, the parent is the one that had copied most of
     /// them itself.
-    pub fn find_base<'a>(&mut self, owners: impl Iterator<Item = (&'a str, &'a Self)>) {
+    pub fn find_base<'a>(
+        &mut self,
+        session_id: &str,
+        owners: impl Iterator<Item = (&'a str, &'a Self)>,
+    ) {
         let copied = |(_, owner): &(&str, &Self)| owner.inherited.unwrap_or_default().tokens();
         if let Some((id, parent)) = owners.max_by_key(copied) {
             self.parent = Some(id.to_owned());
             let inherited = self.inherited.unwrap_or_default();
             let copied = inherited.minus(parent.inherited.unwrap_or_default());
-            self.charges
-                .find_base(&parent.charges, copied, self.span.first);
+            let continued_at = parent.continued_in.get(session_id).copied();
+            let began = match continued_at.or(self.began_at) {
+                Some(at) => Began::At(at),
+                None => Began::Before(self.span.first),
+            };
+            self.charges.find_base(&parent.charges, copied, began);
             let not_carried = minus(&parent.inherited_by_model, &parent.carried());
             self.carried_by_model = Some(minus(&self.inherited_by_model, &not_carried));
         }
@@ -142,7 +150,7 @@ mod tests {
     fn charge_of_a_fork_starts_from_the_owner_that_had_copied_most() {
         let (root, parent) = (session(&[], 0, 30), session(&["root"], 10, 15));
         let mut fork = session(&["root", "parent"], 25, 40);
-        fork.find_base([("parent", &parent), ("root", &root)].into_iter());
+        fork.find_base("fork", [("parent", &parent), ("root", &root)].into_iter());
         assert_eq!((shown(&fork), fork.parent.as_deref()), (25, Some("parent")));
     }
 
@@ -150,7 +158,7 @@ mod tests {
     fn fork_that_copied_only_prompts_is_charged_beyond_its_parent() {
         let mut fork = session(&["parent"], 0, 3);
         assert!(fork.is_unmarked_fork());
-        fork.find_base(std::iter::once(("parent", &session(&[], 0, 1))));
+        fork.find_base("fork", std::iter::once(("parent", &session(&[], 0, 1))));
         assert_eq!(shown(&fork), 2);
     }
 
@@ -165,7 +173,7 @@ mod tests {
         later.by_model.insert("side".to_owned(), side_request);
         parent.charges.add(later);
         let mut fork = session(&["parent"], 1, 40);
-        fork.find_base(std::iter::once(("parent", &parent)));
+        fork.find_base("fork", std::iter::once(("parent", &parent)));
         assert_eq!(shown(&fork), 39);
     }
 
@@ -178,7 +186,7 @@ mod tests {
         parent.forked_from = Some("root".to_owned());
         let mut fork = session(&["root", "parent"], 25, 18);
         fork.usage_by_model = [("m".to_owned(), used(3))].into();
-        fork.find_base([("parent", &parent), ("root", &root)].into_iter());
+        fork.find_base("fork", [("parent", &parent), ("root", &root)].into_iter());
         assert_eq!(shown(&fork), 3);
     }
 }

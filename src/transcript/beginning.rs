@@ -40,6 +40,11 @@ pub struct Beginning {
     pub origin: Origin,
     /// The time of the records that an old client copied from the session that it resumed.
     pub copied_at: Option<Millis>,
+    /// When the client began the file, if a record that is not copied into forks says so.
+    pub began_at: Option<Millis>,
+    /// The session that the client process which wrote the first message began with. If it is
+    /// another one, that had the message first, or the user left it for this session (`/clear`).
+    pub process_session_id: Option<String>,
 }
 
 /// When a session began, in epoch milliseconds.
@@ -103,6 +108,9 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         beginning.session_id = beginning.session_id.or_else(|| text(envelope.session_id));
         beginning.version = beginning.version.or_else(|| text(envelope.version));
         beginning.cwd = beginning.cwd.or_else(|| text(envelope.cwd));
+        if beginning.process_session_id.is_none() {
+            beginning.process_session_id = text(envelope.process_session_id);
+        }
         if envelope.uuid.is_some() {
             is_marked = is_marked.or(Some(envelope.forked_from.is_some()));
         }
@@ -127,6 +135,7 @@ pub fn read(file: &File) -> io::Result<Beginning> {
     let version = beginning.version.as_deref();
     let copies = version.is_some_and(|version| is_older(version, SESSIONS_KEEP_THEIR_ID_SINCE));
     beginning.copied_at = beginning.copied_at.filter(|_| copies);
+    beginning.began_at = first;
     let created = file.metadata()?.created().ok();
     let since = created.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     beginning.origin = Origin {

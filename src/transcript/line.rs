@@ -37,6 +37,9 @@ pub struct Envelope<'a> {
     pub forked_from: Option<Cow<'a, str>>,
     /// The session.
     pub session_id: Option<Cow<'a, str>>,
+    /// The session that the client process which wrote it began with, if a terminal's client wrote
+    /// it. A copy keeps it.
+    pub process_session_id: Option<Cow<'a, str>>,
     /// When it was written, in epoch milliseconds.
     pub at: Option<Millis>,
     /// Whether it belongs to a subagent.
@@ -344,6 +347,7 @@ impl<'a> Line<'a> {
             copied_from: forked_from.message_uuid.into_text(),
             forked_from: forked_from.session_id.into_text(),
             session_id: self.session_id.into_text(),
+            process_session_id: self.process_session_id.into_text(),
             agent_id: self.agent_id.into_text(),
             cwd: self.cwd.into_text(),
             git_branch: self.git_branch.into_text(),

@@ -20,7 +20,8 @@ impl Gatherer<'_> {
                 self.facts.summaries.extend(text.map(|text| (leaf, text)));
             }
             Record::ContinuedIn(session) if can_be_session(&session) => {
-                self.facts.continued_in.insert(session.into_owned());
+                let continued = &mut self.facts.continued_in;
+                continued.insert(session.into_owned(), envelope.at);
             }
             _ if is_of_another => {}
             Record::Title { is_custom, text } => self.add_title(is_custom, &text),

@@ -25,6 +25,9 @@ pub struct Line<'a> {
     pub uuid: Scalar<'a>,
     pub parent_uuid: Scalar<'a>,
     pub session_id: Scalar<'a>,
+    /// A copy keeps this one, unlike the other.
+    #[serde(rename = "session_id")]
+    pub process_session_id: Scalar<'a>,
     pub timestamp: Scalar<'a>,
     pub is_sidechain: Scalar<'a>,
     pub is_meta: Scalar<'a>,

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use convex_sidecar::record;
 use convex_sidecar::record::chain::Chain;
 use convex_sidecar::record::document::Document;
 use convex_sidecar::record::facts::Source;
@@ -15,6 +14,7 @@ use convex_sidecar::record::prices::Prices;
 use convex_sidecar::record::read_state::{ReadState, TranscriptState};
 use convex_sidecar::record::redact::Redactor;
 use convex_sidecar::record::session::Session;
+use convex_sidecar::record::{self, Millis};
 use convex_sidecar::system::deadline::Deadline;
 use convex_sidecar::transcript::gather::Gatherer;
 use convex_sidecar::transcript::lines::{End, read_lines};
@@ -57,7 +57,7 @@ struct Records(HashMap<Key, Known>);
 impl record::index::Index for Records {
     type Error = Infallible;
 
-    fn look_up(&mut self, key: Key) -> Result<Seen, Infallible> {
+    fn look_up(&mut self, key: Key, _: Option<Millis>) -> Result<Seen, Infallible> {
         Ok(Seen {
             is_inherited: false,
             known: self.0.get(&key).copied(),

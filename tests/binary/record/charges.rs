@@ -1,7 +1,7 @@
 //! What was charged: the client's own figures if they cover the session, else those of the
 //! messages.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Fork, Transcript, check, hook, of_model, place, row};
 use crate::support::Machine;
@@ -187,6 +187,24 @@ fn details_of_usage_are_kept() {
     }
 }
 
+/// What the client writes when it exits.
+fn exit(at: &str, n: u64, usd: f64) -> Value {
+    let at: jiff::Timestamp = at.parse().unwrap();
+    json!({
+        "totalCostUSD": usd, "startTime": at.as_millisecond(), "totalDuration": 1,
+        "modelUsage": {MODEL: of_model(n, usd)}, "hasUnknownModelCost": false
+    })
+}
+
+/// A session that was resumed after its first exit.
+fn resumed(first: Transcript) -> Transcript {
+    first
+        .cost_state(&exit("2026-09-02T12:00:00Z", 12, 0.25))
+        .prompt("two")
+        .answer("m2", "Two.", 18)
+        .cost_state(&exit("2026-09-02T14:00:00Z", 30, 0.5))
+}
+
 #[test]
 fn inherited_part_is_taken_out_only_if_the_client_included_it() {
     let parent = Transcript::new(1).prompt("one").answer("m1", "One.", 10);
@@ -276,28 +294,54 @@ fn inherited_part_is_taken_out_only_if_the_client_included_it() {
             ],
         ),
         ("a fork of a session that was opened again afterwards, and not used", {
-            let exit = |at: &str| {
-                let at: jiff::Timestamp = at.parse().unwrap();
-                json!({
-                    "totalCostUSD": 0.25, "startTime": at.as_millisecond(), "totalDuration": 1,
-                    "modelUsage": {MODEL: of_model(17, 0.25)}, "hasUnknownModelCost": false
-                })
-            };
             let parent = prompted().answer("m1", "Done.", 10);
             let fork = parent.fork(2, Fork::Session).prompt("two").answer("m2", "Two.", 100);
             vec![
                 (
                     parent
-                        .cost_state(&exit("2026-09-02T12:00:00Z"))
-                        .cost_state(&exit("2026-09-04T12:00:00Z")),
+                        .cost_state(&exit("2026-09-02T12:00:00Z", 17, 0.25))
+                        .cost_state(&exit("2026-09-04T12:00:00Z", 17, 0.25)),
                     own.clone(),
                 ),
                 (
-                    fork.cost_state(&json!({
-                        "totalCostUSD": 1.0, "modelUsage": {MODEL: of_model(117, 1.0)},
-                        "hasUnknownModelCost": false
-                    })),
+                    fork.cost(117, 1.0),
                     json!({"usage": 100, "inheritedUsage": 10, "costUsd": 0.75}),
+                ),
+            ]
+        }),
+        ("a fork by the SDK from an earlier message (`resumeSessionAt`)", {
+            let first = prompted().answer("m1", "Done.", 10);
+            let fork = first
+                .fork(2, Fork::Session)
+                .after_queue_operation("2026-09-03T09:00:00.000Z")
+                .prompt("three")
+                .answer("m3", "Three.", 100);
+            vec![
+                (resumed(first), json!({"usage": 30, "costUsd": 0.5})),
+                (
+                    fork.cost(130, 1.5),
+                    json!({"usage": 100, "inheritedUsage": 10, "costUsd": 1.0}),
+                ),
+            ]
+        }),
+        ("a session that went on in the background after the user went back in it", {
+            let first = prompted().answer("m1", "Done.", 10);
+            let fork = first
+                .fork(2, Fork::Session)
+                .prompt("three")
+                .answer("m3", "Three.", 100);
+            let mark = json!({
+                "type": "continued-in", "timestamp": "2026-09-03T09:00:00.000Z",
+                "sessionId": first.session, "continuedInSessionId": fork.session
+            });
+            vec![
+                (
+                    resumed(first).state(&mark),
+                    json!({"usage": 30, "costUsd": 0.5}),
+                ),
+                (
+                    fork.cost(130, 1.5),
+                    json!({"usage": 100, "inheritedUsage": 10, "costUsd": 1.0}),
                 ),
             ]
         }),

@@ -540,6 +540,66 @@ fn history_is_inherited_only_where_an_older_session_has_the_record() {
                 (branch, json!({"usage": 1_000, "inheritedUsage": 111})),
             ]
         }),
+        (
+            "a terminal's fork of a fork by `claude -p`, which alone says when it was begun",
+            {
+                let history = history();
+                let printed = history
+                    .fork(2, Fork::Session)
+                    .after_queue_operation("2026-09-02T11:00:00.000Z")
+                    .prompt("two")
+                    .answer("own2", "Two.", 100);
+                let of_terminal = printed
+                    .fork(3, Fork::Session)
+                    .prompt("three")
+                    .answer("own3", "Three.", 1_000);
+                vec![
+                    (history, json!({"usage": 11, "forkedFrom": null})),
+                    (
+                        printed,
+                        json!({"usage": 100, "inheritedUsage": 11, "input": "two"}),
+                    ),
+                    (
+                        of_terminal,
+                        json!({"usage": 1_000, "inheritedUsage": 111, "input": "three"}),
+                    ),
+                ]
+            },
+        ),
+        ("a fork whose file was restored before its parent's", {
+            let history = Transcript::new(1)
+                .with(&json!({"session_id": Transcript::new(1).session}))
+                .prompt("one")
+                .answer("m1", "One.", 10);
+            let forked = history
+                .fork(2, Fork::Session)
+                .prompt("two")
+                .answer("own2", "Two.", 100);
+            vec![
+                (
+                    forked,
+                    json!({"usage": 100, "inheritedUsage": 10, "input": "two"}),
+                ),
+                (history, json!({"usage": 10, "forkedFrom": null})),
+            ]
+        }),
+        ("a session that the same client began with `/clear`", {
+            let first = Transcript::new(1)
+                .with(&json!({"session_id": Transcript::new(1).session}))
+                .prompt("one")
+                .answer("m1", "One.", 10);
+            let cleared = Transcript::new(2)
+                .with(&json!({"session_id": first.session}))
+                .prompt("two")
+                .answer("m2", "Two.", 100);
+            vec![
+                (first, json!({"usage": 10, "forkedFrom": null})),
+                (
+                    cleared,
+                    json!({"usage": 100, "inheritedUsage": null, "forkedFrom": null}),
+                ),
+            ]
+        }),
         ("a parent that continued in the fork", {
             let history = history();
             let forked = history
