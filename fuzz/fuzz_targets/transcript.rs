@@ -51,7 +51,7 @@ struct Records(HashMap<Key, Known>);
 impl Index for Records {
     type Error = Infallible;
 
-    fn look_up(&mut self, key: Key) -> Result<Seen, Infallible> {
+    fn look_up(&mut self, key: Key, _: Option<i64>) -> Result<Seen, Infallible> {
         Ok(Seen {
             known: self.0.get(&key).copied(),
             ..Seen::default()

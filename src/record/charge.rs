@@ -73,7 +73,7 @@ impl Charge {
     }
 
     /// Whether no count of `other` is larger.
-    fn includes(&self, other: &Self) -> bool {
+    pub(super) fn includes(&self, other: &Self) -> bool {
         let mut models = other.by_model.iter();
         models.all(|(model, charge)| {
             let ours = self.by_model.get(model).copied().unwrap_or_default();
@@ -101,7 +101,7 @@ impl Charge {
     }
 
     /// What was charged beyond `base`, from which this charge started.
-    fn beyond(&self, base: &Self) -> Self {
+    pub(super) fn beyond(&self, base: &Self) -> Self {
         // Without the error of the floating-point subtraction.
         let round = |usd: f64| (usd * 1e12).round() / 1e12;
         let difference = |ours: Option<f64>, theirs: Option<f64>| Some(round(ours? - theirs?));
@@ -135,26 +135,17 @@ impl Charge {
     }
 }
 
-/// When a fork was begun.
-#[derive(Debug, Clone, Copy)]
-pub enum Began {
-    /// Its file says so.
-    At(Millis),
-    /// Before its first own record, if that has a time.
-    Before(Option<Millis>),
-}
-
 /// The charges of a session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Charges {
     /// The latest states, in the order in which they were written.
-    states: Vec<Charge>,
+    pub(super) states: Vec<Charge>,
     /// The largest counts of the states before them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    earlier: Option<Charge>,
+    pub(super) earlier: Option<Charge>,
     /// The state of the parent from which this session's charge started.
-    base: Option<Charge>,
+    pub(super) base: Option<Charge>,
     /// Whether messages were counted after the last state.
     pub has_grown: bool,
 }
@@ -231,49 +222,6 @@ impl Charges {
     #[must_use]
     pub fn last(&self) -> Option<&Charge> {
         self.states.last()
-    }
-
-    /// Finds the state of a parent from which this session's charge started. The client carries the
-    /// last state that it has written for the parent into a fork that it makes with
-    /// `--fork-session` or `/bg`, but not into one that has marks of its origin. `copied` is what
-    /// the copied ones among the parent's own messages used.
-    ///
-    /// A state that includes more messages was written after the fork was made. So was a state that
-    /// would leave less of this session's charge than its own messages used, and one with a later
-    /// time. If the fork lacks some of the parent's messages, because it starts at a compaction, the
-    /// first state that covers those that were copied is taken. If it is known when the fork was
-    /// begun, its copy may also end earlier (the SDK's `resumeSessionAt`), so only the time counts.
-    pub fn find_base(&mut self, parent: &Self, copied: Usage, began: Began) {
-        let starts_from = |ours: &Charge, state: &Charge| {
-            let own = ours.messages.as_ref();
-            ours.includes(state) && own.is_none_or(|own| covers(&ours.beyond(state).by_model, own))
-        };
-        let latest = match began {
-            Began::At(at) => Some(at),
-            Began::Before(first_record_at) => first_record_at,
-        };
-        let can_be_base = |state: &&Charge| {
-            latest.is_none_or(|latest| state.at <= latest)
-                && self.states.iter().any(|ours| starts_from(ours, state))
-        };
-        let is_before_fork = |state: &&Charge| {
-            let messages = state.messages.as_ref();
-            messages.is_some_and(|messages| copied.covers(total(messages.values())))
-        };
-        let carried = parent.base.as_ref().map(Charge::usage).unwrap_or_default();
-        let covers_copied = |state: &&Charge| state.usage().minus(carried).covers(copied);
-        let mut states = parent.states.iter().filter(can_be_base);
-        let base = match began {
-            Began::At(_) => states.next_back(),
-            Began::Before(_) => {
-                let before_fork = states.clone().rfind(is_before_fork);
-                before_fork.or_else(|| states.find(covers_copied))
-            }
-        };
-        // A base that is no longer kept was found before.
-        if base.is_some() || parent.earlier.is_none() {
-            self.base = base.cloned();
-        }
     }
 
     /// What is shown, given what the messages used.
@@ -402,7 +350,7 @@ fn has_no_tokens(usages: &UsageByModel) -> bool {
 
 /// Whether no figure of the charge is below what was counted. A gateway may name a different model
 /// than the one that the client requested; then only the totals can be compared.
-fn covers(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bool {
+pub(super) fn covers(charged: &BTreeMap<String, ModelCharge>, counted: &UsageByModel) -> bool {
     if counted.keys().all(|model| charged.contains_key(model)) {
         return counted
             .iter()
@@ -425,6 +373,7 @@ pub(super) fn total<'a>(usages: impl Iterator<Item = &'a Usage>) -> Usage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::base::Began;
     use super::*;
     use crate::record::usage::used;
 

@@ -1,7 +1,8 @@
 //! What a session shares with its parents: the part of its figures that is history, and what is
 //! kept when its files are read again because an older session had that part first.
 
-use super::charge::{Began, Messages, UsageByModel};
+use super::base::Began;
+use super::charge::{Messages, UsageByModel};
 use super::figures::Figures;
 use super::usage::Usage;
 

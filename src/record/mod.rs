@@ -3,6 +3,7 @@
 
 pub mod answer;
 mod assemble;
+mod base;
 mod batch;
 pub mod chain;
 pub mod charge;
