@@ -90,7 +90,8 @@ fn table(config: &Config, options: &Sessions, filter: &Filter, screen: &Screen) 
         ..Filter::default()
     } == *filter;
     Ok(if !is_everything {
-        "no matching sessions; `convex-sidecar sessions --all` lists all of them\n".to_owned()
+        let remote = if options.remote { " --remote" } else { "" };
+        format!("no matching sessions; `convex-sidecar sessions{remote} --all` lists all of them\n")
     } else if !options.all && has_unused(config, options, filter)? {
         "no sessions were used yet; `convex-sidecar sessions --all` lists all of them\n".to_owned()
     } else if options.remote {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use serde_json::json;
 
 use super::{load_config, now, print, print_error};
@@ -87,7 +87,8 @@ fn redirect(link: &str) -> String {
 fn without_page(error: Error) -> Error {
     let kind = error.downcast_ref::<Failure>().map(|failure| failure.kind);
     if kind == Some(FailureKind::Undeployed) {
-        return error.context("the deployment has no page yet; run `convex-sidecar setup`");
+        // The remedy of the error itself is for deployments that another tool deploys to.
+        return anyhow!("the deployment has no page yet; run `convex-sidecar setup`");
     }
     error
 }

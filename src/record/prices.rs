@@ -135,7 +135,14 @@ impl Prices {
         let name = base_name(model);
         let configured = || {
             let of = |name| self.configured.get(name);
-            of(model).or_else(|| of(name)).copied()
+            // It may be configured under another one of its IDs, but not by another vendor.
+            let vendor = |id: &str| id.rsplit_once('/').map(|(vendor, _)| vendor.to_owned());
+            let is_same = |id: &String| {
+                base_name(id) == name && vendor(id).is_none_or(|of| vendor(model) == Some(of))
+            };
+            let alike = || self.configured.iter().find(|(id, _)| is_same(id));
+            let price = of(model).or_else(|| of(name));
+            price.or_else(|| alike().map(|(_, price)| price)).copied()
         };
         configured().or_else(|| in_table(name))
     }
@@ -296,6 +303,33 @@ mod tests {
             "model",
         ] {
             assert_eq!(prices.of(id), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn configured_price_applies_to_all_ids_of_the_model() {
+        for (id, model, applies) in [
+            (
+                "claude-haiku-4-5-20251001",
+                "us.anthropic.claude-haiku-4-5-20251001-v1:0",
+                true,
+            ),
+            ("claude-haiku-4-5@20251001", "claude-haiku-4-5", true),
+            ("acme/foo", "acme/foo:free", true),
+            ("foo", "acme/foo", true),
+            ("acme/foo", "other/foo", false),
+            ("foo", "foo-2", false),
+        ] {
+            let price = serde_json::json!({id: {"input": 7, "output": 7}});
+            let prices = Prices::new(&serde_json::from_value(price).unwrap()).unwrap();
+            let usage = Usage {
+                input_tokens: 1,
+                ..Usage::default()
+            };
+            let cost = prices
+                .of(model)
+                .map(|price| price.cost(usage, Rate::default()));
+            assert_eq!(cost == Some(7_000_000), applies, "{id}, {model}: {cost:?}");
         }
     }
 
