@@ -246,6 +246,7 @@ pub(super) fn count(
         }
         for child in facts.continued_in.keys() {
             write.store_fork(child, &row.session.session_id)?;
+            write.store_continuation(row, child)?;
         }
     }
     if has_marks {
@@ -303,14 +304,24 @@ pub(super) fn count(
 
 /// Finds what the client had charged for the parent of a fork when it made the fork.
 fn find_base(write: &Write<'_>, row: &mut SessionRow) -> Result<()> {
-    if !row.figures.is_unmarked_fork() {
+    if row.figures.parents.is_empty() {
         return Ok(());
     }
-    let owners = row.figures.parents.iter();
-    let owners = owners
-        .map(|owner| write.load(owner))
-        .collect::<Result<Vec<_>>>()?;
-    let owners = owners.iter().flatten();
+    let session_id = &row.session.session_id;
+    let load = |session: &String| write.load(session).transpose();
+    let is_continued = |of: &SessionRow| of.figures.is_continued_in(session_id);
+    let marked = write.marked_parents(session_id)?;
+    let marked = marked.iter().filter_map(load).collect::<Result<Vec<_>>>()?;
+    let owners = match marked.into_iter().find(is_continued) {
+        // The client says which session this one continues.
+        Some(parent) => vec![parent],
+        None if !row.figures.is_unmarked_fork() => return Ok(()),
+        None => {
+            let owners = row.figures.parents.iter().filter_map(load);
+            owners.collect::<Result<_>>()?
+        }
+    };
+    let owners = owners.iter();
     let owners = owners.map(|owner| (owner.session.session_id.as_str(), &owner.figures));
     row.figures.find_base(&row.session.session_id, owners);
     Ok(())

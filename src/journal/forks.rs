@@ -37,6 +37,21 @@ impl Write<'_> {
         Ok(())
     }
 
+    /// Remembers that the child, if it is known, continues this session, from which it may have
+    /// nothing but what that had copied itself.
+    pub fn store_continuation(&self, row: &SessionRow, child: &str) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO copies (parent, child) SELECT ?, id FROM sessions WHERE session_id = ?";
+        let mut insert = self.connection.prepare_cached(sql)?;
+        insert.execute(params![row.stored.id, child])?;
+        Ok(())
+    }
+
+    /// The IDs of the sessions that this one is a fork of, according to the client.
+    pub fn marked_parents(&self, session_id: &str) -> Result<Vec<String>> {
+        let sql = "SELECT parent FROM forks WHERE child = ?";
+        query_all(self.connection, sql, [session_id], |row| row.get(0))
+    }
+
     /// The IDs of the sessions that have copies of records of this one.
     pub fn copiers(&self, session_id: &str) -> Result<Vec<String>> {
         let sql = "SELECT child.session_id FROM sessions AS parent JOIN copies ON copies.parent = parent.id

@@ -52,6 +52,12 @@ impl Figures {
         }
     }
 
+    /// Whether the client says that this session continues it.
+    #[must_use]
+    pub fn is_continued_in(&self, session_id: &str) -> bool {
+        self.continued_in.contains_key(session_id)
+    }
+
     /// Finds what the client had charged for the parent of this fork when it made the fork. Of the
     /// sessions that had the copied messages first, the parent is the one that had copied most of
     /// them itself.
@@ -66,6 +72,8 @@ impl Figures {
             let inherited = self.inherited.unwrap_or_default();
             let copied = inherited.minus(parent.inherited.unwrap_or_default());
             let continued_at = parent.continued_in.get(session_id).copied();
+            // If the parent is a branch, all copies have marks.
+            self.has_unmarked_copies |= continued_at.is_some();
             let began = match continued_at.or(self.began_at) {
                 Some(at) => Began::At(at),
                 None => Began::Before(self.span.first),

@@ -196,6 +196,18 @@ fn exit(at: &str, n: u64, usd: f64) -> Value {
     })
 }
 
+/// With marks of this session: copies of copies keep them.
+fn marked(mut transcript: Transcript, origin: &Transcript) -> Transcript {
+    let lines = String::from_utf8(transcript.bytes).unwrap();
+    let records = lines.lines().map(|line| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        record["forkedFrom"] = json!({"sessionId": origin.session, "messageUuid": record["uuid"]});
+        format!("{record}\n")
+    });
+    transcript.bytes = records.collect::<String>().into_bytes();
+    transcript
+}
+
 /// A session that was resumed after its first exit.
 fn resumed(first: Transcript) -> Transcript {
     first
@@ -321,6 +333,29 @@ fn inherited_part_is_taken_out_only_if_the_client_included_it() {
                 (
                     fork.cost(130, 1.5),
                     json!({"usage": 100, "inheritedUsage": 10, "costUsd": 1.0}),
+                ),
+            ]
+        }),
+        ("a branch that went on in the background without a message of its own", {
+            let root = prompted().answer("m1", "Done.", 10);
+            let branch = root.fork(2, Fork::Branch);
+            let fork = branch.fork(3, Fork::Session);
+            let mark = json!({
+                "type": "continued-in", "timestamp": "2026-09-03T11:00:00.000Z",
+                "sessionId": branch.session, "continuedInSessionId": fork.session
+            });
+            vec![
+                (root.clone().cost(10, 0.25), json!({"usage": 10, "costUsd": 0.25})),
+                (
+                    // A side request of the branch.
+                    branch.clone().cost(5, 0.125).state(&mark),
+                    json!({"usage": 5, "inheritedUsage": 10, "forkedFrom": root.session}),
+                ),
+                (
+                    marked(fork, &root).prompt("two").answer("m2", "Two.", 100).cost(105, 1.125),
+                    json!({
+                        "usage": 100, "inheritedUsage": 10, "costUsd": 1.0, "forkedFrom": branch.session
+                    }),
                 ),
             ]
         }),
