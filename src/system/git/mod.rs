@@ -9,6 +9,7 @@ use url::Url;
 
 use self::config::Entry;
 use super::files::read_regular;
+use super::json::BYTE_ORDER_MARK;
 
 /// How many folders above the current one are searched.
 const MAX_LEVELS: usize = 64;
@@ -52,7 +53,9 @@ impl WorkTree {
     /// The URL of the remote `origin`, or of the first one, without credentials.
     #[must_use]
     pub fn remote(&self) -> Option<String> {
-        let url = |entry: &&Entry| entry.section == "remote" && entry.key == "url";
+        let url = |entry: &&Entry| {
+            entry.section == "remote" && entry.key == "url" && !entry.value.is_empty()
+        };
         let mut urls = self.configuration.iter().filter(url);
         let first = urls.next()?;
         let origin = std::iter::once(first)
@@ -137,7 +140,14 @@ fn read_with_includes(
     entries: &mut Vec<Entry>,
 ) {
     for entry in config::parse(&text(file).unwrap_or_default()) {
-        let includes = left > 0 && config::includes(&entry, home, git_folder);
+        let is_included = |home, folder| left > 0 && config::includes(&entry, home, folder);
+        // Git compares the folders that links lead to first.
+        let includes = is_included(home, git_folder)
+            || entry.section == "includeif"
+                && is_included(
+                    home.map(resolve).as_deref(),
+                    git_folder.map(resolve).as_deref(),
+                );
         let path = includes.then(|| file.with_file_name(config::expand(&entry.value, home)));
         entries.push(entry);
         if let Some(path) = path {
@@ -165,7 +175,10 @@ fn resolve(path: &Path) -> PathBuf {
 }
 
 fn text(path: &Path) -> Option<String> {
-    String::from_utf8(read_regular(path, MAX_FILE).ok()?).ok()
+    let bytes = read_regular(path, MAX_FILE).ok()?;
+    // A name or a comment can be in another encoding.
+    let text = String::from_utf8_lossy(&bytes);
+    Some(text.trim_start_matches(BYTE_ORDER_MARK).to_owned())
 }
 
 /// The first line of a file.
@@ -217,6 +230,37 @@ mod tests {
             ("file:///srv/git/b", "file:///srv/git/b"),
         ] {
             assert_eq!(without_credentials(remote), expected);
+        }
+    }
+
+    #[test]
+    fn other_encodings_and_empty_urls_do_no_harm() {
+        let tree = tree(&[(".git/HEAD", ID)]);
+        let config = b"\xef\xbb\xbf# M\xfcller\n[remote \"origin\"]\nurl =\n[remote \"u\"]\nurl = https://h/a\n[user]\nemail = me@x\n";
+        std::fs::write(tree.path().join(".git/config"), config).unwrap();
+        let work_tree = WorkTree::around(tree.path()).unwrap();
+        assert_eq!(work_tree.remote().as_deref(), Some("https://h/a"));
+        assert_eq!(work_tree.email(&[], None).as_deref(), Some("me@x"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn home_folder_can_be_a_link() {
+        let tree = tree(&[
+            ("var/u/work/shop/.git/HEAD", ID),
+            ("var/u/work/shop/.git/config", ""),
+            (
+                "var/u/.gitconfig",
+                "[includeIf \"gitdir:~/work/\"]\npath = work.cfg\n",
+            ),
+            ("var/u/work.cfg", "[user]\nemail = me@work\n"),
+        ]);
+        let home = tree.path().join("home");
+        std::os::unix::fs::symlink(tree.path().join("var/u"), &home).unwrap();
+        for folder in ["home/work/shop", "var/u/work/shop"] {
+            let work_tree = WorkTree::around(&tree.path().join(folder)).unwrap();
+            let email = work_tree.email(&[home.join(".gitconfig")], Some(&home));
+            assert_eq!(email.as_deref(), Some("me@work"), "{folder}");
         }
     }
 
