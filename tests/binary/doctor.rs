@@ -323,25 +323,25 @@ fn timeout_in_milliseconds_is_reported() {
 
 #[test]
 fn moved_executable_is_reported() {
-    let machine = installed(Machine::new(), |settings| {
-        // With `args` on Windows.
-        let command = if cfg!(windows) {
-            "C:/old/convex-sidecar.exe"
+    // The second one is how Windows abbreviates a long name.
+    for folder in ["old", "RUNNER~1"] {
+        let path = if cfg!(windows) {
+            format!("C:/{folder}/convex-sidecar.exe")
         } else {
-            "/old/convex-sidecar hook"
+            format!("/{folder}/convex-sidecar")
         };
-        hook(settings, "Stop")["command"] = json!(command);
-    });
-    assert_reports(
-        &machine,
-        "failed",
-        if cfg!(windows) {
-            "runs C:/old/convex-sidecar.exe, which does not exist"
-        } else {
-            "runs /old/convex-sidecar, which does not exist"
-        },
-        "`convex-sidecar install`",
-    );
+        let machine = installed(Machine::new(), |settings| {
+            // With `args` on Windows.
+            let verb = if cfg!(windows) { "" } else { " hook" };
+            hook(settings, "Stop")["command"] = json!(format!("{path}{verb}"));
+        });
+        assert_reports(
+            &machine,
+            "failed",
+            &format!("runs {path}, which does not exist"),
+            "`convex-sidecar install`",
+        );
+    }
 }
 
 /// A machine whose hook for Stop runs another program, this one, with `prefix` before its path.
