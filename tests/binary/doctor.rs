@@ -2,6 +2,7 @@
 //! remedy.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -300,12 +301,23 @@ fn plugin_without_executable_is_reported() {
             .stdout
             .contains("✓ hooks          the plugin convex-sidecar@convex-sidecar in ")
     );
+    let machine = machine.env("PATH", "");
+    let mut homebrew = ["/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew"].iter();
+    if homebrew.any(|folder| Path::new(folder).join("bin/convex-sidecar").exists()) {
+        return; // This machine has one that the plugin finds.
+    }
     assert_reports(
-        &machine.env("PATH", ""),
+        &machine,
         "failed",
         "cannot find the executable",
         "put its folder on the PATH",
     );
+    // The plugin's script looks there, too.
+    let name = format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX);
+    let copy = format!(".local/share/convex-sidecar/bin/{name}");
+    machine.write(&copy, "", 0o755);
+    let shown = doctor(&machine).stdout;
+    assert!(!shown.contains("cannot find the executable"), "{shown}");
 }
 
 #[test]
