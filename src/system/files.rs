@@ -369,8 +369,11 @@ fn write_like(path: &Path, text: &str, model: &Path, access: Access) -> Result<(
         }
     }
     file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    Ok(())
+    let synced = file.sync_all();
+    // On macOS that includes the disk's own cache, which some file systems (NFS, FUSE) refuse.
+    #[cfg(target_os = "macos")]
+    let synced = synced.or_else(|_| rustix::fs::fsync(&file).map_err(io::Error::from));
+    Ok(synced?)
 }
 
 /// With `sudo`, the program must not make root the owner of a user's file, because the client could
