@@ -11,7 +11,8 @@ const SECOND: &str = "2222222222222222222222222222222222222222";
 fn machine() -> Machine {
     let machine = Machine::new();
     let home = machine.home().to_str().unwrap().to_owned();
-    machine.env("HOME", &home)
+    let home_folder = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+    machine.env(home_folder, &home)
 }
 
 /// Makes a repository in the home folder.
