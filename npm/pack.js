@@ -64,7 +64,10 @@ for (const target of targets) {
   const name = `@convex-sidecar/${os}-${cpu}`;
   const file = os === "win32" ? "convex-sidecar.exe" : "convex-sidecar";
   const description = `The executable of convex-sidecar for ${os}-${cpu}`;
-  const manifest = { name, ...shared, description, os: [os], cpu: [cpu], files: ["bin"] };
+  // Yarn would leave the package in a zip, from which no system can start the executable.
+  const preferUnplugged = true;
+  const fields = { os: [os], cpu: [cpu], files: ["bin"], preferUnplugged };
+  const manifest = { name, ...shared, description, ...fields };
   pack(manifest, (folder) => {
     const archive = join(archives, `convex-sidecar-${target}.tar.gz`);
     const inArchive = `convex-sidecar-${target}/${file}`;

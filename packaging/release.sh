@@ -94,7 +94,8 @@ pack() {
   mkdir "$name"
   cp target/"$1"/release/convex-sidecar* LICENSE README.md docs/convex-sidecar.1 "$name"/
   rm -f "$name"/*.d "$name"/*.pdb
-  tar -czf "$name.tar.gz" "$name"
+  # The tar of macOS would add an entry `._NAME` with the attributes of each file.
+  COPYFILE_DISABLE=1 tar --no-xattrs -czf "$name.tar.gz" "$name"
 }
 
 # collect [TARGET…]: creates everything else of a release from the archives in this folder: their

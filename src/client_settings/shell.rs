@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use crate::system::paths::without_prefix;
+
 /// Words that may precede the program.
 const PREFIXES: [&str; 5] = ["exec", "env", "command", "nice", "nohup"];
 
@@ -67,11 +69,11 @@ pub fn installed(program: &str, is_windows: bool) -> [Invocation; 3] {
 }
 
 /// The program's path in a form that every shell accepts: on Windows with forward slashes and
-/// without the long-path prefix.
+/// without the prefix of resolved paths.
 #[must_use]
 pub fn portable(program: &str, is_windows: bool) -> String {
     if is_windows {
-        program.trim_start_matches(r"\\?\").replace('\\', "/")
+        without_prefix(program).replace('\\', "/")
     } else {
         program.to_owned()
     }
@@ -367,6 +369,10 @@ mod tests {
         assert_eq!(
             windows(r"\\?\C:\Program Files (x86)\convex-sidecar.exe"),
             "\"C:/Program Files (x86)/convex-sidecar.exe\""
+        );
+        assert_eq!(
+            windows(r"\\?\UNC\server\bin\convex-sidecar.exe"),
+            "\"//server/bin/convex-sidecar.exe\""
         );
         assert_eq!(
             windows(r"C:\$x\convex-sidecar.exe"),

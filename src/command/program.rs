@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::client_settings::scopes::{self, is_same_file};
 use crate::client_settings::shell;
 use crate::config::{self, Environment, executables};
+use crate::system::paths::real_path;
 
 /// Folders whose files do not last.
 const TEMPORARY: [&str; 6] = [
@@ -48,14 +49,14 @@ impl Program {
         config::check_own_home(environment)?;
         let running =
             std::env::current_exe().context("could not find the path of this executable")?;
-        let real = running.canonicalize().with_context(|| {
+        let real = real_path(&running).with_context(|| {
             format!(
                 "could not find {}; it was moved while running",
                 running.display()
             )
         })?;
         let link = executables(&config::executable_name(), environment)
-            .find(|link| link.canonicalize().is_ok_and(|path| path == real));
+            .find(|link| real_path(link).is_ok_and(|path| path == real));
         let path = link.unwrap_or(running);
         // Without a home there is no place for a copy.
         let copy = config::executable_copy(environment).ok();

@@ -1,13 +1,17 @@
 //! Projects that are not recorded (`exclude` in `config.toml`).
 
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::path::{Path, PathBuf, is_separator};
 
 use anyhow::{Context, Result, ensure};
 use glob::{MatchOptions, Pattern};
 
+/// Whether the system ignores the case of names.
+const IGNORES_CASE: bool = cfg!(any(windows, target_os = "macos"));
+
 /// Matches paths like shells do: `*` stays within one folder, `**` does not.
 const OPTIONS: MatchOptions = MatchOptions {
-    case_sensitive: cfg!(not(any(windows, target_os = "macos"))),
+    case_sensitive: !IGNORES_CASE,
     require_literal_separator: true,
     require_literal_leading_dot: false,
 };
@@ -34,8 +38,11 @@ impl Excluded {
             );
             // Excluding a folder also excludes everything in it.
             let folder = pattern.trim_end_matches(['/', '\\']);
-            let folder = folder.strip_suffix("/**").unwrap_or(folder);
-            Pattern::new(folder).with_context(|| format!("`{text}` is not a pattern"))
+            let parent = folder.strip_suffix("**");
+            let folder = parent
+                .and_then(|parent| parent.strip_suffix(is_separator))
+                .unwrap_or(folder);
+            Pattern::new(&folded(folder)).with_context(|| format!("`{text}` is not a pattern"))
         });
         Ok(Self(patterns.collect::<Result<_>>()?))
     }
@@ -49,14 +56,51 @@ impl Excluded {
     /// Whether a project in this folder is excluded. `real` resolves the links in a path.
     pub fn has(&self, folder: &Path, real: impl FnOnce(&Path) -> Option<PathBuf>) -> bool {
         let is_matched = |folder: &Path| {
-            folder.ancestors().any(|folder| {
+            let folders = folder.ancestors().filter_map(Path::to_str);
+            folders.map(folded).any(|folder| {
                 self.0
                     .iter()
-                    .any(|pattern| pattern.matches_path_with(folder, OPTIONS))
+                    .any(|pattern| pattern.matches_with(&folder, OPTIONS))
             })
         };
         !self.is_empty()
             && (is_matched(folder) || real(folder).is_some_and(|real| is_matched(&real)))
+    }
+}
+
+/// The text in lower case if case is ignored: the library ignores that of ASCII letters only.
+fn folded(text: &str) -> Cow<'_, str> {
+    if IGNORES_CASE {
+        text.to_lowercase().into()
+    } else {
+        text.into()
+    }
+}
+
+#[cfg(all(test, windows))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pattern_may_be_written_as_on_windows() {
+        for (pattern, folder, is_excluded) in [
+            (r"~\Kunden\**", r"C:\Users\dev\Kunden", true),
+            (r"~\Kunden\**", r"c:\users\DEV\kunden\a\b", true),
+            ("~/Kunden/**", r"C:\Users\dev\Kunden\a", true),
+            (r"C:\Users\dev\GESCHÄFT", "C:/Users/dev/geschäft/a", true),
+            (
+                r"\\server\share\*\secret",
+                r"\\server\share\a\secret\b",
+                true,
+            ),
+            (r"~\Kunden\**", r"C:\Users\dev\Kunden2", false),
+            (r"~\Kunden\**", r"C:\Users\dev", false),
+        ] {
+            let home = Path::new(r"C:\Users\dev");
+            let excluded = Excluded::parse(&[pattern.to_owned()], Some(home)).unwrap();
+            let found = excluded.has(Path::new(folder), |_| None);
+            assert_eq!(found, is_excluded, "{pattern}: {folder}");
+        }
     }
 }
 

@@ -27,22 +27,29 @@ use super::starter::{Starter, Variables, own_variables, starter, texts, value};
 use crate::system::files::read_regular;
 use crate::system::json::{Lenient, parse_object, repair};
 
-/// Variables that decide whether and where the record is kept and sent.
-const DECISIVE: [&str; 8] = [
+/// Variables that decide whether and where the record is kept and sent. Windows and macOS have no
+/// variables for the folders of a program, and nothing on Windows reads `HOME`, which Git Bash sets
+/// for every program.
+const DECISIVE: &[&str] = &[
     URL,
     KEY,
     SIDECAR_HOME,
     DISABLED,
+    #[cfg(unix)]
     "HOME",
     "USERPROFILE",
+    #[cfg(not(any(windows, target_os = "macos")))]
     "XDG_CONFIG_HOME",
+    #[cfg(not(any(windows, target_os = "macos")))]
     "XDG_STATE_HOME",
 ];
-/// Others that libraries and this program read: where the client's files are, where SQLite keeps
-/// temporary files, which certificates to trust, which address a name has, and whether proxies are
-/// used at all.
-const OTHERS: [&str; 9] = [
+/// Others that libraries and this program read: where the client's files, Git's configuration and
+/// the copy of the executable are, where SQLite keeps temporary files, which certificates to trust,
+/// which address a name has, and whether proxies are used at all.
+const OTHERS: &[&str] = &[
     "CLAUDE_CONFIG_DIR",
+    "XDG_CONFIG_HOME",
+    #[cfg(not(any(windows, target_os = "macos")))]
     "XDG_DATA_HOME",
     "SQLITE_TMPDIR",
     "SSL_CERT_DIR",
@@ -286,5 +293,23 @@ fn replace(mut command: Command) -> io::Error {
     match command.status() {
         Ok(status) => std::process::exit(status.code().unwrap_or(1)),
         Err(error) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_variables_that_something_reads_are_guarded() {
+        for name in ["CONVEX_SIDECAR_HOME", "USERPROFILE", "XDG_CONFIG_HOME"] {
+            assert!(is_guarded(name), "{name}");
+        }
+        assert_eq!(is_guarded("HOME"), cfg!(unix));
+        let has_folders = !cfg!(any(windows, target_os = "macos"));
+        assert_eq!(DECISIVE.contains(&"XDG_CONFIG_HOME"), has_folders);
+        for name in ["XDG_STATE_HOME", "XDG_DATA_HOME"] {
+            assert_eq!(is_guarded(name), has_folders, "{name}");
+        }
     }
 }

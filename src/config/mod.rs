@@ -36,6 +36,7 @@ pub use self::paths::{
 use crate::record::prices::Prices;
 use crate::record::redact::Redactor;
 use crate::record::session::Labels;
+use crate::system::paths::real_path;
 
 /// All settings.
 #[derive(Debug)]
@@ -219,8 +220,7 @@ impl Config {
     /// Whether `config.toml` excludes sessions of a project in this folder.
     #[must_use]
     pub fn is_excluded(&self, folder: &Path) -> bool {
-        self.excluded
-            .has(folder, |folder| folder.canonicalize().ok())
+        self.excluded.has(folder, |folder| real_path(folder).ok())
     }
 
     /// A deployment that is given instead of configured, with the same rules.

@@ -46,8 +46,13 @@ pub(super) fn own_variables() -> Variables {
 pub(super) fn starter(own: &Variables) -> Starter {
     let variables = texts(own);
     let folder = client_folder(&variables);
+    let above = clients_above(&variables, &Registry::of(folder.as_deref()));
+    // On Windows, a process can change the environment that others read.
+    if cfg!(windows) && !above.is_empty() {
+        return Starter::UnknownClient;
+    }
     let mut outermost = None;
-    for client in clients_above(&variables, &Registry::of(folder.as_deref())) {
+    for client in above {
         // A daemon has the environment of a client that may no longer exist.
         match client.environment().filter(|start| !is_daemon(start)) {
             Some(start) => outermost = Some(start.variables()),
@@ -60,8 +65,6 @@ pub(super) fn starter(own: &Variables) -> Starter {
         Some(variables) if OF_CLIENTS_ALONE.iter().any(|name| has(&variables, name)) => {
             Starter::UnknownClient
         }
-        // On Windows, a process can change the environment that others read.
-        Some(_) if cfg!(windows) => Starter::UnknownClient,
         Some(variables) => Starter::Client(variables),
         None if CLIENT_VARIABLES.iter().any(|name| has(own, name)) => Starter::UnknownClient,
         None => Starter::Person,

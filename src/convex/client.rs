@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -335,6 +336,12 @@ impl<'a> Convex<'a> {
             .timeout(None);
         if self.deployment.is_loopback() {
             builder = builder.no_proxy();
+        }
+        // Windows gives ::1 first and takes 300 ms to notice that nothing listens there: Docker
+        // publishes the ports on 127.0.0.1 alone. Port 0 stands for that of the URL.
+        if cfg!(windows) && self.deployment.url.host_str() == Some("localhost") {
+            let both: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            builder = builder.resolve_to_addrs("localhost", &both.map(|ip| (ip, 0).into()));
         }
         if self.deployment.url.scheme() == "http" {
             // Reading the system's certificates takes longer than the rest of the hook.

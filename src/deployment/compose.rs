@@ -20,6 +20,8 @@ use crate::system::files::read_text;
 const OLDEST: [u32; 3] = [2, 20, 2];
 /// How messages about containers that do not start begin.
 pub(super) const FAILURE: &str = "could not start the containers";
+/// Lists the ports that Hyper-V has reserved on Windows.
+const RESERVED_PORTS: &str = " (`netsh int ipv4 show excludedportrange protocol=tcp`)";
 /// The end of every remedy.
 pub(super) const AGAIN: &str = "then run `convex-sidecar setup` again";
 /// Starts the containers and waits until they are healthy, with a time limit, because a container
@@ -338,10 +340,13 @@ impl<'a> Compose<'a> {
             Some((port, Some(listener))) => {
                 format!("port {port} is taken by {listener}; stop that program")
             }
-            Some((port, None)) => format!(
-                "port {port} cannot be used, although nothing answers on it: another container (`docker ps`) or the system may have \
-                 reserved it; stop that container"
-            ),
+            Some((port, None)) => {
+                let reserved = if cfg!(windows) { RESERVED_PORTS } else { "" };
+                format!(
+                    "port {port} cannot be used, although nothing answers on it: another container (`docker ps`) or the system{reserved} may \
+                     have reserved it; stop that container"
+                )
+            }
             None => "a port is taken; stop the program that uses it".to_owned(),
         };
         anyhow!(

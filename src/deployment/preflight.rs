@@ -177,10 +177,14 @@ fn check_disk(compose: &Compose, project: &Project, folder: &Path) -> Result<()>
     Ok(())
 }
 
-/// Whether a program listens on this port. A port that only the daemon may use counts as free.
+/// Whether a program listens on this port, or Windows has reserved it.
 fn is_taken(address: (&str, u16)) -> bool {
-    let bound = TcpListener::bind(address);
-    bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+    TcpListener::bind(address).is_err_and(|error| means_taken(error.kind(), cfg!(windows)))
+}
+
+/// Elsewhere, a port that this user may not use can be one that only the daemon may use.
+fn means_taken(error: ErrorKind, is_windows: bool) -> bool {
+    error == ErrorKind::AddrInUse || is_windows && error == ErrorKind::PermissionDenied
 }
 
 /// Why nothing answers on the port of containers that are healthy.
@@ -241,6 +245,14 @@ mod tests {
         let ports = project.services["backend"].ports.iter();
         let addresses: Vec<_> = ports.filter_map(Port::address).collect();
         assert_eq!(addresses, [("127.0.0.1", 3210), ("0.0.0.0", 3211)]);
+    }
+
+    #[test]
+    fn port_that_may_not_be_used_is_taken_on_windows() {
+        assert!(means_taken(ErrorKind::PermissionDenied, true));
+        assert!(!means_taken(ErrorKind::PermissionDenied, false));
+        assert!(means_taken(ErrorKind::AddrInUse, false));
+        assert!(!means_taken(ErrorKind::AddrNotAvailable, true));
     }
 
     #[test]

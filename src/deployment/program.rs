@@ -200,8 +200,12 @@ fn additions(environment: &Environment) -> Vec<(String, String)> {
     let hosts = no_proxy(environment, THIS_MACHINE);
     added.extend(NO_PROXY.map(|name| (name, hosts.clone())));
     // By default, Node.js trusts only its own list of authorities. In all versions, one variable
-    // adds a file and an option makes it read a folder; the other variable works since 22.19.
-    let files = || openssl_probe::probe().cert_file;
+    // adds a file and an option makes it read a folder; the other variable works since 22.19. macOS
+    // and Windows keep their authorities elsewhere; on Windows, any user could create such files.
+    let files = || {
+        let has_files = cfg!(target_os = "linux");
+        has_files.then(openssl_probe::probe)?.cert_file
+    };
     let file = environment
         .get("SSL_CERT_FILE")
         .map(PathBuf::from)
@@ -437,6 +441,7 @@ mod tests {
     fn node_trusts_the_authorities_of_the_system_unless_the_user_chose_others() {
         let file = ("SSL_CERT_FILE", "/corp.pem");
         let name = "NODE_EXTRA_CA_CERTS";
+        assert!(cfg!(target_os = "linux") || added(&[], name).is_none());
         assert_eq!(added(&[file], name).as_deref(), Some("/corp.pem"));
         assert_eq!(added(&[file, (name, "/own.pem")], name), None);
         let folder = ("SSL_CERT_DIR", "/corp");

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::journal::{Journal, Result};
 use crate::record::Millis;
 use crate::record::event::{Event, EventKind};
+use crate::record::run::Owner;
 use crate::record::session::{Origin, Session};
 use crate::system::process;
 use crate::transcript::files::{fragments, local_path};
@@ -62,15 +63,18 @@ pub fn is_end_of_unknown_session(
 
 /// Ends the runs whose process is gone.
 pub(super) fn sweep(journal: &mut Journal, config: &Config, now: Millis) -> Result<()> {
-    for (session_id, owners) in journal.open_owners()? {
-        if !owners.iter().any(process::is_gone) {
+    let open = journal.open_owners()?;
+    let gone = process::gone(open.iter().flat_map(|(_, owners)| owners));
+    let is_gone = |owner: &Owner| gone.contains(&owner);
+    for (session_id, owners) in &open {
+        if !owners.iter().any(is_gone) {
             continue;
         }
         journal.write(|write| {
-            let Some(mut row) = write.load(&session_id)? else {
+            let Some(mut row) = write.load(session_id)? else {
                 return Ok(());
             };
-            row.session.runs.sweep(process::is_gone, now);
+            row.session.runs.sweep(is_gone, now);
             store(write, &mut row, config, None, now)
         })?;
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::system::files::read_regular;
@@ -83,8 +84,14 @@ fn file_name(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 
-/// Whether a program has this name. Names are not case-sensitive on Windows and macOS.
+/// Whether a program has this name.
 fn is_named(program: &str, name: &str) -> bool {
+    has_name(program, name, cfg!(not(target_os = "macos")))
+}
+
+/// Windows does not distinguish names by their case. On macOS, `Claude` is the desktop app, and the
+/// client that it brings along is `claude.app/Contents/MacOS/claude`.
+fn has_name(program: &str, name: &str, ignores_case: bool) -> bool {
     let bare = match program.len().checked_sub(".exe".len()) {
         Some(end)
             if program.is_char_boundary(end) && program[end..].eq_ignore_ascii_case(".exe") =>
@@ -93,7 +100,7 @@ fn is_named(program: &str, name: &str) -> bool {
         }
         _ => program,
     };
-    bare.eq_ignore_ascii_case(name)
+    bare == name || ignores_case && bare.eq_ignore_ascii_case(name)
 }
 
 /// The client's list of its processes, `<its folder>/sessions/<pid>.json`. An entry is gone when
@@ -122,7 +129,8 @@ impl<'a> Registry<'a> {
     #[must_use]
     pub fn has(&self, process: &Process) -> bool {
         self.entry(process, |entry| {
-            entry.start_time.text() == Some(&process.start_time.to_string())
+            let start_time = entry.start_time.text();
+            start_time.is_some_and(|text| is_start(text, process.start_time))
         })
         .unwrap_or_default()
     }
@@ -136,7 +144,7 @@ impl<'a> Registry<'a> {
             entry
                 .session_id
                 .owned()
-                .filter(|_| start_time.is_none_or(|time| time == process.start_time.to_string()))
+                .filter(|_| start_time.is_none_or(|text| is_start(text, process.start_time)))
         })
         .flatten()
     }
@@ -148,6 +156,20 @@ impl<'a> Registry<'a> {
     }
 }
 
+/// Whether a client means this start time. On Linux it writes the kernel's number. On macOS it writes
+/// what `LC_ALL=C TZ=UTC ps -o lstart=` prints (captures of clients 2.1.234 and 2.1.267 in public
+/// issues).
+fn is_start(text: &str, start_time: u64) -> bool {
+    text == start_time.to_string()
+        || cfg!(not(target_os = "linux")) && date(start_time).is_some_and(|date| date == text)
+}
+
+/// A time in seconds since 1970 as C's `asctime` gives it, in UTC.
+fn date(seconds: u64) -> Option<String> {
+    let time = Timestamp::from_second(seconds.try_into().ok()?).ok()?;
+    Some(time.strftime("%a %b %e %H:%M:%S %Y").to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,9 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn client_is_known_by_name_in_any_case() {
-        for name in ["claude", "claude.exe", "Claude.EXE"] {
-            assert!(is_named(name, PROGRAM), "{name}");
+    fn client_is_known_by_its_name() {
+        for name in ["claude", "claude.exe"] {
+            assert!(has_name(name, PROGRAM, false), "{name}");
+            assert!(has_name(name, PROGRAM, true), "{name}");
+        }
+        for name in ["Claude", "Claude.EXE"] {
+            assert!(has_name(name, PROGRAM, true), "{name}");
+            assert!(!has_name(name, PROGRAM, false), "{name}");
         }
         for name in [
             "",
@@ -170,8 +197,25 @@ mod tests {
             "Claude Helper",
             "é.exe",
         ] {
-            assert!(!is_named(name, PROGRAM), "{name}");
+            assert!(!has_name(name, PROGRAM, true), "{name}");
         }
+    }
+
+    #[test]
+    fn start_time_is_a_number_or_off_linux_a_date() {
+        assert_eq!(
+            date(1_789_029_118).as_deref(),
+            Some("Thu Sep 10 08:31:58 2026")
+        );
+        assert_eq!(
+            date(1_788_220_800).as_deref(),
+            Some("Tue Sep  1 00:00:00 2026")
+        );
+        assert_eq!(date(u64::MAX), None);
+        assert!(is_start("1789029118", 1_789_029_118));
+        assert!(!is_start("1789029117", 1_789_029_118));
+        let is_date = is_start("Thu Sep 10 08:31:58 2026", 1_789_029_118);
+        assert_eq!(is_date, cfg!(not(target_os = "linux")));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::paths::real_path;
+
 /// How many symbolic links are followed before they count as a loop; the limit of Linux.
 const MAX_LINKS: usize = 40;
 /// The largest text file that is read, in bytes. The client's own state can have several megabytes.
@@ -183,11 +185,11 @@ impl TextFile {
     /// could have any file of this user changed, or copied into the folder.
     pub fn read_within(path: PathBuf, folder: &Path) -> Result<Self> {
         let target = follow_links(&path)?;
-        let real = folder.canonicalize()?;
+        let real = real_path(folder)?;
         // The existing part of the path decides; the rest will be created below it.
         let existing = target.ancestors().find(|part| part.exists());
         let resolved = existing.and_then(|part| {
-            let mut resolved = part.canonicalize().ok()?;
+            let mut resolved = real_path(part).ok()?;
             resolved.extend(target.strip_prefix(part).ok()?);
             Some(resolved)
         });
@@ -367,8 +369,11 @@ fn write_like(path: &Path, text: &str, model: &Path, access: Access) -> Result<(
         }
     }
     file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    Ok(())
+    let synced = file.sync_all();
+    // On macOS that includes the disk's own cache, which some file systems (NFS, FUSE) refuse.
+    #[cfg(target_os = "macos")]
+    let synced = synced.or_else(|_| rustix::fs::fsync(&file).map_err(io::Error::from));
+    Ok(synced?)
 }
 
 /// With `sudo`, the program must not make root the owner of a user's file, because the client could

@@ -1,5 +1,5 @@
-//! Time, files, processes, signals and users of the operating system, which processes are clients,
-//! working trees of Git, and lenient reading of JSON.
+//! Time, files, paths, processes, signals and users of the operating system, which processes are
+//! clients, working trees of Git, and lenient reading of JSON.
 
 pub mod access;
 pub mod client;
@@ -9,6 +9,7 @@ pub mod git;
 pub mod json;
 pub mod listener;
 pub mod mounts;
+pub mod paths;
 pub mod process;
 pub mod signals;
 pub mod user;

@@ -85,17 +85,22 @@ fn put(machine: &Machine, way: &str, version: &str) -> &'static str {
             machine.write(&format!("{folder}/package.json"), &text, 0o644);
             "node_modules/@anthropic-ai/claude-agent-sdk"
         }
-        "the SDK for Python" => {
-            let file = ".venv/lib/python3.12/site-packages/claude_agent_sdk/_cli_version.py";
+        "the SDK for Python" | "the SDK for Python on Windows" => {
+            let folder = if way == "the SDK for Python" {
+                "lib/python3.12"
+            } else {
+                "Lib"
+            };
+            let file = format!(".venv/{folder}/site-packages/claude_agent_sdk/_cli_version.py");
             let text = format!("\"\"\"Bundled version.\"\"\"\n\n__cli_version__ = \"{version}\"\n");
-            machine.write(file, &text, 0o644);
+            machine.write(&file, &text, 0o644);
             "claude_agent_sdk/_cli_version.py"
         }
         _ => unreachable!(),
     }
 }
 
-const WAYS: [&str; 9] = [
+const WAYS: [&str; 10] = [
     "npm",
     "npm, a program",
     "the installer",
@@ -105,6 +110,7 @@ const WAYS: [&str; 9] = [
     "another editor",
     "the SDK",
     "the SDK for Python",
+    "the SDK for Python on Windows",
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 //! remedy.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -300,12 +301,23 @@ fn plugin_without_executable_is_reported() {
             .stdout
             .contains("✓ hooks          the plugin convex-sidecar@convex-sidecar in ")
     );
+    let machine = machine.env("PATH", "");
+    let mut homebrew = ["/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew"].iter();
+    if homebrew.any(|folder| Path::new(folder).join("bin/convex-sidecar").exists()) {
+        return; // This machine has one that the plugin finds.
+    }
     assert_reports(
-        &machine.env("PATH", ""),
+        &machine,
         "failed",
         "cannot find the executable",
         "put its folder on the PATH",
     );
+    // The plugin's script looks there, too.
+    let name = format!("convex-sidecar{}", std::env::consts::EXE_SUFFIX);
+    let copy = format!(".local/share/convex-sidecar/bin/{name}");
+    machine.write(&copy, "", 0o755);
+    let shown = doctor(&machine).stdout;
+    assert!(!shown.contains("cannot find the executable"), "{shown}");
 }
 
 #[test]
@@ -323,25 +335,25 @@ fn timeout_in_milliseconds_is_reported() {
 
 #[test]
 fn moved_executable_is_reported() {
-    let machine = installed(Machine::new(), |settings| {
-        // With `args` on Windows.
-        let command = if cfg!(windows) {
-            "C:/old/convex-sidecar.exe"
+    // The second one is how Windows abbreviates a long name.
+    for folder in ["old", "RUNNER~1"] {
+        let path = if cfg!(windows) {
+            format!("C:/{folder}/convex-sidecar.exe")
         } else {
-            "/old/convex-sidecar hook"
+            format!("/{folder}/convex-sidecar")
         };
-        hook(settings, "Stop")["command"] = json!(command);
-    });
-    assert_reports(
-        &machine,
-        "failed",
-        if cfg!(windows) {
-            "runs C:/old/convex-sidecar.exe, which does not exist"
-        } else {
-            "runs /old/convex-sidecar, which does not exist"
-        },
-        "`convex-sidecar install`",
-    );
+        let machine = installed(Machine::new(), |settings| {
+            // With `args` on Windows.
+            let verb = if cfg!(windows) { "" } else { " hook" };
+            hook(settings, "Stop")["command"] = json!(format!("{path}{verb}"));
+        });
+        assert_reports(
+            &machine,
+            "failed",
+            &format!("runs {path}, which does not exist"),
+            "`convex-sidecar install`",
+        );
+    }
 }
 
 /// A machine whose hook for Stop runs another program, this one, with `prefix` before its path.

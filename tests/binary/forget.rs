@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Capture, Machine, contains, copy_folder, root};
+use crate::support::{Backend, Capture, Machine, contains, copy_folder, root, with_slashes};
 
 const PARENT: &str = "cb59ddfc-5ec4-4b59-b897-bf42b0ff09ef";
 const FORK: &str = "6a24769d";
@@ -81,6 +81,7 @@ fn import_leaves_out_a_forgotten_session() {
         "Claude Code's transcript is still there: {}\n",
         path.display()
     );
+    let (printed, rest) = (with_slashes(&printed), with_slashes(&rest));
     assert!(printed.ends_with(&rest), "{printed}");
     assert_eq!(
         import(&[]),

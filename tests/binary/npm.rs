@@ -195,6 +195,9 @@ fn packages_have_no_script_and_no_file_that_is_not_needed() {
             (&manifest["scripts"], &manifest["version"]),
             (&Value::Null, &json!(VERSION))
         );
+        // Otherwise Yarn leaves an executable in a zip.
+        let has_executable = files.contains(&"bin".to_owned());
+        assert_eq!(manifest["preferUnplugged"] == true, has_executable);
     }
     // A release without one of its executables is not packed.
     let mut pack = Command::new("node");

@@ -17,10 +17,11 @@ fn run(machine: &Machine, event: &str, variables: &[(&str, &str)], input: &str) 
         .as_str()
         .unwrap();
     let mut shell = Command::new("/bin/sh");
+    let plugin = plugin_folder(machine, "plugin");
     shell
         .args(["-c", command])
         .env_clear()
-        .env("CLAUDE_PLUGIN_ROOT", root())
+        .env("CLAUDE_PLUGIN_ROOT", plugin)
         .env("CONVEX_SIDECAR_HOME", machine.sidecar_home());
     shell
         .current_dir(machine.home())
@@ -44,16 +45,14 @@ fn run(machine: &Machine, event: &str, variables: &[(&str, &str)], input: &str) 
 #[test]
 fn missing_program_prints_one_line_for_the_user_and_none_for_the_model() {
     let machine = Machine::new();
-    for (variables, path) in [
-        (&[("PATH", "/nowhere")][..], root().to_str().unwrap()),
-        (
-            &[
-                ("PATH", "/nowhere"),
-                ("HOME", "/nowhere"),
-                ("CONVEX_SIDECAR_BIN", "/nowhere/convex-sidecar"),
-            ],
-            root().to_str().unwrap(),
-        ),
+    let path = machine.home().join("plugin").display().to_string();
+    for variables in [
+        &[("PATH", "/nowhere")][..],
+        &[
+            ("PATH", "/nowhere"),
+            ("HOME", "/nowhere"),
+            ("CONVEX_SIDECAR_BIN", "/nowhere/convex-sidecar"),
+        ],
     ] {
         let output = run(&machine, "SessionStart", variables, "{}");
         assert_eq!(
@@ -71,7 +70,8 @@ fn missing_program_prints_one_line_for_the_user_and_none_for_the_model() {
         assert_eq!(
             line,
             format!(
-                "convex-sidecar is not installed, so this session is not recorded; install it: cargo install --locked --path '{path}'"
+                "convex-sidecar is not installed, so this session is not recorded; install it: npm install --global convex-sidecar, \
+                 or with Homebrew, or cargo install --locked --path '{path}'"
             )
         );
         for event in ["UserPromptSubmit", "Stop", "SessionEnd"] {
@@ -83,15 +83,19 @@ fn missing_program_prints_one_line_for_the_user_and_none_for_the_model() {
 
 const FOLDERS: [&str; 6] = ["a b", "it's", "\"x\"", "back\\slash", "tab\there", "日本"];
 
-/// The plugin's script in a folder of this name.
+/// Where Homebrew links executables.
+const HOMEBREW: [&str; 3] = ["/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew"];
+
+/// The plugin's script in a folder of this name. The folders of Homebrew are below the home folder,
+/// because this machine may have an executable in its own.
 fn plugin_folder(machine: &Machine, name: &str) -> PathBuf {
     let plugin = machine.home().join(name);
-    std::fs::create_dir_all(plugin.join("hooks")).unwrap();
-    std::fs::copy(
-        root().join("hooks/convex-sidecar.sh"),
-        plugin.join("hooks/convex-sidecar.sh"),
-    )
-    .unwrap();
+    let mut script = std::fs::read_to_string(root().join("hooks/convex-sidecar.sh")).unwrap();
+    for folder in HOMEBREW {
+        let here = format!("  '{}{folder}'/bin/", machine.home().display());
+        script = script.replace(&format!("  {folder}/bin/"), &here);
+    }
+    machine.write(&format!("{name}/hooks/convex-sidecar.sh"), &script, 0o755);
     plugin
 }
 
@@ -229,6 +233,28 @@ fn program_is_found_on_the_path_in_cargo_home_or_by_variable() {
         )
         .silent();
         assert_eq!(machine.documents().len(), 1, "{way}");
+    }
+}
+
+/// Clients that the desktop, launchd or cron starts have a short PATH.
+#[test]
+fn program_is_found_without_the_path() {
+    let home_folders = [
+        "Library/Application Support/convex-sidecar",
+        ".local/share/convex-sidecar",
+    ];
+    let homebrew = HOMEBREW.map(|folder| folder.trim_start_matches('/'));
+    for folder in homebrew.into_iter().chain(home_folders) {
+        let machine = Machine::new();
+        let bin = machine.home().join(folder).join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        let executable = env!("CARGO_BIN_EXE_convex-sidecar");
+        std::os::unix::fs::symlink(executable, bin.join("convex-sidecar")).unwrap();
+        let home = machine.home().to_str().unwrap();
+        let variables = [("PATH", "/usr/bin:/bin"), ("HOME", home)];
+        let input = Capture::new("print-mode").hooks(&machine)[0].json.clone();
+        run(&machine, "SessionStart", &variables, &input).silent();
+        assert_eq!(machine.documents().len(), 1, "{folder}");
     }
 }
 

@@ -71,6 +71,7 @@ fn setup_that_cannot_succeed_is_refused_before_anything_starts() {
             &["windows on x86_64", "Linux containers"],
         ),
         // This file system is always full.
+        #[cfg(target_os = "linux")]
         (
             INFO,
             r#"echo '{"Architecture":"x86_64","OSType":"linux","DockerRootDir":"/proc"}'; exit

@@ -83,7 +83,8 @@ fn workflow_is_not_set_to_nothing() {
 /// The completions that bash offers for the last of these words.
 fn completed(machine: &Machine, line: &[&str]) -> Vec<String> {
     let script = r#"
-        source <(convex-sidecar completions bash)
+        # The bash of macOS cannot read it with `source <(…)`.
+        eval "$(convex-sidecar completions bash)"
         COMP_WORDS=(convex-sidecar "$@") COMP_CWORD=$#
         function=$(complete -p convex-sidecar)
         function=${function##*-F }

@@ -87,8 +87,12 @@ impl Output {
 
 impl Machine {
     pub fn new() -> Self {
+        let folder = std::env::temp_dir();
+        // On macOS it is behind a link, and programs see the real path of the folder they run in.
+        #[cfg(unix)]
+        let folder = folder.canonicalize().unwrap();
         Self {
-            home: TempDir::new().unwrap(),
+            home: TempDir::new_in(folder).unwrap(),
             environment: Vec::new(),
             keys: Vec::new(),
             is_at_home: false,

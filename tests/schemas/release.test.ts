@@ -25,10 +25,11 @@ interface Step {
   with?: Record<string, string>;
 }
 interface Job {
+  if?: string;
   needs?: string | string[];
   permissions?: Record<string, string>;
   "runs-on": string;
-  strategy?: { matrix: { include: { target: string; runner: string }[] } };
+  strategy?: { "fail-fast": boolean; matrix: { include: { target: string; runner: string }[] } };
   steps: Step[];
 }
 const workflow = read(".github/workflows/release.yml");
@@ -47,6 +48,20 @@ const step = (name: string) =>
   new RegExp(`^${name}\\(\\) \\{\\n(.*?)^\\}`, "ms").exec(script)?.[1] ?? "";
 
 describe("the release workflow", () => {
+  test("tests each system before a tag exists, and publishes only a tag", () => {
+    const onTag = "github.ref_type == 'tag'";
+    expect(Object.keys((parse(workflow) as { on: object }).on)).toEqual([
+      "push",
+      "workflow_dispatch",
+    ]);
+    expect(build?.strategy?.["fail-fast"]).toBe(false);
+    expect(release?.if).toBe(onTag);
+    const ofTags = check?.steps.filter((step) => step.if === onTag) ?? [];
+    expect(ofTags.map((step) => step.run)).toEqual([
+      'packaging/release.sh check_tag "$GITHUB_REF_NAME"',
+    ]);
+  });
+
   test("runs the steps of packaging/release.sh and nothing else", () => {
     expect(steps(check)).toEqual([
       'packaging/release.sh check_tag "$GITHUB_REF_NAME"',

@@ -2,6 +2,7 @@
 //! file. A client that does not know an event in that file ignores all of it.
 
 use std::collections::HashSet;
+use std::env::consts::EXE_SUFFIX;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -126,7 +127,8 @@ fn find(environment: &Environment) -> Vec<Client> {
     let home = config::home(environment);
     let mut programs: Vec<_> = executables("claude", environment).collect();
     programs.extend(config::client_folder(environment).map(|folder| folder.join("local/claude")));
-    programs.extend(home.map(|home| home.join(".local/bin/claude")));
+    let client = format!("claude{EXE_SUFFIX}");
+    programs.extend(home.map(|home| home.join(".local/bin").join(client)));
     let mut clients: Vec<_> = programs
         .iter()
         .filter(|path| path.is_file())
@@ -206,7 +208,8 @@ fn packages(environment: &Environment) -> Vec<Client> {
     }
     let active = environment.get("VIRTUAL_ENV").map(PathBuf::from);
     for folder in active.into_iter().chain([here.join(".venv")]) {
-        for python in entries(&folder.join("lib")) {
+        // On Windows, there is no folder for the version of Python.
+        for python in entries(&folder.join("lib")).chain([folder.join("Lib")]) {
             let file = python.join("site-packages").join(PYTHON_SDK);
             let text = read(&file).unwrap_or_default();
             let line = text

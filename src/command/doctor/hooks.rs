@@ -377,7 +377,8 @@ fn has_own_home_or_deployment(entry: &Entry) -> bool {
 }
 
 /// Whether the program depends on variables that only a shell in the client's environment can
-/// expand.
+/// expand. A short name of Windows has a `~` too (`C:\Users\RUNNER~1`), but only one at the
+/// beginning is expanded.
 fn has_variable(entry: &Entry) -> bool {
-    entry.program.contains(['$', '~', '`'])
+    entry.program.starts_with('~') || entry.program.contains(['$', '`'])
 }

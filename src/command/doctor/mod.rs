@@ -176,7 +176,8 @@ fn permissions(name: &'static str, path: &Path, _: u32) -> Option<Check> {
 }
 
 /// A warning if a file is not in the user's profile. On Windows a file has the permissions of its
-/// folder, which are not read here; those of a profile keep other users out.
+/// folder, which are not read here; those of a profile keep other users out. A file's own permissions
+/// would be lost when it is replaced.
 #[cfg(any(not(unix), test))]
 fn outside_of_profile(name: &'static str, path: &Path, profile: &Path) -> Option<Check> {
     let real = path.canonicalize().ok()?;
@@ -186,7 +187,7 @@ fn outside_of_profile(name: &'static str, path: &Path, profile: &Path) -> Option
         Check::warning(
             name,
             format!("{path} is not below {profile}, so other users may read it"),
-            "move it there, or set permissions that keep other users out (icacls)",
+            "move it there, or set permissions of its folder that keep other users out (icacls)",
         )
     })
 }
@@ -345,6 +346,8 @@ mod tests {
         let outside = check(&file("journal.db")).unwrap();
         assert_eq!(outside.outcome, Outcome::Warning);
         assert!(outside.finding.contains("other users may read it"));
+        let remedy = outside.remedy.unwrap_or_default();
+        assert!(remedy.contains("permissions of its folder"), "{remedy}");
         // The folder itself is covered by the checks of its files.
         assert!(check(folder.path()).is_none());
     }

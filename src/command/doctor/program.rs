@@ -15,6 +15,18 @@ const LIMIT: Duration = Duration::from_secs(12);
 /// What `--version` prints before the number.
 const NAME: &str = "convex-sidecar ";
 
+/// Where Homebrew links executables.
+const HOMEBREW: [&str; 3] = [
+    "/opt/homebrew/bin",
+    "/usr/local/bin",
+    "/home/linuxbrew/.linuxbrew/bin",
+];
+/// The folders below the home folder with the copy that `install` makes, on macOS and Linux.
+const COPIES: [&str; 2] = [
+    "Library/Application Support/convex-sidecar/bin",
+    ".local/share/convex-sidecar/bin",
+];
+
 /// A program in a settings file.
 #[derive(Debug, Clone, Copy)]
 pub struct Named<'a> {
@@ -96,15 +108,17 @@ fn why_not_started(error: &anyhow::Error) -> String {
 
 /// Whether the plugin finds an executable; `hooks/convex-sidecar.sh` looks in the same places.
 pub fn is_found_by_plugin(environment: &Environment) -> bool {
+    let folder = |path: &str| Some(config::home(environment)?.join(path));
+    let cargo = environment.get("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| folder(".cargo"));
+    let folders = cargo.map(|cargo| cargo.join("bin")).into_iter();
+    let folders = folders
+        .chain(HOMEBREW.map(PathBuf::from))
+        .chain(COPIES.into_iter().filter_map(folder));
     let stated = environment.get("CONVEX_SIDECAR_BIN").map(PathBuf::from);
-    let cargo = environment
-        .get("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(config::home(environment)?.join(".cargo")));
-    let in_cargo = cargo.map(|folder| folder.join("bin").join(config::executable_name()));
+    let mut programs = folders
+        .map(|folder| folder.join(config::executable_name()))
+        .chain(stated);
     executables("convex-sidecar", environment).next().is_some()
-        || stated
-            .into_iter()
-            .chain(in_cargo)
-            .any(|path| path.is_file())
+        || programs.any(|path| path.is_file())
 }

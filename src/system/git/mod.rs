@@ -10,6 +10,7 @@ use url::Url;
 use self::config::Entry;
 use super::files::read_regular;
 use super::json::BYTE_ORDER_MARK;
+use super::paths::real_path;
 
 /// How many folders above the current one are searched.
 const MAX_LEVELS: usize = 64;
@@ -171,7 +172,7 @@ fn own_folder(folder: &Path, dot_git: &Path) -> Option<PathBuf> {
 
 /// The path without `..`, so that it can be compared.
 fn resolve(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    real_path(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn text(path: &Path) -> Option<String> {

@@ -8,19 +8,19 @@
     reason = "this module reads what the operating system knows of processes"
 )]
 
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod other;
+
 use std::ffi::OsString;
 use std::sync::OnceLock;
-#[cfg(target_os = "linux")]
-use std::{fs::File, io::Read};
 
+#[cfg(target_os = "linux")]
+use self::linux::{finder, read};
+#[cfg(not(target_os = "linux"))]
+use self::other::finder;
 use crate::record::run::Owner;
-
-/// The maximum size of the `/proc` files that are read here, in bytes.
-#[cfg(target_os = "linux")]
-const SHORT: usize = 4_096;
-/// The initial buffer for an environment, larger than most environments, in bytes.
-#[cfg(target_os = "linux")]
-const LONG: usize = 65_536;
 
 /// More ancestors than any process has. The limit is needed because some systems can report a
 /// cycle.
@@ -44,13 +44,20 @@ pub fn owner(pid: u32) -> Option<Owner> {
     Process::find(pid).map(|process| process.owner())
 }
 
-/// Whether the owner is known to have ended.
+/// Those of these owners that are known to have ended.
 #[must_use]
-pub fn is_gone(owner: &Owner) -> bool {
+pub fn gone<'a>(owners: impl Iterator<Item = &'a Owner> + Clone) -> Vec<&'a Owner> {
+    let find = finder(owners.clone());
+    owners.filter(|owner| is_gone(owner, &find)).collect()
+}
+
+/// Whether the owner is known to have ended. The start time of a process that this user may not
+/// inspect is given as 0.
+fn is_gone(owner: &Owner, find: impl Fn(u32) -> Option<Process>) -> bool {
     let here = place();
     if is_same(&owner.place, here) {
-        return Process::find(owner.pid)
-            .is_none_or(|process| process.start_time != owner.start_time);
+        return find(owner.pid)
+            .is_none_or(|process| ![0, owner.start_time].contains(&process.start_time));
     }
     is_before_reboot(&owner.place, here)
 }
@@ -165,19 +172,6 @@ const fn is_parent(parent_started: u64, started: u64, are_ids_stale: bool) -> bo
     !are_ids_stale || parent_started <= started
 }
 
-/// Reads a short file of the kernel, which a single system call returns. A process can give itself
-/// a name that is not UTF-8.
-#[cfg(target_os = "linux")]
-fn read(path: &str) -> Option<String> {
-    let mut bytes = vec![0; SHORT];
-    let length = File::open(path).ok()?.read(&mut bytes).ok()?;
-    bytes.truncate(length);
-    Some(
-        String::from_utf8(bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
-    )
-}
-
 impl Process {
     /// The process as an owner of a run.
     #[must_use]
@@ -192,133 +186,6 @@ impl Process {
     /// Its ancestors, its parent first.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> + use<> {
         ancestors_of(self.parent, self.start_time)
-    }
-
-    /// The process `pid`, if it is alive. `/proc/PID/stat` is `pid (name) state ppid … starttime
-    /// …`; the name can contain any character.
-    #[cfg(target_os = "linux")]
-    #[must_use]
-    pub fn find(pid: u32) -> Option<Self> {
-        let stat = read(&format!("/proc/{pid}/stat"))?;
-        let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
-        let mut fields = rest.split(' ');
-        // A zombie has ended, but its parent has not waited for it.
-        let is_zombie = matches!(fields.next()?, "Z" | "X");
-        let parent = fields.next()?.parse().ok()?;
-        let start_time = fields.nth(17)?.parse().ok()?;
-        (!is_zombie).then(|| Self {
-            pid,
-            name: name.to_owned(),
-            start_time,
-            parent,
-        })
-    }
-
-    /// The path of its program, if this user may read it.
-    #[cfg(target_os = "linux")]
-    #[must_use]
-    pub fn program(&self) -> Option<String> {
-        let path = std::fs::read_link(format!("/proc/{}/exe", self.pid)).ok()?;
-        let path = path.to_string_lossy();
-        // An update has replaced the file.
-        Some(path.trim_end_matches(" (deleted)").to_owned())
-    }
-
-    /// Its command line, if this user may read it, up to 4 KiB.
-    #[cfg(target_os = "linux")]
-    #[must_use]
-    pub fn arguments(&self) -> Vec<String> {
-        let text = read(&format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
-        text.split('\0').map(str::to_owned).collect()
-    }
-
-    /// The environment that it was started with, if this user may read it.
-    #[cfg(target_os = "linux")]
-    #[must_use]
-    pub fn environment(&self) -> Option<StartEnvironment> {
-        let mut bytes = Vec::with_capacity(LONG);
-        let mut file = File::open(format!("/proc/{}/environ", self.pid)).ok()?;
-        file.read_to_end(&mut bytes).ok()?;
-        Some(StartEnvironment(bytes))
-    }
-
-    /// The process `pid`, if it is alive.
-    #[cfg(not(target_os = "linux"))]
-    #[must_use]
-    pub fn find(pid: u32) -> Option<Self> {
-        inspect(pid, sysinfo::ProcessRefreshKind::nothing(), Self::of)
-    }
-
-    /// The process `pid`, if it was alive when this was first called. On Windows, looking up one
-    /// process requires listing all of them, which is done only once for all ancestors.
-    #[cfg(windows)]
-    fn listed(pid: u32) -> Option<Self> {
-        static ALL: OnceLock<sysinfo::System> = OnceLock::new();
-        let all = ALL.get_or_init(|| {
-            let (mut system, details) = (
-                sysinfo::System::new(),
-                sysinfo::ProcessRefreshKind::nothing(),
-            );
-            system.refresh_processes_specifics(sysinfo::ProcessesToUpdate::All, true, details);
-            system
-        });
-        all.process(sysinfo::Pid::from_u32(pid)).map(Self::of)
-    }
-
-    #[cfg(not(windows))]
-    fn listed(pid: u32) -> Option<Self> {
-        Self::find(pid)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn of(process: &sysinfo::Process) -> Self {
-        Self {
-            pid: process.pid().as_u32(),
-            name: process.name().to_string_lossy().into_owned(),
-            start_time: process.start_time(),
-            parent: process.parent().map_or(0, sysinfo::Pid::as_u32),
-        }
-    }
-
-    /// The path of its program, if this user may read it.
-    #[cfg(not(target_os = "linux"))]
-    #[must_use]
-    pub fn program(&self) -> Option<String> {
-        let details = sysinfo::ProcessRefreshKind::nothing().with_exe(sysinfo::UpdateKind::Always);
-        inspect(self.pid, details, |process| {
-            process
-                .exe()
-                .map(|path| path.to_string_lossy().into_owned())
-        })
-        .flatten()
-    }
-
-    /// Its command line, if this user may read it.
-    #[cfg(not(target_os = "linux"))]
-    #[must_use]
-    pub fn arguments(&self) -> Vec<String> {
-        let details = sysinfo::ProcessRefreshKind::nothing().with_cmd(sysinfo::UpdateKind::Always);
-        let texts = |words: &[std::ffi::OsString]| -> Vec<String> {
-            words
-                .iter()
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect()
-        };
-        inspect(self.pid, details, |process| texts(process.cmd())).unwrap_or_default()
-    }
-
-    /// The environment that it was started with, if this user may read it.
-    #[cfg(not(target_os = "linux"))]
-    #[must_use]
-    pub fn environment(&self) -> Option<StartEnvironment> {
-        let details =
-            sysinfo::ProcessRefreshKind::nothing().with_environ(sysinfo::UpdateKind::Always);
-        inspect(self.pid, details, |process| {
-            let variables = process.environ().iter();
-            let texts: Vec<_> = variables.map(|text| text.as_encoded_bytes()).collect();
-            StartEnvironment(texts.join(&0))
-        })
-        .filter(|environment| !environment.0.is_empty())
     }
 }
 
@@ -370,31 +237,21 @@ fn text(bytes: &[u8]) -> OsString {
     String::from_utf8_lossy(bytes).into_owned().into()
 }
 
-/// What the system says about the process `pid`, if it is alive.
-#[cfg(not(target_os = "linux"))]
-fn inspect<T>(
-    pid: u32,
-    details: sysinfo::ProcessRefreshKind,
-    answer: impl FnOnce(&sysinfo::Process) -> T,
-) -> Option<T> {
-    let pid = sysinfo::Pid::from_u32(pid);
-    let mut system = sysinfo::System::new();
-    system.refresh_processes_specifics(sysinfo::ProcessesToUpdate::Some(&[pid]), true, details);
-    system.process(pid).map(answer)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn ended_process_is_gone_and_this_one_is_not() {
+        let is_gone = |owner| gone([owner].into_iter()) == [owner];
         let own = owner(std::process::id()).unwrap();
         assert!(!is_gone(&own));
-        assert!(is_gone(&Owner {
+        let other = Owner {
             start_time: own.start_time + 1_000,
-            ..own
-        }));
+            ..own.clone()
+        };
+        assert!(is_gone(&other));
+        assert_eq!(gone([&own, &other].into_iter()), [&other]);
 
         // A shell waits for its input.
         let shell = if cfg!(windows) { "cmd" } else { "sh" };
@@ -407,6 +264,24 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(is_gone(&owner));
+    }
+
+    #[test]
+    fn process_whose_start_is_not_known_may_be_the_owner() {
+        let own = Process::find(std::process::id()).unwrap();
+        let started = |start_time| {
+            let own = own.clone();
+            move |_| {
+                Some(Process {
+                    start_time,
+                    ..own.clone()
+                })
+            }
+        };
+        assert!(!is_gone(&own.owner(), started(own.start_time)));
+        assert!(!is_gone(&own.owner(), started(0)));
+        assert!(is_gone(&own.owner(), started(own.start_time + 1)));
+        assert!(is_gone(&own.owner(), |_| None));
     }
 
     #[test]
