@@ -20,8 +20,8 @@ pub struct TranscriptDelta {
     pub(super) origin: Option<Origin>,
     /// When the client began the session's files (`Beginning::began_at`).
     pub(super) began_at: Option<Millis>,
-    /// The sessions of `Beginning::process_session_id`.
-    pub(super) process_sessions: Vec<String>,
+    /// The session that the client process began with (`Beginning::process_session_id`).
+    pub(super) process_session_id: Option<String>,
     /// Whether the session's main chain may be in several files.
     pub(super) has_several_parts: bool,
     /// How much of the files was read, this delta included.
@@ -85,7 +85,7 @@ pub fn read_files(
         files: Vec::new(),
         origin: None,
         began_at: None,
-        process_sessions: Vec::new(),
+        process_session_id: None,
         has_several_parts: files
             .iter()
             .filter(|(_, source)| *source == Source::Main)
@@ -149,7 +149,8 @@ pub fn read_files(
             delta.origin = origins.min();
             let began_at = delta.began_at.into_iter().chain(beginning.began_at);
             delta.began_at = began_at.min();
-            delta.process_sessions.extend(beginning.process_session_id);
+            let process_session = delta.process_session_id.take();
+            delta.process_session_id = process_session.or(beginning.process_session_id);
         }
         if checkpoint != from || is_from_start {
             let subagent_type = (*source == Source::Subagent)

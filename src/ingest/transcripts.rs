@@ -234,11 +234,8 @@ pub(super) fn count(
     row.figures.began_at = began_at.min();
     // These decide which session had a record first, so they come before the records.
     let mut has_marks = false;
-    let session_id = &row.session.session_id;
-    for parent in delta.process_sessions.iter().filter(|of| *of != session_id) {
-        has_marks = true;
-        write.store_fork(session_id, parent)?;
-    }
+    let process_session = row.figures.process_session_id.take();
+    row.figures.process_session_id = process_session.or(delta.process_session_id);
     for facts in delta.files.iter().flat_map(|file| &file.facts) {
         has_marks |= facts.forked_from.is_some() || !facts.continued_in.is_empty();
         if let Some(parent) = &facts.forked_from {
@@ -284,7 +281,11 @@ pub(super) fn count(
     row.figures
         .absorb((&mut chains, facts), latest, &mut counter, &config.prices)?;
     let parents = counter.parents()?;
+    let has_found_forks = counter.has_found_forks();
     drop(counter);
+    if has_found_forks {
+        row.is_stale = write.is_stale(row)?;
+    }
     for parent in parents {
         if row.figures.parents.insert(parent.clone()) {
             write.store_copy(row, &parent)?;
@@ -314,7 +315,10 @@ fn find_base(write: &Write<'_>, row: &mut SessionRow) -> Result<()> {
     let marked = marked.iter().filter_map(load).collect::<Result<Vec<_>>>()?;
     let owners = match marked.into_iter().find(is_continued) {
         // The client says which session this one continues.
-        Some(parent) => vec![parent],
+        Some(parent) => {
+            write.store_copy(row, &parent.session.session_id)?;
+            vec![parent]
+        }
         None if !row.figures.is_unmarked_fork() => return Ok(()),
         None => {
             let owners = row.figures.parents.iter().filter_map(load);

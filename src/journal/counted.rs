@@ -203,6 +203,11 @@ impl<'a> Counter<'a> {
         }
     }
 
+    /// Whether the records say that a session is a fork of another, contrary to what was known.
+    pub fn has_found_forks(&self) -> bool {
+        self.family.has_found_forks
+    }
+
     /// The IDs of the sessions that had records of this one before it.
     pub fn parents(&self) -> Result<BTreeSet<String>> {
         let sql = "SELECT session_id FROM sessions WHERE id = ?";

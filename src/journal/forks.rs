@@ -46,7 +46,7 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// The IDs of the sessions that this one is a fork of, according to the client.
+    /// The IDs of the sessions that this one is known to be a fork of.
     pub fn marked_parents(&self, session_id: &str) -> Result<Vec<String>> {
         let sql = "SELECT parent FROM forks WHERE child = ?";
         query_all(self.connection, sql, [session_id], |row| row.get(0))
@@ -88,17 +88,51 @@ impl Write<'_> {
 pub(super) struct Family<'a> {
     connection: &'a Connection,
     session: i64,
-    /// When the client began the session's files, if that is known.
-    began_at: Option<Millis>,
+    says: Says,
     /// The sessions that had records of this one first, or seemed to, by their rows.
     relatives: HashMap<i64, Relative>,
+    /// Whether the records contradicted what was known.
+    pub has_found_forks: bool,
 }
 
 struct Relative {
     /// Whether it is younger, so that this session had the records first after all.
     is_younger: bool,
+    says: Says,
+}
+
+/// What the records of a session say about its origin.
+struct Says {
+    session_id: String,
     /// When the client began its files, if that is known.
     began_at: Option<Millis>,
+    /// The session that the client process began with, if that is known.
+    process_session_id: Option<String>,
+}
+
+impl Says {
+    fn of(connection: &Connection, session: i64) -> Result<Option<Self>> {
+        let sql = "SELECT session_id, figures ->> '$.beganAt', figures ->> '$.processSessionId' FROM sessions WHERE id = ?";
+        query_one(connection, sql, [session], |row| {
+            Ok(Self {
+                session_id: row.get(0)?,
+                began_at: row.get(1)?,
+                process_session_id: row.get(2)?,
+            })
+        })
+    }
+
+    /// Whether the session wrote a record of this time: a file begins with its copies.
+    fn wrote(&self, at: Option<Millis>) -> bool {
+        let both = self.began_at.zip(at);
+        both.is_some_and(|(began_at, at)| began_at <= at)
+    }
+
+    /// Whether its first message was written by a process of the other session. As both have it, it
+    /// was not written after the user left that one.
+    fn begins_with_copy_of(&self, other: &Self) -> bool {
+        self.process_session_id.as_ref() == Some(&other.session_id)
+    }
 }
 
 impl<'a> Family<'a> {
@@ -106,8 +140,13 @@ impl<'a> Family<'a> {
         Self {
             connection,
             session: row.stored.id,
-            began_at: row.figures.began_at,
+            says: Says {
+                session_id: row.session.session_id.clone(),
+                began_at: row.figures.began_at,
+                process_session_id: row.figures.process_session_id.clone(),
+            },
             relatives: HashMap::new(),
+            has_found_forks: false,
         }
     }
 
@@ -127,21 +166,25 @@ impl<'a> Family<'a> {
         };
         let relative = match self.relatives.entry(owner) {
             Occupied(known) => known.into_mut(),
-            Vacant(unknown) => unknown.insert(Relative {
-                is_younger: take_over(self.connection, self.session, owner)?,
-                began_at: began_at(self.connection, owner)?,
-            }),
+            Vacant(unknown) => {
+                let is_younger = take_over(self.connection, self.session, owner)?;
+                let Some(says) = Says::of(self.connection, owner)? else {
+                    return Ok(!is_younger);
+                };
+                unknown.insert(Relative { is_younger, says })
+            }
         };
-        // A file begins with its copies, so its session wrote what is later than its beginning.
-        let wrote =
-            |began_at: Option<Millis>| began_at.zip(at).is_some_and(|(from, at)| from <= at);
-        let (parent, child) = match (wrote(self.began_at), wrote(relative.began_at)) {
+        let (ours, theirs) = (&self.says, &relative.says);
+        let is_ours = theirs.begins_with_copy_of(ours) || ours.wrote(at);
+        let is_theirs = ours.begins_with_copy_of(theirs) || theirs.wrote(at);
+        let (parent, child) = match (is_ours, is_theirs) {
             (true, false) if !relative.is_younger => (self.session, owner),
             (false, true) if relative.is_younger => (owner, self.session),
             _ => return Ok(!relative.is_younger),
         };
         if store_found_fork(self.connection, child, parent)? {
             relative.is_younger = child == owner;
+            self.has_found_forks = true;
         }
         Ok(!relative.is_younger)
     }
@@ -167,31 +210,47 @@ fn is_fork(connection: &Connection, child: i64, parent: i64) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// Whether a session is older than another, which is never so both ways round.
-///
-/// The client's own marks decide: which record a copy was made of, and which session continues
-/// another one. Without marks, the older file is the original.
+/// Whether a session is older than another, so that it had the records of both first.
 pub(super) fn is_older(connection: &Connection, session: i64, other: i64) -> Result<bool> {
-    if is_fork(connection, session, other)? {
-        return Ok(false);
-    }
-    if is_fork(connection, other, session)? {
-        return Ok(true);
-    }
-    let sql = "SELECT (younger.first_record_at, younger.created_at) > (older.first_record_at, older.created_at) FROM sessions AS younger, sessions AS older
-               WHERE older.id = ? AND younger.id = ?";
-    let is_older = query_one(connection, sql, [session, other], |row| row.get(0))?;
-    Ok(is_older.flatten().unwrap_or(false))
+    Ok(Age::of(connection, session)? < Age::of(connection, other)?)
 }
 
-/// When the client began the files of a session, if that is known.
-fn began_at(connection: &Connection, session: i64) -> Result<Option<Millis>> {
-    let sql = "SELECT figures ->> '$.beganAt' FROM sessions WHERE id = ?";
-    Ok(query_one(connection, sql, [session], |row| row.get(0))?.flatten())
+/// The place of a session in the order of all. A fork follows its parent, by the client's marks or
+/// by what the records say (table `forks`), and where neither tells, the younger file follows. All
+/// of it is one order, because pairs could contradict each other: of three sessions, each would be
+/// older than the next.
+#[derive(PartialEq, PartialOrd)]
+struct Age {
+    /// The greatest of the session and its ancestors: the time of the first record, and when the
+    /// file was created.
+    greatest: (Millis, Millis),
+    ancestors: i64,
+    own: (Millis, Millis),
+    session: i64,
+}
+
+impl Age {
+    fn of(connection: &Connection, session: i64) -> Result<Option<Self>> {
+        let sql = "WITH RECURSIVE ancestors (id) AS (
+                     SELECT session_id FROM sessions WHERE id = ?1
+                     UNION SELECT forks.parent FROM forks JOIN ancestors ON forks.child = ancestors.id),
+                   ages (id, first, created) AS (
+                     SELECT id, coalesce(first_record_at, ?2), coalesce(created_at, ?2) FROM sessions WHERE session_id IN ancestors)
+                   SELECT greatest.first, greatest.created, (SELECT count(*) FROM ancestors), own.first, own.created
+                   FROM ages AS greatest, ages AS own WHERE own.id = ?1 ORDER BY 1 DESC, 2 DESC LIMIT 1";
+        query_one(connection, sql, [session, Millis::MAX], |row| {
+            Ok(Self {
+                greatest: (row.get(0)?, row.get(1)?),
+                ancestors: row.get(2)?,
+                own: (row.get(3)?, row.get(4)?),
+                session,
+            })
+        })
+    }
 }
 
 /// Remembers that a session is a fork of another, contrary to the ages of their files. Both must be
-/// read again. Returns `false` if the client says that it is the other way round.
+/// read again. Returns `false` if the other one is known to be a fork of this one.
 fn store_found_fork(connection: &Connection, child: i64, parent: i64) -> Result<bool> {
     if is_fork(connection, parent, child)? {
         return Ok(false);

@@ -25,7 +25,7 @@ pub(super) const VERSION: i64 = 2;
 ///   again.
 /// - `transcripts`: where the reading of each file of a session stopped, and the state of its
 ///   [`chain`](crate::record::chain).
-/// - `forks`: which session is a fork of which, according to the client.
+/// - `forks`: which session is a fork of which, according to the client or to the records of both.
 /// - `copies`: which session has copies of records that another one had first.
 /// - `counted`: every record that was counted on this machine, in pages from key `low` to key
 ///   `high` ([`counted`](super::counted)).

@@ -136,10 +136,8 @@ impl Prices {
         let configured = || {
             let of = |name| self.configured.get(name);
             // It may be configured under another one of its IDs, but not by another vendor.
-            let vendor = |id: &str| id.rsplit_once('/').map(|(vendor, _)| vendor.to_owned());
-            let is_same = |id: &String| {
-                base_name(id) == name && vendor(id).is_none_or(|of| vendor(model) == Some(of))
-            };
+            let is_same =
+                |id: &String| base_name(id) == name && ["", vendor(model)].contains(&vendor(id));
             let alike = || self.configured.iter().find(|(id, _)| is_same(id));
             let price = of(model).or_else(|| of(name));
             price.or_else(|| alike().map(|(_, price)| price)).copied()
@@ -211,6 +209,11 @@ fn base_name(model: &str) -> &str {
     without_suffix(name, |suffix| {
         suffix == "latest" || suffix.len() == 8 && suffix.parse::<u32>().is_ok()
     })
+}
+
+/// What precedes that name, such as `us.anthropic.` or `openrouter/`.
+fn vendor(model: &str) -> &str {
+    model.split(base_name(model)).next().unwrap_or_default()
 }
 
 fn without_suffix(name: &str, is_suffix: impl Fn(&str) -> bool) -> &str {
@@ -318,6 +321,11 @@ mod tests {
             ("acme/foo", "acme/foo:free", true),
             ("foo", "acme/foo", true),
             ("acme/foo", "other/foo", false),
+            (
+                "us.anthropic.claude-haiku-4-5-20251001-v1:0",
+                "claude-haiku-4-5",
+                false,
+            ),
             ("foo", "foo-2", false),
         ] {
             let price = serde_json::json!({id: {"input": 7, "output": 7}});

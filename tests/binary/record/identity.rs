@@ -566,6 +566,28 @@ fn history_is_inherited_only_where_an_older_session_has_the_record() {
                 ]
             },
         ),
+        ("forks of a session whose file is gone", {
+            let gone = history();
+            let printed = |number, began_at| {
+                let fork = gone.fork(number, Fork::Session);
+                fork.after_queue_operation(began_at)
+            };
+            let first = printed(2, "2026-09-02T11:00:00.000Z").prompt("two");
+            let second = printed(3, "2026-09-03T11:00:00.000Z").prompt("three");
+            let second = second.answer("own3", "Three.", 1_000);
+            let of_terminal = second.fork(4, Fork::Session).prompt("four");
+            vec![
+                (
+                    first.answer("own2", "Two.", 100),
+                    json!({"usage": 111, "inheritedUsage": null}),
+                ),
+                (second, json!({"usage": 1_000, "inheritedUsage": 11})),
+                (
+                    of_terminal.answer("own4", "Four.", 10_000),
+                    json!({"usage": 10_000, "inheritedUsage": 1_011}),
+                ),
+            ]
+        }),
         ("a fork whose file was restored before its parent's", {
             let history = Transcript::new(1)
                 .with(&json!({"session_id": Transcript::new(1).session}))
