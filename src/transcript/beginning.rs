@@ -11,6 +11,7 @@ use super::lines::{MAX_LINE, MAX_PASSED};
 use super::reader::At;
 use super::recovery::whole_value;
 use super::shrink::Shrinker;
+use super::state::can_be_session;
 use crate::record::Millis;
 use crate::system::files::open_regular;
 
@@ -109,7 +110,8 @@ pub fn read(file: &File) -> io::Result<Beginning> {
         beginning.version = beginning.version.or_else(|| text(envelope.version));
         beginning.cwd = beginning.cwd.or_else(|| text(envelope.cwd));
         if beginning.process_session_id.is_none() {
-            beginning.process_session_id = text(envelope.process_session_id);
+            let id = text(envelope.process_session_id);
+            beginning.process_session_id = id.filter(|id| can_be_session(id));
         }
         if envelope.uuid.is_some() {
             is_marked = is_marked.or(Some(envelope.forked_from.is_some()));

@@ -230,6 +230,9 @@ fn ways() -> Vec<Way> {
         fork.transcript.last_mut().unwrap()["forkedFrom"][field] = json!(key());
         ways.push(fork);
     }
+    let mut of_process = record("user", "", None);
+    of_process.transcript[0]["session_id"] = json!(key());
+    ways.push(of_process);
     let mut last_prompt = record("user", "/message/content", None);
     last_prompt.transcript.remove(0);
     ways.push(last_prompt);
