@@ -1,6 +1,6 @@
 //! Counts what is new in the transcript files of a session, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -230,12 +230,12 @@ pub(super) fn count(
     if let Some(origin) = delta.origin {
         write.store_origin(row, origin)?;
     }
+    // These decide which session had a record first, so they come before the records.
     let began_at = row.figures.began_at.into_iter().chain(delta.began_at);
     row.figures.began_at = began_at.min();
-    // These decide which session had a record first, so they come before the records.
-    let mut has_marks = false;
     let process_session = row.figures.process_session_id.take();
     row.figures.process_session_id = process_session.or(delta.process_session_id);
+    let mut has_marks = false;
     for facts in delta.files.iter().flat_map(|file| &file.facts) {
         has_marks |= facts.forked_from.is_some() || !facts.continued_in.is_empty();
         if let Some(parent) = &facts.forked_from {
@@ -243,7 +243,7 @@ pub(super) fn count(
         }
         for child in facts.continued_in.keys() {
             write.store_fork(child, &row.session.session_id)?;
-            write.store_continuation(row, child)?;
+            write.store_copy(child, &row.session.session_id)?;
         }
     }
     if has_marks {
@@ -288,7 +288,7 @@ pub(super) fn count(
     }
     for parent in parents {
         if row.figures.parents.insert(parent.clone()) {
-            write.store_copy(row, &parent)?;
+            write.store_copy(&row.session.session_id, &parent)?;
         }
     }
     find_base(write, row)?;
@@ -309,22 +309,19 @@ fn find_base(write: &Write<'_>, row: &mut SessionRow) -> Result<()> {
         return Ok(());
     }
     let session_id = &row.session.session_id;
-    let load = |session: &String| write.load(session).transpose();
-    let is_continued = |of: &SessionRow| of.figures.is_continued_in(session_id);
-    let marked = write.marked_parents(session_id)?;
-    let marked = marked.iter().filter_map(load).collect::<Result<Vec<_>>>()?;
-    let owners = match marked.into_iter().find(is_continued) {
+    let owners = match write.continued_by(session_id)? {
         // The client says which session this one continues.
         Some(parent) => {
-            write.store_copy(row, &parent.session.session_id)?;
-            vec![parent]
+            write.store_copy(session_id, &parent)?;
+            BTreeSet::from([parent])
         }
         None if !row.figures.is_unmarked_fork() => return Ok(()),
-        None => {
-            let owners = row.figures.parents.iter().filter_map(load);
-            owners.collect::<Result<_>>()?
-        }
+        None => row.figures.parents.clone(),
     };
+    let owners = owners
+        .iter()
+        .filter_map(|owner| write.load(owner).transpose());
+    let owners = owners.collect::<Result<Vec<_>>>()?;
     let owners = owners.iter();
     let owners = owners.map(|owner| (owner.session.session_id.as_str(), &owner.figures));
     row.figures.find_base(&row.session.session_id, owners);

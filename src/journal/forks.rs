@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::page::Share;
 use super::sessions::SessionRow;
@@ -29,27 +29,22 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Remembers that the session has copies of records of a parent.
-    pub fn store_copy(&self, row: &SessionRow, parent: &str) -> Result<()> {
-        let sql = "INSERT OR IGNORE INTO copies (parent, child) SELECT id, ? FROM sessions WHERE session_id = ?";
-        let mut insert = self.connection.prepare_cached(sql)?;
-        insert.execute(params![row.stored.id, parent])?;
+    /// Remembers that a session has copies of records of a parent, or continues it, if both are
+    /// known.
+    pub fn store_copy(&self, child: &str, parent: &str) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO copies (child, parent)
+                   SELECT child.id, parent.id FROM sessions AS child, sessions AS parent WHERE child.session_id = ? AND parent.session_id = ?";
+        self.connection
+            .prepare_cached(sql)?
+            .execute([child, parent])?;
         Ok(())
     }
 
-    /// Remembers that the child, if it is known, continues this session, from which it may have
-    /// nothing but what that had copied itself.
-    pub fn store_continuation(&self, row: &SessionRow, child: &str) -> Result<()> {
-        let sql = "INSERT OR IGNORE INTO copies (parent, child) SELECT ?, id FROM sessions WHERE session_id = ?";
-        let mut insert = self.connection.prepare_cached(sql)?;
-        insert.execute(params![row.stored.id, child])?;
-        Ok(())
-    }
-
-    /// The IDs of the sessions that this one is known to be a fork of.
-    pub fn marked_parents(&self, session_id: &str) -> Result<Vec<String>> {
-        let sql = "SELECT parent FROM forks WHERE child = ?";
-        query_all(self.connection, sql, [session_id], |row| row.get(0))
+    /// The ID of the session that this one continues in the background, according to the client.
+    pub fn continued_by(&self, session_id: &str) -> Result<Option<String>> {
+        let sql = "SELECT parent FROM forks JOIN sessions ON sessions.session_id = forks.parent
+                   WHERE child = ?1 AND EXISTS (SELECT 1 FROM json_each(figures, '$.continuedIn') WHERE key = ?1)";
+        query_one(self.connection, sql, [session_id], |row| row.get(0))
     }
 
     /// The IDs of the sessions that have copies of records of this one.
@@ -88,7 +83,7 @@ impl Write<'_> {
 pub(super) struct Family<'a> {
     connection: &'a Connection,
     session: i64,
-    says: Says,
+    evidence: Evidence,
     /// The sessions that had records of this one first, or seemed to, by their rows.
     relatives: HashMap<i64, Relative>,
     /// Whether the records contradicted what was known.
@@ -98,11 +93,11 @@ pub(super) struct Family<'a> {
 struct Relative {
     /// Whether it is younger, so that this session had the records first after all.
     is_younger: bool,
-    says: Says,
+    evidence: Evidence,
 }
 
 /// What the records of a session say about its origin.
-struct Says {
+struct Evidence {
     session_id: String,
     /// When the client began its files, if that is known.
     began_at: Option<Millis>,
@@ -110,7 +105,7 @@ struct Says {
     process_session_id: Option<String>,
 }
 
-impl Says {
+impl Evidence {
     fn of(connection: &Connection, session: i64) -> Result<Option<Self>> {
         let sql = "SELECT session_id, figures ->> '$.beganAt', figures ->> '$.processSessionId' FROM sessions WHERE id = ?";
         query_one(connection, sql, [session], |row| {
@@ -140,7 +135,7 @@ impl<'a> Family<'a> {
         Self {
             connection,
             session: row.stored.id,
-            says: Says {
+            evidence: Evidence {
                 session_id: row.session.session_id.clone(),
                 began_at: row.figures.began_at,
                 process_session_id: row.figures.process_session_id.clone(),
@@ -168,13 +163,16 @@ impl<'a> Family<'a> {
             Occupied(known) => known.into_mut(),
             Vacant(unknown) => {
                 let is_younger = take_over(self.connection, self.session, owner)?;
-                let Some(says) = Says::of(self.connection, owner)? else {
+                let Some(evidence) = Evidence::of(self.connection, owner)? else {
                     return Ok(!is_younger);
                 };
-                unknown.insert(Relative { is_younger, says })
+                unknown.insert(Relative {
+                    is_younger,
+                    evidence,
+                })
             }
         };
-        let (ours, theirs) = (&self.says, &relative.says);
+        let (ours, theirs) = (&self.evidence, &relative.evidence);
         let is_ours = theirs.begins_with_copy_of(ours) || ours.wrote(at);
         let is_theirs = ours.begins_with_copy_of(theirs) || theirs.wrote(at);
         let (parent, child) = match (is_ours, is_theirs) {

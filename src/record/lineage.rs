@@ -52,12 +52,6 @@ impl Figures {
         }
     }
 
-    /// Whether the client says that this session continues it.
-    #[must_use]
-    pub fn is_continued_in(&self, session_id: &str) -> bool {
-        self.continued_in.contains_key(session_id)
-    }
-
     /// Finds what the client had charged for the parent of this fork when it made the fork. Of the
     /// sessions that had the copied messages first, the parent is the one that had copied most of
     /// them itself.

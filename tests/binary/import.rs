@@ -13,6 +13,14 @@ fn place_all(machine: &Machine) {
     }
 }
 
+/// Puts the transcripts of all clients there, one project per capture.
+fn place_every_client(machine: &Machine) {
+    for capture in Capture::all() {
+        let project = format!("{}-{}", capture.client, capture.name);
+        capture.copy_transcripts(&machine.home().join(".claude/projects").join(project));
+    }
+}
+
 fn machine() -> Machine {
     let machine = Machine::new();
     let home = machine.home().to_str().unwrap().to_owned();
@@ -34,10 +42,7 @@ fn documents(machine: &Machine) -> Vec<Value> {
 #[test]
 fn imported_sessions_have_the_figures_of_hooks_but_no_runs() {
     let machine = machine();
-    for capture in Capture::all() {
-        let project = format!("{}-{}", capture.client, capture.name);
-        capture.copy_transcripts(&machine.home().join(".claude/projects").join(project));
-    }
+    place_every_client(&machine);
     machine.sidecar(&["import"]).run().ok();
     let mut imported = 0;
     for capture in Capture::all() {
@@ -68,10 +73,7 @@ fn imported_sessions_have_the_figures_of_hooks_but_no_runs() {
 #[test]
 fn each_import_of_the_same_folders_gives_the_same_documents() {
     let machine = machine();
-    for capture in Capture::all() {
-        let project = format!("{}-{}", capture.client, capture.name);
-        capture.copy_transcripts(&machine.home().join(".claude/projects").join(project));
-    }
+    place_every_client(&machine);
     machine.sidecar(&["import"]).run().ok();
     let first = documents(&machine);
     for _ in 0..by_system(10, 2) {
