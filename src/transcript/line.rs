@@ -8,20 +8,18 @@ use std::mem::take;
 use jiff::Timestamp;
 
 use super::prompt;
-use super::wire::{self, Content, CostState, Line, Message};
+use super::wire::{self, Attachment, Content, CostState, Line, Message, State};
 use crate::record::Millis;
 use crate::record::charge::Charge;
 use crate::record::facts::STRUCTURED_OUTPUT;
 use crate::record::prices::Rate;
 use crate::record::usage::Usage;
-use crate::system::json::{Scalar, parse_object};
+use crate::system::json::{Flag, Lenient, Object, Scalar, parse_object};
 
 /// The model name of messages that the client wrote itself, such as API errors.
 const SYNTHETIC: &str = "<synthetic>";
 /// Stop reasons that end the turn. After others, the client may continue it.
 const ENDS_TURN: [&str; 2] = ["end_turn", "stop_sequence"];
-/// How a title begins if the request for one failed, so that it is not a title.
-const FAILED_TITLES: [&str; 2] = ["API Error", "Invalid API key"];
 
 /// Fields of any record about where and when it was written.
 #[derive(Debug, Default)]
@@ -159,55 +157,65 @@ pub enum Record<'a> {
 
 /// Parses one line.
 pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
-    let parsed = parse_object::<Line<'_>>(line)?;
-    if parsed.kind.text() == Some("cost-state") {
-        let charge = parse_object::<CostState<'_>>(line)?.into_charge();
-        return Ok((parsed.into_envelope(), Record::Charge(Box::new(charge))));
-    }
-    Ok(parsed.into_parts())
+    let mut parsed: Line<'_> = parse_fields(line)?;
+    let message = parsed.message.0.take();
+    let record = match (parsed.kind.text(), message) {
+        (Some("user"), Some(message)) => parsed.user(message.content),
+        (Some("assistant"), Some(message)) => parsed.assistant(message),
+        (Some("user" | "assistant") | None, _) => Record::Other,
+        (Some("fork-context-ref"), _) => Record::ForkContext,
+        (Some("cost-state"), _) => {
+            let state: CostState<'_> = parse_fields(line)?;
+            Record::Charge(Box::new(state.into_charge()))
+        }
+        (Some(kind), _) => {
+            let state: State<'_> = parse_fields(line)?;
+            state.into_record(kind, parsed.is_meta)
+        }
+    };
+    Ok((parsed.into_envelope(), record))
 }
 
-impl<'a> Line<'a> {
-    fn into_parts(mut self) -> (Envelope<'a>, Record<'a>) {
-        let message = self.message.0.take();
-        let record = match (self.kind.text(), message) {
-            (Some("user"), Some(message)) => self.user(message.content),
-            (Some("assistant"), Some(message)) => self.assistant(message),
-            (Some("attachment"), _) => self.attachment(),
-            (Some("system"), _) if self.subtype.text() == Some("compact_boundary") => {
-                Record::CompactBoundary
-            }
-            (Some("system"), _) if self.subtype.text() == Some("stop_hook_summary") => {
-                Record::TurnEnd
-            }
-            (Some("fork-context-ref"), _) => Record::ForkContext,
-            (Some("custom-title"), _) => title(take(&mut self.custom_title), true),
-            (Some("ai-title"), _) => title(take(&mut self.ai_title), false),
-            (Some("summary"), _) => self.summary(),
-            (Some("continued-in"), _) => take(&mut self.continued_in_session_id)
-                .into_text()
-                .map_or(Record::Other, Record::ContinuedIn),
-            (Some("pr-link"), _) => self.pull_request(),
-            _ => Record::Other,
-        };
-        (self.into_envelope(), record)
-    }
+fn parse_fields<'a, T: Object<'a>>(line: &'a [u8]) -> serde_json::Result<T> {
+    let object: Lenient<T> = parse_object(line)?;
+    Ok(object.0.unwrap_or_default())
+}
 
-    fn pull_request(&mut self) -> Record<'a> {
-        match take(&mut self.pr_url).into_text() {
-            Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
-                let in_url = url
-                    .rsplit('/')
-                    .next()
-                    .and_then(|number| number.parse().ok());
-                let numbers = [Some(self.pr_number.count()), in_url];
-                let number = numbers.into_iter().flatten().find(|number| *number > 0);
-                number.map_or(Record::Other, |number| Record::PullRequest { number, url })
+impl<'a> Attachment<'a> {
+    /// `is_meta` is the mark of the line.
+    pub(super) fn into_record(self, is_meta: Flag) -> Record<'a> {
+        match self.kind.text() {
+            Some("queued_command") if self.command_mode.text() == Some("prompt") => {
+                let origin = self.origin.0.as_ref();
+                let speaker = prompt::Speaker {
+                    turn_origin: None,
+                    origin: origin.and_then(|origin| origin.kind.text()),
+                    is_marked: self.is_meta.0 || is_meta.0,
+                };
+                prompt::typed(self.prompt, &speaker).map_or(Record::NotTyped, |typed| {
+                    Record::Prompt {
+                        text: typed.text,
+                        is_command: false,
+                    }
+                })
             }
+            Some("queued_command") => Record::NotTyped,
+            Some("max_turns_reached") => {
+                let turns = self.max_turns.0;
+                Record::Error {
+                    text: Cow::Owned(format!("Reached maximum number of turns ({turns})")),
+                }
+            }
+            Some("budget_usd") => match self.total {
+                Scalar::Number(usd) if usd >= 0.0 => Record::Budget { usd },
+                _ => Record::Other,
+            },
             _ => Record::Other,
         }
     }
+}
 
+impl<'a> Line<'a> {
     fn user(&self, content: Content<'a>) -> Record<'a> {
         if let Content::Blocks(blocks) = &content
             && blocks
@@ -217,7 +225,7 @@ impl<'a> Line<'a> {
             let Content::Blocks(blocks) = content else {
                 return Record::NotTyped;
             };
-            let failed = blocks.into_iter().filter(|block| block.is_error.is_true());
+            let failed = blocks.into_iter().filter(|block| block.is_error.0);
             return Record::ToolErrors(
                 failed
                     .map(|block| block.tool_use_id.into_text().unwrap_or_default())
@@ -228,8 +236,8 @@ impl<'a> Line<'a> {
         let speaker = prompt::Speaker {
             turn_origin: self.turn_origin.text(),
             origin: origin.and_then(|origin| origin.kind.text()),
-            is_marked: self.is_meta.is_true()
-                || self.is_compact_summary.is_true()
+            is_marked: self.is_meta.0
+                || self.is_compact_summary.0
                 || self.prompt_source.text() == Some("system")
                 || self.row_source.text() == Some("harness"),
         };
@@ -241,48 +249,6 @@ impl<'a> Line<'a> {
             },
             None if is_interruption => Record::Interruption,
             None => Record::NotTyped,
-        }
-    }
-
-    fn attachment(&mut self) -> Record<'a> {
-        let Some(attachment) = self.attachment.0.take() else {
-            return Record::Other;
-        };
-        match attachment.kind.text() {
-            Some("queued_command") if attachment.command_mode.text() == Some("prompt") => {
-                let origin = attachment.origin.0.as_ref();
-                let speaker = prompt::Speaker {
-                    turn_origin: None,
-                    origin: origin.and_then(|origin| origin.kind.text()),
-                    is_marked: attachment.is_meta.is_true() || self.is_meta.is_true(),
-                };
-                prompt::typed(attachment.prompt, &speaker).map_or(Record::NotTyped, |typed| {
-                    Record::Prompt {
-                        text: typed.text,
-                        is_command: false,
-                    }
-                })
-            }
-            Some("queued_command") => Record::NotTyped,
-            Some("max_turns_reached") => {
-                let turns = attachment.max_turns.count();
-                Record::Error {
-                    text: Cow::Owned(format!("Reached maximum number of turns ({turns})")),
-                }
-            }
-            Some("budget_usd") => match attachment.total {
-                Scalar::Number(usd) if usd >= 0.0 => Record::Budget { usd },
-                _ => Record::Other,
-            },
-            _ => Record::Other,
-        }
-    }
-
-    fn summary(&mut self) -> Record<'a> {
-        let leaf = take(&mut self.leaf_uuid).into_text();
-        match (leaf, title(take(&mut self.summary), false)) {
-            (Some(leaf), Record::Title { text, .. }) => Record::Summary { leaf, text },
-            _ => Record::Other,
         }
     }
 
@@ -299,7 +265,7 @@ impl<'a> Line<'a> {
                 .collect(),
             Content::Other => Vec::new(),
         };
-        if self.is_api_error.is_true() {
+        if self.is_api_error.0 {
             let text = blocks.into_iter().find_map(|block| match block {
                 Block::Text(text) => Some(text),
                 _ => None,
@@ -341,7 +307,7 @@ impl<'a> Line<'a> {
         let forked_from = self.forked_from.0.unwrap_or_default();
         Envelope {
             at: self.timestamp.text().and_then(millis),
-            is_sidechain: self.is_sidechain.is_true(),
+            is_sidechain: self.is_sidechain.0,
             uuid: self.uuid.into_text(),
             parent_uuid: self.parent_uuid.into_text(),
             copied_from: forked_from.message_uuid.into_text(),
@@ -384,15 +350,6 @@ impl<'a> wire::Block<'a> {
 fn millis(text: &str) -> Option<Millis> {
     let time: Timestamp = text.parse().ok()?;
     Some(time.as_millisecond())
-}
-
-fn title(text: Scalar<'_>, is_custom: bool) -> Record<'_> {
-    match text.into_text() {
-        Some(text) if is_custom || !FAILED_TITLES.iter().any(|failed| text.starts_with(failed)) => {
-            Record::Title { is_custom, text }
-        }
-        _ => Record::Other,
-    }
 }
 
 #[cfg(test)]

@@ -13,178 +13,174 @@ use serde_json::value::RawValue;
 
 use crate::record::prices::Rate;
 use crate::record::usage;
-use crate::system::json::{Lenient, List, Scalar};
+use crate::system::json::{Count, Flag, Lenient, List, Scalar, object};
 
-/// One line.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
-pub struct Line<'a> {
-    #[serde(rename = "type")]
-    pub kind: Scalar<'a>,
-    pub subtype: Scalar<'a>,
-    pub uuid: Scalar<'a>,
-    pub parent_uuid: Scalar<'a>,
-    pub session_id: Scalar<'a>,
-    /// A copy keeps this one, unlike the other.
-    #[serde(rename = "session_id")]
-    pub process_session_id: Scalar<'a>,
-    pub timestamp: Scalar<'a>,
-    pub is_sidechain: Scalar<'a>,
-    pub is_meta: Scalar<'a>,
-    pub is_compact_summary: Scalar<'a>,
-    #[serde(rename = "isApiErrorMessage")]
-    pub is_api_error: Scalar<'a>,
-    pub agent_id: Scalar<'a>,
-    pub cwd: Scalar<'a>,
-    pub git_branch: Scalar<'a>,
-    pub version: Scalar<'a>,
-    pub entrypoint: Scalar<'a>,
-    pub permission_mode: Scalar<'a>,
-    pub prompt_id: Scalar<'a>,
-    pub origin: Lenient<Origin<'a>>,
-    pub turn_origin: Scalar<'a>,
-    pub prompt_source: Scalar<'a>,
-    pub row_source: Scalar<'a>,
-    pub request_id: Scalar<'a>,
-    pub forked_from: Lenient<ForkedFrom<'a>>,
-    pub message: Lenient<Message<'a>>,
-    pub attachment: Lenient<Attachment<'a>>,
-    pub custom_title: Scalar<'a>,
-    pub ai_title: Scalar<'a>,
-    pub summary: Scalar<'a>,
-    pub leaf_uuid: Scalar<'a>,
-    pub continued_in_session_id: Scalar<'a>,
-    pub pr_number: Scalar<'a>,
-    pub pr_url: Scalar<'a>,
+object! {
+    /// One line, without the fields that only some kinds of records have.
+    pub struct Line<'a> {
+        "type" => kind: Scalar<'a>,
+        "uuid" => uuid: Scalar<'a>,
+        "parentUuid" => parent_uuid: Scalar<'a>,
+        "sessionId" => session_id: Scalar<'a>,
+        /// A copy keeps this one, unlike the other.
+        "session_id" => process_session_id: Scalar<'a>,
+        "timestamp" => timestamp: Scalar<'a>,
+        "isSidechain" => is_sidechain: Flag,
+        "isMeta" => is_meta: Flag,
+        "isCompactSummary" => is_compact_summary: Flag,
+        "isApiErrorMessage" => is_api_error: Flag,
+        "agentId" => agent_id: Scalar<'a>,
+        "cwd" => cwd: Scalar<'a>,
+        "gitBranch" => git_branch: Scalar<'a>,
+        "version" => version: Scalar<'a>,
+        "entrypoint" => entrypoint: Scalar<'a>,
+        "permissionMode" => permission_mode: Scalar<'a>,
+        "promptId" => prompt_id: Scalar<'a>,
+        "origin" => origin: Lenient<Origin<'a>>,
+        "turnOrigin" => turn_origin: Scalar<'a>,
+        "promptSource" => prompt_source: Scalar<'a>,
+        "rowSource" => row_source: Scalar<'a>,
+        "requestId" => request_id: Scalar<'a>,
+        "forkedFrom" => forked_from: Lenient<ForkedFrom<'a>>,
+        "message" => message: Lenient<Message<'a>>,
+    }
 }
 
-/// Who or what wrote a record.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-pub struct Origin<'a> {
-    pub kind: Scalar<'a>,
+object! {
+    /// The fields of attachments and of state records. They are rare, so such a line is parsed twice,
+    /// and the others once with fewer fields.
+    pub struct State<'a> {
+        "subtype" => subtype: Scalar<'a>,
+        "attachment" => attachment: Lenient<Attachment<'a>>,
+        "customTitle" => custom_title: Scalar<'a>,
+        "aiTitle" => ai_title: Scalar<'a>,
+        "summary" => summary: Scalar<'a>,
+        "leafUuid" => leaf_uuid: Scalar<'a>,
+        "continuedInSessionId" => continued_in_session_id: Scalar<'a>,
+        "prNumber" => pr_number: Scalar<'a>,
+        "prUrl" => pr_url: Scalar<'a>,
+    }
 }
 
-/// The record that a record is a copy of.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
-pub struct ForkedFrom<'a> {
-    pub session_id: Scalar<'a>,
-    pub message_uuid: Scalar<'a>,
+object! {
+    /// Who or what wrote a record.
+    pub struct Origin<'a> {
+        "kind" => kind: Scalar<'a>,
+    }
 }
 
-/// Attachments that the client adds to the conversation on its own, and prompts that came while it
-/// worked.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
-pub struct Attachment<'a> {
-    #[serde(rename = "type")]
-    pub kind: Scalar<'a>,
-    pub prompt: Content<'a>,
-    pub command_mode: Scalar<'a>,
-    pub origin: Lenient<Origin<'a>>,
-    pub is_meta: Scalar<'a>,
-    pub max_turns: Scalar<'a>,
-    pub total: Scalar<'a>,
+object! {
+    /// The record that a record is a copy of.
+    pub struct ForkedFrom<'a> {
+        "sessionId" => session_id: Scalar<'a>,
+        "messageUuid" => message_uuid: Scalar<'a>,
+    }
 }
 
-/// The Messages API's part of a line.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-pub struct Message<'a> {
-    pub id: Scalar<'a>,
-    pub model: Scalar<'a>,
-    pub usage: Lenient<Usage<'a>>,
-    pub content: Content<'a>,
-    pub stop_reason: Scalar<'a>,
+object! {
+    /// Attachments that the client adds to the conversation on its own, and prompts that came while it
+    /// worked.
+    pub struct Attachment<'a> {
+        "type" => kind: Scalar<'a>,
+        "prompt" => prompt: Content<'a>,
+        "commandMode" => command_mode: Scalar<'a>,
+        "origin" => origin: Lenient<Origin<'a>>,
+        "isMeta" => is_meta: Flag,
+        "maxTurns" => max_turns: Count,
+        "total" => total: Scalar<'a>,
+    }
 }
 
-/// The token counts of a message, or of one of the requests that the API made for it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-pub struct Usage<'a> {
-    #[serde(rename = "type")]
-    pub kind: Scalar<'a>,
-    pub model: Scalar<'a>,
-    pub input_tokens: Scalar<'a>,
-    pub output_tokens: Scalar<'a>,
-    pub cache_read_input_tokens: Scalar<'a>,
-    pub cache_creation_input_tokens: Scalar<'a>,
-    pub cache_creation: Lenient<CacheCreation<'a>>,
-    pub output_tokens_details: Lenient<OutputTokensDetails<'a>>,
-    pub server_tool_use: Lenient<ServerToolUse<'a>>,
-    pub speed: Scalar<'a>,
-    pub inference_geo: Scalar<'a>,
-    pub iterations: List<Lenient<Self>>,
+object! {
+    /// The Messages API's part of a line.
+    pub struct Message<'a> {
+        "id" => id: Scalar<'a>,
+        "model" => model: Scalar<'a>,
+        "usage" => usage: Lenient<Usage<'a>>,
+        "content" => content: Content<'a>,
+        "stop_reason" => stop_reason: Scalar<'a>,
+    }
 }
 
-/// How long parts of the cache are kept.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-pub struct CacheCreation<'a> {
-    pub ephemeral_1h_input_tokens: Scalar<'a>,
+object! {
+    /// The token counts of a message, or of one of the requests that the API made for it.
+    pub struct Usage<'a> {
+        "type" => kind: Scalar<'a>,
+        "model" => model: Scalar<'a>,
+        "input_tokens" => input_tokens: Count,
+        "output_tokens" => output_tokens: Count,
+        "cache_read_input_tokens" => cache_read_input_tokens: Count,
+        "cache_creation_input_tokens" => cache_creation_input_tokens: Count,
+        "cache_creation" => cache_creation: Lenient<CacheCreation>,
+        "output_tokens_details" => output_tokens_details: Lenient<OutputTokensDetails>,
+        "server_tool_use" => server_tool_use: Lenient<ServerToolUse>,
+        "speed" => speed: Scalar<'a>,
+        "inference_geo" => inference_geo: Scalar<'a>,
+        "iterations" => iterations: List<Lenient<Usage<'a>>>,
+    }
 }
 
-/// What the output was used for.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-pub struct OutputTokensDetails<'a> {
-    pub thinking_tokens: Scalar<'a>,
+object! {
+    /// How long parts of the cache are kept.
+    pub struct CacheCreation {
+        "ephemeral_1h_input_tokens" => ephemeral_1h_input_tokens: Count,
+    }
 }
 
-/// Tools that the API ran.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-pub struct ServerToolUse<'a> {
-    pub web_search_requests: Scalar<'a>,
+object! {
+    /// What the output was used for.
+    pub struct OutputTokensDetails {
+        "thinking_tokens" => thinking_tokens: Count,
+    }
 }
 
-/// A content block of any kind.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-pub struct Block<'a> {
-    #[serde(rename = "type")]
-    pub kind: Scalar<'a>,
-    pub text: Scalar<'a>,
-    pub id: Scalar<'a>,
-    pub name: Scalar<'a>,
-    #[serde(borrow)]
-    pub input: Option<&'a RawValue>,
-    pub tool_use_id: Scalar<'a>,
-    pub is_error: Scalar<'a>,
+object! {
+    /// Tools that the API ran.
+    pub struct ServerToolUse {
+        "web_search_requests" => web_search_requests: Count,
+    }
 }
 
-/// What the client has charged so far: a `cost-state` line.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
-pub struct CostState<'a> {
-    #[serde(rename = "totalCostUSD")]
-    pub total_cost_usd: Scalar<'a>,
-    #[serde(rename = "totalAPIDuration")]
-    pub total_api_duration: Scalar<'a>,
-    pub total_tool_duration: Scalar<'a>,
-    pub total_lines_added: Scalar<'a>,
-    pub total_lines_removed: Scalar<'a>,
-    pub total_duration: Scalar<'a>,
-    pub start_time: Scalar<'a>,
-    pub model_usage: Lenient<BTreeMap<String, Lenient<ModelUsage<'a>>>>,
-    pub has_unknown_model_cost: Scalar<'a>,
+object! {
+    /// A content block of any kind.
+    pub struct Block<'a> {
+        "type" => kind: Scalar<'a>,
+        "text" => text: Scalar<'a>,
+        "id" => id: Scalar<'a>,
+        "name" => name: Scalar<'a>,
+        "input" => input: Option<&'a RawValue>,
+        "tool_use_id" => tool_use_id: Scalar<'a>,
+        "is_error" => is_error: Flag,
+    }
 }
 
-/// What the client has charged for one model so far.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"), rename_all = "camelCase")]
-pub struct ModelUsage<'a> {
-    pub input_tokens: Scalar<'a>,
-    pub output_tokens: Scalar<'a>,
-    pub cache_read_input_tokens: Scalar<'a>,
-    pub cache_creation_input_tokens: Scalar<'a>,
-    #[serde(rename = "cacheCreationEphemeral1hInputTokens")]
-    pub cache_creation_1h_input_tokens: Scalar<'a>,
-    pub thinking_tokens: Scalar<'a>,
-    pub web_search_requests: Scalar<'a>,
-    #[serde(rename = "costUSD")]
-    pub cost_usd: Scalar<'a>,
+object! {
+    /// What the client has charged so far: a `cost-state` line.
+    pub struct CostState<'a> {
+        "totalCostUSD" => total_cost_usd: Scalar<'a>,
+        "totalAPIDuration" => total_api_duration: Scalar<'a>,
+        "totalToolDuration" => total_tool_duration: Scalar<'a>,
+        "totalLinesAdded" => total_lines_added: Scalar<'a>,
+        "totalLinesRemoved" => total_lines_removed: Scalar<'a>,
+        "totalDuration" => total_duration: Scalar<'a>,
+        "startTime" => start_time: Scalar<'a>,
+        "modelUsage" => model_usage: Lenient<BTreeMap<String, Lenient<ModelUsage<'a>>>>,
+        "hasUnknownModelCost" => has_unknown_model_cost: Scalar<'a>,
+    }
+}
+
+object! {
+    /// What the client has charged for one model so far.
+    pub struct ModelUsage<'a> {
+        "inputTokens" => input_tokens: Scalar<'a>,
+        "outputTokens" => output_tokens: Scalar<'a>,
+        "cacheReadInputTokens" => cache_read_input_tokens: Scalar<'a>,
+        "cacheCreationInputTokens" => cache_creation_input_tokens: Scalar<'a>,
+        "cacheCreationEphemeral1hInputTokens" => cache_creation_1h_input_tokens: Scalar<'a>,
+        "thinkingTokens" => thinking_tokens: Scalar<'a>,
+        "webSearchRequests" => web_search_requests: Scalar<'a>,
+        "costUSD" => cost_usd: Scalar<'a>,
+    }
 }
 
 /// The content of a message: a text, or blocks.
@@ -257,14 +253,14 @@ impl Usage<'_> {
         let details = self.output_tokens_details.0.as_ref();
         let tools = self.server_tool_use.0.as_ref();
         usage::Usage {
-            input_tokens: self.input_tokens.count(),
-            output_tokens: self.output_tokens.count(),
-            cache_read_input_tokens: self.cache_read_input_tokens.count(),
-            cache_creation_input_tokens: self.cache_creation_input_tokens.count(),
-            thinking_tokens: details.map_or(0, |details| details.thinking_tokens.count()),
+            input_tokens: self.input_tokens.0,
+            output_tokens: self.output_tokens.0,
+            cache_read_input_tokens: self.cache_read_input_tokens.0,
+            cache_creation_input_tokens: self.cache_creation_input_tokens.0,
+            thinking_tokens: details.map_or(0, |details| details.thinking_tokens.0),
             cache_creation_1h_input_tokens: cache
-                .map_or(0, |cache| cache.ephemeral_1h_input_tokens.count()),
-            web_search_requests: tools.map_or(0, |tools| tools.web_search_requests.count()),
+                .map_or(0, |cache| cache.ephemeral_1h_input_tokens.0),
+            web_search_requests: tools.map_or(0, |tools| tools.web_search_requests.0),
         }
     }
 }
