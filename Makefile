@@ -86,7 +86,7 @@ cross: node_modules
 cross-windows: node_modules
 	sh tests/cross/run.sh x86_64-pc-windows-gnu -- windows:: crowd:: killed:: disk:: doctor_rules:: hostile:: key::
 
-# Fuzzes the parsers for five minutes, starting from captured input. Needs a nightly toolchain and
+# Fuzzes each parser for five minutes, starting from captured input. Needs a nightly toolchain and
 # cargo-fuzz. The fuzz targets are in the workspace, so its release profile applies to them: with
 # LTO the instrumentation for coverage does not link, a stripped executable's crash reports name no
 # functions, and code that is built for size runs fewer cases.
@@ -95,8 +95,8 @@ fuzz: export CARGO_PROFILE_RELEASE_STRIP := false
 fuzz: export CARGO_PROFILE_RELEASE_OPT_LEVEL := 3
 fuzz:
 	mkdir -p fuzz/corpus/transcript fuzz/corpus/hook_input
-	cd fuzz && nice cargo +nightly fuzz run transcript corpus/transcript ../$(CAPTURED) -- -max_total_time=150 -max_len=4096
-	cd fuzz && nice cargo +nightly fuzz run hook_input corpus/hook_input ../$(CAPTURED) -- -max_total_time=150 -max_len=2048 -detect_leaks=0
+	cd fuzz && nice cargo +nightly fuzz run transcript corpus/transcript ../$(CAPTURED) -- -max_total_time=300 -max_len=4096
+	cd fuzz && nice cargo +nightly fuzz run hook_input corpus/hook_input ../$(CAPTURED) -- -max_total_time=300 -max_len=2048 -detect_leaks=0
 
 lint: node_modules $(CARGO_DENY)
 	cargo fmt --all --check
