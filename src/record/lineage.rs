@@ -55,6 +55,7 @@ impl Figures {
     pub fn messages(&self) -> Messages {
         Messages {
             counted: self.counted(),
+            main: self.main(),
             carried: self.carried(),
         }
     }
