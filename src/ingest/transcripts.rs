@@ -20,6 +20,9 @@ use crate::transcript::reader::Checkpoint;
 const DELIVERY_RESERVE: Duration = Duration::from_millis(200);
 /// How many times a transcript is read again because another process was faster.
 const MAX_ATTEMPTS: usize = 8;
+/// How many times the sessions that others made stale are read again in one check. In every second
+/// round the parents come first, and nothing but their forks is left for the next.
+const MAX_ROUNDS: usize = 8;
 /// More facts than a turn has: from this number on, the journal is written in bulk.
 const BULK_FACTS: usize = 512;
 /// How many forks are updated at once. Some may be updated several times, because the figures of
@@ -28,6 +31,7 @@ const MAX_FORK_UPDATES: usize = 1_000;
 
 /// Checks the transcripts of all sessions that are not finalized. Many may have just ended if
 /// agents run side by side. A file that was already read is opened only if its length has changed.
+/// Reading a session again can make its forks stale, so it is repeated while the sessions change.
 pub fn finalize(
     journal: &mut Journal,
     config: &Config,
@@ -37,14 +41,28 @@ pub fn finalize(
     let is_unchanged = |(path, read): &(String, u64)| {
         std::fs::metadata(local_path(path)).map_or(true, |file| file.len() == *read)
     };
-    for session in journal.unfinalized(now, FINALIZE_WINDOW)? {
-        if deadline.is_over() {
+    let mut before = Vec::new();
+    for round in 0..MAX_ROUNDS {
+        let sessions = journal.unfinalized(now, FINALIZE_WINDOW)?.into_iter();
+        let sessions = sessions
+            .take_while(|_| !deadline.is_over())
+            .filter(|session| !session.is_recent || !session.files.iter().all(is_unchanged))
+            .map(|session| session.session_id);
+        let mut sessions: Vec<_> = sessions.collect();
+        if sessions.is_empty() || sessions == before {
             break;
         }
-        if session.is_recent && session.files.iter().all(is_unchanged) {
-            continue;
+        before.clone_from(&sessions);
+        // `import` records forks before their parents, hooks the other way round.
+        if round % 2 == 1 {
+            sessions.reverse();
         }
-        read_transcript(journal, config, &session.session_id, now, deadline)?;
+        for session_id in &sessions {
+            if deadline.is_over() {
+                return Ok(());
+            }
+            read_transcript(journal, config, session_id, now, deadline)?;
+        }
     }
     Ok(())
 }

@@ -52,8 +52,10 @@ impl Charges {
                 before_fork.or_else(|| states.find(covers_copied))
             }
         };
-        // A base that is no longer kept was found before.
-        if base.is_some() || parent.earlier.is_none() {
+        // A base that the parent no longer has was found before: it has too many states since then,
+        // or its files are about to be read again.
+        let has_all = parent.earlier.is_none() && !parent.states.is_empty();
+        if base.is_some() || has_all {
             self.base = base.cloned();
         }
     }

@@ -2,13 +2,14 @@
 //! kept when its files are read again because an older session had that part first.
 
 use super::base::Began;
-use super::charge::{Messages, UsageByModel};
+use super::charge::{Charges, Messages, UsageByModel};
 use super::figures::Figures;
 use super::usage::Usage;
 
 impl Figures {
     /// New figures for reading the files again from their beginning, because an older session had
-    /// first what this one has counted. What was shown as used remains the minimum.
+    /// first what this one has counted. What was shown as used remains the minimum. The state of the
+    /// parent that the charge starts from is kept, because the parent may no longer have it.
     #[must_use]
     pub fn restarted(&self) -> Self {
         let mut floor = self.floor.clone();
@@ -17,8 +18,14 @@ impl Figures {
             let floor = floor.entry(model.clone()).or_default();
             *floor = floor.max(usage.plus(inherited.unwrap_or_default()));
         }
+        let base = self.parent.clone().zip(self.charges.base.clone());
+        let former_base = base.or_else(|| self.charges.former_base.clone());
         Self {
             floor,
+            charges: Charges {
+                former_base,
+                ..Charges::default()
+            },
             ..Self::default()
         }
     }
@@ -48,6 +55,7 @@ impl Figures {
     pub fn messages(&self) -> Messages {
         Messages {
             counted: self.counted(),
+            main: self.main(),
             carried: self.carried(),
         }
     }
@@ -62,6 +70,11 @@ impl Figures {
     ) {
         let copied = |(_, owner): &(&str, &Self)| owner.inherited.unwrap_or_default().tokens();
         if let Some((id, parent)) = owners.max_by_key(copied) {
+            if self.parent.as_deref() != Some(id) {
+                let former = self.charges.former_base.clone();
+                let of_parent = former.filter(|(parent, _)| parent == id);
+                self.charges.base = of_parent.map(|(_, base)| base);
+            }
             self.parent = Some(id.to_owned());
             let inherited = self.inherited.unwrap_or_default();
             let copied = inherited.minus(parent.inherited.unwrap_or_default());
@@ -122,7 +135,8 @@ fn minus(usage: &UsageByModel, less: &UsageByModel) -> UsageByModel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::charge::{Charge, Charges, ModelCharge};
+    use crate::record::Millis;
+    use crate::record::charge::{Charge, ModelCharge};
     use crate::record::usage::used;
 
     /// A session that had copied messages which used `inherited`, with what it was charged.
@@ -191,5 +205,43 @@ mod tests {
         fork.usage_by_model = [("m".to_owned(), used(3))].into();
         fork.find_base("fork", [("parent", &parent), ("root", &root)].into_iter());
         assert_eq!(shown(&fork), 3);
+    }
+
+    #[test]
+    fn base_of_a_fork_that_is_read_again_is_that_of_the_same_parent() {
+        let charge = |figures: &mut Figures, at: Millis, charged: u64| {
+            let mut state = session(&[], 0, charged).charges.last().unwrap().clone();
+            state.at = at;
+            figures.charges.add(state);
+        };
+        let read = || session(&["parent"], 10, 40);
+        let find_base = |fork: &mut Figures, parent: &Figures| {
+            fork.began_at = Some(0);
+            fork.find_base("fork", std::iter::once(("parent", parent)));
+            shown(fork)
+        };
+        let mut parent = session(&[], 0, 15);
+        let mut fork = read();
+        assert_eq!(find_base(&mut fork, &parent), 25);
+        // The parent itself is about to be read again, so its charge is not known for now.
+        assert_eq!(find_base(&mut fork, &parent.restarted()), 25);
+        for at in 1..100 {
+            charge(&mut parent, at, 20 + at.cast_unsigned());
+        }
+        let before = fork.restarted();
+        for before in [before.restarted(), before] {
+            let again = || {
+                let mut again = read();
+                again
+                    .charges
+                    .former_base
+                    .clone_from(&before.charges.former_base);
+                again
+            };
+            assert_eq!(find_base(&mut again(), &parent), 25);
+            let mut of_another = again();
+            of_another.find_base("fork", std::iter::once(("other", &parent)));
+            assert_eq!(of_another.charges.base, None);
+        }
     }
 }

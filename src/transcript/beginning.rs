@@ -12,8 +12,10 @@ use super::reader::At;
 use super::recovery::whole_value;
 use super::shrink::Shrinker;
 use super::state::can_be_session;
+use super::wire::Line;
 use crate::record::Millis;
 use crate::system::files::open_regular;
+use crate::system::json::parse_object;
 
 /// Lines that start after this many bytes are not read. A line that starts before is read to its
 /// end, because a first prompt with a screenshot can be longer.
@@ -51,9 +53,9 @@ pub struct Beginning {
 /// When a session began, in epoch milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
-    /// The time of the first record. If it has no ID, it was not copied into a fork; the first
-    /// message may be a copy. If the record is marked as a copy, this is later than any time,
-    /// because a session that has the record without a mark had it first.
+    /// The time of the first record that `claude -p` writes, which is not copied into a fork, or of
+    /// the first message, which may be a copy. If that is marked as one, this is later than any
+    /// time, because a session that has the record without a mark had it first.
     pub first_record_at: Millis,
     /// When the file was created.
     pub created_at: Millis,
@@ -117,9 +119,8 @@ pub fn read(file: &File) -> io::Result<Beginning> {
             is_marked = is_marked.or(Some(envelope.forked_from.is_some()));
         }
         if envelope.uuid.is_none() {
-            // `continued-in` is written at the end of a session.
-            let is_last = matches!(record, Record::ContinuedIn(_));
-            first = first.or(envelope.at.filter(|_| !is_last && first_copied.is_none()));
+            let can_tell = first.is_none() && is_marked.is_none();
+            first = first.or(envelope.at.filter(|_| can_tell && begins_file(&line)));
         } else if first_copied.is_none() {
             first_copied = envelope.at;
         } else if first_copied == envelope.at && is_reaction {
@@ -155,6 +156,13 @@ pub fn read(file: &File) -> io::Result<Beginning> {
     Ok(beginning)
 }
 
+/// Whether `claude -p` writes such a record before the first message. Of the records without an ID
+/// it is the only one there with a time, in files of 2.0.50 to 2.1.332 (captured); others come later
+/// (`continued-in`), and what other versions or programs write may be older than the file.
+fn begins_file(line: &[u8]) -> bool {
+    parse_object::<Line<'_>>(line).is_ok_and(|line| line.kind.text() == Some("queue-operation"))
+}
+
 /// Reads the next line, without the long strings of one that is too long for memory. Returns the
 /// number of bytes that were read; 0 at the end, and if the line is too long even without them.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
@@ -186,16 +194,22 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn only_a_record_before_the_first_message_tells_when_a_session_began() {
+    fn only_a_queue_operation_before_the_first_message_tells_when_a_session_began() {
         let own = r#"{"type":"queue-operation","operation":"enqueue","timestamp":"2026-11-22T10:00:05.000Z"}"#;
         let message = r#"{"type":"user","uuid":"u","timestamp":"2026-11-22T10:00:01.000Z","message":{"content":"a"}}"#;
-        let began = |lines: [&str; 2]| {
+        let other = r#"{"type":"other","timestamp":"2026-11-22T10:00:09.000Z"}"#;
+        let began = |lines: &[&str]| {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(lines.join("\n").as_bytes()).unwrap();
-            let first = of(file.path()).origin.first_record_at;
-            first % 60_000 / 1_000
+            let beginning = of(file.path());
+            let second = |at: Millis| at % 60_000 / 1_000;
+            let first = beginning.origin.first_record_at;
+            (beginning.began_at.map(second), second(first))
         };
-        assert_eq!((began([own, message]), began([message, own])), (5, 1));
+        assert_eq!(began(&[own, message]), (Some(5), 5));
+        assert_eq!(began(&[message, own]), (None, 1));
+        assert_eq!(began(&[other, message]), (None, 1));
+        assert_eq!(began(&[other, own, message]), (Some(5), 5));
     }
 
     #[test]

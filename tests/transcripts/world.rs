@@ -2,9 +2,11 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use crate::generate::{AGENTS, By, Deviation, Files, Fork, Op, Style, Writer, ops, style};
+use crate::generate::{AGENTS, By, Deviation, Files, Fork, Ids, Op, Style, Writer, ops, style};
 use crate::oracle::{self, Truth, add};
 
 /// The client finishes a message before it begins the next one, and repeats a line only
@@ -70,6 +72,50 @@ pub fn plans() -> impl Strategy<Value = Vec<Plan>> {
     proptest::collection::vec(plan, 1..4)
 }
 
+/// A session in which only a subagent answered, and a fork without marks of it that was not used,
+/// and one of that in the background. The charges of the forks are their parent's, which nothing in
+/// their own files says.
+pub fn unused_forks() -> Vec<Plan> {
+    let answer = Op::Answer {
+        chain: 3,
+        back: 0,
+        blocks: 0,
+        text: 0,
+        tool: 0,
+        growth: 0,
+        is_after_attachment: false,
+    };
+    let root = Plan {
+        fork: None,
+        first: vec![answer],
+        first_exit: Exit::Charged { extra: 0 },
+        later: Vec::new(),
+        later_exit: Exit::Killed,
+        style: Style {
+            spaced: 0,
+            crlf: 0,
+            is_open: false,
+            is_timed: true,
+            ids: Ids::Unique,
+            has_requests: false,
+        },
+    };
+    let of_last = |number: usize, fork| {
+        let mut runner = TestRunner::deterministic();
+        let indexes = std::iter::repeat_with(|| any::<Index>().new_tree(&mut runner).unwrap());
+        let mut indexes = indexes.map(|index| index.current());
+        Plan {
+            fork: indexes
+                .find(|index| index.index(number) == number - 1)
+                .map(|last| (last, fork)),
+            first: Vec::new(),
+            ..root.clone()
+        }
+    };
+    let forks = [of_last(1, Fork::Session), of_last(2, Fork::Background)];
+    std::iter::once(root.clone()).chain(forks).collect()
+}
+
 /// What is known about the expected cost of a session.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Charge {
@@ -86,6 +132,11 @@ pub struct ExpectedSession {
     pub middle: [usize; 1 + AGENTS.len()],
     pub truth: Truth,
     pub charge: Charge,
+    /// Its parent, the parent of that, and so on.
+    pub ancestors: Vec<usize>,
+    /// The tokens of its parent that the client carried into its charge. Nothing in a fork without
+    /// marks tells them from its own until the parent is read: `0` for any other session.
+    pub carried: [u64; 4],
 }
 
 impl ExpectedSession {
@@ -147,6 +198,7 @@ type Usages = std::collections::BTreeMap<String, [u64; 4]>;
 pub fn build(plans: &[Plan]) -> World {
     let mut writers: Vec<Writer> = Vec::new();
     let mut charged: Vec<Charged> = Vec::new();
+    let mut ancestors: Vec<Vec<usize>> = Vec::new();
     let begin = [Op::Prompt {
         text: 0,
         shape: 0,
@@ -181,6 +233,8 @@ pub fn build(plans: &[Plan]) -> World {
         }
         writers.push(writer);
         charged.push(own);
+        let of_parent = parent.map(|(parent, _)| [&[parent], &*ancestors[parent]].concat());
+        ancestors.push(of_parent.unwrap_or_default());
         let exit = match plan.first_exit {
             // If a fork includes its parent's charge, that charge must be exact.
             Exit::Charged { .. } => Exit::Charged { extra: 0 },
@@ -215,6 +269,11 @@ pub fn build(plans: &[Plan]) -> World {
     let sessions = files.into_iter().zip(middles).zip(truths).zip(&charged);
     let sessions = sessions
         .map(|(((files, middle), truth), charged)| expect_session(files, middle, truth, charged));
+    let sessions = sessions.zip(ancestors);
+    let sessions = sessions.map(|(expected, ancestors)| ExpectedSession {
+        ancestors,
+        ..expected
+    });
     World {
         sessions: sessions.collect(),
         has_forks_without_marks: has_forks(Fork::Session),
@@ -319,11 +378,18 @@ fn expect_session(
         }
         Some(_) => Charge::Any,
     };
+    let mut carried = [0; 4];
+    if charged.stated.is_some() {
+        let usages = charged.carried.values();
+        usages.for_each(|usage| add(&mut carried, *usage));
+    }
     ExpectedSession {
         files,
         middle,
         truth,
         charge,
+        ancestors: Vec::new(),
+        carried,
     }
 }
 

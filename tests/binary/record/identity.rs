@@ -1,10 +1,12 @@
 //! Which records are one message, one tool call, or the history of another session. Gateways and
 //! backends choose message IDs and tool-call IDs as they like; the client's own IDs decide.
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::transcript::{tool_result, tool_use};
-use super::{Fork, Row, Transcript, check, row};
+use super::{Fork, Row, Transcript, check, hook, import, place_all, row};
+use crate::support::Machine;
 
 #[test]
 fn repeated_ids_of_backends_do_not_join_messages() {
@@ -199,6 +201,20 @@ fn lines_of_one_message_are_one_message() {
             "results between the calls of one message",
             parallel.result("b", false).answer("next", "Done.", 100),
             json!({"usage": 110, "apiMessages": 2, "tools": {"Bash": [2, 1]}, "output": "Done."}),
+        ),
+        row(
+            "results between the calls of one message, of which the next call follows the result",
+            {
+                let request = |id: &str| json!({"requestId": id});
+                let call = |transcript: Transcript, call: &str, n: u64, id: &str| {
+                    transcript.message(Some("msg"), &json!([tool_use(call)]), n, &request(id))
+                };
+                let one = call(Transcript::new(1).prompt("go"), "a", 10, "r1").result("a", true);
+                let both = call(one, "b", 10, "r1").result("b", false);
+                // A gateway can give the next answer the same ID.
+                call(both, "c", 100, "r2")
+            },
+            json!({"usage": 110, "apiMessages": 2, "tools": {"Bash": [3, 1]}}),
         ),
         row(
             "one block a line",
@@ -644,4 +660,32 @@ fn history_is_inherited_only_where_an_older_session_has_the_record() {
             ]
         }),
     ]);
+}
+
+/// A fork that was read before its parent is read again after it, and then so are its own forks.
+#[test]
+fn chain_of_forks_that_was_read_backward_is_read_again_at_once() {
+    let mut last = history();
+    let mut sessions = vec![(last.clone(), Value::Null)];
+    for number in 2..8 {
+        let id = format!("own{number}");
+        last = last.fork(number, Fork::Session).prompt("Go on.");
+        last = last.answer(&id, "Gone on.", 100);
+        sessions.push((last.clone(), Value::Null));
+    }
+    // The youngest file is imported first.
+    let imported = Machine::new();
+    place_all(&imported, &sessions);
+    import(&imported);
+    let hooked = Machine::new();
+    place_all(&hooked, &sessions);
+    for (transcript, _) in sessions.iter().rev() {
+        hook(&hooked, &transcript.session, "Stop", &json!({}));
+    }
+    for (machine, how) in [(imported, "imported"), (hooked, "with hooks")] {
+        let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+        let stale = "SELECT count(*) FROM sessions WHERE is_stale";
+        let stale: i64 = journal.query_one(stale, [], |row| row.get(0)).unwrap();
+        assert_eq!(stale, 0, "{how}");
+    }
 }
