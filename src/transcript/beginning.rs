@@ -15,7 +15,6 @@ use super::state::can_be_session;
 use super::wire::Line;
 use crate::record::Millis;
 use crate::system::files::open_regular;
-use crate::system::json::parse_object;
 
 /// Lines that start after this many bytes are not read. A line that starts before is read to its
 /// end, because a first prompt with a screenshot can be longer.
@@ -160,7 +159,8 @@ pub fn read(file: &File) -> io::Result<Beginning> {
 /// it is the only one there with a time, in files of 2.0.50 to 2.1.332 (captured); others come later
 /// (`continued-in`), and what other versions or programs write may be older than the file.
 fn begins_file(line: &[u8]) -> bool {
-    parse_object::<Line<'_>>(line).is_ok_and(|line| line.kind.text() == Some("queue-operation"))
+    line::parse_fields::<Line<'_>>(line)
+        .is_ok_and(|line| line.kind.text() == Some("queue-operation"))
 }
 
 /// Reads the next line, without the long strings of one that is too long for memory. Returns the

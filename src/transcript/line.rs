@@ -176,7 +176,7 @@ pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
     Ok((parsed.into_envelope(), record))
 }
 
-fn parse_fields<'a, T: Object<'a>>(line: &'a [u8]) -> serde_json::Result<T> {
+pub(super) fn parse_fields<'a, T: Object<'a>>(line: &'a [u8]) -> serde_json::Result<T> {
     let object: Lenient<T> = parse_object(line)?;
     Ok(object.0.unwrap_or_default())
 }

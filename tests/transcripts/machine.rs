@@ -1,6 +1,7 @@
 //! A folder of transcripts, and a journal that knows their sessions.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use convex_sidecar::config::{Config, Environment};
@@ -14,6 +15,9 @@ use tempfile::TempDir;
 
 use crate::generate::{AGENTS, Files};
 use crate::world::World;
+
+/// Longer than the lag of the clock that the system uses for file times.
+const FILE_TIME_LAG: Duration = Duration::from_millis(12);
 
 pub struct Machine {
     _folder: TempDir,
@@ -33,8 +37,7 @@ impl Machine {
         if world.has_forks_without_marks || world.has_forks_marked_in_parents {
             for (_, path) in &machine.sessions {
                 replace(path, Some(b""));
-                // Longer than the lag of the clock that the system uses for file times.
-                std::thread::sleep(Duration::from_millis(12));
+                std::thread::sleep(FILE_TIME_LAG);
             }
         }
         machine
@@ -124,6 +127,23 @@ impl Machine {
         transcript.as_object_mut().unwrap().remove("path");
         document
     }
+}
+
+/// Whether the system keeps the time at which a file was created. Wine shows the time at which it
+/// was last changed.
+pub fn keeps_creation_times() -> bool {
+    static KEEPS: LazyLock<bool> = LazyLock::new(|| {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("file");
+        let created_after = |bytes: &[u8]| {
+            append(&path, bytes);
+            std::thread::sleep(FILE_TIME_LAG);
+            path.metadata().and_then(|file| file.created()).ok()
+        };
+        let first = created_after(b"a");
+        first.is_some() && created_after(b"ab") == first
+    });
+    *KEEPS
 }
 
 /// Appends what is missing of `bytes`. An empty file is not created.
