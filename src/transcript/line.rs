@@ -185,7 +185,8 @@ impl<'a> Attachment<'a> {
     /// `is_meta` is the mark of the line.
     pub(super) fn into_record(self, is_meta: Flag) -> Record<'a> {
         match self.kind.text() {
-            Some("queued_command") if self.command_mode.text() == Some("prompt") => {
+            // Clients up to 2.1.96 do not always write the mode.
+            Some("queued_command") if self.command_mode.text().unwrap_or("prompt") == "prompt" => {
                 let origin = self.origin.0.as_ref();
                 let speaker = prompt::Speaker {
                     turn_origin: None,

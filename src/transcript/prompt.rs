@@ -37,6 +37,7 @@ pub fn typed<'a>(content: Content<'a>, speaker: &Speaker<'_>) -> Option<Typed<'a
                 .into_iter()
                 .filter(|block| block.kind.text() == Some("text"))
                 .filter_map(|block| block.text.into_text())
+                .filter(|text| !text.starts_with(INTERRUPTED))
                 .map(without_context)
                 .filter(|text| !text.trim().is_empty());
             let first = texts.next().unwrap_or_default();

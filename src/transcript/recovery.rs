@@ -28,8 +28,9 @@ const RECORD: [&[u8]; 16] = [
     br#"{"agentId":""#,
     br#"{"rowSource":""#,
 ];
-/// How many occurrences of each beginning are tried in a damaged line.
-const MAX_BEGINNINGS: usize = 512;
+/// How many beginnings without a whole record are tried in a damaged line. Each try can read the
+/// rest of the line.
+const MAX_FAILED: usize = 1_024;
 
 impl Gatherer<'_> {
     /// Adds each whole record in a line. Clients that write side by side leave out the line feed
@@ -37,17 +38,21 @@ impl Gatherer<'_> {
     pub(super) fn recover(&mut self, line: &[u8], source: Source) {
         let mut beginnings: Vec<usize> = RECORD
             .iter()
-            .flat_map(|beginning| memmem::find_iter(line, beginning).take(MAX_BEGINNINGS))
+            .flat_map(|beginning| memmem::find_iter(line, beginning))
             .collect();
         beginnings.sort_unstable();
         let mut is_damaged = false;
-        let mut at = 0;
+        let (mut at, mut failed) = (0, 0);
         for start in beginnings {
             // A beginning can also be part of the record before it.
             if start < at {
                 continue;
             }
             let Some(json) = whole_value(&line[start..]) else {
+                failed += 1;
+                if failed == MAX_FAILED {
+                    break;
+                }
                 continue;
             };
             is_damaged |= self.lose(&line[at..start]);

@@ -26,14 +26,17 @@ impl Shrinker {
         let (mut from, mut to) = (self.done, self.done);
         while from < line.len() {
             let length = match line[from] {
+                b'"' | b'\\' if from + 1 == line.len() => break,
                 b'"' => {
-                    self.is_in_string = !self.is_in_string;
+                    // Before a record that was cut off within a string, a string ends elsewhere.
+                    let next = line[from + 1];
+                    let can_end = next.is_ascii_whitespace() || b",:]}".contains(&next);
+                    self.is_in_string = !(self.is_in_string && can_end);
                     (self.kept, self.is_full) = (0, false);
                     line.copy_within(from..=from, to);
                     to += 1;
                     1
                 }
-                b'\\' if from + 1 == line.len() => break,
                 b'\\' => {
                     self.is_full |= self.kept + MAX_ESCAPE > MAX_STRING;
                     to += self.keep(line, from, 2, to);

@@ -2,15 +2,31 @@
 
 use super::gather::Gatherer;
 use super::line::{Envelope, Record};
-use super::wire::State;
+use super::prompt;
+use super::wire::{Content, State};
 use crate::record::document::PullRequest;
 use crate::record::event::is_session_id;
 use crate::record::index::key;
 use crate::record::redact::is_secret;
 use crate::system::json::{Flag, Scalar};
 
-/// How a title begins if the request for one failed, so that it is not a title.
-const FAILED_TITLES: [&str; 2] = ["API Error", "Invalid API key"];
+/// How a title begins if the request for one failed, so that it is not a title: what clients 1.0.60
+/// to 2.1.97 show instead of an answer.
+const FAILED_TITLES: [&str; 13] = [
+    "API Error",
+    "Invalid API key",
+    "Credit balance is too low",
+    "Prompt is too long",
+    "OAuth token ",
+    "OAuth authentication ",
+    "Not logged in · ",
+    "Request timed out",
+    "Repeated 529 Overloaded errors",
+    "Repeated server overload with Opus",
+    "Your account does not have access to Claude",
+    "Opus is experiencing high load",
+    "Claude AI usage limit reached",
+];
 
 impl<'a> State<'a> {
     /// `kind` is the type of the line, `is_meta` its mark.
@@ -33,6 +49,7 @@ impl<'a> State<'a> {
                 .into_text()
                 .map_or(Record::Other, Record::ContinuedIn),
             "pr-link" => self.pull_request(),
+            "queue-operation" => self.queued(),
             _ => Record::Other,
         }
     }
@@ -50,6 +67,19 @@ impl<'a> State<'a> {
             }
             _ => Record::Other,
         }
+    }
+
+    /// What the user typed while the agent worked. Clients up to 2.1.50 record it only when they take
+    /// it out of the queue. Newer ones also write an attachment, and the reason for taking it out.
+    fn queued(self) -> Record<'a> {
+        let is_sent = self.operation.text() == Some("remove") && self.reason.text().is_none();
+        let text = self.content.into_text().filter(|_| is_sent);
+        let typed =
+            text.and_then(|text| prompt::typed(Content::Text(text), &prompt::Speaker::default()));
+        typed.map_or(Record::Other, |typed| Record::Prompt {
+            text: typed.text,
+            is_command: false,
+        })
     }
 
     fn summary(self) -> Record<'a> {

@@ -369,6 +369,11 @@ fn only_what_somebody_typed_is_a_prompt() {
             None,
             json!(null),
         ),
+        (
+            "Another Claude session sent a message:\n<agent-message from=\"x\">hi</agent-message>",
+            None,
+            json!(null),
+        ),
         ("<command-name>/model</command-name>", None, json!(null)),
         ("<tick> is a tag", None, json!(null)),
         ("<tick> is a tag", Some("user"), json!("<tick> is a tag")),

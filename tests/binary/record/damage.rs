@@ -90,6 +90,29 @@ fn whole_records_in_a_damaged_line_count() {
             before.raw(b"\xff\xfe\xfd")
         }),
         row(
+            "hundreds of records on one line",
+            {
+                let mut session = Transcript::new(1);
+                for number in 0..600 {
+                    session = session.prompt("Go on.").cut(0);
+                    session = session.answer(&format!("m{number}"), "Gone on.", 1).cut(0);
+                }
+                session.raw("\n").answer("last", "Gone.", 10)
+            },
+            json!({"usage": 610, "prompts": 600, "output": "Gone."}),
+        ),
+        row(
+            "a charge after the result of a tool with many texts that is cut off",
+            session(|before| {
+                let text = json!({"type": "text", "text": long});
+                let texts = vec![text; 2_000];
+                let results =
+                    json!([{"type": "tool_result", "content": texts, "tool_use_id": "a"}]);
+                before.user(&results, &json!({})).cut(300).cost(1_000, 0.5)
+            }),
+            json!({"usage": 1_100, "costUsd": 0.5, "damagedLines": 1}),
+        ),
+        row(
             "a record that is cut off after a whole one",
             session(|before| {
                 let before = before.cut(0);
@@ -310,6 +333,16 @@ fn small_parts_of_large_lines_count() {
                 .user(&json!([image, image, text(look)]), &json!({"origin": {"kind": "human"}}))
                 .answer("m1", "It does now.", 1),
             prompted.clone(),
+        ),
+        row(
+            "a prompt after two screenshots, after a record that is cut off within a text",
+            Transcript::new(1)
+                .prompt("Go.")
+                .answer("m0", "cut off within this text", 1_000)
+                .cut(500)
+                .user(&json!([image, image, text(look)]), &json!({"origin": {"kind": "human"}}))
+                .answer("m1", "It does now.", 1),
+            json!({"prompts": 2, "output": "It does now.", "usage": 1, "damagedLines": 1, "skippedLines": null}),
         ),
         row(
             "a prompt before two screenshots",

@@ -114,6 +114,33 @@ fn text_by_a_human_is_a_prompt() {
             rename,
         ),
         prompt_row(
+            "a mentioned file after a text",
+            user(
+                json!([
+                    text(rename),
+                    text("\n<context ref=\"file:///a.ts\">\nlet a;\n</context>")
+                ]),
+                json!({}),
+            ),
+            rename,
+        ),
+        prompt_row(
+            "an interruption before a text",
+            user(
+                json!([text("[Request interrupted by user]"), text(rename)]),
+                json!({}),
+            ),
+            rename,
+        ),
+        prompt_row(
+            "a text about a message from another session",
+            user(
+                json!("Another Claude session sent a message: why?"),
+                json!({}),
+            ),
+            "Another Claude session sent a message: why?",
+        ),
+        prompt_row(
             "a command with arguments",
             |session| {
                 let plan = json!([text("You are to implement one phase of the plan.")]);
@@ -165,7 +192,23 @@ fn text_by_the_client_is_not_a_prompt() {
             "the message of a teammate",
             "<teammate-message teammate_id=\"bob\" color=\"blue\">\nDone.\n</teammate-message>",
         ),
+        older(
+            "the message of a teammate with a lead-in",
+            "Another Claude session sent a message:\n<teammate-message teammate_id=\"bob\">\nDone.\n</teammate-message>",
+        ),
         older("a notification of a task", task),
+        older(
+            "a notification of an agent",
+            "<agent-notification>\n<agent-id>a6b</agent-id>\n</agent-notification>",
+        ),
+        older(
+            "the answer to a command for the model",
+            "This slash command can only be invoked by Claude, not directly by users.",
+        ),
+        older(
+            "what a Stop hook says",
+            "Stop hook feedback:\n[lint]: 3 errors",
+        ),
         older("the answer to an unknown skill", "Unknown skill: rebase"),
         older(
             "the answer to a wrong command",
@@ -342,6 +385,27 @@ fn queued_text_is_a_prompt_if_a_human_or_the_caller_queued_it() {
             json!({"input": "LONGWORK now", "prompts": prompts, "output": "Done."}),
         )
     };
+    // In clients up to 2.1.50, only the operations on the queue tell.
+    let in_queue = |condition, operations: &[(&str, Value)], is_prompt: bool, prompts: u64| {
+        let mut transcript = Transcript::new(1).prompt("LONGWORK now");
+        for (second, (operation, fields)) in (2..).zip(operations) {
+            let mut line = json!({
+                "type": "queue-operation", "operation": operation,
+                "timestamp": format!("2026-09-02T10:00:0{second}.000Z")
+            });
+            let fields = fields.as_object().unwrap().clone();
+            line.as_object_mut().unwrap().extend(fields);
+            transcript = transcript.state(&line);
+        }
+        if is_prompt {
+            transcript = transcript.prompt("more");
+        }
+        row(
+            condition,
+            transcript.answer("m1", "Done.", 1),
+            json!({"input": "LONGWORK now", "prompts": prompts, "output": "Done."}),
+        )
+    };
     check(vec![
         with_queued(
             "a typed one",
@@ -349,6 +413,8 @@ fn queued_text_is_a_prompt_if_a_human_or_the_caller_queued_it() {
             2,
         ),
         with_queued("one of the SDK's caller", json!({"commandMode": "prompt", "hostsOwnTurn": true}), 2),
+        with_queued("one without a mode", json!({"source_uuid": "x"}), 2),
+        with_queued("a human's without a mode", json!({"origin": {"kind": "human"}}), 2),
         with_queued("a task's notification", json!({"commandMode": "task-notification", "origin": {"kind": "task-notification"}}), 1),
         with_queued("a task's notification in the mode of a prompt", json!({"commandMode": "prompt", "origin": {"kind": "task-notification"}}), 1),
         with_queued("the message of a coordinator", json!({"origin": {"kind": "coordinator"}, "isMeta": true}), 1),
@@ -362,16 +428,11 @@ fn queued_text_is_a_prompt_if_a_human_or_the_caller_queued_it() {
                 .attachment(&json!({"type": "queued_command", "prompt": "more", "commandMode": "prompt", "origin": {"kind": "human"}})),
             json!({"prompts": 1, "output": "Done."}),
         ),
-        row(
-            "one in an older form",
-            Transcript::new(1)
-                .prompt("LONGWORK now")
-                .state(&json!({"type": "queue-operation", "operation": "enqueue", "timestamp": "2026-09-02T10:00:02.000Z", "content": "more"}))
-                .state(&json!({"type": "queue-operation", "operation": "dequeue", "timestamp": "2026-09-02T10:00:03.000Z"}))
-                .prompt("more")
-                .answer("m1", "Done.", 1),
-            json!({"prompts": 2}),
-        ),
+        in_queue("one that waited for the end of the turn", &[("enqueue", json!({"content": "more"})), ("dequeue", json!({}))], true, 2),
+        in_queue("one that the agent read while it worked", &[("enqueue", json!({"content": "more"})), ("remove", json!({"content": "more"}))], false, 2),
+        in_queue("one that was taken back", &[("enqueue", json!({"content": "more"})), ("popAll", json!({"content": "more"}))], false, 1),
+        in_queue("a notification that the agent read", &[("remove", json!({"content": "<task-notification>done</task-notification>"}))], false, 1),
+        in_queue("one that has an attachment", &[("remove", json!({"content": "more", "reason": "absorbed_mid_turn"}))], false, 1),
     ]);
 }
 
@@ -413,6 +474,27 @@ fn titles_are_those_of_this_session() {
         let leaf = session.last();
         session.state(&fields(leaf))
     };
+    let errors = [
+        "API Error: 401 invalid key",
+        "Invalid API key \u{b7} Please run /login",
+        "Credit balance is too low",
+        "Prompt is too long",
+        "OAuth token revoked \u{b7} Please run /login",
+        "Not logged in \u{b7} Please run /login",
+        "Request timed out",
+        "Repeated 529 Overloaded errors",
+        "Your account does not have access to Claude Code. Please run /login.",
+        "Opus is experiencing high load, please use /model to switch to Sonnet",
+        "Claude AI usage limit reached|1760000000",
+    ];
+    let of_error = errors.map(|error| {
+        let session = Transcript::new(1)
+            .prompt("Fix the login page.")
+            .answer("m1", "Fixed.", 1);
+        let line = json!({"type": "summary", "summary": error, "leafUuid": session.last()});
+        row(error, session.state(&line), json!({"title": null}))
+    });
+    check(of_error.to_vec());
     check(vec![
         row(
             "a summary of another session",
@@ -423,16 +505,6 @@ fn titles_are_those_of_this_session() {
             "a summary of this session",
             of_last(|leaf| json!({"type": "summary", "summary": "Login page", "leafUuid": leaf})),
             json!({"title": "Login page"}),
-        ),
-        row(
-            "an API error as the summary",
-            of_last(|leaf| json!({"type": "summary", "summary": "API Error: 401 invalid key", "leafUuid": leaf})),
-            json!({"title": null}),
-        ),
-        row(
-            "a login error as the summary",
-            of_last(|leaf| json!({"type": "summary", "summary": "Invalid API key \u{b7} Please run /login", "leafUuid": leaf})),
-            json!({"title": null}),
         ),
         row(
             "a title for another session",
