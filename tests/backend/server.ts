@@ -198,13 +198,14 @@ class Routes {
   }
 
   async #test(request: IncomingMessage, path: string): Promise<Answer> {
+    // Closing a connection before its body is read resets it, so the client may not get the answer.
+    const body = (await readBody(request)).toString();
     if (path === "/_test/requests") return json(this.#records as unknown as JSONValue);
     if (path === "/_test/wipe") this.#functions.wipe();
     else if (path === "/_test/hide-spec") this.#functions.hidesSpec = true;
     else if (path === "/_test/unknown-fields")
-      this.#functions.unknownFields = JSON.parse((await readBody(request)).toString()) as string[];
-    else if (path === "/_test/fault")
-      this.#fault = JSON.parse((await readBody(request)).toString()) as Fault;
+      this.#functions.unknownFields = JSON.parse(body) as string[];
+    else if (path === "/_test/fault") this.#fault = JSON.parse(body) as Fault;
     else return { status: 404 };
     return json(null);
   }

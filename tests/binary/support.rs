@@ -147,7 +147,8 @@ impl Machine {
 
     /// The client's folder for the transcripts of one project.
     pub fn projects(&self) -> PathBuf {
-        self.home().join(".claude/projects/-home-dev-proj")
+        let client = self.home().join(".claude");
+        client.join("projects").join("-home-dev-proj")
     }
 
     /// Sets a variable for all commands that follow.
