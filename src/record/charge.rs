@@ -268,11 +268,8 @@ impl Charges {
             && !has_no_tokens(carried)
             && self.base.is_none()
             && !covers(&last.by_model, carried);
-        // Charges only grow, by what the messages in between used or more, unless a client was
-        // killed and the next one began again from zero.
-        let at_last = last.messages.clone().unwrap_or_default();
-        let mut by_then = self.all().map(|state| state.clone().with_later(&at_last));
-        let is_whole = by_then.all(|state| last.includes(&state));
+        // Charges only grow, unless a client was killed and the next one began again from zero.
+        let is_whole = self.all().all(|state| last.includes(state));
         let covers_messages = covers(&charge.by_model, counted) && is_whole && !is_doubtful;
         let has_same_names = shares_a_model(&charge.by_model, counted);
         // If the names differ, new messages cannot be told apart from those that were charged,
@@ -591,13 +588,6 @@ mod tests {
         let mut states = compacted();
         states.push(state_after(2, &[("m", 35)], &[("m", 5)]));
         assert_eq!(shown_with(states, false, 35), (85, None, false));
-        // Even if it has charged more than all messages used.
-        let mut states = compacted();
-        states.push(state_after(2, &[("m", 35)], &[("m", 70)]));
-        assert_eq!(shown_with(states, false, 35), (85, None, false));
-        let mut states = compacted();
-        states.push(state_after(2, &[("m", 35)], &[("m", 85)]));
-        assert_eq!(shown_with(states, false, 35), (85, Some(85.0), false));
     }
 
     #[test]
