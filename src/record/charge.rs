@@ -100,18 +100,6 @@ impl Charge {
         Self { by_model, ..self }
     }
 
-    /// The least that was used if the messages of the main chain have used `main` by now: those
-    /// after this record came on top of it. A model that is not in the charge has only messages.
-    fn with_later(mut self, main: &UsageByModel) -> Self {
-        let before = self.messages.as_ref();
-        for (model, charge) in &mut self.by_model {
-            let of = |messages: &UsageByModel| messages.get(model).copied().unwrap_or_default();
-            let later = before.map(|before| of(main).minus(of(before)));
-            charge.usage.add(later.unwrap_or_default());
-        }
-        self
-    }
-
     /// What was charged beyond `base`, from which this charge started.
     pub(super) fn beyond(&self, base: &Self) -> Self {
         // Without the error of the floating-point subtraction.
@@ -170,8 +158,6 @@ pub struct Charges {
 pub struct Messages {
     /// Those that were counted.
     pub counted: UsageByModel,
-    /// Those on the main chain, as in [`Charge::messages`].
-    pub main: UsageByModel,
     /// The inherited ones that the client may have carried into the charge.
     pub carried: UsageByModel,
 }
@@ -244,17 +230,13 @@ impl Charges {
     /// What is shown, given what the messages used.
     ///
     /// The client's figures cover a session if none of them is below what was counted, and no
-    /// message came after them. In a session that has continued since then, what the messages after
-    /// them used is added. Otherwise a client was killed before it wrote its figures, and the next one began
+    /// message came after them. In a session that has continued since then, the larger figure is
+    /// shown. Otherwise a client was killed before it wrote its figures, and the next one began
     /// again from zero: what was counted is shown, but never less than any charge, and the cost is
     /// unknown.
     #[must_use]
     pub fn shown(&self, messages: &Messages) -> Shown {
-        let Messages {
-            counted,
-            main,
-            carried,
-        } = messages;
+        let Messages { counted, carried } = messages;
         let Some(last) = self.last() else {
             return Shown {
                 by_model: all_uncharged(counted),
@@ -285,7 +267,7 @@ impl Charges {
         }
         let mut by_model = BTreeMap::new();
         if has_continued && can_be_matched {
-            by_model = charge.clone().with_later(main).by_model;
+            by_model.clone_from(&charge.by_model);
         } else if has_continued {
             // The names cannot be matched, so only what was charged beyond the messages is added.
             let rest = charge.usage().minus(total(counted.values()));
@@ -307,7 +289,7 @@ impl Charges {
         let is_own = has_no_tokens(carried) || self.base.is_some();
         let has_own_states = !is_doubtful && (is_own || !has_continued);
         for state in self.all().filter(|_| has_own_states) {
-            let charge = self.own(state, counted, carried).with_later(main).by_model;
+            let charge = self.own(state, counted, carried).by_model;
             let can_be_matched = state.is_without_messages()
                 || counted.is_empty()
                 || shares_a_model(&charge, counted);
@@ -443,7 +425,6 @@ mod tests {
     fn messages(counted: &UsageByModel, carried: &UsageByModel) -> Messages {
         Messages {
             counted: counted.clone(),
-            main: counted.clone(),
             carried: carried.clone(),
         }
     }
@@ -575,22 +556,6 @@ mod tests {
     }
 
     #[test]
-    fn messages_after_a_charge_with_side_requests_are_added_to_it() {
-        let none = UsageByModel::new();
-        // The 50 beyond the message are a compaction.
-        let compacted = || vec![state_after(1, &[("m", 10)], &[("m", 60)])];
-        let shown_with = |states, grown, messages: u64| {
-            shown(&charges(states, grown), &counted(&[("m", messages)]), &none)
-        };
-        assert_eq!(shown_with(compacted(), false, 10), (60, Some(60.0), false));
-        assert_eq!(shown_with(compacted(), true, 30), (80, Some(60.0), true));
-        // The client was killed, and the next one began again from zero.
-        let mut states = compacted();
-        states.push(state_after(2, &[("m", 35)], &[("m", 5)]));
-        assert_eq!(shown_with(states, false, 35), (85, None, false));
-    }
-
-    #[test]
     fn messages_of_a_killed_client_stay_whatever_the_next_one_charges() {
         let none = UsageByModel::new();
         let title = || state_after(1, &[("opus", 50)], &[("haiku", 1)]);
@@ -601,7 +566,7 @@ mod tests {
         );
         let later = counted(&[("opus", 50), ("haiku", 1)]);
         let after = shown(&charges(vec![title()], true), &later, &none);
-        assert_eq!((before.0, after.0), (50, 52));
+        assert_eq!((before.0, after.0), (50, 51));
     }
 
     #[test]

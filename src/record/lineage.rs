@@ -55,7 +55,6 @@ impl Figures {
     pub fn messages(&self) -> Messages {
         Messages {
             counted: self.counted(),
-            main: self.main(),
             carried: self.carried(),
         }
     }
