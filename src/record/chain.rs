@@ -266,12 +266,10 @@ impl OpenMessage {
     /// Whether a reply is part of this message.
     ///
     /// A new request needs something new to send: a `user` record. Without one in between, a reply
-    /// with the same ID is the same message. With one, it is the same only if its parent says so, or
-    /// the ID of its request: tools can return while the model is still writing, and then the
-    /// parent can be a result. The same holds for subagents without an ID, because another one may
-    /// have written the records in between.
+    /// with the same ID is the same message. With one, it is the same only if its parent says so:
+    /// tools can return while the model is still writing. The same holds for subagents without an
+    /// ID, because another one may have written the records in between.
     fn is_continued_by(&self, fact: &Fact, reply: &Reply) -> bool {
-        let is_named = self.id.is_some() && self.request.is_some() && self.request == reply.request;
         let has_same_request = match (self.request, reply.request) {
             (Some(ours), Some(theirs)) => ours == theirs,
             _ => self.id.is_some(),
@@ -280,7 +278,7 @@ impl OpenMessage {
         self.id == reply.id
             && has_same_request
             && (self.is_main, self.agent) == (fact.is_main, reply.agent)
-            && (is_next || is_named || self.records.contains(&fact.parent))
+            && (is_next || self.records.contains(&fact.parent))
     }
 }
 
@@ -362,22 +360,16 @@ mod tests {
             request: Some(request),
             ..line(1, Some(9), None, false)
         };
-        // With results in between, or without, and with a result as the parent.
-        for (parent, follows_user) in [(1, false), (1, true), (5, true)] {
-            for (request, is_same) in [(3, true), (4, false)] {
-                let mut chain = Chain::default();
-                let first = Line {
+        for (request, is_same) in [(3, true), (4, false)] {
+            let mut chain = Chain::default();
+            add(
+                &mut chain,
+                &Line {
                     record: 1,
                     ..of_request(3)
-                };
-                add(&mut chain, &first);
-                let second = Line {
-                    parent,
-                    follows_user,
-                    ..of_request(request)
-                };
-                assert_eq!(add(&mut chain, &second) == 1, is_same, "{parent}");
-            }
+                },
+            );
+            assert_eq!(add(&mut chain, &of_request(request)) == 1, is_same);
         }
     }
 

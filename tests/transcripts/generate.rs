@@ -770,13 +770,9 @@ impl<'a> Writer<'a> {
             message.usage[1] = (message.usage[1] + growth).saturating_sub(20);
             message.usage[3] = 2_500 * growth;
             // The client names the previous line of the message as the parent, even if there are
-            // results or lines of other messages in between. If it named a result, only the two IDs
-            // would tell.
-            let has_ids = self.style.has_requests && self.style.ids != Ids::Absent;
-            if !has_ids || growth.is_multiple_of(2) {
-                let last = message.last_record.clone();
-                self.chains[chain].last_record = Some(last);
-            }
+            // results or lines of other messages in between.
+            let last = message.last_record.clone();
+            self.chains[chain].last_record = Some(last);
         }
         let call = match self.style.ids {
             Ids::Unique => format!("toolu_{}_{}", self.number, self.ids),

@@ -375,7 +375,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The message that a new record belongs to: that of an earlier record with the same ID, if the
-    /// client names it as the parent, if nothing was sent in between, or if it is of one request.
+    /// client names it as the parent or if nothing was sent in between.
     fn message(&mut self, record: &Value, place: &Place) -> usize {
         let id = record["message"]["id"]
             .as_str()
@@ -391,10 +391,7 @@ impl<'a> Reading<'a> {
             open.id == id && open.chain == chain && is_same_request
         };
         let is_named = |open: &Open| is_same(open) && open.records.contains(&place.parent);
-        let is_last = |open: &Open| {
-            let is_of_request = !id.is_empty() && !request.is_null() && open.request == request;
-            is_same(open) && (is_of_request || !open.is_before_user)
-        };
+        let is_last = |open: &Open| is_same(open) && !open.is_before_user;
         let known = self.open.iter();
         let named = known.clone().rposition(is_named);
         let at = named.or_else(|| known.clone().rposition(is_last));

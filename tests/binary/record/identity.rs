@@ -203,20 +203,6 @@ fn lines_of_one_message_are_one_message() {
             json!({"usage": 110, "apiMessages": 2, "tools": {"Bash": [2, 1]}, "output": "Done."}),
         ),
         row(
-            "results between the calls of one message, of which the next call follows the result",
-            {
-                let request = |id: &str| json!({"requestId": id});
-                let call = |transcript: Transcript, call: &str, n: u64, id: &str| {
-                    transcript.message(Some("msg"), &json!([tool_use(call)]), n, &request(id))
-                };
-                let one = call(Transcript::new(1).prompt("go"), "a", 10, "r1").result("a", true);
-                let both = call(one, "b", 10, "r1").result("b", false);
-                // A gateway can give the next answer the same ID.
-                call(both, "c", 100, "r2")
-            },
-            json!({"usage": 110, "apiMessages": 2, "tools": {"Bash": [3, 1]}}),
-        ),
-        row(
             "one block a line",
             Transcript::new(1)
                 .prompt("go")
