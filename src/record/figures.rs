@@ -142,7 +142,7 @@ impl Figures {
         });
         let mut batch = Batch::new(index, keys, prices)?;
         let conversations = files.iter().filter(|file| has_conversation(file));
-        let knows_order = conversations.count() <= 1 && latest.is_none();
+        let knows_order = conversations.count() <= 1;
         for (file, facts) in in_order(files) {
             let is_main = facts.has_main_chain();
             if let Some(latest) = latest.as_ref().filter(|_| is_main) {

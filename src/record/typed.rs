@@ -59,6 +59,9 @@ const CONTEXT: [[&str; 2]; 7] = [
     ["<context ref=\"", "</context>"],
 ];
 
+/// How many such elements are left out. Finding each one can take a look at the whole text.
+const MAX_CONTEXT: usize = 64;
+
 /// What a user typed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Typed<'a> {
@@ -108,21 +111,25 @@ pub fn without_context(text: Cow<'_, str>) -> Cow<'_, str> {
     if !rest.starts_with('<') && !rest.ends_with('>') {
         return text;
     }
-    while let Some(shorter) = CONTEXT.iter().find_map(|element| {
-        let [open, close] = *element;
-        // Selected code can contain anything, even the closing tag.
-        if *element == SELECTION && rest.starts_with(open) && rest.ends_with(close) {
-            return Some("");
-        }
-        let after = rest
-            .strip_prefix(open)
-            .and_then(|rest| rest.split_once(close));
-        let before = || {
-            let inside = rest.strip_suffix(close)?;
-            Some(&rest[..inside.rfind(open)?])
+    for _ in 0..MAX_CONTEXT {
+        let shorter = CONTEXT.iter().find_map(|element| {
+            let [open, close] = *element;
+            // Selected code can contain anything, even the closing tag.
+            if *element == SELECTION && rest.starts_with(open) && rest.ends_with(close) {
+                return Some("");
+            }
+            let after = rest
+                .strip_prefix(open)
+                .and_then(|rest| rest.split_once(close));
+            let before = || {
+                let inside = rest.strip_suffix(close)?;
+                Some(&rest[..inside.rfind(open)?])
+            };
+            after.map(|(_, after)| after).or_else(before)
+        });
+        let Some(shorter) = shorter else {
+            break;
         };
-        after.map(|(_, after)| after).or_else(before)
-    }) {
         rest = shorter.trim();
     }
     if rest.len() == text.trim().len() {

@@ -28,9 +28,11 @@ const RECORD: [&[u8]; 16] = [
     br#"{"agentId":""#,
     br#"{"rowSource":""#,
 ];
-/// How many beginnings without a whole record are tried in a damaged line. Each try can read the
-/// rest of the line.
-const MAX_FAILED: usize = 1_024;
+/// How much of a damaged line is read in vain, in bytes: what follows a beginning may be nested and
+/// not end before the line does.
+const MAX_IN_VAIN: usize = 32 * 1024 * 1024;
+/// How many whole records of a damaged line count, so that memory stays bounded.
+const MAX_RECORDS: usize = 16_384;
 
 impl Gatherer<'_> {
     /// Adds each whole record in a line. Clients that write side by side leave out the line feed
@@ -42,19 +44,23 @@ impl Gatherer<'_> {
             .collect();
         beginnings.sort_unstable();
         let mut is_damaged = false;
-        let (mut at, mut failed) = (0, 0);
+        let (mut at, mut in_vain, mut records) = (0, 0, 0);
         for start in beginnings {
             // A beginning can also be part of the record before it.
             if start < at {
                 continue;
             }
-            let Some(json) = whole_value(&line[start..]) else {
-                failed += 1;
-                if failed == MAX_FAILED {
-                    break;
+            if in_vain > MAX_IN_VAIN || records == MAX_RECORDS {
+                break;
+            }
+            let json = match value(&line[start..]) {
+                Ok(json) => json,
+                Err(read) => {
+                    in_vain += read;
+                    continue;
                 }
-                continue;
             };
+            records += 1;
             is_damaged |= self.lose(&line[at..start]);
             at = start + json.len();
             let is_inside = start > 0 && precedes_value(line[start - 1]);
@@ -118,7 +124,15 @@ impl Gatherer<'_> {
 
 /// The JSON value at the start of some bytes, if it is whole.
 pub(super) fn whole_value(bytes: &[u8]) -> Option<&[u8]> {
+    value(bytes).ok()
+}
+
+/// As [`whole_value`]. If there is none, returns how many bytes of the line were read.
+fn value(bytes: &[u8]) -> Result<&[u8], usize> {
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
-    values.next()?.ok()?;
-    Some(&bytes[..values.byte_offset()])
+    match values.next() {
+        Some(Ok(_)) => Ok(&bytes[..values.byte_offset()]),
+        Some(Err(error)) => Err(error.column()),
+        None => Err(0),
+    }
 }

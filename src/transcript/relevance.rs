@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 /// The types of records that can contain a fact.
-const RELEVANT_TYPES: [&[u8]; 12] = [
+const RELEVANT_TYPES: [&[u8]; 11] = [
     b"user",
     b"assistant",
     b"attachment",
@@ -18,7 +18,6 @@ const RELEVANT_TYPES: [&[u8]; 12] = [
     b"summary",
     b"cost-state",
     b"pr-link",
-    b"queue-operation",
 ];
 /// The types of attachments that can contain a fact.
 const RELEVANT_ATTACHMENTS: [&[u8]; 3] = [b"queued_command", b"max_turns_reached", b"budget_usd"];

@@ -2,8 +2,7 @@
 
 use super::gather::Gatherer;
 use super::line::{Envelope, Record};
-use super::prompt;
-use super::wire::{Content, State};
+use super::wire::State;
 use crate::record::document::PullRequest;
 use crate::record::event::is_session_id;
 use crate::record::index::key;
@@ -49,7 +48,6 @@ impl<'a> State<'a> {
                 .into_text()
                 .map_or(Record::Other, Record::ContinuedIn),
             "pr-link" => self.pull_request(),
-            "queue-operation" => self.queued(),
             _ => Record::Other,
         }
     }
@@ -67,19 +65,6 @@ impl<'a> State<'a> {
             }
             _ => Record::Other,
         }
-    }
-
-    /// What the user typed while the agent worked. Clients up to 2.1.50 record it only when they take
-    /// it out of the queue. Newer ones also write an attachment, and the reason for taking it out.
-    fn queued(self) -> Record<'a> {
-        let is_sent = self.operation.text() == Some("remove") && self.reason.text().is_none();
-        let text = self.content.into_text().filter(|_| is_sent);
-        let typed =
-            text.and_then(|text| prompt::typed(Content::Text(text), &prompt::Speaker::default()));
-        typed.map_or(Record::Other, |typed| Record::Prompt {
-            text: typed.text,
-            is_command: false,
-        })
     }
 
     fn summary(self) -> Record<'a> {

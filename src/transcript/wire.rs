@@ -59,9 +59,6 @@ object! {
         "continuedInSessionId" => continued_in_session_id: Scalar<'a>,
         "prNumber" => pr_number: Scalar<'a>,
         "prUrl" => pr_url: Scalar<'a>,
-        "operation" => operation: Scalar<'a>,
-        "content" => content: Scalar<'a>,
-        "reason" => reason: Scalar<'a>,
     }
 }
 

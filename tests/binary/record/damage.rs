@@ -110,7 +110,7 @@ fn whole_records_in_a_damaged_line_count() {
                     json!([{"type": "tool_result", "content": texts, "tool_use_id": "a"}]);
                 before.user(&results, &json!({})).cut(300).cost(1_000, 0.5)
             }),
-            json!({"usage": 1_100, "costUsd": 0.5, "damagedLines": 1}),
+            json!({"usage": 1_000, "costUsd": 0.5, "damagedLines": 1}),
         ),
         row(
             "a record that is cut off after a whole one",

@@ -385,27 +385,6 @@ fn queued_text_is_a_prompt_if_a_human_or_the_caller_queued_it() {
             json!({"input": "LONGWORK now", "prompts": prompts, "output": "Done."}),
         )
     };
-    // In clients up to 2.1.50, only the operations on the queue tell.
-    let in_queue = |condition, operations: &[(&str, Value)], is_prompt: bool, prompts: u64| {
-        let mut transcript = Transcript::new(1).prompt("LONGWORK now");
-        for (second, (operation, fields)) in (2..).zip(operations) {
-            let mut line = json!({
-                "type": "queue-operation", "operation": operation,
-                "timestamp": format!("2026-09-02T10:00:0{second}.000Z")
-            });
-            let fields = fields.as_object().unwrap().clone();
-            line.as_object_mut().unwrap().extend(fields);
-            transcript = transcript.state(&line);
-        }
-        if is_prompt {
-            transcript = transcript.prompt("more");
-        }
-        row(
-            condition,
-            transcript.answer("m1", "Done.", 1),
-            json!({"input": "LONGWORK now", "prompts": prompts, "output": "Done."}),
-        )
-    };
     check(vec![
         with_queued(
             "a typed one",
@@ -428,11 +407,16 @@ fn queued_text_is_a_prompt_if_a_human_or_the_caller_queued_it() {
                 .attachment(&json!({"type": "queued_command", "prompt": "more", "commandMode": "prompt", "origin": {"kind": "human"}})),
             json!({"prompts": 1, "output": "Done."}),
         ),
-        in_queue("one that waited for the end of the turn", &[("enqueue", json!({"content": "more"})), ("dequeue", json!({}))], true, 2),
-        in_queue("one that the agent read while it worked", &[("enqueue", json!({"content": "more"})), ("remove", json!({"content": "more"}))], false, 2),
-        in_queue("one that was taken back", &[("enqueue", json!({"content": "more"})), ("popAll", json!({"content": "more"}))], false, 1),
-        in_queue("a notification that the agent read", &[("remove", json!({"content": "<task-notification>done</task-notification>"}))], false, 1),
-        in_queue("one that has an attachment", &[("remove", json!({"content": "more", "reason": "absorbed_mid_turn"}))], false, 1),
+        row(
+            "one in an older form",
+            Transcript::new(1)
+                .prompt("LONGWORK now")
+                .state(&json!({"type": "queue-operation", "operation": "enqueue", "timestamp": "2026-09-02T10:00:02.000Z", "content": "more"}))
+                .state(&json!({"type": "queue-operation", "operation": "dequeue", "timestamp": "2026-09-02T10:00:03.000Z"}))
+                .prompt("more")
+                .answer("m1", "Done.", 1),
+            json!({"prompts": 2}),
+        ),
     ]);
 }
 
