@@ -76,7 +76,10 @@ fn figures(stretches: Vec<Facts>) -> Figures {
 fn has_fact(line: &[u8]) -> bool {
     match line::parse(line) {
         Ok((_, Record::ToolErrors(ids))) => !ids.is_empty(),
-        Ok((_, record)) => !matches!(record, Record::Other | Record::NotTyped),
+        Ok((_, record)) => !matches!(
+            record,
+            Record::Other | Record::NotTyped | Record::QueueOperation
+        ),
         Err(_) => false,
     }
 }

@@ -20,8 +20,8 @@ use crate::transcript::reader::Checkpoint;
 const DELIVERY_RESERVE: Duration = Duration::from_millis(200);
 /// How many times a transcript is read again because another process was faster.
 const MAX_ATTEMPTS: usize = 8;
-/// How many times the sessions that others made stale are read again in one check. In every second
-/// round the parents come first, and nothing but their forks is left for the next.
+/// How many times the sessions that others made stale are read again in one check. Every second
+/// round goes backward, so that parents come before their forks in one of two rounds.
 const MAX_ROUNDS: usize = 8;
 /// More facts than a turn has: from this number on, the journal is written in bulk.
 const BULK_FACTS: usize = 512;

@@ -146,7 +146,8 @@ pub struct Charges {
     pub(super) earlier: Option<Charge>,
     /// The state of the parent from which this session's charge started.
     pub(super) base: Option<Charge>,
-    /// The same with the ID of the parent, from before the session's files were read again.
+    /// That state and the ID of the parent, as they were before the session's files were read
+    /// again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) former_base: Option<(String, Charge)>,
     /// Whether messages were counted after the last state.

@@ -42,7 +42,7 @@ const NOT_TYPED: [&str; 27] = [
     "This session is being continued from a previous conversation that ran out of context",
 ];
 /// How the client introduces a message from another session.
-const FROM_ANOTHER_SESSION: &str = "Another Claude session sent a message:\n<";
+const FROM_ANOTHER_SESSION: &str = "Another Claude session sent a message:\n";
 /// How the client answers a command that it does not know; the name follows.
 const UNKNOWN_COMMAND: [&str; 2] = ["Unknown skill: ", "Unknown slash command: "];
 /// The element with the code that is selected in an editor.
@@ -59,7 +59,7 @@ const CONTEXT: [[&str; 2]; 7] = [
     ["<context ref=\"", "</context>"],
 ];
 
-/// How many such elements are left out. Finding each one can take a look at the whole text.
+/// How many such elements are left out. Looking for each one can take a search of the whole text.
 const MAX_CONTEXT: usize = 64;
 
 /// What a user typed.
@@ -76,10 +76,8 @@ pub struct Typed<'a> {
 #[must_use]
 pub fn typed_text(text: Cow<'_, str>, has_image: bool, is_known: bool) -> Option<Typed<'_>> {
     let begin = text.trim_start();
-    let begin = match begin.strip_prefix(FROM_ANOTHER_SESSION) {
-        Some(_) => &begin[FROM_ANOTHER_SESSION.len() - 1..],
-        None => begin,
-    };
+    let message = begin.strip_prefix(FROM_ANOTHER_SESSION);
+    let begin = message.filter(|it| it.starts_with('<')).unwrap_or(begin);
     let is_by_client = !is_known
         && (NOT_TYPED.iter().any(|words| begin.starts_with(words)) || is_unknown_command(begin));
     if let Some(command) = command(&text).filter(|_| !is_by_client) {
@@ -185,6 +183,14 @@ mod tests {
         assert_eq!(text(&format!("Rename it.\n{file}")).unwrap(), "Rename it.");
         assert_eq!(text("<b>bold</b>").unwrap(), "<b>bold</b>");
         assert_eq!(text("  keep the space").unwrap(), "  keep the space");
+    }
+
+    #[test]
+    fn only_so_many_elements_of_context_are_left_out() {
+        let reminder = "<system-reminder></system-reminder>";
+        let with = |count: usize| text(&format!("{}go", reminder.repeat(count)));
+        assert_eq!(with(MAX_CONTEXT).unwrap(), "go");
+        assert_eq!(with(MAX_CONTEXT + 1).unwrap(), format!("{reminder}go"));
     }
 
     #[test]

@@ -12,7 +12,6 @@ use super::reader::At;
 use super::recovery::whole_value;
 use super::shrink::Shrinker;
 use super::state::can_be_session;
-use super::wire::Line;
 use crate::record::Millis;
 use crate::system::files::open_regular;
 
@@ -118,8 +117,11 @@ pub fn read(file: &File) -> io::Result<Beginning> {
             is_marked = is_marked.or(Some(envelope.forked_from.is_some()));
         }
         if envelope.uuid.is_none() {
-            let can_tell = first.is_none() && is_marked.is_none();
-            first = first.or(envelope.at.filter(|_| can_tell && begins_file(&line)));
+            // Of the records without an ID, only these have a time and come before the first message,
+            // in files of 2.0.50 to 2.1.332 (captured). What other versions or programs write there
+            // may be older than the file.
+            let can_tell = matches!(record, Record::QueueOperation) && is_marked.is_none();
+            first = first.or(envelope.at.filter(|_| can_tell));
         } else if first_copied.is_none() {
             first_copied = envelope.at;
         } else if first_copied == envelope.at && is_reaction {
@@ -153,14 +155,6 @@ pub fn read(file: &File) -> io::Result<Beginning> {
             .unwrap_or_default(),
     };
     Ok(beginning)
-}
-
-/// Whether `claude -p` writes such a record before the first message. Of the records without an ID
-/// it is the only one there with a time, in files of 2.0.50 to 2.1.332 (captured); others come later
-/// (`continued-in`), and what other versions or programs write may be older than the file.
-fn begins_file(line: &[u8]) -> bool {
-    line::parse_fields::<Line<'_>>(line)
-        .is_ok_and(|line| line.kind.text() == Some("queue-operation"))
 }
 
 /// Reads the next line, without the long strings of one that is too long for memory. Returns the

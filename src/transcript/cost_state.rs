@@ -9,7 +9,7 @@ use crate::system::json::Scalar;
 impl CostState<'_> {
     /// The charge, by the names under which models answer.
     pub fn into_charge(self) -> Charge {
-        let has_unknown_price = self.has_unknown_model_cost.is_true();
+        let has_unknown_price = self.has_unknown_model_cost.0;
         let models = self.model_usage.0.unwrap_or_default().into_iter();
         let by_model = models.filter_map(|(model, charge)| {
             let charge = charge.0?;
@@ -50,13 +50,13 @@ impl CostState<'_> {
 impl ModelUsage<'_> {
     fn counts(&self) -> Usage {
         Usage {
-            input_tokens: self.input_tokens.count(),
-            output_tokens: self.output_tokens.count(),
-            cache_read_input_tokens: self.cache_read_input_tokens.count(),
-            cache_creation_input_tokens: self.cache_creation_input_tokens.count(),
-            thinking_tokens: self.thinking_tokens.count(),
-            cache_creation_1h_input_tokens: self.cache_creation_1h_input_tokens.count(),
-            web_search_requests: self.web_search_requests.count(),
+            input_tokens: self.input_tokens.0,
+            output_tokens: self.output_tokens.0,
+            cache_read_input_tokens: self.cache_read_input_tokens.0,
+            cache_creation_input_tokens: self.cache_creation_input_tokens.0,
+            thinking_tokens: self.thinking_tokens.0,
+            cache_creation_1h_input_tokens: self.cache_creation_1h_input_tokens.0,
+            web_search_requests: self.web_search_requests.0,
         }
     }
 }

@@ -151,6 +151,8 @@ pub enum Record<'a> {
     },
     /// Another session continues this one.
     ContinuedIn(Cow<'a, str>),
+    /// A prompt entered or left the queue. `claude -p` writes such records before the first message.
+    QueueOperation,
     /// Anything else.
     Other,
 }
@@ -164,6 +166,7 @@ pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
         (Some("assistant"), Some(message)) => parsed.assistant(message),
         (Some("user" | "assistant") | None, _) => Record::Other,
         (Some("fork-context-ref"), _) => Record::ForkContext,
+        (Some("queue-operation"), _) => Record::QueueOperation,
         (Some("cost-state"), _) => {
             let state: CostState<'_> = parse_fields(line)?;
             Record::Charge(Box::new(state.into_charge()))
@@ -176,7 +179,7 @@ pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
     Ok((parsed.into_envelope(), record))
 }
 
-pub(super) fn parse_fields<'a, T: Object<'a>>(line: &'a [u8]) -> serde_json::Result<T> {
+fn parse_fields<'a, T: Object<'a>>(line: &'a [u8]) -> serde_json::Result<T> {
     let object: Lenient<T> = parse_object(line)?;
     Ok(object.0.unwrap_or_default())
 }

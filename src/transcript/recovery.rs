@@ -28,8 +28,8 @@ const RECORD: [&[u8]; 16] = [
     br#"{"agentId":""#,
     br#"{"rowSource":""#,
 ];
-/// How much of a damaged line is read in vain, in bytes: what follows a beginning may be nested and
-/// not end before the line does.
+/// How much of a damaged line is read in vain, in bytes. What follows a beginning can be nested, and
+/// then it is read to the end of the line.
 const MAX_IN_VAIN: usize = 32 * 1024 * 1024;
 /// How many whole records of a damaged line count, so that memory stays bounded.
 const MAX_RECORDS: usize = 16_384;
@@ -134,5 +134,45 @@ fn value(bytes: &[u8]) -> Result<&[u8], usize> {
         Some(Ok(_)) => Ok(&bytes[..values.byte_offset()]),
         Some(Err(error)) => Err(error.column()),
         None => Err(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::facts::Facts;
+    use crate::record::redact::Redactor;
+
+    fn recover(line: &str) -> Facts {
+        let redactor = Redactor::new(true, &[], 1_000).unwrap();
+        let mut gatherer = Gatherer::new(&redactor);
+        gatherer.recover(line.as_bytes(), Source::Main);
+        gatherer.finish()
+    }
+
+    fn prompt(number: usize) -> String {
+        format!(
+            r#"{{"type":"user","uuid":"{number}","sessionId":"s","message":{{"content":"Go."}}}}"#
+        )
+    }
+
+    #[test]
+    fn only_so_many_records_of_a_line_count() {
+        for (more, is_damaged) in [(0, 0), (1, 1)] {
+            let line: String = (0..MAX_RECORDS + more).map(prompt).collect();
+            let facts = recover(&line);
+            let found = (facts.facts.len(), facts.damaged_lines);
+            assert_eq!(found, (MAX_RECORDS, is_damaged));
+        }
+    }
+
+    #[test]
+    fn record_after_too_much_that_was_read_in_vain_is_lost() {
+        // Each beginning is read to the end of the line.
+        let nested = |beginnings: usize| {
+            let line = r#"{"parentUuid":"#.repeat(beginnings) + "[" + &"1,".repeat(1 << 20);
+            recover(&(line + &prompt(0))).facts.len()
+        };
+        assert_eq!((nested(8), nested(32)), (1, 0));
     }
 }

@@ -28,7 +28,7 @@ impl Shrinker {
             let length = match line[from] {
                 b'"' | b'\\' if from + 1 == line.len() => break,
                 b'"' => {
-                    // Before a record that was cut off within a string, a string ends elsewhere.
+                    // After a record that was cut off within a string, this can be the start of a string.
                     let next = line[from + 1];
                     let can_end = next.is_ascii_whitespace() || b",:]}".contains(&next);
                     self.is_in_string = !(self.is_in_string && can_end);

@@ -59,7 +59,7 @@ impl<'a> State<'a> {
                     .rsplit('/')
                     .next()
                     .and_then(|number| number.parse().ok());
-                let numbers = [Some(self.pr_number.count()), in_url];
+                let numbers = [Some(self.pr_number.0), in_url];
                 let number = numbers.into_iter().flatten().find(|number| *number > 0);
                 number.map_or(Record::Other, |number| Record::PullRequest { number, url })
             }

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::record::prices::Rate;
 use crate::record::usage;
-use crate::system::json::{Count, Flag, Lenient, List, Scalar, object};
+use crate::system::json::{Count, Flag, Lenient, List, Scalar, object, visit_scalars};
 
 object! {
     /// One line, without the fields that only some kinds of records have.
@@ -57,7 +57,7 @@ object! {
         "summary" => summary: Scalar<'a>,
         "leafUuid" => leaf_uuid: Scalar<'a>,
         "continuedInSessionId" => continued_in_session_id: Scalar<'a>,
-        "prNumber" => pr_number: Scalar<'a>,
+        "prNumber" => pr_number: Count,
         "prUrl" => pr_url: Scalar<'a>,
     }
 }
@@ -165,20 +165,20 @@ object! {
         "totalDuration" => total_duration: Scalar<'a>,
         "startTime" => start_time: Scalar<'a>,
         "modelUsage" => model_usage: Lenient<BTreeMap<String, Lenient<ModelUsage<'a>>>>,
-        "hasUnknownModelCost" => has_unknown_model_cost: Scalar<'a>,
+        "hasUnknownModelCost" => has_unknown_model_cost: Flag,
     }
 }
 
 object! {
     /// What the client has charged for one model so far.
     pub struct ModelUsage<'a> {
-        "inputTokens" => input_tokens: Scalar<'a>,
-        "outputTokens" => output_tokens: Scalar<'a>,
-        "cacheReadInputTokens" => cache_read_input_tokens: Scalar<'a>,
-        "cacheCreationInputTokens" => cache_creation_input_tokens: Scalar<'a>,
-        "cacheCreationEphemeral1hInputTokens" => cache_creation_1h_input_tokens: Scalar<'a>,
-        "thinkingTokens" => thinking_tokens: Scalar<'a>,
-        "webSearchRequests" => web_search_requests: Scalar<'a>,
+        "inputTokens" => input_tokens: Count,
+        "outputTokens" => output_tokens: Count,
+        "cacheReadInputTokens" => cache_read_input_tokens: Count,
+        "cacheCreationInputTokens" => cache_creation_input_tokens: Count,
+        "cacheCreationEphemeral1hInputTokens" => cache_creation_1h_input_tokens: Count,
+        "thinkingTokens" => thinking_tokens: Count,
+        "webSearchRequests" => web_search_requests: Count,
         "costUSD" => cost_usd: Scalar<'a>,
     }
 }
@@ -223,21 +223,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Content::Other)
     }
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Content::Other)
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Content::Other)
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Content::Other)
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Content::Other)
-    }
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Content::Other)
-    }
+    visit_scalars!(Content::Other);
 }
 
 impl Usage<'_> {

@@ -17,7 +17,7 @@ fn place_all(machine: &Machine) {
 fn place_every_client(machine: &Machine) {
     for capture in Capture::all() {
         let project = format!("{}-{}", capture.client, capture.name);
-        capture.copy_transcripts(&machine.home().join(".claude/projects").join(project));
+        capture.copy_transcripts(&machine.projects().with_file_name(project));
     }
 }
 

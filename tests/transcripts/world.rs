@@ -1,9 +1,6 @@
 //! Several sessions on one machine, some of them forks of others, with what the client charged.
 
 use proptest::prelude::*;
-use proptest::sample::Index;
-use proptest::strategy::ValueTree;
-use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use crate::generate::{AGENTS, By, Deviation, Files, Fork, Ids, Op, Style, Writer, ops, style};
@@ -31,8 +28,8 @@ pub enum Exit {
 /// How a session is written.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Which of the older sessions it is a fork of, if any, and how it was forked.
-    fork: Option<(Index, Fork)>,
+    /// Which of the older sessions it is a fork of, modulo their number, and how it was forked.
+    fork: Option<(usize, Fork)>,
     first: Vec<Op>,
     first_exit: Exit,
     /// What is written after all sessions have ended for the first time.
@@ -48,7 +45,7 @@ pub fn plans() -> impl Strategy<Value = Vec<Plan>> {
         Just(Fork::Branch),
         Just(Fork::Sdk)
     ];
-    let fork = proptest::option::weighted(0.7, (any::<Index>(), fork));
+    let fork = proptest::option::weighted(0.7, (any::<usize>(), fork));
     let exit = || {
         prop_oneof![
             2 => (0..5_u64).prop_map(|extra| Exit::Charged { extra }),
@@ -100,20 +97,16 @@ pub fn unused_forks() -> Vec<Plan> {
             has_requests: false,
         },
     };
-    let of_last = |number: usize, fork| {
-        let mut runner = TestRunner::deterministic();
-        let indexes = std::iter::repeat_with(|| any::<Index>().new_tree(&mut runner).unwrap());
-        let mut indexes = indexes.map(|index| index.current());
-        Plan {
-            fork: indexes
-                .find(|index| index.index(number) == number - 1)
-                .map(|last| (last, fork)),
-            first: Vec::new(),
-            ..root.clone()
-        }
+    let fork_of = |parent: usize, fork| Plan {
+        fork: Some((parent, fork)),
+        first: Vec::new(),
+        ..root.clone()
     };
-    let forks = [of_last(1, Fork::Session), of_last(2, Fork::Background)];
-    std::iter::once(root.clone()).chain(forks).collect()
+    vec![
+        root.clone(),
+        fork_of(0, Fork::Session),
+        fork_of(1, Fork::Background),
+    ]
 }
 
 /// What is known about the expected cost of a session.
@@ -206,7 +199,7 @@ pub fn build(plans: &[Plan]) -> World {
     }];
     for (number, plan) in plans.iter().enumerate() {
         let parent = plan.fork.as_ref().filter(|_| number > 0);
-        let parent = parent.map(|(parent, fork)| (parent.index(number), *fork));
+        let parent = parent.map(|(parent, fork)| (parent % number, *fork));
         let mut own = Charged::default();
         let mut writer = match parent {
             Some((parent, fork)) => {
@@ -266,13 +259,10 @@ pub fn build(plans: &[Plan]) -> World {
         let mut forks = plans.iter().skip(1).filter_map(|plan| plan.fork.as_ref());
         forks.any(|(_, fork)| *fork == kind)
     };
-    let sessions = files.into_iter().zip(middles).zip(truths).zip(&charged);
-    let sessions = sessions
-        .map(|(((files, middle), truth), charged)| expect_session(files, middle, truth, charged));
-    let sessions = sessions.zip(ancestors);
-    let sessions = sessions.map(|(expected, ancestors)| ExpectedSession {
-        ancestors,
-        ..expected
+    let sessions = files.into_iter().zip(middles).zip(truths);
+    let sessions = sessions.zip(charged.iter().zip(ancestors));
+    let sessions = sessions.map(|(((files, middle), truth), (charged, ancestors))| {
+        expect_session(files, middle, truth, charged, ancestors)
     });
     World {
         sessions: sessions.collect(),
@@ -354,6 +344,7 @@ fn expect_session(
     middle: [usize; 1 + AGENTS.len()],
     mut truth: Truth,
     charged: &Charged,
+    ancestors: Vec<usize>,
 ) -> ExpectedSession {
     let charge = match &charged.stated {
         None => Charge::Known(None),
@@ -388,7 +379,7 @@ fn expect_session(
         middle,
         truth,
         charge,
-        ancestors: Vec::new(),
+        ancestors,
         carried,
     }
 }

@@ -59,12 +59,6 @@ impl<'a> Scalar<'a> {
         self.text().map(str::to_owned)
     }
 
-    /// Whether it is `true`.
-    #[must_use]
-    pub fn is_true(&self) -> bool {
-        matches!(self, Self::Bool(true))
-    }
-
     /// The number as a count; 0 if it is not a count or larger than 2^53.
     #[must_use]
     #[expect(
@@ -83,26 +77,6 @@ impl<'a> Scalar<'a> {
 impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ScalarVisitor)
-    }
-}
-
-/// Whether a value is `true`.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Flag(pub bool);
-
-impl<'de> Deserialize<'de> for Flag {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Scalar::deserialize(deserializer).map(|value| Self(value.is_true()))
-    }
-}
-
-/// A number as a count ([`Scalar::count`]).
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Count(pub u64);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Scalar::deserialize(deserializer).map(|value| Self(value.count()))
     }
 }
 
@@ -153,6 +127,48 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
+/// Whether a value is `true`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Flag(pub bool);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Scalar::deserialize(deserializer).map(|value| Self(value == Scalar::Bool(true)))
+    }
+}
+
+/// A number as a count ([`Scalar::count`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Count(pub u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Scalar::deserialize(deserializer).map(|value| Self(value.count()))
+    }
+}
+
+/// The methods of a visitor for scalars other than strings, all of which have the same value.
+macro_rules! visit_scalars {
+    ($value:expr) => {
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+    };
+}
+pub(crate) use visit_scalars;
+
 /// The items of an array; none for a value of another type, which is skipped.
 #[derive(Debug)]
 pub struct List<T>(pub Vec<T>);
@@ -191,21 +207,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
         Ok(List::default())
     }
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(List::default())
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(List::default())
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(List::default())
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(List::default())
-    }
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(List::default())
-    }
+    visit_scalars!(List::default());
 }
 
 /// Parses a JSON object, with or without a byte order mark. An array is an error here, because

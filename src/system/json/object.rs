@@ -1,11 +1,12 @@
 //! Objects of which only some fields matter.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use super::{Scalar, visit_scalars};
 
 /// A JSON object of which only some fields matter.
 pub trait Object<'de>: Default {
@@ -28,7 +29,7 @@ macro_rules! object {
 
         impl<'de $(: $life, $life)?> $crate::system::json::Object<'de> for $name $(<$life>)? {
             fn read_field<A: serde::de::MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-                #[allow(non_camel_case_types)]
+                #[expect(non_camel_case_types, reason = "these are the names of the fields")]
                 enum Number { $($field,)* }
                 match key {
                     $($key => {
@@ -53,7 +54,8 @@ impl<'de, T: Deserialize<'de> + Default> Object<'de> for BTreeMap<String, T> {
     }
 }
 
-/// Where a value is read into, by a method that Serde's documentation hides because few need it.
+/// Where a value is read into. The method for that is part of Serde's trait, but not of its
+/// documentation.
 pub struct Place<'a, T>(pub &'a mut T);
 
 impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Place<'_, T> {
@@ -61,31 +63,6 @@ impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Place<'_, T> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         T::deserialize_in_place(deserializer, self.0)
-    }
-}
-
-/// The name of a field.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_identifier(NameVisitor)
-    }
-}
-
-struct NameVisitor;
-
-impl<'de> Visitor<'de> for NameVisitor {
-    type Value = Name<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a field")
-    }
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-        Ok(Name(Cow::Borrowed(name)))
-    }
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(Name(Cow::Owned(name.to_owned())))
     }
 }
 
@@ -125,7 +102,7 @@ impl<'de, T: Object<'de>> Visitor<'de> for LenientVisitor<'_, T> {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let object = self.0.0.insert(T::default());
-        while let Some(Name(name)) = map.next_key()? {
+        while let Some(Scalar::Text(name)) = map.next_key()? {
             object.read_field(&name, &mut map)?;
         }
         Ok(())
@@ -137,21 +114,7 @@ impl<'de, T: Object<'de>> Visitor<'de> for LenientVisitor<'_, T> {
     fn visit_str<E>(self, _: &str) -> Result<(), E> {
         Ok(())
     }
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
+    visit_scalars!(());
 }
 
 #[cfg(test)]

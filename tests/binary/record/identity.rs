@@ -669,7 +669,7 @@ fn chain_of_forks_that_was_read_backward_is_read_again_at_once() {
         hook(&hooked, &transcript.session, "Stop", &json!({}));
     }
     for (machine, how) in [(imported, "imported"), (hooked, "with hooks")] {
-        let journal = Connection::open(machine.sidecar_home().join("journal.db")).unwrap();
+        let journal = Connection::open(machine.journal()).unwrap();
         let stale = "SELECT count(*) FROM sessions WHERE is_stale";
         let stale: i64 = journal.query_one(stale, [], |row| row.get(0)).unwrap();
         assert_eq!(stale, 0, "{how}");
