@@ -5,53 +5,50 @@
 //! would be inserted in a different place in the table each time; that took a third of all
 //! instructions of a cold read, and nine tenths of the time of an import (measured). A row of the
 //! table `counted` is therefore a [`Page`] with all entries between two keys. A transaction reads
-//! the pages that it needs, counts in memory, and writes the changed pages, in order, before it
-//! commits. Pages stay packed in memory, because unpacking one costs more than searching it.
+//! the pages that it needs, collects its changes, merges them into the pages, and writes these, in
+//! order, before it commits. Pages stay packed in memory, because unpacking one costs more than
+//! searching it.
 
 use std::cell::RefMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
+use std::ops::Range;
 
 use rusqlite::{Connection, params};
 
 use super::error::{Error, Result};
 use super::forks::{Family, mark_stale};
-use super::page::{Entry, Page, Pass, Rewrite, Share, entries, first, pack, unpack};
+use super::page::{Page, Share, entries, pack, push, unpack};
 use super::sessions::SessionRow;
 use super::sql::query_one;
 use crate::record::Millis;
-use crate::record::index::{Index, Key, Known, Seen};
+use crate::record::index::{Index, Key, KeyMap, Known, Seen};
 
-/// The length at which a page is split, in bytes; an entry takes about 24. All lengths from 600 to
-/// 1,900 were equally fast (measured); four of these fit into a page of SQLite (4 KiB).
-const MAX_PAGE: usize = 960;
+/// How many changes are collected before they are merged into the pages, which takes one pass over
+/// each page.
+const MAX_CHANGES: usize = 50_000;
 /// How much is kept in memory before changed pages are written, in bytes.
 const MAX_HELD: usize = 12 * 1024 * 1024;
 
-/// The pages that a transaction has read, by the first key that belongs to them.
+/// The part of the dedup index that a transaction has read or changed.
 #[derive(Debug, Default)]
 pub(super) struct DedupIndex {
+    /// The pages, by the first key that belongs to them.
     pages: BTreeMap<i64, Page>,
-    /// The length of all entries, in bytes.
+    /// The length of all entries in them, in bytes.
     bytes: usize,
-    /// The current pass, which has the entries of its page.
-    pass: Option<Pass>,
-    /// A buffer for the next pass.
-    spare: Vec<u8>,
+    /// The changes that are not merged into the pages yet, by their places in `shares`; empty for
+    /// a record that was looked up and is not in the index.
+    changes: KeyMap<Range<usize>>,
+    /// The packed shares of these changes.
+    shares: Vec<u8>,
 }
 
 impl DedupIndex {
-    /// Writes the changed pages.
+    /// Writes what has changed.
     pub fn write(&mut self, connection: &Connection) -> Result<()> {
-        self.end_pass()?;
-        for (low, page) in self.pages.iter_mut().filter(|(_, page)| page.is_changed) {
-            let sql = "INSERT OR REPLACE INTO counted (low, high, entries) VALUES (?, ?, ?)";
-            connection
-                .prepare_cached(sql)?
-                .execute(params![low, page.high, page.entries])?;
-            page.is_changed = false;
-        }
-        Ok(())
+        self.merge(connection)?;
+        self.write_pages(connection)
     }
 
     /// Removes what was counted for `session`. Returns the sessions that had copied some of the
@@ -74,7 +71,9 @@ impl DedupIndex {
                 }
                 shares.retain(|share| share.session != session);
                 if !shares.is_empty() {
-                    pack(&mut kept, entry.key, &shares)?;
+                    let mut packed = Vec::new();
+                    pack(&shares, &mut packed)?;
+                    push(&mut kept, entry.key, &packed)?;
                 }
             }
             if kept != page.entries {
@@ -86,95 +85,94 @@ impl DedupIndex {
         Ok(copiers)
     }
 
-    /// The pass over the page that `key` belongs to, which has not gone beyond `key` yet.
-    fn pass(&mut self, connection: &Connection, key: i64) -> Result<&mut Pass> {
-        let pass = match self.pass.take() {
-            Some(pass) if pass.can_find(key) => pass,
-            other => {
-                self.pass = other;
-                self.end_pass()?;
-                self.begin_pass(connection, key)?
-            }
-        };
-        Ok(self.pass.insert(pass))
-    }
-
-    fn begin_pass(&mut self, connection: &Connection, key: i64) -> Result<Pass> {
-        let held = self
-            .pages
-            .range_mut(..=key)
-            .next_back()
-            .filter(|(_, page)| key <= page.high);
-        let (low, high, old) = if let Some((&low, page)) = held {
-            (low, page.high, take(&mut page.entries))
+    /// The shares of the record with this key. The next call for an absent key, which usually
+    /// follows when the record has been counted, does not search again.
+    fn find(&mut self, connection: &Connection, key: Key) -> Result<Vec<Share>> {
+        if let Some(place) = self.changes.get(&key) {
+            return if place.is_empty() {
+                Ok(Vec::new())
+            } else {
+                unpack(&self.shares[place.clone()])
+            };
+        }
+        let signed = key.cast_signed();
+        let held = self.pages.range(..=signed).next_back();
+        let shares = if let Some((_, page)) = held.filter(|(_, page)| signed <= page.high) {
+            page.find(signed)?.map(unpack)
         } else {
-            let (low, mut page) = self.read(connection, key)?;
-            let (high, old) = (page.high, take(&mut page.entries));
-            self.bytes += old.len();
+            let (low, page) = self.read(connection, signed)?;
+            let shares = page.find(signed)?.map(unpack);
             self.pages.insert(low, page);
-            (low, high, old)
+            shares
         };
-        Ok(Pass::new(low, high, old, take(&mut self.spare)))
+        shares.unwrap_or_else(|| {
+            self.changes.insert(key, 0..0);
+            Ok(Vec::new())
+        })
     }
 
-    /// Puts the entries back into their page. A page that has become too long is split into even
-    /// parts.
-    fn end_pass(&mut self) -> Result<()> {
-        let Some(Pass {
-            mut low,
-            high,
-            mut old,
-            rewrite,
-            ..
-        }) = self.pass.take()
-        else {
-            return Ok(());
-        };
-        let Rewrite {
-            entries: mut new,
-            up_to,
-        } = rewrite;
-        let page = self
-            .pages
-            .entry(low)
-            .or_insert_with(|| Page::changed(high, &[]));
-        if new.is_empty() {
-            (page.entries, self.spare) = (old, new);
+    fn put(&mut self, connection: &Connection, key: Key, shares: &[Share]) -> Result<()> {
+        let place = pack(shares, &mut self.shares)?;
+        self.changes.insert(key, place);
+        if self.changes.len() < MAX_CHANGES {
             return Ok(());
         }
-        self.bytes += new.len().saturating_sub(up_to);
-        new.extend_from_slice(&old[up_to..]);
-        page.is_changed = true;
-        if new.len() <= MAX_PAGE {
-            old.clear();
-            (page.entries, self.spare) = (new, old);
-            return Ok(());
-        }
-        let part = new.len() / new.len().div_ceil(MAX_PAGE);
-        let mut start = 0;
-        for entry in entries(&new) {
-            let Entry { place, key, .. } = entry?;
-            if place.start >= start + part {
-                let page = Page::changed(key - 1, &new[start..place.start]);
+        self.merge(connection)
+    }
+
+    /// Merges the changes into their pages.
+    fn merge(&mut self, connection: &Connection) -> Result<()> {
+        let changes = take(&mut self.changes).into_iter();
+        let shares = take(&mut self.shares);
+        let changes = changes.filter(|(_, place)| !place.is_empty());
+        let changes = changes.map(|(key, place)| (key.cast_signed(), &shares[place]));
+        let mut changes: Vec<_> = changes.collect();
+        changes.sort_unstable_by_key(|(key, _)| *key);
+        let mut rest = &changes[..];
+        while let Some(&(key, _)) = rest.first() {
+            let held = self.pages.range(..=key).next_back();
+            let held = held
+                .filter(|(_, page)| key <= page.high)
+                .map(|(low, _)| *low);
+            let (low, page) = match held.and_then(|low| self.pages.remove_entry(&low)) {
+                Some(held) => held,
+                None => self.read(connection, key)?,
+            };
+            let count = rest.partition_point(|(key, _)| *key <= page.high);
+            let (new, others) = rest.split_at(count);
+            rest = others;
+            self.bytes -= page.entries.len();
+            for (low, page) in page.merge(low, new.iter().copied())? {
+                self.bytes += page.entries.len();
                 self.pages.insert(low, page);
-                (low, start) = (key, place.start);
             }
         }
-        self.pages.insert(low, Page::changed(high, &new[start..]));
-        new.clear();
-        self.spare = new;
+        Ok(())
+    }
+
+    fn write_pages(&mut self, connection: &Connection) -> Result<()> {
+        for (low, page) in self.pages.iter_mut().filter(|(_, page)| page.is_changed) {
+            let sql = "INSERT OR REPLACE INTO counted (low, high, entries) VALUES (?, ?, ?)";
+            connection
+                .prepare_cached(sql)?
+                .execute(params![low, page.high, page.entries])?;
+            page.is_changed = false;
+        }
         Ok(())
     }
 
     /// Reads the page that `key` belongs to. If memory is full, all others are written and dropped.
     fn read(&mut self, connection: &Connection, key: i64) -> Result<(i64, Page)> {
         if self.bytes > MAX_HELD {
-            self.write(connection)?;
-            *self = Self::default();
+            self.write_pages(connection)?;
+            self.pages.clear();
+            self.bytes = 0;
         }
         let sql = "SELECT low, high, entries FROM counted WHERE low <= ? ORDER BY low DESC LIMIT 1";
         let found = query_one(connection, sql, [key], Page::from_row)?;
-        Ok(found.unwrap_or_else(|| (i64::MIN, Page::empty())))
+        let (low, page) = found.unwrap_or_else(|| (i64::MIN, Page::empty()));
+        self.bytes += page.entries.len();
+        Ok((low, page))
     }
 }
 
@@ -221,42 +219,30 @@ impl Index for Counter<'_> {
     type Error = Error;
 
     fn look_up(&mut self, key: Key, at: Option<Millis>) -> Result<Seen> {
-        let (session, key) = (self.session, key.cast_signed());
-        let pass = self.dedup_index.pass(self.connection, key)?;
-        let place = pass.find(key)?;
-        let Some(entry) = first(&pass.old[place], 0)? else {
+        let session = self.session;
+        let shares = self.dedup_index.find(self.connection, key)?;
+        if shares.is_empty() {
             return Ok(Seen::default());
-        };
-        let shares = unpack(entry.shares)?;
+        }
         let is_inherited = self.family.had_first(&shares, at)?;
         let is_ours = |share: &&Share| share.session == session && share.is_copy == is_inherited;
         let is_original = |share: &&Share| is_inherited && !share.is_copy;
+        let original = shares.iter().find(is_original);
         Ok(Seen {
             is_inherited,
             known: shares.iter().find(is_ours).map(|share| share.known),
-            original: shares.iter().find(is_original).map(|share| share.known),
+            original_message: original.and_then(|share| share.known.message_of(key)),
         })
     }
 
     fn is_counted(&mut self, key: Key) -> Result<bool> {
-        let key = key.cast_signed();
-        let pass = self.dedup_index.pass(self.connection, key)?;
-        let place = pass.find(key)?;
-        let Some(entry) = first(&pass.old[place], 0)? else {
-            return Ok(false);
-        };
-        let shares = unpack(entry.shares)?;
+        let shares = self.dedup_index.find(self.connection, key)?;
         Ok(shares.iter().any(|share| share.session == self.session))
     }
 
     fn put(&mut self, key: Key, known: Known) -> Result<()> {
-        let (session, key) = (self.session, key.cast_signed());
-        let pass = self.dedup_index.pass(self.connection, key)?;
-        let place = pass.find(key)?;
-        let mut shares = match first(&pass.old[place.clone()], 0)? {
-            Some(entry) => unpack(entry.shares)?,
-            None => Vec::new(),
-        };
+        let session = self.session;
+        let mut shares = self.dedup_index.find(self.connection, key)?;
         let is_copy = self.family.had_first(&shares, None)?;
         // A record that an older session claims no longer belongs to the other one, and those that
         // have copied it have another parent.
@@ -273,7 +259,7 @@ impl Index for Counter<'_> {
             is_copy,
             known,
         });
-        pass.rewrite.put(&pass.old, place, key, &shares)
+        self.dedup_index.put(self.connection, key, &shares)
     }
 }
 

@@ -1,31 +1,17 @@
 //! The records of some stretches: what is known about each, and what has to be remembered.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasherDefault;
 
 use super::Millis;
-use super::index::{Index, Key, Known, Seen};
+use super::index::{Index, Key, KeyMap, Known, Seen};
 use super::prices::Prices;
-
-/// The keys are hashes already.
-#[derive(Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, _: &[u8]) {}
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
 
 /// What is known about the records of some stretches, and what has to be remembered.
 pub(super) struct Batch<'a, I> {
     index: &'a mut I,
     pub(super) prices: &'a Prices,
-    records: HashMap<Key, (Seen, bool), BuildHasherDefault<KeyHasher>>,
+    records: KeyMap<(Seen, bool)>,
 }
 
 impl<'a, I: Index> Batch<'a, I> {
@@ -35,13 +21,13 @@ impl<'a, I: Index> Batch<'a, I> {
         keys: impl Iterator<Item = (Key, Option<Millis>)>,
         prices: &'a Prices,
     ) -> Result<Self, I::Error> {
-        let mut keys: Vec<_> = keys.collect();
-        keys.sort_unstable_by_key(|(key, _)| key.cast_signed());
-        keys.dedup_by_key(|(key, _)| *key);
+        let keys: Vec<_> = keys.collect();
         let mut records =
-            HashMap::with_capacity_and_hasher(keys.len(), BuildHasherDefault::default());
+            KeyMap::with_capacity_and_hasher(keys.len(), BuildHasherDefault::default());
         for (key, at) in keys {
-            records.insert(key, (index.look_up(key, at)?, false));
+            if let Entry::Vacant(record) = records.entry(key) {
+                record.insert((index.look_up(key, at)?, false));
+            }
         }
         Ok(Self {
             index,
@@ -91,16 +77,12 @@ impl<'a, I: Index> Batch<'a, I> {
         Ok(seen.known.is_none() && !seen.is_inherited)
     }
 
-    /// Writes what has changed, in the order of the keys.
+    /// Writes what has changed.
     pub(super) fn finish(self) -> Result<(), I::Error> {
-        let mut changed: Vec<_> = self
-            .records
-            .into_iter()
-            .filter_map(|(key, (seen, is_changed))| is_changed.then_some((key, seen.known?)))
-            .collect();
-        changed.sort_unstable_by_key(|(key, _)| key.cast_signed());
-        for (key, known) in changed {
-            self.index.put(key, known)?;
+        for (key, (seen, is_changed)) in self.records {
+            if let Some(known) = seen.known.filter(|_| is_changed) {
+                self.index.put(key, known)?;
+            }
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! The dedup index as the figures see it: what is known about each record on this machine.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -16,6 +19,23 @@ pub type Key = u64;
 #[must_use]
 pub fn key(kind: u8, id: &[u8]) -> Key {
     xxh3_64_with_seed(id, u64::from(kind))
+}
+
+/// A map by keys, which are hashes already.
+pub type KeyMap<V> = HashMap<Key, V, BuildHasherDefault<KeyHasher>>;
+
+/// The hasher of a [`KeyMap`].
+#[derive(Debug, Default)]
+pub struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, _: &[u8]) {}
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// What a record was counted as.
@@ -56,6 +76,15 @@ impl Known {
             _ => None,
         }
     }
+
+    /// The first record of the message that `record` was counted for, if it is part of one.
+    #[must_use]
+    pub fn message_of(self, record: Key) -> Option<Key> {
+        match self {
+            Self::Part(message) => Some(message),
+            _ => self.usage().map(|_| record),
+        }
+    }
 }
 
 /// What is known of a record.
@@ -65,8 +94,8 @@ pub struct Seen {
     pub is_inherited: bool,
     /// What this session has counted it as.
     pub known: Option<Known>,
-    /// What the session that had it first has counted it as.
-    pub original: Option<Known>,
+    /// The first record of the message that the session which had it first has counted it for.
+    pub original_message: Option<Key>,
 }
 
 /// The records that were counted on this machine, as one session sees them.
@@ -74,8 +103,7 @@ pub trait Index {
     /// Why the index cannot be read or written.
     type Error;
 
-    /// What is known about a record; `at` is when it was written. Looking records up in the order
-    /// of their keys (as signed numbers) is fastest.
+    /// What is known about a record; `at` is when it was written.
     fn look_up(&mut self, key: Key, at: Option<Millis>) -> Result<Seen, Self::Error>;
 
     /// Whether this session has counted a record. Unlike [`look_up`](Self::look_up), this does not

@@ -42,9 +42,9 @@ impl Figures {
         let seen = batch.get(fact.key)?;
         // Behind a gateway that gives all messages one ID, the client puts their records together
         // when it copies them. What the session that had them first has counted is more reliable.
-        let known = match seen.known.or(seen.original) {
-            Some(Known::Part(message)) => Some(message),
-            known => known.and_then(Known::usage).map(|_| fact.key),
+        let known = match seen.known {
+            Some(known) => known.message_of(fact.key),
+            None => seen.original_message,
         };
         let message = chain.add_reply(fact, reply, names, known);
         if seen.is_inherited {

@@ -61,7 +61,7 @@ impl record::index::Index for Records {
         Ok(Seen {
             is_inherited: false,
             known: self.0.get(&key).copied(),
-            original: None,
+            original_message: None,
         })
     }
 
