@@ -13,6 +13,7 @@ use crate::record::Millis;
 use crate::record::chain::Chain;
 use crate::record::read_state::{ReadState, TranscriptState};
 use crate::system::deadline::Deadline;
+use crate::system::files::open_regular;
 use crate::transcript::files::{SessionFile, local_path, subagent_id};
 use crate::transcript::reader::Checkpoint;
 
@@ -112,14 +113,9 @@ fn are_whole(files: &[SessionFile], checkpoints: &BTreeMap<PathBuf, Checkpoint>)
         .iter()
         .filter(|(path, _)| subagent_id(path).is_none());
     read.all(|(path, checkpoint)| {
-        let is_whole =
-            |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.len() >= checkpoint.offset);
-        let has_moved = |(new, _): &SessionFile| {
-            let is_this = |other: &Checkpoint| other.head == checkpoint.head;
-            checkpoints.get(new).is_none_or(is_this)
-                && new.file_name() == path.file_name()
-                && is_whole(new)
-        };
+        let is_whole = |path: &Path| open_regular(path).is_ok_and(|file| checkpoint.is_in(&file));
+        let has_moved =
+            |(new, _): &SessionFile| new.file_name() == path.file_name() && is_whole(new);
         is_whole(path) || files.iter().any(has_moved)
     })
 }
@@ -274,11 +270,10 @@ pub(super) fn count(
     }
     let mut chains = Vec::with_capacity(delta.files.len());
     for file in &delta.files {
-        let mut chain = if file.is_from_start {
-            Chain::new(file.copied_at)
-        } else {
-            write.chain(row, &file.path.to_string_lossy())?
-        };
+        let mut chain = write.chain(row, &file.path.to_string_lossy())?;
+        if file.is_from_start {
+            chain = Chain::new(file.copied_at).reading_again(&chain);
+        }
         chain.agent = file.agent;
         if file.subagent_type.is_some() {
             chain.subagent_type.clone_from(&file.subagent_type);

@@ -53,6 +53,16 @@ pub struct Chain {
     /// The time of the last record of the main chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) seen_at: Option<Millis>,
+    /// The damaged lines of the file so far, and those that were too long.
+    #[serde(skip_serializing_if = "is_none")]
+    lines: [u64; 2],
+    /// Those that were counted before the file was read again from its beginning.
+    #[serde(skip_serializing_if = "is_none")]
+    known_lines: [u64; 2],
+}
+
+fn is_none(lines: &[u64; 2]) -> bool {
+    *lines == [0; 2]
 }
 
 /// A message that may have more records.
@@ -88,6 +98,25 @@ impl Chain {
             copied_at,
             ..Self::default()
         }
+    }
+
+    /// The state before a file is read again that had `former`: what is damaged in it was counted
+    /// already.
+    #[must_use]
+    pub fn reading_again(self, former: &Self) -> Self {
+        Self {
+            known_lines: [0, 1].map(|kind| former.lines[kind].max(former.known_lines[kind])),
+            ..self
+        }
+    }
+
+    /// Adds damaged lines, and lines that were too long. Returns those that were not counted before.
+    pub(super) fn add_lines(&mut self, more: [u64; 2]) -> [u64; 2] {
+        [0, 1].map(|kind| {
+            let counted = self.lines[kind].max(self.known_lines[kind]);
+            self.lines[kind] += more[kind];
+            self.lines[kind].saturating_sub(counted)
+        })
     }
 
     /// Continues where the reading of another file of the session stopped, if the next record,

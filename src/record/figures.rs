@@ -216,8 +216,9 @@ impl Figures {
                 self.continued_in.entry(session).or_insert(at);
             }
         }
-        self.damaged_lines += facts.damaged_lines;
-        self.skipped_lines += facts.skipped_lines;
+        let [damaged, skipped] = chain.add_lines([facts.damaged_lines, facts.skipped_lines]);
+        self.damaged_lines += damaged;
+        self.skipped_lines += skipped;
         Ok(())
     }
 

@@ -33,6 +33,10 @@ const MAX_THREADS: usize = 4;
 /// How much of the beginning of a file identifies it, in bytes: its first record contains IDs and a
 /// time.
 const HEAD: u64 = 1_024;
+/// How much before the end of what was read identifies it, in bytes: the end of a record contains
+/// IDs and a time, too. A file whose end was cut off, by a crash or by the client, can have grown
+/// beyond that place again.
+const TAIL: u64 = 256;
 
 /// Where the last read of a file stopped, and what identifies the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +46,38 @@ pub struct Checkpoint {
     pub offset: u64,
     /// The file's inode; 0 on systems without them.
     pub inode: u64,
-    /// The hash of the first bytes, and the number of these bytes.
+    /// The hash of the first bytes and of the last ones before `offset`, and their number. What
+    /// earlier versions stored is that of the first ones only.
     pub head: (u64, u64),
+}
+
+impl Checkpoint {
+    fn new(file: &File, offset: u64, inode: u64) -> io::Result<Self> {
+        let count = offset.min(HEAD + TAIL);
+        Ok(Self {
+            offset,
+            inode,
+            head: (hash_around(file, offset, count)?, count),
+        })
+    }
+
+    /// Whether a file begins with everything that was read of the file of this checkpoint.
+    #[must_use]
+    pub fn is_in(&self, file: &File) -> bool {
+        let (hash, count) = self.head;
+        file.metadata().is_ok_and(|file| file.len() >= self.offset)
+            && hash_around(file, self.offset, count).is_ok_and(|found| found == hash)
+    }
+}
+
+/// The hash of `count` bytes: the first ones of the file, and the last ones before `offset`.
+fn hash_around(file: &File, offset: u64, count: u64) -> io::Result<u64> {
+    let (head, mut bytes) = (count.min(HEAD), Vec::new());
+    let tail = count - head;
+    for (position, length) in [(0, head), (offset.saturating_sub(tail), tail)] {
+        At { file, position }.take(length).read_to_end(&mut bytes)?;
+    }
+    Ok(xxh3_64(&bytes))
 }
 
 /// The outcome of reading a file.
@@ -88,9 +122,7 @@ pub fn read(
     let metadata = file.metadata()?;
     let (inode, length) = (inode(&metadata), metadata.len());
     let is_known = from.offset > 0;
-    if is_known
-        && (inode != from.inode || length < from.offset || head(file, from.head.1)? != from.head.0)
-    {
+    if is_known && (inode != from.inode || !from.is_in(file)) {
         return Ok(Outcome::Replaced);
     }
     if length == from.offset {
@@ -106,10 +138,7 @@ pub fn read(
         Start::Passed(offset) => {
             return Ok(Outcome::Read {
                 facts: Vec::new(),
-                checkpoint: Checkpoint {
-                    offset,
-                    ..from.clone()
-                },
+                checkpoint: Checkpoint::new(file, offset, inode)?,
                 is_all: offset == length,
             });
         }
@@ -133,25 +162,11 @@ pub fn read(
     } else {
         round.read_alone(buffer)?
     };
-    let head_length = offset.min(HEAD);
-    let checkpoint = Checkpoint {
-        offset,
-        inode,
-        head: (head(file, head_length)?, head_length),
-    };
     Ok(Outcome::Read {
         facts,
-        checkpoint,
+        checkpoint: Checkpoint::new(file, offset, inode)?,
         is_all,
     })
-}
-
-fn head(file: &File, length: u64) -> io::Result<u64> {
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-    At { file, position: 0 }
-        .take(length)
-        .read_to_end(&mut bytes)?;
-    Ok(xxh3_64(&bytes))
 }
 
 /// Reads a shared file from its own position.

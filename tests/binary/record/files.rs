@@ -498,6 +498,37 @@ fn rewritten_transcript_adds_and_never_removes() {
 }
 
 #[test]
+fn transcript_that_was_cut_off_and_grew_beyond_what_was_read_is_read_again() {
+    let long = |text: &str| text.repeat(200);
+    let built = Transcript::new(1)
+        .prompt(&long("Build it. "))
+        .answer("m1", "Part one.", 1);
+    let kept = built.bytes.len();
+    let before = built.answer("m2", "Built.", 10);
+    let after = before
+        .clone()
+        .prompt(&long("Go on. "))
+        .answer("m3", &long("Gone on. "), 100);
+    let added = &after.bytes[before.bytes.len()..];
+    for (how, cut, damaged) in [
+        ("between records", kept, None),
+        ("within a record", kept + 100, Some(1)),
+    ] {
+        let machine = Machine::new();
+        place(&machine, &before, &before.bytes);
+        hook(&machine, &before.session, "Stop", &json!({}));
+        let grown = [&before.bytes[..cut], added].concat();
+        // A file that is restored is read once more, and what is damaged counts once.
+        for bytes in [&grown, &before.bytes, &grown] {
+            place(&machine, &before, bytes);
+            hook(&machine, &before.session, "Stop", &json!({}));
+        }
+        let record = json!({"usage": 111, "apiMessages": 3, "prompts": 2, "turns": 2, "damagedLines": damaged});
+        assert_record(&machine, how, &before, record);
+    }
+}
+
+#[test]
 fn twenty_imports_give_the_same_documents() {
     let captures = crate::support::Capture::all();
     let machine = Machine::new();
