@@ -30,10 +30,10 @@ use crate::record::read_state::ReadState;
 use crate::system::deadline::Deadline;
 use crate::system::process;
 use crate::transcript::beginning;
+use crate::transcript::checkpoint::Checkpoint;
 use crate::transcript::files::{
     SessionFile, main_file, subagent_id, subagents_beside, subagents_in,
 };
-use crate::transcript::reader::Checkpoint;
 use crate::ui::{escape, plural};
 
 /// How many deltas may wait to be counted, so that memory does not grow with the number of files.

@@ -11,8 +11,9 @@ use crate::record::read_state::ReadState;
 use crate::system::deadline::Deadline;
 use crate::system::files::open_regular;
 use crate::transcript::beginning::{self, Origin};
-use crate::transcript::files::{SessionFile, subagent_id, subagent_type};
-use crate::transcript::reader::{self, Checkpoint, Outcome};
+use crate::transcript::checkpoint::Checkpoint;
+use crate::transcript::files::{SessionFile, is_internal, subagent_id, subagent_type};
+use crate::transcript::reader::{self, Outcome};
 
 /// The new parts of a session's files.
 pub struct TranscriptDelta {
@@ -162,7 +163,9 @@ pub fn read_files(
                 checkpoint,
                 is_from_start,
                 copied_at,
-                agent: subagent_id(path).map(|id| key(b'a', id.as_bytes())),
+                agent: subagent_id(path)
+                    .filter(|id| !is_internal(id))
+                    .map(|id| key(b'a', id.as_bytes())),
                 subagent_type: subagent_type.map(|name| config.redactor.name(&name)),
             });
         }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use crate::journal::SessionRow;
 use crate::record::facts::Source;
 use crate::transcript::beginning::{self, has_subagents_beside};
+use crate::transcript::checkpoint::Checkpoint;
 use crate::transcript::files::{
     SessionFile, fragments, local_path, subagent_id, subagents_beside, with_subagents,
 };
-use crate::transcript::reader::Checkpoint;
 
 /// The files of a session. While it runs, only the known files and those of subagents are checked.
 /// Otherwise the client may have written parts of it elsewhere. A session whose transcript

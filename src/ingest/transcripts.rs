@@ -14,8 +14,8 @@ use crate::record::chain::Chain;
 use crate::record::read_state::{ReadState, TranscriptState};
 use crate::system::deadline::Deadline;
 use crate::system::files::open_regular;
+use crate::transcript::checkpoint::Checkpoint;
 use crate::transcript::files::{SessionFile, local_path, subagent_id};
-use crate::transcript::reader::Checkpoint;
 
 /// How much of a hook's time is reserved for delivery.
 const DELIVERY_RESERVE: Duration = Duration::from_millis(200);

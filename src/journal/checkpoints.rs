@@ -11,7 +11,7 @@ use super::sql::{json, query_all, query_one, unsigned};
 use super::{Journal, Result, Write};
 use crate::record::Millis;
 use crate::record::chain::Chain;
-use crate::transcript::reader::Checkpoint;
+use crate::transcript::checkpoint::Checkpoint;
 
 /// A session whose transcript has to be checked again.
 #[derive(Debug)]

@@ -195,7 +195,7 @@ impl Price {
 /// The name of a model without the additions of a provider:
 /// `us.anthropic.claude-haiku-4-5-20251001-v1:0` of Bedrock, `claude-haiku-4-5@20251001` of Vertex
 /// and `claude-haiku-4-5-20251001` are all `claude-haiku-4-5`.
-fn base_name(model: &str) -> &str {
+pub(super) fn base_name(model: &str) -> &str {
     let name = model.rsplit('/').next().unwrap_or(model);
     let name = match name.rfind("anthropic.") {
         Some(at) => &name[at + "anthropic.".len()..],

@@ -6,9 +6,9 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use super::checkpoint::At;
 use super::line::{self, Record};
 use super::lines::{MAX_LINE, MAX_PASSED};
-use super::reader::At;
 use super::recovery::whole_value;
 use super::shrink::Shrinker;
 use super::state::can_be_session;

@@ -17,6 +17,17 @@ use crate::system::json::{Scalar, parse_object};
 const MAX_DEPTH: usize = 8;
 /// The maximum number of subagent files of one session.
 const MAX_FILES: usize = 10_000;
+/// What the client runs agents of its own for.
+const INTERNAL_AGENTS: [&str; 8] = [
+    "agent_summary",
+    "auto_dream",
+    "compact",
+    "extract_memories",
+    "prompt_suggestion",
+    "session_memory",
+    "side_question",
+    "speculation",
+];
 /// How much of `agent-<id>.meta.json` is read, in bytes.
 const MAX_META: u64 = 64 * 1024;
 
@@ -104,6 +115,17 @@ pub fn subagent_id(path: &Path) -> Option<&str> {
         .to_str()?
         .strip_prefix("agent-")?
         .strip_suffix(".jsonl")
+}
+
+/// Whether the client runs the agent with this ID for itself, so that it is not a subagent, although
+/// its tokens count. Clients 2.0.76 to 2.1.97 name such agents `a<purpose>-<hex>` (read in their
+/// code).
+#[must_use]
+pub fn is_internal(agent_id: &str) -> bool {
+    let purpose = agent_id
+        .strip_prefix('a')
+        .and_then(|id| id.rsplit_once('-'));
+    purpose.is_some_and(|(purpose, _)| INTERNAL_AGENTS.contains(&purpose))
 }
 
 /// The type of the subagent whose transcript this is, from `agent-<id>.meta.json` beside it.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::files::is_internal;
 use super::line::{self, Block, Envelope, Record};
 use super::relevance::{self, Relevance};
 use super::state::can_be_session;
@@ -188,6 +189,7 @@ impl<'a> Gatherer<'a> {
             self.facts.forked_from = Some(session.to_string());
         }
         let is_main = source == Source::Main && !envelope.is_sidechain;
+        let is_internal = envelope.agent_id.as_deref().is_some_and(is_internal);
         if is_main
             && matches!(
                 record,
@@ -226,6 +228,7 @@ impl<'a> Gatherer<'a> {
                     .facts
                     .push(fact(What::Prompt { text, is_command }));
             }
+            Record::Prompt { .. } if is_internal => {}
             Record::Prompt { .. } => {
                 // If the subagent has no ID, it is recognized by its first record, which has no
                 // parent.
@@ -244,7 +247,7 @@ impl<'a> Gatherer<'a> {
                     self.facts.latest.model.set(at, &message.model);
                 }
                 let mut reply = self.reply(message, is_main.then_some((key, at)));
-                if !is_main {
+                if !is_main && !is_internal {
                     let agent = envelope.agent_id.as_deref();
                     reply.agent = agent.map(|id| self::key(b'a', id.as_bytes()));
                 }
@@ -260,7 +263,7 @@ impl<'a> Gatherer<'a> {
                 }
                 self.facts.facts.push(fact(What::Failures(ids)));
             }
-            Record::CompactBoundary => self.facts.facts.push(fact(What::Compaction)),
+            Record::CompactBoundary if is_main => self.facts.facts.push(fact(What::Compaction)),
             Record::TurnEnd if is_main => self.facts.facts.push(fact(What::TurnEnd)),
             Record::ForkContext => self.facts.facts.push(fact(What::ForkContext)),
             Record::Budget { usd } if is_main => self.facts.facts.push(fact(What::Budget(usd))),
@@ -270,6 +273,7 @@ impl<'a> Gatherer<'a> {
             | Record::Interruption
             | Record::ToolErrors(_)
             | Record::Error { .. }
+            | Record::CompactBoundary
             | Record::TurnEnd => {}
             state => self.add_state(envelope, state),
         }

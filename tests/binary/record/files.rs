@@ -25,6 +25,13 @@ fn write(folder: &Path, transcript: &Transcript) -> PathBuf {
     path
 }
 
+/// The file of a subagent in a folder.
+fn write_agent(folder: &Path, session: &str, name: &str, bytes: &[u8]) {
+    let folder = folder.join(session).join("subagents");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(name), bytes).unwrap();
+}
+
 #[track_caller]
 fn assert_record(machine: &Machine, how: &str, transcript: &Transcript, record: Value) {
     let wrong = differences(
@@ -315,9 +322,7 @@ fn subagent_files_count_in_any_folder_if_they_have_a_record_of_their_own() {
         ("-home-dev-proj", "agent-a2.jsonl", summary.into()),
     ];
     let place_agent = |machine: &Machine, folder: &str, session: &str, name: &str, bytes: &[u8]| {
-        let folder = project(machine, folder).join(session).join("subagents");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(name), bytes).unwrap();
+        write_agent(&project(machine, folder), session, name, bytes);
     };
     let place_all = |machine: &Machine| {
         for (folder, name, bytes) in &files {
@@ -357,6 +362,35 @@ fn subagent_files_count_in_any_folder_if_they_have_a_record_of_their_own() {
     place_all(&late);
     import(&late);
     assert_record(&late, "with the main file later", &session, record);
+}
+
+/// The client forks itself to suggest a prompt, to compact the conversation and more.
+#[test]
+fn agents_that_the_client_runs_for_itself_are_not_subagents() {
+    let session = done();
+    let machine = Machine::new();
+    let folder = project(&machine, "-home-dev-proj");
+    write(&folder, &session);
+    for (id, n) in [
+        ("aprompt_suggestion-4e4eb6", 10_u32),
+        ("acompact-83efcb", 100),
+        ("a33289383a0fb5aea", 1_000),
+    ] {
+        let mut agent = Transcript::new(n);
+        agent.session.clone_from(&session.session);
+        let agent = agent
+            .with(&json!({"isSidechain": true, "agentId": id}))
+            .prompt("SUBTASK")
+            .record(&json!({"type": "system", "subtype": "compact_boundary"}))
+            .answer("s1", "Done.", n.into());
+        let name = format!("agent-{id}.jsonl");
+        write_agent(&folder, &session.session, &name, &agent.bytes);
+    }
+    import(&machine);
+    // Nor is the conversation compacted if that of a subagent is.
+    let record =
+        json!({"usage": 1_111, "subagents": 1, "compactions": 0, "prompts": 1, "output": "Begun."});
+    assert_record(&machine, "imported", &session, record);
 }
 
 #[test]
