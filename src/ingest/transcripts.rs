@@ -275,8 +275,8 @@ pub(super) fn count(
             chain = Chain::new(file.copied_at).reading_again(&chain);
         }
         chain.agent = file.agent;
-        if file.subagent_type.is_some() {
-            chain.subagent_type.clone_from(&file.subagent_type);
+        if let Some(kind) = &file.subagent_type {
+            row.figures.set_subagent_type(&mut chain, kind);
         }
         chains.push(chain);
     }

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::days::{Day, day_of};
-use super::facts::{Fact, Reply, is_before};
+use super::facts::{Fact, Reply, SubagentFigures, is_before};
 use super::index::Key;
 use super::{Millis, keep_last};
 
@@ -49,7 +49,10 @@ pub struct Chain {
     pub agent: Option<Key>,
     /// The type of the subagent whose file it is, if the client says so.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub subagent_type: Option<String>,
+    pub(super) subagent_type: Option<String>,
+    /// What the subagent did before its type was known.
+    #[serde(skip_serializing_if = "SubagentFigures::is_none")]
+    pub(super) untyped: SubagentFigures,
     /// The time of the last record of the main chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) seen_at: Option<Millis>,
@@ -105,6 +108,7 @@ impl Chain {
     #[must_use]
     pub fn reading_again(self, former: &Self) -> Self {
         Self {
+            untyped: former.untyped,
             known_lines: [0, 1].map(|kind| former.lines[kind].max(former.known_lines[kind])),
             ..self
         }

@@ -227,6 +227,17 @@ pub struct SubagentFigures {
     pub usage: Usage,
 }
 
+impl SubagentFigures {
+    pub(super) fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(super) fn add(&mut self, more: &Self) {
+        self.calls += more.calls;
+        self.usage.add(more.usage);
+    }
+}
+
 /// Whether both times are known and `at` is earlier than `other`.
 #[must_use]
 pub fn is_before(at: Option<Millis>, other: Option<Millis>) -> bool {

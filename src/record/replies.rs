@@ -1,30 +1,48 @@
 //! API messages: what they used, their tool calls, and the subagents that wrote them.
 
+use std::mem::take;
+
 use super::batch::Batch;
 use super::chain::Chain;
 use super::days::Day;
-use super::facts::{Fact, Reply, StepKind};
+use super::facts::{Fact, Reply, StepKind, SubagentFigures};
 use super::figures::Figures;
 use super::index::{Index, Key, Known, key};
 use super::names::{MAX_MODELS, MAX_SUBAGENT_TYPES, MAX_TOOLS, entry, entry_name};
+use super::usage::Usage;
 
 /// A message whose usage is counted.
 struct Counted<'a> {
     message: Key,
     model: &'a str,
     day: Option<Day>,
-    /// The type of its subagent.
-    kind: Option<&'a str>,
     is_main: bool,
 }
 
 impl Figures {
-    pub(super) fn add_subagent(&mut self, agent: Key, chain: &Chain) {
+    pub(super) fn add_subagent(&mut self, agent: Key, chain: &mut Chain) {
         if self.agents.insert(agent) {
             self.subagents += 1;
-            if let Some(kind) = &chain.subagent_type {
-                entry(&mut self.subagent_types, kind, MAX_SUBAGENT_TYPES).calls += 1;
+            if chain.agent.is_some() {
+                self.of_type(chain).calls += 1;
             }
+        }
+    }
+
+    /// The figures of the type of the subagent whose file is read.
+    fn of_type<'a>(&'a mut self, chain: &'a mut Chain) -> &'a mut SubagentFigures {
+        match &chain.subagent_type {
+            Some(kind) => entry(&mut self.subagent_types, kind, MAX_SUBAGENT_TYPES),
+            None => &mut chain.untyped,
+        }
+    }
+
+    /// Sets the type of the subagent whose file is read. The client can write it late.
+    pub fn set_subagent_type(&mut self, chain: &mut Chain, kind: &str) {
+        let untyped = take(&mut chain.untyped);
+        chain.subagent_type = Some(kind.to_owned());
+        if !untyped.is_none() {
+            self.of_type(chain).add(&untyped);
         }
     }
 
@@ -56,15 +74,16 @@ impl Figures {
         }
         let model = chain.model(message).unwrap_or(&names[reply.model]);
         let day = chain.day(message, fact);
-        let kind = chain.subagent_type.as_deref();
         let counted = Counted {
             message,
             model,
             day,
-            kind,
             is_main: fact.is_main,
         };
-        let is_inherited = self.count_message(&counted, reply, names, batch)?;
+        let (is_inherited, more) = self.count_message(&counted, reply, names, batch)?;
+        if chain.agent.is_some() && more != Usage::default() {
+            self.of_type(chain).usage.add(more);
+        }
         let is_new = seen.known.is_none() && !is_inherited && !seen.is_inherited;
         if is_new {
             self.span.include(fact.at);
@@ -84,19 +103,18 @@ impl Figures {
     }
 
     /// Counts the usage of a message beyond what is already known. Returns whether it is history
-    /// that a fork copied.
+    /// that a fork copied, and what was added if not.
     fn count_message<I: Index>(
         &mut self,
         counted: &Counted<'_>,
         reply: &Reply,
         names: &[String],
         batch: &mut Batch<'_, I>,
-    ) -> Result<bool, I::Error> {
+    ) -> Result<(bool, Usage), I::Error> {
         let &Counted {
             message,
             model,
             day,
-            kind,
             is_main,
         } = counted;
         let is_inherited = batch.get(message)?.is_inherited;
@@ -110,6 +128,7 @@ impl Figures {
             (key(b'i', &id), &*names[model], usage, rate)
         });
         let own = (message, model, reply.usage, reply.rate);
+        let mut added = Usage::default();
         for (key, model, usage, rate) in std::iter::once(own).chain(advisors) {
             let known = batch.get(key)?.known.and_then(Known::usage);
             let before = known.unwrap_or_default();
@@ -132,11 +151,8 @@ impl Figures {
                 entry(&mut self.side_by_model, name, MAX_MODELS).add(more);
             }
             entry(&mut self.usage_by_model, name, MAX_MODELS).add(more);
-            if let Some(kind) = kind {
-                let subagents = entry(&mut self.subagent_types, kind, MAX_SUBAGENT_TYPES);
-                subagents.usage.add(more);
-            }
+            added.add(more);
         }
-        Ok(is_inherited)
+        Ok((is_inherited, added))
     }
 }

@@ -394,6 +394,35 @@ fn agents_that_the_client_runs_for_itself_are_not_subagents() {
 }
 
 #[test]
+fn type_of_a_subagent_that_is_written_late_has_all_that_the_subagent_used() {
+    let session = done();
+    let machine = Machine::new();
+    let folder = project(&machine, "-home-dev-proj");
+    write(&folder, &session);
+    let mut agent = Transcript::new(2);
+    agent.session.clone_from(&session.session);
+    let agent = agent
+        .with(&json!({"isSidechain": true, "agentId": "a1"}))
+        .prompt("SUBTASK")
+        .answer("s1", "First.", 10);
+    let later = agent.clone().answer("s2", "Second.", 100);
+    write_agent(&folder, &session.session, "agent-a1.jsonl", &agent.bytes);
+    hook(&machine, &session.session, "Stop", &json!({}));
+    let meta = br#"{"agentType":"Explore"}"#;
+    write_agent(&folder, &session.session, "agent-a1.meta.json", meta);
+    write_agent(&folder, &session.session, "agent-a1.jsonl", &later.bytes);
+    hook(&machine, &session.session, "Stop", &json!({}));
+    let types = machine.document(&session.session)["metadata"]["subagentTypes"].take();
+    assert_eq!(
+        types,
+        json!([{
+            "name": "Explore", "calls": 1, "inputTokens": 110, "outputTokens": 220,
+            "cacheReadInputTokens": 330, "cacheCreationInputTokens": 440
+        }])
+    );
+}
+
+#[test]
 fn imported_session_belongs_to_the_folder_that_it_started_in() {
     let machine = Machine::new();
     let transcript = Transcript::new(1)
