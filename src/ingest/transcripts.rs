@@ -1,7 +1,7 @@
 //! Counts what is new in the transcript files of a session, once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::delta::{TranscriptDelta, read_files};
@@ -113,10 +113,14 @@ fn are_whole(files: &[SessionFile], checkpoints: &BTreeMap<PathBuf, Checkpoint>)
         .iter()
         .filter(|(path, _)| subagent_id(path).is_none());
     read.all(|(path, checkpoint)| {
-        let is_whole = |path: &Path| open_regular(path).is_ok_and(|file| checkpoint.is_in(&file));
-        let has_moved =
-            |(new, _): &SessionFile| new.file_name() == path.file_name() && is_whole(new);
-        is_whole(path) || files.iter().any(has_moved)
+        let has_moved = |(new, _): &SessionFile| {
+            new.file_name() == path.file_name()
+                && open_regular(new).is_ok_and(|file| checkpoint.is_in(&file))
+        };
+        // If the file was rewritten, its figures do not shrink, because those from before are kept
+        // (`Figures::restarted`).
+        std::fs::metadata(path).is_ok_and(|file| file.len() >= checkpoint.offset)
+            || files.iter().any(has_moved)
     })
 }
 

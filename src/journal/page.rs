@@ -75,9 +75,9 @@ impl Page {
         Ok(None)
     }
 
-    /// The pages that this one becomes, each with the first key that belongs to it, when changed
-    /// entries are merged into it: more than one if it has become too long. The first key of this
-    /// page is `low`; the changes are keys in their order, with packed shares.
+    /// Merges changed entries into this page, whose first key is `low`. Returns the resulting pages,
+    /// each with its first key; there are several if it has become too long. The changes are keys
+    /// in their order, with packed shares.
     pub fn merge<'a>(
         &self,
         low: i64,

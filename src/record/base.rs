@@ -27,6 +27,7 @@ impl Charges {
     /// begun, its copy may also end earlier (the SDK's `resumeSessionAt`), so only the time counts.
     pub fn find_base(&mut self, parent: &Self, copied: Usage, began: Began) {
         let starts_from = |ours: &Charge, state: &Charge| {
+            let (ours, state) = (&ours.with_base_names(), &state.with_base_names());
             let own = ours.messages.as_ref();
             ours.includes(state) && own.is_none_or(|own| covers(&ours.beyond(state).by_model, own))
         };

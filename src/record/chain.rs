@@ -103,8 +103,8 @@ impl Chain {
         }
     }
 
-    /// The state before a file is read again that had `former`: what is damaged in it was counted
-    /// already.
+    /// The state before a file is read again that had `former`: its damaged lines were already
+    /// counted.
     #[must_use]
     pub fn reading_again(self, former: &Self) -> Self {
         Self {
@@ -343,6 +343,7 @@ mod tests {
             is_answer: false,
             ends_turn: false,
             agent: None,
+            subagent: None,
             follows_user: line.follows_user,
         };
         let fact = Fact {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
-use super::names::{MAX_MODELS, entry, renamed_as_in};
+use super::names::{MAX_MODELS, entry};
 use super::usage::Usage;
 
 /// How many states of a session's charge are kept, because a fork starts from one of them.
@@ -218,7 +218,7 @@ impl Charges {
     }
 
     /// All states, and the largest counts of those that are not kept.
-    fn all(&self) -> impl Iterator<Item = &Charge> {
+    pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = &Charge> {
         self.earlier.iter().chain(&self.states)
     }
 
@@ -237,14 +237,13 @@ impl Charges {
     /// unknown.
     #[must_use]
     pub fn shown(&self, messages: &Messages) -> Shown {
+        let Messages { counted, carried } = messages;
         let Some(last) = self.last() else {
             return Shown {
-                by_model: all_uncharged(&messages.counted),
+                by_model: all_uncharged(counted),
                 ..Shown::default()
             };
         };
-        let counted = &renamed_as_in(&last.by_model, &messages.counted);
-        let carried = &renamed_as_in(&last.by_model, &messages.carried);
         let charge = self.own(last, counted, carried);
         // Without a message of its own, a session whose charge is below what it copied may not be a
         // fork at all: its supposed parent may turn out to be its child.
@@ -319,8 +318,7 @@ impl Charges {
                 charge.clone()
             };
         }
-        let messages = charge.messages.as_ref().unwrap_or(counted);
-        let mut both = renamed_as_in(&charge.by_model, messages);
+        let mut both = charge.messages.as_ref().unwrap_or(counted).clone();
         for (model, usage) in carried {
             both.entry(model.clone()).or_default().add(*usage);
         }

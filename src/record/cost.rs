@@ -40,8 +40,8 @@ pub(super) struct Spent {
 impl Spent {
     /// What a session that started at `started_at` has used and cost, from its figures.
     pub fn of(figures: &Figures, started_at: Millis, prices: &Prices) -> Self {
-        let charges = &figures.charges;
-        let shown = charges.shown(&figures.messages());
+        let figures = figures.with_names_of_charges();
+        let shown = figures.charges.shown(&figures.messages());
         let used = shown
             .by_model
             .iter()

@@ -110,6 +110,18 @@ impl Days {
         rates.entry(now.1).or_default().0.add(more);
     }
 
+    /// The counts with the models renamed. Models with the same new name are added up.
+    pub(super) fn renamed(&self, rename: impl Fn(&str) -> String) -> Self {
+        let mut days = Self::default();
+        for (&day, models) in &self.0 {
+            let renamed = days.0.entry(day).or_default();
+            for (model, rates) in models {
+                add_rates(renamed.entry(rename(model)).or_default(), rates);
+            }
+        }
+        days
+    }
+
     /// Counts the second day on the first. If a day that was merged comes again, it is the second
     /// one again, so the order of the days makes no difference.
     fn merge_second(&mut self) {
@@ -118,10 +130,7 @@ impl Days {
         };
         for (model, rates) in self.0.remove(&second).unwrap_or_default() {
             if let Some(first) = self.0.values_mut().next() {
-                let sums = first.entry(model).or_default();
-                for (rate, counts) in rates {
-                    sums.entry(rate).or_default().0.add(counts.0);
-                }
+                add_rates(first.entry(model).or_default(), &rates);
             }
         }
     }
@@ -186,6 +195,12 @@ impl Days {
             }
         }
         entries
+    }
+}
+
+fn add_rates(sums: &mut CountsByRate, more: &CountsByRate) {
+    for (&rate, counts) in more {
+        sums.entry(rate).or_default().0.add(counts.0);
     }
 }
 

@@ -139,8 +139,10 @@ pub struct Reply {
     /// Whether the message has a stop reason that ends the turn. Clients up to 2.0.50 (measured) do
     /// not always write one.
     pub ends_turn: bool,
-    /// The subagent that wrote it, if the record names it.
+    /// The agent that wrote it, if the record names it.
     pub agent: Option<Key>,
+    /// The same, unless the client runs that agent for itself.
+    pub subagent: Option<Key>,
     /// Whether there is a `user` record between this record and the reply before it in the file.
     pub follows_user: bool,
 }

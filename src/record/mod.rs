@@ -1,6 +1,7 @@
 //! What is recorded about a session. Pure: no clock, environment, file or network, and no imports
 //! of other modules.
 
+mod aliases;
 pub mod answer;
 mod assemble;
 mod base;

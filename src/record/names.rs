@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::charge::UsageByModel;
-use super::prices::base_name;
-
 /// The maximum number of names of tools, and of models. A session has a few dozen; if names keep
 /// being made up, the rest are counted together as [`OTHER`].
 pub const MAX_TOOLS: usize = 1_000;
@@ -46,24 +43,4 @@ pub fn entry<'a, V: Default>(
 ) -> &'a mut V {
     let name = entry_name(map, name, limit);
     map.entry(name.to_owned()).or_default()
-}
-/// Token counts by the names that `charged` has for the models. A message names the model that
-/// answered, the client's charge the one that was requested: `claude-sonnet-4-5` for
-/// `claude-sonnet-4-5-20250929`, or the name of a provider.
-pub(super) fn renamed_as_in<T>(
-    charged: &BTreeMap<String, T>,
-    usages: &UsageByModel,
-) -> UsageByModel {
-    let requested = |model: &String| {
-        let is_same = |name: &&String| base_name(name) == base_name(model);
-        let mut names = charged.keys().filter(is_same);
-        let name = names.next().filter(|_| !charged.contains_key(model))?;
-        (names.next().is_none() && !usages.contains_key(name)).then_some(name)
-    };
-    let mut renamed = UsageByModel::new();
-    for (model, usage) in usages {
-        let name = requested(model).unwrap_or(model);
-        renamed.entry(name.clone()).or_default().add(*usage);
-    }
-    renamed
 }

@@ -88,7 +88,7 @@ impl Figures {
         if is_new {
             self.span.include(fact.at);
             self.charges.has_grown |= fact.is_main;
-            if let Some(agent) = chain.agent.or(reply.agent) {
+            if let Some(agent) = chain.agent.or(reply.subagent) {
                 self.add_subagent(agent, chain);
             }
             for (_, name) in &reply.calls {

@@ -22,8 +22,8 @@ pub struct Checkpoint {
     pub offset: u64,
     /// The file's inode; 0 on systems without them.
     pub inode: u64,
-    /// The hash of the first bytes and of the last ones before `offset`, and their number. What
-    /// earlier versions stored is that of the first ones only.
+    /// The hash of the first bytes and of the last ones before `offset`, and their number. Earlier
+    /// versions stored the hash of the first bytes only.
     pub head: (u64, u64),
 }
 
@@ -37,7 +37,8 @@ impl Checkpoint {
         })
     }
 
-    /// Whether a file begins with everything that was read of the file of this checkpoint.
+    /// Whether this still looks like the file of this checkpoint: it is long enough, and the bytes
+    /// that are compared match.
     #[must_use]
     pub fn is_in(&self, file: &File) -> bool {
         let (hash, count) = self.head;

@@ -247,10 +247,11 @@ impl<'a> Gatherer<'a> {
                     self.facts.latest.model.set(at, &message.model);
                 }
                 let mut reply = self.reply(message, is_main.then_some((key, at)));
-                if !is_main && !is_internal {
+                if !is_main {
                     let agent = envelope.agent_id.as_deref();
                     reply.agent = agent.map(|id| self::key(b'a', id.as_bytes()));
                 }
+                reply.subagent = reply.agent.filter(|_| !is_internal);
                 self.facts.facts.push(fact(What::Reply(Box::new(reply))));
             }
             Record::ToolErrors(ids) if !ids.is_empty() => {
@@ -302,6 +303,7 @@ impl<'a> Gatherer<'a> {
             is_answer: false,
             ends_turn: message.ends_turn,
             agent: None,
+            subagent: None,
             follows_user: std::mem::take(&mut self.is_after_user[usize::from(main.is_none())]),
         };
         for block in message.blocks {

@@ -27,6 +27,7 @@ const SEGMENTS: u64 = 8;
 /// The maximum number of threads. More would only wait for memory, and the agent also needs the
 /// machine.
 const MAX_THREADS: usize = 4;
+
 /// The outcome of reading a file.
 #[derive(Debug)]
 pub enum Outcome {

@@ -32,16 +32,6 @@ fn clients_figures_are_shown_if_they_cover_the_session() {
         "totalCostUSD": 0.26, "hasUnknownModelCost": false,
         "modelUsage": {MODEL: of_model(10, 0.25), "claude-haiku-4-5": of_model(3, 0.01)}
     }));
-    // The messages name the model that answered.
-    let charged_as_requested = |n| {
-        json!({
-            "totalCostUSD": 0.26, "hasUnknownModelCost": false,
-            "modelUsage": {"us.anthropic.claude-opus-4-8-20260601-v1:0": of_model(n, 0.25), "claude-haiku-4-5": of_model(503, 0.01)}
-        })
-    };
-    let as_requested = prompted()
-        .answer("m1", "Done.", 10)
-        .cost_state(&charged_as_requested(10));
     check(vec![
         row(
             "figures that are those of the messages",
@@ -93,16 +83,6 @@ fn clients_figures_are_shown_if_they_cover_the_session() {
             "requests of another model without a record before a process that was killed",
             with_title.prompt("again").answer("m2", "Killed.", 100).prompt("resumed").answer("m3", "Done.", 1).cost(1, 0.5),
             json!({"usage": 114, "usageSource": "transcript"}),
-        ),
-        row(
-            "messages after figures that name one model as it was requested",
-            as_requested.clone().prompt("again").answer("m2", "Again.", 100),
-            json!({"usage": 613, "usageSource": "client"}),
-        ),
-        row(
-            "a process that was killed, and figures that name one model as it was requested",
-            as_requested.clone().prompt("again").answer("m2", "Killed.", 100).prompt("resumed").answer("m3", "Done.", 10).cost_state(&charged_as_requested(10)),
-            json!({"usage": 623, "usageSource": "transcript"}),
         ),
         row(
             "messages after figures that are only for requests without a record",
@@ -173,6 +153,47 @@ fn clients_figures_are_shown_if_they_cover_the_session() {
 }
 
 /// Thinking, the lifetimes of cached tokens and web searches, of the client and of the messages.
+/// A message names the model that answered, a charge the one that was requested.
+#[test]
+fn model_is_the_same_under_the_name_of_its_provider() {
+    const REQUESTED: &str = "us.anthropic.claude-opus-4-8-20260601-v1:0";
+    let state = |model: &str, n| {
+        json!({
+            "totalCostUSD": 0.26, "hasUnknownModelCost": false,
+            "modelUsage": {model: of_model(n, 0.25), "claude-haiku-4-5": of_model(503, 0.01)}
+        })
+    };
+    let mut rows = Vec::new();
+    for model in [MODEL, REQUESTED] {
+        let charged = prompted()
+            .answer("m1", "Done.", 10)
+            .cost_state(&state(model, 10));
+        let continued = charged.prompt("again").answer("m2", "Again.", 100);
+        let killed = continued
+            .clone()
+            .prompt("resumed")
+            .answer("m3", "Done.", 1_000);
+        rows.extend([
+            row(
+                "messages after the client's figures",
+                continued,
+                json!({"usage": 613, "usageSource": "client", "costUsd": 0.26}),
+            ),
+            row(
+                "a process that was killed",
+                killed.clone().cost_state(&state(model, 1_000)),
+                json!({"usage": 1_613, "usageSource": "transcript"}),
+            ),
+            row(
+                "a process that was killed, and one that requested the model by another name",
+                killed.cost_state(&state("claude-opus-4-8@20260601", 1_000)),
+                json!({"usage": 1_613, "usageSource": "transcript"}),
+            ),
+        ]);
+    }
+    check(rows);
+}
+
 #[test]
 fn details_of_usage_are_kept() {
     let detailed = json!({

@@ -382,12 +382,14 @@ fn agents_that_the_client_runs_for_itself_are_not_subagents() {
             .with(&json!({"isSidechain": true, "agentId": id}))
             .prompt("SUBTASK")
             .record(&json!({"type": "system", "subtype": "compact_boundary"}))
+            .answer("s1", "First I look.", n.into())
+            .with(&json!({"parentUuid": "of a record between the two"}))
             .answer("s1", "Done.", n.into());
         let name = format!("agent-{id}.jsonl");
         write_agent(&folder, &session.session, &name, &agent.bytes);
     }
     import(&machine);
-    // Nor is the conversation compacted if that of a subagent is.
+    // A subagent's compaction does not count either.
     let record =
         json!({"usage": 1_111, "subagents": 1, "compactions": 0, "prompts": 1, "output": "Begun."});
     assert_record(&machine, "imported", &session, record);
