@@ -339,7 +339,7 @@ mod tests {
             usage: Usage::default(),
             rate: Rate::default(),
             advisors: Vec::new(),
-            calls: vec![(7, 0)],
+            calls: smallvec::smallvec![(7, 0)],
             is_answer: false,
             ends_turn: false,
             agent: None,

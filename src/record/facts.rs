@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::answer::Answer;
 use super::charge::Charge;
@@ -97,8 +98,9 @@ pub enum What {
         /// The key of the subagent.
         agent: Key,
     },
-    /// A part of an API message; most messages take several records.
-    Reply(Box<Reply>),
+    /// A part of an API message; most messages take several records. It is not boxed, because a box
+    /// that another thread frees makes `import` slower by a twelfth.
+    Reply(Reply),
     /// The API failed, the model refused, or a limit was reached. The text is what the user saw.
     Error(Option<Box<Text>>),
     /// The user interrupted the turn.
@@ -132,7 +134,7 @@ pub struct Reply {
     /// What other models used in addition, which the API consulted for advice.
     pub advisors: Vec<(usize, Usage, Rate)>,
     /// The tool calls, with the names of the tools as indexes into [`Facts::names`].
-    pub calls: Vec<(Key, usize)>,
+    pub calls: SmallVec<[(Key, usize); 1]>,
     /// Whether it ends with a text, or with the structured output of a run with a schema. Otherwise
     /// tool results will follow.
     pub is_answer: bool,
@@ -190,7 +192,7 @@ pub enum StepKind {
 impl StepKind {
     /// The kind of a reply.
     #[must_use]
-    pub const fn of(reply: &Reply) -> Self {
+    pub fn of(reply: &Reply) -> Self {
         // A message can end the turn without a text, such as one that has only thinking.
         if reply.ends_turn && reply.calls.is_empty() {
             Self::WholeAnswer

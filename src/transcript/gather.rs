@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use super::files::is_internal;
 use super::line::{self, Block, Envelope, Record};
 use super::relevance::{self, Relevance};
@@ -252,7 +254,7 @@ impl<'a> Gatherer<'a> {
                     reply.agent = agent.map(|id| self::key(b'a', id.as_bytes()));
                 }
                 reply.subagent = reply.agent.filter(|_| !is_internal);
-                self.facts.facts.push(fact(What::Reply(Box::new(reply))));
+                self.facts.facts.push(fact(What::Reply(reply)));
             }
             Record::ToolErrors(ids) if !ids.is_empty() => {
                 let ids = ids.iter().map(|id| self::key(b't', id.as_bytes()));
@@ -299,7 +301,7 @@ impl<'a> Gatherer<'a> {
             advisors: advisors
                 .map(|(model, usage, rate)| (intern(names, &model), usage, rate))
                 .collect(),
-            calls: Vec::new(),
+            calls: SmallVec::new(),
             is_answer: false,
             ends_turn: message.ends_turn,
             agent: None,
