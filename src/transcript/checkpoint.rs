@@ -49,8 +49,10 @@ impl Checkpoint {
 
 /// The hash of `count` bytes: the first ones of the file, and the last ones before `offset`.
 fn hash_around(file: &File, offset: u64, count: u64) -> io::Result<u64> {
-    let (head, mut bytes) = (count.min(HEAD), Vec::new());
+    let head = count.min(HEAD);
     let tail = count - head;
+    // Without space for all, it would be read in several calls.
+    let mut bytes = Vec::with_capacity(usize::try_from(count).unwrap_or_default());
     for (position, length) in [(0, head), (offset.saturating_sub(tail), tail)] {
         At { file, position }.take(length).read_to_end(&mut bytes)?;
     }
