@@ -1,6 +1,7 @@
 //! Counts what is new in the transcript files of a session, once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -114,8 +115,9 @@ fn are_whole(files: &[SessionFile], checkpoints: &BTreeMap<PathBuf, Checkpoint>)
         .filter(|(path, _)| subagent_id(path).is_none());
     read.all(|(path, checkpoint)| {
         let has_moved = |(new, _): &SessionFile| {
+            let matches = |file: File| Ok(checkpoint.matches(&file, file.metadata()?.len()));
             new.file_name() == path.file_name()
-                && open_regular(new).is_ok_and(|file| checkpoint.is_in(&file))
+                && open_regular(new).and_then(matches).unwrap_or(false)
         };
         // If the file was rewritten, its figures do not shrink, because those from before are kept
         // (`Figures::restarted`).

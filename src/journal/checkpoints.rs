@@ -32,7 +32,7 @@ impl Journal {
             let checkpoint = Checkpoint {
                 offset: unsigned(row, 1)?,
                 inode: unsigned(row, 2)?,
-                head: (unsigned(row, 3)?, unsigned(row, 4)?),
+                fingerprint: (unsigned(row, 3)?, unsigned(row, 4)?),
             };
             Ok((PathBuf::from(row.get::<_, String>(0)?), checkpoint))
         })
@@ -102,7 +102,7 @@ impl Write<'_> {
         let Checkpoint {
             offset,
             inode,
-            head: (head, head_length),
+            fingerprint: (head, head_length),
         } = *checkpoint;
         let [offset, inode, head, head_length] =
             [offset, inode, head, head_length].map(u64::cast_signed);

@@ -27,7 +27,6 @@ impl Charges {
     /// begun, its copy may also end earlier (the SDK's `resumeSessionAt`), so only the time counts.
     pub fn find_base(&mut self, parent: &Self, copied: Usage, began: Began) {
         let starts_from = |ours: &Charge, state: &Charge| {
-            let (ours, state) = (&ours.with_base_names(), &state.with_base_names());
             let own = ours.messages.as_ref();
             ours.includes(state) && own.is_none_or(|own| covers(&ours.beyond(state).by_model, own))
         };
@@ -35,9 +34,12 @@ impl Charges {
             Began::At(at) => Some(at),
             Began::Before(first_record_at) => first_record_at,
         };
+        let ours: Vec<_> = self.states.iter().map(Charge::with_base_names).collect();
         let can_be_base = |state: &&Charge| {
-            latest.is_none_or(|latest| state.at <= latest)
-                && self.states.iter().any(|ours| starts_from(ours, state))
+            latest.is_none_or(|latest| state.at <= latest) && {
+                let state = state.with_base_names();
+                ours.iter().any(|ours| starts_from(ours, &state))
+            }
         };
         let is_before_fork = |state: &&Charge| {
             let messages = state.messages.as_ref();

@@ -57,14 +57,14 @@ pub struct Chain {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) seen_at: Option<Millis>,
     /// The damaged lines of the file so far, and those that were too long.
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_zero")]
     lines: [u64; 2],
     /// Those that were counted before the file was read again from its beginning.
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_zero")]
     known_lines: [u64; 2],
 }
 
-fn is_none(lines: &[u64; 2]) -> bool {
+fn is_zero(lines: &[u64; 2]) -> bool {
     *lines == [0; 2]
 }
 
@@ -103,8 +103,8 @@ impl Chain {
         }
     }
 
-    /// The state before a file is read again that had `former`: its damaged lines were already
-    /// counted.
+    /// The state before a file is read again from its beginning. `former` is the state in which the
+    /// last read left it; its damaged lines were already counted.
     #[must_use]
     pub fn reading_again(self, former: &Self) -> Self {
         Self {

@@ -24,7 +24,7 @@ pub struct Checkpoint {
     pub inode: u64,
     /// The hash of the first bytes and of the last ones before `offset`, and their number. Earlier
     /// versions stored the hash of the first bytes only.
-    pub head: (u64, u64),
+    pub fingerprint: (u64, u64),
 }
 
 impl Checkpoint {
@@ -33,16 +33,16 @@ impl Checkpoint {
         Ok(Self {
             offset,
             inode,
-            head: (hash_around(file, offset, count)?, count),
+            fingerprint: (hash_around(file, offset, count)?, count),
         })
     }
 
-    /// Whether this still looks like the file of this checkpoint: it is long enough, and the bytes
-    /// that are compared match.
+    /// Whether a file with this length still looks like the file of this checkpoint: it is long
+    /// enough, and the bytes that are compared match.
     #[must_use]
-    pub fn is_in(&self, file: &File) -> bool {
-        let (hash, count) = self.head;
-        file.metadata().is_ok_and(|file| file.len() >= self.offset)
+    pub fn matches(&self, file: &File, length: u64) -> bool {
+        let (hash, count) = self.fingerprint;
+        length >= self.offset
             && hash_around(file, self.offset, count).is_ok_and(|found| found == hash)
     }
 }

@@ -60,7 +60,7 @@ pub fn read(
     let metadata = file.metadata()?;
     let (inode, length) = (inode(&metadata), metadata.len());
     let is_known = from.offset > 0;
-    if is_known && (inode != from.inode || !from.is_in(file)) {
+    if is_known && (inode != from.inode || !from.matches(file, length)) {
         return Ok(Outcome::Replaced);
     }
     if length == from.offset {

@@ -152,7 +152,6 @@ fn clients_figures_are_shown_if_they_cover_the_session() {
     ]);
 }
 
-/// Thinking, the lifetimes of cached tokens and web searches, of the client and of the messages.
 /// A message names the model that answered, a charge the one that was requested.
 #[test]
 fn model_is_the_same_under_the_name_of_its_provider() {
@@ -194,6 +193,7 @@ fn model_is_the_same_under_the_name_of_its_provider() {
     check(rows);
 }
 
+/// Thinking, the lifetimes of cached tokens and web searches, of the client and of the messages.
 #[test]
 fn details_of_usage_are_kept() {
     let detailed = json!({

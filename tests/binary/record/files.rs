@@ -32,6 +32,12 @@ fn write_agent(folder: &Path, session: &str, name: &str, bytes: &[u8]) {
     fs::write(folder.join(name), bytes).unwrap();
 }
 
+/// What a subagent of a session writes.
+fn of_agent(mut transcript: Transcript, session: &Transcript, id: &str) -> Transcript {
+    transcript.session.clone_from(&session.session);
+    transcript.with(&json!({"isSidechain": true, "agentId": id}))
+}
+
 #[track_caller]
 fn assert_record(machine: &Machine, how: &str, transcript: &Transcript, record: Value) {
     let wrong = differences(
@@ -263,10 +269,8 @@ fn subagent_files_beside_the_sessions_count_for_the_session_that_they_name() {
     let session = old(1).prompt("Look.").answer("m1", "Seen.", 1);
     let other = old(2).prompt("Look.").answer("m2", "Seen too.", 10);
     let agent = |parent: &Transcript, n: u64| {
-        let mut agent = old(u32::try_from(n).unwrap());
-        agent.session.clone_from(&parent.session);
-        let agent = agent.with(&json!({"isSidechain": true, "agentId": format!("0fb22c1{n}")}));
-        agent
+        let agent = old(u32::try_from(n).unwrap());
+        of_agent(agent, parent, &format!("0fb22c1{n}"))
             .prompt("SUBTASK")
             .call("s1", "a", n)
             .result("a", true)
@@ -309,9 +313,8 @@ fn subagent_files_beside_the_sessions_count_for_the_session_that_they_name() {
 fn subagent_files_count_in_any_folder_if_they_have_a_record_of_their_own() {
     let session = done();
     let agent = |n: u64| {
-        let mut agent = Transcript::new(u32::try_from(n).unwrap());
-        agent.session.clone_from(&session.session);
-        let agent = agent.with(&json!({"isSidechain": true, "agentId": format!("a{n}")}));
+        let agent = Transcript::new(u32::try_from(n).unwrap());
+        let agent = of_agent(agent, &session, &format!("a{n}"));
         agent.prompt("SUBTASK").answer("s1", "Done.", n).bytes
     };
     let summary = r#"{"type":"summary","summary":"Plain.","leafUuid":"u"}"#;
@@ -376,10 +379,7 @@ fn agents_that_the_client_runs_for_itself_are_not_subagents() {
         ("acompact-83efcb", 100),
         ("a33289383a0fb5aea", 1_000),
     ] {
-        let mut agent = Transcript::new(n);
-        agent.session.clone_from(&session.session);
-        let agent = agent
-            .with(&json!({"isSidechain": true, "agentId": id}))
+        let agent = of_agent(Transcript::new(n), &session, id)
             .prompt("SUBTASK")
             .record(&json!({"type": "system", "subtype": "compact_boundary"}))
             .answer("s1", "First I look.", n.into())
@@ -401,10 +401,7 @@ fn type_of_a_subagent_that_is_written_late_has_all_that_the_subagent_used() {
     let machine = Machine::new();
     let folder = project(&machine, "-home-dev-proj");
     write(&folder, &session);
-    let mut agent = Transcript::new(2);
-    agent.session.clone_from(&session.session);
-    let agent = agent
-        .with(&json!({"isSidechain": true, "agentId": "a1"}))
+    let agent = of_agent(Transcript::new(2), &session, "a1")
         .prompt("SUBTASK")
         .answer("s1", "First.", 10);
     let later = agent.clone().answer("s2", "Second.", 100);
