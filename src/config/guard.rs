@@ -19,13 +19,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::anyhow;
-use serde::Deserialize;
 
 use super::environment::{DISABLED, Environment, HOME, KEY, SIDECAR_HOME, URL};
 use super::paths::client_folder;
 use super::starter::{Starter, Variables, own_variables, starter, texts, value};
 use crate::system::files::read_regular;
-use crate::system::json::{Lenient, parse_object, repair};
+use crate::system::json::{Lenient, Raw, object, parse_object, repair};
 
 /// Variables that decide whether and where the record is kept and sent. Windows and macOS have no
 /// variables for the folders of a program, and nothing on Windows reads `HOME`, which Git Bash sets
@@ -228,11 +227,11 @@ fn is_guarded(name: &str) -> bool {
         || OTHERS.contains(&name.as_str())
 }
 
-/// The part of a settings file of the client that is read here.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Settings {
-    env: Lenient<BTreeMap<String, serde_json::Value>>,
+object! {
+    /// The part of a settings file of the client that is read here.
+    struct Settings<'a> {
+        "env" => env: Lenient<BTreeMap<String, Raw<'a>>>,
+    }
 }
 
 /// The `env` of the user's own settings, for a client with these variables. A repository cannot
@@ -243,11 +242,9 @@ fn user_settings(client: &Variables) -> Environment {
         let text = read_regular(&path, MAX_SETTINGS).ok()?;
         // The client also reads what is not strict JSON.
         let text = repair(&text).unwrap_or(text);
-        let Settings { env } = parse_object(&text).ok()?;
-        let texts = env.0?.into_iter().map(|(name, value)| {
-            let text = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
+        let settings: Settings<'_> = parse_object(&text).ok()?;
+        let texts = settings.env.0?.into_iter().map(|(name, Raw(json))| {
+            let text = serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
             (name, text)
         });
         Some(texts.collect())

@@ -6,35 +6,32 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-
 use super::InputError;
 use crate::record::event::{Event, EventKind, is_session_id};
 use crate::record::redact::{Redactor, is_secret};
 use crate::record::typed::{typed_text, without_context};
-use crate::system::json::{List, Scalar, parse_object, repair};
+use crate::system::json::{List, Raw, Scalar, object, parse_object, repair};
 
-/// A hook input of any event.
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Wire<'a> {
-    session_id: Scalar<'a>,
-    hook_event_name: Scalar<'a>,
-    agent_id: Scalar<'a>,
-    transcript_path: Scalar<'a>,
-    cwd: Scalar<'a>,
-    permission_mode: Scalar<'a>,
-    source: Scalar<'a>,
-    model: Scalar<'a>,
-    session_title: Scalar<'a>,
-    prompt_id: Scalar<'a>,
-    prompt: Scalar<'a>,
-    last_assistant_message: Scalar<'a>,
-    background_tasks: List<IgnoredAny>,
-    error: Scalar<'a>,
-    error_details: Scalar<'a>,
-    reason: Scalar<'a>,
+object! {
+    /// A hook input of any event.
+    struct Wire<'a> {
+        "session_id" => session_id: Scalar<'a>,
+        "hook_event_name" => hook_event_name: Scalar<'a>,
+        "agent_id" => agent_id: Scalar<'a>,
+        "transcript_path" => transcript_path: Scalar<'a>,
+        "cwd" => cwd: Scalar<'a>,
+        "permission_mode" => permission_mode: Scalar<'a>,
+        "source" => source: Scalar<'a>,
+        "model" => model: Scalar<'a>,
+        "session_title" => session_title: Scalar<'a>,
+        "prompt_id" => prompt_id: Scalar<'a>,
+        "prompt" => prompt: Scalar<'a>,
+        "last_assistant_message" => last_assistant_message: Scalar<'a>,
+        "background_tasks" => background_tasks: List<Raw<'a>>,
+        "error" => error: Scalar<'a>,
+        "error_details" => error_details: Scalar<'a>,
+        "reason" => reason: Scalar<'a>,
+    }
 }
 
 /// Parses one hook input. The labels of the event are masked. A session ID cannot be masked, so one

@@ -59,8 +59,10 @@ const LONG_LOG: u64 = 1024 * 1024;
 const BULK_LOG: i64 = 12 * 1024;
 /// The maximum number of tries to open a journal on a file system without shared memory.
 const MAX_TRIES_WITHOUT_LOG: u32 = 32;
-/// How long a process may keep the write lock while it sees no waiters.
-pub const MAX_LOCK_HOLD: Duration = Duration::from_secs(1);
+/// How long a process may keep the write lock while it sees no waiters: less than others wait for
+/// it where waiters cannot be seen ([`BUSY_TIMEOUT`]). Each transaction of an `import` writes most
+/// pages of the dedup index, so fewer are faster.
+pub const MAX_LOCK_HOLD: Duration = Duration::from_secs(2);
 /// How much a check writes, in bytes: more than an event with a long answer.
 const TRIAL: usize = 128 * 1024;
 /// How many pages SQLite keeps in memory meanwhile. It writes the others at once.

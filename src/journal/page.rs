@@ -16,6 +16,9 @@ use crate::record::index::Known;
 /// 1,900 were equally fast (measured); four of these fit into a page of SQLite (4 KiB).
 const MAX_PAGE: usize = 960;
 
+/// The length of the key and the length of the shares before them, in bytes.
+const HEADER: usize = 12;
+
 /// A session's share of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Share {
@@ -138,21 +141,27 @@ pub(super) fn entries(page: &[u8]) -> impl Iterator<Item = Result<Entry<'_>>> {
 #[inline]
 pub(super) fn first(page: &[u8], at: usize) -> Result<Option<Entry<'_>>> {
     let rest = &page[at..];
-    if rest.is_empty() {
-        return Ok(None);
-    }
-    let cut_off = || Error::unreadable("an entry is cut off");
-    let (key, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
-    let (length, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
-    let shares = rest
-        .get(..u32::from_le_bytes(*length) as usize)
-        .ok_or_else(cut_off)?;
-    let end = page.len() - rest.len() + shares.len();
+    let Some((header, rest)) = rest.split_first_chunk::<HEADER>() else {
+        return match rest {
+            [] => Ok(None),
+            _ => Err(cut_off()),
+        };
+    };
+    let [k0, k1, k2, k3, k4, k5, k6, k7, length @ ..] = *header;
+    let length = u32::from_le_bytes(length) as usize;
+    let Some(shares) = rest.get(..length) else {
+        return Err(cut_off());
+    };
     Ok(Some(Entry {
-        place: at..end,
-        key: i64::from_le_bytes(*key),
+        place: at..at + HEADER + length,
+        key: i64::from_le_bytes([k0, k1, k2, k3, k4, k5, k6, k7]),
         shares,
     }))
+}
+
+#[cold]
+fn cut_off() -> Error {
+    Error::unreadable("an entry is cut off")
 }
 
 pub(super) fn unpack(shares: &[u8]) -> Result<Vec<Share>> {

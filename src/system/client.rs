@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 
 use crate::system::files::read_regular;
-use crate::system::json::{Scalar, parse_object};
+use crate::system::json::{Scalar, object, parse_object};
 use crate::system::process::{self, Process};
 
 /// The name of the client's program.
@@ -108,13 +107,12 @@ fn has_name(program: &str, name: &str, ignores_case: bool) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub struct Registry<'a>(Option<&'a Path>);
 
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Entry<'a> {
-    #[serde(rename = "sessionId")]
-    session_id: Scalar<'a>,
-    #[serde(rename = "procStart")]
-    start_time: Scalar<'a>,
+object! {
+    /// An entry of that list.
+    struct Entry<'a> {
+        "sessionId" => session_id: Scalar<'a>,
+        "procStart" => start_time: Scalar<'a>,
+    }
 }
 
 impl<'a> Registry<'a> {

@@ -6,12 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use super::beginning;
 use crate::record::facts::Source;
 use crate::system::files::read_regular;
-use crate::system::json::{Scalar, parse_object};
+use crate::system::json::{Scalar, object, parse_object};
 
 /// How many levels below `subagents/` are searched for files.
 const MAX_DEPTH: usize = 8;
@@ -132,10 +130,11 @@ pub fn is_internal(agent_id: &str) -> bool {
 /// Clients before 2.1 do not write that file.
 #[must_use]
 pub fn subagent_type(path: &Path) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Meta<'a> {
-        #[serde(default, borrow, rename = "agentType")]
-        agent_type: Scalar<'a>,
+    object! {
+        /// The part of that file that is read here.
+        struct Meta<'a> {
+            "agentType" => agent_type: Scalar<'a>,
+        }
     }
     let meta = read_regular(&path.with_extension("meta.json"), MAX_META).ok()?;
     let meta: Meta<'_> = parse_object(&meta).ok()?;

@@ -14,7 +14,7 @@ use crate::record::charge::Charge;
 use crate::record::facts::STRUCTURED_OUTPUT;
 use crate::record::prices::Rate;
 use crate::record::usage::Usage;
-use crate::system::json::{Flag, Lenient, Object, Scalar, parse_object};
+use crate::system::json::{Flag, Scalar, parse_object};
 
 /// The model name of messages that the client wrote itself, such as API errors.
 const SYNTHETIC: &str = "<synthetic>";
@@ -159,7 +159,7 @@ pub enum Record<'a> {
 
 /// Parses one line.
 pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
-    let mut parsed: Line<'_> = parse_fields(line)?;
+    let mut parsed: Line<'_> = parse_object(line)?;
     let message = parsed.message.0.take();
     let record = match (parsed.kind.text(), message) {
         (Some("user"), Some(message)) => parsed.user(message.content),
@@ -168,20 +168,15 @@ pub fn parse(line: &[u8]) -> serde_json::Result<(Envelope<'_>, Record<'_>)> {
         (Some("fork-context-ref"), _) => Record::ForkContext,
         (Some("queue-operation"), _) => Record::QueueOperation,
         (Some("cost-state"), _) => {
-            let state: CostState<'_> = parse_fields(line)?;
+            let state: CostState<'_> = parse_object(line)?;
             Record::Charge(Box::new(state.into_charge()))
         }
         (Some(kind), _) => {
-            let state: State<'_> = parse_fields(line)?;
+            let state: State<'_> = parse_object(line)?;
             state.into_record(kind, parsed.is_meta)
         }
     };
     Ok((parsed.into_envelope(), record))
-}
-
-fn parse_fields<'a, T: Object<'a>>(line: &'a [u8]) -> serde_json::Result<T> {
-    let object: Lenient<T> = parse_object(line)?;
-    Ok(object.0.unwrap_or_default())
 }
 
 impl<'a> Attachment<'a> {
@@ -345,8 +340,8 @@ impl<'a> wire::Block<'a> {
     fn structured_output(&self) -> Option<Block<'a>> {
         let is_output =
             self.kind.text() == Some("tool_use") && self.name.text() == Some(STRUCTURED_OUTPUT);
-        let input = self.input.filter(|_| is_output)?;
-        Some(Block::StructuredOutput(input.get()))
+        let has_input = !matches!(self.input.0, "" | "null");
+        (is_output && has_input).then_some(Block::StructuredOutput(self.input.0))
     }
 }
 
@@ -418,6 +413,24 @@ mod tests {
         }
         assert!(parse(b"not json").is_err());
         assert!(parse(b"[]").is_err());
+    }
+
+    #[test]
+    fn structured_output_without_input_is_no_answer() {
+        for (input, is_answer) in [
+            (r#","input":{"a":null}"#, true),
+            (r#","input":null"#, false),
+            ("", false),
+        ] {
+            let json = format!(
+                r#"{{"type":"assistant","message":{{"id":"m","content":[{{"type":"tool_use","id":"t","name":"StructuredOutput"{input}}}]}}}}"#
+            );
+            assert_eq!(
+                record(&json).contains("StructuredOutput("),
+                is_answer,
+                "{json}"
+            );
+        }
     }
 
     #[test]

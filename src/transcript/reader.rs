@@ -20,7 +20,7 @@ const MIN_BUFFER: usize = 16 * 1024;
 /// millisecond to read, and starting a thread takes about 50 µs.
 const PARALLEL: u64 = 4 * 1024 * 1024;
 /// The largest segment that a thread reads at once, in bytes.
-const MAX_SEGMENT: u64 = 8 * 1024 * 1024;
+const MAX_SEGMENT: u64 = 2 * 1024 * 1024;
 /// How many segments a shorter stretch is divided into, so that no thread waits long for the last
 /// one.
 const SEGMENTS: u64 = 8;

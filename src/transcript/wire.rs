@@ -5,15 +5,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
 use crate::record::prices::Rate;
 use crate::record::usage;
-use crate::system::json::{Count, Flag, Lenient, List, Scalar, object, visit_scalars};
+use crate::system::json::{Count, Flag, Lenient, List, Parser, Raw, Scalar, Value, object};
 
 object! {
     /// One line, without the fields that only some kinds of records have.
@@ -148,7 +143,7 @@ object! {
         "text" => text: Scalar<'a>,
         "id" => id: Scalar<'a>,
         "name" => name: Scalar<'a>,
-        "input" => input: Option<&'a RawValue>,
+        "input" => input: Raw<'a>,
         "tool_use_id" => tool_use_id: Scalar<'a>,
         "is_error" => is_error: Flag,
     }
@@ -192,38 +187,27 @@ pub enum Content<'a> {
     Other,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ContentVisitor)
+impl<'json: 'a, 'a> Value<'json> for Content<'a> {
+    fn read(&mut self, parser: &mut Parser<'json>) -> serde_json::Result<()> {
+        *self = match parser.peek()? {
+            b'"' => Self::Text(parser.string()?),
+            b'[' => {
+                let mut blocks = Vec::new();
+                parser.array(|parser| {
+                    let mut block = Lenient::default();
+                    block.read(parser)?;
+                    blocks.extend(block.0);
+                    Ok(())
+                })?;
+                Self::Blocks(blocks)
+            }
+            _ => {
+                parser.skip()?;
+                Self::Other
+            }
+        };
+        Ok(())
     }
-}
-
-struct ContentVisitor;
-
-impl<'de> Visitor<'de> for ContentVisitor {
-    type Value = Content<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Content::Text(Cow::Borrowed(text)))
-    }
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Content::Text(Cow::Owned(text.to_owned())))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut blocks = Vec::new();
-        while let Some(Lenient(block)) = seq.next_element::<Lenient<Block<'de>>>()? {
-            blocks.extend(block);
-        }
-        Ok(Content::Blocks(blocks))
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Content::Other)
-    }
-    visit_scalars!(Content::Other);
 }
 
 impl Usage<'_> {

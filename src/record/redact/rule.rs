@@ -113,8 +113,9 @@ impl<'a> Haystack<'a> {
     }
 }
 
+/// The place of a pair in [`Haystack::pairs`]. Capitals have that of small letters.
 fn position(pair: &[u8]) -> (usize, u64) {
-    let bits = |byte: u8| usize::from(byte.to_ascii_lowercase() & 0x7f);
+    let bits = |byte: u8| usize::from((byte | 0x20) & 0x7f);
     let index = bits(pair[0]) << 7 | bits(pair[1]);
     (index / 64, 1 << (index % 64))
 }

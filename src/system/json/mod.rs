@@ -2,16 +2,16 @@
 //! surrogate pair; none of that is an error.
 
 mod object;
+mod parser;
 
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::Error;
+use serde_json::Result;
 
 pub(crate) use self::object::object;
-pub use self::object::{Lenient, Object, Place};
+pub use self::object::{Lenient, Object};
+pub use self::parser::{Parser, Value};
 
 /// The largest integer that a Convex number (float64) represents exactly; larger counts are
 /// garbage.
@@ -74,56 +74,21 @@ impl<'a> Scalar<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ScalarVisitor)
-    }
-}
-
-struct ScalarVisitor;
-
-impl<'de> Visitor<'de> for ScalarVisitor {
-    type Value = Scalar<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Scalar::Text(Cow::Borrowed(text)))
-    }
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
-    }
-    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Scalar::Bool(value))
-    }
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts beyond 2^53 are not used"
-    )]
-    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(Scalar::Number(value as f64))
-    }
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts beyond 2^53 are not used"
-    )]
-    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(Scalar::Number(value as f64))
-    }
-    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(Scalar::Number(value))
-    }
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Scalar::Other)
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
+impl<'json: 'a, 'a> Value<'json> for Scalar<'a> {
+    fn read(&mut self, parser: &mut Parser<'json>) -> Result<()> {
+        *self = match parser.peek()? {
+            b'"' => Self::Text(parser.string()?),
+            first @ (b't' | b'f') => {
+                parser.skip()?;
+                Self::Bool(first == b't')
+            }
+            b'-' | b'0'..=b'9' => Self::Number(parser.number()?),
+            _ => {
+                parser.skip()?;
+                Self::Other
+            }
+        };
+        Ok(())
     }
 }
 
@@ -131,9 +96,10 @@ impl<'de> Visitor<'de> for ScalarVisitor {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Flag(pub bool);
 
-impl<'de> Deserialize<'de> for Flag {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Scalar::deserialize(deserializer).map(|value| Self(value == Scalar::Bool(true)))
+impl<'a> Value<'a> for Flag {
+    fn read(&mut self, parser: &mut Parser<'a>) -> Result<()> {
+        self.0 = parser.peek()? == b't';
+        parser.skip()
     }
 }
 
@@ -141,35 +107,27 @@ impl<'de> Deserialize<'de> for Flag {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Count(pub u64);
 
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Scalar::deserialize(deserializer).map(|value| Self(value.count()))
+impl<'a> Value<'a> for Count {
+    fn read(&mut self, parser: &mut Parser<'a>) -> Result<()> {
+        let mut scalar = Scalar::default();
+        scalar.read(parser)?;
+        self.0 = scalar.count();
+        Ok(())
     }
 }
 
-/// The methods of a visitor for scalars other than strings, all of which have the same value.
-macro_rules! visit_scalars {
-    ($value:expr) => {
-        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-    };
-}
-pub(crate) use visit_scalars;
+/// The JSON of a value; empty if it is missing.
+#[derive(Debug, Default)]
+pub struct Raw<'a>(pub &'a str);
 
-/// The items of an array; none for a value of another type, which is skipped.
+impl<'json: 'a, 'a> Value<'json> for Raw<'a> {
+    fn read(&mut self, parser: &mut Parser<'json>) -> Result<()> {
+        self.0 = parser.raw()?;
+        Ok(())
+    }
+}
+
+/// The items of an array; none for a value of another type.
 #[derive(Debug)]
 pub struct List<T>(pub Vec<T>);
 
@@ -179,54 +137,36 @@ impl<T> Default for List<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ListVisitor(PhantomData))
-    }
-}
-
-struct ListVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
-    type Value = List<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
+impl<'a, T: Value<'a> + Default> Value<'a> for List<T> {
+    fn read(&mut self, parser: &mut Parser<'a>) -> Result<()> {
+        self.0.clear();
+        if parser.peek()? != b'[' {
+            return parser.skip();
         }
-        Ok(List(items))
+        parser.array(|parser| {
+            let mut item = T::default();
+            item.read(parser)?;
+            self.0.push(item);
+            Ok(())
+        })
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(List::default())
-    }
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(List::default())
-    }
-    visit_scalars!(List::default());
 }
 
-/// Parses a JSON object, with or without a byte order mark. An array is an error here, because
-/// serde would read it as the fields of a struct, in order.
-pub fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
+/// Parses a JSON object, with or without a byte order mark.
+pub fn parse_object<'a, T: Object<'a>>(json: &'a [u8]) -> Result<T> {
     let json = json
         .strip_prefix(BYTE_ORDER_MARK.as_bytes())
         .unwrap_or(json);
-    match json.trim_ascii_start().first() {
-        // Checking the whole text once is faster than checking each string, as serde_json does with
-        // bytes.
-        Some(b'{') | None => match std::str::from_utf8(json) {
-            Ok(text) => serde_json::from_str(text),
-            Err(error) => Err(serde::de::Error::custom(error)),
-        },
-        Some(_) => Err(serde::de::Error::custom(
-            "expected a JSON object at line 1 column 1",
-        )),
+    let text = std::str::from_utf8(json).map_err(serde_json::Error::custom)?;
+    let mut object = T::default();
+    let mut parser = Parser::new(text);
+    if parser.peek()? != b'{' {
+        let message = "expected a JSON object at line 1 column 1";
+        return Err(serde_json::Error::custom(message));
     }
+    parser.object(|key, parser| object.read_field(key, parser))?;
+    parser.end()?;
+    Ok(object)
 }
 
 /// Replaces what a Rust string cannot contain, bytes that are not UTF-8 and lone surrogates

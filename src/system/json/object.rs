@@ -1,34 +1,30 @@
 //! Objects of which only some fields matter.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde_json::Result;
 
-use super::{Scalar, visit_scalars};
+use super::parser::{Parser, Value};
 
 /// A JSON object of which only some fields matter.
-pub trait Object<'de>: Default {
+pub trait Object<'a>: Default {
     /// Reads the value of one field, or skips it.
-    fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error>;
+    fn read_field(&mut self, key: &str, parser: &mut Parser<'a>) -> Result<()>;
 }
 
-/// Defines an [`Object`] by the names of its fields. A name that occurs twice is an error. Values are
-/// read into their place: Serde's derived code moves each one several times, which took an eighth of
-/// the time of parsing a transcript.
+/// Defines an [`Object`] by the names of its fields. A name that occurs twice is an error.
 macro_rules! object {
-    ($(#[$meta:meta])* pub struct $name:ident $(<$life:lifetime>)? { $($(#[$doc:meta])* $key:literal => $field:ident: $type:ty,)* }) => {
+    ($(#[$meta:meta])* $visible:vis struct $name:ident $(<$life:lifetime>)? { $($(#[$doc:meta])* $key:literal => $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
         #[derive(Debug, Default)]
-        pub struct $name $(<$life>)? {
+        $visible struct $name $(<$life>)? {
             $($(#[$doc])* pub $field: $type,)*
             /// The fields that were read, one bit each.
             read: u32,
         }
 
-        impl<'de $(: $life, $life)?> $crate::system::json::Object<'de> for $name $(<$life>)? {
-            fn read_field<A: serde::de::MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        impl<'json $(: $life, $life)?> $crate::system::json::Object<'json> for $name $(<$life>)? {
+            fn read_field(&mut self, key: &str, parser: &mut $crate::system::json::Parser<'json>) -> serde_json::Result<()> {
                 #[expect(non_camel_case_types, reason = "these are the names of the fields")]
                 enum Number { $($field,)* }
                 match key {
@@ -38,9 +34,9 @@ macro_rules! object {
                         if read == self.read {
                             return Err(serde::de::Error::duplicate_field($key));
                         }
-                        map.next_value_seed($crate::system::json::Place(&mut self.$field))
+                        $crate::system::json::Value::read(&mut self.$field, parser)
                     })*
-                    _ => map.next_value::<serde::de::IgnoredAny>().map(drop),
+                    _ => parser.skip(),
                 }
             }
         }
@@ -48,25 +44,13 @@ macro_rules! object {
 }
 pub(crate) use object;
 
-impl<'de, T: Deserialize<'de> + Default> Object<'de> for BTreeMap<String, T> {
-    fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        map.next_value_seed(Place(self.entry(key.to_owned()).or_default()))
+impl<'a, T: Value<'a> + Default> Object<'a> for BTreeMap<String, T> {
+    fn read_field(&mut self, key: &str, parser: &mut Parser<'a>) -> Result<()> {
+        self.entry(key.to_owned()).or_default().read(parser)
     }
 }
 
-/// Where a value is read into. The method for that is part of Serde's trait, but not of its
-/// documentation.
-pub struct Place<'a, T>(pub &'a mut T);
-
-impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Place<'_, T> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        T::deserialize_in_place(deserializer, self.0)
-    }
-}
-
-/// An object, or `None` for a value of another type, which is skipped.
+/// An object, or `None` for a value of another type.
 #[derive(Debug)]
 pub struct Lenient<T>(pub Option<T>);
 
@@ -76,45 +60,15 @@ impl<T> Default for Lenient<T> {
     }
 }
 
-impl<'de, T: Object<'de>> Deserialize<'de> for Lenient<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut place = Self(None);
-        Self::deserialize_in_place(deserializer, &mut place)?;
-        Ok(place)
-    }
-
-    fn deserialize_in_place<D: Deserializer<'de>>(
-        deserializer: D,
-        place: &mut Self,
-    ) -> Result<(), D::Error> {
-        place.0 = None;
-        deserializer.deserialize_any(LenientVisitor(place))
-    }
-}
-
-struct LenientVisitor<'a, T>(&'a mut Lenient<T>);
-
-impl<'de, T: Object<'de>> Visitor<'de> for LenientVisitor<'_, T> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let object = self.0.0.insert(T::default());
-        while let Some(Scalar::Text(name)) = map.next_key()? {
-            object.read_field(&name, &mut map)?;
+impl<'a, T: Object<'a>> Value<'a> for Lenient<T> {
+    fn read(&mut self, parser: &mut Parser<'a>) -> Result<()> {
+        if parser.peek()? != b'{' {
+            self.0 = None;
+            return parser.skip();
         }
-        Ok(())
+        let object = self.0.insert(T::default());
+        parser.object(|key, parser| object.read_field(key, parser))
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
-    }
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-    visit_scalars!(());
 }
 
 #[cfg(test)]
@@ -138,8 +92,7 @@ mod tests {
     }
 
     fn read(json: &'static str) -> serde_json::Result<(Option<String>, Option<bool>)> {
-        let outer: Lenient<Outer<'_>> = parse_object(json.as_bytes())?;
-        let outer = outer.0.unwrap_or_default();
+        let outer: Outer<'_> = parse_object(json.as_bytes())?;
         let inner = outer.inner.0;
         Ok((outer.name.owned(), inner.map(|inner| inner.is_set.0)))
     }
