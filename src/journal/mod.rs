@@ -59,9 +59,9 @@ const LONG_LOG: u64 = 1024 * 1024;
 const BULK_LOG: i64 = 12 * 1024;
 /// The maximum number of tries to open a journal on a file system without shared memory.
 const MAX_TRIES_WITHOUT_LOG: u32 = 32;
-/// How long a process may keep the write lock while it sees no waiters: less than others wait for
-/// it where waiters cannot be seen ([`BUSY_TIMEOUT`]). Each transaction of an `import` writes most
-/// pages of the dedup index, so fewer are faster.
+/// How long a process may keep the write lock while it sees no waiters. Each transaction of an
+/// `import` writes most pages of the dedup index, so fewer transactions are faster. Where waiters
+/// cannot be seen, they wait longer than this ([`BUSY_TIMEOUT`]).
 pub const MAX_LOCK_HOLD: Duration = Duration::from_secs(2);
 /// How much a check writes, in bytes: more than an event with a long answer.
 const TRIAL: usize = 128 * 1024;
