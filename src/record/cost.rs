@@ -1,7 +1,4 @@
 //! What a session has used and cost, by model and by day, so that the parts add up to the whole.
-//!
-//! Dollars are added up as whole picodollars (10⁻¹² dollars), because a sum of floating-point
-//! numbers depends on their order.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +10,6 @@ use super::figures::Figures;
 use super::prices::Prices;
 use super::usage::Usage;
 
-/// Picodollars in a dollar.
-const PICO: f64 = 1e12;
 /// How much the client's total and the sum of its models may differ because of rounding, in
 /// picodollars.
 const ROUNDING: u64 = 100;
@@ -206,21 +201,11 @@ fn put_on_days(entries: &mut EntriesByDay, costs: &CostByModel) {
     }
 }
 
-/// The whole picodollars of some dollars.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a conversion with `as` saturates"
-)]
+/// The whole picodollars of some dollars; 0 if they are negative.
 fn picodollars(dollars: f64) -> u64 {
-    (dollars * PICO).round() as u64
+    u64::try_from(super::dollars::picodollars(dollars).max(0)).unwrap_or(u64::MAX)
 }
 
-/// The dollars of some picodollars.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "exact up to 9,000 dollars, and beyond that to less than a millionth of a cent"
-)]
 fn dollars(picodollars: u64) -> f64 {
-    picodollars as f64 / PICO
+    super::dollars::dollars(picodollars.into())
 }

@@ -11,6 +11,7 @@ pub mod charge;
 mod cost;
 mod days;
 pub mod document;
+mod dollars;
 pub mod event;
 pub mod facts;
 pub mod failure;

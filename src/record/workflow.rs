@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Millis;
 use super::document::{CostSource, Document};
+use super::dollars::{dollars, picodollars};
 use super::session;
 use super::usage::Usage;
 
@@ -239,7 +240,7 @@ impl Totals {
     /// The totals of these sessions; a run that is still open lasts until `now`.
     #[must_use]
     pub fn of<'a>(documents: impl IntoIterator<Item = &'a Document>, now: Millis) -> Self {
-        let (mut totals, mut has_unknown_cost) = (Self::default(), false);
+        let (mut totals, mut cost, mut has_unknown_cost) = (Self::default(), 0, false);
         for document in documents {
             totals.sessions += 1;
             *match document.status {
@@ -254,8 +255,8 @@ impl Totals {
             totals.tool_calls += metadata.tool_calls;
             totals.tool_errors += metadata.tool_errors;
             totals.usage.add(metadata.usage);
-            if let Some(cost) = metadata.cost_usd {
-                *totals.cost_usd.get_or_insert_default() += cost;
+            if let Some(usd) = metadata.cost_usd {
+                cost += picodollars(usd);
                 totals.priced_sessions += 1;
                 let is_estimate = metadata.cost_source == Some(CostSource::Estimate);
                 totals.estimated_sessions += u64::from(is_estimate);
@@ -265,6 +266,7 @@ impl Totals {
             }
             totals.duration_ms += document.elapsed(now).unwrap_or_default();
         }
+        totals.cost_usd = (totals.priced_sessions > 0).then(|| dollars(cost));
         totals.cost_is_partial |= has_unknown_cost && totals.cost_usd.is_some();
         totals
     }

@@ -16,6 +16,7 @@ use jiff::civil::Date;
 
 pub use self::session::{SessionUsage, project};
 pub use self::usage_day::UsageDay;
+use super::dollars::dollars;
 use super::period::{Period, day_of};
 use super::selection::is_project;
 use super::usage::Usage;
@@ -102,8 +103,8 @@ pub struct Amounts {
     pub tool_errors: u64,
     /// Tokens.
     pub usage: Usage,
-    /// The sum of the costs that are known; `None` if none is. [`Self::cost`] is what is shown.
-    pub cost_usd: Option<f64>,
+    /// The sum of the costs that are known, in picodollars; `None` if none is.
+    cost: Option<i128>,
     /// Whether part of the cost is an estimate.
     pub is_estimate: bool,
     /// Whether something was used whose cost is not known, so that the cost is a lower bound.
@@ -118,8 +119,8 @@ impl Amounts {
         self.tool_calls = self.tool_calls.saturating_add(more.tool_calls);
         self.tool_errors = self.tool_errors.saturating_add(more.tool_errors);
         self.usage.add(more.usage);
-        if let Some(usd) = more.cost_usd {
-            *self.cost_usd.get_or_insert(0.0) += usd;
+        if let Some(cost) = more.cost {
+            *self.cost.get_or_insert_default() += cost;
         }
         self.is_estimate |= more.is_estimate;
         self.is_partial |= more.is_partial;
@@ -131,16 +132,17 @@ impl Amounts {
         self.is_partial && self.usage.tokens() == 0
     }
 
-    /// The cost. If only a part of it is known and that is nothing, it is unknown.
+    /// The cost in dollars. If only a part of it is known and that is nothing, it is unknown.
     #[must_use]
-    pub fn cost(&self) -> Option<f64> {
-        self.cost_usd.filter(|usd| *usd != 0.0 || !self.is_partial)
+    pub fn cost_usd(&self) -> Option<f64> {
+        let cost = self.cost.filter(|cost| *cost != 0 || !self.is_partial);
+        cost.map(dollars)
     }
 
     /// Whether the cost is partial. Without any cost there is nothing to mark.
     #[must_use]
     pub fn has_partial_cost(&self) -> bool {
-        self.cost().is_some() && self.is_partial
+        self.cost_usd().is_some() && self.is_partial
     }
 }
 
@@ -274,8 +276,8 @@ impl Ledger {
 /// The larger cost first; if the costs are equal or unknown, the larger number of tokens.
 #[must_use]
 pub fn by_cost(one: &Amounts, other: &Amounts) -> Ordering {
-    let cost = |amounts: &Amounts| amounts.cost_usd.unwrap_or_default();
-    let by_cost = cost(other).total_cmp(&cost(one));
+    let cost = |amounts: &Amounts| amounts.cost.unwrap_or_default();
+    let by_cost = cost(other).cmp(&cost(one));
     by_cost.then(other.usage.tokens().cmp(&one.usage.tokens()))
 }
 
@@ -308,6 +310,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::record::dollars::picodollars;
 
     const KINDS: [&str; 4] = [
         "inputTokens",
@@ -482,7 +485,7 @@ mod tests {
                 tool_calls: count(&metadata["toolCalls"]),
                 tool_errors: count(&metadata["toolErrors"]),
                 usage: serde_json::from_value(usage.clone()).unwrap(),
-                cost_usd,
+                cost: cost_usd.map(picodollars),
                 is_estimate: cost_usd.is_some() && metadata["costSource"] == "estimate",
                 is_partial: cost_usd.is_none() || metadata["costIsPartial"] == true,
             });
@@ -496,18 +499,32 @@ mod tests {
         sum
     }
 
+    #[test]
+    fn sum_of_costs_does_not_depend_on_their_order() {
+        let of = |costs: [f64; 3]| {
+            let amounts = costs.map(|usd| Amounts {
+                cost: Some(picodollars(usd)),
+                ..Amounts::default()
+            });
+            sum(&amounts).cost_usd()
+        };
+        // As floating-point numbers, 0.1 + 0.2 + 0.3 is more.
+        assert_eq!(of([0.1, 0.2, 0.3]), Some(0.6));
+        assert_eq!(of([0.3, 0.2, 0.1]), Some(0.6));
+    }
+
     /// Equal to the token and to a billionth of a dollar.
     #[track_caller]
     fn assert_equal(one: &Amounts, other: &Amounts, what: &str) {
-        let usd = |amounts: &Amounts| amounts.cost_usd.unwrap_or_default();
+        let cost = |amounts: &Amounts| amounts.cost.unwrap_or_default();
         assert!(
-            (usd(one) - usd(other)).abs() < 1e-9,
+            (cost(one) - cost(other)).abs() < 1_000,
             "{what}: {one:?} {other:?}"
         );
-        let cost_usd = None;
+        let cost = None;
         assert_eq!(
-            Amounts { cost_usd, ..*one },
-            Amounts { cost_usd, ..*other },
+            Amounts { cost, ..*one },
+            Amounts { cost, ..*other },
             "{what}"
         );
     }
@@ -603,7 +620,7 @@ mod tests {
                 whole,
                 usage.input_tokens,
                 usage.output_tokens,
-                amounts.cost_usd,
+                amounts.cost_usd(),
                 amounts.is_estimate,
             )
         };

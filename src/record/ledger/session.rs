@@ -8,12 +8,10 @@ use serde::Deserialize;
 use super::{Amounts, Grouping, Labels};
 use crate::record::Millis;
 use crate::record::document::TranscriptDocument;
+use crate::record::dollars::picodollars;
 use crate::record::read_state::TranscriptState;
 use crate::record::selection::is_of_project;
 use crate::record::usage::Usage;
-
-/// In dollars: less than anything costs, and more than the rounding error of a sum of floats.
-const NOISE: f64 = 1e-12;
 
 /// The parts of a session's document that the ledger reads. The rest, such as its texts, is
 /// skipped.
@@ -109,17 +107,16 @@ impl SessionUsage {
     /// accounts for.
     pub(super) fn whole(&self, entries: &[Entry]) -> Amounts {
         let metadata = &self.metadata;
-        let known: f64 = entries.iter().filter_map(|entry| entry.cost_usd).sum();
-        let rest = metadata.cost_usd.map(|usd| usd - known);
-        // A smaller remainder is the rounding error of a sum of floats.
-        let rest = rest.map(|usd| if usd.abs() < NOISE { 0.0 } else { usd });
+        let known = entries.iter().filter_map(|entry| entry.cost_usd);
+        let known: i128 = known.map(picodollars).sum();
+        let rest = metadata.cost_usd.map(|usd| picodollars(usd) - known);
         Amounts {
             sessions: 1,
             sessions_with_cost: u64::from(rest.is_some()),
             turns: metadata.turns,
             tool_calls: metadata.tool_calls,
             tool_errors: metadata.tool_errors,
-            cost_usd: rest,
+            cost: rest,
             is_estimate: self.is_estimate(rest),
             is_partial: !self.has_all_cost() && metadata.has_unknown_usage(),
             ..Amounts::default()
@@ -129,11 +126,11 @@ impl SessionUsage {
     /// What one model did on one day. If the session has no cost, its models have none either.
     pub(super) fn amounts(&self, entry: &Entry) -> Amounts {
         let metadata = &self.metadata;
-        let cost_usd = metadata.cost_usd.and(entry.cost_usd);
+        let cost = metadata.cost_usd.and(entry.cost_usd).map(picodollars);
         Amounts {
             usage: entry.usage(),
-            cost_usd: cost_usd.filter(|usd| *usd != 0.0),
-            is_estimate: self.is_estimate(cost_usd),
+            cost: cost.filter(|cost| *cost != 0),
+            is_estimate: self.is_estimate(cost),
             is_partial: entry.usage().tokens() > 0 && !self.has_all_cost(),
             ..Amounts::default()
         }
@@ -143,9 +140,9 @@ impl SessionUsage {
         self.metadata.cost_usd.is_some() && self.metadata.cost_is_partial != Some(true)
     }
 
-    fn is_estimate(&self, cost_usd: Option<f64>) -> bool {
+    fn is_estimate(&self, cost: Option<i128>) -> bool {
         let source = self.metadata.cost_source.as_deref();
-        cost_usd.is_some_and(|usd| usd != 0.0) && source == Some("estimate")
+        cost.is_some_and(|cost| cost != 0) && source == Some("estimate")
     }
 }
 

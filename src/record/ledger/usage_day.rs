@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::session::Entry;
 use super::{Amounts, Grouping, Labels};
+use crate::record::dollars::picodollars;
 
 /// A row of the sums that the server keeps: what sessions of one project, host and user did with
 /// one model on one day. See `convex/model/usageDays.ts`.
@@ -26,7 +27,7 @@ pub struct UsageDay {
 
 impl UsageDay {
     pub(super) fn amounts(&self) -> Amounts {
-        let cost_usd = self.entry.cost_usd;
+        let cost = self.entry.cost_usd.map(picodollars);
         Amounts {
             sessions: self.sessions,
             sessions_with_cost: self.sessions_with_cost,
@@ -34,7 +35,7 @@ impl UsageDay {
             tool_calls: self.tool_calls,
             tool_errors: self.tool_errors,
             usage: self.entry.usage(),
-            cost_usd: cost_usd.filter(|usd| *usd != 0.0 || self.sessions_with_cost > 0),
+            cost: cost.filter(|cost| *cost != 0 || self.sessions_with_cost > 0),
             is_estimate: self.active_sessions_with_estimate > 0,
             is_partial: self.active_sessions_with_unknown_cost > 0,
         }

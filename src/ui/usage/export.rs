@@ -58,7 +58,7 @@ fn figures(amounts: &Amounts) -> Value {
         "cacheReadInputTokens": usage.cache_read_input_tokens,
         "cacheCreationInputTokens": usage.cache_creation_input_tokens,
     });
-    if let Some(usd) = amounts.cost() {
+    if let Some(usd) = amounts.cost_usd() {
         // Sums of floats have rounding errors, far below the smallest cost.
         figures["costUsd"] = json!((usd * 1e12).round() / 1e12);
     }

@@ -52,7 +52,7 @@ enum Measure {
 impl Measure {
     /// Cost, unless the cost of some tokens is unknown.
     fn of(total: &Amounts) -> Self {
-        if total.cost().is_some() && !total.is_partial {
+        if total.cost_usd().is_some() && !total.is_partial {
             Self::Cost
         } else {
             Self::Tokens
@@ -62,7 +62,7 @@ impl Measure {
     #[expect(clippy::cast_precision_loss, reason = "it is drawn in eighths")]
     fn value(self, amounts: &Amounts) -> f64 {
         match self {
-            Self::Cost => amounts.cost_usd.unwrap_or_default(),
+            Self::Cost => amounts.cost_usd().unwrap_or_default(),
             Self::Tokens => amounts.usage.tokens() as f64,
         }
     }
@@ -150,7 +150,7 @@ fn tokens(row: &Row, count: fn(&Usage) -> u64) -> Cell {
 
 /// The sum of the costs, with the marks of a lower bound and of estimates.
 fn cost(amounts: &Amounts) -> Option<String> {
-    let usd = amounts.cost()?;
+    let usd = amounts.cost_usd()?;
     Some(cost_of(usd, amounts.is_partial, amounts.is_estimate))
 }
 
@@ -274,7 +274,7 @@ impl UsageScreen<'_> {
         if total.is_estimate {
             marks.push("~ includes estimates".to_owned());
         }
-        if measure == Measure::Tokens && total.cost().is_some() {
+        if measure == Measure::Tokens && total.cost_usd().is_some() {
             marks.push("bars show tokens".to_owned());
         }
         let mut remarks = vec![marks.join("; ")];
