@@ -3,11 +3,12 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 #[cfg(target_os = "linux")]
-use crate::gate::TlsServer;
+use crate::gate::{Fault, Gate, TlsServer};
 use crate::support::{Backend, Machine, Output, json_lines, with_slashes};
 
 const SECRET: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";
@@ -613,6 +614,24 @@ fn proof_runs_over_plain_http_if_that_is_allowed() {
     machine.write_config("allow_insecure_http = true\n");
     let table = doctor(&machine).stdout;
     assert!(table.contains("✓ proof"), "{table}");
+}
+
+#[test]
+fn proof_that_needs_more_time_than_hooks_have_is_a_warning() {
+    let backend = Backend::start();
+    let gate = Gate::open(Some(&backend.url));
+    gate.set(Fault::LateMutations(Duration::from_millis(1_500)));
+    let machine = Machine::new().deployment(&gate.url, &backend.key);
+    let output = machine.sidecar(&["doctor"]).run();
+    assert_eq!(output.status, 0, "{output:?}");
+    let line = output.stdout.lines().find(|line| line.contains("proof"));
+    let line = line.unwrap_or_default();
+    assert!(
+        line.starts_with("! ") && line.contains("but not in the time that hooks have: "),
+        "{output:?}"
+    );
+    gate.set(Fault::None);
+    assert_eq!(machine.remote_sessions(), [] as [Value; 0]);
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub enum Fault {
     /// Never answers a request with a body of more than this many bytes, and passes others through to
     /// the backend.
     TooSlow(usize),
+    /// Passes mutations through to the backend after this time, and everything else at once.
+    LateMutations(Duration),
     /// Answers with a status line, headers and body.
     Answer { head: String, body: Vec<u8> },
 }
@@ -169,10 +171,14 @@ fn serve(
             if request.len() > *bytes {
                 return std::io::copy(&mut stream, &mut std::io::sink()).map(drop);
             }
-            // The next request needs a new connection, so that it is seen here, too.
-            let head = request.iter().position(|byte| *byte == b'\n').unwrap_or(0) + 1;
-            let request = [&request[..head], b"Connection: close\r\n", &request[head..]];
-            pass(&stream, &request.concat(), backend)
+            pass_alone(&stream, &request, backend)
+        }
+        Fault::LateMutations(delay) => {
+            let request = read_request(&mut stream)?;
+            if request.starts_with(b"POST /api/mutation") {
+                thread::sleep(*delay);
+            }
+            pass_alone(&stream, &request, backend)
         }
         Fault::Answer { head, body } => {
             read_request(&mut stream)?;
@@ -184,6 +190,18 @@ fn serve(
             stream.write_all(body)
         }
     }
+}
+
+/// Passes a request through, and no other on this connection: the next one needs a new connection,
+/// so that it is seen here, too.
+fn pass_alone(
+    stream: &TcpStream,
+    request: &[u8],
+    backend: Option<SocketAddr>,
+) -> std::io::Result<()> {
+    let head = request.iter().position(|byte| *byte == b'\n').unwrap_or(0) + 1;
+    let request = [&request[..head], b"Connection: close\r\n", &request[head..]];
+    pass(stream, &request.concat(), backend)
 }
 
 /// Passes what was read already, and then everything else, through to the backend.

@@ -14,6 +14,7 @@ use crate::command::now;
 use crate::config::{Config, Deployment, guard, headers_table};
 use crate::convex::answer::Verdict;
 use crate::convex::client::{Call, Convex};
+use crate::convex::delivery::Delivery;
 use crate::convex::delivery::receipt::{Deletion, deletion};
 use crate::convex::query::query;
 use crate::deployment::program::wait;
@@ -26,6 +27,15 @@ const PROMPT: &str = "a test by `convex-sidecar doctor`";
 /// How long a hook may take. `install` writes a timeout of 10 seconds, after which the client ends
 /// it.
 const HOOK_LIMIT: Duration = Duration::from_secs(12);
+
+/// How the session went through.
+pub struct Proof {
+    /// The hooks that it used.
+    pub by: &'static str,
+    /// Why the hooks did not deliver all of it themselves, if the server takes it without their
+    /// deadlines.
+    pub delay: Option<String>,
+}
 
 /// A temporary home of a sidecar, removed when it is dropped.
 struct Home(PathBuf);
@@ -43,6 +53,19 @@ impl Home {
         );
         TextFile::read(home.0.join("config.toml"))?.write_private(&text)?;
         Ok(home)
+    }
+
+    /// Delivers what the hooks did not, as a later hook would. Returns why they did not.
+    fn deliver_rest(&self, deployment: &Deployment) -> Result<Option<String>> {
+        let mut journal = Journal::open(&self.0.join("journal.db"))?;
+        if journal.pending(Some(deployment.name()))?.0 == 0 {
+            return Ok(None);
+        }
+        let delay = self.reason(deployment)?;
+        let (now, jitter) = now();
+        let deadline = Deadline::never().within(HOOK_LIMIT);
+        Delivery::new(&mut journal, deployment, deadline, now, jitter).deliver_all(&mut |_| ())?;
+        Ok(Some(delay))
     }
 
     /// Why the session did not reach Convex, from its journal.
@@ -81,12 +104,8 @@ impl Drop for Home {
 }
 
 /// Sends a session through the hooks as the client runs them, with a separate journal, reads it
-/// back and deletes it. Returns which hooks it used.
-pub fn run(
-    config: &Config,
-    deployment: &Deployment,
-    installed: &Installed,
-) -> Result<&'static str> {
+/// back and deletes it.
+pub fn run(config: &Config, deployment: &Deployment, installed: &Installed) -> Result<Proof> {
     let (now, _) = now();
     let session_id = format!("convex-sidecar-doctor-{now}-{}", std::process::id());
     let home = Home::new(std::env::temp_dir().join(&session_id), deployment)?;
@@ -112,6 +131,7 @@ pub fn run(
         hook(&home.0, deployment, invocation.as_ref(), event)
             .with_context(|| format!("the hook for {name} failed"))
     });
+    let delay = ran.and_then(|()| home.deliver_rest(deployment));
     let id = json!({ "sessionId": session_id });
     let row = query(config, "agents:getAgentSession", &id);
     // The session is deleted whatever the result is.
@@ -120,7 +140,7 @@ pub fn run(
         "agents:deleteAgentSession",
         &id.to_string(),
     )?);
-    ran?;
+    let delay = delay?;
     let row = row?;
     ensure!(
         !row.is_null(),
@@ -140,11 +160,12 @@ pub fn run(
         "the session {session_id} still exists after it was deleted"
     );
     let is_installed = |(invocation, ..): &(Option<_>, _, _)| invocation.is_some();
-    Ok(if steps.iter().all(is_installed) {
+    let by = if steps.iter().all(is_installed) {
         "the installed hooks"
     } else {
         "`convex-sidecar hook`"
-    })
+    };
+    Ok(Proof { by, delay })
 }
 
 /// Runs a hook as the client does: a command in a shell, a program with arguments directly. It must
