@@ -11,6 +11,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
@@ -52,14 +53,20 @@ struct Transcript {
     modified_at: Millis,
     bytes: u64,
     read_version: i64,
-    /// The user, and what Git says about the client's folder, if the session is new.
-    recognized: (Option<String>, Checkout),
     /// Where to start reading each of its files.
     checkpoints: BTreeMap<PathBuf, Checkpoint>,
 }
 
-/// What a thread read: the index of the transcript, and a delta of it.
-type Read = (usize, TranscriptDelta);
+/// What a thread read.
+struct Read {
+    /// The index of the transcript.
+    index: usize,
+    delta: TranscriptDelta,
+    recognized: Recognized,
+}
+
+/// The user, and what Git says about the client's folder.
+type Recognized = (Option<String>, Checkout);
 
 /// Runs `import`.
 pub fn run(options: &Import) -> Result<()> {
@@ -71,7 +78,7 @@ pub fn run(options: &Import) -> Result<()> {
         folder.display()
     );
     let mut journal = Journal::open(&config.journal)?;
-    journal.prepare_for_bulk()?;
+    journal.prepare_for_import()?;
     // Paths are stored absolute, because hooks with other working directories read the same files.
     let mut transcripts = find(&std::path::absolute(folder)?, &journal, &config)?;
     let left_out = if options.forgotten {
@@ -88,13 +95,16 @@ pub fn run(options: &Import) -> Result<()> {
     )?);
     let (now, jitter) = now();
     let next = AtomicUsize::new(0);
+    // Most sessions share their folder with others.
+    let recognized_in = Mutex::new(BTreeMap::new());
     let again = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(MAX_WAITING);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         for _ in 0..cores {
             let (sender, next, transcripts, config) =
                 (sender.clone(), &next, &transcripts, &config);
-            scope.spawn(move || read(transcripts, next, config, &sender));
+            let recognized_in = &recognized_in;
+            scope.spawn(move || read(transcripts, next, config, recognized_in, &sender));
         }
         drop(sender);
         count(&mut journal, &config, &transcripts, &receiver, &bar, now)
@@ -125,8 +135,6 @@ pub fn run(options: &Import) -> Result<()> {
 /// The files of all sessions below `folder`, newest first.
 fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcript>> {
     let mut versions = journal.read_versions()?;
-    // Most sessions share their folder with others.
-    let mut recognized_in = BTreeMap::new();
     let mut transcripts = Vec::new();
     for (session_id, mut files) in find_files(folder) {
         // The main file comes first: its path is recorded, and its beginning counts.
@@ -139,21 +147,12 @@ fn find(folder: &Path, journal: &Journal, config: &Config) -> Result<Vec<Transcr
                 .is_some_and(|named| named != session_id)
         };
         if !is_uuid(&session_id) && files.iter().any(is_copy)
-            || config.excludes_projects() && cwd(&files).is_some_and(|cwd| config.is_excluded(&cwd))
+            || config.excludes_projects()
+                && cwd_of(&files).is_some_and(|cwd| config.is_excluded(&cwd))
         {
             continue;
         }
-        let recognized = if read_version.is_none() {
-            let cwd = cwd(&files);
-            let recognized = recognized_in
-                .entry(cwd.clone())
-                .or_insert_with(|| recognize(config, cwd.as_deref()));
-            recognized.clone()
-        } else {
-            Default::default()
-        };
         transcripts.push(Transcript {
-            recognized,
             checkpoints: if read_version.is_some() {
                 journal.checkpoints(&session_id)?.into_iter().collect()
             } else {
@@ -248,14 +247,14 @@ fn find_files(folder: &Path) -> BTreeMap<String, Vec<SessionFile>> {
 
 /// The user, and what Git says about a folder. The commit is left out, because it was a different
 /// one when the session ran.
-fn recognize(config: &Config, folder: Option<&Path>) -> (Option<String>, Checkout) {
+fn recognize(config: &Config, folder: Option<&Path>) -> Recognized {
     let (user, checkout) = project::recognize(config, folder);
     let commit = None;
     (user, Checkout { commit, ..checkout })
 }
 
 /// The folder of the client that wrote these files.
-fn cwd(files: &[SessionFile]) -> Option<PathBuf> {
+fn cwd_of(files: &[SessionFile]) -> Option<PathBuf> {
     let cwd = files.iter().find_map(|(path, _)| beginning::of(path).cwd);
     cwd.map(PathBuf::from)
 }
@@ -283,6 +282,7 @@ fn read(
     transcripts: &[Transcript],
     next: &AtomicUsize,
     config: &Config,
+    recognized_in: &Mutex<BTreeMap<Option<PathBuf>, Recognized>>,
     sender: &SyncSender<Read>,
 ) {
     let mut buffer = Vec::new();
@@ -292,6 +292,7 @@ fn read(
             return;
         };
         let mut checkpoints = transcript.checkpoints.clone();
+        let mut recognized = None;
         loop {
             let delta = ingest::read_files(
                 &transcript.session_id,
@@ -302,7 +303,25 @@ fn read(
                 Deadline::never(),
             );
             let has_more = delta.state == ReadState::Partial && delta.advance(&mut checkpoints);
-            if sender.send((index, delta)).is_err() {
+            let recognized = recognized.get_or_insert_with(|| {
+                if transcript.read_version > 0 {
+                    return Recognized::default();
+                }
+                let cwd = delta.cwd.as_ref().map(PathBuf::from);
+                let cwd = cwd.or_else(|| cwd_of(&transcript.files));
+                let mut recognized_in =
+                    recognized_in.lock().unwrap_or_else(PoisonError::into_inner);
+                let recognized = recognized_in.entry(cwd);
+                let recognized =
+                    recognized.or_insert_with_key(|cwd| recognize(config, cwd.as_deref()));
+                recognized.clone()
+            });
+            let read = Read {
+                index,
+                delta,
+                recognized: recognized.clone(),
+            };
+            if sender.send(read).is_err() {
                 return;
             }
             if !has_more {
@@ -339,7 +358,12 @@ fn count(
                     receiver.recv_timeout(NEXT_DELTA_TIMEOUT).ok()
                 }
             });
-            for (index, delta) in iter::once(first).chain(more) {
+            for read in iter::once(first).chain(more) {
+                let Read {
+                    index,
+                    delta,
+                    recognized: (user, checkout),
+                } = read;
                 let transcript = &transcripts[index];
                 let path = main_file(&transcript.files[0], &transcript.session_id);
                 let imported = ImportedTranscript {
@@ -347,8 +371,8 @@ fn count(
                     path: &path,
                     host: &host,
                     modified_at: transcript.modified_at,
-                    user: transcript.recognized.0.as_deref(),
-                    checkout: &transcript.recognized.1,
+                    user: user.as_deref(),
+                    checkout: &checkout,
                 };
                 let is_whole = delta.state != ReadState::Partial;
                 match ingest::import(write, config, &imported, versions[index], delta, now)? {

@@ -24,7 +24,7 @@ use super::environment::{DISABLED, Environment, HOME, KEY, SIDECAR_HOME, URL};
 use super::paths::client_folder;
 use super::starter::{Starter, Variables, own_variables, starter, texts, value};
 use crate::system::files::read_regular;
-use crate::system::json::{Lenient, Raw, object, parse_object, repair};
+use crate::system::json::{Lenient, Scalar, object, parse_object, repair};
 
 /// Variables that decide whether and where the record is kept and sent. Windows and macOS have no
 /// variables for the folders of a program, and nothing on Windows reads `HOME`, which Git Bash sets
@@ -230,7 +230,7 @@ fn is_guarded(name: &str) -> bool {
 object! {
     /// The part of a settings file of the client that is read here.
     struct Settings<'a> {
-        "env" => env: Lenient<BTreeMap<String, Raw<'a>>>,
+        "env" => env: Lenient<BTreeMap<String, Scalar<'a>>>,
     }
 }
 
@@ -243,9 +243,15 @@ fn user_settings(client: &Variables) -> Environment {
         // The client also reads what is not strict JSON.
         let text = repair(&text).unwrap_or(text);
         let settings: Settings<'_> = parse_object(&text).ok()?;
-        let texts = settings.env.0?.into_iter().map(|(name, Raw(json))| {
-            let text = serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
-            (name, text)
+        let texts = settings.env.0?.into_iter().filter_map(|(name, value)| {
+            // The client makes a string of it.
+            let text = match value {
+                Scalar::Text(text) => text.into_owned(),
+                Scalar::Bool(is_true) => is_true.to_string(),
+                Scalar::Number(number) => number.to_string(),
+                Scalar::Other => return None,
+            };
+            Some((name, text))
         });
         Some(texts.collect())
     };

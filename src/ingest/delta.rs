@@ -23,6 +23,8 @@ pub struct TranscriptDelta {
     pub(super) began_at: Option<Millis>,
     /// The session that the client process began with (`Beginning::process_session_id`).
     pub(super) process_session_id: Option<String>,
+    /// The client's folder, if it is at the beginning of the session's files.
+    pub cwd: Option<String>,
     /// Whether the session's main chain may be in several files.
     pub(super) has_several_parts: bool,
     /// How much of the files was read, this delta included.
@@ -87,6 +89,7 @@ pub fn read_files(
         origin: None,
         began_at: None,
         process_session_id: None,
+        cwd: None,
         has_several_parts: files
             .iter()
             .filter(|(_, source)| *source == Source::Main)
@@ -152,6 +155,7 @@ pub fn read_files(
             delta.began_at = began_at.min();
             let process_session = delta.process_session_id.take();
             delta.process_session_id = process_session.or(beginning.process_session_id);
+            delta.cwd = delta.cwd.take().or(beginning.cwd);
         }
         if checkpoint != from || is_from_start {
             let subagent_type = (*source == Source::Subagent)

@@ -35,7 +35,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub use self::backoff::{Backoff, LONGEST_WAIT};
 pub use self::connection::can_lock;
 use self::connection::{BUSY_TIMEOUT, be_patient, connect, leave_log, use_rollback_journal};
-use self::counted::{Counter, DedupIndex};
+use self::counted::{Counter, DedupIndex, Limits};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::listing::Filter;
 pub use self::older_functions::OlderFunctions;
@@ -61,7 +61,8 @@ const BULK_LOG: i64 = 12 * 1024;
 const MAX_TRIES_WITHOUT_LOG: u32 = 32;
 /// How long a process may keep the write lock while it sees no waiters. Each transaction of an
 /// `import` writes most pages of the dedup index, so fewer transactions are faster. Where waiters
-/// cannot be seen, they wait longer than this ([`BUSY_TIMEOUT`]).
+/// cannot be seen, they wait for longer ([`BUSY_TIMEOUT`]): the difference is for what is written
+/// until the transaction ends, and for its commit.
 pub const MAX_LOCK_HOLD: Duration = Duration::from_secs(2);
 /// How much a check writes, in bytes: more than an event with a long answer.
 const TRIAL: usize = 128 * 1024;
@@ -81,6 +82,7 @@ pub struct Journal {
     lock: Option<PathBuf>,
     /// The time limit of writes.
     deadline: Deadline,
+    dedup_index_limits: Limits,
     /// Whether there is a write-ahead log; without one there is a rollback journal.
     has_log: bool,
     /// Whether the log is new, so that the folder must be synced. A rollback journal always counts
@@ -191,6 +193,7 @@ impl Journal {
             is_dry_run: false,
             lock: lock.map(Path::to_owned),
             deadline: Deadline::never(),
+            dedup_index_limits: Limits::HOOK,
             has_log: log.is_some(),
             is_log_new: log.unwrap_or_default() == 0,
         })
@@ -200,7 +203,7 @@ impl Journal {
     /// [`use_normal_sync`](Self::use_normal_sync).
     pub fn write<T>(&mut self, work: impl FnOnce(&Write<'_>) -> Result<T>) -> Result<T> {
         if self.is_dry_run {
-            return run(&self.connection, None, work);
+            return run(&self.connection, None, self.dedup_index_limits, work);
         }
         let lock = self.lock.as_deref();
         let timeout = self.deadline.remaining(BUSY_TIMEOUT);
@@ -211,7 +214,7 @@ impl Journal {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let result = run(&transaction, lock, work)?;
+        let result = run(&transaction, lock, self.dedup_index_limits, work)?;
         transaction.commit()?;
         if std::mem::take(&mut self.is_log_new) {
             self.sync_folder();
@@ -259,6 +262,12 @@ impl Journal {
         self.connection
             .pragma_update(None, "journal_size_limit", -1)?;
         self.use_normal_sync()
+    }
+
+    /// Prepares for an import, which includes [`prepare_for_bulk`](Self::prepare_for_bulk).
+    pub fn prepare_for_import(&mut self) -> Result<()> {
+        self.dedup_index_limits = Limits::IMPORT;
+        self.prepare_for_bulk()
     }
 
     /// Lets a waiting process acquire the write lock. Without a pause, the process that has just
@@ -328,12 +337,13 @@ pub struct Write<'a> {
 fn run<T>(
     connection: &Connection,
     lock: Option<&Path>,
+    limits: Limits,
     work: impl FnOnce(&Write<'_>) -> Result<T>,
 ) -> Result<T> {
     let write = Write {
         connection,
         lock,
-        dedup_index: RefCell::default(),
+        dedup_index: RefCell::new(DedupIndex::new(limits)),
     };
     let result = work(&write)?;
     write.dedup_index.into_inner().write(connection)?;

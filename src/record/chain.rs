@@ -236,19 +236,19 @@ impl Chain {
         open.map_or_else(|| fact.at.map(day_of), |open| open.day)
     }
 
-    /// The tool of a failed call. The result is right after the record of the call, or after the
-    /// last record of its message.
-    pub(super) fn call(&self, id: Key, parent: Key) -> Option<&str> {
-        let tool = |open: &'_ OpenMessage| open.calls.iter().rposition(|(call, _)| *call == id);
-        let of_parent = |open: &&OpenMessage| open.records.contains(&parent);
-        let has_call = |open: &&OpenMessage| tool(open).is_some();
-        let mut latest = self.open.iter().rev();
-        let message = latest
-            .clone()
-            .filter(of_parent)
-            .find(has_call)
-            .or_else(|| latest.find(has_call))?;
-        tool(message).map(|place| &*message.calls[place].1)
+    /// The tool of a failed call, which is forgotten: a call fails once, even if its result is in
+    /// two records. The result is right after the record of the call, or after the last record of
+    /// its message.
+    pub(super) fn take_failed_call(&mut self, id: Key, parent: Key) -> Option<String> {
+        let call = |open: &OpenMessage| open.calls.iter().rposition(|(call, _)| *call == id);
+        let latest = |is_candidate: &dyn Fn(&OpenMessage) -> bool| {
+            let is_its = |open: &OpenMessage| is_candidate(open) && call(open).is_some();
+            self.open.iter().rposition(is_its)
+        };
+        let of_parent = |open: &OpenMessage| open.records.contains(&parent);
+        let message = latest(&of_parent).or_else(|| latest(&|_| true))?;
+        let message = &mut self.open[message];
+        Some(message.calls.remove(call(message)?).1)
     }
 
     /// Whether a prompt is the client's expansion of the command before it.
@@ -420,10 +420,17 @@ mod tests {
             };
             add(&mut chain, &line);
         }
-        assert_eq!(chain.call(7, 1), Some("tool 1"));
-        assert_eq!(chain.call(7, 2), Some("tool 2"));
+        let failed = |id, parent| chain.clone().take_failed_call(id, parent);
+        assert_eq!(failed(7, 1).as_deref(), Some("tool 1"));
+        assert_eq!(failed(7, 2).as_deref(), Some("tool 2"));
         // If the parent is not known, it is the latest call with this ID.
-        assert_eq!(chain.call(7, 3), Some("tool 2"));
-        assert_eq!(chain.call(8, 1), None);
+        assert_eq!(failed(7, 3).as_deref(), Some("tool 2"));
+        assert_eq!(failed(8, 1), None);
+        // Each call fails once.
+        let mut all = || chain.take_failed_call(7, 2);
+        assert_eq!(
+            [all(), all(), all()].map(|tool| tool.is_some()),
+            [true, true, false]
+        );
     }
 }

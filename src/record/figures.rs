@@ -271,11 +271,13 @@ impl Figures {
             What::Failures(calls) => {
                 if batch.is_new(fact.key)? {
                     for &call in calls {
-                        let name = chain.call(call, fact.parent);
-                        if fact.is_main && name == Some(STRUCTURED_OUTPUT) {
+                        let Some(name) = chain.take_failed_call(call, fact.parent) else {
+                            continue;
+                        };
+                        if fact.is_main && name == STRUCTURED_OUTPUT {
                             self.withdraw_answer(call, fact.at);
                         }
-                        if let Some(tool) = name.and_then(|name| self.tools.get_mut(name)) {
+                        if let Some(tool) = self.tools.get_mut(&name) {
                             tool.errors += 1;
                         }
                     }

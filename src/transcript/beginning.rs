@@ -15,9 +15,10 @@ use super::state::can_be_session;
 use crate::record::Millis;
 use crate::system::files::open_regular;
 
-/// Lines that start after this many bytes are not read. A line that starts before is read to its
-/// end, because a first prompt with a screenshot can be longer.
-const LENGTH: u64 = 32 * 1024;
+/// Lines that start after this many bytes are not read. Before the first answer, 2.1.332 writes up
+/// to 150 KB: attachments such as the list of skills. A line that starts before is read to its end,
+/// because a first prompt with a screenshot can be longer.
+const LENGTH: u64 = 1024 * 1024;
 /// The first version that resumes a session under its own ID. Older ones copied the conversation
 /// into a new file, under new IDs and with the time of the copy.
 const SESSIONS_KEEP_THEIR_ID_SINCE: [u64; 3] = [1, 0, 128];
@@ -204,6 +205,34 @@ mod tests {
         assert_eq!(began(&[message, own]), (None, 1));
         assert_eq!(began(&[other, message]), (None, 1));
         assert_eq!(began(&[other, own, message]), (Some(5), 5));
+    }
+
+    #[test]
+    fn first_answer_tells_even_after_long_attachments() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        for (kind, more) in [
+            ("user", r#""message":{"content":"a"}"#.to_owned()),
+            (
+                "attachment",
+                format!(r#""attachment":{{"content":"{}"}}"#, "x".repeat(60_000)),
+            ),
+            (
+                "attachment",
+                format!(r#""attachment":{{"content":"{}"}}"#, "x".repeat(60_000)),
+            ),
+            (
+                "assistant",
+                r#""session_id":"other","message":{"id":"m","content":[]}"#.to_owned(),
+            ),
+        ] {
+            writeln!(
+                file,
+                r#"{{"type":"{kind}","uuid":"{kind}","sessionId":"s","version":"2.1.332",{more}}}"#
+            )
+            .unwrap();
+        }
+        let process_session_id = of(file.path()).process_session_id;
+        assert_eq!(process_session_id.as_deref(), Some("other"));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Gatherer<'_> {
             if is_inside && matches!(line.get(at), Some(b',' | b'}' | b']')) {
                 is_damaged = true;
             } else {
-                self.add_recovered(json, source, is_inside);
+                is_damaged |= !self.add_recovered(json, source, is_inside);
             }
         }
         is_damaged |= self.lose(&line[at..]);
@@ -105,13 +105,14 @@ impl Gatherer<'_> {
 
     /// Adds a record of a damaged line. An object without the IDs of a record is only a part of
     /// one. `may_be_inside`: the object may be part of a record that was cut off right after it,
-    /// such as a subagent's message, which has a `uuid` but no `sessionId`.
-    fn add_recovered(&mut self, json: &[u8], source: Source, may_be_inside: bool) {
+    /// such as a subagent's message, which has a `uuid` but no `sessionId`. Returns whether the
+    /// object could be read.
+    fn add_recovered(&mut self, json: &[u8], source: Source, may_be_inside: bool) -> bool {
         let repaired = repair(json);
         let parsed = line::parse(json).ok();
         let Some((envelope, record)) = parsed.or_else(|| line::parse(repaired.as_deref()?).ok())
         else {
-            return;
+            return false;
         };
         let is_record = envelope.session_id.is_some()
             || envelope.uuid.is_some() && !may_be_inside
@@ -119,6 +120,7 @@ impl Gatherer<'_> {
         if is_record {
             self.add_record(json, source, &envelope, record);
         }
+        true
     }
 }
 

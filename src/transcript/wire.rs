@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::record::prices::Rate;
 use crate::record::usage;
-use crate::system::json::{Count, Flag, Lenient, List, Parser, Raw, Scalar, Value, object};
+use crate::system::json::{Count, Flag, Lenient, List, Parser, Raw, ReadJson, Scalar, object};
 
 object! {
     /// One line, without the fields that only some kinds of records have.
@@ -187,7 +187,7 @@ pub enum Content<'a> {
     Other,
 }
 
-impl<'json: 'a, 'a> Value<'json> for Content<'a> {
+impl<'json: 'a, 'a> ReadJson<'json> for Content<'a> {
     fn read(&mut self, parser: &mut Parser<'json>) -> serde_json::Result<()> {
         *self = match parser.peek()? {
             b'"' => Self::Text(parser.string()?),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 #[cfg(target_os = "linux")]
-use crate::gate::{Fault, Gate, TlsServer};
+use crate::gate::TlsServer;
+use crate::gate::{Fault, Gate};
 use crate::support::{Backend, Machine, Output, json_lines, with_slashes};
 
 const SECRET: &str = "convex-self-hosted|5ec4e75ec4e75ec4e75ec4e75ec4e75ec4e75ec4e7";

@@ -11,7 +11,7 @@ use serde_json::Result;
 
 pub(crate) use self::object::object;
 pub use self::object::{Lenient, Object};
-pub use self::parser::{Parser, Value};
+pub use self::parser::{Parser, ReadJson};
 
 /// The largest integer that a Convex number (float64) represents exactly; larger counts are
 /// garbage.
@@ -27,9 +27,9 @@ pub enum Scalar<'a> {
     Text(Cow<'a, str>),
     /// `true` or `false`.
     Bool(bool),
-    /// Any number.
+    /// A number.
     Number(f64),
-    /// Missing, null, an array or an object.
+    /// Missing, null, an array, an object, or a number that no f64 can hold.
     #[default]
     Other,
 }
@@ -74,7 +74,7 @@ impl<'a> Scalar<'a> {
     }
 }
 
-impl<'json: 'a, 'a> Value<'json> for Scalar<'a> {
+impl<'json: 'a, 'a> ReadJson<'json> for Scalar<'a> {
     fn read(&mut self, parser: &mut Parser<'json>) -> Result<()> {
         *self = match parser.peek()? {
             b'"' => Self::Text(parser.string()?),
@@ -82,7 +82,14 @@ impl<'json: 'a, 'a> Value<'json> for Scalar<'a> {
                 parser.skip()?;
                 Self::Bool(first == b't')
             }
-            b'-' | b'0'..=b'9' => Self::Number(parser.number()?),
+            b'-' | b'0'..=b'9' => {
+                let number = parser.number()?;
+                if number.is_finite() {
+                    Self::Number(number)
+                } else {
+                    Self::Other
+                }
+            }
             _ => {
                 parser.skip()?;
                 Self::Other
@@ -96,7 +103,7 @@ impl<'json: 'a, 'a> Value<'json> for Scalar<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Flag(pub bool);
 
-impl<'a> Value<'a> for Flag {
+impl<'a> ReadJson<'a> for Flag {
     fn read(&mut self, parser: &mut Parser<'a>) -> Result<()> {
         self.0 = parser.peek()? == b't';
         parser.skip()
@@ -107,7 +114,7 @@ impl<'a> Value<'a> for Flag {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Count(pub u64);
 
-impl<'a> Value<'a> for Count {
+impl<'a> ReadJson<'a> for Count {
     fn read(&mut self, parser: &mut Parser<'a>) -> Result<()> {
         let mut scalar = Scalar::default();
         scalar.read(parser)?;
@@ -120,7 +127,7 @@ impl<'a> Value<'a> for Count {
 #[derive(Debug, Default)]
 pub struct Raw<'a>(pub &'a str);
 
-impl<'json: 'a, 'a> Value<'json> for Raw<'a> {
+impl<'json: 'a, 'a> ReadJson<'json> for Raw<'a> {
     fn read(&mut self, parser: &mut Parser<'json>) -> Result<()> {
         self.0 = parser.raw()?;
         Ok(())
@@ -137,7 +144,7 @@ impl<T> Default for List<T> {
     }
 }
 
-impl<'a, T: Value<'a> + Default> Value<'a> for List<T> {
+impl<'a, T: ReadJson<'a> + Default> ReadJson<'a> for List<T> {
     fn read(&mut self, parser: &mut Parser<'a>) -> Result<()> {
         self.0.clear();
         if parser.peek()? != b'[' {
@@ -210,6 +217,19 @@ fn surrogate(bytes: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn number_that_is_out_of_range_is_nothing() {
+        for (json, expected) in [
+            ("1e308", Scalar::Number(1e308)),
+            ("1e309", Scalar::Other),
+            ("-1e309", Scalar::Other),
+        ] {
+            let mut scalar = Scalar::default();
+            scalar.read(&mut Parser::new(json)).unwrap();
+            assert_eq!(scalar, expected, "{json}");
+        }
+    }
 
     #[test]
     fn repair_changes_only_lone_surrogates_and_invalid_bytes() {

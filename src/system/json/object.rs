@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Result;
 
-use super::parser::{Parser, Value};
+use super::parser::{Parser, ReadJson};
 
 /// A JSON object of which only some fields matter.
 pub trait Object<'a>: Default {
@@ -34,7 +34,7 @@ macro_rules! object {
                         if read == self.read {
                             return Err(serde::de::Error::duplicate_field($key));
                         }
-                        $crate::system::json::Value::read(&mut self.$field, parser)
+                        $crate::system::json::ReadJson::read(&mut self.$field, parser)
                     })*
                     _ => parser.skip(),
                 }
@@ -44,7 +44,7 @@ macro_rules! object {
 }
 pub(crate) use object;
 
-impl<'a, T: Value<'a> + Default> Object<'a> for BTreeMap<String, T> {
+impl<'a, T: ReadJson<'a> + Default> Object<'a> for BTreeMap<String, T> {
     fn read_field(&mut self, key: &str, parser: &mut Parser<'a>) -> Result<()> {
         self.entry(key.to_owned()).or_default().read(parser)
     }
@@ -60,7 +60,7 @@ impl<T> Default for Lenient<T> {
     }
 }
 
-impl<'a, T: Object<'a>> Value<'a> for Lenient<T> {
+impl<'a, T: Object<'a>> ReadJson<'a> for Lenient<T> {
     fn read(&mut self, parser: &mut Parser<'a>) -> Result<()> {
         if parser.peek()? != b'{' {
             self.0 = None;

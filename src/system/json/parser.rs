@@ -19,7 +19,7 @@ use wide::u8x32;
 /// How deep the objects and arrays that are not skipped can be nested, as in `serde_json`.
 const MAX_DEPTH: u8 = 127;
 
-/// A place in a JSON text. Each method reads what comes next, after any whitespace.
+/// A place in a JSON text. Each public method reads what comes next, after any whitespace.
 #[derive(Debug)]
 pub struct Parser<'json> {
     json: &'json str,
@@ -27,8 +27,8 @@ pub struct Parser<'json> {
     depth: u8,
 }
 
-/// What can be read from JSON.
-pub trait Value<'json> {
+/// A type that can be read from JSON.
+pub trait ReadJson<'json> {
     /// Reads the next value into this place. One of another type is skipped.
     fn read(&mut self, parser: &mut Parser<'json>) -> Result<()>;
 }
@@ -126,7 +126,7 @@ impl<'json> Parser<'json> {
         Ok(Cow::Borrowed(&self.json[start..self.at - 1]))
     }
 
-    /// Reads a number.
+    /// Reads a number. One that is out of range is infinite, as in JavaScript.
     pub fn number(&mut self) -> Result<f64> {
         self.peek()?;
         let start = self.at;
@@ -135,11 +135,7 @@ impl<'json> Parser<'json> {
         if let Ok(integer) = text.parse::<u32>() {
             return Ok(integer.into());
         }
-        let number: f64 = text.parse().map_err(Error::custom)?;
-        if number.is_infinite() {
-            return Err(Error::custom("number out of range"));
-        }
-        Ok(number)
+        text.parse().map_err(Error::custom)
     }
 
     /// The JSON of the next value.
@@ -267,7 +263,9 @@ impl<'json> Parser<'json> {
                 }
                 _ => return Err(self.error()),
             };
-            self.at = special(bytes, self.at);
+            if self.byte() != Some(b'\\') {
+                self.at = special(bytes, self.at);
+            }
         }
         self.at += 1;
         Ok(())
@@ -306,7 +304,7 @@ const fn closing(opening: u8) -> u8 {
 #[inline(always)]
 fn special(bytes: &[u8], at: usize) -> usize {
     let mut rest = &bytes[at..];
-    // Most strings are shorter than this, so there is no loop that the processor mispredicts.
+    // Most strings end within the first 32 bytes, so the processor seldom mispredicts this loop.
     while let Some((chunk, next)) = rest.split_first_chunk() {
         let chunk = u8x32::new(*chunk);
         let found = chunk.simd_eq(u8x32::splat(b'"'))
@@ -455,7 +453,8 @@ mod tests {
             prop_assert_eq!(read(&text, Parser::string).map(Cow::into_owned).ok(), expected);
             if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
                 let expected = serde_json::from_str::<f64>(&text).ok();
-                prop_assert_eq!(read(&text, Parser::number).ok(), expected);
+                let number = read(&text, Parser::number).ok();
+                prop_assert_eq!(number.filter(|number| number.is_finite()), expected);
             }
         }
     }

@@ -89,6 +89,9 @@ fn whole_records_in_a_damaged_line_count() {
         one_lost("bytes that are no UTF-8 before a record", |before| {
             before.raw(b"\xff\xfe\xfd")
         }),
+        one_lost("a record with a field that occurs twice", |before| {
+            before.raw(r#"{"type":"user","uuid":"u","uuid":"v","sessionId":"s","message":{"content":"Go."}}"#).raw("\n")
+        }),
         row(
             "hundreds of records on one line",
             {

@@ -294,6 +294,16 @@ fn tool_calls_are_identified_by_their_block() {
             json!({"tools": {"Bash": [2, 2]}}),
         ),
         row(
+            "a failed call whose result is in two records",
+            Transcript::new(1)
+                .prompt("go")
+                .call("m1", "a", 1)
+                .result("a", true)
+                .result("a", true)
+                .answer("m2", "Gone.", 1),
+            json!({"tools": {"Bash": [1, 1]}}),
+        ),
+        row(
             "two calls and their results in one record each",
             Transcript::new(1)
                 .prompt("go")
