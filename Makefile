@@ -1,4 +1,4 @@
-# The commands of this project. You need Rust, Node and make; everything else is installed below
+# The commands of this project. You need Rust, a C compiler, Node.js and make; everything else is installed below
 # this folder.
 
 CARGO_DENY := target/tools/bin/cargo-deny

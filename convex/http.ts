@@ -18,8 +18,8 @@ http.route({
 });
 
 /**
- * The page may run its own script and connect to its own deployment, and nothing else: a text of a
- * session that was taken for HTML could load and send nothing.
+ * The page may run its own script and connect to its own deployment, and nothing else. Even if recorded
+ * text were interpreted as HTML, it could neither load nor send anything.
  */
 function page(deployment: string): Response {
   const { origin } = new URL(deployment);

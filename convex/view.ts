@@ -15,7 +15,7 @@ const filter = {
   host: v.optional(v.string()),
 };
 
-/** What a list is about: bounds in time, and a part of the sessions. */
+/** Which sessions a list contains: a time range and filters. */
 const selection = {
   token: v.string(),
   since: v.number(),

@@ -12,7 +12,7 @@ unset CLAUDECODE CONVEX_SELF_HOSTED_URL CONVEX_SELF_HOSTED_ADMIN_KEY
 mkdir -p "$home/.claude/projects/-home-dev-proj"
 cp "$capture"/transcripts/*.jsonl "$home/.claude/projects/-home-dev-proj/"
 
-for event in 01-SessionStart 03-Stop 04-SessionEnd; do
+for event in 01-SessionStart 02-UserPromptSubmit 03-Stop 04-SessionEnd; do
     echo "\$ convex-sidecar hook < $event.json"
     sed "s#/home/dev/.claude#$home/.claude#" "$capture/hooks/$event.json" | "$sidecar" hook
 done

@@ -76,7 +76,7 @@ function start(client: ConvexClient, token: string): void {
         isOver = true;
         dropToken();
         void client.close();
-        end("This link is not valid anymore. Ask for a new one, or run `convex-sidecar view`.");
+        end("This link is no longer valid. Ask for a new one, or run `convex-sidecar view`.");
       } else
         show(byId(panel), h("p", { class: "error" }, `This could not be read: ${error.message}`));
     };
@@ -149,7 +149,7 @@ function start(client: ConvexClient, token: string): void {
       return;
     }
     if (!dialog.open) {
-      show(byId("session-content"), h("p", {}, "Loading …"));
+      show(byId("session-content"), h("p", {}, "Loading…"));
       dialog.showModal();
     }
     watch("session-content", queries.session, { token, sessionId: session }, (answer) => {

@@ -53,8 +53,6 @@ fn captured(scratch: &Path) -> Vec<String> {
         .map(|entry| entry.unwrap().path())
         .collect();
     hooks.sort();
-    // The hooks that `install` adds.
-    hooks.retain(|hook| !hook.to_str().unwrap().contains("UserPromptSubmit"));
     let transcripts = capture.join("transcripts");
     for hook in &hooks {
         let input = std::fs::read_to_string(hook).unwrap().replace(
@@ -87,6 +85,7 @@ fn long(scratch: &Path) -> Vec<String> {
     let mut file = std::fs::File::create(&transcript).unwrap();
     home.hook(Event::SessionStart, "long", &transcript);
     for _ in 0..TURNS {
+        home.hook(Event::UserPromptSubmit, "long", &transcript);
         file.write_all(transcripts::turn(&mut numbers, &mut tally).as_bytes())
             .unwrap();
         home.hook(Event::Stop, "long", &transcript);
@@ -95,7 +94,7 @@ fn long(scratch: &Path) -> Vec<String> {
     let mib = std::fs::metadata(&transcript).unwrap().len() / (1_024 * 1_024);
     row(
         format!("{} turns, {mib} MiB of transcript", count(TURNS)),
-        TURNS + 2,
+        2 * TURNS + 2,
         &server.take(),
         home.document("long").to_string().len(),
         &home,

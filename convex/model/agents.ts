@@ -122,8 +122,8 @@ export async function findAgentSessions(
 }
 
 /**
- * Newest first, of those that have changed since a time. A database reads everything that an index
- * has from there on, however short the page is. A workflow that does not exist has no sessions.
+ * Newest first, of those that have changed since a time. With SQLite, Convex reads the whole index
+ * range from there on, however short the page is. A workflow that does not exist has no sessions.
  */
 export async function listAgentSessions(
   ctx: QueryCtx,

@@ -33,8 +33,8 @@ export async function deleteExpiredSessions(ctx: MutationCtx): Promise<number> {
 }
 
 /**
- * Deletes those of a page of workflows that have not changed for as long and have no session left,
- * and schedules the next page.
+ * Checks one page of workflows, deletes those that have expired and have no sessions left, and
+ * schedules the next page.
  */
 export async function deleteExpiredWorkflows(
   ctx: MutationCtx,

@@ -134,7 +134,7 @@ export const agentSessionRow = v.object({
  * A row of the roll-up: what the sessions of a project, on a host, by a user and with a model used
  * on a UTC day. What belongs to a session as a whole counts on the day that it started: `sessions`
  * are those that started here, `activeSessions` those that count anything here. The cost of a row is
- * not all that its tokens cost if some of these sessions have no known cost, or only that of a part.
+ * incomplete if the cost of some of these sessions is unknown or partial.
  */
 export const usageDay = v.object({
   generation: v.number(),

@@ -132,7 +132,7 @@ pub enum Command {
     /// Show tokens, cost and tool calls by day, project, model and more
     #[command(after_help = USAGE_HELP)]
     Usage(Usage),
-    /// Make a link to the page on which the deployment shows its sessions live
+    /// Create a link to the deployment's live page of sessions
     ///
     /// Anyone who has the link can see the page until the link expires or all links are revoked.
     #[command(after_help = VIEW_HELP)]
@@ -339,7 +339,7 @@ pub struct Install {
     /// Which file to change, and whether to write it.
     #[command(flatten)]
     pub target: Uninstall,
-    /// Also install StopFailure, which clients before 2.1.78 do not know
+    /// Also install a StopFailure hook; clients before 2.1.78 do not know this event
     #[arg(long)]
     pub stop_failure: bool,
 }

@@ -93,7 +93,7 @@ fn table(config: &Config, options: &Sessions, filter: &Filter, screen: &Screen) 
         let remote = if options.remote { " --remote" } else { "" };
         format!("no matching sessions; `convex-sidecar sessions{remote} --all` lists all of them\n")
     } else if !options.all && has_unused(config, options, filter)? {
-        "no sessions were used yet; `convex-sidecar sessions --all` lists all of them\n".to_owned()
+        "no session has a prompt or an answer yet; `convex-sidecar sessions --all` lists all of them\n".to_owned()
     } else if options.remote {
         "no sessions in Convex yet; `convex-sidecar sync` delivers this machine's sessions\n"
             .to_owned()

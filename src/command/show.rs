@@ -104,7 +104,7 @@ pub(super) fn find_remote(config: &Config, prefix: &str) -> Result<Option<Value>
     )?;
     let Value::Array(found) = answer else {
         bail!(
-            "could not read the answer from agents:findAgentSessions; `npx convex deploy` updates the functions"
+            "could not read the answer from agents:findAgentSessions; `convex-sidecar setup --skip-docker` updates the functions"
         );
     };
     // The rows are ordered by ID, so an ID that is the whole prefix comes first.

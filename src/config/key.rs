@@ -66,8 +66,8 @@ impl AdminKey {
         format!("Convex {}", self.0)
     }
 
-    /// The text with the key masked, in case a program or a server repeated it, or the part of it
-    /// that is secret.
+    /// The text with the key, or its secret part, masked, in case a program or a server repeated
+    /// it.
     #[must_use]
     pub fn hidden_in(&self, text: &str) -> String {
         if self.0.is_empty() {

@@ -110,11 +110,11 @@ impl<'a> DeliveryContext<'a> {
                 let (kind, remedy) = match failure.kind {
                     FailureKind::TooLarge => (
                         failure.kind,
-                        "a lower `max_output_bytes` in config.toml makes it smaller, ",
+                        "lower `max_output_bytes` in config.toml, then ",
                     ),
                     _ if failure.is_refusal() => (
                         FailureKind::Refused,
-                        "`npx convex deploy` updates the functions, ",
+                        "`convex-sidecar setup --skip-docker` updates the functions, then ",
                     ),
                     kind => (kind, ""),
                 };

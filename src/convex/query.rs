@@ -116,7 +116,7 @@ impl<'a> Pages<'a> {
         let mut answer = query_at(self.deployment, path, &args)?;
         let Value::Array(page) = answer["page"].take() else {
             bail!(
-                "could not read the answer from {path}; `npx convex deploy` updates the functions"
+                "could not read the answer from {path}; `convex-sidecar setup --skip-docker` updates the functions"
             );
         };
         if answer["isDone"] == Value::Bool(false) {

@@ -55,7 +55,7 @@ pub struct Compose<'a> {
     docker: Program,
     folder: &'a Path,
     config: &'a Config,
-    /// The variables of [`OWN`] that the environment sets.
+    /// The variables of [`OWN_VARIABLES`] that the environment sets.
     variables: Vec<(String, String)>,
     /// Whether Docker cannot see the folder, so that the file is passed on stdin. Docker from the
     /// snap store cannot see hidden folders.

@@ -149,7 +149,7 @@ impl Cause {
                 "remove `credsStore` and `credHelpers` from ~/.docker/config.json (in DOCKER_CONFIG, if that is set), or install the helper",
             ),
             Self::NoPlatform => (
-                "there is no image for this processor; they are made for 64-bit Linux on amd64 (Intel, AMD) and arm64",
+                "there is no image for this processor; the images are for Linux on amd64 (64-bit Intel, AMD) and arm64",
                 "use a 64-bit system and Linux containers, unset DOCKER_DEFAULT_PLATFORM if it is set, or run the backend on another machine \
                  and use it with `--url`",
             ),

@@ -213,10 +213,9 @@ pub(super) fn is_older(connection: &Connection, session: i64, other: i64) -> Res
     Ok(Age::of(connection, session)? < Age::of(connection, other)?)
 }
 
-/// The place of a session in the order of all. A fork follows its parent, by the client's marks or
-/// by what the records say (table `forks`), and where neither tells, the younger file follows. All
-/// of it is one order, because pairs could contradict each other: of three sessions, each would be
-/// older than the next.
+/// The position of a session in the order of all sessions by age. A fork comes after its parent, as
+/// the client's marks or the records say (table `forks`); if neither says so, the younger file comes
+/// later. This is one total order, because pairwise comparisons could form a cycle.
 #[derive(PartialEq, PartialOrd)]
 struct Age {
     /// The greatest of the session and its ancestors: the time of the first record, and when the

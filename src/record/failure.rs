@@ -128,9 +128,11 @@ impl FailureKind {
                 "install the system's certificates (the package ca-certificates), or correct SSL_CERT_FILE or SSL_CERT_DIR if they are set",
             ),
             Self::Unauthorized => Some(
-                "the admin key is missing or belongs to another instance; create a new one with `generate_admin_key.sh`",
+                "the admin key is missing or belongs to another instance; configure the right one, or create one with `convex-sidecar setup`",
             ),
-            Self::Undeployed => Some("deploy the functions with `npx convex deploy`"),
+            Self::Undeployed => {
+                Some("deploy the functions with `convex-sidecar setup --skip-docker`")
+            }
             Self::NotConvex => Some(
                 "check that the URL is that of a Convex deployment; for an access proxy in front of it, set `headers` in config.toml",
             ),

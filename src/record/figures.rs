@@ -70,8 +70,8 @@ pub struct Figures {
     /// known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) carried_by_model: Option<UsageByModel>,
-    /// The session that the client process which wrote the first message began with, in a
-    /// terminal: this one, the one that it is a fork of, or the one that the user left for this one.
+    /// In a terminal, the first session of the client process that wrote the first message: this
+    /// one, the one that it is a fork of, or the one that the user left for this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process_session_id: Option<String>,
     /// The sessions that had them.

@@ -44,8 +44,8 @@ pub struct Beginning {
     pub copied_at: Option<Millis>,
     /// When the client began the file, if a record that is not copied into forks says so.
     pub began_at: Option<Millis>,
-    /// The session that the client process which wrote the first message began with. If it is
-    /// another one, that had the message first, or the user left it for this session (`/clear`).
+    /// The first session of the client process that wrote the first message. If that is another
+    /// session, it had the message first, or the user left it for this one (`/clear`).
     pub process_session_id: Option<String>,
 }
 

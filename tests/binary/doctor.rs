@@ -841,7 +841,7 @@ fn bad_input_is_reported_as_a_note() {
         &machine,
         "warning",
         "just now: hook: could not",
-        "already over; shown for 24 hours",
+        "nothing to do; notes are shown for 24 hours",
     );
 }
 
@@ -865,7 +865,7 @@ fn damaged_journal_is_reported() {
         &machine,
         "warning",
         "the journal was damaged",
-        "already over; shown for 24 hours",
+        "nothing to do; notes are shown for 24 hours",
     );
 }
 

@@ -404,7 +404,7 @@ fn folder_that_is_not_trusted_is_reported_if_only_it_has_hooks() {
         put(&machine, ".claude.json", &state);
     };
     let finding = format!("{} is not trusted", project.display());
-    let remedy = "start `claude` in the folder and accept its question";
+    let remedy = "start `claude` in the folder and accept the trust dialog";
     assert_only(&checks(), "warning", &finding, remedy);
     trust(&project, false);
     assert_only(&checks(), "warning", &finding, remedy);

@@ -261,7 +261,7 @@ fn list_with_only_unused_sessions_names_the_option_that_shows_them() {
     record(&machine, "unused", &[start(), end()]);
     assert_eq!(
         machine.sidecar(&["sessions"]).run().ok(),
-        "no sessions were used yet; `convex-sidecar sessions --all` lists all of them\n"
+        "no session has a prompt or an answer yet; `convex-sidecar sessions --all` lists all of them\n"
     );
 }
 

@@ -120,7 +120,7 @@ fn page_gives_the_reason_for_the_word_in_the_table() {
     let page = machine.sidecar(&["show", "e5946036"]).run().ok();
     assert!(
         page.contains(&format!(
-            "convex      refused: {}; `npx convex deploy` updates the functions",
+            "convex      refused: {}; `convex-sidecar setup --skip-docker` updates the functions, then",
             REFUSED.trim_end_matches('.')
         )),
         "{page}"

@@ -210,7 +210,7 @@ fn stories(now: Millis) -> Vec<Story> {
         },
         Story {
             id: "14d87a6b-c2e5-4f39-b870-9a6d4e2f1c85",
-            prompt: "Umlaute im Checkout prüfen: 日本語 und ✓",
+            prompt: "Check café names at checkout: 日本語 and ✓",
             branch: "i18n",
             start: now - 26 * HOUR - 30 * MINUTE,
             length: 2 * HOUR + 3 * MINUTE,

@@ -212,7 +212,7 @@ fn failed_pull_leaves_the_old_image_and_the_export() {
         &output,
         &[
             "could not download the images",
-            "it still runs 4d3b0a5de955 of 2025-09-12, and its data as of now is in ",
+            "it still runs 4d3b0a5de955 of 2025-09-12, and an export of its data is in ",
             export.to_str().unwrap(),
         ],
     );
@@ -242,7 +242,7 @@ fn unhealthy_backend_that_left_the_data_alone_is_replaced_by_the_old_one() {
                 "The data from before the upgrade is in {}",
                 export.display()
             ),
-            "the backend runs 4d3b0a5de955 of 2025-09-12 again, with all of it",
+            "the backend runs 4d3b0a5de955 of 2025-09-12 again with its data intact",
         ],
     );
     assert_eq!(tag(&site), OLD);

@@ -209,13 +209,13 @@ fn prove(
             "run `convex-sidecar hook --verbose` by hand; it prints each step",
         )
     })?;
-    let went_through = format!("a test session went through {by} to Convex and was deleted again");
+    let went_through = format!("a test session went through {by} to Convex and was then deleted");
     checks.push(match delay {
         None => Check::ok("proof", went_through),
         Some(reason) => Check::warning(
             "proof",
             format!("{went_through}, but not in the time that hooks have: {reason}"),
-            "the server is slow; what a hook does not deliver, later ones or `convex-sidecar sync` do",
+            "the server is slow; later hooks or `convex-sidecar sync` deliver what a hook could not",
         ),
     });
     Ok(())

@@ -88,7 +88,7 @@ impl Client {
                     "hooks",
                     format!("{error:#}"),
                     if scope == Scope::Managed {
-                        "only an administrator can fix it; until then clients do not start, or run without what it says"
+                        "only an administrator can fix it; until then clients do not start, or ignore the file"
                     } else {
                         "fix it; until then the client ignores the file, and `convex-sidecar install` does not change it"
                     },

@@ -288,7 +288,7 @@ fn journal_content(config: &Config) -> Result<Vec<Check>> {
         checks.push(Check::warning(
             "notes",
             format!("{}: {note}", ui::ago(now - at)),
-            "already over; shown for 24 hours",
+            "nothing to do; notes are shown for 24 hours",
         ));
     }
     Ok(checks)

@@ -10,8 +10,7 @@ use crate::record::failure::FailureKind;
 use crate::ui::Check;
 
 /// How to deploy the functions of this program.
-const REMEDY: &str =
-    "deploy those of this program: `convex-sidecar setup --skip-docker`, or `npx convex deploy`";
+const REMEDY: &str = "deploy the functions of this version: `convex-sidecar setup --skip-docker`, or `npx convex deploy`";
 
 /// A check, if the functions are older than this program or refuse its documents. If they are not,
 /// the next delivery sends what earlier ones left out.

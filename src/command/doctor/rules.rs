@@ -90,6 +90,6 @@ pub fn untrusted(environment: &Environment, files: &[Settings]) -> Option<Check>
             first.path.display(),
             folder.display()
         ),
-        "start `claude` in the folder and accept its question, or run `convex-sidecar install`",
+        "start `claude` in the folder and accept the trust dialog, or run `convex-sidecar install`",
     ))
 }

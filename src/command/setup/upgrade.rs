@@ -142,7 +142,7 @@ impl Upgrade {
         .map_err(|error| {
             anyhow!("{error:#}. Nothing was changed: the backend still runs {from}")
         })?;
-        let is_at = format!("its data as of now is in {}", export.display());
+        let is_at = format!("an export of its data is in {}", export.display());
         step("images", "docker compose pull", || {
             compose.pull(to)?;
             Ok(((), format!("{to} downloaded")))
@@ -184,7 +184,7 @@ impl Upgrade {
         }
         match compose.up(Some(from)) {
             Ok(()) => {
-                anyhow!("{error:#}. {kept}, and the backend runs {from} again, with all of it")
+                anyhow!("{error:#}. {kept}, and the backend runs {from} again with its data intact")
             }
             Err(again) => anyhow!(
                 "{error:#}. {kept}. {from} could not be started again either: {again:#}; {}",
