@@ -20,7 +20,7 @@ use convex_sidecar::system::signals;
 
 /// Exit code for a wrong command line: `EX_USAGE` from sysexits. It must not be 2, which means
 /// "block" to the client.
-const USAGE: i32 = 64;
+const EX_USAGE: i32 = 64;
 
 /// What the bare command prints for users who do not know that it is a hook.
 const NO_INPUT: &str = "convex-sidecar records Claude Code sessions. Without arguments it is a hook, which reads an event from stdin, but stdin was empty. \
@@ -46,7 +46,7 @@ fn main() {
             if error.use_stderr() {
                 // The error repeats arguments, which can be pasted text.
                 command::print_error(error.render().to_string().trim_end());
-                exit(USAGE);
+                exit(EX_USAGE);
             }
             let _ = error.print();
             exit(0);
@@ -55,7 +55,7 @@ fn main() {
     let command = cli.command.unwrap_or_else(|| {
         if std::io::stdin().is_terminal() {
             let _ = Cli::command().print_help();
-            exit(USAGE);
+            exit(EX_USAGE);
         }
         Command::Hook(Hook {
             is_bare: true,
@@ -85,7 +85,11 @@ fn main() {
             ""
         };
         command::print_error(&format!("convex-sidecar: {error:#}{remedy}"));
-        exit(if error.is::<WrongUsage>() { USAGE } else { 1 });
+        exit(if error.is::<WrongUsage>() {
+            EX_USAGE
+        } else {
+            1
+        });
     }
     // Returning would wait for threads that are still reading stdin or resolving a name.
     exit(0);

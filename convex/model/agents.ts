@@ -83,12 +83,15 @@ export async function deleteAgentSession(
   const stored = await findSession(ctx, sessionId);
   if (!stored) return { deleted: false, revision: null };
   if (stored.revision > revision) return { deleted: false, revision: stored.revision };
-  await remove(ctx, [stored]);
+  await removeSessions(ctx, [stored]);
   return { deleted: true, revision: null };
 }
 
 /** Deletes sessions, also from the roll-up. */
-export async function remove(ctx: MutationCtx, sessions: Doc<"agentSessions">[]): Promise<void> {
+export async function removeSessions(
+  ctx: MutationCtx,
+  sessions: Doc<"agentSessions">[],
+): Promise<void> {
   const usage = new UsageDayChanges(await generationOf(ctx));
   for (const stored of sessions) {
     usage.subtract(stored);

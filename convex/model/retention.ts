@@ -5,7 +5,7 @@
  */
 import { internal } from "../_generated/api";
 import { env, type MutationCtx } from "../_generated/server";
-import { remove } from "./agents";
+import { removeSessions } from "./agents";
 import { expiryTime } from "./time";
 import { batchOf } from "./usageDays";
 
@@ -24,7 +24,7 @@ export async function deleteExpiredSessions(ctx: MutationCtx): Promise<number> {
     .withIndex("by_updatedAt", (q) => q.lt("metadata.updatedAt", limit))
     .paginate({ ...BATCH, cursor: null });
   const batch = batchOf(expired.page);
-  await remove(ctx, batch);
+  await removeSessions(ctx, batch);
   const { deleteExpiredWorkflows } = internal.workflows;
   const isDone = expired.isDone && batch.length === expired.page.length;
   if (!isDone) await ctx.scheduler.runAfter(0, internal.agents.deleteExpiredSessions, {});

@@ -28,12 +28,12 @@ const MAX_ROWS = 500;
 /** The maximum number of rows that the sessions of one batch contribute to. */
 const MAX_BATCH_ROWS = 1000;
 /** In dollars: less than anything costs, and more than the rounding error of a sum of floats. */
-const NOISE = 1e-12;
+const MIN_COST = 1e-12;
 /** Costs are rounded to this fraction of a dollar, so that sums do not depend on their order. */
 const PARTS_OF_DOLLAR = 1e12;
 
 /** What is counted in a row of the roll-up. */
-const NOTHING = {
+const ZERO_COUNTS = {
   activeSessions: 0,
   activeSessionsWithEstimate: 0,
   activeSessionsWithUnknownCost: 0,
@@ -50,9 +50,9 @@ const NOTHING = {
   cacheCreationInputTokens: 0,
   costUsd: 0,
 };
-const COUNTED = Object.keys(NOTHING) as (keyof Counts)[];
+const COUNT_FIELDS = Object.keys(ZERO_COUNTS) as (keyof Counts)[];
 
-type Counts = typeof NOTHING;
+type Counts = typeof ZERO_COUNTS;
 type Key = Omit<UsageDay, keyof Counts | "generation">;
 type Contribution = Omit<UsageDay, "generation">;
 
@@ -75,7 +75,7 @@ export function usageDaysOf({ metadata }: Pick<AgentSessionRow, "metadata">): Co
     const isFull = rows.size >= MAX_ROWS && !rows.has(`${day} ${model}`);
     const key = isFull ? { day: ownDay, model: ownModel } : { day, model };
     const id = `${key.day} ${key.model}`;
-    const row = rows.get(id) ?? { ...key, ...where, ...NOTHING, activeSessions: 1 };
+    const row = rows.get(id) ?? { ...key, ...where, ...ZERO_COUNTS, activeSessions: 1 };
     rows.set(id, { ...row, ...sum(row, counts) });
   };
   const { costUsd } = metadata;
@@ -92,7 +92,7 @@ export function usageDaysOf({ metadata }: Pick<AgentSessionRow, "metadata">): Co
     turns: metadata.turns,
     toolCalls: metadata.toolCalls,
     toolErrors: metadata.toolErrors,
-    costUsd: Math.abs(rest) >= NOISE ? rest : 0,
+    costUsd: Math.abs(rest) >= MIN_COST ? rest : 0,
   });
   for (const entry of entries) {
     const { inputTokens, outputTokens, cacheReadInputTokens, cacheCreationInputTokens } = entry;
@@ -162,8 +162,8 @@ function isDay(day: string): boolean {
 }
 
 function sum(counts: Counts, more: Partial<Counts>, sign: 1 | -1 = 1): Counts {
-  const total = { ...NOTHING };
-  for (const name of COUNTED) total[name] = counts[name] + sign * (more[name] ?? 0);
+  const total = { ...ZERO_COUNTS };
+  for (const name of COUNT_FIELDS) total[name] = counts[name] + sign * (more[name] ?? 0);
   // Adding 0 turns -0 into 0.
   total.costUsd = Math.round(total.costUsd * PARTS_OF_DOLLAR) / PARTS_OF_DOLLAR + 0;
   return total;
@@ -193,7 +193,7 @@ export class UsageDayChanges {
       const { day, project, host, user, model } = row;
       const key = { day, project, host, user, model };
       const id = JSON.stringify(Object.values(key));
-      const counts = sum(this.#changes.get(id)?.counts ?? NOTHING, row, sign);
+      const counts = sum(this.#changes.get(id)?.counts ?? ZERO_COUNTS, row, sign);
       this.#changes.set(id, { key, counts });
     }
   }
@@ -201,9 +201,9 @@ export class UsageDayChanges {
   /** Writes the changes. A row without a session is deleted. */
   async apply(ctx: MutationCtx): Promise<void> {
     for (const { key, counts } of this.#changes.values()) {
-      if (COUNTED.every((name) => counts[name] === 0)) continue;
+      if (COUNT_FIELDS.every((name) => counts[name] === 0)) continue;
       const stored = await findUsageDay(ctx, this.#generation, key);
-      const total = sum(stored ?? NOTHING, counts);
+      const total = sum(stored ?? ZERO_COUNTS, counts);
       if (!stored) {
         await ctx.db.insert("usageDays", { generation: this.#generation, ...key, ...total });
       } else if (total.activeSessions > 0) await ctx.db.patch("usageDays", stored._id, total);

@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use anyhow::{Result, bail, ensure};
 
 use super::show::{find, find_remote};
-use super::{PATIENCE, listed, listed_row, load_config, now, print, write_error};
+use super::{COMMAND_BUDGET, listed, listed_row, load_config, now, print, write_error};
 use crate::cli::Forget;
 use crate::config::Config;
 use crate::convex::delivery::Delivery;
@@ -40,7 +40,7 @@ pub fn run(options: &Forget) -> Result<()> {
     let there = match (deployment, &config.deployment) {
         (None, _) => "; it was never delivered".to_owned(),
         (Some(name), Ok(Some(configured))) if configured.name() == name => {
-            let deadline = Deadline::never().within(PATIENCE);
+            let deadline = Deadline::never().within(COMMAND_BUDGET);
             let report = Delivery::new(&mut journal, configured, deadline, now, jitter)
                 .deliver_deletion(session_id)?;
             match (report.problem, report.deletions.get(session_id)) {

@@ -39,7 +39,7 @@ use crate::system::deadline::Deadline;
 use crate::ui::{self, ListedSession, Screen};
 
 /// How long a command spends on what `sync` can also do later.
-const PATIENCE: Duration = Duration::from_secs(5);
+const COMMAND_BUDGET: Duration = Duration::from_secs(5);
 
 /// Epoch milliseconds, and a random value from 0 to 1 that differs between machines at the same
 /// moment.
@@ -68,7 +68,7 @@ fn load_config() -> Result<Config> {
 fn open_swept_journal(config: &Config) -> Result<Journal> {
     let mut journal = Journal::open(&config.journal)?;
     let (now, _) = now();
-    let deadline = Deadline::never().within(PATIENCE);
+    let deadline = Deadline::never().within(COMMAND_BUDGET);
     // If the journal cannot be written, the command shows what is already recorded.
     let _ = ingest::sweep_and_finalize(&mut journal, config, now, deadline);
     Ok(journal)

@@ -6,7 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{PATIENCE, listed, listed_row, load_config, now, open_swept_journal, print, screen};
+use super::{
+    COMMAND_BUDGET, listed, listed_row, load_config, now, open_swept_journal, print, screen,
+};
 use crate::cli::workflow::{ListWorkflows, SetWorkflow, ShowWorkflow, WorkflowCommand};
 use crate::config::Config;
 use crate::convex::delivery::Delivery;
@@ -231,7 +233,7 @@ fn set(config: &Config, options: &SetWorkflow) -> Result<()> {
         Delivery::new(
             &mut journal,
             deployment,
-            Deadline::never().within(PATIENCE),
+            Deadline::never().within(COMMAND_BUDGET),
             now,
             jitter,
         )

@@ -18,7 +18,7 @@ const CLIENT_VARIABLES: [&str; 4] = [
 ];
 /// The variables that only a client sets. A program that starts a client also sets the entrypoint,
 /// and users and scripts may set `CLAUDECODE`.
-const OF_CLIENTS_ALONE: [&str; 2] = ["CLAUDE_PROJECT_DIR", SESSION_ID];
+const CLIENT_ONLY_VARIABLES: [&str; 2] = ["CLAUDE_PROJECT_DIR", SESSION_ID];
 
 /// The variables of a process.
 pub(super) type Variables = Vec<(String, OsString)>;
@@ -62,7 +62,11 @@ pub(super) fn starter(own: &Variables) -> Starter {
     let has = |variables: &Variables, name: &str| value(variables, name).is_some();
     match outermost {
         // It was started by a client that is no longer its ancestor.
-        Some(variables) if OF_CLIENTS_ALONE.iter().any(|name| has(&variables, name)) => {
+        Some(variables)
+            if CLIENT_ONLY_VARIABLES
+                .iter()
+                .any(|name| has(&variables, name)) =>
+        {
             Starter::UnknownClient
         }
         Some(variables) => Starter::Client(variables),

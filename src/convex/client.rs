@@ -24,7 +24,7 @@ use super::identity::{Answer, Unidentified};
 use crate::config::Deployment;
 use crate::record::failure::{Failure, FailureKind};
 use crate::system::deadline::Deadline;
-use crate::system::listener::{self, Stranger};
+use crate::system::listener::{self, ForeignUser};
 
 /// How long connecting may take, so that a dead server costs a hook little time.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
@@ -140,7 +140,7 @@ impl<'a> Convex<'a> {
         };
         answer
             .instance()
-            .map_err(|stranger| Unidentified::Stranger(stranger, self.deployment.name().to_owned()))
+            .map_err(|what| Unidentified::NotConvex(what, self.deployment.name().to_owned()))
     }
 
     /// The version that a deployment reports. No key is needed.
@@ -269,7 +269,7 @@ impl<'a> Convex<'a> {
         &self,
         prepare: impl FnOnce(&Client, &str) -> RequestBuilder,
     ) -> Result<Response, Failure> {
-        self.ensure_no_stranger()?;
+        self.ensure_no_foreign_listener()?;
         let client = self.client()?;
         let timeout = self.remaining()?;
         prepare(&client, self.deployment.url.as_str())
@@ -281,26 +281,26 @@ impl<'a> Convex<'a> {
 
     /// Fails if a program of another user listens where the deployment should: it would get the
     /// key.
-    fn ensure_no_stranger(&self) -> Result<(), Failure> {
+    fn ensure_no_foreign_listener(&self) -> Result<(), Failure> {
         let Some(why) = self
             .deployment
             .unproven_address()
-            .and_then(|(address, port)| listener::stranger(address, port))
+            .and_then(|(address, port)| listener::foreign_user(address, port))
         else {
             return Ok(());
         };
         let name = self.deployment.name();
         let message = match why {
-            Stranger::User(id) => {
+            ForeignUser::Id(id) => {
                 format!(
                     "sent nothing to {name}, because a program of another user (ID {id}) listens there"
                 )
             }
-            Stranger::Hidden => format!(
+            ForeignUser::Hidden => format!(
                 "sent nothing to {name}, because too many programs listen on this machine to tell which user's program has the port"
             ),
         };
-        Err(Failure::new(FailureKind::Stranger, message))
+        Err(Failure::new(FailureKind::ForeignListener, message))
     }
 
     fn remaining(&self) -> Result<Duration, Failure> {

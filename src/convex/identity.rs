@@ -21,7 +21,7 @@ const NO_HTTP_ACTION: [&str; 3] = [
 
 /// What answers instead of a Convex deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stranger {
+pub enum NotConvex {
     /// The port of a deployment's HTTP actions.
     HttpActions,
     /// The Convex dashboard.
@@ -29,7 +29,7 @@ pub enum Stranger {
     /// A web page, with its title; often that of a login.
     Page(Option<String>),
     /// A proxy that lets only some requests pass, with the status of its answer.
-    Guard(u16),
+    AccessProxy(u16),
     /// A redirection, with its target.
     Redirect(String),
     /// A proxy whose server does not answer, with the status of its answer.
@@ -44,7 +44,7 @@ pub enum Unidentified {
     /// There was no answer.
     NoAnswer(Failure),
     /// Something else answered, at this URL.
-    Stranger(Stranger, String),
+    NotConvex(NotConvex, String),
 }
 
 /// The answer to `GET /instance_name`.
@@ -62,20 +62,20 @@ pub struct Answer<'a> {
 
 impl Answer<'_> {
     /// The name of the instance, if a Convex deployment answered.
-    pub fn instance(&self) -> Result<String, Stranger> {
+    pub fn instance(&self) -> Result<String, NotConvex> {
         let body = self.body.trim();
         let is_page = self.content_type.contains("html") || body.starts_with('<');
         Err(match self.status {
             200 if !is_page && is_instance_name(body) => return Ok(body.to_owned()),
-            300..=399 => Stranger::Redirect(without_query(self.location)),
-            401 | 403 | 407 => Stranger::Guard(self.status),
-            502.. => Stranger::Gateway(self.status),
-            404 if NO_HTTP_ACTION.iter().any(|text| body.contains(text)) => Stranger::HttpActions,
+            300..=399 => NotConvex::Redirect(without_query(self.location)),
+            401 | 403 | 407 => NotConvex::AccessProxy(self.status),
+            502.. => NotConvex::Gateway(self.status),
+            404 if NO_HTTP_ACTION.iter().any(|text| body.contains(text)) => NotConvex::HttpActions,
             _ if is_page => match title(body) {
-                Some(title) if title.contains("Convex Dashboard") => Stranger::Dashboard,
-                title => Stranger::Page(title),
+                Some(title) if title.contains("Convex Dashboard") => NotConvex::Dashboard,
+                title => NotConvex::Page(title),
             },
-            status => Stranger::Other(status),
+            status => NotConvex::Other(status),
         })
     }
 }
@@ -114,32 +114,32 @@ impl Unidentified {
     /// A message that says what was found.
     #[must_use]
     pub fn finding(&self) -> String {
-        let (stranger, name) = match self {
+        let (what, name) = match self {
             Self::NoAnswer(failure) => return failure.message.clone(),
-            Self::Stranger(stranger, name) => (stranger, name),
+            Self::NotConvex(what, name) => (what, name),
         };
-        match stranger {
-            Stranger::HttpActions => {
+        match what {
+            NotConvex::HttpActions => {
                 format!("{name} is the address of a deployment's HTTP actions, not of its API")
             }
-            Stranger::Dashboard => format!("{name} is the Convex dashboard, not a deployment"),
-            Stranger::Page(title) => {
+            NotConvex::Dashboard => format!("{name} is the Convex dashboard, not a deployment"),
+            NotConvex::Page(title) => {
                 let title = title.as_ref().map(|title| format!(" ({title:?})"));
                 format!(
                     "a web page{} answers at {name}, not Convex",
                     title.unwrap_or_default()
                 )
             }
-            Stranger::Guard(status) => {
+            NotConvex::AccessProxy(status) => {
                 format!("a proxy in front of {name} refuses requests: HTTP {status}")
             }
-            Stranger::Redirect(target) => format!("{name} redirects to {target:?}"),
-            Stranger::Gateway(status) => {
+            NotConvex::Redirect(target) => format!("{name} redirects to {target:?}"),
+            NotConvex::Gateway(status) => {
                 format!(
                     "a proxy answers at {name}, but the server behind it does not: HTTP {status}"
                 )
             }
-            Stranger::Other(status) => format!("{name} is not a Convex deployment: HTTP {status}"),
+            NotConvex::Other(status) => format!("{name} is not a Convex deployment: HTTP {status}"),
         }
     }
 
@@ -151,24 +151,24 @@ impl Unidentified {
             Self::NoAnswer(_) => {
                 "start it (`convex-sidecar setup` starts the containers on this machine), or correct the URL"
             }
-            Self::Stranger(stranger, _) => match stranger {
-                Stranger::HttpActions => {
+            Self::NotConvex(what, _) => match what {
+                NotConvex::HttpActions => {
                     "use the address of the API: port 3210 instead of 3211, `.convex.cloud` instead of `.convex.site`"
                 }
-                Stranger::Dashboard => {
+                NotConvex::Dashboard => {
                     "use the address of the backend, which has port 3210 by default"
                 }
-                Stranger::Page(_) | Stranger::Guard(_) => {
+                NotConvex::Page(_) | NotConvex::AccessProxy(_) => {
                     "correct the URL, or, if there is an access proxy or a login in front of the server, set the headers that it requires \
                      (`headers` in config.toml) or use an address behind it"
                 }
-                Stranger::Redirect(_) => {
+                NotConvex::Redirect(_) => {
                     "redirects are not followed; configure the final URL, or, if that is a login, set the headers that an access proxy requires (`headers` in config.toml)"
                 }
-                Stranger::Gateway(_) => {
+                NotConvex::Gateway(_) => {
                     "start the backend, or correct the address to which the proxy passes requests"
                 }
-                Stranger::Other(_) => {
+                NotConvex::Other(_) => {
                     "correct the URL; that of a self-hosted deployment has port 3210 by default"
                 }
             },
@@ -188,7 +188,7 @@ impl std::error::Error for Unidentified {}
 mod tests {
     use super::*;
 
-    fn answer(status: u16, content_type: &str, body: &str) -> Result<String, Stranger> {
+    fn answer(status: u16, content_type: &str, body: &str) -> Result<String, NotConvex> {
         let answer = Answer {
             status,
             location: "https://a:b@example.com/start?state=secret#secret",
@@ -204,8 +204,8 @@ mod tests {
         for name in ["convex-self-hosted", "happy-animal-123", "local_test.1"] {
             assert_eq!(answer(200, text, name), Ok(name.to_owned()));
         }
-        let page = |title: &str| Stranger::Page(Some(title.to_owned()));
-        for (status, content_type, body, stranger) in [
+        let page = |title: &str| NotConvex::Page(Some(title.to_owned()));
+        for (status, content_type, body, expected) in [
             (
                 200,
                 html,
@@ -218,54 +218,69 @@ mod tests {
                 "\n<html><TITLE lang=en>\nSign\nin</TITLE>",
                 page("Sign in"),
             ),
-            (200, html, "<html></html>", Stranger::Page(None)),
-            (200, html, "welcome", Stranger::Page(None)),
+            (200, html, "<html></html>", NotConvex::Page(None)),
+            (200, html, "welcome", NotConvex::Page(None)),
             (
                 404,
                 html,
                 "<title>404: Convex Dashboard</title>",
-                Stranger::Dashboard,
+                NotConvex::Dashboard,
             ),
             (
                 404,
                 text,
                 "This Convex deployment does not have HTTP actions enabled.",
-                Stranger::HttpActions,
+                NotConvex::HttpActions,
             ),
-            (404, text, "No matching routes found", Stranger::HttpActions),
+            (
+                404,
+                text,
+                "No matching routes found",
+                NotConvex::HttpActions,
+            ),
             (
                 404,
                 html,
                 "<title>404 Not Found</title>",
                 page("404 Not Found"),
             ),
-            (404, text, "404 page not found", Stranger::Other(404)),
+            (404, text, "404 page not found", NotConvex::Other(404)),
             (
                 200,
                 "application/json",
                 "{\"name\":\"x\"}",
-                Stranger::Other(200),
+                NotConvex::Other(200),
             ),
-            (200, text, "", Stranger::Other(200)),
-            (200, text, "It works on my machine", Stranger::Other(200)),
-            (400, text, "Client sent HTTP to HTTPS", Stranger::Other(400)),
-            (401, html, "<title>Login</title>", Stranger::Guard(401)),
-            (403, text, "", Stranger::Guard(403)),
+            (200, text, "", NotConvex::Other(200)),
+            (200, text, "It works on my machine", NotConvex::Other(200)),
+            (
+                400,
+                text,
+                "Client sent HTTP to HTTPS",
+                NotConvex::Other(400),
+            ),
+            (
+                401,
+                html,
+                "<title>Login</title>",
+                NotConvex::AccessProxy(401),
+            ),
+            (403, text, "", NotConvex::AccessProxy(403)),
             (
                 502,
                 html,
                 "<title>502 Bad Gateway</title>",
-                Stranger::Gateway(502),
+                NotConvex::Gateway(502),
             ),
-            (503, text, "upstream connect error", Stranger::Gateway(503)),
+            (503, text, "upstream connect error", NotConvex::Gateway(503)),
             (
                 302,
                 html,
                 "",
-                Stranger::Redirect("https://example.com/start".to_owned()),
+                NotConvex::Redirect("https://example.com/start".to_owned()),
             ),
         ] {
-            assert_eq!(answer(status, content_type, body), Err(stranger), "{body}");
+            assert_eq!(answer(status, content_type, body), Err(expected), "{body}");
         }
     }
 }

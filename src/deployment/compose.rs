@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use super::bundle::{self, Bundle};
 use super::docker_failure::{Cause, Explanation, exit_code};
 use super::env_file;
-use super::program::{End, Output, Program, QUESTION};
+use super::program::{End, Output, Program, QUERY_TIMEOUT};
 use super::server;
 use super::versions::Tag;
 use crate::config::{self, AdminKey, Config, Environment};
@@ -166,7 +166,7 @@ impl<'a> Compose<'a> {
 
     /// The project as Compose understands it, JSON, if it can print that.
     pub(super) fn resolved(&self) -> Result<Option<String>> {
-        let output = self.call(&["config", "--format", "json"], QUESTION)?;
+        let output = self.call(&["config", "--format", "json"], QUERY_TIMEOUT)?;
         Ok(output.is_success().then_some(output.stdout))
     }
 
@@ -244,7 +244,7 @@ impl<'a> Compose<'a> {
 
     /// Runs `docker compose`. Returns its stdout; a failure begins with `failure`.
     pub(super) fn run(&self, args: &[&str], failure: &str) -> Result<String> {
-        let output = self.call(args, QUESTION)?;
+        let output = self.call(args, QUERY_TIMEOUT)?;
         if output.is_success() {
             return Ok(output.stdout);
         }
@@ -375,7 +375,7 @@ impl<'a> Compose<'a> {
 
     fn log(&self, service: &str) -> String {
         let args = ["logs", "--no-color", "--tail", "15", service];
-        match self.call(&args, QUESTION) {
+        match self.call(&args, QUERY_TIMEOUT) {
             Ok(log) => log.last_lines(self.key()),
             Err(error) => format!("  {error:#}\n"),
         }

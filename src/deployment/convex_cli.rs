@@ -51,7 +51,7 @@ const START: [[&str; 3]; 2] = [
     ["--no-install", "esbuild", "--version"],
 ];
 /// How long a download or a deployment may take. A deployment waits until new indexes are filled.
-const LIMIT: Duration = Duration::from_mins(30);
+const DEPLOY_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// The Convex CLI in the folder of the functions.
 #[derive(Debug)]
@@ -173,7 +173,7 @@ impl<'a> ConvexCli<'a> {
     fn run(&self, args: &[&str], deployment: &Deployment) -> Result<(Output, bool)> {
         let run = || {
             let run = self.npx.run(&self.bundle.folder, args);
-            run.deployment(deployment).limit(LIMIT).output()
+            run.deployment(deployment).limit(DEPLOY_TIMEOUT).output()
         };
         let output = run()?;
         if output.is_success() || self.starts() {
@@ -194,7 +194,7 @@ impl<'a> ConvexCli<'a> {
     fn reinstall(&self) -> Result<()> {
         let run = self.npm.run(&self.bundle.folder, &INSTALL);
         self.ensure_success(
-            &run.limit(LIMIT).output()?,
+            &run.limit(DEPLOY_TIMEOUT).output()?,
             "could not install the Convex CLI; the end of the output of `npm ci`",
             "check the network and npm's registry (`npm config get registry`)",
             None,

@@ -50,7 +50,7 @@ const USAGE: i32 = 125;
 
 /// Phrases from Docker, Compose and registries, and what they mean. The first match counts, so more
 /// specific phrases come first. Docker has no codes for these.
-const WORDS: [(&str, Cause); 41] = [
+const PATTERNS: [(&str, Cause); 41] = [
     ("podman-compose", Cause::PodmanCompose),
     ("could not be found in this WSL", Cause::NoWslIntegration),
     ("is not a docker command", Cause::NoPlugin),
@@ -101,7 +101,7 @@ impl Cause {
     /// The cause, as far as it can be told from how a command ended and what it printed.
     pub fn of(output: &Output) -> Self {
         let text = output.text();
-        let named = WORDS.into_iter().find(|(words, _)| text.contains(words));
+        let named = PATTERNS.into_iter().find(|(words, _)| text.contains(words));
         let first = |expression: &str| {
             let found = Regex::new(expression).ok()?.captures(&text)?;
             Some(found[1].to_owned())

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::compose::{BACKEND, Compose, UP_LIMIT};
 use super::docker_failure::Cause;
-use super::program::QUESTION;
+use super::program::QUERY_TIMEOUT;
 use super::versions::Tag;
 
 impl Compose<'_> {
@@ -42,7 +42,7 @@ impl Compose<'_> {
     /// answer is yes, to be safe.
     #[must_use]
     pub fn has_migrated(&self) -> bool {
-        let log = self.call_with(&["logs", "--no-color", BACKEND], None, QUESTION);
+        let log = self.call_with(&["logs", "--no-color", BACKEND], None, QUERY_TIMEOUT);
         log.map_or(true, |log| {
             !log.is_success() || log.text().contains("Migrating to ")
         })

@@ -17,7 +17,7 @@ use crate::config::Environment;
 use crate::system::files::free_space;
 
 /// Roughly what the unpacked images need, in bytes.
-const IMAGES: u64 = 2 << 30;
+const IMAGES_BYTES: u64 = 2 << 30;
 /// The processors for which there are images, as Docker names them.
 const ARCHITECTURES: [&str; 4] = ["x86_64", "amd64", "aarch64", "arm64"];
 
@@ -158,7 +158,7 @@ fn check_ports(compose: &Compose, project: &Project) -> Result<()> {
 
 /// Refuses a disk without space for the images, unless they are already there.
 fn check_disk(compose: &Compose, project: &Project, folder: &Path) -> Result<()> {
-    let Some(free) = free_space(folder).filter(|free| *free < IMAGES) else {
+    let Some(free) = free_space(folder).filter(|free| *free < IMAGES_BYTES) else {
         return Ok(());
     };
     let images = project
@@ -172,7 +172,7 @@ fn check_disk(compose: &Compose, project: &Project, folder: &Path) -> Result<()>
          {AGAIN}",
         folder.display(),
         free >> 20,
-        IMAGES >> 20
+        IMAGES_BYTES >> 20
     );
     Ok(())
 }

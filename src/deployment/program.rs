@@ -27,12 +27,12 @@ use crate::record::redact::masked;
 /// How many of the last lines of output are shown.
 const SHOWN_LINES: usize = 15;
 /// How long a query may take, such as one for a version.
-pub const QUESTION: Duration = Duration::from_secs(15);
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often to check whether a child has ended.
 const POLL: Duration = Duration::from_millis(10);
 /// How long output is read after the child's end: a process that the child left behind can keep the
 /// pipe open forever.
-const REST: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Names and addresses that mean this machine. Programs disagree about brackets.
 const THIS_MACHINE: &str = "127.0.0.1,localhost,::1,[::1]";
 /// The variables that name the hosts that are reached without a proxy. Some programs read one, some
@@ -109,7 +109,7 @@ impl Program {
             args,
             variables: Vec::new(),
             input: None,
-            limit: QUESTION,
+            limit: QUERY_TIMEOUT,
         }
     }
 }
@@ -264,7 +264,7 @@ pub fn wait(mut child: Child, input: Option<&str>, limit: Duration) -> std::io::
     };
     let ended = Instant::now();
     let readers = [&stdout, &stderr];
-    while !readers.into_iter().flatten().all(Reader::is_done) && ended.elapsed() < REST {
+    while !readers.into_iter().flatten().all(Reader::is_done) && ended.elapsed() < DRAIN_TIMEOUT {
         thread::sleep(POLL);
     }
     let text = |reader: Option<Reader>| reader.map(|reader| reader.text()).unwrap_or_default();

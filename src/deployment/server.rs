@@ -121,11 +121,11 @@ pub fn listener(port: u16, config: &Config) -> Option<String> {
         Ok(instance) => Some(format!(
             "another Convex backend, instance `{instance}` (to record there, run `convex-sidecar setup --url {url} --admin-key-stdin`)"
         )),
-        Err(Unidentified::NoAnswer(failure)) if failure.kind == FailureKind::Stranger => {
+        Err(Unidentified::NoAnswer(failure)) if failure.kind == FailureKind::ForeignListener => {
             Some("a program of another user".to_owned())
         }
         Err(Unidentified::NoAnswer(_)) => None,
-        Err(Unidentified::Stranger(..)) => Some("a program that is not Convex".to_owned()),
+        Err(Unidentified::NotConvex(..)) => Some("a program that is not Convex".to_owned()),
     }
 }
 
@@ -134,5 +134,5 @@ pub fn listener(port: u16, config: &Config) -> Option<String> {
 pub fn is_unreachable(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<Unidentified>()
-        .is_some_and(|error| matches!(error, Unidentified::NoAnswer(failure) if failure.kind != FailureKind::Stranger))
+        .is_some_and(|error| matches!(error, Unidentified::NoAnswer(failure) if failure.kind != FailureKind::ForeignListener))
 }

@@ -35,7 +35,7 @@ pub enum FailureKind {
     /// may be accepted.
     Unexplained,
     /// A program of another user listens on the server's port.
-    Stranger,
+    ForeignListener,
     /// Anything else: the server is overloaded or broken.
     Failing,
 }
@@ -56,7 +56,7 @@ impl FailureKind {
         Self::Refused,
         Self::TooLarge,
         Self::Unexplained,
-        Self::Stranger,
+        Self::ForeignListener,
         Self::Failing,
     ];
 
@@ -78,7 +78,7 @@ impl FailureKind {
             Self::Refused => "refused",
             Self::TooLarge => "too_large",
             Self::Unexplained => "unexplained",
-            Self::Stranger => "stranger",
+            Self::ForeignListener => "stranger",
             Self::Failing => "failing",
         }
     }
@@ -137,7 +137,7 @@ impl FailureKind {
                 "check that the URL is that of a Convex deployment; for an access proxy in front of it, set `headers` in config.toml",
             ),
             Self::Redirected => Some("redirects are not followed; configure the final URL"),
-            Self::Stranger => Some(
+            Self::ForeignListener => Some(
                 "run the server as yourself, as root or as a system account; if you trust that user with the key, set allow_insecure_http = true in config.toml",
             ),
             Self::Unreachable

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::files::owner;
-use super::listener::is_stranger;
+use super::listener::is_foreign_user;
 
 /// What a file is to be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub fn foreign_owner(path: &Path) -> Option<u32> {
     #[cfg(not(unix))]
     let link = None;
     let mut owners = [owner(path), link].into_iter().flatten();
-    owners.find(|owner| is_stranger(*owner))
+    owners.find(|owner| is_foreign_user(*owner))
 }
 
 /// What keeps this user from using `path` for this; `None` if nothing does.

@@ -35,9 +35,9 @@ const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
 
 /// Another user's program on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stranger {
+pub enum ForeignUser {
     /// The program of the ordinary user with this ID.
-    User(u32),
+    Id(u32),
     /// It is not known whose: too many programs listen to check all of them.
     Hidden,
 }
@@ -48,7 +48,7 @@ pub enum Stranger {
 /// If nobody is known to listen, the port may still be in use: Docker can forward a port without a
 /// socket. Only Linux tells who owns a socket.
 #[must_use]
-pub fn stranger(address: Option<IpAddr>, port: u16) -> Option<Stranger> {
+pub fn foreign_user(address: Option<IpAddr>, port: u16) -> Option<ForeignUser> {
     if !cfg!(target_os = "linux") {
         return None;
     }
@@ -58,8 +58,8 @@ pub fn stranger(address: Option<IpAddr>, port: u16) -> Option<Stranger> {
             continue;
         };
         let table = BufReader::with_capacity(LINE, table);
-        match find(table, address, port, is_stranger) {
-            Some(Listener::Stranger(stranger)) => return Some(stranger),
+        match find(table, address, port, is_foreign_user) {
+            Some(Listener::Foreign(user)) => return Some(user),
             Some(Listener::Trusted) if address.is_some() => return None,
             _ => {}
         }
@@ -71,14 +71,14 @@ pub fn stranger(address: Option<IpAddr>, port: u16) -> Option<Stranger> {
 #[derive(Debug, PartialEq, Eq)]
 enum Listener {
     Trusted,
-    Stranger(Stranger),
+    Foreign(ForeignUser),
 }
 
 fn find(
     table: impl BufRead,
     address: Option<IpAddr>,
     port: u16,
-    is_stranger: impl Fn(u32) -> bool,
+    is_foreign_user: impl Fn(u32) -> bool,
 ) -> Option<Listener> {
     let mut table = table.take(MAX_TABLE);
     let mut line = String::new();
@@ -88,8 +88,8 @@ fn find(
         match parse(&line) {
             Some(socket) if !socket.listens => return found,
             Some(socket) if socket.accepts(address, port) => {
-                if is_stranger(socket.user) {
-                    return Some(Listener::Stranger(Stranger::User(socket.user)));
+                if is_foreign_user(socket.user) {
+                    return Some(Listener::Foreign(ForeignUser::Id(socket.user)));
                 }
                 found = Some(Listener::Trusted);
                 // Nobody else can listen on the same address.
@@ -102,7 +102,7 @@ fn find(
         line.clear();
     }
     if table.limit() == 0 {
-        return Some(Listener::Stranger(Stranger::Hidden));
+        return Some(Listener::Foreign(ForeignUser::Hidden));
     }
     found
 }
@@ -158,7 +158,7 @@ impl Socket {
 }
 
 /// Whether this is an ordinary user other than the one running this program.
-pub(super) fn is_stranger(user: u32) -> bool {
+pub(super) fn is_foreign_user(user: u32) -> bool {
     #[cfg(unix)]
     let own = rustix::process::geteuid().as_raw();
     #[cfg(not(unix))]
@@ -258,9 +258,9 @@ mod tests {
     }
 
     #[test]
-    fn stranger_is_the_user_who_would_get_the_connection() {
+    fn foreign_user_is_the_one_who_would_get_the_connection() {
         let user = |address, port, user| [line(address, port, LISTEN, user)];
-        let stranger = || Some(Listener::Stranger(Stranger::User(1001)));
+        let foreign = || Some(Listener::Foreign(ForeignUser::Id(1001)));
         for (listener, host) in [
             ("127.0.0.1", "127.0.0.1"),
             ("0.0.0.0", "127.0.0.1"),
@@ -278,7 +278,7 @@ mod tests {
             let case = format!("{listener} for {host}");
             assert_eq!(
                 found(&user(listener, 3210, 1001), host, 3210),
-                stranger(),
+                foreign(),
                 "{case}"
             );
             assert_eq!(
@@ -308,7 +308,7 @@ mod tests {
             );
         }
         let both = [user("127.0.0.1", 3210, 0), user("::1", 3210, 1001)].concat();
-        assert_eq!(found(&both, "localhost", 3210), stranger());
+        assert_eq!(found(&both, "localhost", 3210), foreign());
         assert_eq!(found(&[], "127.0.0.1", 3210), None);
     }
 
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(table.position(), (HEADINGS.len() + own.len()) as u64);
         let many = line("127.0.0.1", 80, LISTEN, 1001).repeat(100_000);
         let many = std::io::Cursor::new(many);
-        let hidden = Some(Listener::Stranger(Stranger::Hidden));
+        let hidden = Some(Listener::Foreign(ForeignUser::Hidden));
         assert_eq!(find(many, None, 3210, |_| true), hidden);
     }
 
@@ -342,16 +342,16 @@ mod tests {
     fn system_and_own_containers_are_trusted_and_other_users_are_not() {
         let users = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\ndockremap:x:998:998::/:/bin/false\n";
         let ranges = "ann:100000:65536\nbob:165536:65536\ndockremap:231072:65536\n1000:400000:10\ngone:500000:10\nbroken:x:y\n";
-        let is_stranger = |user: u32| {
+        let is_foreign_user = |user: u32| {
             let is_trusted = |user| is_trusted(user, 1000);
             !is_trusted(user) && !owners(ranges, users, user).any(is_trusted)
         };
         for trusted in [
             0, 33, 999, 1000, 61_184, 65_519, 100_000, 165_535, 231_072, 400_009,
         ] {
-            assert!(!is_stranger(trusted), "{trusted}");
+            assert!(!is_foreign_user(trusted), "{trusted}");
         }
-        for stranger in [
+        for foreign in [
             1001,
             60_001,
             65_520,
@@ -362,7 +362,7 @@ mod tests {
             500_000,
             1_234_567_890,
         ] {
-            assert!(is_stranger(stranger), "{stranger}");
+            assert!(is_foreign_user(foreign), "{foreign}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use super::checkpoint::At;
 use super::line::{self, Record};
-use super::lines::{MAX_LINE, MAX_PASSED};
+use super::lines::{MAX_LINE, MAX_READ_LINE};
 use super::recovery::whole_value;
 use super::shrink::Shrinker;
 use super::state::can_be_session;
@@ -177,7 +177,7 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
             let kept = shrinker.shrink(line);
             line.truncate(kept);
         }
-        if line.len() > MAX_LINE || length > MAX_PASSED {
+        if line.len() > MAX_LINE || length > MAX_READ_LINE {
             return Ok(0);
         }
     }

@@ -15,7 +15,7 @@ use crate::system::deadline::Deadline;
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
 /// The longest line that is read at all, in bytes: twice the longest one that was seen. The rest of
 /// the file is skipped; otherwise every hook would read an endless line again.
-pub(super) const MAX_PASSED: u64 = 128 * 1024 * 1024;
+pub(super) const MAX_READ_LINE: u64 = 128 * 1024 * 1024;
 /// How much is read at once, in bytes.
 pub(super) const CHUNK: usize = 64 * 1024;
 
@@ -28,7 +28,7 @@ pub enum End {
     Bound,
     /// The deadline was over, or there were too many facts.
     Cut,
-    /// The next line is longer than [`MAX_PASSED`].
+    /// The next line is longer than [`MAX_READ_LINE`].
     Endless,
 }
 
@@ -110,7 +110,7 @@ pub fn read_lines(
         if taken >= bound {
             return Ok((taken, End::Bound));
         }
-        if left_out > MAX_PASSED {
+        if left_out > MAX_READ_LINE {
             gatherer.skip();
             return Ok((taken, End::Endless));
         }

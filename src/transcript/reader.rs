@@ -330,7 +330,7 @@ mod tests {
 
     use super::*;
     use crate::system::files::open_regular;
-    use crate::transcript::lines::MAX_PASSED;
+    use crate::transcript::lines::MAX_READ_LINE;
 
     fn prompt(text: &str) -> Vec<u8> {
         format!(
@@ -384,7 +384,7 @@ mod tests {
         };
         let line = |text| [prompt(text), b"\n".to_vec()].concat();
         append(&line("a"));
-        let endless = MAX_PASSED * 2;
+        let endless = MAX_READ_LINE * 2;
         let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.set_len(endless).unwrap();
         let (counts, checkpoint) = read(&Checkpoint::default());

@@ -39,6 +39,7 @@ mod doctor_sessions;
 mod faults;
 #[cfg(target_os = "linux")]
 mod file_system;
+mod foreign_listener;
 mod forget;
 mod forms;
 mod gate;
@@ -95,7 +96,6 @@ mod site;
 mod store;
 mod stories;
 #[cfg(target_os = "linux")]
-mod stranger;
 mod suggestions;
 mod summary;
 mod support;

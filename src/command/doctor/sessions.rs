@@ -27,7 +27,7 @@ const TAIL: u64 = 64 * 1024;
 /// The maximum age of sessions to search for: 7 days, in milliseconds.
 const RECENT: Millis = 7 * DAY;
 /// How long files may be read to find out whether they contain a session.
-const PATIENCE: Duration = Duration::from_millis(500);
+const SCAN_BUDGET: Duration = Duration::from_millis(500);
 /// The longest that a hook takes, in milliseconds.
 const MAX_DURATION: u64 = 1_200;
 
@@ -149,7 +149,7 @@ fn not_recorded(
             known
         }
     };
-    let deadline = Deadline::never().within(PATIENCE);
+    let deadline = Deadline::never().within(SCAN_BUDGET);
     let mut buffer = Vec::new();
     let mut missing = BTreeSet::new();
     for transcript in transcripts {

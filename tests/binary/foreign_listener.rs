@@ -132,7 +132,7 @@ fn own_program_and_those_of_root_and_trusted_users_get_everything() {
 
 /// The port is the backend's again; no manual repair is needed.
 #[test]
-fn sessions_are_delivered_once_the_stranger_has_left() {
+fn sessions_are_delivered_once_the_foreign_listener_is_gone() {
     let backend = Backend::start();
     let Some(gate) = gate_of(OTHER, "127.0.0.1:0", None) else {
         return;
