@@ -209,7 +209,7 @@ describe("the page", () => {
 
   it("takes the token of another link in the same tab", async () => {
     const page = await site.open({ token: "wrong" });
-    await shows(page, "not valid");
+    await shows(page, "no longer valid");
     await page.evaluate(`location.hash = "token=${site.token}"`);
     await shows(page, "Mend the till");
     expect(page.url()).not.toContain(site.token);
@@ -263,7 +263,7 @@ describe("access", () => {
     const page = await site.open();
     await shows(page, "Mend the till");
     await site.grant(false);
-    await shows(page, "not valid");
+    await shows(page, "no longer valid");
     await page.locator("#content").waitFor({ state: "hidden" });
     await site.grant();
   });
