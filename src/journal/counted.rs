@@ -45,7 +45,7 @@ impl Limits {
         },
     };
     /// For an import. The records of each session belong to pages everywhere in the index, so an
-    /// index that does not fit into memory is read and written over and over; that took an eighth
+    /// index that does not fit into memory is read and written over and over; that took a tenth
     /// of the CPU time for 2,000 sessions, whose index has 25 MiB (measured).
     pub const IMPORT: Self = Self {
         changes: 200_000,

@@ -39,6 +39,7 @@ mod doctor_sessions;
 mod faults;
 #[cfg(target_os = "linux")]
 mod file_system;
+#[cfg(target_os = "linux")]
 mod foreign_listener;
 mod forget;
 mod forms;
@@ -95,7 +96,6 @@ mod site;
 #[cfg(unix)] // Links and modes.
 mod store;
 mod stories;
-#[cfg(target_os = "linux")]
 mod suggestions;
 mod summary;
 mod support;
