@@ -94,10 +94,11 @@ impl Gatherer<'_> {
             let mut beginnings = RECORD.iter();
             beginnings.any(|beginning| json.trim_ascii_start().starts_with(beginning))
         };
+        // One that cannot be read counts as damage once its line has ended.
         while let Some(json) = whole_value(&line[length..])
             && is_record(json)
+            && self.add_recovered(json, source, false)
         {
-            self.add_recovered(json, source, false);
             length += json.len();
         }
         length
@@ -166,6 +167,15 @@ mod tests {
             let found = (facts.facts.len(), facts.damaged_lines);
             assert_eq!(found, (MAX_RECORDS, is_damaged));
         }
+    }
+
+    #[test]
+    fn record_that_cannot_be_read_is_left_until_its_line_has_ended() {
+        let redactor = Redactor::new(true, &[], 1_000).unwrap();
+        let mut gatherer = Gatherer::new(&redactor);
+        let line = prompt(0) + r#"{"type":"user","uuid":"a","uuid":"b"}"#;
+        let length = gatherer.add_whole_records(line.as_bytes(), Source::Main);
+        assert_eq!(length, prompt(0).len());
     }
 
     #[test]
