@@ -1,5 +1,5 @@
-# The commands of this project. You need Rust, a C compiler, Node.js and make; everything else is installed below
-# this folder.
+# The commands of this project. You need Rust, a C compiler, Node.js and make; everything else is
+# installed below this folder.
 
 CARGO_DENY := target/tools/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2

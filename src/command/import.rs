@@ -68,6 +68,28 @@ struct Read {
 /// The user, and what Git says about the client's folder.
 type Recognized = (Option<String>, Checkout);
 
+/// The folders of new sessions, most of which share theirs with others.
+struct Folders<'a> {
+    config: &'a Config,
+    known: Mutex<BTreeMap<Option<PathBuf>, Recognized>>,
+}
+
+impl Folders<'_> {
+    /// Recognizes the folder of a new session. The commit is left out, because it was a different
+    /// one when the session ran.
+    fn recognize(&self, files: &[SessionFile], delta: &TranscriptDelta) -> Recognized {
+        let cwd = delta.cwd.as_ref().map(PathBuf::from);
+        let cwd = cwd.or_else(|| cwd_of(files));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let recognized = known.entry(cwd).or_insert_with_key(|cwd| {
+            let (user, checkout) = project::recognize(self.config, cwd.as_deref());
+            let commit = None;
+            (user, Checkout { commit, ..checkout })
+        });
+        recognized.clone()
+    }
+}
+
 /// Runs `import`.
 pub fn run(options: &Import) -> Result<()> {
     let config = load_config()?;
@@ -95,16 +117,17 @@ pub fn run(options: &Import) -> Result<()> {
     )?);
     let (now, jitter) = now();
     let next = AtomicUsize::new(0);
-    // Most sessions share their folder with others.
-    let recognized_in = Mutex::new(BTreeMap::new());
+    let folders = Folders {
+        config: &config,
+        known: Mutex::default(),
+    };
     let again = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(MAX_WAITING);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         for _ in 0..cores {
-            let (sender, next, transcripts, config) =
-                (sender.clone(), &next, &transcripts, &config);
-            let recognized_in = &recognized_in;
-            scope.spawn(move || read(transcripts, next, config, recognized_in, &sender));
+            let (sender, next, transcripts, folders) =
+                (sender.clone(), &next, &transcripts, &folders);
+            scope.spawn(move || read(transcripts, next, folders, &sender));
         }
         drop(sender);
         count(&mut journal, &config, &transcripts, &receiver, &bar, now)
@@ -245,14 +268,6 @@ fn find_files(folder: &Path) -> BTreeMap<String, Vec<SessionFile>> {
     sessions
 }
 
-/// The user, and what Git says about a folder. The commit is left out, because it was a different
-/// one when the session ran.
-fn recognize(config: &Config, folder: Option<&Path>) -> Recognized {
-    let (user, checkout) = project::recognize(config, folder);
-    let commit = None;
-    (user, Checkout { commit, ..checkout })
-}
-
 /// The folder of the client that wrote these files.
 fn cwd_of(files: &[SessionFile]) -> Option<PathBuf> {
     let cwd = files.iter().find_map(|(path, _)| beginning::of(path).cwd);
@@ -281,8 +296,7 @@ pub(super) fn modified_at(path: &Path) -> Millis {
 fn read(
     transcripts: &[Transcript],
     next: &AtomicUsize,
-    config: &Config,
-    recognized_in: &Mutex<BTreeMap<Option<PathBuf>, Recognized>>,
+    folders: &Folders<'_>,
     sender: &SyncSender<Read>,
 ) {
     let mut buffer = Vec::new();
@@ -298,7 +312,7 @@ fn read(
                 &transcript.session_id,
                 &transcript.files,
                 &checkpoints,
-                config,
+                folders.config,
                 &mut buffer,
                 Deadline::never(),
             );
@@ -307,14 +321,7 @@ fn read(
                 if transcript.read_version > 0 {
                     return Recognized::default();
                 }
-                let cwd = delta.cwd.as_ref().map(PathBuf::from);
-                let cwd = cwd.or_else(|| cwd_of(&transcript.files));
-                let mut recognized_in =
-                    recognized_in.lock().unwrap_or_else(PoisonError::into_inner);
-                let recognized = recognized_in.entry(cwd);
-                let recognized =
-                    recognized.or_insert_with_key(|cwd| recognize(config, cwd.as_deref()));
-                recognized.clone()
+                folders.recognize(&transcript.files, &delta)
             });
             let read = Read {
                 index,

@@ -141,20 +141,22 @@ pub(super) fn entries(page: &[u8]) -> impl Iterator<Item = Result<Entry<'_>>> {
 #[inline]
 pub(super) fn first(page: &[u8], at: usize) -> Result<Option<Entry<'_>>> {
     let rest = &page[at..];
-    let Some((header, rest)) = rest.split_first_chunk::<HEADER>() else {
-        return match rest {
-            [] => Ok(None),
-            _ => Err(cut_off()),
-        };
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let Some((key, rest)) = rest.split_first_chunk() else {
+        return Err(cut_off());
     };
-    let [k0, k1, k2, k3, k4, k5, k6, k7, length @ ..] = *header;
-    let length = u32::from_le_bytes(length) as usize;
+    let Some((length, rest)) = rest.split_first_chunk() else {
+        return Err(cut_off());
+    };
+    let length = u32::from_le_bytes(*length) as usize;
     let Some(shares) = rest.get(..length) else {
         return Err(cut_off());
     };
     Ok(Some(Entry {
         place: at..at + HEADER + length,
-        key: i64::from_le_bytes([k0, k1, k2, k3, k4, k5, k6, k7]),
+        key: i64::from_le_bytes(*key),
         shares,
     }))
 }

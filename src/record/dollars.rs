@@ -1,15 +1,15 @@
 //! Dollars as whole picodollars (10⁻¹² dollars), to add them up: a sum of floating-point numbers
 //! depends on their order.
 
+/// Picodollars in a dollar.
 const PICO: f64 = 1e12;
+/// More is cut off, in dollars, so that no sum overflows.
+const MAX: f64 = 1e15;
 
-/// The whole picodollars of some dollars, at most nine million of them, so that no sum overflows.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a conversion with `as` saturates"
-)]
+/// The whole picodollars of some dollars.
+#[expect(clippy::cast_possible_truncation, reason = "the range is limited")]
 pub fn picodollars(dollars: f64) -> i128 {
-    i128::from((dollars * PICO).round() as i64)
+    (dollars.clamp(-MAX, MAX) * PICO).round() as i128
 }
 
 /// The dollars of some picodollars.

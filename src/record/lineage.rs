@@ -7,8 +7,8 @@ use super::figures::Figures;
 use super::usage::Usage;
 
 impl Figures {
-    /// New figures for reading the files again from their beginning, because an older session
-    /// already had what this one has counted. The usage shown so far remains the minimum. The state of the
+    /// New figures for reading the files again from their beginning, because an older session already
+    /// had what this one has counted. The usage shown so far remains the minimum. The state of the
     /// parent that the charge starts from is kept, because the parent may no longer have it.
     #[must_use]
     pub fn restarted(&self) -> Self {

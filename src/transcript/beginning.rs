@@ -15,9 +15,9 @@ use super::state::can_be_session;
 use crate::record::Millis;
 use crate::system::files::open_regular;
 
-/// Lines that start after this many bytes are not read. Before the first answer, 2.1.332 writes up
-/// to 150 KB: attachments such as the list of skills. A line that starts before is read to its end,
-/// because a first prompt with a screenshot can be longer.
+/// Lines that start after this many bytes are not read. A file of 2.1.332 with one turn has 150 KB,
+/// mostly attachments before the first answer (measured). A line that starts before is read to its
+/// end, because a first prompt with a screenshot can be longer.
 const LENGTH: u64 = 1024 * 1024;
 /// The first version that resumes a session under its own ID. Older ones copied the conversation
 /// into a new file, under new IDs and with the time of the copy.

@@ -57,43 +57,19 @@ impl Home {
 
     /// Delivers what the hooks did not, as a later hook would. Returns why they did not.
     fn deliver_rest(&self, deployment: &Deployment) -> Result<Option<String>> {
-        let mut journal = Journal::open(&self.0.join("journal.db"))?;
+        let mut journal = self.journal()?;
         if journal.pending(Some(deployment.name()))?.0 == 0 {
             return Ok(None);
         }
-        let delay = self.reason(deployment)?;
+        let delay = reason(&journal, deployment)?;
         let (now, jitter) = now();
         let deadline = Deadline::never().within(HOOK_LIMIT);
         Delivery::new(&mut journal, deployment, deadline, now, jitter).deliver_all(&mut |_| ())?;
         Ok(Some(delay))
     }
 
-    /// Why the session did not reach Convex, from its journal.
-    fn reason(&self, deployment: &Deployment) -> Result<String> {
-        let journal = Journal::open(&self.0.join("journal.db"))?;
-        let note = journal.notes(1)?.pop().map(|(_, note)| note);
-        let refused = || {
-            Ok::<_, anyhow::Error>(
-                journal
-                    .by_prefix("", 1)?
-                    .pop()
-                    .and_then(|entry| entry.last_failure),
-            )
-        };
-        let unreachable = || {
-            Ok::<_, anyhow::Error>(
-                journal
-                    .backoff(deployment.name())?
-                    .map(|backoff| backoff.failure),
-            )
-        };
-        Ok(match note {
-            Some(note) => note,
-            None => unreachable()?.or(refused()?).map_or_else(
-                || "the hook recorded nothing".to_owned(),
-                |failure| failure.to_string(),
-            ),
-        })
+    fn journal(&self) -> Result<Journal> {
+        Ok(Journal::open(&self.0.join("journal.db"))?)
     }
 }
 
@@ -145,7 +121,7 @@ pub fn run(config: &Config, deployment: &Deployment, installed: &Installed) -> R
     ensure!(
         !row.is_null(),
         "the session did not arrive: {}",
-        home.reason(deployment)?
+        reason(&home.journal()?, deployment)?
     );
     ensure!(
         row["status"] == "completed" && row["input"] == PROMPT && row["output"] == answer.as_str(),
@@ -166,6 +142,33 @@ pub fn run(config: &Config, deployment: &Deployment, installed: &Installed) -> R
         "`convex-sidecar hook`"
     };
     Ok(Proof { by, delay })
+}
+
+/// Why the session did not reach Convex, from its journal.
+fn reason(journal: &Journal, deployment: &Deployment) -> Result<String> {
+    let note = journal.notes(1)?.pop().map(|(_, note)| note);
+    let refused = || {
+        Ok::<_, anyhow::Error>(
+            journal
+                .by_prefix("", 1)?
+                .pop()
+                .and_then(|entry| entry.last_failure),
+        )
+    };
+    let unreachable = || {
+        Ok::<_, anyhow::Error>(
+            journal
+                .backoff(deployment.name())?
+                .map(|backoff| backoff.failure),
+        )
+    };
+    Ok(match note {
+        Some(note) => note,
+        None => unreachable()?.or(refused()?).map_or_else(
+            || "the hook recorded nothing".to_owned(),
+            |failure| failure.to_string(),
+        ),
+    })
 }
 
 /// Runs a hook as the client does: a command in a shell, a program with arguments directly. It must

@@ -113,7 +113,8 @@ impl<'a> Haystack<'a> {
     }
 }
 
-/// The place of a pair in [`Haystack::pairs`]. Capitals have that of small letters.
+/// The place of a pair in [`Haystack::pairs`]. Letters share it with their capitals, and some other
+/// characters with each other, so a pair that is not there may seem to be.
 fn position(pair: &[u8]) -> (usize, u64) {
     let bits = |byte: u8| usize::from((byte | 0x20) & 0x7f);
     let index = bits(pair[0]) << 7 | bits(pair[1]);
